@@ -1,0 +1,108 @@
+//! The one error type of this crate.
+
+use crate::{CellKind, Primitive};
+
+/// What can be wrong with a space, a genotype, its text, or a matrix of strengths.
+///
+/// Messages are lower case, without a full stop; the cause is in `source()`, not in the text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that is none of a fixed list.
+    #[error("unknown {what} `{name}`, expected one of {allowed}")]
+    UnknownName {
+        /// What the name should have been: `primitive`, `preset`.
+        what: &'static str,
+        /// The name found.
+        name: String,
+        /// All names there are, separated by commas.
+        allowed: String,
+    },
+
+    /// A cell without nodes, with nodes that keep no edge, or beyond any use.
+    #[error(
+        "a cell with {num_nodes} nodes and {edges_kept} edges kept is not possible, \
+         allowed: 1 to {max_nodes} nodes, at least 1 edge kept"
+    )]
+    Topology {
+        /// The number of intermediate nodes asked for.
+        num_nodes: usize,
+        /// The number of kept edges per node asked for.
+        edges_kept: usize,
+        /// The largest number of nodes.
+        max_nodes: usize,
+    },
+
+    /// A search space lists a primitive twice.
+    #[error("primitive `{0}` is listed twice in the search space")]
+    DuplicatePrimitive(Primitive),
+
+    /// A search space has nothing to choose.
+    #[error("a search space needs a primitive other than `none`")]
+    NoCandidates,
+
+    /// Values that do not make a cell, see [`CellGenotype::validate`](crate::CellGenotype::validate).
+    #[error("{place}: {reason}")]
+    Cell {
+        /// Where in the cell, such as `node 1, pick 0`.
+        place: String,
+        /// What is wrong, with the values found and allowed.
+        reason: String,
+    },
+
+    /// Text that is not a genotype; the message shows the line with a caret below the place.
+    #[error("line {line}, column {column}: {reason}\n{excerpt}")]
+    Syntax {
+        /// Counted from 1.
+        line: usize,
+        /// In characters, counted from 1.
+        column: usize,
+        /// What was expected and what was found.
+        reason: String,
+        /// The line, or the part of it around the place, and a caret below.
+        excerpt: String,
+    },
+
+    /// Text that starts like JSON and is not a genotype; the cause has line and column.
+    #[error("not a genotype in json")]
+    Json(#[source] serde_json::Error),
+
+    /// A genotype that the flat text form cannot express.
+    #[error(
+        "the flat form needs exactly two picks in each node, \
+         node {node} of the {kind} cell has {num_picks} (the nested form and json take any number)"
+    )]
+    NotFlat {
+        /// Which cell.
+        kind: CellKind,
+        /// The first node with another number of picks, counted from 0.
+        node: usize,
+        /// How many it has.
+        num_picks: usize,
+    },
+
+    /// A matrix of strengths of another size.
+    #[error(
+        "{found} strengths, expected {num_edges} edges times {num_primitives} primitives, \
+         which is {}", num_edges * num_primitives
+    )]
+    StrengthLength {
+        /// The number of values found.
+        found: usize,
+        /// Rows of the matrix.
+        num_edges: usize,
+        /// Columns of the matrix.
+        num_primitives: usize,
+    },
+
+    /// A strength that is infinite or no number.
+    #[error("the strength of `{primitive}` on edge {edge} is {value}, not a finite number")]
+    StrengthNotFinite {
+        /// The row of the matrix, counted from 0.
+        edge: usize,
+        /// The primitive of the column.
+        primitive: Primitive,
+        /// The value found.
+        value: f32,
+    },
+}

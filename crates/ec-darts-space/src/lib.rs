@@ -1,0 +1,45 @@
+//! The search space of EC-DARTS as plain values: what can be searched, and what was found.
+//!
+//! A [`SearchSpace`] is a list of [`Primitive`]s and a [`CellTopology`]. A search ends in one
+//! matrix of strengths per kind of cell; [`discretize`] turns the two matrices into a
+//! [`Genotype`], which reads and prints the text forms of the public DARTS code and draws itself.
+//! Start at [`SearchSpace::darts`], or read a genotype with [`str::parse`]:
+//!
+//! ```
+//! use ec_darts_space::{CellKind, Genotype, Preset, Primitive};
+//!
+//! let genotype: Genotype = Preset::find("darts_v2")?.genotype();
+//! assert_eq!(genotype.to_flat()?.parse::<Genotype>()?, genotype);
+//! assert_eq!(genotype.cell(CellKind::Normal).count(|p| p == Primitive::SkipConnect), 2);
+//! # Ok::<(), ec_darts_space::Error>(())
+//! ```
+//!
+//! Invariant: every genotype that a function of this crate returns is valid in the sense of
+//! [`CellGenotype::validate`]. There are no tensors here, no files and no randomness.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod primitive;
+pub mod topology;
+
+pub mod genotype;
+pub mod text;
+
+pub mod discretize;
+pub mod presets;
+
+pub mod draw;
+
+pub mod error;
+
+pub use discretize::{discretize, discretize_cell};
+pub use error::Error;
+pub use genotype::{CellGenotype, Genotype, Pick};
+pub use presets::Preset;
+pub use primitive::Primitive;
+pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, SearchSpace};
+
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

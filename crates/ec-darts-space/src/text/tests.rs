@@ -1,0 +1,324 @@
+use proptest::prelude::*;
+
+use crate::genotype::tests::any_genotype;
+use crate::{Genotype, Preset};
+
+/// Another way to write DARTS_V2 with the same meaning.
+fn check_same(text: &str) {
+    let expected = Preset::find("DARTS_V2").unwrap().genotype();
+    match text.parse::<Genotype>() {
+        Ok(genotype) => assert_eq!(genotype, expected, "{text}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// The message about a text, without the list of primitives.
+fn check_error(text: &str, expected: &str) {
+    let message = text.parse::<Genotype>().unwrap_err().to_string();
+    assert_eq!(message, expected);
+}
+
+const NORMAL: &str = "[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), \
+    ('sep_conv_3x3', 1), ('sep_conv_3x3', 1), ('skip_connect', 0), ('skip_connect', 0), \
+    ('dil_conv_3x3', 2)]";
+const REDUCE: &str = "[('max_pool_3x3', 0), ('max_pool_3x3', 1), ('skip_connect', 2), \
+    ('max_pool_3x3', 1), ('max_pool_3x3', 0), ('skip_connect', 2), ('skip_connect', 2), \
+    ('max_pool_3x3', 1)]";
+const NESTED_NORMAL: &str = "[[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], \
+    [('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], [('sep_conv_3x3', 1), ('skip_connect', 0)], \
+    [('skip_connect', 0), ('dil_conv_3x3', 2)]]";
+
+fn flat(normal: &str, normal_concat: &str) -> String {
+    let reduce = "reduce=[('skip_connect', 0), ('skip_connect', 1)], reduce_concat=[2]";
+    format!("Genotype(normal={normal}, normal_concat={normal_concat}, {reduce})")
+}
+
+#[test]
+fn the_flat_form_is_printed_as_it_is_published() {
+    let text = format!(
+        "Genotype(normal={NORMAL}, normal_concat=range(2, 6), \
+         reduce={REDUCE}, reduce_concat=range(2, 6))"
+    );
+    check_same(&text);
+    assert_eq!(
+        Preset::find("DARTS_V2")
+            .unwrap()
+            .genotype()
+            .to_flat()
+            .unwrap(),
+        text
+    );
+}
+
+#[test]
+fn ways_to_write_the_same() {
+    let concat = "normal_concat = [2, 3, 4, 5,], reduce_concat=range( 2,6 ,)";
+    check_same(&format!(
+        "DARTS_V2 = Genotype({concat}, reduce={REDUCE}, normal={NORMAL})"
+    ));
+    check_same(&format!(
+        "\n\tGenotype (\r\n normal={NESTED_NORMAL},{concat},reduce={REDUCE},\n)\n"
+    ));
+    let double_quotes = NORMAL
+        .replace('\'', "\"")
+        .replace("),", " ,), # a ) comment (\n");
+    check_same(&format!(
+        "# [\nGenotype(normal={double_quotes}, reduce={REDUCE}, {concat}) # end"
+    ));
+    check_same(&Preset::find("DARTS_V2").unwrap().genotype().to_json());
+    check_same(&format!(
+        " {}",
+        Preset::find("DARTS_V2").unwrap().genotype().to_json()
+    ));
+}
+
+#[test]
+fn states_are_joined_in_the_order_of_the_text() {
+    let picks =
+        "[('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1)]";
+    let genotype: Genotype = flat(picks, "[3, 2]").parse().unwrap();
+    assert_eq!(genotype.normal.concat, [3, 2]);
+    assert!(
+        genotype
+            .to_string()
+            .contains("normal_concat=[3, 2], reduce=")
+    );
+    assert!(genotype.to_string().ends_with("reduce_concat=range(2, 3))"));
+}
+
+#[test]
+fn a_genotype_that_is_not_flat() {
+    let text = "Genotype(normal=[[('skip_connect', 0)]], normal_concat=range(2, 3), \
+        reduce=[[('skip_connect', 0), ('skip_connect', 1)]], reduce_concat=range(2, 3))";
+    let genotype: Genotype = text.parse().unwrap();
+    assert_eq!(genotype.to_nested(), text);
+    assert_eq!(genotype.to_string(), text);
+    assert_eq!(
+        genotype.to_flat().unwrap_err().to_string(),
+        "the flat form needs exactly two picks in each node, node 0 of the normal cell has 1 \
+         (the nested form and json take any number)"
+    );
+}
+
+#[test]
+fn syntax_errors_show_the_place() {
+    check_error("", &at(1, 1, START, "the end of the text", "", ""));
+    check_error("x = 3", &at(1, 5, START, "`3`", "x = 3", "    "));
+    check_error("Genotyp(", &at(1, 1, START, "`Genotyp`", "Genotyp(", ""));
+    check_error(
+        "Genotype[",
+        &at(1, 9, "`(`", "`[`", "Genotype[", "        "),
+    );
+    check_error(
+        "Genotype(\n  norm=[])",
+        &at(
+            2,
+            3,
+            "`normal`, `normal_concat`, `reduce` or `reduce_concat`",
+            "`norm`",
+            "  norm=[])",
+            "  ",
+        ),
+    );
+    check_error(
+        "Genotype(normal=[('sep_conv_3x3', 0) ('sep_conv_3x3', 1)]",
+        &at(
+            1,
+            38,
+            "`,` or `]`",
+            "`(`",
+            "Genotype(normal=[('sep_conv_3x3', 0) ('sep_conv_3x3', 1)]",
+            &" ".repeat(37),
+        ),
+    );
+    check_error(
+        "Genotype(\tnormal=[(sep",
+        &at(
+            1,
+            20,
+            "the name of a primitive in quotes",
+            "`sep`",
+            "Genotype(\tnormal=[(sep",
+            "         \t         ",
+        ),
+    );
+    check_error(
+        "Genotype(normal=[('skip_connect', -1",
+        &at(
+            1,
+            35,
+            "the number of a state",
+            "`-`",
+            "Genotype(normal=[('skip_connect', -1",
+            &" ".repeat(34),
+        ),
+    );
+    check_error(
+        "Genotype(normal_concat=99999999999999999999",
+        &at(
+            1,
+            24,
+            "`range(...)` or a list of states",
+            "`99999999999999999999`",
+            "Genotype(normal_concat=99999999999999999999",
+            &" ".repeat(23),
+        ),
+    );
+}
+
+const START: &str = "`Genotype(...)`, or json that begins with `{`";
+
+fn at(line: usize, column: usize, expected: &str, found: &str, text: &str, indent: &str) -> String {
+    format!(
+        "line {line}, column {column}: expected {expected}, found {found}\n  | {text}\n  | {indent}^"
+    )
+}
+
+#[test]
+fn faults_of_the_cell_show_the_place() {
+    let two = "[('skip_connect', 0), ('skip_connect', 1)]";
+    let starts = |text: &str, expected: &str| {
+        let message = text.parse::<Genotype>().unwrap_err().to_string();
+        assert_eq!(message.lines().next(), Some(expected));
+        assert_eq!(message.lines().count(), 3);
+    };
+    let flat_normal = |normal: &str| flat(normal, "range(2, 3)");
+    starts(
+        &flat_normal("[('skip_connect', 0), ('none', 1)]"),
+        "line 1, column 41: `none` cannot be picked",
+    );
+    starts(
+        &flat_normal("[('skip_connect', 0), ('skip_connect', 2)]"),
+        "line 1, column 56: state 2 does not exist yet, allowed: 0 to 1",
+    );
+    starts(
+        &flat_normal("[('skip_connect', 0)]"),
+        "line 1, column 37: expected one more pick: the flat form has two for each node, found 1",
+    );
+    starts(
+        &flat_normal("[]"),
+        "line 1, column 18: a cell needs at least one node",
+    );
+    starts(
+        &flat_normal("[[]]"),
+        "line 1, column 19: a node needs at least one pick",
+    );
+    starts(
+        &flat(two, "range(2, 9999999999)"),
+        "line 1, column 84: state 3 is not a node, allowed: 2 to 2",
+    );
+    starts(
+        &flat(two, "[1]"),
+        "line 1, column 76: state 1 is not a node, allowed: 2 to 2",
+    );
+    starts(
+        &flat(two, "[2, 2]"),
+        "line 1, column 79: state 2 is joined twice",
+    );
+    starts(
+        &flat(two, "[]"),
+        "line 1, column 76: the output needs at least one node",
+    );
+    starts(
+        &flat(two, "range(3, 2)"),
+        "line 1, column 84: the output needs at least one node",
+    );
+    starts(
+        &format!("Genotype(normal={two}, normal={two})"),
+        "line 1, column 61: this keyword comes twice",
+    );
+    starts(
+        &format!("Genotype(normal={two})"),
+        "line 1, column 59: the keyword `normal_concat` is missing",
+    );
+    starts(
+        &(flat(two, "[2]") + ")"),
+        "line 1, column 149: expected nothing more, found `)`",
+    );
+    starts(
+        "Genotype(normal=[('skip_connect",
+        "line 1, column 19: this quote is not closed on its line",
+    );
+}
+
+#[test]
+fn long_lines_are_cut_around_the_place() {
+    let text = flat(
+        &NORMAL.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 7)"),
+        "range(2, 6)",
+    );
+    check_error(
+        &text,
+        "line 1, column 182: state 7 does not exist yet, allowed: 0 to 4\n  \
+         | ...', 0), ('skip_connect', 0), ('dil_conv_3x3', 7)], normal_concat=range(2, 6), reduce=[('ski...\n  \
+         |                                                 ^",
+    );
+}
+
+#[test]
+fn json_errors_have_a_line() {
+    let error = |text: &str| match text.parse::<Genotype>().unwrap_err() {
+        crate::Error::Json(source) => source.to_string(),
+        other => panic!("{other}"),
+    };
+    let json = Preset::find("DARTS_V2").unwrap().genotype().to_json();
+    let unknown = error(&json.replacen("skip_connect", "skip", 1));
+    assert!(unknown.starts_with("unknown variant `skip`, expected one of `none`, `max_pool_3x3`"));
+    assert!(unknown.contains("at line "), "{unknown}");
+    let invalid = error(&json.replacen("\"from\": 0", "\"from\": 2", 1));
+    assert!(
+        invalid.starts_with("node 0, pick 0: state 2 does not exist yet"),
+        "{invalid}"
+    );
+    assert!(invalid.contains("at line "), "{invalid}");
+    assert!(error("{\"normal\": 1}").contains("at line 1"));
+}
+
+proptest! {
+    #[test]
+    fn printing_and_reading_gives_the_same(genotype in any_genotype()) {
+        prop_assert_eq!(&genotype.to_nested().parse::<Genotype>().unwrap(), &genotype);
+        prop_assert_eq!(&genotype.to_json().parse::<Genotype>().unwrap(), &genotype);
+        prop_assert_eq!(&genotype.to_string().parse::<Genotype>().unwrap(), &genotype);
+        if let Ok(flat) = genotype.to_flat() {
+            prop_assert_eq!(&flat.parse::<Genotype>().unwrap(), &genotype);
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        let _ = text.parse::<Genotype>().map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn nor_does_text_made_of_the_right_tokens(
+        tokens in prop::collection::vec(
+            prop::sample::select(vec![
+                "Genotype", "(", ")", "[", "]", ",", "=", "normal", "reduce", "normal_concat",
+                "reduce_concat", "range", "'skip_connect'", "\"none\"", "0", "2", "3", "#", "\n",
+                "'", "é", "18446744073709551615",
+            ]),
+            0..60,
+        )
+    ) {
+        let text = format!("Genotype(normal={}", tokens.concat());
+        let _ = text.parse::<Genotype>().map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn nor_does_a_changed_genotype(
+        genotype in any_genotype(),
+        form in 0_usize..3,
+        position in any::<prop::sample::Index>(),
+        length in 0_usize..6,
+        insert in ".{0,3}",
+    ) {
+        let text = [genotype.to_string(), genotype.to_nested(), genotype.to_json()][form].clone();
+        let start = position.index(text.len());
+        let end = text.len().min(start + length);
+        let changed = format!("{}{insert}{}", &text[..start], &text[end..]);
+        if let Ok(genotype) = changed.parse::<Genotype>() {
+            prop_assert!(genotype.validate().is_ok());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The architecture parameters: alpha, kept in one place.
+//!
+//! Invariant: mixing, gradient, optimizer and genotype all read the tensors of this module; there
+//! is no second store of alpha.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts_space::{CellKind, Genotype, SearchSpace, discretize};
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::relaxation::{Mixing, Relaxation};
+
+/// What the genotype is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strength {
+    /// The mixing weights, normalized by the relaxation.
+    Mixing,
+    /// Alpha itself. Under Cross-Edge Normalization the two can differ: every column is scaled by
+    /// a sum of its own.
+    Alpha,
+}
+
+/// Alpha: one value per edge and primitive, for each kind of cell.
+#[derive(Module, Debug)]
+pub struct ArchitectureParameters {
+    /// Of the normal cells, `[num_edges, num_primitives]`.
+    pub normal: Param<Tensor<2>>,
+    /// Of the reduction cells, `[num_edges, num_primitives]`.
+    pub reduction: Param<Tensor<2>>,
+}
+
+impl ArchitectureParameters {
+    /// Draws `alpha ~ scale * N(0, 1)`.
+    ///
+    /// # Source
+    /// DARTS, `cnn/model_search.py`, `_initialize_alphas` (scale 1e-3).
+    pub fn new(space: &SearchSpace, scale: f64, rng: &mut impl Rng, device: &Device) -> Self {
+        let shape = [space.topology().num_edges(), space.primitives().len()];
+        let mut draw = || {
+            let values: Vec<f32> = (0..shape[0] * shape[1])
+                .map(|_| {
+                    let normal: f64 = StandardNormal.sample(rng);
+                    (scale * normal) as f32
+                })
+                .collect();
+            Param::from_data(TensorData::new(values, shape), device)
+        };
+        Self { normal: draw(), reduction: draw() }
+    }
+
+    /// Alpha of one kind of cell, `[num_edges, num_primitives]`.
+    pub fn cell(&self, kind: CellKind) -> Tensor<2> {
+        match kind {
+            CellKind::Normal => self.normal.val(),
+            CellKind::Reduction => self.reduction.val(),
+        }
+    }
+
+    /// The genotype of these parameters.
+    ///
+    /// # Errors
+    /// [`ec_darts_space::Error`] where a value is not finite.
+    pub fn genotype(
+        &self,
+        space: &SearchSpace,
+        relaxation: Relaxation,
+        strength: Strength,
+    ) -> Result<Genotype, ec_darts_space::Error> {
+        let Mixing { normal, reduction } = match strength {
+            Strength::Mixing => Mixing::new(self, relaxation, space.topology()),
+            Strength::Alpha => {
+                Mixing { normal: self.normal.val(), reduction: self.reduction.val() }
+            }
+        };
+        discretize(space, &values(normal), &values(reduction))
+    }
+}
+
+/// A matrix as row-major values.
+pub(crate) fn values(matrix: Tensor<2>) -> Vec<f32> {
+    matrix.into_data().try_to_vec().expect("alpha is stored in single precision")
+}

@@ -1,0 +1,129 @@
+//! Devices by name, with an error that says what is missing.
+
+use burn::tensor::Device;
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+use burn::tensor::DeviceType;
+
+use crate::{Error, Result};
+
+/// Where tensors live, by the name used on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The CPU, by Burn's Flex backend.
+    Flex,
+    /// Any GPU, by WebGPU.
+    Wgpu,
+    /// Any GPU, by Vulkan.
+    Vulkan,
+    /// Apple GPUs.
+    Metal,
+    /// NVIDIA GPUs.
+    Cuda,
+    /// AMD GPUs.
+    Rocm,
+}
+
+impl DeviceName {
+    /// All names.
+    pub const ALL: [Self; 6] =
+        [Self::Flex, Self::Wgpu, Self::Vulkan, Self::Metal, Self::Cuda, Self::Rocm];
+
+    /// The name, which is that of the feature too.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+
+    /// Whether the program was built with this device's feature.
+    pub fn is_compiled(self) -> bool {
+        match self {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Metal => cfg!(feature = "metal"),
+            Self::Cuda => cfg!(feature = "cuda"),
+            Self::Rocm => cfg!(feature = "rocm"),
+        }
+    }
+
+    /// The best device that the program was built for: a GPU where one is compiled in.
+    pub fn preferred() -> Self {
+        let order = [Self::Cuda, Self::Rocm, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex];
+        order.into_iter().find(|name| name.is_compiled()).unwrap_or(Self::Flex)
+    }
+}
+
+/// A device that answers, and what to call it.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Without autodiff.
+    pub device: Device,
+    /// Name, and adapter or number of threads.
+    pub description: String,
+}
+
+impl DeviceName {
+    /// The first device of this name.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the feature is not compiled in, or the machine has no such device.
+    pub fn open(self) -> Result<Opened> {
+        match self {
+            #[cfg(feature = "flex")]
+            Self::Flex => {
+                let threads = rayon::current_num_threads();
+                let description = format!("flex (CPU, {threads} threads)");
+                Ok(Opened { device: Device::flex(), description })
+            }
+            #[cfg(feature = "wgpu")]
+            Self::Wgpu => self.first(DeviceType::Wgpu, "a Vulkan, Metal or DirectX driver"),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => self.first(DeviceType::Vulkan, "a Vulkan driver"),
+            #[cfg(feature = "metal")]
+            Self::Metal => self.first(DeviceType::Metal, "an Apple GPU"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda => self.first(DeviceType::Cuda, "an NVIDIA driver"),
+            #[cfg(feature = "rocm")]
+            Self::Rocm => self.first(DeviceType::Rocm, "an AMD ROCm driver"),
+            #[allow(unreachable_patterns)]
+            _ => Err(Error::Device {
+                device: self.name(),
+                reason: format!("not compiled in; build with --features {}", self.name()),
+            }),
+        }
+    }
+
+    /// The first device that the runtime lists; drivers that are absent can panic on the way.
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+    fn first(self, kind: DeviceType, needs: &str) -> Result<Opened> {
+        let fail = |reason: String| Error::Device { device: self.name(), reason };
+        let none = || fail(format!("this machine has none; it needs {needs}"));
+        let probe = || {
+            let devices: Vec<Device> = Device::enumerate(kind).into_iter().collect();
+            let device = devices.into_iter().next()?;
+            // Opening fails late: only a computation shows that the driver works.
+            let sum = burn::tensor::Tensor::<1>::ones([4], &device).sum();
+            sum.try_into_data().ok().map(|_| device)
+        };
+        let device = quietly(probe).flatten().ok_or_else(none)?;
+        let adapter = device.identity().map_or_else(|| "unnamed".into(), |identity| identity.name);
+        let description = format!("{} ({adapter})", self.name());
+        Ok(Opened { device, description })
+    }
+}
+
+/// Runs a probe whose panic means no, without the panic's message.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(probe)).ok();
+    std::panic::set_hook(hook);
+    answer
+}

@@ -1,0 +1,30 @@
+//! Networks of stacked cells: the supernet, and networks of one genotype.
+//!
+//! Entry points: [`SupernetConfig::init`], [`EvaluationNetwork::new`]. Invariant: every network is
+//! stem, cells, mean over the map, linear classifier; a cell reads the two outputs before it.
+
+mod cell;
+mod evaluation;
+mod plan;
+mod stem;
+mod supernet;
+
+pub use cell::{DiscreteCell, MixedOperation, Preprocess, SearchCell};
+pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
+pub use plan::{CellPlan, is_reduction, plan_cells};
+pub use stem::{Stem, StemKind};
+pub use supernet::{Supernet, SupernetConfig};
+
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+
+/// Classifies the mean of the last cell's map.
+///
+/// # Shapes
+/// - `map`: `[batch, channels, height, width]`
+/// - output: `[batch, num_classes]`
+pub(crate) fn classify(map: Tensor<4>, classifier: &Linear) -> Tensor<2> {
+    let [batch, channels, height, width] = map.dims();
+    let pooled = map.reshape([batch, channels, height * width]).mean_dim(2);
+    classifier.forward(pooled.reshape([batch, channels]))
+}

@@ -1,0 +1,85 @@
+//! The supernet, also called one-shot model: all candidate networks in one.
+
+use burn::module::Module;
+use burn::nn::{Linear, LinearConfig};
+use burn::tensor::{Device, Tensor};
+use ec_darts_space::{CellKind, SearchSpace};
+use rand::Rng;
+
+use super::{SearchCell, Stem, StemKind, classify, plan_cells};
+use crate::ops::draw_parameters;
+use crate::relaxation::Mixing;
+
+/// What determines a supernet's shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SupernetConfig {
+    /// Primitives and topology.
+    pub space: SearchSpace,
+    /// What stands before the first cell.
+    pub stem: StemKind,
+    /// Channels of the first cell's nodes.
+    #[doc(alias = "C")]
+    pub init_channels: usize,
+    /// Cells, two of them reductions.
+    #[doc(alias = "layers")]
+    pub num_cells: usize,
+    /// Classes of the data.
+    pub num_classes: usize,
+}
+
+/// Stacked search cells between a stem and a classifier.
+///
+/// Mixing weights are an argument of [`Self::forward`], not parameters: the supernet holds `w`
+/// only.
+///
+/// # Source
+/// DARTS, `cnn/model_search.py`, `Network`.
+#[derive(Module, Debug)]
+pub struct Supernet {
+    /// Convolutions before the first cell.
+    pub stem: Stem,
+    /// The cells in order.
+    pub cells: Vec<SearchCell>,
+    /// Normal or reduction, per cell.
+    #[module(skip)]
+    pub kinds: Vec<CellKind>,
+    /// From the last cell's mean to the classes.
+    pub classifier: Linear,
+}
+
+impl SupernetConfig {
+    /// A supernet whose weights are drawn from `rng`; the same on every device.
+    pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Supernet {
+        let num_nodes = self.space.topology().num_nodes();
+        let stem_channels = self.stem.num_channels(self.init_channels);
+        let plans = plan_cells(
+            self.num_cells,
+            self.init_channels,
+            |_| num_nodes,
+            stem_channels,
+            self.stem.reduces(),
+        );
+        let last = plans.last().map_or(stem_channels, |plan| num_nodes * plan.num_channels);
+        let supernet = Supernet {
+            stem: Stem::new(self.stem, self.init_channels, device),
+            cells: plans.iter().map(|plan| SearchCell::new(&self.space, plan, device)).collect(),
+            kinds: plans.iter().map(|plan| plan.kind).collect(),
+            classifier: LinearConfig::new(last, self.num_classes).init(device),
+        };
+        draw_parameters(supernet, rng)
+    }
+}
+
+impl Supernet {
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, num_classes]`, logits
+    pub fn forward(&self, images: Tensor<4>, mixing: &Mixing) -> Tensor<2> {
+        let [mut older, mut newer] = self.stem.forward(images);
+        for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
+            let output = cell.forward(older, newer.clone(), mixing.cell(kind));
+            (older, newer) = (newer, output);
+        }
+        classify(newer, &self.classifier)
+    }
+}

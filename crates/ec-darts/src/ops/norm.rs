@@ -1,0 +1,82 @@
+//! Batch normalization as PyTorch does it, the only place that knows Burn's differences.
+
+use burn::module::{Module, Param, RunningState};
+use burn::nn::Initializer;
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+/// Added to the variance, as in every network of the paper's recipe.
+pub const EPSILON: f64 = 1e-5;
+/// Share of the new batch in the running statistics.
+pub const MOMENTUM: f64 = 0.1;
+
+/// Batch normalization over batch, height and width, with or without scale and shift.
+///
+/// ```text
+/// y = gamma * (x - mean) / sqrt(var + 1e-5) + beta
+/// running_mean <- 0.9 running_mean + 0.1 mean
+/// running_var  <- 0.9 running_var  + 0.1 var * n / (n - 1)
+/// ```
+/// `mean` and the biased `var` are those of the batch while training, the running ones otherwise;
+/// `n` is batch times height times width. Without affine part, `gamma` is 1 and `beta` 0.
+///
+/// Burn's own `BatchNorm` always has an affine part and keeps the biased variance
+/// (docs/deviations.md, `batch-norm`). As there, the batch statistics are used where the input is
+/// on an autodiff device.
+#[derive(Module, Debug)]
+pub struct Norm {
+    /// Scale, `[num_channels]`; absent in the search cells.
+    pub gamma: Option<Param<Tensor<1>>>,
+    /// Shift, `[num_channels]`; absent in the search cells.
+    pub beta: Option<Param<Tensor<1>>>,
+    /// Running mean, `[num_channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running unbiased variance, `[num_channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+}
+
+impl Norm {
+    /// A fresh layer: running mean 0, running variance 1, `gamma` 1 and `beta` 0 where affine.
+    pub fn new(num_channels: usize, affine: bool, device: &Device) -> Self {
+        let parameter = |start: Initializer| affine.then(|| start.init([num_channels], device));
+        Self {
+            gamma: parameter(Initializer::Ones),
+            beta: parameter(Initializer::Zeros),
+            running_mean: RunningState::new(Tensor::zeros([num_channels], device)),
+            running_var: RunningState::new(Tensor::ones([num_channels], device)),
+        }
+    }
+
+    /// Normalizes; on an autodiff device also moves the running statistics.
+    ///
+    /// # Shapes
+    /// - `input`, output: `[batch, num_channels, height, width]`
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let [batch, num_channels, height, width] = input.dims();
+        let device = input.device();
+        let gamma = match &self.gamma {
+            Some(gamma) => gamma.val(),
+            None => Tensor::ones([num_channels], &device),
+        };
+        let beta = match &self.beta {
+            Some(beta) => beta.val(),
+            None => Tensor::zeros([num_channels], &device),
+        };
+        if !device.is_autodiff() {
+            let (mean, var) = (self.running_mean.value(), self.running_var.value());
+            return batch_norm(input, gamma, beta, mean, var, EPSILON);
+        }
+        let normalized = batch_norm_train(input, gamma, beta, EPSILON);
+        let n = (batch * height * width) as f64;
+        // A single value per channel has no unbiased variance; PyTorch refuses it.
+        let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
+        let moved = |running: Tensor<1>, new: Tensor<1>| {
+            (running * (1.0 - MOMENTUM) + new.detach() * MOMENTUM).detach()
+        };
+        let mean = moved(self.running_mean.value_sync(), normalized.mean);
+        let var = moved(self.running_var.value_sync(), normalized.variance * unbiased);
+        self.running_mean.update(mean);
+        self.running_var.update(var);
+        normalized.output
+    }
+}

@@ -1,0 +1,153 @@
+//! What the search tells whoever listens. It prints and writes nothing itself.
+
+use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive};
+use serde::{Deserialize, Serialize};
+
+/// Part of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Steps on the supernet's weights, each preceded by a step on alpha where interleaved.
+    Supernet,
+    /// Accuracy of the supernet on the validation half.
+    MeasureSupernet,
+    /// Steps on the auxiliary model's weights.
+    Auxiliary,
+    /// Accuracy of the auxiliary model on the validation half: the gate's decision.
+    MeasureAuxiliary,
+    /// Steps on alpha, in the sequential order.
+    Alpha,
+}
+
+impl Phase {
+    /// A few letters for a progress bar.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Supernet => "supernet",
+            Self::MeasureSupernet => "measure supernet",
+            Self::Auxiliary => "auxiliary model",
+            Self::MeasureAuxiliary => "measure auxiliary model",
+            Self::Alpha => "alpha",
+        }
+    }
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// One batch went through.
+    Step(StepReport),
+    /// The auxiliary model was measured and its weights were returned or dropped.
+    Transition(TransitionReport),
+    /// An epoch ended.
+    Epoch(Box<EpochReport>),
+}
+
+/// One batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Counted from 0.
+    pub epoch: usize,
+    /// Part of the epoch.
+    pub phase: Phase,
+    /// Counted from 0, within the phase.
+    pub step: usize,
+    /// Steps of the phase.
+    pub num_steps: usize,
+    /// Steps since the search began, this one included.
+    pub total_step: u64,
+    /// Steps of the whole search.
+    pub total_steps: u64,
+    /// Images that went through, forward or back.
+    pub images: usize,
+    /// Mean training loss of the batch, where weights moved.
+    pub train_loss: Option<f64>,
+    /// Mean validation loss of the batch, where alpha moved or accuracy was measured.
+    pub valid_loss: Option<f64>,
+    /// Learning rate of the weights, per step.
+    pub learning_rate: f64,
+}
+
+/// The end of one Induced Structural Transition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionReport {
+    /// Counted from 0.
+    pub epoch: usize,
+    /// The auxiliary model's genotype.
+    pub genotype: Genotype,
+    /// Mean training loss of the auxiliary model.
+    pub train_loss: f64,
+    /// Fraction in [0, 1].
+    pub train_accuracy: f64,
+    /// Fraction in [0, 1], on the validation half, in evaluation mode: a search accuracy, not the
+    /// result of an architecture.
+    pub valid_accuracy: f64,
+    /// Best validation accuracy of the epochs before, if there were any.
+    pub best_before: Option<f64>,
+    /// Whether the weights went back into the supernet.
+    pub accepted: bool,
+}
+
+/// One epoch of the search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochReport {
+    /// Counted from 0.
+    pub epoch: usize,
+    /// Epochs of the whole search.
+    pub epochs: usize,
+    /// Learning rate of the weights in this epoch, per step.
+    pub learning_rate: f64,
+    /// Mean training loss of the supernet.
+    pub train_loss: f64,
+    /// Fraction in [0, 1], of the supernet on its training batches.
+    pub train_accuracy: f64,
+    /// Mean validation loss of the steps on alpha.
+    pub valid_loss: f64,
+    /// Fraction in [0, 1], of the supernet on the validation half, in evaluation mode.
+    pub supernet_accuracy: f64,
+    /// The transition, where there is one.
+    pub transition: Option<TransitionReport>,
+    /// Read from the mixing weights.
+    pub genotype_mixing: Genotype,
+    /// Read from alpha itself.
+    pub genotype_alpha: Genotype,
+    /// What alpha looks like, in normal cells.
+    pub normal: CellReport,
+    /// What alpha looks like, in reduction cells.
+    pub reduction: CellReport,
+    /// Epoch whose genotype the search would return now.
+    pub best_epoch: usize,
+    /// What a person should look at.
+    pub warnings: Vec<String>,
+}
+
+/// The state of one kind of cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellReport {
+    /// Picks of `skip_connect` in the genotype.
+    pub num_skips: usize,
+    /// Picks of a pool in the genotype.
+    pub num_pools: usize,
+    /// Mean entropy of the mixing weights as a fraction of the largest possible.
+    pub entropy: f64,
+    /// Largest mixing weight.
+    pub largest_mixing: f64,
+}
+
+impl CellReport {
+    /// Says so when a cell keeps more parameter-free operations than others.
+    ///
+    /// # Source
+    /// The collapse that EC-DARTS, section 1, and DARTS+ describe; the threshold is ours.
+    pub(crate) fn warning(kind: CellKind, genotype: &CellGenotype) -> Option<String> {
+        let picks = genotype.count(|_| true);
+        let free = genotype.count(Primitive::is_parameter_free);
+        (2 * free > picks).then(|| {
+            format!(
+                "the {} cell is collapsing: {free} of {picks} kept operations have no parameters",
+                kind.name()
+            )
+        })
+    }
+}

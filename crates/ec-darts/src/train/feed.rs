@@ -1,0 +1,162 @@
+//! Batches for each phase of the search, prepared ahead on other threads.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::event::Phase;
+use crate::architect::ArchitectOrder;
+use crate::config::{Order, SearchConfig};
+use crate::data::{
+    Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, split,
+};
+use crate::{Error, Result};
+
+/// Where the batches of every phase come from.
+///
+/// What comes at an epoch and step is a pure function of both, so a resumed search reads the very
+/// batches that the unbroken one would have read.
+pub(super) struct Feed {
+    interleaved: bool,
+    second_order: bool,
+    steps_cap: Option<usize>,
+    train: Loader,
+    valid: Loader,
+    auxiliary: Loader,
+    measure: Loader,
+    data_digest: String,
+    open: Option<Open>,
+}
+
+/// The batches of one phase, from some step on.
+struct Open {
+    next: (Phase, usize, usize),
+    model: Option<Batches>,
+    valid: Option<Batches>,
+    train_of_alpha: Option<Batches>,
+}
+
+/// What one step reads.
+pub(super) struct StepBatches {
+    /// For the step on the weights, or the batch to measure.
+    pub model: Option<Batch>,
+    /// For the step on alpha.
+    pub valid: Option<Batch>,
+    /// For the virtual step of the second order, where it is another than `model`.
+    pub train_of_alpha: Option<Batch>,
+}
+
+impl Feed {
+    /// Splits the training set into the half that moves the weights and the one that moves alpha.
+    pub fn new(config: &SearchConfig, data: Arc<ImageDataset>) -> Result<Self> {
+        let seed = config.search.seed;
+        let (mut train, mut valid) = split(data.len(), config.data.train_fraction, seed);
+        if let Some(limit) = config.data.train_images {
+            let share = (limit as f64 * config.data.train_fraction).round() as usize;
+            train.truncate(share);
+            valid.truncate(limit.saturating_sub(share));
+        }
+        if train.is_empty() || valid.is_empty() {
+            return Err(Error::ConfigValue {
+                origin: "the settings".into(),
+                key: "data.train_fraction".into(),
+                value: config.data.train_fraction.to_string(),
+                allowed: format!("a fraction that leaves images on both sides of {}", data.len()),
+            });
+        }
+        let mut measured = valid.clone();
+        measured.truncate(config.search.measured_images.unwrap_or(usize::MAX));
+        let augmentation = Augmentation {
+            crop_padding: config.data.crop_padding,
+            flip: config.data.flip,
+            cutout: config.data.cutout.unwrap_or(0),
+        };
+        let loader = |indices: Vec<u32>, augmentation, order| Loader {
+            dataset: data.clone(),
+            indices: indices.into(),
+            batch_size: config.search.batch_size,
+            augmentation,
+            normalization: config.data.dataset.normalization(),
+            order,
+            seed,
+            num_workers: config.data.workers,
+        };
+        Ok(Self {
+            interleaved: config.search.order == Order::Interleaved,
+            second_order: config.search.architect == ArchitectOrder::Second,
+            steps_cap: config.search.steps_per_epoch,
+            auxiliary: loader(train.clone(), augmentation, Some(Purpose::Auxiliary)),
+            train: loader(train, augmentation, Some(Purpose::Train)),
+            valid: loader(valid, augmentation, Some(Purpose::Valid)),
+            measure: loader(measured, Augmentation::NONE, None),
+            data_digest: digest(&data),
+            open: None,
+        })
+    }
+
+    /// SHA-256 over the training images and labels.
+    pub fn data_digest(&self) -> &str {
+        &self.data_digest
+    }
+
+    /// Steps of a phase in every epoch.
+    pub fn num_steps(&self, phase: Phase) -> usize {
+        let capped = |steps: usize| steps.min(self.steps_cap.unwrap_or(usize::MAX));
+        match phase {
+            Phase::Supernet | Phase::Auxiliary => capped(self.train.steps_per_epoch()),
+            Phase::MeasureSupernet | Phase::MeasureAuxiliary => self.measure.steps_per_epoch(),
+            Phase::Alpha => capped(self.valid.steps_per_epoch()),
+        }
+    }
+
+    /// The batches of one step.
+    pub fn next(&mut self, phase: Phase, epoch: usize, step: usize) -> StepBatches {
+        let place = (phase, epoch, step);
+        let mut open = match self.open.take() {
+            Some(open) if open.next == place => open,
+            _ => self.open(place),
+        };
+        open.next.2 += 1;
+        let take = |batches: &mut Option<Batches>| {
+            batches.as_mut().map(|batches| batches.next().expect("the phase has more steps"))
+        };
+        let batches = StepBatches {
+            model: take(&mut open.model),
+            valid: take(&mut open.valid),
+            train_of_alpha: take(&mut open.train_of_alpha),
+        };
+        self.open = Some(open);
+        batches
+    }
+
+    fn open(&self, place: (Phase, usize, usize)) -> Open {
+        let (phase, epoch, step) = place;
+        let mut open = Open { next: place, model: None, valid: None, train_of_alpha: None };
+        // Both halves may differ in size: alpha's batches run on from epoch to epoch.
+        let run_on = |loader: &Loader| loader.endless((epoch * self.num_steps(phase) + step) as u64);
+        match phase {
+            Phase::Supernet => {
+                open.model = Some(self.train.epoch(epoch as u64, step));
+                open.valid = self.interleaved.then(|| run_on(&self.valid));
+            }
+            Phase::Alpha => {
+                open.valid = Some(run_on(&self.valid));
+                open.train_of_alpha = self.second_order.then(|| run_on(&self.train));
+            }
+            Phase::Auxiliary => open.model = Some(self.auxiliary.epoch(epoch as u64, step)),
+            Phase::MeasureSupernet | Phase::MeasureAuxiliary => {
+                open.model = Some(self.measure.epoch(0, step));
+            }
+        }
+        open
+    }
+}
+
+fn digest(data: &ImageDataset) -> String {
+    let mut hash = Sha256::new();
+    for image in 0..data.len() {
+        hash.update(data.pixels(image));
+        hash.update((data.label(image) as u64).to_le_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

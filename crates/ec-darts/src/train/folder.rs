@@ -1,0 +1,212 @@
+//! The folder of a run: settings, metrics, genotypes, checkpoints, and a lock.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use ec_darts_space::{Genotype, draw};
+use serde_json::json;
+
+use super::event::EpochReport;
+use super::state::Best;
+use crate::config::SearchConfig;
+use crate::{Error, Result};
+
+/// Checkpoints kept.
+const KEPT: usize = 2;
+
+/// A run folder, held by this process until dropped.
+///
+/// ```text
+/// config.toml                  the resolved settings
+/// sessions.json                device, version, commit and time of every start
+/// metrics.jsonl                one line per epoch
+/// genotypes/epoch-000.json     genotype of each epoch (.json .txt .svg)
+/// genotype.json                genotype of the best epoch (.json .txt .svg)
+/// log.txt                      what happened, with time
+/// checkpoints/step-*.safetensors   the last two
+/// lock                         held while a process works here
+/// ```
+/// Every file but the log is written to a sibling, synced and renamed: a crash leaves the old one
+/// or the new one.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// The operating system drops the lock with the process, however it ends.
+    _lock: File,
+    log: File,
+    metrics: Vec<String>,
+}
+
+impl RunFolder {
+    /// Takes hold of a folder, made where it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] where another process holds it, or it holds a run and `resume` is false;
+    /// [`Error::Io`] where it cannot be written.
+    pub fn open(path: &Path, resume: bool) -> Result<Self> {
+        let checkpoints = path.join("checkpoints");
+        for folder in [&checkpoints, &path.join("genotypes")] {
+            fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
+        }
+        let lock_path = path.join("lock");
+        let mut options = OpenOptions::new();
+        let lock = options.create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(Error::io("write", &lock_path))?;
+        let fail = |reason: &str| Error::Folder { path: path.to_path_buf(), reason: reason.into() };
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(fail("another process is running in this folder"));
+            }
+            Err(TryLockError::Error(source)) => return Err(Error::io("lock", lock_path)(source)),
+        }
+        if !resume && path.join("config.toml").exists() {
+            return Err(fail("holds a run already; add --resume to continue it, or name another folder"));
+        }
+        let log_path = path.join("log.txt");
+        let log = OpenOptions::new().create(true).append(true).open(&log_path);
+        let log = log.map_err(Error::io("write", &log_path))?;
+        let mut folder =
+            Self { path: path.to_path_buf(), _lock: lock, log, metrics: Vec::new() };
+        folder.metrics = match fs::read_to_string(folder.metrics_path()) {
+            Ok(text) => text.lines().map(str::to_string).collect(),
+            Err(_) => Vec::new(),
+        };
+        Ok(folder)
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Checkpoints, newest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the folder cannot be listed.
+    pub fn checkpoints(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.path.join("checkpoints");
+        let fail = Error::io("list", &folder);
+        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let mut found: Vec<PathBuf> = entries
+            .map_err(fail)?
+            .into_iter()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+            .collect();
+        found.sort();
+        found.reverse();
+        Ok(found)
+    }
+
+    /// Writes a checkpoint and drops all but the last two.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written; the earlier ones are still there.
+    pub fn write_checkpoint(&self, total_step: u64, bytes: &[u8]) -> Result<PathBuf> {
+        let path = self.path.join("checkpoints").join(format!("step-{total_step:09}.safetensors"));
+        write(&path, bytes)?;
+        for old in self.checkpoints()?.iter().skip(KEPT) {
+            fs::remove_file(old).map_err(Error::io("remove", old))?;
+        }
+        Ok(path)
+    }
+
+    /// Writes the resolved settings.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be written.
+    pub fn write_config(&self, config: &SearchConfig) -> Result<()> {
+        write(&self.path.join("config.toml"), config.to_toml().as_bytes())
+    }
+
+    /// Notes one start of the program in this folder.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn write_session(&self, device: &str, from_step: u64) -> Result<()> {
+        let path = self.path.join("sessions.json");
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let mut sessions: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        sessions.push(json!({
+            "started": now(),
+            "device": device,
+            "version": crate::VERSION,
+            "commit": crate::COMMIT,
+            "burn": "0.22.1",
+            "from_step": from_step,
+        }));
+        let text = serde_json::to_string_pretty(&sessions).expect("plain values");
+        write(&path, text.as_bytes())
+    }
+
+    /// Forgets metrics of epochs that a resumed search will go through again.
+    pub fn keep_metrics_before(&mut self, epoch: usize) {
+        self.metrics.truncate(epoch);
+    }
+
+    /// Adds an epoch's metrics and genotype, and renews the best genotype.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be written.
+    pub fn write_epoch(&mut self, report: &EpochReport, epoch: &Genotype, best: &Best) -> Result<()> {
+        self.metrics.truncate(report.epoch);
+        self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
+        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;
+        let name = format!("epoch-{:03}", report.epoch);
+        write_genotype(&self.path.join("genotypes"), &name, epoch)?;
+        write_genotype(&self.path, "genotype", &best.genotype)
+    }
+
+    /// Adds a line to the log.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn log(&mut self, line: &str) -> Result<()> {
+        let fail = Error::io("write", self.path.join("log.txt"));
+        writeln!(self.log, "{} {line}", now()).map_err(fail)
+    }
+
+    fn metrics_path(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+}
+
+fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> {
+    let file = |extension: &str| folder.join(format!("{name}.{extension}"));
+    write(&file("json"), genotype.to_json().as_bytes())?;
+    write(&file("txt"), format!("{genotype}\n").as_bytes())?;
+    write(&file("svg"), draw::svg(genotype).as_bytes())
+}
+
+/// Writes a sibling file, syncs it and renames it: readers see the old content or the new.
+///
+/// # Errors
+/// [`Error::Io`]; the old file is untouched and the sibling removed.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = File::create(&partial)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&partial, path))
+        .and_then(|()| sync_folder(path));
+    written.map_err(|source| {
+        // Nothing more can be done if even this fails.
+        let _ = fs::remove_file(&partial);
+        Error::io("write", path)(source)
+    })
+}
+
+/// Makes a rename last through a power cut; only Unix can and must.
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    match path.parent() {
+        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,92 @@
+//! Induced Structural Transition: the supernet restricted to the current genotype.
+//!
+//! Entry points: [`induce`] and [`return_weights`]. Invariant: inducing copies no parameter; the
+//! auxiliary model's weights and running statistics separate from the supernet's when a step
+//! writes them, and come back only through [`return_weights`].
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::nn::Linear;
+use burn::tensor::Tensor;
+use burn::tensor::container::TensorContainer;
+use ec_darts_space::{CellKind, Genotype};
+
+use crate::network::{DiscreteCell, SearchCell, Stem, Supernet, classify};
+use crate::tensors::separate;
+
+/// The supernet restricted to a genotype: same stem, preprocessing, kept operations and
+/// classifier, each kept operation with weight one, nothing else computed.
+///
+/// # Source
+/// EC-DARTS, section 4.2, Algorithm 1, lines 4-6.
+#[derive(Module, Debug)]
+pub struct AuxiliaryModel {
+    /// The supernet's stem.
+    pub stem: Stem,
+    /// The supernet's cells, each with the picked operations only.
+    pub cells: Vec<DiscreteCell>,
+    /// The supernet's classifier.
+    pub classifier: Linear,
+}
+
+impl AuxiliaryModel {
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, num_classes]`, logits
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let [mut older, mut newer] = self.stem.forward(images);
+        for cell in &self.cells {
+            let output = cell.forward(older, newer.clone());
+            (older, newer) = (newer, output);
+        }
+        classify(newer, &self.classifier)
+    }
+}
+
+/// Builds the auxiliary model as a view of the supernet: no parameter is copied.
+///
+/// # Panics
+/// Where the genotype is not one of the supernet's space.
+///
+/// # Source
+/// EC-DARTS, Algorithm 1, lines 4-5.
+pub fn induce(supernet: &Supernet, genotype: &Genotype) -> AuxiliaryModel {
+    let restrict =
+        |(cell, &kind): (&SearchCell, &CellKind)| cell.restrict(genotype.cell(kind));
+    separate(&AuxiliaryModel {
+        stem: supernet.stem.clone(),
+        cells: supernet.cells.iter().zip(&supernet.kinds).map(restrict).collect(),
+        classifier: supernet.classifier.clone(),
+    })
+}
+
+/// Puts the auxiliary model's parameters and running statistics back into the supernet.
+///
+/// Only what the auxiliary model holds is replaced.
+///
+/// # Source
+/// EC-DARTS, Algorithm 1, line 9; Eq. (6).
+pub fn return_weights(supernet: &Supernet, auxiliary: &AuxiliaryModel) -> Supernet {
+    let mut returned = Returned(TensorContainer::new());
+    // Burn settles a running statistic one pass later; `separate` settles it now, on both sides.
+    separate(auxiliary).visit(&mut returned);
+    separate(supernet).map(&mut returned)
+}
+
+struct Returned(TensorContainer<ParamId>);
+
+impl ModuleVisitor for Returned {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.register(param.id, param.val().inner());
+    }
+}
+
+impl ModuleMapper for Returned {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.get::<Tensor<D>>(&param.id) {
+            Some(tensor) => param.map(|old| {
+                Tensor::from_inner(tensor).set_require_grad(old.is_require_grad())
+            }),
+            None => param,
+        }
+    }
+}
