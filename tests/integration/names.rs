@@ -179,6 +179,7 @@ pub fn check_gradients<M: Module>(
         let gradient = gradient.map(floats);
         let stored = format!("{prefix}{name}");
         if fixture.has(&stored) {
+            // Where nothing flows, PyTorch stores zeros.
             let zeros = || vec![0.0; named.value.shape().num_elements()];
             fixture.check(&stored, &gradient.unwrap_or_else(zeros));
         } else if let Some(gradient) = gradient {

@@ -1,6 +1,6 @@
 //! Parity with the golden numbers, on every device of this machine.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, list_param_ids};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
@@ -390,14 +390,16 @@ fn retrain(fixture: &Fixture) {
     fixture.check_tensor("out.logits", logits);
     fixture.check_tensor("out.side_logits", side);
     fixture.check_tensor("out.loss", loss.clone());
-    let mut gradients = GradientsParams::from_grads(loss.backward(), &network);
-    if imagenet {
-        // Too large to be stored.
-        let head = &network.auxiliary_head;
-        for id in burn::module::list_param_ids(head) {
-            let _ = gradients.remove::<1>(id);
-        }
-    }
+    let mut gradients = loss.backward();
+    let gradients = if imagenet {
+        // Those of the auxiliary head are too large to be stored.
+        let mut ids = list_param_ids(&network);
+        let head = list_param_ids(&network.auxiliary_head);
+        ids.retain(|id| !head.contains(id));
+        GradientsParams::from_params(&mut gradients, &network, &ids)
+    } else {
+        GradientsParams::from_module(&mut gradients, &network)
+    };
     check_gradients(&network, &gradients, fixture, "out.grad.param.", naming);
     check_statistics(&network, fixture, "out.stat.", naming);
     let (evaluated, _) = network.valid().forward(batch.images.inner());

@@ -1,5 +1,7 @@
 //! The one error type of this crate.
 
+#[cfg(doc)]
+use crate::CellGenotype;
 use crate::{CellKind, Primitive};
 
 /// What can be wrong with a space, a genotype, its text, or a matrix of strengths.
@@ -41,7 +43,7 @@ pub enum Error {
     #[error("a search space needs a primitive other than `none`")]
     NoCandidates,
 
-    /// Values that do not make a cell, see [`CellGenotype::validate`](crate::CellGenotype::validate).
+    /// Values that do not make a cell, see [`CellGenotype::validate`].
     #[error("{place}: {reason}")]
     Cell {
         /// Where in the cell, such as `node 1, pick 0`.

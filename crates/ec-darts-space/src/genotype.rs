@@ -35,9 +35,9 @@ impl Genotype {
     /// [`Error::Cell`], as of [`CellGenotype::validate`], naming the cell.
     pub fn validate(&self) -> Result<(), Error> {
         for kind in CellKind::ALL {
-            self.cell(kind)
-                .fault()
-                .map_or(Ok(()), |fault| Err(fault.error(Some(kind))))?;
+            if let Some(fault) = self.cell(kind).fault() {
+                return Err(fault.error(Some(kind)));
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The search space of EC-DARTS as plain values: what can be searched, and what was found.
 //!
 //! A [`SearchSpace`] is a list of [`Primitive`]s and a [`CellTopology`]. A search ends in one
-//! matrix of strengths per kind of cell; [`discretize`] turns the two matrices into a
+//! matrix of strengths per kind of cell; [`discretize()`] turns the two matrices into a
 //! [`Genotype`], which reads and prints the text forms of the public DARTS code and draws itself.
 //! Start at [`SearchSpace::darts`], or read a genotype with [`str::parse`]:
 //!

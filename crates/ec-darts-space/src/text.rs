@@ -40,11 +40,11 @@ impl FromStr for Genotype {
     /// let text = "Genotype(normal=[('skip_conect', 0)], ...";
     /// assert_eq!(
     ///     text.parse::<Genotype>().unwrap_err().to_string(),
-    ///     "line 1, column 19: unknown primitive `skip_conect`, expected one of none, \
+    ///     "line 1, column 20: unknown primitive `skip_conect`, expected one of none, \
     ///      max_pool_3x3, avg_pool_3x3, skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, \
     ///      dil_conv_5x5\n  \
     ///      | Genotype(normal=[('skip_conect', 0)], ...\n  \
-    ///      |                   ^"
+    ///      |                    ^"
     /// );
     /// ```
     ///

@@ -1,5 +1,7 @@
 //! Devices by name, with an error that says what is missing.
 
+use std::str::FromStr;
+
 use burn::tensor::Device;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
 use burn::tensor::DeviceType;
@@ -126,4 +128,15 @@ fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
     let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(probe)).ok();
     std::panic::set_hook(hook);
     answer
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|name| name.name() == text);
+        found.ok_or_else(|| {
+            format!("allowed: {}", Self::ALL.map(Self::name).join(", "))
+        })
+    }
 }

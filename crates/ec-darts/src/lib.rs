@@ -12,11 +12,10 @@ pub mod architect;
 pub mod transition;
 pub mod snapshot;
 pub mod rank;
-pub mod data { pub struct Batch { pub images: Vec<f32>, pub labels: Vec<i32>, pub shape: [usize;4] } }
-
+pub mod data;
+pub mod config;
 pub mod device;
-
-
+pub mod train;
 pub use error::{Error, Result};
 
 /// Version of this crate.

@@ -9,7 +9,8 @@ use ec_darts_space::{CellKind, CellTopology};
 use crate::architecture::ArchitectureParameters;
 
 /// How architecture parameters compete for mixing weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Relaxation {
     /// DARTS: the primitives of one edge compete.
     ///

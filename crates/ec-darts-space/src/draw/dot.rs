@@ -17,7 +17,8 @@ use crate::{CellGenotype, CellKind, Genotype, NUM_INPUTS};
 pub fn dot(genotype: &Genotype) -> String {
     let clusters = CellKind::ALL.map(|kind| cluster(kind, genotype.cell(kind)));
     format!(
-        "digraph genotype {{\n  rankdir=LR;\n  fontname=sans;\n  node [shape=box, style=rounded, fontname=sans];\n  \
+        "digraph genotype {{\n  rankdir=LR;\n  fontname=sans;\n  \
+         node [shape=box, style=rounded, fontname=sans];\n  \
          edge [fontname=sans, fontsize=11];\n{}}}\n",
         clusters.concat()
     )

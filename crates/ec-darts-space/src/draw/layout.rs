@@ -2,17 +2,16 @@
 //!
 //! Each node has a column of its own and a band (a range of heights) of its own, further right
 //! and further down than the node before. A pick is a row of its node's band: it comes from the
-//! left and ends in its label, right before the node. So whatever crosses a band left of its labels is
-//! a line, and nothing lies right of a node at its height but its line to the output. A wire
-//! changes its height only in the gutter right of its source, on a track of its own.
+//! left and ends in its label, right before the node. So left of the labels of a band there are
+//! only wires, and right of its node there is only the line to the output. A wire changes its
+//! height in the gutter right of its source, on a track of its own, and nowhere else.
 //!
 //! ```text
 //! c_{k-2} --------.
 //! c_{k-1} --.     |
-//!           |     '-[label]-> node 0 ------------------------> output
-//!           '-------[label]->   |  |                             |
-//!                               |  '-----[label]-> node 1 -----> |
-//!                   --------------------[label]->
+//!           |     '-[label]-> node 0 -----------------------> output
+//!           '-------[label]->   0   --.                         |
+//!                                     '-[label]-> node 1 -----> |
 //! ```
 
 use crate::{CellGenotype, NUM_INPUTS, Pick, Primitive};
@@ -349,6 +348,32 @@ mod tests {
             }
             for line in lines.iter().flatten().chain(&joins) {
                 assert!(!overlap(place, line), "{line:?} runs through {place:?}");
+            }
+        }
+        let source = |wire: &Wire| {
+            let has_port = |place: &Rect| {
+                place.right() == wire.port.0 && (place.y..place.bottom()).contains(&wire.port.1)
+            };
+            layout
+                .states
+                .iter()
+                .position(has_port)
+                .expect("a wire leaves a state")
+        };
+        for (number, lower) in wires.iter().enumerate() {
+            for upper in &wires[..number] {
+                if source(upper) == source(lower) {
+                    assert!(
+                        upper.port.1 < lower.port.1 && upper.track > lower.track,
+                        "a crossing"
+                    );
+                }
+                if upper.end == lower.end {
+                    assert!(
+                        upper.port.0 >= lower.port.0,
+                        "the nearest source comes first"
+                    );
+                }
             }
         }
         for (number, line) in lines.iter().enumerate() {

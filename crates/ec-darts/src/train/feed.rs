@@ -79,7 +79,7 @@ impl Feed {
             normalization: config.data.dataset.normalization(),
             order,
             seed,
-            num_workers: config.data.workers,
+            num_workers: config.run.workers,
         };
         Ok(Self {
             interleaved: config.search.order == Order::Interleaved,

@@ -16,7 +16,7 @@ use crate::config::{Order, SearchConfig};
 use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
 use crate::network::{Supernet, SupernetConfig};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
-use crate::relaxation::{Mixing, Relaxation};
+use crate::relaxation::Mixing;
 use crate::tensors::{ImageBatch, scalar, to_vec};
 use crate::transition::{AuxiliaryModel, induce, return_weights};
 use crate::{Error, Result};

@@ -1,0 +1,224 @@
+//! Settings of a search: TOML files, presets, overrides, and what is allowed.
+//!
+//! Entry point: [`SearchConfig::load`]. Invariant: a value that [`SearchConfig::load`] returns has
+//! passed [`SearchConfig::validate`], so no layer panics on it.
+
+mod load;
+mod preset;
+mod validate;
+
+use ec_darts_space::{CellTopology, Primitive, SearchSpace};
+use serde::{Deserialize, Serialize};
+
+pub use preset::PRESETS;
+
+use crate::architect::ArchitectOrder;
+use crate::architecture::Strength;
+use crate::data::DatasetKind;
+use crate::network::StemKind;
+use crate::relaxation::Relaxation;
+use crate::{Error, Result};
+
+/// All settings of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchConfig {
+    /// Images.
+    pub data: DataConfig,
+    /// Search space and supernet.
+    pub network: NetworkConfig,
+    /// The loop.
+    pub search: LoopConfig,
+    /// Induced Structural Transition.
+    pub transition: TransitionConfig,
+    /// SGD on the weights.
+    pub weights: WeightsConfig,
+    /// Adam on alpha.
+    pub alpha: AlphaConfig,
+    /// What does not change the result.
+    pub run: RunConfig,
+}
+
+/// Images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Which set.
+    pub dataset: DatasetKind,
+    /// Share of the training set whose batches move the weights; the rest moves alpha.
+    pub train_fraction: f64,
+    /// Use only so many images of the training set, drawn by the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_images: Option<usize>,
+    /// Black pixels around an image before a random crop, in pixels; 0 is off.
+    pub crop_padding: usize,
+    /// Mirror half of the images.
+    pub flip: bool,
+    /// Side of a square that is cleared, in pixels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutout: Option<usize>,
+}
+
+/// Search space and supernet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// What stands before the first cell.
+    pub stem: StemKind,
+    /// Channels of the first cell's nodes.
+    #[doc(alias = "C")]
+    pub init_channels: usize,
+    /// Cells, two of them reductions.
+    #[doc(alias = "layers")]
+    pub num_cells: usize,
+    /// Intermediate nodes of a cell.
+    pub num_nodes: usize,
+    /// Edges that a node keeps in the genotype.
+    pub edges_kept: usize,
+    /// Candidate operations of every edge.
+    pub primitives: Vec<Primitive>,
+}
+
+/// The loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoopConfig {
+    /// How alpha becomes mixing weights.
+    pub relaxation: Relaxation,
+    /// What the genotype is read from.
+    pub strength: Strength,
+    /// When alpha moves.
+    pub order: Order,
+    /// How far the gradient of alpha looks ahead.
+    pub architect: ArchitectOrder,
+    /// Passes over the training half.
+    pub epochs: usize,
+    /// Images of a batch.
+    pub batch_size: usize,
+    /// Cap on the steps of an epoch, which then sees a random part of the images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_per_epoch: Option<usize>,
+    /// Cap on the validation images on which accuracy is measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured_images: Option<usize>,
+    /// Of weights, alpha, split, order and augmentation.
+    pub seed: u64,
+}
+
+/// When alpha moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// A step on alpha before each step on the weights.
+    ///
+    /// # Source
+    /// DARTS, Algorithm 1 and `cnn/train_search.py`.
+    Interleaved,
+    /// An epoch of weights, the transition, then an epoch of alpha.
+    ///
+    /// # Source
+    /// EC-DARTS, Algorithm 1, read to the letter.
+    Sequential,
+}
+
+/// Induced Structural Transition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransitionConfig {
+    /// Whether an auxiliary model is induced in every epoch.
+    pub enabled: bool,
+}
+
+/// SGD on the weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WeightsConfig {
+    /// Of the first epoch, per step.
+    pub learning_rate: f64,
+    /// Where the cosine would end, per step.
+    pub min_learning_rate: f64,
+    /// Share of the old velocity.
+    pub momentum: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+    /// Largest global norm of the gradient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+}
+
+/// Adam on alpha.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlphaConfig {
+    /// Per step.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+    /// Deviation of the first values.
+    pub init_scale: f64,
+}
+
+/// What does not change the result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Steps between checkpoints; there is one more at the end of every epoch.
+    pub checkpoint_steps: usize,
+    /// Threads that prepare batches.
+    pub workers: usize,
+}
+
+impl NetworkConfig {
+    /// The search space these settings describe.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] where the space is none.
+    pub fn space(&self) -> Result<SearchSpace> {
+        let fail = |key: &str, value: String| {
+            let (key, origin) = (key.to_string(), "the settings".to_string());
+            move |error: ec_darts_space::Error| Error::ConfigValue {
+                origin,
+                key,
+                value,
+                allowed: error.to_string(),
+            }
+        };
+        let nodes = format!("{} nodes, {} edges kept", self.num_nodes, self.edges_kept);
+        let topology = CellTopology::new(self.num_nodes, self.edges_kept)
+            .map_err(fail("network.num_nodes", nodes))?;
+        let names: Vec<&str> = self.primitives.iter().map(|primitive| primitive.name()).collect();
+        SearchSpace::new(self.primitives.clone(), topology)
+            .map_err(fail("network.primitives", format!("{names:?}")))
+    }
+}
+
+impl SearchConfig {
+    /// These settings as TOML that [`Self::from_toml`] reads back.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("settings are plain values")
+    }
+
+    /// The first setting in which two searches differ, where it matters for the result.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let table = |config: &Self| {
+            let mut config = config.clone();
+            config.run = self.run.clone();
+            load::flatten(&toml::Table::try_from(config).expect("settings are plain values"))
+        };
+        let (ours, theirs) = (table(self), table(other));
+        let keys = ours.keys().chain(theirs.keys());
+        let unset = || "not set".to_string();
+        keys.into_iter().find(|&key| ours.get(key) != theirs.get(key)).map(|key| {
+            let [ours, theirs] = [&ours, &theirs].map(|table| table.get(key).cloned());
+            format!(
+                "{key} is {} here and {} there",
+                ours.unwrap_or_else(unset),
+                theirs.unwrap_or_else(unset)
+            )
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! What is allowed.
+
+use super::SearchConfig;
+use crate::network::{StemKind, is_reduction};
+use crate::{Error, Result};
+
+impl SearchConfig {
+    /// Checks every value; `origin` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] for the first value that is not allowed.
+    pub fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds: bool, key: &str, value: &dyn ToString, allowed: &str| {
+            if holds {
+                return Ok(());
+            }
+            Err(Error::ConfigValue {
+                origin: origin.to_string(),
+                key: key.to_string(),
+                value: value.to_string(),
+                allowed: allowed.to_string(),
+            })
+        };
+        let finite = f64::is_finite;
+
+        let data = &self.data;
+        let fraction = data.train_fraction;
+        let inside = 0.0 < fraction && fraction < 1.0;
+        require(inside, "data.train_fraction", &fraction, "0 < train_fraction < 1")?;
+        if let Some(images) = data.train_images {
+            require(images >= 2, "data.train_images", &images, "2 or more, or omitted for all")?;
+        }
+        let padding = data.crop_padding;
+        require(padding <= 32, "data.crop_padding", &padding, "0 to 32 pixels")?;
+        if let Some(side) = data.cutout {
+            let allowed = "1 to 64 pixels, or omitted for none";
+            require((1..=64).contains(&side), "data.cutout", &side, allowed)?;
+        }
+
+        let network = &self.network;
+        let (channels, cells) = (network.init_channels, network.num_cells);
+        let even = channels.is_multiple_of(2) || network.stem != StemKind::Imagenet;
+        let allowed = "1 to 1024; even with the imagenet stem, which halves it";
+        require((1..=1024).contains(&channels) && even, "network.init_channels", &channels, allowed)?;
+        let two = (0..cells).filter(|&cell| is_reduction(cell, cells)).count() == 2;
+        let allowed = "2 to 64: cells num_cells / 3 and 2 num_cells / 3 are two reductions";
+        require(two && cells <= 64, "network.num_cells", &cells, allowed)?;
+        let nodes = network.num_nodes;
+        require((1..=12).contains(&nodes), "network.num_nodes", &nodes, "1 to 12")?;
+        let kept = network.edges_kept;
+        require((1..=13).contains(&kept), "network.edges_kept", &kept, "1 to 13")?;
+        network.space().map_err(|error| match error {
+            Error::ConfigValue { key, value, allowed, .. } => {
+                Error::ConfigValue { origin: origin.to_string(), key, value, allowed }
+            }
+            other => other,
+        })?;
+
+        let search = &self.search;
+        let range = |value: usize, most: usize| (1..=most).contains(&value);
+        let allowed = "1 to 100000";
+        require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
+        let allowed = "1 to 65536";
+        require(range(search.batch_size, 65_536), "search.batch_size", &search.batch_size, allowed)?;
+        let allowed = "1 or more, or omitted for no cap";
+        for (key, cap) in [
+            ("search.steps_per_epoch", search.steps_per_epoch),
+            ("search.measured_images", search.measured_images),
+        ] {
+            if let Some(cap) = cap {
+                require(cap >= 1, key, &cap, allowed)?;
+            }
+        }
+
+        let weights = &self.weights;
+        let (most, least) = (weights.learning_rate, weights.min_learning_rate);
+        let allowed = "a finite number above 0, per step";
+        require(finite(most) && most > 0.0, "weights.learning_rate", &most, allowed)?;
+        let fits = finite(least) && (0.0..=most).contains(&least);
+        let allowed = "0 <= min_learning_rate <= learning_rate";
+        require(fits, "weights.min_learning_rate", &least, allowed)?;
+        let momentum = weights.momentum;
+        let fits = (0.0..1.0).contains(&momentum);
+        require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
+        if let Some(clip) = weights.clip_norm {
+            let allowed = "a finite number above 0, or omitted for no clipping";
+            require(finite(clip) && clip > 0.0, "weights.clip_norm", &clip, allowed)?;
+        }
+
+        let alpha = &self.alpha;
+        let rate = alpha.learning_rate;
+        let allowed = "a finite number above 0, per step";
+        require(finite(rate) && rate > 0.0, "alpha.learning_rate", &rate, allowed)?;
+        for (key, beta) in [("alpha.beta1", alpha.beta1), ("alpha.beta2", alpha.beta2)] {
+            require((0.0..1.0).contains(&beta), key, &beta, "0 <= beta < 1")?;
+        }
+        for (key, value) in [
+            ("weights.weight_decay", weights.weight_decay),
+            ("alpha.weight_decay", alpha.weight_decay),
+            ("alpha.init_scale", alpha.init_scale),
+        ] {
+            require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
+        }
+
+        let run = &self.run;
+        let steps = run.checkpoint_steps;
+        require(steps >= 1, "run.checkpoint_steps", &steps, "1 or more")?;
+        require(run.workers <= 64, "run.workers", &run.workers, "0 to 64 threads")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(change: impl Fn(&mut SearchConfig), expected: &str) {
+        let mut config = SearchConfig::cifar10();
+        change(&mut config);
+        let error = config.validate("a.toml").expect_err(expected).to_string();
+        assert!(error.starts_with(&format!("a.toml: `{expected}` is ")), "{error}");
+        assert!(error.contains(", allowed: "), "{error}");
+    }
+
+    #[test]
+    fn every_value_has_a_range() {
+        check(|c| c.data.train_fraction = 0.0, "data.train_fraction");
+        check(|c| c.data.train_fraction = f64::NAN, "data.train_fraction");
+        check(|c| c.data.train_images = Some(1), "data.train_images");
+        check(|c| c.data.crop_padding = 33, "data.crop_padding");
+        check(|c| c.data.cutout = Some(0), "data.cutout");
+        check(|c| c.network.init_channels = 0, "network.init_channels");
+        check(|c| c.network.num_cells = 1, "network.num_cells");
+        check(|c| c.network.num_nodes = 0, "network.num_nodes");
+        check(|c| c.network.edges_kept = 0, "network.edges_kept");
+        check(|c| c.network.primitives.clear(), "network.primitives");
+        check(|c| c.search.epochs = 0, "search.epochs");
+        check(|c| c.search.batch_size = 0, "search.batch_size");
+        check(|c| c.search.steps_per_epoch = Some(0), "search.steps_per_epoch");
+        check(|c| c.search.measured_images = Some(0), "search.measured_images");
+        check(|c| c.weights.learning_rate = f64::INFINITY, "weights.learning_rate");
+        check(|c| c.weights.min_learning_rate = 0.1, "weights.min_learning_rate");
+        check(|c| c.weights.momentum = 1.0, "weights.momentum");
+        check(|c| c.weights.weight_decay = -1.0, "weights.weight_decay");
+        check(|c| c.weights.clip_norm = Some(0.0), "weights.clip_norm");
+        check(|c| c.alpha.learning_rate = 0.0, "alpha.learning_rate");
+        check(|c| c.alpha.beta1 = 1.0, "alpha.beta1");
+        check(|c| c.alpha.beta2 = -0.1, "alpha.beta2");
+        check(|c| c.alpha.weight_decay = f64::NAN, "alpha.weight_decay");
+        check(|c| c.alpha.init_scale = -1.0, "alpha.init_scale");
+        check(|c| c.run.checkpoint_steps = 0, "run.checkpoint_steps");
+        check(|c| c.run.workers = 65, "run.workers");
+    }
+}

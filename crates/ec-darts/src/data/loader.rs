@@ -1,0 +1,226 @@
+//! Batches, prepared on other threads ahead of the step.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::random::{Purpose, shuffled, stream_rng};
+use super::{Augmentation, ImageDataset, Normalization};
+
+/// Batches that each worker prepares ahead.
+const AHEAD: usize = 2;
+
+/// A batch in plain memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Normalized images, row-major.
+    pub images: Vec<f32>,
+    /// Classes.
+    pub labels: Vec<i32>,
+    /// `[batch, 3, height, width]`.
+    pub shape: [usize; 4],
+}
+
+/// Makes the batches of a part of a data set.
+#[derive(Clone, Debug)]
+pub struct Loader {
+    /// The whole set.
+    pub dataset: Arc<ImageDataset>,
+    /// The images of this part.
+    pub indices: Arc<[u32]>,
+    /// Images of a batch; the last batch of an epoch has the rest.
+    pub batch_size: usize,
+    /// Random changes of each image.
+    pub augmentation: Augmentation,
+    /// Mean and deviation to remove.
+    pub normalization: Normalization,
+    /// Whose random stream orders and changes the images; none keeps the order of `indices`.
+    pub order: Option<Purpose>,
+    /// Of all random streams.
+    pub seed: u64,
+    /// Threads that prepare batches; 0 prepares them where they are asked for.
+    pub num_workers: usize,
+}
+
+impl Loader {
+    /// Batches of an epoch, the last, smaller one included.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.indices.len().div_ceil(self.batch_size)
+    }
+
+    /// The batches of one epoch from some step on.
+    pub fn epoch(&self, epoch: u64, from_step: usize) -> Batches {
+        let steps = self.steps_per_epoch() as u64;
+        let first = epoch * steps;
+        Batches::new(self.clone(), first + from_step as u64, Some(first + steps))
+    }
+
+    /// Batches without end: batch `g` is batch `g % steps` of epoch `g / steps`.
+    pub fn endless(&self, from_batch: u64) -> Batches {
+        Batches::new(self.clone(), from_batch, None)
+    }
+
+    /// One batch, images in the given order of the epoch.
+    fn batch(&self, order: &[u32], epoch: u64, step: usize) -> Batch {
+        let first = step * self.batch_size;
+        let images = &order[first..(first + self.batch_size).min(order.len())];
+        let [height, width] = self.dataset.size();
+        let length = 3 * height * width;
+        let mut batch = Batch {
+            images: vec![0.0; images.len() * length],
+            labels: Vec::with_capacity(images.len()),
+            shape: [images.len(), 3, height, width],
+        };
+        let outputs = batch.images.chunks_exact_mut(length);
+        for (place, (&image, output)) in images.iter().zip(outputs).enumerate() {
+            let image = image as usize;
+            let purpose = self.order.unwrap_or(Purpose::Valid);
+            let mut rng = stream_rng(self.seed, purpose, epoch, (first + place) as u64);
+            let pixels = self.dataset.pixels(image);
+            let size = self.dataset.size();
+            self.augmentation.apply(pixels, size, &self.normalization, &mut rng, output);
+            batch.labels.push(self.dataset.label(image).into());
+        }
+        batch
+    }
+}
+
+/// Makes consecutive batches, keeping the order of the current epoch.
+struct Maker {
+    loader: Loader,
+    epoch: Option<u64>,
+    order: Vec<u32>,
+}
+
+impl Maker {
+    fn new(loader: Loader) -> Self {
+        Self { loader, epoch: None, order: Vec::new() }
+    }
+
+    fn make(&mut self, number: u64) -> Batch {
+        let steps = self.loader.steps_per_epoch() as u64;
+        let (epoch, step) = (number / steps, number % steps);
+        if self.epoch != Some(epoch) {
+            let Loader { indices, order, seed, .. } = &self.loader;
+            self.order = match order {
+                Some(purpose) => shuffled(indices, *seed, *purpose, epoch),
+                None => indices.to_vec(),
+            };
+            self.epoch = Some(epoch);
+        }
+        self.loader.batch(&self.order, epoch, step as usize)
+    }
+}
+
+/// An iterator of batches, prepared ahead by the loader's workers.
+///
+/// Worker `k` of `n` makes batches `k`, `k + n`, ... into a channel of its own and the iterator
+/// takes turns, so the order is that of one thread. Dropping it ends the workers.
+pub struct Batches {
+    next: u64,
+    end: Option<u64>,
+    source: Source,
+}
+
+enum Source {
+    Here(Box<Maker>),
+    Workers { channels: Vec<Receiver<Batch>>, turn: usize },
+}
+
+impl Batches {
+    fn new(loader: Loader, first: u64, end: Option<u64>) -> Self {
+        let workers = loader.num_workers as u64;
+        let source = if workers == 0 {
+            Source::Here(Box::new(Maker::new(loader)))
+        } else {
+            let start = |worker: u64| {
+                let (sender, receiver) = sync_channel(AHEAD);
+                let mut maker = Maker::new(loader.clone());
+                std::thread::spawn(move || {
+                    let mut number = first + worker;
+                    while end.is_none_or(|end| number < end) && sender.send(maker.make(number)).is_ok()
+                    {
+                        number += workers;
+                    }
+                });
+                receiver
+            };
+            Source::Workers { channels: (0..workers).map(start).collect(), turn: 0 }
+        };
+        Self { next: first, end, source }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Batch;
+
+    /// # Panics
+    /// Where a worker panicked.
+    fn next(&mut self) -> Option<Batch> {
+        if self.end.is_some_and(|end| self.next >= end) {
+            return None;
+        }
+        self.next += 1;
+        Some(match &mut self.source {
+            Source::Here(maker) => maker.make(self.next - 1),
+            Source::Workers { channels, turn } => {
+                let batch = channels[*turn].recv();
+                *turn = (*turn + 1) % channels.len();
+                batch.expect("a thread that prepares batches panicked")
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loader(num_workers: usize) -> Loader {
+        let count = 23;
+        let pixels = (0..count * 12).map(|value| value as u8).collect();
+        let labels = (0..count as u16).collect();
+        let names = (0..count).map(|class| class.to_string()).collect();
+        Loader {
+            dataset: Arc::new(ImageDataset::new([2, 2], pixels, labels, names)),
+            indices: (0..21).collect(),
+            batch_size: 4,
+            augmentation: Augmentation { crop_padding: 1, flip: true, cutout: 2 },
+            normalization: Normalization { mean: [0.5; 3], std: [0.5; 3] },
+            order: Some(Purpose::Train),
+            seed: 5,
+            num_workers,
+        }
+    }
+
+    #[test]
+    fn every_image_comes_once_in_an_epoch_in_a_new_order() {
+        let order = |epoch| -> Vec<i32> {
+            loader(2).epoch(epoch, 0).flat_map(|batch| batch.labels).collect()
+        };
+        let mut sorted = order(0);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..21).collect::<Vec<i32>>());
+        assert_ne!(order(0), order(1));
+        let sizes: Vec<_> = loader(0).epoch(0, 0).map(|batch| batch.shape[0]).collect();
+        assert_eq!(sizes, [4, 4, 4, 4, 4, 1]);
+    }
+
+    #[test]
+    fn batches_depend_on_place_alone() {
+        let unbroken: Vec<Batch> = loader(0).epoch(3, 0).collect();
+        for workers in [0, 1, 2, 5] {
+            let resumed: Vec<Batch> = loader(workers).epoch(3, 2).collect();
+            assert_eq!(resumed, unbroken[2..], "{workers} workers");
+        }
+        let endless: Vec<Batch> = loader(3).endless(3 * 6 + 1).take(7).collect();
+        assert_eq!(endless[..5], unbroken[1..]);
+        assert_eq!(endless[5..], loader(0).epoch(4, 0).take(2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn without_an_order_images_come_as_listed() {
+        let loader = Loader { order: None, augmentation: Augmentation::NONE, ..loader(1) };
+        let labels: Vec<i32> = loader.epoch(0, 0).flat_map(|batch| batch.labels).collect();
+        assert_eq!(labels, (0..21).collect::<Vec<i32>>());
+    }
+}
