@@ -1,6 +1,5 @@
 //! From files and `--set` to checked settings.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -9,9 +8,9 @@ use super::SearchConfig;
 use crate::{Error, Result};
 
 impl SearchConfig {
-    /// Reads a file, applies overrides `key=value` in order, and checks every value.
+    /// Reads a file, applies overrides `key=value`, and checks every value.
     ///
-    /// An override's value is TOML; a bare word is text, and `none` removes an optional key.
+    /// The file must be valid by itself; see [`Self::with`] for the overrides.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file or override,
@@ -34,79 +33,80 @@ impl SearchConfig {
         Ok(config)
     }
 
-    /// These settings with overrides `key=value` applied in order.
+    /// These settings with overrides `key=value`, the last of a key counting.
+    ///
+    /// A value is TOML; a bare word is text, and `none` or nothing turns an optional key off.
+    /// Ranges are checked when all are applied, so that their order does not matter.
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming the override.
     pub fn with(self, overrides: &[String]) -> Result<Self> {
-        overrides.iter().try_fold(self, |config, given| config.with_one(given))
-    }
-
-    fn with_one(self, given: &str) -> Result<Self> {
-        let origin = format!("--set {given}");
-        let fail = |reason: String| Error::ConfigSyntax { origin: origin.clone(), reason };
-        let (key, text) =
-            given.split_once('=').ok_or_else(|| fail("expected KEY=VALUE".to_string()))?;
-        let mut table = Table::try_from(&self).expect("settings are plain values");
-        let (section, name) =
-            key.split_once('.').ok_or_else(|| fail(unknown(key, &table)))?;
-        let settings = match table.get_mut(section) {
-            Some(Value::Table(settings)) => settings,
-            _ => return Err(fail(unknown(key, &table))),
-        };
-        if text == "none" && name != "primitives" {
-            settings.remove(name);
-        } else {
-            settings.insert(name.to_string(), value(text));
+        self.validate("the settings")?;
+        let mut table = Table::try_from(&self).expect("valid settings fit TOML");
+        let mut config = self;
+        for given in overrides {
+            config = override_one(&mut table, given)?;
         }
-        let config: Self = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
-            let message = error.message();
-            if message.starts_with("unknown field") || message.starts_with("missing field") {
-                let table = Table::try_from(&self).expect("settings are plain values");
-                fail(format!("{message}{}", allowed_beside(key, &table)))
-            } else {
-                fail(format!("`{key}`: {message}"))
-            }
-        })?;
-        config.validate(&origin)?;
+        config.validate(&format!("--set {}", overrides.join(" --set ")))?;
         Ok(config)
     }
+}
+
+fn override_one(table: &mut Table, given: &str) -> Result<SearchConfig> {
+    let fail = |reason| Error::ConfigSyntax { origin: format!("--set {given}"), reason };
+    let (key, text) = given.split_once('=').ok_or_else(|| fail("expected KEY=VALUE".into()))?;
+    let (key, text) = (key.trim(), text.trim());
+    let known = key.split_once('.').filter(|(section, _)| table.contains_key(*section));
+    let (section, name) = known.ok_or_else(|| fail(unknown(key, table)))?;
+    let mut read = |value| read_with(table, section, name, value);
+    if !matches!(text, "" | "none") {
+        return read(Some(value(text))).map_err(|reason| fail(format!("`{key}`: {reason}")));
+    }
+    // Without a value, a key that does not exist would be as good as one that is off.
+    if let Err(reason) = read(Some(Value::Boolean(true)))
+        && reason.starts_with("unknown field")
+    {
+        return Err(fail(format!("`{key}`: {reason}")));
+    }
+    read(None).map_err(|_| fail(format!("`{key}` cannot be off, it needs a value")))
+}
+
+/// The settings with one of them changed or removed, or why there are none.
+fn read_with(
+    table: &mut Table,
+    section: &str,
+    name: &str,
+    value: Option<Value>,
+) -> Result<SearchConfig, String> {
+    if let Some(Value::Table(settings)) = table.get_mut(section) {
+        match value {
+            Some(value) => settings.insert(name.to_string(), value),
+            None => settings.remove(name),
+        };
+    }
+    let config = table.clone().try_into();
+    config.map_err(|error: toml::de::Error| error.message().to_string())
 }
 
 /// TOML where it is TOML, else text.
 fn value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    let value = parsed.and_then(|mut table| table.remove("value"));
-    match value {
-        // `learning_rate=1` means 1.0; serde takes an integer for a float by itself.
-        Some(value) => value,
-        None => Value::String(text.to_string()),
-    }
+    let single = parsed.filter(|table| table.len() == 1);
+    let value = single.and_then(|mut table| table.remove("value"));
+    value.unwrap_or_else(|| Value::String(text.to_string()))
 }
 
 fn unknown(key: &str, table: &Table) -> String {
+    let name = key.rsplit('.').next().unwrap_or(key);
+    let has = |settings: &Value| settings.as_table().is_some_and(|names| names.contains_key(name));
+    let full = table.iter().filter(|(_, settings)| has(settings));
+    let full: Vec<String> = full.map(|(section, _)| format!("`{section}.{name}`")).collect();
     let sections: Vec<&str> = table.keys().map(String::as_str).collect();
-    format!("no setting `{key}`; keys are SECTION.NAME, sections: {}", sections.join(", "))
-}
-
-fn allowed_beside(key: &str, table: &Table) -> String {
-    let section = key.split('.').next().unwrap_or_default();
-    let keys: Vec<String> =
-        flatten(table).into_keys().filter(|key| key.starts_with(&format!("{section}."))).collect();
-    format!(" (`{key}`; set here: {})", keys.join(", "))
-}
-
-/// Every key with its section, and its value as TOML.
-pub(super) fn flatten(table: &Table) -> BTreeMap<String, String> {
-    let mut flat = BTreeMap::new();
-    for (section, settings) in table {
-        if let Value::Table(settings) = settings {
-            for (name, value) in settings {
-                flat.insert(format!("{section}.{name}"), value.to_string());
-            }
-        }
-    }
-    flat
+    let meant = match full.as_slice() {
+        [] => format!("keys are SECTION.NAME, sections: {}", sections.join(", ")),
+        full => format!("allowed: {}", full.join(", ")),
+    };
+    format!("no setting `{key}`; {meant}")
 }
 
 #[cfg(test)]
@@ -131,20 +131,51 @@ mod tests {
         check(&["search.steps_per_epoch=7"], "steps_per_epoch = 7");
         check(&["network.primitives=['none', 'skip_connect']"], "\"skip_connect\",\n]");
         check(&["search.seed=1", "search.seed=9"], "seed = 9");
-        let without = SearchConfig::cifar10().with(&["weights.clip_norm=none".into()]);
-        assert_eq!(without.expect("optional").weights.clip_norm, None);
+        check(&[" weights.momentum = 0.5 "], "momentum = 0.5");
+        for off in ["weights.clip_norm=none", "weights.clip_norm="] {
+            let without = SearchConfig::cifar10().with(&[off.into()]);
+            assert_eq!(without.expect("optional").weights.clip_norm, None);
+        }
+        let off = ["data.cutout=none".to_string()];
+        assert_eq!(SearchConfig::cifar10().with(&off).expect("off"), SearchConfig::cifar10());
+    }
+
+    #[test]
+    fn overrides_that_depend_on_each_other_come_in_any_order() {
+        let (most, least) = ("weights.learning_rate=5e-4", "weights.min_learning_rate=1e-4");
+        check(&[most, least], "min_learning_rate = 0.0001");
+        check(&[least, most], "learning_rate = 0.0005");
+        check(&[most], "--set weights.learning_rate=5e-4: `weights.min_learning_rate` is 0.001");
+    }
+
+    #[test]
+    fn settings_beyond_toml_are_refused() {
+        let mut config = SearchConfig::cifar10();
+        config.search.seed = u64::MAX;
+        let message = config.with(&["search.epochs=3".into()]).expect_err("seed").to_string();
+        assert!(message.starts_with("the settings: `search.seed` is 18446744073709551615"));
     }
 
     #[test]
     fn wrong_overrides_say_what_is_right() {
-        check(&["weights.momentun=0.5"], "unknown field `momentun`, expected one of `learning_rate`");
+        check(
+            &["weights.momentun=0.5"],
+            "unknown field `momentun`, expected one of `learning_rate`",
+        );
+        check(&["weights.clip_nrom=none"], "`weights.clip_nrom`: unknown field `clip_nrom`");
+        check(&["momentum=0.5"], "no setting `momentum`; allowed: `weights.momentum`");
+        check(&["optimizer.learning_rate=1"], "`alpha.learning_rate`, `weights.learning_rate`");
+        check(&["search=1"], "no setting `search`; keys are SECTION.NAME");
         check(&["speed=1"], "no setting `speed`; keys are SECTION.NAME, sections: alpha, data");
         check(&["engine.speed=1"], "sections: alpha, data");
         check(&["weights.momentum"], "expected KEY=VALUE");
         check(&["weights.momentum=fast"], "`weights.momentum`: invalid type: string \"fast\"");
-        check(&["weights.momentum=none"], "missing field `momentum`");
+        check(&["weights.momentum=none"], "`weights.momentum` cannot be off");
         check(&["weights.momentum=1.5"], "`weights.momentum` is 1.5, allowed: 0 <= momentum < 1");
-        check(&["search.relaxation=hard"], "unknown variant `hard`, expected `softmax` or `cross-edge`");
+        check(
+            &["search.relaxation=hard"],
+            "unknown variant `hard`, expected `softmax` or `cross-edge`",
+        );
         check(&["search.batch_size=-3"], "invalid value: integer `-3`");
     }
 
@@ -160,7 +191,8 @@ mod tests {
         check("flip = true", "flip = 3", "invalid type: integer `3`, expected a boolean");
         check("flip = true", "flop = true", "unknown field `flop`");
         check("flip = true", "", "missing field `flip`");
-        check("flip = true", "flip =", "line ");
+        check("flip = true", "flip =", "line 5, column 7");
+        check("seed = 2", "seed = 18446744073709551615", "`search.seed` is 18446744073709551615");
         check("\"sep_conv_3x3\"", "\"sep_conv_7x7\"", "sep_conv_7x7");
     }
 

@@ -7,10 +7,16 @@ mod load;
 mod preset;
 mod validate;
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
 use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-pub use preset::PRESETS;
+pub use preset::{PRESETS, Preset};
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
@@ -68,7 +74,7 @@ pub struct NetworkConfig {
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells, two of them reductions.
+    /// Cells, two of them reductions: at least 3, so that one is normal.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Intermediate nodes of a cell.
@@ -101,7 +107,7 @@ pub struct LoopConfig {
     /// Cap on the validation images on which accuracy is measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_images: Option<usize>,
-    /// Of weights, alpha, split, order and augmentation.
+    /// Of weights, alpha, split, order and augmentation; at most 2^63 - 1, as TOML has no larger.
     pub seed: u64,
 }
 
@@ -178,21 +184,21 @@ impl NetworkConfig {
     /// # Errors
     /// [`Error::ConfigValue`] where the space is none.
     pub fn space(&self) -> Result<SearchSpace> {
-        let fail = |key: &str, value: String| {
-            let (key, origin) = (key.to_string(), "the settings".to_string());
-            move |error: ec_darts_space::Error| Error::ConfigValue {
-                origin,
-                key,
-                value,
-                allowed: error.to_string(),
-            }
+        let fail = |key: &str, value: String, allowed: String| Error::ConfigValue {
+            origin: "the settings".into(),
+            key: key.into(),
+            value,
+            allowed,
         };
-        let nodes = format!("{} nodes, {} edges kept", self.num_nodes, self.edges_kept);
-        let topology = CellTopology::new(self.num_nodes, self.edges_kept)
-            .map_err(fail("network.num_nodes", nodes))?;
-        let names: Vec<&str> = self.primitives.iter().map(|primitive| primitive.name()).collect();
-        SearchSpace::new(self.primitives.clone(), topology)
-            .map_err(fail("network.primitives", format!("{names:?}")))
+        let topology = CellTopology::new(self.num_nodes, self.edges_kept).map_err(|error| {
+            let value = format!("{} with {} edges kept", self.num_nodes, self.edges_kept);
+            fail("network.num_nodes", value, error.to_string())
+        })?;
+        SearchSpace::new(self.primitives.clone(), topology).map_err(|_| {
+            let names: Vec<&str> = self.primitives.iter().map(|each| each.name()).collect();
+            let allowed = "distinct names, at least one other than `none`".to_string();
+            fail("network.primitives", format!("{names:?}"), allowed)
+        })
     }
 }
 
@@ -204,21 +210,24 @@ impl SearchConfig {
 
     /// The first setting in which two searches differ, where it matters for the result.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let table = |config: &Self| {
-            let mut config = config.clone();
-            config.run = self.run.clone();
-            load::flatten(&toml::Table::try_from(config).expect("settings are plain values"))
-        };
-        let (ours, theirs) = (table(self), table(other));
-        let keys = ours.keys().chain(theirs.keys());
-        let unset = || "not set".to_string();
-        keys.into_iter().find(|&key| ours.get(key) != theirs.get(key)).map(|key| {
-            let [ours, theirs] = [&ours, &theirs].map(|table| table.get(key).cloned());
-            format!(
-                "{key} is {} here and {} there",
-                ours.unwrap_or_else(unset),
-                theirs.unwrap_or_else(unset)
-            )
-        })
+        let other = Self { run: self.run.clone(), ..other.clone() };
+        let (ours, theirs) = (self.settings(), other.settings());
+        let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
+        let [ours, theirs] = [&ours, &theirs]
+            .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Value::to_string));
+        Some(format!("{key} is {ours} here and {theirs} there"))
+    }
+
+    /// Every setting that is given, by its key `section.name`.
+    fn settings(&self) -> BTreeMap<String, Value> {
+        // JSON, not TOML: it holds any count, also of settings that were not validated.
+        let all = serde_json::to_value(self).expect("settings are plain values");
+        let mut settings = BTreeMap::new();
+        for (section, names) in all.as_object().into_iter().flatten() {
+            for (name, value) in names.as_object().into_iter().flatten() {
+                settings.insert(format!("{section}.{name}"), value.clone());
+            }
+        }
+        settings
     }
 }

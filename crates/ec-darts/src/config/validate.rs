@@ -1,8 +1,11 @@
 //! What is allowed.
 
 use super::SearchConfig;
-use crate::network::{StemKind, is_reduction};
+use crate::network::StemKind;
 use crate::{Error, Result};
+
+/// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
+const MOST: usize = 1_000_000_000;
 
 impl SearchConfig {
     /// Checks every value; `origin` is named in errors.
@@ -28,7 +31,8 @@ impl SearchConfig {
         let inside = 0.0 < fraction && fraction < 1.0;
         require(inside, "data.train_fraction", &fraction, "0 < train_fraction < 1")?;
         if let Some(images) = data.train_images {
-            require(images >= 2, "data.train_images", &images, "2 or more, or omitted for all")?;
+            let allowed = "2 to 1000000000, or omitted for all";
+            require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
         }
         let padding = data.crop_padding;
         require(padding <= 32, "data.crop_padding", &padding, "0 to 32 pixels")?;
@@ -41,10 +45,16 @@ impl SearchConfig {
         let (channels, cells) = (network.init_channels, network.num_cells);
         let even = channels.is_multiple_of(2) || network.stem != StemKind::Imagenet;
         let allowed = "1 to 1024; even with the imagenet stem, which halves it";
-        require((1..=1024).contains(&channels) && even, "network.init_channels", &channels, allowed)?;
-        let two = (0..cells).filter(|&cell| is_reduction(cell, cells)).count() == 2;
-        let allowed = "2 to 64: cells num_cells / 3 and 2 num_cells / 3 are two reductions";
-        require(two && cells <= 64, "network.num_cells", &cells, allowed)?;
+        require(
+            (1..=1024).contains(&channels) && even,
+            "network.init_channels",
+            &channels,
+            allowed,
+        )?;
+        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
+        // of two, which leaves alpha of the normal cell without a gradient.
+        let allowed = "3 to 64: two reductions and at least one normal cell";
+        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
         let nodes = network.num_nodes;
         require((1..=12).contains(&nodes), "network.num_nodes", &nodes, "1 to 12")?;
         let kept = network.edges_kept;
@@ -61,16 +71,23 @@ impl SearchConfig {
         let allowed = "1 to 100000";
         require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
         let allowed = "1 to 65536";
-        require(range(search.batch_size, 65_536), "search.batch_size", &search.batch_size, allowed)?;
-        let allowed = "1 or more, or omitted for no cap";
+        require(
+            range(search.batch_size, 65_536),
+            "search.batch_size",
+            &search.batch_size,
+            allowed,
+        )?;
+        let allowed = "1 to 1000000000, or omitted for no cap";
         for (key, cap) in [
             ("search.steps_per_epoch", search.steps_per_epoch),
             ("search.measured_images", search.measured_images),
         ] {
             if let Some(cap) = cap {
-                require(cap >= 1, key, &cap, allowed)?;
+                require(range(cap, MOST), key, &cap, allowed)?;
             }
         }
+        let allowed = "0 to 9223372036854775807";
+        require(i64::try_from(search.seed).is_ok(), "search.seed", &search.seed, allowed)?;
 
         let weights = &self.weights;
         let (most, least) = (weights.learning_rate, weights.min_learning_rate);
@@ -104,7 +121,7 @@ impl SearchConfig {
 
         let run = &self.run;
         let steps = run.checkpoint_steps;
-        require(steps >= 1, "run.checkpoint_steps", &steps, "1 or more")?;
+        require(range(steps, MOST), "run.checkpoint_steps", &steps, "1 to 1000000000")?;
         require(run.workers <= 64, "run.workers", &run.workers, "0 to 64 threads")
     }
 }
@@ -112,6 +129,7 @@ impl SearchConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::is_reduction;
 
     fn check(change: impl Fn(&mut SearchConfig), expected: &str) {
         let mut config = SearchConfig::cifar10();
@@ -129,7 +147,13 @@ mod tests {
         check(|c| c.data.crop_padding = 33, "data.crop_padding");
         check(|c| c.data.cutout = Some(0), "data.cutout");
         check(|c| c.network.init_channels = 0, "network.init_channels");
-        check(|c| c.network.num_cells = 1, "network.num_cells");
+        let odd = |c: &mut SearchConfig| {
+            (c.network.stem, c.network.init_channels) = (StemKind::Imagenet, 15);
+        };
+        check(odd, "network.init_channels");
+        check(|c| c.network.primitives.push(c.network.primitives[0]), "network.primitives");
+        check(|c| c.network.num_cells = 2, "network.num_cells");
+        check(|c| c.network.num_cells = 65, "network.num_cells");
         check(|c| c.network.num_nodes = 0, "network.num_nodes");
         check(|c| c.network.edges_kept = 0, "network.edges_kept");
         check(|c| c.network.primitives.clear(), "network.primitives");
@@ -137,6 +161,8 @@ mod tests {
         check(|c| c.search.batch_size = 0, "search.batch_size");
         check(|c| c.search.steps_per_epoch = Some(0), "search.steps_per_epoch");
         check(|c| c.search.measured_images = Some(0), "search.measured_images");
+        check(|c| c.search.measured_images = Some(usize::MAX), "search.measured_images");
+        check(|c| c.search.seed = u64::MAX, "search.seed");
         check(|c| c.weights.learning_rate = f64::INFINITY, "weights.learning_rate");
         check(|c| c.weights.min_learning_rate = 0.1, "weights.min_learning_rate");
         check(|c| c.weights.momentum = 1.0, "weights.momentum");
@@ -149,5 +175,12 @@ mod tests {
         check(|c| c.alpha.init_scale = -1.0, "alpha.init_scale");
         check(|c| c.run.checkpoint_steps = 0, "run.checkpoint_steps");
         check(|c| c.run.workers = 65, "run.workers");
+    }
+    #[test]
+    fn any_allowed_number_of_cells_has_two_reductions_and_a_normal_cell() {
+        for cells in 3..=64 {
+            let reductions = (0..cells).filter(|&cell| is_reduction(cell, cells)).count();
+            assert_eq!(reductions, 2, "{cells} cells");
+        }
     }
 }

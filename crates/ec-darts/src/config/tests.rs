@@ -1,0 +1,83 @@
+//! The files in `configs/` and the table of keys, held against the presets.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{PRESETS, SearchConfig};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+#[test]
+fn every_file_equals_its_preset() {
+    let files = std::fs::read_dir(project("configs")).expect("the folder is there");
+    let mut presets: BTreeMap<_, _> = PRESETS.iter().copied().collect();
+    for file in files {
+        let path = file.expect("an entry").path();
+        let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_string();
+        let preset = presets.remove(name.as_str()).unwrap_or_else(|| panic!("{name}: no preset"));
+        let config = SearchConfig::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config, preset(), "{name}");
+    }
+    assert!(presets.is_empty(), "without a file: {:?}", presets.keys());
+}
+
+/// All keys, the optional ones too, as the reader of a section lists them when it meets another.
+fn keys() -> BTreeSet<String> {
+    let sections = ["data", "network", "search", "transition", "weights", "alpha", "run"];
+    let names = |section: &str| -> Vec<String> {
+        let wrong = format!("{section}.nonsense=1");
+        let message = SearchConfig::cifar10().with(&[wrong]).expect_err("no such key").to_string();
+        let (_, names) = message.split_once("expected ").expect("a list of names");
+        let names = names.split('`').skip(1).step_by(2);
+        names.map(|name| format!("{section}.{name}")).collect()
+    };
+    sections.into_iter().flat_map(names).collect()
+}
+
+/// The rows of the tables in `docs/configuration.md` by key: type, paper, allowed, effect, source.
+fn documented() -> BTreeMap<String, Vec<String>> {
+    let text = std::fs::read_to_string(project("docs/configuration.md")).expect("it is there");
+    let rows = text.lines().filter(|line| line.starts_with("| `")).map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_string());
+        let key = cells.next().expect("a first column").trim_matches('`').to_string();
+        (key, cells.collect::<Vec<_>>())
+    });
+    rows.filter(|(_, cells)| cells.len() == 5).collect()
+}
+
+#[test]
+fn the_documentation_has_every_key_and_the_values_of_the_paper() {
+    let (documented, paper) = (documented(), SearchConfig::cifar10().settings());
+    assert_eq!(documented.keys().cloned().collect::<BTreeSet<_>>(), keys());
+    for (key, cells) in documented {
+        assert!(cells.iter().all(|cell| !cell.is_empty()), "{key}: {cells:?}");
+        let expected = match paper.get(&key) {
+            None => "off".to_string(),
+            Some(serde_json::Value::Array(all)) => format!("all {}", all.len()),
+            Some(value) => format!("`{value}`"),
+        };
+        assert_eq!(cells[1], expected, "{key}");
+    }
+}
+
+#[test]
+fn runs_differ_by_what_matters_for_the_result() {
+    let check = |change: fn(&mut SearchConfig), expected: Option<&str>| {
+        let mut other = SearchConfig::cifar10();
+        change(&mut other);
+        assert_eq!(SearchConfig::cifar10().difference(&other).as_deref(), expected);
+    };
+    check(|_| (), None);
+    check(|other| (other.run.workers, other.run.checkpoint_steps) = (0, 7), None);
+    check(
+        |other| other.search.seed = u64::MAX,
+        Some("search.seed is 2 here and 18446744073709551615 there"),
+    );
+    check(|other| other.data.cutout = Some(16), Some("data.cutout is not set here and 16 there"));
+    check(
+        |other| other.search.order = super::Order::Sequential,
+        Some("search.order is \"interleaved\" here and \"sequential\" there"),
+    );
+}
