@@ -87,7 +87,11 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     match outcome {
         Outcome::Finished(best) => {
-            println!("\ngenotype of epoch {}, also in {}:", best.epoch + 1, arguments.out.display());
+            println!(
+                "\ngenotype of epoch {}, also in {}:",
+                best.epoch + 1,
+                arguments.out.display()
+            );
             print_genotype(&best.genotype);
         }
         Outcome::Stopped { checkpoint, .. } => {

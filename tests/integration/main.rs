@@ -1,6 +1,16 @@
 //! Tests of the whole, one topic a file.
 
+mod architect;
+mod dead_parameters;
 mod devices;
 mod fixture;
+mod gradients;
+mod memory;
 mod names;
 mod parity;
+mod relaxation;
+mod resume;
+mod run;
+mod search_smoke;
+mod tiny;
+mod transition;

@@ -183,7 +183,10 @@ pub fn check_gradients<M: Module>(
             let zeros = || vec![0.0; named.value.shape().num_elements()];
             fixture.check(&stored, &gradient.unwrap_or_else(zeros));
         } else if let Some(gradient) = gradient {
-            assert!(gradient.iter().all(|&g| g == 0.0), "{stored}: a gradient where none is stored");
+            assert!(
+                gradient.iter().all(|&g| g == 0.0),
+                "{stored}: a gradient where none is stored"
+            );
         }
     });
 }

@@ -23,7 +23,7 @@ pub mod reference;
 /// Where there is no output, or not one weight for each.
 ///
 /// # Source
-/// EC-DARTS, Eq. (5); DARTS, Eq. (1).
+/// EC-DARTS, Eq. (1) and (5).
 pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
     reference::mixed_sum(outputs, weights)
 }

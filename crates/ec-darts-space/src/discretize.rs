@@ -60,13 +60,7 @@ pub fn discretize_cell(space: &SearchSpace, strength: &[f32]) -> Result<CellGeno
     check(space, strength)?;
     let rows: Vec<&[f32]> = strength.chunks_exact(space.primitives().len()).collect();
     let nodes = (0..topology.num_nodes())
-        .map(|node| {
-            strongest_edges(
-                space.primitives(),
-                topology,
-                &rows[topology.edges_into(node)],
-            )
-        })
+        .map(|node| strongest_edges(space.primitives(), topology, &rows[topology.edges_into(node)]))
         .collect();
     let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
     Ok(CellGenotype { nodes, concat })
@@ -76,11 +70,7 @@ fn check(space: &SearchSpace, strength: &[f32]) -> Result<(), Error> {
     let (primitives, num_edges) = (space.primitives(), space.topology().num_edges());
     if strength.len() != num_edges * primitives.len() {
         let (found, num_primitives) = (strength.len(), primitives.len());
-        return Err(Error::StrengthLength {
-            found,
-            num_edges,
-            num_primitives,
-        });
+        return Err(Error::StrengthLength { found, num_edges, num_primitives });
     }
     match strength.iter().position(|value| !value.is_finite()) {
         None => Ok(()),
@@ -130,15 +120,10 @@ mod tests {
         let cell = discretize_cell(space, strength).unwrap();
         cell.validate().unwrap();
         let node = |picks: &Vec<Pick>| {
-            let picks = picks
-                .iter()
-                .map(|pick| format!("{} {}", pick.primitive, pick.from));
+            let picks = picks.iter().map(|pick| format!("{} {}", pick.primitive, pick.from));
             picks.collect::<Vec<_>>().join(", ")
         };
-        assert_eq!(
-            cell.nodes.iter().map(node).collect::<Vec<_>>().join(" | "),
-            expected
-        );
+        assert_eq!(cell.nodes.iter().map(node).collect::<Vec<_>>().join(" | "), expected);
     }
 
     fn error(space: &SearchSpace, strength: &[f32]) -> String {
@@ -157,22 +142,14 @@ mod tests {
     #[test]
     fn equal_strengths_give_the_first_primitive_and_the_first_sources() {
         let node = "max_pool_3x3 0, max_pool_3x3 1";
-        check(
-            &SearchSpace::darts(),
-            &[0.25; 14 * 8],
-            &[node; 4].join(" | "),
-        );
+        check(&SearchSpace::darts(), &[0.25; 14 * 8], &[node; 4].join(" | "));
     }
 
     #[test]
     fn tied_primitives_and_tied_edges() {
         let row = [-0.02, 0.11, 0.06, 2.0, 0.05, 2.0, 2.0, -0.16];
         let node = "skip_connect 0, skip_connect 1";
-        check(
-            &SearchSpace::darts(),
-            &row.repeat(14),
-            &[node; 4].join(" | "),
-        );
+        check(&SearchSpace::darts(), &row.repeat(14), &[node; 4].join(" | "));
     }
 
     #[test]
@@ -238,11 +215,7 @@ mod tests {
 
     #[test]
     fn other_spaces() {
-        let primitives = vec![
-            Primitive::SepConv3x3,
-            Primitive::SkipConnect,
-            Primitive::None,
-        ];
+        let primitives = vec![Primitive::SepConv3x3, Primitive::SkipConnect, Primitive::None];
         let space = |edges_kept| {
             let topology = CellTopology::new(2, edges_kept).unwrap();
             SearchSpace::new(primitives.clone(), topology).unwrap()
@@ -276,10 +249,7 @@ mod tests {
             let mut strength = [0.0; 112];
             strength[3 * 8 + 5] = value;
             let message = "the strength of `sep_conv_5x5` on edge 3 is";
-            assert_eq!(
-                error(&space, &strength),
-                format!("{message} {value}, not a finite number")
-            );
+            assert_eq!(error(&space, &strength), format!("{message} {value}, not a finite number"));
         }
     }
 

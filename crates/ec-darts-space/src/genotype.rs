@@ -74,11 +74,7 @@ impl CellGenotype {
 
     /// The number of picks whose primitive satisfies a condition.
     pub fn count(&self, condition: impl Fn(Primitive) -> bool) -> usize {
-        self.nodes
-            .iter()
-            .flatten()
-            .filter(|pick| condition(pick.primitive))
-            .count()
+        self.nodes.iter().flatten().filter(|pick| condition(pick.primitive)).count()
     }
 
     /// Checks that a network can be built.
@@ -118,16 +114,11 @@ impl CellGenotype {
                     return fault(Place::PickPrimitive(node, number), reason);
                 }
                 if pick.from > last {
-                    let reason = format!(
-                        "state {} does not exist yet, allowed: 0 to {last}",
-                        pick.from
-                    );
+                    let reason =
+                        format!("state {} does not exist yet, allowed: 0 to {last}", pick.from);
                     return fault(Place::PickSource(node, number), reason);
                 }
-                if picks[..number]
-                    .iter()
-                    .any(|earlier| earlier.from == pick.from)
-                {
+                if picks[..number].iter().any(|earlier| earlier.from == pick.from) {
                     let reason = format!("state {} is picked twice by one node", pick.from);
                     return fault(Place::PickSource(node, number), reason);
                 }
@@ -176,10 +167,7 @@ impl Fault {
             Some(kind) => format!("{kind} cell, {}", self.place),
             None => self.place.to_string(),
         };
-        Error::Cell {
-            place,
-            reason: self.reason,
-        }
+        Error::Cell { place, reason: self.reason }
     }
 }
 
@@ -234,17 +222,13 @@ pub(crate) mod tests {
     fn any_node(node: usize) -> impl Strategy<Value = Vec<Pick>> {
         let sources: Vec<usize> = (0..NUM_INPUTS + node).collect();
         let last = sources.len();
-        subsequence(sources, 1..=last)
-            .prop_shuffle()
-            .prop_flat_map(|sources| {
-                let pick = |from| {
-                    (1..Primitive::ALL.len()).prop_map(move |number| Pick {
-                        primitive: Primitive::ALL[number],
-                        from,
-                    })
-                };
-                sources.into_iter().map(pick).collect::<Vec<_>>()
-            })
+        subsequence(sources, 1..=last).prop_shuffle().prop_flat_map(|sources| {
+            let pick = |from| {
+                (1..Primitive::ALL.len())
+                    .prop_map(move |number| Pick { primitive: Primitive::ALL[number], from })
+            };
+            sources.into_iter().map(pick).collect::<Vec<_>>()
+        })
     }
 
     /// Any valid genotype, flat or not.
@@ -255,39 +239,20 @@ pub(crate) mod tests {
     /// A node per list, a pick per pair; the answer is empty for a valid cell.
     fn check(nodes: &[&[(Primitive, usize)]], concat: &[usize], expected: &str) {
         let pick = |&(primitive, from): &(Primitive, usize)| Pick { primitive, from };
-        let nodes = nodes
-            .iter()
-            .map(|picks| picks.iter().map(pick).collect())
-            .collect();
-        let cell = CellGenotype {
-            nodes,
-            concat: concat.to_vec(),
-        };
-        let message = cell
-            .validate()
-            .map_or_else(|error| error.to_string(), |()| String::new());
+        let nodes = nodes.iter().map(|picks| picks.iter().map(pick).collect()).collect();
+        let cell = CellGenotype { nodes, concat: concat.to_vec() };
+        let message = cell.validate().map_or_else(|error| error.to_string(), |()| String::new());
         assert_eq!(message, expected);
 
         let json = serde_json::to_string(&cell).unwrap();
         let read = serde_json::from_str::<CellGenotype>(&json);
         assert_eq!(read.is_ok(), expected.is_empty(), "json: {read:?}");
 
-        let genotype = Genotype {
-            normal: cell.clone(),
-            reduction: cell,
-        };
-        let message = genotype
-            .validate()
-            .map_or_else(|error| error.to_string(), |()| String::new());
+        let genotype = Genotype { normal: cell.clone(), reduction: cell };
+        let message =
+            genotype.validate().map_or_else(|error| error.to_string(), |()| String::new());
         let named = |text: &str| format!("normal cell, {text}");
-        assert_eq!(
-            message,
-            if expected.is_empty() {
-                String::new()
-            } else {
-                named(expected)
-            }
-        );
+        assert_eq!(message, if expected.is_empty() { String::new() } else { named(expected) });
     }
 
     use Primitive::{None as Nothing, SepConv3x3 as Sep, SkipConnect as Skip};
@@ -295,27 +260,15 @@ pub(crate) mod tests {
     #[test]
     fn valid_cells() {
         check(&[&[(Sep, 0)]], &[2], "");
-        check(
-            &[&[(Sep, 1), (Skip, 0)], &[(Sep, 2), (Sep, 0), (Sep, 1)]],
-            &[3, 2],
-            "",
-        );
+        check(&[&[(Sep, 1), (Skip, 0)], &[(Sep, 2), (Sep, 0), (Sep, 1)]], &[3, 2], "");
         check(&[&[(Sep, 1)], &[(Sep, 2)]], &[3], "");
     }
 
     #[test]
     fn faults_have_a_place() {
         check(&[], &[], "nodes: a cell needs at least one node");
-        check(
-            &[&[(Sep, 0)], &[]],
-            &[2, 3],
-            "node 1: a node needs at least one pick",
-        );
-        check(
-            &[&[(Sep, 0), (Nothing, 1)]],
-            &[2],
-            "node 0, pick 1: `none` cannot be picked",
-        );
+        check(&[&[(Sep, 0)], &[]], &[2, 3], "node 1: a node needs at least one pick");
+        check(&[&[(Sep, 0), (Nothing, 1)]], &[2], "node 0, pick 1: `none` cannot be picked");
         check(
             &[&[(Sep, 0)], &[(Sep, 3)]],
             &[2, 3],
@@ -326,16 +279,8 @@ pub(crate) mod tests {
             &[2],
             "node 0, pick 1: state 0 is picked twice by one node",
         );
-        check(
-            &[&[(Sep, 0)]],
-            &[],
-            "concat: the output needs at least one node",
-        );
-        check(
-            &[&[(Sep, 0)]],
-            &[2, 2],
-            "concat, entry 1: state 2 is joined twice",
-        );
+        check(&[&[(Sep, 0)]], &[], "concat: the output needs at least one node");
+        check(&[&[(Sep, 0)]], &[2, 2], "concat, entry 1: state 2 is joined twice");
         for state in [1, 3, usize::MAX] {
             let message = format!("concat, entry 0: state {state} is not a node, allowed: 2 to 2");
             check(&[&[(Sep, 0)]], &[state], &message);
@@ -345,14 +290,8 @@ pub(crate) mod tests {
     #[test]
     fn counting() {
         let pick = |primitive, from| Pick { primitive, from };
-        let nodes = vec![
-            vec![pick(Skip, 0), pick(Sep, 1)],
-            vec![pick(Skip, 1), pick(Skip, 2)],
-        ];
-        let cell = CellGenotype {
-            nodes,
-            concat: vec![2, 3],
-        };
+        let nodes = vec![vec![pick(Skip, 0), pick(Sep, 1)], vec![pick(Skip, 1), pick(Skip, 2)]];
+        let cell = CellGenotype { nodes, concat: vec![2, 3] };
         assert_eq!(cell.count(|primitive| primitive == Skip), 3);
         assert_eq!(cell.count(Primitive::is_pool), 0);
         assert_eq!(cell.count(|_| true), 4);

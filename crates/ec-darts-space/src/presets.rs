@@ -39,9 +39,7 @@ impl Preset {
     /// # Errors
     /// [`Error::UnknownName`], with all names.
     pub fn find(name: &str) -> Result<Self, Error> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|preset| preset.name.eq_ignore_ascii_case(name));
+        let found = Self::ALL.into_iter().find(|preset| preset.name.eq_ignore_ascii_case(name));
         found.ok_or_else(|| Error::UnknownName {
             what: "preset",
             name: name.to_owned(),
@@ -51,9 +49,7 @@ impl Preset {
 
     /// The genotype.
     pub fn genotype(&self) -> Genotype {
-        self.text
-            .parse()
-            .expect("the texts of the presets are valid")
+        self.text.parse().expect("the texts of the presets are valid")
     }
 }
 

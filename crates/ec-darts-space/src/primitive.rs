@@ -104,9 +104,7 @@ impl FromStr for Primitive {
     /// # Errors
     /// [`Error::UnknownName`], with all names.
     fn from_str(name: &str) -> Result<Self, Error> {
-        let found = Self::ALL
-            .into_iter()
-            .find(|primitive| primitive.name() == name);
+        let found = Self::ALL.into_iter().find(|primitive| primitive.name() == name);
         found.ok_or_else(|| Error::UnknownName {
             what: "primitive",
             name: name.to_owned(),
@@ -142,9 +140,7 @@ mod tests {
     #[test]
     fn families() {
         let names = |is: fn(Primitive) -> bool| {
-            let found = Primitive::ALL
-                .into_iter()
-                .filter(|&primitive| is(primitive));
+            let found = Primitive::ALL.into_iter().filter(|&primitive| is(primitive));
             found.map(Primitive::name).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(names(Primitive::is_pool), "max_pool_3x3 avg_pool_3x3");

@@ -69,11 +69,7 @@ impl Genotype {
         for kind in CellKind::ALL {
             for (node, picks) in self.cell(kind).nodes.iter().enumerate() {
                 if picks.len() != FLAT_PICKS {
-                    return Err(Error::NotFlat {
-                        kind,
-                        node,
-                        num_picks: picks.len(),
-                    });
+                    return Err(Error::NotFlat { kind, node, num_picks: picks.len() });
                 }
             }
         }
@@ -82,13 +78,7 @@ impl Genotype {
 
     /// The nested Python form, on one line; it has room for any number of picks.
     pub fn to_nested(&self) -> String {
-        self.python(|cell| {
-            list(
-                cell.nodes
-                    .iter()
-                    .map(|node| list(node.iter().map(python_pick))),
-            )
-        })
+        self.python(|cell| list(cell.nodes.iter().map(|node| list(node.iter().map(python_pick)))))
     }
 
     /// JSON on several lines.

@@ -83,16 +83,9 @@ impl CellTopology {
     /// [`Error::Topology`] where one of the two is zero, or with more than 64 nodes.
     pub fn new(num_nodes: usize, edges_kept: usize) -> Result<Self, Error> {
         if (1..=MAX_NODES).contains(&num_nodes) && edges_kept > 0 {
-            Ok(Self {
-                num_nodes,
-                edges_kept,
-            })
+            Ok(Self { num_nodes, edges_kept })
         } else {
-            Err(Error::Topology {
-                num_nodes,
-                edges_kept,
-                max_nodes: MAX_NODES,
-            })
+            Err(Error::Topology { num_nodes, edges_kept, max_nodes: MAX_NODES })
         }
     }
 
@@ -127,11 +120,7 @@ impl CellTopology {
     /// # Panics
     /// Where the cell has no such node.
     pub fn edges_into(&self, node: usize) -> Range<usize> {
-        assert!(
-            node < self.num_nodes,
-            "node {node} of a cell with {} nodes",
-            self.num_nodes
-        );
+        assert!(node < self.num_nodes, "node {node} of a cell with {} nodes", self.num_nodes);
         first_edge(node)..first_edge(node + 1)
     }
 
@@ -141,11 +130,7 @@ impl CellTopology {
     /// Where the cell has no such node, or the state does not lie before it.
     pub fn edge_number(&self, from: usize, node: usize) -> usize {
         let edges = self.edges_into(node);
-        assert!(
-            from < edges.len(),
-            "node {node} reads states 0 to {}, not {from}",
-            node + 1
-        );
+        assert!(from < edges.len(), "node {node} reads states 0 to {}, not {from}", node + 1);
         edges.start + from
     }
 
@@ -193,28 +178,16 @@ impl SearchSpace {
                 return Err(Error::DuplicatePrimitive(*primitive));
             }
         }
-        if primitives
-            .iter()
-            .all(|&primitive| primitive == Primitive::None)
-        {
+        if primitives.iter().all(|&primitive| primitive == Primitive::None) {
             return Err(Error::NoCandidates);
         }
-        Ok(Self {
-            primitives,
-            topology,
-        })
+        Ok(Self { primitives, topology })
     }
 
     /// The space of DARTS and EC-DARTS: all eight primitives, four nodes, two edges kept.
     pub fn darts() -> Self {
-        let topology = CellTopology {
-            num_nodes: 4,
-            edges_kept: 2,
-        };
-        Self {
-            primitives: Primitive::ALL.to_vec(),
-            topology,
-        }
+        let topology = CellTopology { num_nodes: 4, edges_kept: 2 };
+        Self { primitives: Primitive::ALL.to_vec(), topology }
     }
 
     /// The candidates of every edge, in the order of the columns.
@@ -258,16 +231,10 @@ mod tests {
     fn only_edges_from_the_inputs_of_a_reduction_cell_have_stride_two() {
         let topology = *SearchSpace::darts().topology();
         let strides = |kind| -> Vec<usize> {
-            topology
-                .edges()
-                .map(|edge| topology.stride(kind, edge))
-                .collect()
+            topology.edges().map(|edge| topology.stride(kind, edge)).collect()
         };
         assert_eq!(strides(CellKind::Normal), [1; 14]);
-        assert_eq!(
-            strides(CellKind::Reduction),
-            [2, 2, 2, 2, 1, 2, 2, 1, 1, 2, 2, 1, 1, 1]
-        );
+        assert_eq!(strides(CellKind::Reduction), [2, 2, 2, 2, 1, 2, 2, 1, 1, 2, 2, 1, 1, 1]);
     }
 
     #[test]
@@ -276,20 +243,9 @@ mod tests {
             assert!(CellTopology::new(num_nodes, edges_kept).is_err());
         }
         let topology = CellTopology::new(1, 9).unwrap();
-        let refusal = |primitives| {
-            SearchSpace::new(primitives, topology)
-                .unwrap_err()
-                .to_string()
-        };
-        let twice = vec![
-            Primitive::SkipConnect,
-            Primitive::None,
-            Primitive::SkipConnect,
-        ];
-        assert_eq!(
-            refusal(twice),
-            "primitive `skip_connect` is listed twice in the search space"
-        );
+        let refusal = |primitives| SearchSpace::new(primitives, topology).unwrap_err().to_string();
+        let twice = vec![Primitive::SkipConnect, Primitive::None, Primitive::SkipConnect];
+        assert_eq!(refusal(twice), "primitive `skip_connect` is listed twice in the search space");
         let nothing = "a search space needs a primitive other than `none`";
         assert_eq!(refusal(vec![Primitive::None]), nothing);
         assert_eq!(refusal(vec![]), nothing);

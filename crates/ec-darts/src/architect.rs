@@ -93,14 +93,14 @@ pub struct SecondOrderGradient {
 /// ```
 ///
 /// # Source
-/// DARTS, section 2.3, first-order approximation; EC-DARTS' default.
+/// DARTS, section 2.3, first-order approximation. EC-DARTS names no order; this is our default.
 pub fn first_order_gradient(
     model: &RelaxedModel,
     supernet: &Supernet,
     alpha: &ArchitectureParameters,
     valid: &ImageBatch,
 ) -> AlphaGradient {
-    // Without gradients of the weights: nobody reads them, and they cost a third of the pass.
+    // Without gradients of the weights: nobody reads them.
     let frozen = separate(supernet).no_grad();
     let (valid_loss, [normal, reduction]) = alpha_gradient(model, &frozen, alpha, valid);
     AlphaGradient { valid_loss, normal, reduction }
@@ -149,9 +149,8 @@ pub fn second_order_gradient(
         alpha_gradient(model, &moved, alpha, train).1
     };
     let (plus, minus) = (side(epsilon), side(-epsilon));
-    let [implicit_normal, implicit_reduction] = [0, 1].map(|kind: usize| {
-        (plus[kind].clone() - minus[kind].clone()) / (2.0 * epsilon)
-    });
+    let [implicit_normal, implicit_reduction] =
+        [0, 1].map(|kind: usize| (plus[kind].clone() - minus[kind].clone()) / (2.0 * epsilon));
     let [direct_normal, direct_reduction] = direct.clone();
     SecondOrderGradient {
         gradient: AlphaGradient {

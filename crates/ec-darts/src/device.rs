@@ -3,7 +3,13 @@
 use std::str::FromStr;
 
 use burn::tensor::Device;
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm"
+))]
 use burn::tensor::DeviceType;
 
 use crate::{Error, Result};
@@ -102,7 +108,13 @@ impl DeviceName {
     }
 
     /// The first device that the runtime lists; drivers that are absent can panic on the way.
-    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+    #[cfg(any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "cuda",
+        feature = "rocm"
+    ))]
     fn first(self, kind: DeviceType, needs: &str) -> Result<Opened> {
         let fail = |reason: String| Error::Device { device: self.name(), reason };
         let none = || fail(format!("this machine has none; it needs {needs}"));
@@ -121,7 +133,13 @@ impl DeviceName {
 }
 
 /// Runs a probe whose panic means no, without the panic's message.
-#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal", feature = "cuda", feature = "rocm"))]
+#[cfg(any(
+    feature = "wgpu",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "cuda",
+    feature = "rocm"
+))]
 fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
@@ -135,8 +153,6 @@ impl FromStr for DeviceName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|name| name.name() == text);
-        found.ok_or_else(|| {
-            format!("allowed: {}", Self::ALL.map(Self::name).join(", "))
-        })
+        found.ok_or_else(|| format!("allowed: {}", Self::ALL.map(Self::name).join(", ")))
     }
 }

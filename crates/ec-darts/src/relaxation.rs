@@ -84,12 +84,8 @@ impl Relaxation {
                 .collect(),
         };
         let entropy = |group: &Vec<f32>| {
-            let nats: f64 = group
-                .iter()
-                .map(|&m| f64::from(m))
-                .filter(|&m| m > 0.0)
-                .map(|m| -m * m.ln())
-                .sum();
+            let nats: f64 =
+                group.iter().map(|&m| f64::from(m)).filter(|&m| m > 0.0).map(|m| -m * m.ln()).sum();
             if group.len() > 1 { nats / (group.len() as f64).ln() } else { 0.0 }
         };
         groups.iter().map(entropy).sum::<f64>() / groups.len() as f64

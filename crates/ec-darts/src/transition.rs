@@ -50,8 +50,7 @@ impl AuxiliaryModel {
 /// # Source
 /// EC-DARTS, Algorithm 1, lines 4-5.
 pub fn induce(supernet: &Supernet, genotype: &Genotype) -> AuxiliaryModel {
-    let restrict =
-        |(cell, &kind): (&SearchCell, &CellKind)| cell.restrict(genotype.cell(kind));
+    let restrict = |(cell, &kind): (&SearchCell, &CellKind)| cell.restrict(genotype.cell(kind));
     separate(&AuxiliaryModel {
         stem: supernet.stem.clone(),
         cells: supernet.cells.iter().zip(&supernet.kinds).map(restrict).collect(),
@@ -83,9 +82,9 @@ impl ModuleVisitor for Returned {
 impl ModuleMapper for Returned {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         match self.0.get::<Tensor<D>>(&param.id) {
-            Some(tensor) => param.map(|old| {
-                Tensor::from_inner(tensor).set_require_grad(old.is_require_grad())
-            }),
+            Some(tensor) => {
+                param.map(|old| Tensor::from_inner(tensor).set_require_grad(old.is_require_grad()))
+            }
             None => param,
         }
     }

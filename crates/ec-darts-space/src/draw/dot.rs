@@ -43,10 +43,7 @@ fn cluster(kind: CellKind, cell: &CellGenotype) -> String {
     }
     line(format!("{kind}_output [label=<c<sub>k</sub>>];"));
     for state in &cell.concat {
-        line(format!(
-            "{kind}_{state} -> {kind}_output [color=\"{}\"];",
-            CONCAT
-        ));
+        line(format!("{kind}_{state} -> {kind}_output [color=\"{}\"];", CONCAT));
     }
     text + "  }\n"
 }

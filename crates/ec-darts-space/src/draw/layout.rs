@@ -86,54 +86,29 @@ impl Rect {
 
 /// Places all parts of a valid cell.
 pub(super) fn layout(cell: &CellGenotype) -> Layout {
-    let rows: Vec<Row> = (0..cell.nodes.len())
-        .flat_map(|node| rows_of(cell, node))
-        .collect();
+    let rows: Vec<Row> = (0..cell.nodes.len()).flat_map(|node| rows_of(cell, node)).collect();
     let plan = Plan {
         leaving: (0..cell.node_states().end)
-            .map(|state| {
-                (0..rows.len())
-                    .filter(|&row| rows[row].pick.from == state)
-                    .collect()
-            })
+            .map(|state| (0..rows.len()).filter(|&row| rows[row].pick.from == state).collect())
             .collect(),
-        joined: (0..cell.node_states().end)
-            .map(|state| cell.concat.contains(&state))
-            .collect(),
+        joined: (0..cell.node_states().end).map(|state| cell.concat.contains(&state)).collect(),
         rows,
     };
     let states = plan.states();
-    let wires = (0..plan.rows.len())
-        .map(|row| plan.wire(&states, row))
-        .collect();
+    let wires = (0..plan.rows.len()).map(|row| plan.wire(&states, row)).collect();
 
     let last = states.last().expect("a cell has inputs");
     let output_x = last.right() + gutter_width(plan.leaving[states.len() - 1].len());
     let joins: Vec<Join> = (0..states.len())
         .filter(|&state| plan.joined[state])
-        .map(|state| Join {
-            start: plan.port(&states, state, 0),
-            end: output_x,
-        })
+        .map(|state| Join { start: plan.port(&states, state, 0), end: output_x })
         .collect();
     let join_heights = || joins.iter().map(|join| join.start.1);
     let highest = join_heights().fold(f32::INFINITY, f32::min) - MIN_BOX_HEIGHT / 2.0;
     let lowest = join_heights().fold(0.0, f32::max) + MIN_BOX_HEIGHT / 2.0;
-    let output = Rect {
-        x: output_x,
-        y: highest,
-        width: BOX_WIDTH,
-        height: lowest - highest,
-    };
+    let output = Rect { x: output_x, y: highest, width: BOX_WIDTH, height: lowest - highest };
     let height = last.bottom().max(output.bottom());
-    Layout {
-        width: output.right(),
-        height,
-        states,
-        output,
-        wires,
-        joins,
-    }
+    Layout { width: output.right(), height, states, output, wires, joins }
 }
 
 /// A pick and the state of its node.
@@ -161,13 +136,7 @@ fn rows_of(cell: &CellGenotype, node: usize) -> Vec<Row> {
         input if input < NUM_INPUTS => (true, input),
         state => (false, usize::MAX - state),
     });
-    picks
-        .into_iter()
-        .map(|pick| Row {
-            pick,
-            to: NUM_INPUTS + node,
-        })
-        .collect()
+    picks.into_iter().map(|pick| Row { pick, to: NUM_INPUTS + node }).collect()
 }
 
 impl Plan {
@@ -197,16 +166,9 @@ impl Plan {
                 }
                 _ => 0.0,
             };
-            let y = boxes
-                .last()
-                .map_or(0.0, |before| before.bottom() + BAND_GAP);
+            let y = boxes.last().map_or(0.0, |before| before.bottom() + BAND_GAP);
             let height = rows.max(ports).max(MIN_BOX_HEIGHT);
-            boxes.push(Rect {
-                x,
-                y,
-                width: BOX_WIDTH,
-                height,
-            });
+            boxes.push(Rect { x, y, width: BOX_WIDTH, height });
         }
         boxes
     }
@@ -214,10 +176,7 @@ impl Plan {
     /// Where a line leaves a state: first the one to the output, then from high to low rows.
     fn port(&self, states: &[Rect], state: usize, number: usize) -> (f32, f32) {
         let middle = states[state].center().1;
-        (
-            states[state].right(),
-            spread(middle, TRACK_GAP, number, self.num_ports(state)),
-        )
+        (states[state].right(), spread(middle, TRACK_GAP, number, self.num_ports(state)))
     }
 
     /// The wire of a row.
@@ -226,14 +185,9 @@ impl Plan {
     /// they never cross each other. The first input, which stands above, has its tracks right of
     /// the second one's.
     fn wire(&self, states: &[Rect], row: usize) -> Wire {
-        let Row {
-            pick: Pick { primitive, from },
-            to,
-        } = self.rows[row];
+        let Row { pick: Pick { primitive, from }, to } = self.rows[row];
         let number_in = |rows: &[usize]| {
-            rows.iter()
-                .position(|&other| other == row)
-                .expect("the lists hold every row")
+            rows.iter().position(|&other| other == row).expect("the lists hold every row")
         };
         let entering: Vec<usize> = self.rows_into(to).collect();
         let leaving = &self.leaving[from];
@@ -283,24 +237,9 @@ mod tests {
     fn segments(wire: &Wire) -> [Rect; 3] {
         let ((x, y), track, row) = (wire.port, wire.track, wire.row);
         [
-            Rect {
-                x: x + 0.5,
-                y,
-                width: track - x - 0.5,
-                height: 0.0,
-            },
-            Rect {
-                x: track,
-                y,
-                width: 0.0,
-                height: row - y,
-            },
-            Rect {
-                x: track,
-                y: row,
-                width: wire.label.x - track - 0.5,
-                height: 0.0,
-            },
+            Rect { x: x + 0.5, y, width: track - x - 0.5, height: 0.0 },
+            Rect { x: track, y, width: 0.0, height: row - y },
+            Rect { x: track, y: row, width: wire.label.x - track - 0.5, height: 0.0 },
         ]
     }
 
@@ -322,13 +261,8 @@ mod tests {
         assert_eq!(layout.joins.len(), cell.concat.len());
 
         let labels = wires.iter().map(|wire| wire.label);
-        let solid: Vec<Rect> = layout
-            .states
-            .iter()
-            .copied()
-            .chain([layout.output])
-            .chain(labels)
-            .collect();
+        let solid: Vec<Rect> =
+            layout.states.iter().copied().chain([layout.output]).chain(labels).collect();
         let lines: Vec<[Rect; 3]> = wires.iter().map(segments).collect();
         let joins: Vec<Rect> = layout
             .joins
@@ -354,67 +288,38 @@ mod tests {
             let has_port = |place: &Rect| {
                 place.right() == wire.port.0 && (place.y..place.bottom()).contains(&wire.port.1)
             };
-            layout
-                .states
-                .iter()
-                .position(has_port)
-                .expect("a wire leaves a state")
+            layout.states.iter().position(has_port).expect("a wire leaves a state")
         };
         for (number, lower) in wires.iter().enumerate() {
             for upper in &wires[..number] {
                 if source(upper) == source(lower) {
-                    assert!(
-                        upper.port.1 < lower.port.1 && upper.track > lower.track,
-                        "a crossing"
-                    );
+                    assert!(upper.port.1 < lower.port.1 && upper.track > lower.track, "a crossing");
                 }
                 if upper.end == lower.end {
-                    assert!(
-                        upper.port.0 >= lower.port.0,
-                        "the nearest source comes first"
-                    );
+                    assert!(upper.port.0 >= lower.port.0, "the nearest source comes first");
                 }
             }
         }
         for (number, line) in lines.iter().enumerate() {
             assert!(line[1].height > 0.0, "a wire goes down");
             for other in lines[..number].iter().flatten().chain(&joins) {
-                assert!(
-                    line.iter().all(|part| !coincide(part, other)),
-                    "{line:?} on {other:?}"
-                );
+                assert!(line.iter().all(|part| !coincide(part, other)), "{line:?} on {other:?}");
             }
         }
     }
 
     #[test]
     fn a_cell_whose_first_node_is_read_by_all_others() {
-        let pick = |from| Pick {
-            primitive: Primitive::SkipConnect,
-            from,
-        };
-        let nodes = (0..12)
-            .map(|node| vec![pick(if node == 0 { 0 } else { 2 })])
-            .collect();
-        check(&CellGenotype {
-            nodes,
-            concat: (2..14).collect(),
-        });
+        let pick = |from| Pick { primitive: Primitive::SkipConnect, from };
+        let nodes = (0..12).map(|node| vec![pick(if node == 0 { 0 } else { 2 })]).collect();
+        check(&CellGenotype { nodes, concat: (2..14).collect() });
     }
 
     #[test]
     fn a_cell_of_twelve_nodes_with_every_edge() {
-        let pick = |from| Pick {
-            primitive: Primitive::SepConv3x3,
-            from,
-        };
-        let nodes = (0..12)
-            .map(|node| (0..node + 2).map(pick).collect())
-            .collect();
-        check(&CellGenotype {
-            nodes,
-            concat: vec![9],
-        });
+        let pick = |from| Pick { primitive: Primitive::SepConv3x3, from };
+        let nodes = (0..12).map(|node| (0..node + 2).map(pick).collect()).collect();
+        check(&CellGenotype { nodes, concat: vec![9] });
     }
 
     proptest! {

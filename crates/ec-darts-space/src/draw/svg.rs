@@ -29,10 +29,7 @@ const FAINT_INK: &str = "#59636e";
 pub fn svg(genotype: &Genotype) -> String {
     picture(&[
         ("Normal cell", &genotype.normal),
-        (
-            "Reduction cell (the inputs are read with stride 2)",
-            &genotype.reduction,
-        ),
+        ("Reduction cell (the inputs are read with stride 2)", &genotype.reduction),
     ])
 }
 
@@ -56,9 +53,7 @@ fn picture(cells: &[(&str, &CellGenotype)]) -> String {
             escape(title)
         );
         body += &group(MARGIN, y + TITLE_HEIGHT, &draw_cell(&layout));
-        width = width
-            .max(layout.width)
-            .max(10.0 * title.chars().count() as f32);
+        width = width.max(layout.width).max(10.0 * title.chars().count() as f32);
         y += TITLE_HEIGHT + layout.height + 2.0 * MARGIN;
     }
     body += &group(MARGIN, y, &legend);
@@ -95,11 +90,7 @@ fn draw_cell(layout: &Layout) -> String {
             1 => subscript("c", "k-1"),
             _ => (state - NUM_INPUTS).to_string(),
         };
-        let fill = if state < NUM_INPUTS {
-            "#eef0f3"
-        } else {
-            "#fff8db"
-        };
+        let fill = if state < NUM_INPUTS { "#eef0f3" } else { "#fff8db" };
         text += &draw_box(place, fill, &name, &format!("state {state}"));
     }
     text + &draw_box(layout.output, "#eef0f3", &subscript("c", "k"), "concat")
@@ -110,12 +101,7 @@ fn subscript(name: &str, index: &str) -> String {
 }
 
 fn draw_box(place: Rect, fill: &str, name: &str, below: &str) -> String {
-    let Rect {
-        x,
-        y,
-        width,
-        height,
-    } = place;
+    let Rect { x, y, width, height } = place;
     let (middle, center) = place.center();
     format!(
         "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"8\" \
@@ -131,14 +117,7 @@ fn draw_box(place: Rect, fill: &str, name: &str, below: &str) -> String {
 
 /// Right, down along the track, right along the row, with round corners.
 fn draw_wire(wire: &Wire) -> String {
-    let &Wire {
-        primitive,
-        port: (x, y),
-        track,
-        row,
-        label,
-        end,
-    } = wire;
+    let &Wire { primitive, port: (x, y), track, row, label, end } = wire;
     let corner = CORNER.min((row - y).abs() / 2.0);
     let path = format!(
         "M{x} {y}H{}Q{track} {y} {track} {}V{}Q{track} {row} {} {row}H{}",
@@ -157,12 +136,7 @@ fn draw_wire(wire: &Wire) -> String {
 }
 
 fn draw_label(wire: &Wire) -> String {
-    let Rect {
-        x,
-        y,
-        width,
-        height,
-    } = wire.label;
+    let Rect { x, y, width, height } = wire.label;
     let family = Family::of(wire.primitive);
     let (middle, center) = wire.label.center();
     format!(
@@ -198,10 +172,7 @@ fn arrow(x: f32, end: f32, y: f32, color: &str) -> String {
 fn legend() -> (String, f32) {
     let families = Family::ALL.map(|family| (family.name(), family.color()));
     let (mut text, mut x) = (String::new(), 0.0);
-    for (name, color) in families
-        .into_iter()
-        .chain([("joined to the output", CONCAT)])
-    {
+    for (name, color) in families.into_iter().chain([("joined to the output", CONCAT)]) {
         text += &format!(
             "<path d=\"M{x} 0H{}\" stroke=\"{color}\" stroke-width=\"4\"/>\n\
              <text x=\"{}\" y=\"4\" font-size=\"13\">{name}</text>\n",
@@ -214,9 +185,7 @@ fn legend() -> (String, f32) {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -229,15 +198,8 @@ mod tests {
     fn check(picture: &str, num_picks: usize, num_boxes: usize) {
         assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert!(!picture.contains("NaN") && !picture.contains("inf"));
-        for (open, close) in [
-            ("<text ", "</text>"),
-            ("<g ", "</g>"),
-            ("<tspan ", "</tspan>"),
-        ] {
-            assert_eq!(
-                picture.matches(open).count(),
-                picture.matches(close).count()
-            );
+        for (open, close) in [("<text ", "</text>"), ("<g ", "</g>"), ("<tspan ", "</tspan>")] {
+            assert_eq!(picture.matches(open).count(), picture.matches(close).count());
         }
         assert_eq!(picture.matches("monospace").count(), num_picks);
         assert_eq!(picture.matches("rx=\"8\"").count(), num_boxes);
@@ -260,13 +222,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "only valid cells can be drawn")]
     fn an_invalid_cell() {
-        svg_cell(
-            &CellGenotype {
-                nodes: vec![],
-                concat: vec![],
-            },
-            "",
-        );
+        svg_cell(&CellGenotype { nodes: vec![], concat: vec![] }, "");
     }
 
     proptest! {

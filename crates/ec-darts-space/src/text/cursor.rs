@@ -53,11 +53,7 @@ impl<'a> Cursor<'a> {
     /// Steps over a character that must come next; returns its place.
     pub(super) fn expect(&mut self, expected: char) -> Result<usize, Error> {
         let at = self.skip();
-        if self.eat(expected) {
-            Ok(at)
-        } else {
-            Err(self.unexpected(&format!("`{expected}`")))
-        }
+        if self.eat(expected) { Ok(at) } else { Err(self.unexpected(&format!("`{expected}`"))) }
     }
 
     /// A run of letters, digits and underscores; empty if none comes next.
@@ -130,10 +126,7 @@ impl<'a> Cursor<'a> {
         let found = match (leading_word(rest), rest.chars().next()) {
             (_, None) => "the end of the text".to_owned(),
             ("", Some(character)) => format!("`{}`", character.escape_debug()),
-            (word, _) => format!(
-                "`{}`",
-                word.chars().take(EXCERPT_CHARS / 3).collect::<String>()
-            ),
+            (word, _) => format!("`{}`", word.chars().take(EXCERPT_CHARS / 3).collect::<String>()),
         };
         self.error(at, format!("expected {expected}, found {found}"))
     }
@@ -154,9 +147,7 @@ impl<'a> Cursor<'a> {
 }
 
 fn leading_word(text: &str) -> &str {
-    let end = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
 }
 
@@ -176,9 +167,5 @@ fn excerpt(line: &str, column: usize) -> String {
     let below = characters[start..column.min(end)].iter();
     let indent: String = below.map(|&c| if c == '\t' { '\t' } else { ' ' }).collect();
     let (left, right) = (cut(start > 0), cut(end < characters.len()));
-    format!(
-        "  | {left}{shown}{right}\n  | {:left_len$}{indent}^",
-        "",
-        left_len = left.len()
-    )
+    format!("  | {left}{shown}{right}\n  | {:left_len$}{indent}^", "", left_len = left.len())
 }

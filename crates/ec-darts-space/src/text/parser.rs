@@ -37,10 +37,7 @@ type Nodes = Closed<Closed<PlacedPick>>;
 /// States with their places; a range is not written out before it is known to be small.
 enum Concat {
     States(Closed<(usize, usize)>),
-    Range {
-        start: (usize, usize),
-        end: (usize, usize),
-    },
+    Range { start: (usize, usize), end: (usize, usize) },
 }
 
 /// Reads either form.
@@ -81,11 +78,7 @@ fn head(cursor: &mut Cursor<'_>) -> Result<(), Error> {
         at = cursor.skip();
         word = cursor.word();
     }
-    if word == "Genotype" {
-        Ok(())
-    } else {
-        Err(cursor.unexpected_at(at, START))
-    }
+    if word == "Genotype" { Ok(()) } else { Err(cursor.unexpected_at(at, START)) }
 }
 
 /// `"=" value`, for a keyword that has no value yet.
@@ -118,27 +111,20 @@ fn nodes(cursor: &mut Cursor<'_>) -> Result<Nodes, Error> {
         );
         return Err(cursor.error(close, reason));
     }
-    let nodes = picks
-        .chunks_exact(FLAT_PICKS)
-        .map(|picks| (picks.to_vec(), close));
+    let nodes = picks.chunks_exact(FLAT_PICKS).map(|picks| (picks.to_vec(), close));
     Ok((nodes.collect(), close))
 }
 
 fn pick(cursor: &mut Cursor<'_>) -> Result<PlacedPick, Error> {
     cursor.expect(CALL[0])?;
     let (name, primitive_at) = cursor.string()?;
-    let primitive = name
-        .parse()
-        .map_err(|error: Error| cursor.error(primitive_at, error.to_string()))?;
+    let primitive =
+        name.parse().map_err(|error: Error| cursor.error(primitive_at, error.to_string()))?;
     cursor.expect(',')?;
     let (from, source_at) = cursor.number()?;
     cursor.eat(',');
     cursor.expect(CALL[1])?;
-    Ok(PlacedPick {
-        pick: Pick { primitive, from },
-        primitive_at,
-        source_at,
-    })
+    Ok(PlacedPick { pick: Pick { primitive, from }, primitive_at, source_at })
 }
 
 fn concat(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
@@ -166,10 +152,7 @@ fn cell(cursor: &Cursor<'_>, nodes: &Nodes, concat: &Concat) -> Result<CellGenot
         Concat::Range { start, end } => (written_out(*start, *end, nodes.len()), end.1),
     };
     let cell = CellGenotype {
-        nodes: nodes
-            .iter()
-            .map(|(picks, _)| picks.iter().map(|p| p.pick).collect())
-            .collect(),
+        nodes: nodes.iter().map(|(picks, _)| picks.iter().map(|p| p.pick).collect()).collect(),
         concat: states.iter().map(|&(state, _)| state).collect(),
     };
     let Some(fault) = cell.fault() else {
@@ -195,7 +178,5 @@ fn written_out(
     num_nodes: usize,
 ) -> Vec<(usize, usize)> {
     let states = (start..end).take(num_nodes + 1);
-    states
-        .map(|state| (state, if state == start { start_at } else { end_at }))
-        .collect()
+    states.map(|state| (state, if state == start { start_at } else { end_at })).collect()
 }

@@ -40,36 +40,20 @@ fn the_flat_form_is_printed_as_it_is_published() {
          reduce={REDUCE}, reduce_concat=range(2, 6))"
     );
     check_same(&text);
-    assert_eq!(
-        Preset::find("DARTS_V2")
-            .unwrap()
-            .genotype()
-            .to_flat()
-            .unwrap(),
-        text
-    );
+    assert_eq!(Preset::find("DARTS_V2").unwrap().genotype().to_flat().unwrap(), text);
 }
 
 #[test]
 fn ways_to_write_the_same() {
     let concat = "normal_concat = [2, 3, 4, 5,], reduce_concat=range( 2,6 ,)";
-    check_same(&format!(
-        "DARTS_V2 = Genotype({concat}, reduce={REDUCE}, normal={NORMAL})"
-    ));
+    check_same(&format!("DARTS_V2 = Genotype({concat}, reduce={REDUCE}, normal={NORMAL})"));
     check_same(&format!(
         "\n\tGenotype (\r\n normal={NESTED_NORMAL},{concat},reduce={REDUCE},\n)\n"
     ));
-    let double_quotes = NORMAL
-        .replace('\'', "\"")
-        .replace("),", " ,), # a ) comment (\n");
-    check_same(&format!(
-        "# [\nGenotype(normal={double_quotes}, reduce={REDUCE}, {concat}) # end"
-    ));
+    let double_quotes = NORMAL.replace('\'', "\"").replace("),", " ,), # a ) comment (\n");
+    check_same(&format!("# [\nGenotype(normal={double_quotes}, reduce={REDUCE}, {concat}) # end"));
     check_same(&Preset::find("DARTS_V2").unwrap().genotype().to_json());
-    check_same(&format!(
-        " {}",
-        Preset::find("DARTS_V2").unwrap().genotype().to_json()
-    ));
+    check_same(&format!(" {}", Preset::find("DARTS_V2").unwrap().genotype().to_json()));
 }
 
 #[test]
@@ -78,11 +62,7 @@ fn states_are_joined_in_the_order_of_the_text() {
         "[('skip_connect', 0), ('skip_connect', 1), ('skip_connect', 0), ('skip_connect', 1)]";
     let genotype: Genotype = flat(picks, "[3, 2]").parse().unwrap();
     assert_eq!(genotype.normal.concat, [3, 2]);
-    assert!(
-        genotype
-            .to_string()
-            .contains("normal_concat=[3, 2], reduce=")
-    );
+    assert!(genotype.to_string().contains("normal_concat=[3, 2], reduce="));
     assert!(genotype.to_string().ends_with("reduce_concat=range(2, 3))"));
 }
 
@@ -105,10 +85,7 @@ fn syntax_errors_show_the_place() {
     check_error("", &at(1, 1, START, "the end of the text", "", ""));
     check_error("x = 3", &at(1, 5, START, "`3`", "x = 3", "    "));
     check_error("Genotyp(", &at(1, 1, START, "`Genotyp`", "Genotyp(", ""));
-    check_error(
-        "Genotype[",
-        &at(1, 9, "`(`", "`[`", "Genotype[", "        "),
-    );
+    check_error("Genotype[", &at(1, 9, "`(`", "`[`", "Genotype[", "        "));
     check_error(
         "Genotype(\n  norm=[])",
         &at(
@@ -195,34 +172,16 @@ fn faults_of_the_cell_show_the_place() {
         &flat_normal("[('skip_connect', 0)]"),
         "line 1, column 37: expected one more pick: the flat form has two for each node, found 1",
     );
-    starts(
-        &flat_normal("[]"),
-        "line 1, column 18: a cell needs at least one node",
-    );
-    starts(
-        &flat_normal("[[]]"),
-        "line 1, column 19: a node needs at least one pick",
-    );
+    starts(&flat_normal("[]"), "line 1, column 18: a cell needs at least one node");
+    starts(&flat_normal("[[]]"), "line 1, column 19: a node needs at least one pick");
     starts(
         &flat(two, "range(2, 9999999999)"),
         "line 1, column 84: state 3 is not a node, allowed: 2 to 2",
     );
-    starts(
-        &flat(two, "[1]"),
-        "line 1, column 76: state 1 is not a node, allowed: 2 to 2",
-    );
-    starts(
-        &flat(two, "[2, 2]"),
-        "line 1, column 79: state 2 is joined twice",
-    );
-    starts(
-        &flat(two, "[]"),
-        "line 1, column 76: the output needs at least one node",
-    );
-    starts(
-        &flat(two, "range(3, 2)"),
-        "line 1, column 84: the output needs at least one node",
-    );
+    starts(&flat(two, "[1]"), "line 1, column 76: state 1 is not a node, allowed: 2 to 2");
+    starts(&flat(two, "[2, 2]"), "line 1, column 79: state 2 is joined twice");
+    starts(&flat(two, "[]"), "line 1, column 76: the output needs at least one node");
+    starts(&flat(two, "range(3, 2)"), "line 1, column 84: the output needs at least one node");
     starts(
         &format!("Genotype(normal={two}, normal={two})"),
         "line 1, column 61: this keyword comes twice",
@@ -231,10 +190,7 @@ fn faults_of_the_cell_show_the_place() {
         &format!("Genotype(normal={two})"),
         "line 1, column 59: the keyword `normal_concat` is missing",
     );
-    starts(
-        &(flat(two, "[2]") + ")"),
-        "line 1, column 149: expected nothing more, found `)`",
-    );
+    starts(&(flat(two, "[2]") + ")"), "line 1, column 149: expected nothing more, found `)`");
     starts(
         "Genotype(normal=[('skip_connect",
         "line 1, column 19: this quote is not closed on its line",
@@ -243,10 +199,7 @@ fn faults_of_the_cell_show_the_place() {
 
 #[test]
 fn long_lines_are_cut_around_the_place() {
-    let text = flat(
-        &NORMAL.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 7)"),
-        "range(2, 6)",
-    );
+    let text = flat(&NORMAL.replace("('dil_conv_3x3', 2)", "('dil_conv_3x3', 7)"), "range(2, 6)");
     check_error(
         &text,
         "line 1, column 182: state 7 does not exist yet, allowed: 0 to 4\n  \
@@ -266,10 +219,7 @@ fn json_errors_have_a_line() {
     assert!(unknown.starts_with("unknown variant `skip`, expected one of `none`, `max_pool_3x3`"));
     assert!(unknown.contains("at line "), "{unknown}");
     let invalid = error(&json.replacen("\"from\": 0", "\"from\": 2", 1));
-    assert!(
-        invalid.starts_with("node 0, pick 0: state 2 does not exist yet"),
-        "{invalid}"
-    );
+    assert!(invalid.starts_with("node 0, pick 0: state 2 does not exist yet"), "{invalid}");
     assert!(invalid.contains("at line "), "{invalid}");
     assert!(error("{\"normal\": 1}").contains("at line 1"));
 }

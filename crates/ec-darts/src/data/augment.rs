@@ -131,7 +131,8 @@ mod tests {
         let mut output = vec![0.0; 90];
         let mut rng = stream_rng(0, Purpose::Train, 0, 0);
         Augmentation::NONE.apply(&image(), [6, 5], &normalization, &mut rng, &mut output);
-        let expected = |value: f32, c: usize| (value / 255.0 - normalization.mean[c]) / normalization.std[c];
+        let expected =
+            |value: f32, c: usize| (value / 255.0 - normalization.mean[c]) / normalization.std[c];
         for (index, &value) in output.iter().enumerate() {
             assert_eq!(value, expected(index as f32 + 1.0, index / 30), "{index}");
         }
@@ -161,9 +162,8 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..1000 {
             let found = apply(augmentation, index);
-            let place = (0..50).find(|&place| {
-                slow(place / 10, place / 2 % 5, place % 2 == 1) == found
-            });
+            let place =
+                (0..50).find(|&place| slow(place / 10, place / 2 % 5, place % 2 == 1) == found);
             seen.insert(place.expect("a crop of the padded image"));
         }
         assert_eq!(seen.len(), 50);
@@ -179,7 +179,10 @@ mod tests {
             let columns: std::collections::BTreeSet<_> = cleared.iter().map(|p| p % 5).collect();
             assert_eq!(cleared.len(), rows.len() * columns.len(), "a rectangle");
             assert!((2..=4).contains(&rows.len()) && (2..=4).contains(&columns.len()));
-            assert!((30..90).all(|p| (output[p] == 0.0) == (output[p % 30] == 0.0)), "all channels");
+            assert!(
+                (30..90).all(|p| (output[p] == 0.0) == (output[p % 30] == 0.0)),
+                "all channels"
+            );
         }
     }
 
@@ -190,6 +193,8 @@ mod tests {
         let found = Normalization::measure(&dataset);
         assert!((found.mean[0] - 0.5).abs() < 1e-6 && (found.std[0] - 0.5).abs() < 1e-6);
         assert!((found.mean[1] - 10.0 / 255.0).abs() < 1e-6 && found.std[1].abs() < 1e-6);
-        assert!((found.mean[2] - 0.25).abs() < 1e-6 && (found.std[2] - 0.1875_f32.sqrt()).abs() < 1e-6);
+        assert!(
+            (found.mean[2] - 0.25).abs() < 1e-6 && (found.std[2] - 0.1875_f32.sqrt()).abs() < 1e-6
+        );
     }
 }

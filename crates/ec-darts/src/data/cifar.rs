@@ -198,7 +198,11 @@ mod tests {
     #[test]
     fn reads_records_and_says_what_is_wrong_with_others() {
         check("data_batch_2.bin", records(&[&[0]]), "9 and 2");
-        check("data_batch_2.bin", records(&[&[0], &[10]]), "data_batch_2.bin: label of record 1 is 10");
+        check(
+            "data_batch_2.bin",
+            records(&[&[0], &[10]]),
+            "data_batch_2.bin: label of record 1 is 10",
+        );
         check("data_batch_2.bin", vec![0; 5000], "1927 bytes too many or 1146 missing");
         check("test_batch.bin", Vec::new(), "the file is empty");
         check("data_batch_5.bin", Vec::new(), "data_batch_5.bin: the file is missing");

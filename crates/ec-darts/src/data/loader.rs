@@ -137,7 +137,8 @@ impl Batches {
                 let mut maker = Maker::new(loader.clone());
                 std::thread::spawn(move || {
                     let mut number = first + worker;
-                    while end.is_none_or(|end| number < end) && sender.send(maker.make(number)).is_ok()
+                    while end.is_none_or(|end| number < end)
+                        && sender.send(maker.make(number)).is_ok()
                     {
                         number += workers;
                     }

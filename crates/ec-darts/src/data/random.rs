@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(order, PINNED);
     }
 
-    const PINNED: [u32; 10] = [0; 10];
+    const PINNED: [u32; 10] = [7, 6, 8, 9, 5, 0, 1, 4, 2, 3];
 
     #[test]
     fn below_is_even() {

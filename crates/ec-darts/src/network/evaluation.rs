@@ -45,7 +45,12 @@ pub struct EvaluationNetwork {
 
 impl EvaluationConfig {
     /// A network whose weights are drawn from `rng`; the same on every device.
-    pub fn init(&self, genotype: &Genotype, rng: &mut impl Rng, device: &Device) -> EvaluationNetwork {
+    pub fn init(
+        &self,
+        genotype: &Genotype,
+        rng: &mut impl Rng,
+        device: &Device,
+    ) -> EvaluationNetwork {
         let outputs = |kind| genotype.cell(kind).concat.len();
         let plans = plan_cells(
             self.num_cells,
@@ -120,7 +125,12 @@ pub struct AuxiliaryHead {
 
 impl AuxiliaryHead {
     /// On a map of `num_channels`.
-    pub fn new(num_channels: usize, pool_stride: usize, num_classes: usize, device: &Device) -> Self {
+    pub fn new(
+        num_channels: usize,
+        pool_stride: usize,
+        num_classes: usize,
+        device: &Device,
+    ) -> Self {
         Self {
             pool_stride,
             conv1: conv([num_channels, 128], 1, 1, 0, device),

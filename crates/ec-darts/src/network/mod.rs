@@ -1,6 +1,6 @@
 //! Networks of stacked cells: the supernet, and networks of one genotype.
 //!
-//! Entry points: [`SupernetConfig::init`], [`EvaluationNetwork::new`]. Invariant: every network is
+//! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]. Invariant: every network is
 //! stem, cells, mean over the map, linear classifier; a cell reads the two outputs before it.
 
 mod cell;

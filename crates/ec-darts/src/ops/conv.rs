@@ -18,12 +18,7 @@ pub(crate) fn conv(
     conv_config(channels, kernel, stride, padding).init(device)
 }
 
-fn conv_config(
-    channels: [usize; 2],
-    kernel: usize,
-    stride: usize,
-    padding: usize,
-) -> Conv2dConfig {
+fn conv_config(channels: [usize; 2], kernel: usize, stride: usize, padding: usize) -> Conv2dConfig {
     Conv2dConfig::new(channels, [kernel; 2])
         .with_stride([stride; 2])
         .with_padding(PaddingConfig2d::Explicit(padding, padding, padding, padding))

@@ -97,7 +97,12 @@ impl WeightOptimizer {
     /// ```text
     /// w' = w - xi (momentum * v + g + decay * w)
     /// ```
-    pub fn virtual_step<M: Module>(&mut self, xi: f64, module: M, gradients: &GradientsParams) -> M {
+    pub fn virtual_step<M: Module>(
+        &mut self,
+        xi: f64,
+        module: M,
+        gradients: &GradientsParams,
+    ) -> M {
         self.stepper.virtual_step(xi, module, gradients)
     }
 }

@@ -24,7 +24,12 @@ impl<O: Optimizer> Stepper<O> {
     }
 
     /// Moves every parameter that has a gradient.
-    pub fn step<M: Module>(&mut self, learning_rate: f64, module: M, gradients: &GradientsParams) -> M {
+    pub fn step<M: Module>(
+        &mut self,
+        learning_rate: f64,
+        module: M,
+        gradients: &GradientsParams,
+    ) -> M {
         let Self { optimizer, states } = self;
         module.map(&mut Step { optimizer, states, gradients, learning_rate, keep: true })
     }
@@ -44,7 +49,12 @@ impl<O: Optimizer> Stepper<O> {
     pub fn save<M: Module>(&self, module: &M, prefix: &str, snapshot: &mut Snapshot) {
         let mut sink = StateSink::default();
         let path = vec![prefix.to_string()];
-        module.visit(&mut Save::<O> { states: &self.states, path, sink: &mut sink, marker: std::marker::PhantomData });
+        module.visit(&mut Save::<O> {
+            states: &self.states,
+            path,
+            sink: &mut sink,
+            marker: std::marker::PhantomData,
+        });
         snapshot.tensors.extend(sink.tensors);
         for (name, value) in sink.scalars {
             let count = u64::try_from(value).expect("optimizers count steps and nothing else");
@@ -53,7 +63,13 @@ impl<O: Optimizer> Stepper<O> {
     }
 
     /// Takes the states of a module's parameters from a snapshot; what is absent has none.
-    pub fn load<M: Module>(&mut self, module: &M, prefix: &str, snapshot: &mut Snapshot, device: &Device) {
+    pub fn load<M: Module>(
+        &mut self,
+        module: &M,
+        prefix: &str,
+        snapshot: &mut Snapshot,
+        device: &Device,
+    ) {
         let counts = snapshot.counts.iter();
         let mut source =
             StateSource::new(counts.map(|(name, &count)| (name.clone(), count.into())).collect());

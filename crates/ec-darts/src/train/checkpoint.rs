@@ -53,7 +53,8 @@ impl Search {
             progress: self.progress.clone(),
             counts: std::mem::take(&mut snapshot.counts),
         };
-        let description = serde_json::to_string(&description).expect("plain values and finite numbers");
+        let description =
+            serde_json::to_string(&description).expect("plain values and finite numbers");
         snapshot.to_bytes(&description)
     }
 

@@ -7,9 +7,7 @@ use sha2::{Digest, Sha256};
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
 use crate::config::{Order, SearchConfig};
-use crate::data::{
-    Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, split,
-};
+use crate::data::{Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, split};
 use crate::{Error, Result};
 
 /// Where the batches of every phase come from.
@@ -133,7 +131,8 @@ impl Feed {
         let (phase, epoch, step) = place;
         let mut open = Open { next: place, model: None, valid: None, train_of_alpha: None };
         // Both halves may differ in size: alpha's batches run on from epoch to epoch.
-        let run_on = |loader: &Loader| loader.endless((epoch * self.num_steps(phase) + step) as u64);
+        let run_on =
+            |loader: &Loader| loader.endless((epoch * self.num_steps(phase) + step) as u64);
         match phase {
             Phase::Supernet => {
                 open.model = Some(self.train.epoch(epoch as u64, step));

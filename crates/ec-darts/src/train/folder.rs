@@ -62,13 +62,14 @@ impl RunFolder {
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", lock_path)(source)),
         }
         if !resume && path.join("config.toml").exists() {
-            return Err(fail("holds a run already; add --resume to continue it, or name another folder"));
+            return Err(fail(
+                "holds a run already; add --resume to continue it, or name another folder",
+            ));
         }
         let log_path = path.join("log.txt");
         let log = OpenOptions::new().create(true).append(true).open(&log_path);
         let log = log.map_err(Error::io("write", &log_path))?;
-        let mut folder =
-            Self { path: path.to_path_buf(), _lock: lock, log, metrics: Vec::new() };
+        let mut folder = Self { path: path.to_path_buf(), _lock: lock, log, metrics: Vec::new() };
         folder.metrics = match fs::read_to_string(folder.metrics_path()) {
             Ok(text) => text.lines().map(str::to_string).collect(),
             Err(_) => Vec::new(),
@@ -150,7 +151,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_epoch(&mut self, report: &EpochReport, epoch: &Genotype, best: &Best) -> Result<()> {
+    pub fn write_epoch(
+        &mut self,
+        report: &EpochReport,
+        epoch: &Genotype,
+        best: &Best,
+    ) -> Result<()> {
         self.metrics.truncate(report.epoch);
         self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
         write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;

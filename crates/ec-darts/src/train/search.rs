@@ -75,8 +75,7 @@ impl Search {
         let seed = config.search.seed;
         let supernet = network.init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device);
         let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
-        let alpha =
-            ArchitectureParameters::new(&space, config.alpha.init_scale, &mut rng, &device);
+        let alpha = ArchitectureParameters::new(&space, config.alpha.init_scale, &mut rng, &device);
         let adam = AdamSettings {
             beta1: config.alpha.beta1,
             beta2: config.alpha.beta2,
@@ -275,8 +274,7 @@ impl Search {
             valid: ImageBatch::new(valid, &self.device),
             train: train.map(|train| ImageBatch::new(train, &self.device)),
         };
-        let model =
-            RelaxedModel { space: &self.space, relaxation: self.config.search.relaxation };
+        let model = RelaxedModel { space: &self.space, relaxation: self.config.search.relaxation };
         let (alpha, loss) = self.architect.step(
             &model,
             self.alpha.clone(),
@@ -313,7 +311,8 @@ impl Search {
             self.auxiliary.take().expect("the auxiliary phase begins with a model");
         let logits = model.forward(batch.images.clone());
         let (loss, correct) = loss_and_correct(&logits, &batch);
-        let value = self.finite("the training loss of the auxiliary model", scalar(loss.clone()))?;
+        let value =
+            self.finite("the training loss of the auxiliary model", scalar(loss.clone()))?;
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let (model, norm) = optimizer.step(learning_rate, model, gradients);
         self.finite("the gradient of the auxiliary model", norm)?;

@@ -1,0 +1,28 @@
+//! Memory of this process, as the operating system counts it.
+
+/// Largest resident memory so far, in bytes; known on Linux only.
+pub fn peak_bytes() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Resident memory now, in bytes; known on Linux only.
+pub fn current_bytes() -> Option<u64> {
+    status("VmRSS:")
+}
+
+fn status(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(1024 * kibibytes)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    #[test]
+    fn peak_is_at_least_what_is_resident() {
+        let block = vec![1_u8; 64 << 20];
+        let (peak, current) = (super::peak_bytes().unwrap(), super::current_bytes().unwrap());
+        assert!(peak >= current.min(peak) && peak >= 64 << 20, "{peak} {current} {}", block.len());
+    }
+}

@@ -1,0 +1,76 @@
+//! The parts of EC-DARTS one after another, on random images: a few seconds on a CPU.
+//!
+//! ```text
+//! cargo run --release --example quickstart
+//! ```
+//!
+//! Random images teach nothing, so the genotype means nothing either. `search_cifar` has the loop.
+
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Distribution, Int, Tensor};
+use ec_darts::architect::{Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy};
+use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::data::{Purpose, stream_rng};
+use ec_darts::device::DeviceName;
+use ec_darts::network::{StemKind, SupernetConfig};
+use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
+use ec_darts::relaxation::{Mixing, Relaxation};
+use ec_darts::tensors::ImageBatch;
+use ec_darts::transition::induce;
+use ec_darts_space::SearchSpace;
+
+fn main() -> anyhow::Result<()> {
+    let opened = DeviceName::Flex.open()?;
+    println!("device: {}", opened.description);
+    let device = opened.device.autodiff();
+
+    // The space is a value without tensors; supernet and alpha are Burn modules.
+    let space = SearchSpace::darts();
+    let config = SupernetConfig {
+        space: space.clone(),
+        stem: StemKind::Cifar,
+        init_channels: 4,
+        num_cells: 3,
+        num_classes: 10,
+    };
+    let supernet = config.init(&mut stream_rng(0, Purpose::Weights, 0, 0), &device);
+    let mut rng = stream_rng(0, Purpose::Alpha, 0, 0);
+    let alpha = ArchitectureParameters::new(&space, 1e-3, &mut rng, &device);
+
+    let sgd = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
+    let mut weights = WeightOptimizer::new(&sgd);
+    let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
+    let mut architect = Architect::new(ArchitectOrder::First, 3e-4, &adam);
+    let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
+    let (train, valid) = (random_images(&device), random_images(&device));
+
+    // One step on alpha, by the validation loss.
+    let batches = BilevelBatch { train: None, valid };
+    let (alpha, valid_loss) =
+        architect.step(&model, alpha, &supernet, &batches, &mut weights, 0.025);
+    println!("validation loss before the step on alpha: {valid_loss:.3}");
+
+    // One step on the weights, by the training loss at the new alpha.
+    let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
+    let loss = cross_entropy(supernet.forward(train.images.clone(), &mixing), &train);
+    let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
+    let (supernet, norm) = weights.step(0.025, supernet, gradients);
+    println!("training loss before the step on the weights: {:.3}", loss.into_scalar::<f32>());
+    println!("norm of its gradient: {norm:.3}");
+
+    // The genotype, and the supernet restricted to it.
+    let genotype = alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?;
+    println!("{genotype}");
+    let logits = induce(&supernet, &genotype).forward(train.images.clone());
+    println!(
+        "loss of the auxiliary model: {:.3}",
+        cross_entropy(logits, &train).into_scalar::<f32>()
+    );
+    Ok(())
+}
+
+fn random_images(device: &Device) -> ImageBatch {
+    let images = Tensor::random([8, 3, 16, 16], Distribution::Normal(0.0, 1.0), device);
+    let labels = Tensor::<1, Int>::from_data([0, 1, 2, 3, 4, 5, 6, 7], device);
+    ImageBatch { images, labels }
+}

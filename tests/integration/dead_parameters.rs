@@ -1,0 +1,153 @@
+//! Nothing is dead: every weight and every alpha has a gradient and moves, but for `none` under
+//! Cross-Edge Normalization; and the genotype is read from the alpha that moves.
+
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts::architect::{RelaxedModel, first_order_gradient};
+use ec_darts::architecture::Strength;
+use ec_darts::relaxation::Relaxation;
+use ec_darts::snapshot::Snapshot;
+use ec_darts::tensors::separate;
+use ec_darts::train::Search;
+use ec_darts_space::{Primitive, discretize};
+
+use crate::tiny;
+
+/// Every parameter of a module has a gradient, finite and not zero.
+fn check_gradients<M: Module>(module: &M, gradients: &GradientsParams) {
+    struct Check<'a> {
+        gradients: &'a GradientsParams,
+        path: Vec<String>,
+        checked: usize,
+    }
+    impl ModuleVisitor for Check<'_> {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = self.path.join(".");
+            if name.contains("running_") {
+                return;
+            }
+            let gradient = self.gradients.get::<D>(param.id);
+            let gradient = tiny::values(gradient.unwrap_or_else(|| panic!("{name}: no gradient")));
+            let norm = tiny::dot(&gradient, &gradient);
+            assert!(norm.is_finite() && norm > 0.0, "{name}: squared norm {norm}");
+            self.checked += 1;
+        }
+    }
+    let mut check = Check { gradients, path: Vec::new(), checked: 0 };
+    module.visit(&mut check);
+    assert!(check.checked > 100, "a supernet has many parameters, not {}", check.checked);
+}
+
+/// Gradients at the first step, and what the first step of the interleaved order moves.
+fn check(relaxation: Relaxation) {
+    let mut config = tiny::config();
+    config.search.relaxation = relaxation;
+    // Without decay only a gradient moves alpha.
+    config.alpha.weight_decay = 0.0;
+    let mut search = tiny::search(config);
+    let space = search.space().clone();
+    let exempt = |place: usize| {
+        let primitive = space.primitives()[place % space.primitives().len()];
+        primitive == Primitive::None && relaxation == Relaxation::CrossEdge
+    };
+
+    let device = Device::flex().autodiff();
+    let model = RelaxedModel { space: &space, relaxation };
+    let batch = tiny::batch(2, &device);
+    let supernet = separate(search.supernet());
+    let loss = model.loss(&supernet, search.alpha(), &batch);
+    check_gradients(&supernet, &GradientsParams::from_grads(loss.backward(), &supernet));
+    let gradient = first_order_gradient(&model, &supernet, search.alpha(), &batch);
+    for matrix in [gradient.normal, gradient.reduction] {
+        for (place, value) in tiny::values(matrix).into_iter().enumerate() {
+            assert!(value.is_finite(), "{relaxation:?}: alpha {place}: {value}");
+            assert_eq!(value == 0.0, exempt(place), "{relaxation:?}: alpha {place}: {value}");
+        }
+    }
+
+    let before = (tiny::state(search.supernet()), tiny::state(search.alpha()));
+    search.advance().expect("a step");
+    let after = (tiny::state(search.supernet()), tiny::state(search.alpha()));
+    for (name, value) in &before.0 {
+        assert_ne!(&after.0[name], value, "{relaxation:?}: {name} did not move");
+    }
+    for (name, value) in before.1 {
+        let floats = |data: &TensorData| data.clone().try_to_vec::<f32>().expect("floats");
+        let pairs = floats(&value).into_iter().zip(floats(&after.1[&name]));
+        for (place, (before, after)) in pairs.enumerate() {
+            assert_eq!(before == after, exempt(place), "{relaxation:?}: {name}, {place}");
+        }
+    }
+}
+
+#[test]
+fn every_parameter_has_a_gradient_and_moves() {
+    check(Relaxation::Softmax);
+    check(Relaxation::CrossEdge);
+}
+
+/// One step of Adam moves `none` too, but only because of the decay.
+#[test]
+fn decay_pulls_none_towards_zero() {
+    let mut search = tiny::search(tiny::config());
+    let none = |search: &Search| {
+        let alpha = tiny::values(search.alpha().normal.val());
+        alpha.into_iter().step_by(Primitive::ALL.len()).collect::<Vec<f32>>()
+    };
+    let before = none(&search);
+    search.advance().expect("a step");
+    for (before, after) in before.iter().zip(none(&search)) {
+        assert!((after - before) * before < 0.0, "from {before} to {after}");
+    }
+}
+
+#[test]
+fn a_step_on_alpha_changes_the_genotype() {
+    let mut config = tiny::config();
+    // Larger than any difference between the first values.
+    config.alpha.learning_rate = 0.1;
+    let mut search = tiny::search(config);
+    let genotype = |search: &Search| search.genotype(Strength::Alpha).expect("finite alpha");
+    let before = genotype(&search);
+    search.advance().expect("a step");
+    let after = genotype(&search);
+    assert_ne!(after, before, "no pick changed");
+    let [normal, reduction] = [&search.alpha().normal, &search.alpha().reduction];
+    let [normal, reduction] = [normal, reduction].map(|param| tiny::values(param.val()));
+    assert_eq!(after, discretize(search.space(), &normal, &reduction).expect("finite"));
+}
+
+/// The tensor in the checkpoint is what the genotype is read from.
+#[test]
+fn the_genotype_follows_alpha() {
+    let search = tiny::search(tiny::config());
+    let (mut snapshot, description) = Snapshot::from_bytes(&search.save()).expect("a snapshot");
+    let space = search.space();
+    let width = space.primitives().len();
+    let sep_conv = Primitive::ALL.iter().position(|&each| each == Primitive::SepConv5x5);
+    let place = space.topology().edge_number(2, 1) * width + sep_conv.expect("a primitive");
+    for kind in ["alpha.normal", "alpha.reduction"] {
+        let alpha = snapshot.tensors.get_mut(kind).expect("alpha is in the checkpoint");
+        alpha.as_mut_slice::<f32>().expect("floats")[place] = 3.0;
+    }
+    let bytes = snapshot.to_bytes(&description);
+    let (device, path) = (Device::flex(), Path::new("edited"));
+    let edited = Search::restore(tiny::config(), tiny::data(1), &device, &bytes, path);
+    let edited = edited.expect("the same shapes");
+    for strength in [Strength::Mixing, Strength::Alpha] {
+        let genotype = edited.genotype(strength).expect("finite alpha");
+        for cell in [genotype.normal, genotype.reduction] {
+            let strongest = cell.nodes[1][0];
+            assert_eq!((strongest.primitive, strongest.from), (Primitive::SepConv5x5, 2));
+        }
+    }
+}

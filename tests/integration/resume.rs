@@ -1,0 +1,133 @@
+//! A search that is saved and restored goes on as if nothing had happened, or is refused.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use ec_darts::architect::ArchitectOrder;
+use ec_darts::config::{Order, SearchConfig};
+use ec_darts::data::ImageDataset;
+use ec_darts::relaxation::Relaxation;
+use ec_darts::train::Search;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+use crate::tiny;
+
+fn restore(
+    config: SearchConfig,
+    data: Arc<ImageDataset>,
+    bytes: &[u8],
+) -> Result<Search, ec_darts::Error> {
+    Search::restore(config, data, &Device::flex(), bytes, Path::new("some.safetensors"))
+}
+
+/// An unbroken search, and one that is saved and restored after every event.
+fn check(change: impl Fn(&mut SearchConfig)) {
+    let mut config = tiny::config();
+    change(&mut config);
+    let (mut unbroken, mut broken) = (tiny::search(config.clone()), tiny::search(config.clone()));
+    let mut bytes = broken.save();
+    loop {
+        broken = restore(config.clone(), tiny::data(1), &bytes).expect("its own bytes");
+        let event = unbroken.advance().expect("a finite search");
+        assert_eq!(broken.advance().expect("a finite search"), event);
+        bytes = broken.save();
+        assert!(bytes == unbroken.save(), "{:?} after {event:?}", config.search);
+        if event.is_none() {
+            break;
+        }
+    }
+    let (step, total) = broken.position();
+    assert_eq!(step, total);
+}
+
+#[test]
+fn first_order_goes_on_as_unbroken() {
+    for order in [Order::Interleaved, Order::Sequential] {
+        for transition in [true, false] {
+            check(|config| {
+                config.search.order = order;
+                config.transition.enabled = transition;
+            });
+        }
+    }
+}
+
+#[test]
+fn second_order_goes_on_as_unbroken() {
+    for order in [Order::Interleaved, Order::Sequential] {
+        check(|config| {
+            config.search.order = order;
+            config.search.architect = ArchitectOrder::Second;
+            config.search.relaxation = Relaxation::Softmax;
+        });
+    }
+}
+
+/// Random augmentation, a cap on the steps, and threads that prepare batches.
+#[test]
+fn batches_go_on_as_unbroken() {
+    check(|config| {
+        config.data.cutout = Some(3);
+        config.search.batch_size = 3;
+        config.search.steps_per_epoch = Some(1);
+        config.run.workers = 2;
+    });
+}
+
+fn end(seed: u64) -> Vec<u8> {
+    let mut config = tiny::config();
+    config.search.seed = seed;
+    let mut search = tiny::search(config);
+    while search.advance().expect("a finite search").is_some() {}
+    search.save()
+}
+
+#[test]
+fn the_seed_decides() {
+    let first = end(3);
+    assert!(first == end(3), "same seed, other bytes");
+    // Not by the seed in the description alone.
+    let tensors = |bytes: &[u8]| ec_darts::snapshot::Snapshot::from_bytes(bytes).expect("own").0;
+    let (first, other) = (tensors(&first).tensors, tensors(&end(4)).tensors);
+    let equal = first.iter().filter(|(name, value)| other.get(*name) == Some(value)).count();
+    assert_eq!(equal, 0, "tensors that the seed does not change");
+}
+
+fn check_refused(bytes: &[u8], config: SearchConfig, data: Arc<ImageDataset>, expected: &str) {
+    let error = restore(config, data, bytes).err().expect(expected).to_string();
+    let named = error.starts_with("some.safetensors: ");
+    assert!(named && error.contains(expected), "{error:?} does not say {expected:?}");
+}
+
+#[test]
+fn bytes_of_no_search_are_refused() {
+    let (config, data) = (tiny::config(), tiny::data(1));
+    let bytes = tiny::search(config.clone()).save();
+    for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+        check_refused(&bytes[..length], config.clone(), data.clone(), "not a checkpoint");
+    }
+    let view = TensorView::new(Dtype::F32, vec![1], &[0; 4]).expect("a number");
+    let foreign = safetensors::serialize([("w", view)], None).expect("a file");
+    check_refused(&foreign, config, data, "no description of a search in it");
+}
+
+#[test]
+fn bytes_of_another_search_are_refused() {
+    let (config, data) = (tiny::config(), tiny::data(1));
+    let bytes = tiny::search(config.clone()).save();
+    let mut wider = config.clone();
+    wider.network.init_channels = 4;
+    let expected = "network.init_channels is 4 here and 2 there";
+    check_refused(&bytes, wider, data.clone(), expected);
+    let mut calmer = config.clone();
+    calmer.weights.momentum = 0.5;
+    check_refused(&bytes, calmer, data.clone(), "weights.momentum is 0.5 here and 0.9 there");
+    check_refused(&bytes, config.clone(), tiny::data(2), "other training data");
+    // What does not change the result may differ.
+    let mut busier = config;
+    busier.run.workers = 1;
+    busier.run.checkpoint_steps = 1;
+    assert!(restore(busier, data, &bytes).is_ok());
+}

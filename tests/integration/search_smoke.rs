@@ -1,0 +1,86 @@
+//! A small search on the bundled images, to its end on Flex and for two steps on WebGPU.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use ec_darts::config::SearchConfig;
+use ec_darts::data::{self, ImageDataset};
+use ec_darts::train::{Event, Search};
+
+fn config() -> SearchConfig {
+    let mut config = SearchConfig::quick();
+    config.data.train_images = Some(64);
+    config.network.init_channels = 2;
+    config.network.num_cells = 3;
+    config.network.num_nodes = 2;
+    config.search.batch_size = 2;
+    config.search.epochs = 2;
+    config.search.steps_per_epoch = Some(2);
+    config.search.measured_images = Some(8);
+    config
+}
+
+/// The first events of a search, or all of them.
+fn check(device: &Device, most: usize) -> (Search, Vec<Event>) {
+    let config = config();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
+    let images: ImageDataset =
+        data::load(config.data.dataset, &folder).expect("the bundled images").train;
+    let mut search = Search::new(config, Arc::new(images), device).expect("its settings");
+    let mut events = Vec::new();
+    while events.len() < most
+        && let Some(event) = search.advance().expect("a finite search")
+    {
+        if let Event::Step(report) = &event {
+            let losses = [report.train_loss, report.valid_loss];
+            for loss in losses.into_iter().flatten() {
+                assert!(loss > 0.0 && loss < 20.0, "{report:?}");
+            }
+            assert!(report.images > 0, "{report:?}");
+        }
+        events.push(event);
+    }
+    (search, events)
+}
+
+#[test]
+fn on_flex_to_the_end() {
+    let (search, events) = check(&Device::flex(), usize::MAX);
+    let epochs = events.iter().filter_map(|event| match event {
+        Event::Epoch(report) => Some(report),
+        _ => None,
+    });
+    let mut count = 0;
+    for (number, report) in epochs.enumerate() {
+        assert_eq!(report.epoch, number);
+        let transition = report.transition.as_ref().expect("a transition in every epoch");
+        for accuracy in [report.supernet_accuracy, transition.valid_accuracy] {
+            assert_eq!((accuracy * 8.0).fract(), 0.0, "{accuracy} of 8 images");
+        }
+        for cell in [&report.normal, &report.reduction] {
+            assert!(cell.entropy > 0.9 && cell.entropy <= 1.0, "{cell:?}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
+    search.best().expect("a genotype").genotype.validate().expect("a network");
+}
+
+/// The same weights and images as on Flex, so the same losses but for rounding.
+#[test]
+fn on_wgpu_for_two_steps() {
+    let Some(device) = crate::devices::wgpu() else { return };
+    let losses = |device: &Device| -> Vec<f64> {
+        let (_, events) = check(device, 2);
+        let both = |event: &Event| match event {
+            Event::Step(report) => [report.train_loss, report.valid_loss].map(Option::unwrap),
+            other => panic!("{other:?}"),
+        };
+        events.iter().flat_map(both).collect()
+    };
+    let (actual, expected) = (losses(&device), losses(&Device::flex()));
+    for (actual, expected) in actual.iter().zip(&expected) {
+        assert!((actual - expected).abs() < 1e-3 * expected, "{actual} is not {expected}");
+    }
+}
