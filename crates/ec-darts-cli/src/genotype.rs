@@ -1,0 +1,70 @@
+//! `ec-darts genotype`: show, convert, draw.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use ec_darts_space::{CellKind, Genotype, Preset, draw};
+
+use crate::args::{Form, GenotypeCommand};
+use crate::print;
+
+pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
+    match command {
+        GenotypeCommand::Show { genotype } if genotype == "presets" => {
+            let lines = Preset::ALL.map(|preset| format!("{:18} {}\n", preset.name, preset.source));
+            print(&lines.concat())
+        }
+        GenotypeCommand::Show { genotype } => {
+            let mut text = String::new();
+            if let (false, Ok(preset)) = (Path::new(&genotype).exists(), Preset::find(&genotype)) {
+                writeln!(text, "{}: {}\n{}\n", preset.name, preset.source, preset.note)?;
+            }
+            text += &table(&read(&genotype)?);
+            print(&text)
+        }
+        GenotypeCommand::Convert { genotype, to } => {
+            let genotype = read(&genotype)?;
+            let text = match to {
+                Form::Flat => genotype.to_flat()?,
+                Form::Nested => genotype.to_nested(),
+                Form::Json => genotype.to_json(),
+            };
+            print(&format!("{}\n", text.trim_end()))
+        }
+        GenotypeCommand::Draw { genotype, out } => {
+            let genotype = read(&genotype)?;
+            let picture = match out.extension().and_then(|extension| extension.to_str()) {
+                Some("svg") => draw::svg(&genotype),
+                Some("dot") => draw::dot(&genotype),
+                _ => bail!("{}: the name must end in .svg or .dot", out.display()),
+            };
+            ec_darts::train::folder::write(&out, picture.as_bytes())?;
+            Ok(())
+        }
+    }
+}
+
+/// A genotype from a file, or a preset by name.
+fn read(name: &str) -> anyhow::Result<Genotype> {
+    let path = Path::new(name);
+    if path.exists() {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        return text.parse().with_context(|| name.to_string());
+    }
+    let preset = Preset::find(name).with_context(|| format!("{name}: no such file"))?;
+    Ok(preset.genotype())
+}
+
+/// One line for each node.
+pub fn table(genotype: &Genotype) -> String {
+    let mut text = String::new();
+    for kind in CellKind::ALL {
+        text += &format!("{kind} cell\n");
+        for (node, picks) in genotype.cell(kind).nodes.iter().enumerate() {
+            let picks = picks.iter().map(|pick| format!("{} from {}", pick.primitive, pick.from));
+            text += &format!("  node {}: {}\n", node + 2, picks.collect::<Vec<_>>().join(", "));
+        }
+    }
+    text
+}

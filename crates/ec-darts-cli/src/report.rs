@@ -1,0 +1,163 @@
+//! What a person sees of a search: a bar on a terminal, plain lines elsewhere, or JSON.
+
+use std::io::IsTerminal;
+use std::time::Instant;
+
+use ec_darts::memory;
+use ec_darts::train::run::Notice;
+use ec_darts::train::{EpochReport, Event, StepReport};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::SearchArguments;
+use crate::print;
+
+/// Seconds between two plain lines.
+const EVERY_S: f64 = 10.0;
+
+pub struct Report {
+    json: bool,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+    start: Instant,
+    images: u64,
+    first_step: u64,
+    last_line_s: f64,
+    last_loss: f64,
+}
+
+impl Report {
+    pub fn new(arguments: &SearchArguments) -> Self {
+        let plain = arguments.json || arguments.quiet || !std::io::stderr().is_terminal();
+        let bar = (!plain).then(|| {
+            let style = "{wide_bar} {pos}/{len}  {msg}  {eta} left";
+            let style = ProgressStyle::with_template(style).expect("a valid template");
+            ProgressBar::no_length().with_style(style)
+        });
+        Self {
+            json: arguments.json,
+            quiet: arguments.quiet,
+            bar,
+            start: Instant::now(),
+            images: 0,
+            first_step: 0,
+            last_line_s: 0.0,
+            last_loss: f64::NAN,
+        }
+    }
+
+    /// What the search will work with.
+    pub fn head(&self, facts: &[(&str, String)]) -> anyhow::Result<()> {
+        if self.json {
+            let facts: serde_json::Map<_, _> =
+                facts.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
+            return print(&format!("{}\n", json!({"event": "setup", "setup": facts})));
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        let lines = facts.iter().map(|(key, value)| format!("{key:8} {value}\n"));
+        print(&lines.collect::<String>())
+    }
+
+    pub fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
+        match notice {
+            Notice::Begin(step) => {
+                (self.first_step, self.start) = (*step, Instant::now());
+                if *step > 0 { self.line(&format!("goes on at step {step}")) } else { Ok(()) }
+            }
+            Notice::SkippedCheckpoint(reason) => self.line(&format!("warning: skipped {reason}")),
+            Notice::Event(event) if self.json => {
+                print(&format!("{}\n", serde_json::to_string(event)?))
+            }
+            Notice::Event(Event::Step(step)) => self.step(step),
+            Notice::Event(Event::Transition(_)) => Ok(()),
+            Notice::Event(Event::Epoch(epoch)) => self.epoch(epoch),
+        }
+    }
+
+    fn step(&mut self, step: &StepReport) -> anyhow::Result<()> {
+        self.images += step.images as u64;
+        self.last_loss = step.train_loss.or(step.valid_loss).unwrap_or(self.last_loss);
+        let elapsed_s = self.start.elapsed().as_secs_f64();
+        let done = step.total_step - self.first_step;
+        let text = format!(
+            "epoch {} {}  loss {:.3}  {:.1} images/s{}",
+            step.epoch + 1,
+            step.phase.label(),
+            self.last_loss,
+            self.images as f64 / elapsed_s,
+            resident()
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_length(step.total_steps);
+            bar.set_position(step.total_step);
+            bar.set_message(text);
+            return Ok(());
+        }
+        if elapsed_s - self.last_line_s < EVERY_S && done > 1 {
+            return Ok(());
+        }
+        self.last_line_s = elapsed_s;
+        let per_step_s = elapsed_s / done as f64;
+        let left_s = per_step_s * (step.total_steps - step.total_step) as f64;
+        self.line(&format!(
+            "step {}/{}  {text}  {per_step_s:.2} s/step  {:.0} min left",
+            step.total_step,
+            step.total_steps,
+            left_s / 60.0
+        ))
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> anyhow::Result<()> {
+        let mut text = format!(
+            "epoch {}/{} over  train loss {:.3}  validation accuracy in search: supernet {:.1} %",
+            report.epoch + 1,
+            report.epochs,
+            report.train_loss,
+            100.0 * report.supernet_accuracy
+        );
+        if let Some(transition) = &report.transition {
+            let verdict = if transition.accepted { "returned" } else { "dropped" };
+            let accuracy = 100.0 * transition.valid_accuracy;
+            text += &format!(", auxiliary model {accuracy:.1} % ({verdict})");
+        }
+        self.line(&text)?;
+        report.warnings.iter().try_for_each(|warning| self.line(&format!("warning: {warning}")))
+    }
+
+    fn line(&self, text: &str) -> anyhow::Result<()> {
+        match &self.bar {
+            _ if self.quiet || self.json => Ok(()),
+            Some(bar) => {
+                bar.println(text);
+                Ok(())
+            }
+            None => print(&format!("{text}\n")),
+        }
+    }
+
+    pub fn tick(&self) {
+        if let Some(bar) = &self.bar {
+            bar.tick();
+        }
+    }
+
+    /// Takes the bar off the screen and tells what was used.
+    pub fn close(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let (seconds, images) = (self.start.elapsed().as_secs_f64(), self.images);
+        if let (Some(peak), false) = (memory::peak_bytes(), self.json || self.quiet) {
+            let peak_mib = peak >> 20;
+            // The outcome follows; that this line cannot be written would be told there.
+            let _ =
+                print(&format!("{images} images in {seconds:.1} s, peak memory {peak_mib} MiB\n"));
+        }
+    }
+}
+
+fn resident() -> String {
+    memory::current_bytes().map_or_else(String::new, |bytes| format!("  {} MiB", bytes >> 20))
+}

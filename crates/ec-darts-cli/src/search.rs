@@ -1,0 +1,88 @@
+//! `ec-darts search`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use ec_darts::config::SearchConfig;
+use ec_darts::data;
+use ec_darts::device::DeviceName;
+use ec_darts::train::run::{Notice, Outcome, RunOptions, run as run_search};
+
+use crate::args::SearchArguments;
+use crate::genotype::table;
+use crate::print;
+use crate::report::Report;
+
+pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
+    let mut overrides = arguments.set.clone();
+    overrides.extend(arguments.seed.map(|seed| format!("search.seed={seed}")));
+    let config = SearchConfig::load(&arguments.config, &overrides)?;
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().context("cannot start the threads")?;
+    }
+    let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+    let images = data::load(config.data.dataset, &arguments.data)?.train;
+    let mut report = Report::new(&arguments);
+    let shape = &config.network;
+    report.head(&[
+        ("device", opened.description.clone()),
+        ("data", format!("{} images of {} classes", images.len(), images.num_classes())),
+        (
+            "network",
+            format!(
+                "{} cells, {} channels, batch {}",
+                shape.num_cells, shape.init_channels, config.search.batch_size
+            ),
+        ),
+        ("run", arguments.out.display().to_string()),
+    ])?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        // The second time the user means it.
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })?;
+    let options = RunOptions {
+        out: arguments.out.clone(),
+        resume: arguments.resume,
+        max_steps: arguments.max_steps,
+        stop,
+        device: opened.description,
+    };
+    let mut failed = None;
+    let outcome = run_search(config, Arc::new(images), &opened.device, &options, &mut |notice| {
+        if let (None, Err(error)) = (&failed, report.notice(&notice)) {
+            // A reader that went away is no reason to lose the search: it stops and saves.
+            options.stop.store(true, Ordering::Relaxed);
+            failed = Some(error);
+        }
+        if let Notice::Event(_) = notice {
+            report.tick();
+        }
+    });
+    report.close();
+    let outcome = outcome?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if arguments.json {
+        return Ok(());
+    }
+    match outcome {
+        Outcome::Finished(best) => print(&format!(
+            "genotype of epoch {}, also in {}\n{}",
+            best.epoch + 1,
+            arguments.out.join("genotype.txt").display(),
+            table(&best.genotype)
+        )),
+        Outcome::Stopped { checkpoint, total_step } => print(&format!(
+            "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
+            checkpoint.display()
+        )),
+    }
+}
