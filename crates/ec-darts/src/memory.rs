@@ -20,9 +20,10 @@ fn status(key: &str) -> Option<u64> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]
-    fn peak_is_at_least_what_is_resident() {
-        let block = vec![1_u8; 64 << 20];
-        let (peak, current) = (super::peak_bytes().unwrap(), super::current_bytes().unwrap());
-        assert!(peak >= current.min(peak) && peak >= 64 << 20, "{peak} {current} {}", block.len());
+    fn what_is_touched_is_counted() {
+        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let peak = super::peak_bytes().expect("Linux tells");
+        assert!(peak >= block.len() as u64, "{peak}");
+        assert!(super::current_bytes().expect("Linux tells") >= block.len() as u64);
     }
 }

@@ -16,7 +16,13 @@ pub struct Normalization {
 
 impl Normalization {
     /// Mean and (population) deviation over all pixels of a set.
+    ///
+    /// Sums are exact, so the figures do not depend on the order of the images.
+    ///
+    /// # Panics
+    /// Where the set is empty.
     pub fn measure(dataset: &ImageDataset) -> Self {
+        assert!(!dataset.is_empty(), "an empty set has no mean");
         let [height, width] = dataset.size();
         let mut sums = [[0_u64; 2]; 3];
         for image in 0..dataset.len() {
@@ -28,11 +34,16 @@ impl Normalization {
                 }
             }
         }
-        let count = (dataset.len() * height * width) as f64;
-        let mean = sums.map(|[sum, _]| sum as f64 / count / 255.0);
-        let square = sums.map(|[_, square]| square as f64 / count / (255.0 * 255.0));
-        let std = std::array::from_fn(|c: usize| (square[c] - mean[c] * mean[c]).sqrt() as f32);
-        Self { mean: mean.map(|value| value as f32), std }
+        let count = (dataset.len() * height * width) as u64;
+        let whole = count as f64 * 255.0;
+        Self {
+            mean: sums.map(|[sum, _]| (sum as f64 / whole) as f32),
+            // In whole numbers: a difference of rounded ones could be below 0.
+            std: sums.map(|[sum, square]| {
+                let spread = u128::from(count) * u128::from(square) - u128::from(sum).pow(2);
+                ((spread as f64).sqrt() / whole) as f32
+            }),
+        }
     }
 }
 
@@ -46,7 +57,8 @@ pub struct Augmentation {
     pub crop_padding: usize,
     /// Mirror left and right in half of the cases.
     pub flip: bool,
-    /// Side of a square set to the mean, around a random pixel, in pixels; 0 is off.
+    /// Side of a square set to the mean, around a random pixel and clipped at the border, in
+    /// pixels; 0 is off. As in the source, an odd side clears what the even one below it does.
     pub cutout: usize,
 }
 
@@ -58,8 +70,12 @@ impl Augmentation {
     ///
     /// The crop pads with black before, cutout writes zeros after the normalization.
     ///
+    /// # Shapes
+    /// - `pixels`, `output`: `[3, height, width]`, row-major
+    ///
     /// # Panics
-    /// Where `pixels` or `output` has another length than the size says.
+    /// Where `pixels` or `output` has another length than the size says, or the size or twice the
+    /// padding is no `u32`.
     pub fn apply(
         &self,
         pixels: &[u8],
@@ -71,7 +87,10 @@ impl Augmentation {
         assert_eq!((pixels.len(), output.len()), (3 * height * width, 3 * height * width));
         let mut shift = || match self.crop_padding {
             0 => 0,
-            padding => below(rng, 2 * padding as u32 + 1) as isize - padding as isize,
+            padding => {
+                let places = u32::try_from(2 * padding + 1).expect("a padding of some pixels");
+                below(rng, places) as isize - padding as isize
+            }
         };
         let (down, right) = (shift(), shift());
         let mirrored = self.flip && below(rng, 2) == 1;
@@ -93,7 +112,10 @@ impl Augmentation {
             }
         }
         if self.cutout > 0 {
-            let centre = (below(rng, height as u32) as usize, below(rng, width as u32) as usize);
+            let mut within = |size: usize| {
+                below(rng, u32::try_from(size).expect("a side of some pixels")) as usize
+            };
+            let centre = (within(height), within(width));
             let range = |centre: usize, size: usize| {
                 let start = centre.saturating_sub(self.cutout / 2);
                 start..(centre + self.cutout / 2).min(size)
@@ -169,21 +191,45 @@ mod tests {
         assert_eq!(seen.len(), 50);
     }
 
+    /// Every cutout must be one of the slow, per-pixel ones, and all of them must come up.
+    fn check_cutout(side: usize, reach: usize) {
+        let slow = |centre: usize| -> Vec<f32> {
+            let near = |at: usize, centre: usize| at + reach >= centre && at < centre + reach;
+            let clears = |p: usize| near(p / 5, centre / 5) && near(p % 5, centre % 5);
+            let kept = apply(Augmentation::NONE, 0);
+            (0..90).map(|p| if clears(p % 30) { 0.0 } else { kept[p] }).collect()
+        };
+        let mut seen = std::collections::BTreeSet::new();
+        for index in 0..1000 {
+            let found = apply(Augmentation { cutout: side, ..Augmentation::NONE }, index);
+            let centre = (0..30).find(|&centre| slow(centre) == found);
+            seen.insert(centre.expect("a square around a pixel"));
+        }
+        assert_eq!(seen.len(), 30, "side {side}");
+    }
+
     #[test]
     fn cutout_clears_a_square_clipped_at_the_border() {
-        let augmentation = Augmentation { crop_padding: 0, flip: false, cutout: 4 };
+        check_cutout(4, 2);
+        check_cutout(5, 2);
+        check_cutout(2, 1);
+    }
+
+    #[test]
+    fn padding_is_black_before_the_normalization_and_cutout_the_mean_after_it() {
+        let normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
+        let augmentation = Augmentation { crop_padding: 1, flip: false, cutout: 2 };
+        let mut seen = std::collections::BTreeSet::new();
         for index in 0..200 {
-            let output = apply(augmentation, index);
-            let cleared: Vec<usize> = (0..30).filter(|&pixel| output[pixel] == 0.0).collect();
-            let rows: std::collections::BTreeSet<_> = cleared.iter().map(|p| p / 5).collect();
-            let columns: std::collections::BTreeSet<_> = cleared.iter().map(|p| p % 5).collect();
-            assert_eq!(cleared.len(), rows.len() * columns.len(), "a rectangle");
-            assert!((2..=4).contains(&rows.len()) && (2..=4).contains(&columns.len()));
-            assert!(
-                (30..90).all(|p| (output[p] == 0.0) == (output[p % 30] == 0.0)),
-                "all channels"
-            );
+            let mut output = [f32::NAN; 3];
+            let mut rng = stream_rng(3, Purpose::Train, 0, index);
+            augmentation.apply(&[255; 3], [1, 1], &normalization, &mut rng, &mut output);
+            assert_eq!(output, [0.0; 3]);
+            let augmentation = Augmentation { cutout: 0, ..augmentation };
+            augmentation.apply(&[255; 3], [1, 1], &normalization, &mut rng, &mut output);
+            seen.insert(output[0] as i32);
         }
+        assert_eq!(Vec::from_iter(seen), [-2, 2], "(0 - mean) / std and (1 - mean) / std");
     }
 
     #[test]
@@ -192,7 +238,7 @@ mod tests {
         let dataset = ImageDataset::new([2, 2], pixels, vec![0], vec!["only".into()]);
         let found = Normalization::measure(&dataset);
         assert!((found.mean[0] - 0.5).abs() < 1e-6 && (found.std[0] - 0.5).abs() < 1e-6);
-        assert!((found.mean[1] - 10.0 / 255.0).abs() < 1e-6 && found.std[1].abs() < 1e-6);
+        assert!((found.mean[1] - 10.0 / 255.0).abs() < 1e-6 && found.std[1] == 0.0);
         assert!(
             (found.mean[2] - 0.25).abs() < 1e-6 && (found.std[2] - 0.1875_f32.sqrt()).abs() < 1e-6
         );

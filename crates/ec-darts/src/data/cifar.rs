@@ -14,7 +14,7 @@ struct Layout {
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
-    /// Classes of the label bytes of a record; the last is the one that is used.
+    /// Names and numbers of classes of a record's label bytes; the last byte is the one used.
     labels: &'static [(&'static str, usize)],
     names: &'static str,
 }
@@ -47,11 +47,13 @@ impl DatasetKind {
 }
 
 /// Reads training and test images from the folder of the binary version, or from the folder that
-/// holds it. Files may have any number of records.
+/// holds it (`cifar-10-batches-bin`, `cifar-100-binary`). Files may have any number of records;
+/// without the file of class names, the names are numbers.
 ///
 /// # Errors
-/// [`Error::Data`] where a file is missing, is no whole number of records, or a label is out of
-/// range; [`Error::Io`] where a file cannot be read.
+/// [`Error::Data`] where the folder or a file is missing, a file is empty or no whole number of
+/// records, a label is out of range, or the number of class names is wrong; [`Error::Io`] where a
+/// file cannot be read.
 ///
 /// # Source
 /// The layout described with the data sets of Krizhevsky, Nair and Hinton.
@@ -74,7 +76,8 @@ pub fn load(kind: DatasetKind, folder: &Path) -> Result<Datasets> {
 fn find(kind: DatasetKind, layout: &Layout, folder: &Path) -> Result<PathBuf> {
     let fail = |reason: String| Error::Data { path: folder.to_path_buf(), reason };
     if !folder.is_dir() {
-        return Err(fail("no such folder".into()));
+        let what = if folder.exists() { "this is a file, not a folder" } else { "no such folder" };
+        return Err(fail(what.into()));
     }
     let first = layout.train[0];
     let candidates = [folder.to_path_buf(), folder.join(layout.folder)];
@@ -86,9 +89,12 @@ fn find(kind: DatasetKind, layout: &Layout, folder: &Path) -> Result<PathBuf> {
         DatasetKind::Cifar100 => DatasetKind::Cifar10,
     };
     let there = |name: &str| folder.join(name).exists();
+    let pickled = |name: &str| folder.join(name).is_file();
     let hint = if there(other.layout().train[0]) || there(other.layout().folder) {
         format!("; this looks like {}, set data.dataset to it", other.name())
-    } else if there("data_batch_1") || there("train") || there("cifar-10-batches-py") {
+    } else if ["data_batch_1", "train"].into_iter().any(pickled)
+        || ["cifar-10-batches-py", "cifar-100-python"].into_iter().any(there)
+    {
         "; this looks like the Python version, the binary version is needed".into()
     } else {
         String::new()
@@ -139,6 +145,7 @@ fn read_records(
             record - bytes.len() % record
         )));
     }
+    pixels.reserve(bytes.len());
     for (number, record) in bytes.chunks_exact(record).enumerate() {
         let (head, image) = record.split_at(layout.labels.len());
         for (&label, &(name, classes)) in head.iter().zip(layout.labels) {
@@ -157,6 +164,11 @@ fn read_records(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::super::{Augmentation, Batch, Loader};
     use super::*;
 
     fn folder_with(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
@@ -227,9 +239,97 @@ mod tests {
         let hundred = folder_with(&[("train.bin", records(&[&[1, 1]]))]);
         let message = load(DatasetKind::Cifar10, hundred.path()).unwrap_err().to_string();
         assert!(message.contains("looks like cifar100"), "{message}");
-        let python = folder_with(&[("data_batch_1", vec![1])]);
-        let message = load(DatasetKind::Cifar10, python.path()).unwrap_err().to_string();
-        assert!(message.contains("Python version"), "{message}");
+        let message = load(DatasetKind::Cifar10, &hundred.path().join("train.bin")).unwrap_err();
+        assert!(message.to_string().ends_with("this is a file, not a folder"), "{message}");
+        let message = load(DatasetKind::Cifar10, &hundred.path().join("absent")).unwrap_err();
+        assert!(message.to_string().ends_with("absent: no such folder"), "{message}");
+        for file in ["data_batch_1", "train", "cifar-10-batches-py", "cifar-100-python"] {
+            let python = folder_with(&[(file, vec![1])]);
+            for kind in [DatasetKind::Cifar10, DatasetKind::Cifar100] {
+                let message = load(kind, python.path()).unwrap_err().to_string();
+                assert!(message.contains("Python version"), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_folder_above_will_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("cifar-100-binary");
+        fs::create_dir(&inner).expect("made");
+        for file in ["train.bin", "test.bin"] {
+            fs::write(inner.join(file), records(&[&[1, 2]])).expect("written");
+        }
+        let read = load(DatasetKind::Cifar100, folder.path()).expect("found");
+        assert_eq!((read.train.len(), read.train.class_names()[7].as_str()), (1, "7"));
+        let message = load(DatasetKind::Cifar10, folder.path()).unwrap_err().to_string();
+        assert!(message.contains("looks like cifar100"), "{message}");
+    }
+
+    proptest! {
+        /// Reads or refuses, and what it reads is what the bytes say.
+        #[test]
+        fn no_bytes_make_it_panic(
+            kind in prop_oneof![Just(DatasetKind::Cifar10), Just(DatasetKind::Cifar100)],
+            head in proptest::collection::vec(0..120_u8, 2),
+            length in prop_oneof![0..4000_usize, Just(3073), Just(3074), Just(2 * 3073)],
+            names in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let layout = kind.layout();
+            let mut bytes = head.clone();
+            bytes.resize(length, 9);
+            let files = layout.train.iter().chain(layout.test).map(|&name| (name, bytes.clone()));
+            let mut files: Vec<_> = files.collect();
+            if names.len() > 20 {
+                files.push((layout.names, names));
+            }
+            if let Ok(read) = load(kind, folder_with(&files).path()) {
+                prop_assert_eq!(read.test.label(0), head[layout.labels.len() - 1].into());
+                prop_assert_eq!(read.test.pixels(0).len(), PIXELS);
+            }
+        }
+    }
+
+    /// Expected: the file's bytes by hand, `(byte / 255 - mean) / std` in single precision.
+    #[test]
+    fn first_record_of_the_sample_has_its_values() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/cifar10-mini");
+        let dataset = Arc::new(load(DatasetKind::Cifar10, &folder).expect("the sample").train);
+        assert_eq!((dataset.label(0), &*dataset.class_names()[5]), (5, "dog"));
+        let loader = Loader {
+            dataset,
+            indices: [0].into(),
+            batch_size: 1,
+            augmentation: Augmentation::NONE,
+            normalization: DatasetKind::Cifar10.normalization(),
+            order: None,
+            seed: 0,
+            num_workers: 0,
+        };
+        let Batch { images, labels, shape } = loader.batch(0, 0);
+        assert_eq!((labels, shape), (vec![5], [1, 3, 32, 32]));
+        for (y, x, expected) in [
+            (0, 0, [1.788_971_7, 1.949_623_6, 2.085_823]),
+            (5, 17, [-0.655_735_9, -1.158_832_3, -1.287_242_5]),
+            (31, 31, [-1.798_716_2, -1.786_965_8, -1.587_070_6]),
+        ] {
+            let found: [f32; 3] = std::array::from_fn(|c| images[(c * 32 + y) * 32 + x]);
+            for (found, expected) in found.into_iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-6, "{found} at {y}, {x}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn bundled_hundred_classes_are_read() {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cifar100-tiny");
+        let Datasets { train, test } = load(DatasetKind::Cifar100, &folder).expect("the sample");
+        assert_eq!((train.len(), test.len(), train.num_classes()), (40, 20, 100));
+        let labels: Vec<u16> = (0..5).map(|image| train.label(image)).collect();
+        assert_eq!(labels, [78, 91, 4, 24, 12]);
+        assert_eq!((&*train.class_names()[78], &*test.class_names()[31]), ("snake", "elephant"));
+        assert_eq!(test.label(0), 31);
     }
 
     #[test]

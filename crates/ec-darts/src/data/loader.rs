@@ -27,7 +27,7 @@ pub struct Loader {
     pub dataset: Arc<ImageDataset>,
     /// The images of this part.
     pub indices: Arc<[u32]>,
-    /// Images of a batch; the last batch of an epoch has the rest.
+    /// Images of a batch, above 0; the last batch of an epoch has the rest.
     pub batch_size: usize,
     /// Random changes of each image.
     pub augmentation: Augmentation,
@@ -47,7 +47,7 @@ impl Loader {
         self.indices.len().div_ceil(self.batch_size)
     }
 
-    /// The batches of one epoch from some step on.
+    /// The batches of one epoch from some step on; none from the last step on.
     pub fn epoch(&self, epoch: u64, from_step: usize) -> Batches {
         let steps = self.steps_per_epoch() as u64;
         let first = epoch * steps;
@@ -55,12 +55,35 @@ impl Loader {
     }
 
     /// Batches without end: batch `g` is batch `g % steps` of epoch `g / steps`.
+    ///
+    /// # Panics
+    /// Where there is no image.
     pub fn endless(&self, from_batch: u64) -> Batches {
+        assert!(!self.indices.is_empty(), "endless batches of no image");
         Batches::new(self.clone(), from_batch, None)
     }
 
-    /// One batch, images in the given order of the epoch.
-    fn batch(&self, order: &[u32], epoch: u64, step: usize) -> Batch {
+    /// One batch; [`Loader::epoch`] and [`Loader::endless`] give the same.
+    ///
+    /// Orders the whole epoch for it, which the iterators do once per epoch.
+    ///
+    /// # Panics
+    /// Where the epoch has no such step.
+    pub fn batch(&self, epoch: u64, step: usize) -> Batch {
+        assert!(step < self.steps_per_epoch(), "no step {step} in an epoch");
+        self.cut(&self.order_of(epoch), epoch, step)
+    }
+
+    /// The images in the order of an epoch.
+    fn order_of(&self, epoch: u64) -> Vec<u32> {
+        match self.order {
+            Some(purpose) => shuffled(&self.indices, self.seed, purpose, epoch),
+            None => self.indices.to_vec(),
+        }
+    }
+
+    /// One batch of an epoch whose order is known.
+    fn cut(&self, order: &[u32], epoch: u64, step: usize) -> Batch {
         let first = step * self.batch_size;
         let images = &order[first..(first + self.batch_size).min(order.len())];
         let [height, width] = self.dataset.size();
@@ -73,7 +96,7 @@ impl Loader {
         let outputs = batch.images.chunks_exact_mut(length);
         for (place, (&image, output)) in images.iter().zip(outputs).enumerate() {
             let image = image as usize;
-            let purpose = self.order.unwrap_or(Purpose::Valid);
+            let purpose = self.order.unwrap_or(Purpose::Listed);
             let mut rng = stream_rng(self.seed, purpose, epoch, (first + place) as u64);
             let pixels = self.dataset.pixels(image);
             let size = self.dataset.size();
@@ -100,21 +123,18 @@ impl Maker {
         let steps = self.loader.steps_per_epoch() as u64;
         let (epoch, step) = (number / steps, number % steps);
         if self.epoch != Some(epoch) {
-            let Loader { indices, order, seed, .. } = &self.loader;
-            self.order = match order {
-                Some(purpose) => shuffled(indices, *seed, *purpose, epoch),
-                None => indices.to_vec(),
-            };
+            self.order = self.loader.order_of(epoch);
             self.epoch = Some(epoch);
         }
-        self.loader.batch(&self.order, epoch, step as usize)
+        self.loader.cut(&self.order, epoch, step as usize)
     }
 }
 
 /// An iterator of batches, prepared ahead by the loader's workers.
 ///
 /// Worker `k` of `n` makes batches `k`, `k + n`, ... into a channel of its own and the iterator
-/// takes turns, so the order is that of one thread. Dropping it ends the workers.
+/// takes turns, so the order is that of one thread. Dropping it ends each worker after the batch
+/// it has in hand.
 pub struct Batches {
     next: u64,
     end: Option<u64>,
@@ -174,6 +194,8 @@ impl Iterator for Batches {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn loader(num_workers: usize) -> Loader {
@@ -213,9 +235,25 @@ mod tests {
             let resumed: Vec<Batch> = loader(workers).epoch(3, 2).collect();
             assert_eq!(resumed, unbroken[2..], "{workers} workers");
         }
+        for (step, batch) in unbroken.iter().enumerate() {
+            assert_eq!(&loader(0).batch(3, step), batch, "step {step}");
+        }
         let endless: Vec<Batch> = loader(3).endless(3 * 6 + 1).take(7).collect();
         assert_eq!(endless[..5], unbroken[1..]);
         assert_eq!(endless[5..], loader(0).epoch(4, 0).take(2).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn changes_follow_the_place_in_the_epoch() {
+        let loader = Loader { indices: vec![7; 10].into(), ..loader(0) };
+        let Loader { dataset, augmentation, normalization, seed, .. } = &loader;
+        let found: Vec<f32> = loader.epoch(2, 0).flat_map(|batch| batch.images).collect();
+        for (place, found) in (0..).zip(found.chunks_exact(12)) {
+            let mut expected = [0.0; 12];
+            let mut rng = stream_rng(*seed, Purpose::Train, 2, place);
+            augmentation.apply(dataset.pixels(7), [2, 2], normalization, &mut rng, &mut expected);
+            assert_eq!(found, expected, "place {place}");
+        }
     }
 
     #[test]
@@ -223,5 +261,56 @@ mod tests {
         let loader = Loader { order: None, augmentation: Augmentation::NONE, ..loader(1) };
         let labels: Vec<i32> = loader.epoch(0, 0).flat_map(|batch| batch.labels).collect();
         assert_eq!(labels, (0..21).collect::<Vec<i32>>());
+    }
+
+    #[test]
+    fn past_the_end_and_without_images_there_are_no_batches() {
+        let empty = Loader { indices: Vec::new().into(), ..loader(2) };
+        for workers in [0, 2] {
+            assert_eq!(loader(workers).epoch(0, 6).count(), 0);
+            assert_eq!(loader(workers).epoch(0, 100).count(), 0);
+            assert_eq!(Loader { num_workers: workers, ..empty.clone() }.epoch(1, 0).count(), 0);
+        }
+    }
+
+    #[test]
+    fn dropped_batches_let_go_of_the_images() {
+        let loader = Loader { indices: vec![0; 100_000].into(), ..loader(3) };
+        let mut batches = loader.endless(0);
+        batches.next();
+        drop(batches);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while Arc::strong_count(&loader.dataset) > 1 {
+            assert!(std::time::Instant::now() < deadline, "a worker still holds the images");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a thread that prepares batches panicked")]
+    fn a_panic_of_a_worker_reaches_the_caller() {
+        // Image 23 does not exist.
+        let loader =
+            Loader { indices: vec![0, 23].into(), batch_size: 1, order: None, ..loader(2) };
+        loader.epoch(0, 0).count();
+    }
+
+    proptest! {
+        #[test]
+        fn any_part_of_any_run_is_the_same(
+            images in 1..40_u32,
+            batch_size in 1..12_usize,
+            num_workers in 0..5_usize,
+            from in 0..30_u64,
+            seed: u64,
+        ) {
+            let indices: Vec<u32> = (0..images).map(|image| image * 5 % 23).collect();
+            let whole = Loader { indices: indices.into(), batch_size, seed, ..loader(0) };
+            let steps = whole.steps_per_epoch() as u64;
+            let part = Loader { num_workers, ..whole.clone() };
+            for (number, batch) in (from..).zip(part.endless(from).take(5)) {
+                prop_assert_eq!(batch, whole.batch(number / steps, (number % steps) as usize));
+            }
+        }
     }
 }

@@ -21,6 +21,8 @@ pub enum Purpose {
     Auxiliary = 5,
     /// Order and augmentation of a retraining.
     Retrain = 6,
+    /// Augmentation of images that keep the order they are listed in.
+    Listed = 7,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
@@ -29,7 +31,8 @@ const ORDER: u64 = 1 << 63;
 /// The generator of one place in a stream.
 ///
 /// The 32-byte key is `seed`, `purpose`, `epoch` and `index` as little-endian words, so every place
-/// can be reached without drawing what comes before it.
+/// can be reached without drawing what comes before it. The numbers of [`Purpose`] are part of it:
+/// a new purpose takes a new number.
 pub fn stream_rng(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
@@ -38,7 +41,8 @@ pub fn stream_rng(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha
     ChaCha8Rng::from_seed(key)
 }
 
-/// A whole number below `bound`, unbiased.
+/// A whole number below `bound`, which is not 0, unbiased: draws from the incomplete last run of
+/// `bound` numbers are drawn again.
 ///
 /// Written out rather than taken from `rand`, whose methods may draw differently in another
 /// version: the order of a search's batches must outlive an update.
@@ -67,12 +71,16 @@ pub fn shuffled(indices: &[u32], seed: u64, purpose: Purpose, epoch: u64) -> Vec
     order
 }
 
-/// Two random parts of `0..len`; the first has `fraction` of it, rounded.
+/// Two random parts of `0..len`, each in random order; the first has `fraction` of it, rounded.
+///
+/// # Panics
+/// Where `fraction` is not in [0, 1], or `len` is no `u32`.
 ///
 /// # Source
 /// EC-DARTS, section 5.2: "randomly separated into two parts equally".
 pub fn split(len: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
-    let all: Vec<u32> = (0..len as u32).collect();
+    assert!((0.0..=1.0).contains(&fraction), "a fraction in [0, 1], not {fraction}");
+    let all: Vec<u32> = (0..u32::try_from(len).expect("images counted in 32 bits")).collect();
     let mut first = shuffled(&all, seed, Purpose::Split, 0);
     let second = first.split_off((len as f64 * fraction).round() as usize);
     (first, second)
@@ -80,15 +88,23 @@ pub fn split(len: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
+    /// Expected: ChaCha with 8 rounds, counter and nonce 0, written in Python from its definition
+    /// with `struct.pack("<4Q", seed, purpose, epoch, index)` as the key; the orders by the loops
+    /// above over its words.
     #[test]
     fn draws_do_not_change_with_versions() {
+        let mut rng = stream_rng(1, Purpose::Train, 2, 5);
+        let words: [u32; 18] = std::array::from_fn(|_| rng.next_u32());
+        assert_eq!(words[..4], [0x30c6_db8b, 0xb068_612c, 0xdf79_96ee, 0x15ac_ae09]);
+        assert_eq!(words[16..], [0x50fd_3817, 0x70ec_3412], "the second block");
         let order = shuffled(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 2, Purpose::Train, 1);
-        assert_eq!(order, PINNED);
+        assert_eq!(order, [7, 6, 8, 9, 5, 0, 1, 4, 2, 3]);
+        assert_eq!(split(8, 0.5, 7), (vec![0, 6, 1, 2], vec![3, 7, 5, 4]));
     }
-
-    const PINNED: [u32; 10] = [7, 6, 8, 9, 5, 0, 1, 4, 2, 3];
 
     #[test]
     fn below_is_even() {
@@ -100,13 +116,43 @@ mod tests {
         assert!(counts.iter().all(|&count: &i32| (count - 10_000).abs() < 500), "{counts:?}");
     }
 
+    /// Five eighths of the draws lie below half of this bound if the incomplete run is kept.
     #[test]
-    fn halves_are_disjoint_and_whole() {
-        let (train, valid) = split(1001, 0.5, 7);
-        assert_eq!((train.len(), valid.len()), (501, 500));
-        let mut all: Vec<u32> = train.iter().chain(&valid).copied().collect();
-        all.sort_unstable();
-        assert_eq!(all, (0..1001).collect::<Vec<u32>>());
-        assert_ne!(split(1001, 0.5, 8).0, train, "another seed, another split");
+    fn below_is_even_at_a_large_bound() {
+        let mut rng = stream_rng(1, Purpose::Train, 0, 0);
+        let bound = 3 << 30;
+        let low = (0..10_000).filter(|_| below(&mut rng, bound) < bound / 2).count();
+        assert!(low.abs_diff(5_000) < 250, "{low}");
+    }
+
+    #[test]
+    fn streams_differ_in_every_part_of_their_place() {
+        let places = [
+            (0, Purpose::Train, 0, 0),
+            (1, Purpose::Train, 0, 0),
+            (0, Purpose::Valid, 0, 0),
+            (0, Purpose::Train, 1, 0),
+            (0, Purpose::Train, 0, 1),
+            (0, Purpose::Train, 0, ORDER),
+        ];
+        let firsts: std::collections::BTreeSet<u64> =
+            places.iter().map(|&(s, p, e, i)| stream_rng(s, p, e, i).next_u64()).collect();
+        assert_eq!(firsts.len(), places.len());
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_disjoint_and_whole(len in 0..2000_usize, fraction in 0.0..=1.0, seed: u64) {
+            let (first, second) = split(len, fraction, seed);
+            prop_assert_eq!(first.len(), (len as f64 * fraction).round() as usize);
+            let mut all = [first, second].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (0..len as u32).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn another_seed_makes_another_split() {
+        assert_ne!(split(1000, 0.5, 7).0, split(1000, 0.5, 8).0);
     }
 }
