@@ -284,7 +284,7 @@ mod tests {
                 files.push((layout.names, names));
             }
             if let Ok(read) = load(kind, folder_with(&files).path()) {
-                prop_assert_eq!(read.test.label(0), head[layout.labels.len() - 1].into());
+                prop_assert_eq!(read.test.label(0), u16::from(head[layout.labels.len() - 1]));
                 prop_assert_eq!(read.test.pixels(0).len(), PIXELS);
             }
         }

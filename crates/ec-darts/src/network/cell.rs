@@ -10,6 +10,7 @@ use crate::ops::{FactorizedReduce, Form, Operation, ReluConvNorm};
 
 /// Brings one input of a cell to the cell's channels and size.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
 pub enum Preprocess {
     /// The input has the cell's size.
     Keep(ReluConvNorm),

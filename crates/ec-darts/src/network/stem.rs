@@ -36,6 +36,7 @@ impl StemKind {
 
 /// The convolutions before the first cell; their batch normalization is affine in every network.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
 pub enum Stem {
     /// [`StemKind::Cifar`] and [`StemKind::Stride2`].
     Single(SingleStem),

@@ -65,6 +65,7 @@ impl Pool {
 /// # Source
 /// DARTS, `cnn/operations.py`, `OPS`.
 #[derive(Module, Debug)]
+#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
 pub enum Operation {
     /// `max_pool_3x3`.
     MaxPool(Pool),

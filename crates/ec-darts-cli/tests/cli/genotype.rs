@@ -1,0 +1,47 @@
+//! Genotypes and settings on the command line.
+
+use crate::program::{Folder, project, told};
+
+fn check(folder: &Folder, arguments: &[&str], expected: &str) {
+    let (code, out, err) = told(&folder.run(arguments));
+    assert_eq!(code, Some(0), "{arguments:?}: {err}");
+    assert!(out.contains(expected), "{arguments:?}: {out}");
+}
+
+#[test]
+fn genotypes_are_shown_converted_and_drawn() {
+    let folder = Folder::new();
+    check(&folder, &["genotype", "show", "presets"], "PC_DARTS_IMAGENET");
+    check(&folder, &["genotype", "show", "darts_v2"], "node 5: skip_connect from 0");
+    check(&folder, &["genotype", "show", "EC_DARTS_CIFAR"], "3.61 M");
+    check(&folder, &["genotype", "convert", "darts_v2", "--to", "nested"], "normal=[[(");
+    let (_, json, _) = told(&folder.run(&["genotype", "convert", "pdarts", "--to", "json"]));
+    folder.write("g.json", &json);
+    let (_, flat, _) = told(&folder.run(&["genotype", "convert", "g.json", "--to", "flat"]));
+    let (_, preset, _) = told(&folder.run(&["genotype", "convert", "pdarts", "--to", "flat"]));
+    assert_eq!(flat, preset, "through JSON and back");
+    check(&folder, &["genotype", "draw", "pdarts", "--out", "cells.svg"], "");
+    let picture = std::fs::read_to_string(folder.path("cells.svg")).expect("a picture");
+    assert!(picture.starts_with("<svg") || picture.starts_with("<?xml"), "{picture:.40}");
+    check(&folder, &["genotype", "draw", "pdarts", "--out", "cells.dot"], "");
+}
+
+#[test]
+fn every_file_of_settings_is_valid_and_prints_itself() {
+    let folder = Folder::new();
+    for entry in std::fs::read_dir(project("configs")).expect("the folder") {
+        let path = entry.expect("an entry").path().display().to_string();
+        check(&folder, &["config", "check", &path], "valid");
+        let (_, printed, _) = told(&folder.run(&["config", "print", &path]));
+        folder.write("again.toml", &printed);
+        check(&folder, &["config", "print", "again.toml"], &printed);
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let folder = Folder::new();
+    check(&folder, &["--help"], "Cross-Edge Normalization");
+    check(&folder, &["search", "--help"], "--resume");
+    check(&folder, &["search", "--help"], "Examples:");
+}
