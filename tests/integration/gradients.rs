@@ -63,8 +63,8 @@ fn evaluation_mode(title: &str, operation: Operation, images: Tensor<4>) {
 
     let (evaluated, images) = (operation.valid(), images.inner());
     let both = evaluated.forward(images.clone());
-    let first = evaluated.forward(images.slice([0..1]));
-    let miss = tiny::distance(&tiny::values(both.clone().slice([0..1])), &tiny::values(first));
+    let first = evaluated.forward(images.narrow(0, 0, 1));
+    let miss = tiny::distance(&tiny::values(both.clone().narrow(0, 0, 1)), &tiny::values(first));
     assert!(miss < 1e-6, "{title}: an image's output depends on its batch");
     let differs = tiny::distance(&tiny::values(both), &tiny::values(trained)) > 0.01;
     assert_eq!(differs, normalizes, "{title}: evaluation differs from training");
@@ -119,7 +119,7 @@ fn mixed_operation_is_the_weighted_sum_of_its_candidates() {
     let actual = run(&|x, weights| mixed.forward(x, weights));
     let expected = run(&|x, weights| {
         let terms = primitives.iter().enumerate().filter_map(|(column, &primitive)| {
-            let weight = weights.clone().slice([column..column + 1]).reshape([1, 1, 1, 1]);
+            let weight = weights.clone().narrow(0, column, 1).reshape([1, 1, 1, 1]);
             Some(mixed.operation(primitive)?.forward(x.clone()) * weight)
         });
         terms.reduce(|sum, term| sum + term).expect("candidates")

@@ -61,7 +61,7 @@ impl Naming<'_> {
             let cell: usize = parts[1].parse().expect("a cell");
             let nodes = &genotype.cell(kinds[cell]).nodes;
             let (node, picks) = (number / 2, &nodes[number / 2]);
-            (node, picks[number % 2].clone())
+            (node, picks[number % 2])
         };
         match self {
             Self::Search | Self::Cell => vec![Primitive::ALL[number + 1].name().into()],
