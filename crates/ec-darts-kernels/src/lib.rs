@@ -1,7 +1,7 @@
 //! The mixed sum of a differentiable search space, behind one function.
 //!
 //! Entry point: [`mixed_sum`]. Everything that mixes candidate operations goes through it, so a
-//! fused kernel replaces one function; the plain-tensor [`reference`] stays beside it and is what
+//! fused kernel replaces one function; the plain-tensor [`mod@reference`] stays beside it and is what
 //! tests compare with. Invariant: value and gradients of both agree.
 
 use burn::tensor::Tensor;

@@ -211,8 +211,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Makes a rename last through a power cut; only Unix can and must.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
-    }
+    // A bare name lies in the current folder, whose name as a parent is empty.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
