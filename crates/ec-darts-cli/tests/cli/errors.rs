@@ -127,6 +127,9 @@ fn run_folders() {
         }
     }
     check(&folder, &run(&["--resume"]), 1, &["not a checkpoint"]);
+    std::fs::remove_dir_all(folder.path("r/checkpoints")).expect("removed");
+    let other = run(&["--resume", "--set", "weights.momentum=0.5"]);
+    check(&folder, &other, 1, &["holds a run with other settings", "weights.momentum"]);
 }
 
 #[test]

@@ -114,6 +114,15 @@ impl RunFolder {
         Ok(path)
     }
 
+    /// The settings of the run in the folder, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`SearchConfig::load`].
+    pub fn config(&self) -> Result<Option<SearchConfig>> {
+        let path = self.path.join("config.toml");
+        if path.exists() { SearchConfig::load(&path, &[]).map(Some) } else { Ok(None) }
+    }
+
     /// Writes the resolved settings.
     ///
     /// # Errors

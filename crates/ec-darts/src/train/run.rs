@@ -93,12 +93,21 @@ fn resume(
 ) -> Result<Search> {
     let checkpoints = folder.checkpoints()?;
     for (age, path) in checkpoints.iter().enumerate() {
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        match Search::restore(config.clone(), data.clone(), device, &bytes, path) {
+        let restored = std::fs::read(path)
+            .map_err(Error::io("read", path))
+            .and_then(|bytes| Search::restore(config.clone(), data.clone(), device, &bytes, path));
+        match restored {
             Ok(search) => return Ok(search),
             Err(error) if age + 1 == checkpoints.len() => return Err(error),
             Err(error) => listen(Notice::SkippedCheckpoint(error.to_string())),
         }
+    }
+    // Stopped before its first checkpoint: it begins anew, but not with other settings.
+    if let Some(begun) = folder.config()?
+        && let Some(difference) = config.difference(&begun)
+    {
+        let reason = format!("holds a run with other settings: {difference}");
+        return Err(Error::Folder { path: folder.path().to_path_buf(), reason });
     }
     Search::new(config, data, device)
 }
