@@ -3,6 +3,7 @@
 //! Entry point: [`mixed_sum`]. Everything that mixes candidate operations goes through it, so a
 //! fused kernel replaces one function; the plain-tensor [`mod@reference`] stays beside it and is what
 //! tests compare with. Invariant: value and gradients of both agree.
+#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 use burn::tensor::Tensor;
 

@@ -1,22 +1,43 @@
 //! EC-DARTS: differentiable architecture search with Cross-Edge Normalization and Induced
 //! Structural Transition (Zhou et al., ICCV 2021), on Burn.
+//!
+//! Start at [`train::run::run`] for a search in a folder, at [`train::Search`] for the loop alone, or
+//! at the parts: [`relaxation`], [`network`], [`architect`], [`transition`]. The loop reads and
+//! writes no file; only [`data`], [`config`] and [`train::folder`] do.
+#![forbid(unsafe_code)]
+#![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
+
+// The method, in reading order.
+pub mod relaxation;
+
+pub mod architecture;
+
+pub mod ops;
+
+pub mod network;
 
 pub mod architect;
-pub mod architecture;
-pub mod config;
+
+pub mod transition;
+
+pub mod rank;
+
+// Running it.
+pub mod optim;
+
 pub mod data;
+
+pub mod config;
+
+pub mod train;
+
+// Underneath.
 pub mod device;
 pub mod error;
 pub mod memory;
-pub mod network;
-pub mod ops;
-pub mod optim;
-pub mod rank;
-pub mod relaxation;
 pub mod snapshot;
 pub mod tensors;
-pub mod train;
-pub mod transition;
+
 pub use error::{Error, Result};
 
 /// Version of this crate.
