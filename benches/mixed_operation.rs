@@ -18,6 +18,8 @@ use divan::counter::ItemsCount;
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
 use ec_darts::network::MixedOperation;
+use ec_darts::ops::Kernels;
+use ec_darts::ops::Memory;
 use ec_darts_space::SearchSpace;
 
 /// Channels and side of the map before, between and behind the two reductions.
@@ -33,6 +35,16 @@ fn opened() -> &'static Opened {
         let name: DeviceName = name.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
         name.open().unwrap_or_else(|error| panic!("{error}"))
     })
+}
+
+/// `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
+fn kernels() -> Kernels {
+    match std::env::var("EC_DARTS_KERNELS").as_deref() {
+        Ok("reference") => Kernels::Reference,
+        Ok("recompute") => Kernels::Fused(Memory::Recompute),
+        Ok("fused") | Err(_) => Kernels::default(),
+        Ok(other) => panic!("EC_DARTS_KERNELS is {other}, allowed: reference, fused, recompute"),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -72,7 +84,7 @@ fn forward_backward(bencher: Bencher, case: &Case) {
     let side = side / case.stride;
     let factors = Tensor::<4>::random([batch, channels, side, side], normal, &device);
     let pass = || {
-        let output = operation.forward(input.clone(), softmax(alpha.clone(), 0));
+        let output = operation.forward(input.clone(), softmax(alpha.clone(), 0), kernels());
         let gradients = (output * factors.clone()).sum().backward();
         device.sync().expect("the device answers");
         gradients

@@ -22,6 +22,7 @@ use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
 use ec_darts::network::{StemKind, Supernet, SupernetConfig};
+use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::{Mixing, Relaxation};
 use ec_darts::tensors::ImageBatch;
@@ -41,6 +42,16 @@ fn opened() -> &'static Opened {
         let name: DeviceName = name.parse().unwrap_or_else(|error| panic!("{name}: {error}"));
         name.open().unwrap_or_else(|error| panic!("{error}"))
     })
+}
+
+/// `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
+fn kernels() -> Kernels {
+    match std::env::var("EC_DARTS_KERNELS").as_deref() {
+        Ok("reference") => Kernels::Reference,
+        Ok("recompute") => Kernels::Fused(Memory::Recompute),
+        Ok("fused") | Err(_) => Kernels::default(),
+        Ok(other) => panic!("EC_DARTS_KERNELS is {other}, allowed: reference, fused, recompute"),
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -101,7 +112,9 @@ impl Setup {
             }
         };
         Self {
-            supernet: network.init(&mut stream_rng(0, Purpose::Weights, 0, 0), &device),
+            supernet: network
+                .init(&mut stream_rng(0, Purpose::Weights, 0, 0), &device)
+                .with_kernels(kernels()),
             alpha: ArchitectureParameters::new(
                 &space,
                 1e-3,

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::network::MixedOperation;
-use ec_darts::ops::{Form, Operation, draw_parameters};
+use ec_darts::ops::{Form, Kernels, Operation, draw_parameters};
 use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -116,7 +116,7 @@ fn mixed_operation_is_the_weighted_sum_of_its_candidates() {
         let of_weights = weights.grad(&gradients).expect("the weights are tracked");
         [tiny::values(output), tiny::values(of_x), tiny::values(of_weights)]
     };
-    let actual = run(&|x, weights| mixed.forward(x, weights));
+    let actual = run(&|x, weights| mixed.forward(x, weights, Kernels::Reference));
     let expected = run(&|x, weights| {
         let terms = primitives.iter().enumerate().filter_map(|(column, &primitive)| {
             let weight = weights.clone().narrow(0, column, 1).reshape([1, 1, 1, 1]);

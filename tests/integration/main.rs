@@ -4,6 +4,7 @@ mod architect;
 mod dead_parameters;
 mod devices;
 mod fixture;
+mod fused;
 mod gradients;
 mod memory;
 mod names;

@@ -2,11 +2,10 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use ec_darts_kernels::mixed_sum;
 use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace};
 
 use super::CellPlan;
-use crate::ops::{FactorizedReduce, Form, Operation, ReluConvNorm};
+use crate::ops::{FactorizedReduce, Form, Kernels, Operation, ReluConvNorm};
 
 /// Brings one input of a cell to the cell's channels and size.
 #[derive(Module, Debug)]
@@ -31,10 +30,10 @@ impl Preprocess {
         [first, keep(newer)]
     }
 
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, input: Tensor<4>, kernels: Kernels) -> Tensor<4> {
         match self {
-            Self::Keep(conv) => conv.forward(input),
-            Self::Reduce(reduce) => reduce.forward(input),
+            Self::Keep(conv) => kernels.relu_conv_norm(conv, input),
+            Self::Reduce(reduce) => kernels.reduce(reduce, input),
         }
     }
 }
@@ -81,11 +80,10 @@ impl MixedOperation {
     /// - `input`: `[batch, num_channels, height, width]`
     /// - `mixing`: `[num_primitives]`, the edge's row of the cell's mixing weights
     /// - output: `[batch, num_channels, ceil(height / stride), ceil(width / stride)]`
-    pub fn forward(&self, input: Tensor<4>, mixing: Tensor<1>) -> Tensor<4> {
+    pub fn forward(&self, input: Tensor<4>, mixing: Tensor<1>, kernels: Kernels) -> Tensor<4> {
         let columns: Vec<Tensor<1>> = mixing.split(1, 0);
         let weights = self.columns.iter().map(|&column| columns[column].clone()).collect();
-        let outputs = self.operations.iter().map(|operation| operation.forward(input.clone()));
-        mixed_sum(outputs.collect(), Tensor::cat(weights, 0))
+        kernels.mix(&self.operations, input, Tensor::cat(weights, 0))
     }
 
     /// The operation of a primitive, if it is one of the candidates.
@@ -107,6 +105,9 @@ pub struct SearchCell {
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
+    /// How the operations are computed.
+    #[module(skip)]
+    pub kernels: Kernels,
 }
 
 impl SearchCell {
@@ -121,7 +122,7 @@ impl SearchCell {
                 MixedOperation::new(space, plan.num_channels, stride, device)
             })
             .collect();
-        Self { preprocess0, preprocess1, edges, topology }
+        Self { preprocess0, preprocess1, edges, topology, kernels: Kernels::default() }
     }
 
     /// # Shapes
@@ -131,17 +132,25 @@ impl SearchCell {
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
         let rows: Vec<Tensor<1>> =
             mixing.clone().split(1, 0).into_iter().map(|row| row.squeeze_dim(0)).collect();
-        let mut states = vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)];
+        let mut states = self.inputs(older, newer);
         for node in 0..self.topology.num_nodes() {
             let edges = self.topology.edges_into(node);
             let sum = edges
                 .zip(&states)
-                .map(|(edge, state)| self.edges[edge].forward(state.clone(), rows[edge].clone()))
+                .map(|(edge, state)| {
+                    let row = rows[edge].clone();
+                    self.edges[edge].forward(state.clone(), row, self.kernels)
+                })
                 .reduce(|sum, term| sum + term)
                 .expect("every node has incoming edges");
             states.push(sum);
         }
         Tensor::cat(states.split_off(NUM_INPUTS), 1)
+    }
+
+    fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
+        let older = self.preprocess0.forward(older, self.kernels);
+        vec![older, self.preprocess1.forward(newer, self.kernels)]
     }
 
     /// The same cell restricted to the picks of a genotype; parameters are shared, not copied.
@@ -163,6 +172,7 @@ impl SearchCell {
                 .flat_map(|(node, picks)| picks.iter().map(move |p| pick(node, p)))
                 .collect(),
             genotype: genotype.clone(),
+            kernels: self.kernels,
         }
     }
 }
@@ -179,6 +189,9 @@ pub struct DiscreteCell {
     /// Which state each operation reads, and which states are joined.
     #[module(skip)]
     pub genotype: CellGenotype,
+    /// How the operations are computed.
+    #[module(skip)]
+    pub kernels: Kernels,
 }
 
 impl DiscreteCell {
@@ -196,6 +209,7 @@ impl DiscreteCell {
             preprocess1,
             operations: genotype.nodes.iter().flatten().map(operation).collect(),
             genotype: genotype.clone(),
+            kernels: Kernels::default(),
         }
     }
 
@@ -203,18 +217,25 @@ impl DiscreteCell {
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
     /// - output: `[batch, concat.len() * num_channels, ..]`
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>) -> Tensor<4> {
-        let mut states = vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)];
+        let mut states = self.inputs(older, newer);
         let mut operations = self.operations.iter();
         for picks in &self.genotype.nodes {
             let sum = picks
                 .iter()
                 .zip(operations.by_ref())
-                .map(|(pick, operation)| operation.forward(states[pick.from].clone()))
+                .map(|(pick, operation)| {
+                    self.kernels.operation(operation, states[pick.from].clone())
+                })
                 .reduce(|sum, term| sum + term)
                 .expect("every node keeps an edge");
             states.push(sum);
         }
         let joined = self.genotype.concat.iter().map(|&state| states[state].clone());
         Tensor::cat(joined.collect(), 1)
+    }
+
+    fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
+        let older = self.preprocess0.forward(older, self.kernels);
+        vec![older, self.preprocess1.forward(newer, self.kernels)]
     }
 }

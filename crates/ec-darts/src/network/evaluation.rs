@@ -10,7 +10,7 @@ use ec_darts_space::Genotype;
 use rand::Rng;
 
 use super::{DiscreteCell, Stem, StemKind, classify, plan_cells};
-use crate::ops::{Norm, conv, draw_parameters};
+use crate::ops::{Kernels, Norm, conv, draw_parameters};
 
 /// What determines an evaluation network's shape, besides its genotype.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,6 +76,14 @@ impl EvaluationConfig {
 }
 
 impl EvaluationNetwork {
+    /// The same network with its operations computed another way.
+    pub fn with_kernels(mut self, kernels: Kernels) -> Self {
+        for cell in &mut self.cells {
+            cell.kernels = kernels;
+        }
+        self
+    }
+
     /// Logits of the classifier and, while training, of the auxiliary head.
     ///
     /// # Shapes

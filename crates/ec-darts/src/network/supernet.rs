@@ -7,7 +7,7 @@ use ec_darts_space::{CellKind, SearchSpace};
 use rand::Rng;
 
 use super::{SearchCell, Stem, StemKind, classify, plan_cells};
-use crate::ops::draw_parameters;
+use crate::ops::{Kernels, draw_parameters};
 use crate::relaxation::Mixing;
 
 /// What determines a supernet's shape.
@@ -71,6 +71,14 @@ impl SupernetConfig {
 }
 
 impl Supernet {
+    /// The same supernet with its operations computed another way.
+    pub fn with_kernels(mut self, kernels: Kernels) -> Self {
+        for cell in &mut self.cells {
+            cell.kernels = kernels;
+        }
+        self
+    }
+
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`, logits

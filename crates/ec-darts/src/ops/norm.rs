@@ -67,16 +67,22 @@ impl Norm {
             return batch_norm(input, gamma, beta, mean, var, EPSILON);
         }
         let normalized = batch_norm_train(input, gamma, beta, EPSILON);
-        let n = (batch * height * width) as f64;
+        self.observe(normalized.mean, normalized.variance, batch * height * width);
+        normalized.output
+    }
+
+    /// Moves the running statistics towards those of a batch: mean and biased variance of `count`
+    /// values per channel.
+    pub(crate) fn observe(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+        let n = count as f64;
         // A single value per channel has no unbiased variance; PyTorch refuses it.
         let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
         let moved = |running: Tensor<1>, new: Tensor<1>| {
             (running * (1.0 - MOMENTUM) + new.detach() * MOMENTUM).detach()
         };
-        let mean = moved(self.running_mean.value_sync(), normalized.mean);
-        let var = moved(self.running_var.value_sync(), normalized.variance * unbiased);
+        let mean = moved(self.running_mean.value_sync(), mean);
+        let variance = moved(self.running_var.value_sync(), variance * unbiased);
         self.running_mean.update(mean);
-        self.running_var.update(var);
-        normalized.output
+        self.running_var.update(variance);
     }
 }

@@ -1,0 +1,258 @@
+//! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
+
+use super::plan::{Plan, Term};
+
+/// Added to the variance, as `ec_darts::ops::EPSILON`.
+const EPSILON: f64 = 1e-5;
+
+/// Scales and coefficients of all batch normalizations of an edge, padded to whole blocks.
+#[derive(Clone, Debug)]
+pub struct Norms {
+    width: usize,
+    num_channels: usize,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    inverse: Vec<f32>,
+    gamma: Vec<f32>,
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+    /// Sum of what each term adds besides its scaled map.
+    pub shift_sum: Vec<f32>,
+    term_scale: Vec<f32>,
+    term_backward: Vec<[Vec<f32>; 3]>,
+    inner_backward: Vec<[Vec<f32>; 3]>,
+}
+
+impl Norms {
+    /// From each image's moments `[batch][norm][mean, squares][width]`, in the order of the images.
+    pub fn from_moments(plan: &Plan, moments: &[f32], packed: &[f32]) -> Self {
+        let width = plan.width();
+        let len = (plan.num_norms * 2 * width).max(1);
+        let count = (plan.out_size[0] * plan.out_size[1]) as f64;
+        let mut mean = vec![0.0f32; plan.num_norms * width];
+        let mut variance = mean.clone();
+        for norm in 0..plan.num_norms {
+            for channel in 0..width {
+                let place = 2 * norm * width + channel;
+                let images = || moments.chunks_exact(len);
+                let total: f64 = images().map(|image| f64::from(image[place])).sum();
+                let center = total / plan.batch as f64;
+                let squares: f64 = images()
+                    .map(|image| {
+                        let off = f64::from(image[place]) - center;
+                        f64::from(image[place + width]) + count * off * off
+                    })
+                    .sum();
+                mean[norm * width + channel] = center as f32;
+                variance[norm * width + channel] = (squares / (count * plan.batch as f64)) as f32;
+            }
+        }
+        Self::new(plan, mean, variance, packed)
+    }
+
+    /// From given statistics `[norm][channel]`.
+    pub fn given(plan: &Plan, [mean, variance]: [&[f32]; 2], packed: &[f32]) -> Self {
+        let spread = |from: &[f32]| {
+            let mut to = vec![0.0; plan.num_norms * plan.width()];
+            let channels = plan.channels[1];
+            for (from, to) in from.chunks_exact(channels).zip(to.chunks_exact_mut(plan.width())) {
+                to[..channels].copy_from_slice(from);
+            }
+            to
+        };
+        Self::new(plan, spread(mean), spread(variance), packed)
+    }
+
+    fn new(plan: &Plan, mean: Vec<f32>, variance: Vec<f32>, packed: &[f32]) -> Self {
+        let (width, channels) = (plan.width(), plan.channels[1]);
+        let inverse: Vec<f32> =
+            variance.iter().map(|&v| (1.0 / (f64::from(v) + EPSILON).sqrt()) as f32).collect();
+        let mut gamma = vec![0.0; plan.num_norms * width];
+        let mut beta = gamma.clone();
+        for (norm, &offset) in plan.packed_gamma.iter().enumerate() {
+            for channel in 0..channels {
+                let place = norm * width + channel;
+                (gamma[place], beta[place]) = if plan.affine {
+                    (packed[offset + channel], packed[offset + channels + channel])
+                } else {
+                    (1.0, 0.0)
+                };
+            }
+        }
+        let scale: Vec<f32> = gamma.iter().zip(&inverse).map(|(g, i)| g * i).collect();
+        let shift = (0..scale.len()).map(|i| beta[i] - mean[i] * scale[i]).collect();
+        Self {
+            width,
+            num_channels: channels,
+            mean,
+            variance,
+            inverse,
+            gamma,
+            scale,
+            shift,
+            shift_sum: vec![0.0; width],
+            term_scale: Vec::new(),
+            term_backward: Vec::new(),
+            inner_backward: Vec::new(),
+        }
+    }
+
+    /// Sets the mixing weight of each term.
+    pub fn mix(&mut self, plan: &Plan, mixing: &[f32]) {
+        let width = self.width;
+        self.term_scale = vec![0.0; plan.terms.len() * width];
+        self.shift_sum = vec![0.0; width];
+        for (position, term) in plan.terms.iter().enumerate() {
+            let weight = mixing[position];
+            for channel in 0..width {
+                self.term_scale[position * width + channel] = match term_norm(plan, term) {
+                    None => weight,
+                    Some(norm) => {
+                        let place = norm * width + channel;
+                        self.shift_sum[channel] += weight * self.shift[place];
+                        weight * self.scale[place]
+                    }
+                };
+            }
+        }
+    }
+
+    /// Batch statistics `[norm][channel]`: mean and biased variance.
+    pub fn statistics(&self) -> [Vec<f32>; 2] {
+        [&self.mean, &self.variance].map(|all| {
+            let channels = all.chunks_exact(self.width);
+            channels.flat_map(|norm| norm[..self.num_channels].to_vec()).collect()
+        })
+    }
+
+    pub fn mean(&self, norm: usize) -> &[f32] {
+        &self.mean[norm * self.width..(norm + 1) * self.width]
+    }
+
+    /// Scale and shift of a normalization.
+    pub fn affine(&self, norm: usize) -> (&[f32], &[f32]) {
+        let range = norm * self.width..(norm + 1) * self.width;
+        (&self.scale[range.clone()], &self.shift[range])
+    }
+
+    pub fn term_scale(&self, term: usize) -> &[f32] {
+        &self.term_scale[term * self.width..(term + 1) * self.width]
+    }
+
+    pub fn term_backward(&self, term: usize) -> [&[f32]; 3] {
+        self.term_backward[term].each_ref().map(|each| &each[..])
+    }
+
+    pub fn inner_backward(&self, place: usize) -> [&[f32]; 3] {
+        self.inner_backward[place].each_ref().map(|each| &each[..])
+    }
+
+    /// From each image's sums `[batch][1 + terms][width]` to the gradients of the mixing weights
+    /// and the affine parts, and to the coefficients of the backward pass.
+    pub fn take_sums(
+        &mut self,
+        plan: &Plan,
+        sums: &[f32],
+        mixing: &[f32],
+        packed: &mut [f32],
+    ) -> Vec<f32> {
+        let (width, channels) = (self.width, plan.channels[1]);
+        let totals = totals(sums, (1 + plan.terms.len()) * width);
+        let (total, products) = totals.split_at(width);
+        let mut gradient = Vec::new();
+        for (position, term) in plan.terms.iter().enumerate() {
+            let product = &products[position * width..(position + 1) * width];
+            let weight = f64::from(mixing[position]);
+            let Some(norm) = term_norm(plan, term) else {
+                gradient.push(product.iter().sum::<f64>() as f32);
+                let scale = self.term_scale(position).to_vec();
+                self.term_backward.push([scale, vec![0.0; width], vec![0.0; width]]);
+                continue;
+            };
+            let mut sum = 0.0;
+            for channel in 0..channels {
+                let place = norm * width + channel;
+                let normalized = product[channel] * f64::from(self.inverse[place]);
+                let beta = f64::from(self.shift[place])
+                    + f64::from(self.mean[place]) * f64::from(self.scale[place]);
+                let beta = if plan.affine { beta } else { 0.0 };
+                sum += f64::from(self.gamma[place]) * normalized + beta * total[channel];
+                if plan.affine {
+                    let offset = plan.packed_gamma[norm] + channel;
+                    packed[offset] = (weight * normalized) as f32;
+                    packed[offset + channels] = (weight * total[channel]) as f32;
+                }
+            }
+            gradient.push(sum as f32);
+            let coefficients = self.coefficients(plan, norm, weight, total, product);
+            self.term_backward.push(coefficients);
+        }
+        gradient
+    }
+
+    /// The same for the normalizations inside an operation: `[batch][inner][2][width]`.
+    pub fn take_inner_sums(&mut self, plan: &Plan, sums: &[f32], packed: &mut [f32]) {
+        let (width, channels) = (self.width, plan.channels[1]);
+        let totals = totals(sums, plan.num_inner * 2 * width);
+        for block in &plan.blocks {
+            let Some(place) = block.inner else { continue };
+            let (total, product) = totals[place * 2 * width..][..2 * width].split_at(width);
+            if plan.affine {
+                for channel in 0..channels {
+                    let offset = plan.packed_gamma[block.norm] + channel;
+                    let inverse = f64::from(self.inverse[block.norm * width + channel]);
+                    packed[offset] = (product[channel] * inverse) as f32;
+                    packed[offset + channels] = total[channel] as f32;
+                }
+            }
+            let coefficients = self.coefficients(plan, block.norm, 1.0, total, product);
+            self.inner_backward.push(coefficients);
+        }
+    }
+
+    /// ```text
+    /// dz = g (dy - mean(dy) - xhat mean(dy xhat)),  g = weight gamma / sqrt(var + epsilon)
+    /// ```
+    /// as `first * dy + second * z + third`.
+    fn coefficients(
+        &self,
+        plan: &Plan,
+        norm: usize,
+        weight: f64,
+        total: &[f64],
+        product: &[f64],
+    ) -> [Vec<f32>; 3] {
+        let count = (plan.batch * plan.out_size[0] * plan.out_size[1]) as f64;
+        let mut all = [(); 3].map(|()| vec![0.0f32; self.width]);
+        for channel in 0..self.width {
+            let place = norm * self.width + channel;
+            let inverse = f64::from(self.inverse[place]);
+            let factor = weight * f64::from(self.gamma[place]) * inverse;
+            let slope = factor * inverse * inverse * product[channel] / count;
+            all[0][channel] = factor as f32;
+            all[1][channel] = -slope as f32;
+            all[2][channel] =
+                (slope * f64::from(self.mean[place]) - factor * total[channel] / count) as f32;
+        }
+        all
+    }
+}
+
+fn term_norm(plan: &Plan, term: &Term) -> Option<usize> {
+    match *term {
+        Term::Identity => None,
+        Term::Pool { norm, .. } => norm,
+        Term::Conv { block } => Some(plan.blocks[block].norm),
+    }
+}
+
+/// Sums over the images, in their order.
+fn totals(sums: &[f32], len: usize) -> Vec<f64> {
+    let mut totals = vec![0.0; len];
+    for image in sums.chunks_exact(len.max(1)) {
+        for (total, &value) in totals.iter_mut().zip(image) {
+            *total += f64::from(value);
+        }
+    }
+    totals
+}

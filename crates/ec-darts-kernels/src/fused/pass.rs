@@ -1,0 +1,399 @@
+//! The passes over a chunk of images; a batch normalization ends a pass.
+
+use pulp::{Simd, WithSimd};
+
+use super::buffer::Buffer;
+use super::image::{self, BlockScratch};
+use super::norm::Norms;
+use super::plan::{Gather, Padded, Plan, Term};
+
+/// What every pass reads.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    pub plan: &'a Plan,
+    pub prepared: &'a [f32],
+    /// `[batch][channel][position]`.
+    pub input: &'a [f32],
+}
+
+/// One pass over the images from `start` on, as many as its buffers hold.
+pub struct Pass<'a> {
+    pub context: Context<'a>,
+    pub start: usize,
+    pub step: Step<'a>,
+}
+
+/// What a pass does.
+pub enum Step<'a> {
+    /// First blocks and pools: their maps and, where asked for, moments.
+    First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
+    /// Second blocks, from the maps of the first.
+    Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
+    /// The mixed sum.
+    Combine { norms: &'a Norms, maps: &'a [f32], out: &'a mut [f32] },
+    /// The gradient in blocks, and its sums with each term.
+    Sums {
+        norms: &'a Norms,
+        maps: &'a [f32],
+        out_gradient: &'a [f32],
+        gradient: &'a mut [f32],
+        sums: &'a mut [f32],
+    },
+    /// Backward through the second blocks.
+    SecondBackward {
+        norms: &'a Norms,
+        maps: &'a [f32],
+        gradient: &'a [f32],
+        inner: &'a mut [f32],
+        sums: &'a mut [f32],
+        weights: Option<&'a mut [f32]>,
+    },
+    /// Backward through everything else.
+    FirstBackward {
+        norms: &'a Norms,
+        maps: &'a [f32],
+        gradient: &'a [f32],
+        inner: &'a [f32],
+        weights: Option<&'a mut [f32]>,
+        input_gradient: &'a mut [f32],
+    },
+}
+
+impl WithSimd for Pass<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { context, start, step } = self;
+        match step {
+            Step::First { maps, moments } => first(simd, context, start, maps, moments),
+            Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
+            Step::Combine { norms, maps, out } => combine(simd, context, start, norms, maps, out),
+            Step::Sums { norms, maps, out_gradient, gradient, sums } => {
+                sum(simd, context, start, norms, [maps, out_gradient], gradient, sums);
+            }
+            Step::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
+                second_backward(simd, context, norms, [maps, gradient], inner, sums, weights);
+            }
+            Step::FirstBackward { norms, maps, gradient, inner, weights, input_gradient } => {
+                let maps = [maps, gradient, inner];
+                first_backward(simd, context, start, norms, maps, weights, input_gradient);
+            }
+        }
+    }
+}
+
+impl<'a> Context<'a> {
+    fn image(&self, number: usize) -> &'a [f32] {
+        let len = self.plan.channels[0] * self.plan.size[0] * self.plan.size[1];
+        &self.input[number * len..(number + 1) * len]
+    }
+
+    fn padded(&self, geometry: Padded, blocks: usize) -> Buffer {
+        Buffer::new(geometry.len() * blocks * self.plan.lanes)
+    }
+
+    /// Room for what the widest block gathers.
+    fn gathered(&self) -> Buffer {
+        let blocks = self.plan.blocks.iter().map(|block| block.gathered_blocks).max().unwrap_or(0);
+        Buffer::new(blocks * self.plan.out_size[0] * self.plan.out_size[1] * self.plan.lanes)
+    }
+}
+
+#[inline(always)]
+fn first<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    start: usize,
+    maps: &mut [f32],
+    mut moments: Option<&mut [f32]>,
+) {
+    let plan = context.plan;
+    let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
+    let mut raw = Buffer::new(plan.input_len());
+    let mut source = context.padded(plan.source, plan.blocks_of[0]);
+    let mut gathered = context.gathered();
+    let mut pooled = Buffer::new(map_len);
+    for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
+        image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        let stats = moments.as_deref_mut().map(|all| {
+            let len = (plan.num_norms * 2 * width).max(1);
+            &mut all[number * len..(number + 1) * len]
+        });
+        image::pad(simd, &raw, plan.source, None, &mut source);
+        for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
+            if !block.second {
+                image::gather(simd, plan, block, &source, context.prepared, &mut gathered);
+                image::mix_channels(simd, plan, block, &gathered, context.prepared, map);
+            }
+        }
+        let Some(stats) = stats else { continue };
+        for (block, map) in plan.blocks.iter().zip(maps.chunks_exact(map_len)) {
+            if !block.second {
+                let to = &mut stats[2 * block.norm * width..][..2 * width];
+                image::moments(simd, map, blocks, to);
+            }
+        }
+        for term in &plan.terms {
+            if let Term::Pool { max, norm: Some(norm), .. } = *term {
+                image::pool(simd, plan, max, &raw, &mut pooled);
+                let to = &mut stats[2 * norm * width..][..2 * width];
+                image::moments(simd, &pooled, blocks, to);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn second<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    norms: &Norms,
+    maps: &mut [f32],
+    mut moments: Option<&mut [f32]>,
+) {
+    let plan = context.plan;
+    let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
+    let mut middle = context.padded(plan.middle, blocks);
+    let mut gathered = context.gathered();
+    for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
+        for (position, block) in plan.blocks.iter().enumerate().filter(|(_, block)| block.second) {
+            let (before, map) = maps.split_at_mut(position * map_len);
+            let (before, map) = (&before[(position - 1) * map_len..], &mut map[..map_len]);
+            let affine = norms.affine(block.norm - 1);
+            image::pad(simd, before, plan.middle, Some(affine), &mut middle);
+            image::gather(simd, plan, block, &middle, context.prepared, &mut gathered);
+            image::mix_channels(simd, plan, block, &gathered, context.prepared, map);
+            if let Some(moments) = moments.as_deref_mut() {
+                let len = plan.num_norms * 2 * width;
+                let to = &mut moments[number * len + 2 * block.norm * width..][..2 * width];
+                image::moments(simd, map, blocks, to);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn combine<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    start: usize,
+    norms: &Norms,
+    maps: &[f32],
+    out: &mut [f32],
+) {
+    let plan = context.plan;
+    let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
+    let mut raw = Buffer::new(plan.input_len());
+    let mut pooled = Buffer::new(map_len);
+    let mut sum = Buffer::new(map_len);
+    let positions = plan.out_size[0] * plan.out_size[1];
+    let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
+    for (number, out) in out.chunks_exact_mut(plan.channels[1] * positions).enumerate() {
+        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        if reads_input {
+            image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        }
+        for (position, term) in plan.terms.iter().enumerate() {
+            let map = match *term {
+                Term::Identity => &raw[..],
+                Term::Pool { max, .. } => {
+                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    &pooled[..]
+                }
+                Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
+            };
+            let begin = (position == 0).then_some(&norms.shift_sum[..]);
+            image::accumulate(simd, map, norms.term_scale(position), begin, blocks, &mut sum);
+        }
+        image::from_blocks(simd, &sum, plan.channels[1], out);
+    }
+}
+
+#[inline(always)]
+fn sum<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    start: usize,
+    norms: &Norms,
+    [maps, out_gradient]: [&[f32]; 2],
+    gradient: &mut [f32],
+    sums: &mut [f32],
+) {
+    let plan = context.plan;
+    let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
+    let mut raw = Buffer::new(plan.input_len());
+    let mut pooled = Buffer::new(map_len);
+    let out_len = plan.channels[1] * plan.out_size[0] * plan.out_size[1];
+    let zeros = vec![0.0; width];
+    let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
+    for (number, gradient) in gradient.chunks_exact_mut(map_len).enumerate() {
+        let from = &out_gradient[(start + number) * out_len..(start + number + 1) * out_len];
+        image::to_blocks(simd, from, plan.channels[1], gradient);
+        if reads_input {
+            image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        }
+        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let len = (1 + plan.terms.len()) * width;
+        let (total, products) = sums[number * len..(number + 1) * len].split_at_mut(width);
+        for (position, term) in plan.terms.iter().enumerate() {
+            let (map, norm) = match *term {
+                Term::Identity => (&raw[..], None),
+                Term::Pool { max, norm, .. } => {
+                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    (&pooled[..], norm)
+                }
+                Term::Conv { block } => {
+                    (&maps[block * map_len..(block + 1) * map_len], Some(plan.blocks[block].norm))
+                }
+            };
+            let mean = norm.map_or(&zeros[..], |norm| norms.mean(norm));
+            let product = &mut products[position * width..(position + 1) * width];
+            image::products(simd, gradient, map, mean, blocks, [&mut *total, product]);
+        }
+    }
+}
+
+#[inline(always)]
+fn second_backward<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    norms: &Norms,
+    [maps, gradient]: [&[f32]; 2],
+    inner: &mut [f32],
+    sums: &mut [f32],
+    mut weights: Option<&mut [f32]>,
+) {
+    let plan = context.plan;
+    let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
+    let lanes = plan.lanes;
+    let mut middle = context.padded(plan.middle, blocks);
+    let (mut gathered, mut block_gradient) = (context.gathered(), context.gathered());
+    let mut padded = Buffer::new(plan.middle.len() * lanes);
+    let mut map_gradient = Buffer::new(map_len);
+    let len = plan.num_inner * map_len;
+    for (number, inner) in inner.chunks_exact_mut(len.max(1)).enumerate() {
+        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let gradient = &gradient[number * map_len..(number + 1) * map_len];
+        for (position, term) in plan.terms.iter().enumerate() {
+            let Term::Conv { block: last } = *term else { continue };
+            let block = &plan.blocks[last];
+            if !block.second {
+                continue;
+            }
+            let before = &maps[(last - 1) * map_len..last * map_len];
+            let map = &maps[last * map_len..(last + 1) * map_len];
+            let place = plan.blocks[last - 1].inner.expect("a second block has a first");
+            let to = &mut inner[place * map_len..(place + 1) * map_len];
+            image::pad(simd, before, plan.middle, Some(norms.affine(block.norm - 1)), &mut middle);
+            let coefficients = norms.term_backward(position);
+            image::linear(simd, gradient, map, coefficients, blocks, &mut map_gradient);
+            to.fill(0.0);
+            let mut scratch = BlockScratch {
+                gathered: &mut gathered,
+                gradient: &mut block_gradient,
+                padded: &mut padded,
+            };
+            image::block_backward(
+                simd,
+                plan,
+                block,
+                context.prepared,
+                &middle,
+                &map_gradient,
+                weights.as_deref_mut(),
+                to,
+                &mut scratch,
+            );
+            image::clear_where_zero(simd, &middle, plan.middle, to);
+            let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
+            let (total, product) = sums.split_at_mut(width);
+            let mean = norms.mean(block.norm - 1);
+            image::products(simd, to, before, mean, blocks, [total, product]);
+        }
+    }
+}
+
+#[inline(always)]
+fn first_backward<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    start: usize,
+    norms: &Norms,
+    [maps, gradient, inner]: [&[f32]; 3],
+    mut weights: Option<&mut [f32]>,
+    input_gradient: &mut [f32],
+) {
+    let plan = context.plan;
+    let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
+    let mut raw = Buffer::new(plan.input_len());
+    let mut source = context.padded(plan.source, plan.blocks_of[0]);
+    let (mut gathered, mut block_gradient) = (context.gathered(), context.gathered());
+    let mut padded = Buffer::new(plan.source.len() * plan.lanes);
+    let mut pooled = Buffer::new(map_len);
+    let mut map_gradient = Buffer::new(map_len);
+    let mut rectified = Buffer::new(plan.input_len());
+    let mut whole = Buffer::new(plan.input_len());
+    let reads_source = plan.blocks.iter().any(|block| !block.second);
+    debug_assert!(
+        plan.blocks.iter().all(|block| !matches!(block.gather, Gather::Copy) || plan.stride == 1)
+    );
+    let image_len = plan.channels[0] * plan.size[0] * plan.size[1];
+    for (number, to) in input_gradient.chunks_exact_mut(image_len).enumerate() {
+        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let gradient = &gradient[number * map_len..(number + 1) * map_len];
+        image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        if reads_source {
+            image::pad(simd, &raw, plan.source, None, &mut source);
+        }
+        rectified.fill(0.0);
+        whole.fill(0.0);
+        for (position, term) in plan.terms.iter().enumerate() {
+            match *term {
+                Term::Identity => {
+                    let scale = norms.term_scale(position);
+                    image::accumulate(simd, gradient, scale, None, blocks, &mut whole);
+                }
+                Term::Pool { max, .. } => {
+                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    let coefficients = norms.term_backward(position);
+                    image::linear(simd, gradient, &pooled, coefficients, blocks, &mut map_gradient);
+                    let maps = [&pooled[..], &map_gradient[..]];
+                    image::pool_backward(simd, plan, max, &raw, maps, &mut whole);
+                }
+                Term::Conv { block: last } => {
+                    let number_of_first = if plan.blocks[last].second { last - 1 } else { last };
+                    let block = &plan.blocks[number_of_first];
+                    let map = &maps[number_of_first * map_len..(number_of_first + 1) * map_len];
+                    let (gradient, coefficients) = match block.inner {
+                        None => (gradient, norms.term_backward(position)),
+                        Some(place) => {
+                            let all = number * plan.num_inner + place;
+                            let inner = &inner[all * map_len..(all + 1) * map_len];
+                            (inner, norms.inner_backward(place))
+                        }
+                    };
+                    image::linear(simd, gradient, map, coefficients, blocks, &mut map_gradient);
+                    let mut scratch = BlockScratch {
+                        gathered: &mut gathered,
+                        gradient: &mut block_gradient,
+                        padded: &mut padded,
+                    };
+                    image::block_backward(
+                        simd,
+                        plan,
+                        block,
+                        context.prepared,
+                        &source,
+                        &map_gradient,
+                        weights.as_deref_mut(),
+                        &mut rectified,
+                        &mut scratch,
+                    );
+                }
+            }
+        }
+        image::add_where_positive(simd, &raw, &rectified, &mut whole);
+        image::from_blocks(simd, &whole, plan.channels[0], to);
+    }
+}

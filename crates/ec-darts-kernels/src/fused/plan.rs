@@ -1,0 +1,330 @@
+//! From an edge and a shape to blocks, offsets and sizes.
+
+use crate::edge::{Edge, EdgeOperation};
+
+/// A map with a border of zeros on all four sides.
+#[derive(Clone, Copy, Debug)]
+pub struct Padded {
+    pub height: usize,
+    pub width: usize,
+    pub pad: usize,
+}
+
+impl Padded {
+    /// Positions of a row.
+    pub fn row(self) -> usize {
+        self.width + 2 * self.pad
+    }
+
+    /// Positions of the whole map.
+    pub fn len(self) -> usize {
+        self.row() * (self.height + 2 * self.pad)
+    }
+
+    /// The first position that a kernel with its own padding reads.
+    pub fn first(self, padding: usize) -> usize {
+        (self.pad - padding) * (self.row() + 1)
+    }
+}
+
+/// How a block gathers its inputs before the 1x1 convolution.
+#[derive(Clone, Copy, Debug)]
+pub enum Gather {
+    /// As they are.
+    Copy,
+    /// Even pixels, then odd pixels as further channels.
+    Reduce,
+    /// Depthwise convolution.
+    Depthwise { kernel: usize, dilation: usize, stride: usize },
+}
+
+impl Gather {
+    pub fn taps(self) -> usize {
+        match self {
+            Self::Depthwise { kernel, .. } => kernel * kernel,
+            _ => 0,
+        }
+    }
+
+    pub fn padding(self) -> usize {
+        match self {
+            Self::Depthwise { kernel, dilation, .. } => dilation * (kernel - 1) / 2,
+            _ => 0,
+        }
+    }
+}
+
+/// ReLU, gather, 1x1 convolution, batch normalization.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub gather: Gather,
+    /// Whether it reads the block before it, not the edge's input.
+    pub second: bool,
+    /// Blocks of channels of its input, before gathering.
+    pub source_blocks: usize,
+    /// Blocks of channels after gathering.
+    pub gathered_blocks: usize,
+    /// Channels after gathering that the 1x1 convolution reads.
+    pub gathered: usize,
+    /// Its batch normalization, among the edge's.
+    pub norm: usize,
+    /// Offset in the packed parameters: depthwise, then pointwise, then affine.
+    pub packed: usize,
+    /// Offsets in the prepared weights.
+    pub depthwise: usize,
+    pub flipped: usize,
+    pub pointwise: usize,
+    pub transposed: usize,
+    /// Offset in the weight gradients: depthwise, then pointwise.
+    pub gradient: usize,
+    /// For a first block that a second one follows: its place among those.
+    pub inner: Option<usize>,
+}
+
+/// One term of the mixed sum.
+#[derive(Clone, Copy, Debug)]
+pub enum Term {
+    Identity,
+    Pool {
+        max: bool,
+        norm: Option<usize>,
+    },
+    /// The number of its last block.
+    Conv {
+        block: usize,
+    },
+}
+
+/// All offsets of one edge at one shape.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub batch: usize,
+    pub channels: [usize; 2],
+    pub lanes: usize,
+    /// Blocks of channels of input and output.
+    pub blocks_of: [usize; 2],
+    pub size: [usize; 2],
+    pub out_size: [usize; 2],
+    pub stride: usize,
+    pub affine: bool,
+    /// The input with the border that the widest kernel needs.
+    pub source: Padded,
+    /// The output with the border that the widest second kernel needs.
+    pub middle: Padded,
+    pub terms: Vec<Term>,
+    pub blocks: Vec<Block>,
+    pub num_norms: usize,
+    pub num_inner: usize,
+    pub packed_len: usize,
+    pub prepared_len: usize,
+    pub gradient_len: usize,
+    pub packed_gamma: Vec<usize>,
+}
+
+impl Plan {
+    /// # Panics
+    /// Where the operations do not fit the widths, the stride or the size.
+    pub fn new(edge: &Edge, [batch, channels, height, width]: [usize; 4], lanes: usize) -> Self {
+        let [cin, cout] = edge.channels;
+        assert_eq!(channels, cin, "the edge's channels");
+        let stride = edge.stride;
+        let out_size = [height.div_ceil(stride), width.div_ceil(stride)];
+        let blocks_of = [cin.div_ceil(lanes), cout.div_ceil(lanes)];
+        let mut plan = Self {
+            batch,
+            channels: [cin, cout],
+            lanes,
+            blocks_of,
+            size: [height, width],
+            out_size,
+            stride,
+            affine: edge.affine,
+            source: Padded { height, width, pad: 0 },
+            middle: Padded { height: out_size[0], width: out_size[1], pad: 0 },
+            terms: Vec::new(),
+            blocks: Vec::new(),
+            num_norms: 0,
+            num_inner: 0,
+            packed_len: 0,
+            prepared_len: 0,
+            gradient_len: 0,
+            packed_gamma: Vec::new(),
+        };
+        for &operation in &edge.operations {
+            plan.add(operation);
+        }
+        plan
+    }
+
+    fn add(&mut self, operation: EdgeOperation) {
+        let alike = self.channels[0] == self.channels[1];
+        let term = match operation {
+            EdgeOperation::Identity => {
+                assert!(alike && self.stride == 1, "an identity keeps its shape");
+                Term::Identity
+            }
+            EdgeOperation::MaxPool { norm } | EdgeOperation::AvgPool { norm } => {
+                assert!(alike, "a pool keeps its channels");
+                let norm = norm.then(|| self.norm());
+                let max = matches!(operation, EdgeOperation::MaxPool { .. });
+                Term::Pool { max, norm }
+            }
+            EdgeOperation::Pointwise => {
+                assert_eq!(self.stride, 1, "a 1x1 convolution has stride 1");
+                self.block(Gather::Copy, false, None)
+            }
+            EdgeOperation::FactorizedReduce => {
+                let [height, width] = self.size;
+                assert!(
+                    height % 2 == 0 && width % 2 == 0 && self.stride == 2,
+                    "a factorized reduction halves even sizes, here {height}x{width}"
+                );
+                self.block(Gather::Reduce, false, None)
+            }
+            EdgeOperation::Separable { kernel, dilation, repeats } => {
+                assert!(alike, "a depthwise convolution keeps its channels");
+                assert!(kernel == 3 || kernel == 5, "depthwise kernels are 3x3 and 5x5");
+                let inner = (repeats == 2).then(|| {
+                    self.num_inner += 1;
+                    self.num_inner - 1
+                });
+                let gather = Gather::Depthwise { kernel, dilation, stride: self.stride };
+                self.source.pad = self.source.pad.max(gather.padding());
+                let mut term = self.block(gather, false, inner);
+                if repeats == 2 {
+                    let gather = Gather::Depthwise { kernel, dilation, stride: 1 };
+                    self.middle.pad = self.middle.pad.max(gather.padding());
+                    term = self.block(gather, true, None);
+                }
+                term
+            }
+        };
+        self.terms.push(term);
+    }
+
+    fn norm(&mut self) -> usize {
+        self.packed_gamma.push(self.packed_len);
+        if self.affine {
+            self.packed_len += 2 * self.channels[1];
+        }
+        self.num_norms += 1;
+        self.num_norms - 1
+    }
+
+    fn block(&mut self, gather: Gather, second: bool, inner: Option<usize>) -> Term {
+        let lanes = self.lanes;
+        let source = usize::from(second);
+        let (source_blocks, from) = (self.blocks_of[source], self.channels[source]);
+        let (gathered_blocks, gathered) = match gather {
+            Gather::Reduce => (2 * source_blocks, 2 * source_blocks * lanes),
+            _ => (source_blocks, from),
+        };
+        let depthwise_len = source_blocks * gather.taps() * lanes;
+        let pointwise_len = gathered_blocks * lanes * self.blocks_of[1] * lanes;
+        let packed = self.packed_len;
+        self.packed_len += gather.taps() * from + from * self.channels[1];
+        let depthwise = self.prepared_len;
+        let flipped = depthwise + depthwise_len;
+        let pointwise = flipped + depthwise_len;
+        let transposed = pointwise + pointwise_len;
+        self.prepared_len = transposed + pointwise_len;
+        let gradient = self.gradient_len;
+        self.gradient_len += depthwise_len + pointwise_len;
+        let norm = self.norm();
+        self.blocks.push(Block {
+            gather,
+            second,
+            source_blocks,
+            gathered_blocks,
+            gathered,
+            norm,
+            packed,
+            depthwise,
+            flipped,
+            pointwise,
+            transposed,
+            gradient,
+            inner,
+        });
+        Term::Conv { block: self.blocks.len() - 1 }
+    }
+
+    /// Values of one blocked map of the output.
+    pub fn map_len(&self) -> usize {
+        self.blocks_of[1] * self.out_size[0] * self.out_size[1] * self.lanes
+    }
+
+    /// Values of the blocked input.
+    pub fn input_len(&self) -> usize {
+        self.blocks_of[0] * self.size[0] * self.size[1] * self.lanes
+    }
+
+    /// Values of all channels of the output, padded to whole blocks.
+    pub fn width(&self) -> usize {
+        self.blocks_of[1] * self.lanes
+    }
+
+    /// Values of one image's maps before normalization, those of the convolutions.
+    pub fn maps_len(&self) -> usize {
+        self.blocks.len() * self.map_len()
+    }
+
+    /// The channel of an output of a packed pointwise weight, and the row it is prepared in.
+    fn pointwise_rows<'a>(
+        &'a self,
+        block: &'a Block,
+    ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
+        let from = self.channels[usize::from(block.second)];
+        let to = self.channels[1];
+        let offset = block.packed + block.gather.taps() * from;
+        (0..to * from).map(move |position| {
+            let (out, input) = (position / from, position % from);
+            let row = match block.gather {
+                Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes + input,
+                _ => input,
+            };
+            (offset + position, row, out)
+        })
+    }
+
+    /// Lays the packed weights out for the kernels.
+    pub fn prepare(&self, packed: &[f32]) -> Vec<f32> {
+        let mut all = vec![0.0; self.prepared_len];
+        let lanes = self.lanes;
+        for block in &self.blocks {
+            let taps = block.gather.taps();
+            for channel in 0..if taps == 0 { 0 } else { self.channels[0] } {
+                for tap in 0..taps {
+                    let value = packed[block.packed + channel * taps + tap];
+                    let place = |tap| (channel / lanes * taps + tap) * lanes + channel % lanes;
+                    all[block.depthwise + place(tap)] = value;
+                    all[block.flipped + place(taps - 1 - tap)] = value;
+                }
+            }
+            let (columns, rows) = (self.width(), block.gathered_blocks * lanes);
+            for (from, row, out) in self.pointwise_rows(block) {
+                all[block.pointwise + row * columns + out] = packed[from];
+                all[block.transposed + out * rows + row] = packed[from];
+            }
+        }
+        all
+    }
+
+    /// Adds weight gradients in the kernels' layout to packed ones.
+    pub fn unpack_gradient(&self, gradient: &[f32], packed: &mut [f32]) {
+        let lanes = self.lanes;
+        for block in &self.blocks {
+            let taps = block.gather.taps();
+            for channel in 0..if taps == 0 { 0 } else { self.channels[0] } {
+                for tap in 0..taps {
+                    let place = (channel / lanes * taps + tap) * lanes + channel % lanes;
+                    packed[block.packed + channel * taps + tap] = gradient[block.gradient + place];
+                }
+            }
+            let offset = block.gradient + block.source_blocks * taps * lanes;
+            for (to, row, out) in self.pointwise_rows(block) {
+                packed[to] = gradient[offset + row * self.width() + out];
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The fused kernels against the plain composition of Burn's operations: value, every gradient,
+//! running statistics, evaluation mode; and their independence of the number of threads.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor};
+use ec_darts::network::{
+    CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, StemKind,
+};
+use ec_darts::ops::{Kernels, Memory, draw_parameters};
+use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace, presets};
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::tiny;
+
+/// Name, relative distance allowed, values.
+type Outcome = Vec<(String, Vec<f32>)>;
+
+struct Collect<'a> {
+    gradients: &'a GradientsParams,
+    all: Vec<f32>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.all.extend(tiny::values(gradient));
+        }
+    }
+}
+
+/// Output, all gradients, running statistics and the output in evaluation mode.
+fn outcome<M: Module>(
+    module: &M,
+    inputs: &[Tensor<4>],
+    mixing: &Tensor<1>,
+    forward: impl Fn(&M, &[Tensor<4>], Tensor<1>) -> Tensor<4>,
+) -> Outcome {
+    let tracked: Vec<Tensor<4>> =
+        inputs.iter().map(|input| input.clone().detach().require_grad()).collect();
+    let weights = mixing.clone().detach().require_grad();
+    // A copy with statistics of its own: the original stays fresh for the next way.
+    let module = module.valid().train();
+    let output = forward(&module, &tracked, weights.clone());
+    let factors = tiny::tensor(4, output.dims(), &output.device());
+    let mut gradients = (output.clone() * factors).sum().backward();
+    let mut all: Outcome = vec![("output".into(), tiny::values(output))];
+    for (number, input) in tracked.iter().enumerate() {
+        let gradient = input.grad(&gradients).expect("inputs are tracked");
+        all.push((format!("gradient of input {number}"), tiny::values(gradient)));
+    }
+    if let Some(gradient) = weights.grad(&gradients) {
+        all.push(("gradient of the mixing weights".into(), tiny::values(gradient)));
+    }
+    let gradients = GradientsParams::from_module(&mut gradients, &module);
+    let mut collect = Collect { gradients: &gradients, all: Vec::new() };
+    module.visit(&mut collect);
+    all.push(("gradient of the parameters".into(), collect.all));
+    let settled = module.valid();
+    for (name, data) in tiny::state(&settled) {
+        if name.contains("running_") {
+            all.push((name, data.try_to_vec::<f32>().expect("single precision")));
+        }
+    }
+    let inner: Vec<Tensor<4>> = inputs.iter().map(|input| input.clone().inner()).collect();
+    let evaluated = forward(&settled, &inner, mixing.clone().inner());
+    all.push(("evaluation".into(), tiny::values(evaluated)));
+    all
+}
+
+fn compare(title: &str, actual: &Outcome, expected: &Outcome) {
+    assert_eq!(actual.len(), expected.len(), "{title}");
+    for ((name, actual), (_, expected)) in actual.iter().zip(expected) {
+        assert_eq!(actual.len(), expected.len(), "{title}: number of values of {name}");
+        let norm = tiny::dot(expected, expected).sqrt();
+        if norm == 0.0 {
+            assert!(actual.iter().all(|&value| value.abs() < 1e-5), "{title}: {name} is not zero");
+            continue;
+        }
+        let miss = tiny::distance(actual, expected);
+        assert!(miss < 2e-4, "{title}: {name} is off by {miss} of its norm");
+    }
+}
+
+const FUSED: [Kernels; 2] = [Kernels::Fused(Memory::Save), Kernels::Fused(Memory::Recompute)];
+
+fn mixed(shape: [usize; 4], stride: usize, primitives: &[Primitive], seed: u64) {
+    let title = format!("{shape:?}, stride {stride}, {primitives:?}");
+    let device = Device::flex().autodiff();
+    let topology = CellTopology::new(1, 1).expect("a cell");
+    let space = SearchSpace::new(primitives.to_vec(), topology).expect("a space");
+    let module = MixedOperation::new(&space, shape[1], stride, &device);
+    let module = draw_parameters(module, &mut ChaCha8Rng::seed_from_u64(seed));
+    let inputs = [tiny::tensor(seed + 1, shape, &device)];
+    let mixing = tiny::tensor(seed + 2, [primitives.len()], &device);
+    let run = |kernels: Kernels| {
+        outcome(&module, &inputs, &mixing, |module, inputs, mixing| {
+            module.forward(inputs[0].clone(), mixing, kernels)
+        })
+    };
+    let expected = run(Kernels::Reference);
+    for kernels in FUSED {
+        compare(&format!("{title}, {kernels:?}"), &run(kernels), &expected);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn random_edges(
+        batch in 1usize..20,
+        channels in 1usize..40,
+        height in 2usize..12,
+        width in 2usize..20,
+        stride in 1usize..3,
+        chosen in prop::sample::subsequence(Primitive::ALL.to_vec(), 1..=8),
+        seed in 0u64..1000,
+    ) {
+        // A factorized reduction halves even sizes and makes an even number of channels.
+        let even = |size: usize| size + size % 2;
+        let reduces = stride == 2 && chosen.contains(&Primitive::SkipConnect);
+        let (channels, height, width) = match reduces {
+            true => (even(channels), even(height), even(width)),
+            false => (channels, height, width),
+        };
+        // A batch statistic of one value has no gradient worth comparing.
+        let batch = if height.div_ceil(stride) * width.div_ceil(stride) < 4 { batch + 2 } else { batch };
+        prop_assume!(chosen != [Primitive::None]);
+        mixed([batch, channels, height, width], stride, &chosen, seed);
+    }
+}
+
+/// The sizes of the four data sets, and widths that fill no block.
+#[test]
+fn sizes_of_the_networks() {
+    for (channels, size) in [(16, 32), (36, 28), (48, 14), (8, 56), (64, 7)] {
+        for stride in [1, 2] {
+            if size % 2 == 0 || stride == 1 {
+                mixed([2, channels, size, size], stride, &Primitive::ALL, 3);
+            }
+        }
+    }
+}
+
+fn plan(kind: CellKind, after_reduction: bool) -> CellPlan {
+    CellPlan { kind, after_reduction, num_channels: 12, inputs: [20, 48] }
+}
+
+/// Preprocessing, reduction cells and cells behind them, in the supernet.
+#[test]
+fn search_cells() {
+    let device = Device::flex().autodiff();
+    let space = SearchSpace::darts();
+    for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
+        let cell = SearchCell::new(&space, &plan(kind, after), &device);
+        let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
+        let older = if after { 16 } else { 8 };
+        let inputs = [
+            tiny::tensor(6, [3, 20, older, older], &device),
+            tiny::tensor(7, [3, 48, 8, 8], &device),
+        ];
+        let [edges, primitives] = [space.topology().num_edges(), space.primitives().len()];
+        let mixing = tiny::tensor(8, [edges * primitives], &device);
+        let run = |kernels: Kernels| {
+            let mut cell = cell.clone();
+            cell.kernels = kernels;
+            outcome(&cell, &inputs, &mixing, |cell, inputs, mixing| {
+                let mixing = mixing.reshape([edges, primitives]);
+                cell.forward(inputs[0].clone(), inputs[1].clone(), &mixing)
+            })
+        };
+        let expected = run(Kernels::Reference);
+        for kernels in FUSED {
+            compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+        }
+    }
+}
+
+/// Cells of one genotype: affine normalization, pools without one.
+#[test]
+fn discrete_cells() {
+    let device = Device::flex().autodiff();
+    let genotype = presets::DARTS_V1.genotype();
+    for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
+        let cell = DiscreteCell::new(genotype.cell(kind), &plan(kind, after), &device);
+        let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
+        let older = if after { 16 } else { 8 };
+        let inputs = [
+            tiny::tensor(6, [3, 20, older, older], &device),
+            tiny::tensor(7, [3, 48, 8, 8], &device),
+        ];
+        let mixing = tiny::tensor(8, [1], &device);
+        let run = |kernels: Kernels| {
+            let mut cell = cell.clone();
+            cell.kernels = kernels;
+            outcome(&cell, &inputs, &mixing, |cell, inputs, _| {
+                cell.forward(inputs[0].clone(), inputs[1].clone())
+            })
+        };
+        let expected = run(Kernels::Reference);
+        for kernels in FUSED {
+            compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+        }
+    }
+}
+
+/// A whole network in one thread and in three: every bit the same.
+#[test]
+fn threads_do_not_change_a_bit() {
+    let device = Device::flex().autodiff();
+    let genotype = presets::DARTS_V1.genotype();
+    let config =
+        EvaluationConfig { stem: StemKind::Cifar, init_channels: 4, num_cells: 5, num_classes: 3 };
+    let network = config.init(&genotype, &mut ChaCha8Rng::seed_from_u64(1), &device);
+    let images = tiny::tensor(2, [9, 3, 32, 32], &device);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let network = network.valid().train();
+            let (logits, _) = network.forward(images.clone());
+            let mut gradients = logits.clone().sum().backward();
+            let gradients = GradientsParams::from_module(&mut gradients, &network);
+            let mut collect = Collect { gradients: &gradients, all: tiny::values(logits) };
+            network.visit(&mut collect);
+            collect.all
+        })
+    };
+    assert_eq!(run(1), run(3));
+}
