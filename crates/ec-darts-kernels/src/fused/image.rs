@@ -35,10 +35,17 @@ pub fn to_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f32
 pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f32]) {
     let lanes = S::F32_LANES;
     let positions = to.len() / channels;
-    for (channel, to) in to.chunks_exact_mut(positions).enumerate() {
-        let from = &from[channel / lanes * positions * lanes + channel % lanes..];
-        for (to, from) in to.iter_mut().zip(from.iter().step_by(lanes)) {
-            *to = *from;
+    for (block, from) in from.chunks_exact(positions * lanes).enumerate() {
+        let count = lanes.min(channels - block * lanes);
+        let to = &mut to[block * lanes * positions..(block * lanes + count) * positions];
+        // A line of cache of every channel at a time.
+        for first in (0..positions).step_by(16) {
+            let last = (first + 16).min(positions);
+            for (lane, to) in to.chunks_exact_mut(positions).enumerate() {
+                for (p, to) in to[first..last].iter_mut().enumerate() {
+                    *to = from[(first + p) * lanes + lane];
+                }
+            }
         }
     }
 }
@@ -382,18 +389,12 @@ pub fn moments<S: Simd>(simd: S, map: &[f32], blocks: usize, to: &mut [f32]) {
     let share = simd.splat_f32s(lanes as f32 / len as f32);
     for block in 0..blocks {
         let map = &map[block * len..(block + 1) * len];
-        let mut sums = [simd.splat_f32s(0.0); 4];
-        for (p, value) in map.chunks_exact(lanes).enumerate() {
-            // SAFETY: chunks of one register.
-            unsafe { sums[p % 4] = simd.add_f32s(sums[p % 4], load::<S>(value.as_ptr())) };
-        }
+        let sums = sum_by_four(simd, map, |sum, value| simd.add_f32s(sum, value));
         let mean = simd.mul_f32s(total::<S>(simd, sums), share);
-        let mut sums = [simd.splat_f32s(0.0); 4];
-        for (p, value) in map.chunks_exact(lanes).enumerate() {
-            // SAFETY: chunks of one register.
-            let off = unsafe { simd.sub_f32s(load::<S>(value.as_ptr()), mean) };
-            sums[p % 4] = simd.mul_add_e_f32s(off, off, sums[p % 4]);
-        }
+        let sums = sum_by_four(simd, map, |sum, value| {
+            let off = simd.sub_f32s(value, mean);
+            simd.mul_add_e_f32s(off, off, sum)
+        });
         let places = block * lanes..(block + 1) * lanes;
         // SAFETY: slices of one register.
         unsafe {
@@ -401,6 +402,30 @@ pub fn moments<S: Simd>(simd: S, map: &[f32], blocks: usize, to: &mut [f32]) {
             store::<S>(squares[places].as_mut_ptr(), total::<S>(simd, sums));
         }
     }
+}
+
+/// Four sums side by side: one alone would wait for itself.
+#[inline(always)]
+fn sum_by_four<S: Simd>(
+    simd: S,
+    map: &[f32],
+    add: impl Fn(S::f32s, S::f32s) -> S::f32s,
+) -> [S::f32s; 4] {
+    let lanes = S::F32_LANES;
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let fours = map.chunks_exact(4 * lanes);
+    let rest = fours.remainder();
+    for values in fours {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: four registers.
+            *sum = add(*sum, unsafe { load::<S>(values.as_ptr().add(t * lanes)) });
+        }
+    }
+    for value in rest.chunks_exact(lanes) {
+        // SAFETY: one register.
+        sums[0] = add(sums[0], unsafe { load::<S>(value.as_ptr()) });
+    }
+    sums
 }
 
 #[inline(always)]
@@ -428,14 +453,31 @@ pub fn products<S: Simd>(
         let (mut sum, mut product) = ([zero; 4], [zero; 4]);
         // SAFETY: checked above.
         let mean = unsafe { load::<S>(mean.as_ptr().add(block * lanes)) };
-        let pairs = gradient[range.clone()].chunks_exact(lanes).zip(map[range].chunks_exact(lanes));
-        for (p, (gradient, value)) in pairs.enumerate() {
+        let gradients = gradient[range.clone()].chunks_exact(4 * lanes);
+        let maps = map[range].chunks_exact(4 * lanes);
+        let rest =
+            gradients.remainder().chunks_exact(lanes).zip(maps.remainder().chunks_exact(lanes));
+        for (gradients, values) in gradients.zip(maps) {
+            for t in 0..4 {
+                // SAFETY: four registers.
+                let (gradient, value) = unsafe {
+                    let place = t * lanes;
+                    (
+                        load::<S>(gradients.as_ptr().add(place)),
+                        load::<S>(values.as_ptr().add(place)),
+                    )
+                };
+                sum[t] = simd.add_f32s(sum[t], gradient);
+                let off = simd.sub_f32s(value, mean);
+                product[t] = simd.mul_add_e_f32s(gradient, off, product[t]);
+            }
+        }
+        for (gradient, value) in rest {
             // SAFETY: chunks of one register.
             let (gradient, value) =
                 unsafe { (load::<S>(gradient.as_ptr()), load::<S>(value.as_ptr())) };
-            sum[p % 4] = simd.add_f32s(sum[p % 4], gradient);
-            let off = simd.sub_f32s(value, mean);
-            product[p % 4] = simd.mul_add_e_f32s(gradient, off, product[p % 4]);
+            sum[0] = simd.add_f32s(sum[0], gradient);
+            product[0] = simd.mul_add_e_f32s(gradient, simd.sub_f32s(value, mean), product[0]);
         }
         let places = block * lanes..(block + 1) * lanes;
         // SAFETY: slices of one register.

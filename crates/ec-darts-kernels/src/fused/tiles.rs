@@ -416,7 +416,24 @@ pub unsafe fn pool<S: Simd, const MAX: bool>(
     for y in 0..rows {
         let lines = window(y * stride, height);
         for x in 0..columns {
-            let taps = window(x * stride, width);
+            let center = x * stride;
+            if lines.len() == 3 && center > 0 && center + 1 < width {
+                // SAFETY: the whole window lies in the map.
+                unsafe {
+                    let corner = input.add((lines.start * width + center - 1) * lanes);
+                    let at =
+                        |ky: usize, kx: usize| load::<S>(corner.add((ky * width + kx) * lanes));
+                    let pair = |a, b| if MAX { simd.max_f32s(a, b) } else { simd.add_f32s(a, b) };
+                    let line = |ky| pair(pair(at(ky, 0), at(ky, 1)), at(ky, 2));
+                    let mut sum = pair(pair(line(0), line(1)), line(2));
+                    if !MAX {
+                        sum = simd.mul_f32s(sum, simd.splat_f32s(1.0 / 9.0));
+                    }
+                    store::<S>(out.add((y * columns + x) * lanes), sum);
+                }
+                continue;
+            }
+            let taps = window(center, width);
             let count = (lines.len() * taps.len()) as f32;
             let mut sum = simd.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 });
             // SAFETY: the caller's; windows are cut to the map.
@@ -424,11 +441,8 @@ pub unsafe fn pool<S: Simd, const MAX: bool>(
                 for line in lines.clone() {
                     for tap in taps.clone() {
                         let value = load::<S>(input.add((line * width + tap) * lanes));
-                        sum = if MAX {
-                            simd.select_f32s(simd.less_than_f32s(value, sum), sum, value)
-                        } else {
-                            simd.add_f32s(sum, value)
-                        };
+                        sum =
+                            if MAX { simd.max_f32s(sum, value) } else { simd.add_f32s(sum, value) };
                     }
                 }
                 if !MAX {
