@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ec_darts::config::SearchConfig;
+use ec_darts::config::{KernelSetting, SearchConfig};
 use ec_darts::data::{self, ImageDataset};
 use ec_darts::train::{Event, Search};
 
@@ -83,4 +83,30 @@ fn on_wgpu_for_two_steps() {
     for (actual, expected) in actual.iter().zip(&expected) {
         assert!((actual - expected).abs() < 1e-3 * expected, "{actual} is not {expected}");
     }
+}
+
+/// Fused kernels and Burn's own operations: the same losses but for rounding, the same genotype.
+#[test]
+fn both_kernels_find_the_same() {
+    let run = |kernels| {
+        let mut config = config();
+        config.run.kernels = kernels;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
+        let images = data::load(config.data.dataset, &folder).expect("the bundled images").train;
+        let mut search = Search::new(config, Arc::new(images), &Device::flex()).expect("settings");
+        let mut losses = Vec::new();
+        while let Some(event) = search.advance().expect("a finite search") {
+            if let Event::Step(report) = event {
+                losses.extend(report.train_loss);
+            }
+        }
+        (losses, search.best().expect("a genotype").genotype.clone())
+    };
+    let (fused, genotype) = run(KernelSetting::Fused);
+    let (reference, expected) = run(KernelSetting::Reference);
+    assert_ne!(fused, reference, "two ways of computing do not round alike");
+    for (actual, expected) in fused.iter().zip(&reference) {
+        assert!((actual - expected).abs() < 1e-2 * expected, "{actual} is not {expected}");
+    }
+    assert_eq!(genotype, expected);
 }

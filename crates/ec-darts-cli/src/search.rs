@@ -8,6 +8,7 @@ use ec_darts::config::SearchConfig;
 use ec_darts::data;
 use ec_darts::device::DeviceName;
 use ec_darts::train::run::{Notice, Outcome, RunOptions, run as run_search};
+use ec_darts::{memory, preflight};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
@@ -24,6 +25,11 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     }
     let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
     let images = data::load(config.data.dataset, &arguments.data)?.train;
+    let available = memory::available_bytes();
+    let needed = match opened.is_cpu {
+        true => preflight::describe(&config, &images, available)?,
+        false => "not estimated for this device".to_string(),
+    };
     let mut report = Report::new(&arguments);
     let shape = &config.network;
     report.head(&[
@@ -36,6 +42,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
                 shape.num_cells, shape.init_channels, config.search.batch_size
             ),
         ),
+        ("memory", needed),
         ("run", arguments.out.display().to_string()),
     ])?;
 

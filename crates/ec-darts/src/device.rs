@@ -72,6 +72,8 @@ impl DeviceName {
 pub struct Opened {
     /// Without autodiff.
     pub device: Device,
+    /// Whether its memory is that of the process.
+    pub is_cpu: bool,
     /// Name, and adapter or number of threads.
     pub description: String,
 }
@@ -87,7 +89,7 @@ impl DeviceName {
             Self::Flex => {
                 let threads = rayon::current_num_threads();
                 let description = format!("flex (CPU, {threads} threads)");
-                Ok(Opened { device: Device::flex(), description })
+                Ok(Opened { device: Device::flex(), is_cpu: true, description })
             }
             #[cfg(feature = "wgpu")]
             Self::Wgpu => self.first(DeviceType::Wgpu, "a Vulkan, Metal or DirectX driver"),
@@ -128,7 +130,7 @@ impl DeviceName {
         let device = quietly(probe).flatten().ok_or_else(none)?;
         let adapter = device.identity().map_or_else(|| "unnamed".into(), |identity| identity.name);
         let description = format!("{} ({adapter})", self.name());
-        Ok(Opened { device, description })
+        Ok(Opened { device, is_cpu: false, description })
     }
 }
 

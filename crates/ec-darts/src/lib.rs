@@ -35,6 +35,7 @@ pub mod train;
 pub mod device;
 pub mod error;
 pub mod memory;
+pub mod preflight;
 pub mod snapshot;
 pub mod tensors;
 

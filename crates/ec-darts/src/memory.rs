@@ -10,8 +10,17 @@ pub fn current_bytes() -> Option<u64> {
     status("VmRSS:")
 }
 
+/// Memory that a process can still get without swapping, in bytes; known on Linux only.
+pub fn available_bytes() -> Option<u64> {
+    field("/proc/meminfo", "MemAvailable:")
+}
+
 fn status(key: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    field("/proc/self/status", key)
+}
+
+fn field(path: &str, key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(1024 * kibibytes)

@@ -3,4 +3,5 @@
 mod crash;
 mod errors;
 mod genotype;
+mod memory;
 mod program;

@@ -176,6 +176,36 @@ pub struct RunConfig {
     pub checkpoint_steps: usize,
     /// Threads that prepare batches.
     pub workers: usize,
+    /// How operations are computed on the CPU; it changes the rounding.
+    #[serde(default)]
+    pub kernels: KernelSetting,
+    /// What the fused kernels keep between forward and backward pass.
+    #[serde(default)]
+    pub memory: MemorySetting,
+}
+
+/// How operations are computed on the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelSetting {
+    /// All operations of an edge at once.
+    #[default]
+    Fused,
+    /// One operation of Burn after the other.
+    Reference,
+}
+
+/// What the fused kernels keep between forward and backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemorySetting {
+    /// The maps where they fit into the memory that is free when the search begins.
+    #[default]
+    Auto,
+    /// The maps.
+    Save,
+    /// Nothing: the maps are computed again.
+    Recompute,
 }
 
 impl NetworkConfig {

@@ -3,8 +3,8 @@
 use ec_darts_space::Primitive;
 
 use super::{
-    AlphaConfig, DataConfig, LoopConfig, NetworkConfig, Order, RunConfig, SearchConfig,
-    TransitionConfig, WeightsConfig,
+    AlphaConfig, DataConfig, KernelSetting, LoopConfig, MemorySetting, NetworkConfig, Order,
+    RunConfig, SearchConfig, TransitionConfig, WeightsConfig,
 };
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
@@ -77,7 +77,12 @@ impl SearchConfig {
                 weight_decay: 1e-3,
                 init_scale: 1e-3,
             },
-            run: RunConfig { checkpoint_steps: 100, workers: 2 },
+            run: RunConfig {
+                checkpoint_steps: 100,
+                workers: 2,
+                kernels: KernelSetting::Fused,
+                memory: MemorySetting::Auto,
+            },
         }
     }
 

@@ -63,7 +63,8 @@ pub struct StepReport {
     pub images: usize,
     /// Mean training loss of the batch, where weights moved.
     pub train_loss: Option<f64>,
-    /// Mean validation loss of the batch, where alpha moved or accuracy was measured.
+    /// Mean validation loss of the batch, where alpha moved or accuracy was measured; absent where
+    /// evaluation mode gave none.
     pub valid_loss: Option<f64>,
     /// Learning rate of the weights, per step.
     pub learning_rate: f64,

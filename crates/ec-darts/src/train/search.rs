@@ -14,8 +14,10 @@ use crate::architect::{Architect, BilevelBatch, RelaxedModel, cross_entropy};
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig};
 use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
+use crate::memory;
 use crate::network::{Supernet, SupernetConfig};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
+use crate::preflight::MemoryNeed;
 use crate::relaxation::Mixing;
 use crate::tensors::{ImageBatch, scalar, to_vec};
 use crate::transition::{AuxiliaryModel, induce, return_weights};
@@ -73,7 +75,11 @@ impl Search {
             num_classes: data.num_classes(),
         };
         let seed = config.search.seed;
-        let supernet = network.init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device);
+        let need = MemoryNeed::new(&config, &data)?;
+        let kernels = need.kernels(&config, memory::available_bytes());
+        let supernet = network
+            .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
+            .with_kernels(kernels);
         let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
         let alpha = ArchitectureParameters::new(&space, config.alpha.init_scale, &mut rng, &device);
         let adam = AdamSettings {
@@ -248,7 +254,7 @@ impl Search {
             match phase {
                 Phase::Supernet => train_loss = Some(self.supernet_step(batch, learning_rate)?),
                 Phase::Auxiliary => train_loss = Some(self.auxiliary_step(batch, learning_rate)?),
-                _ => valid_loss = Some(self.measure(phase, batch)?),
+                _ => valid_loss = self.measure(phase, batch),
             }
         }
         let report = StepReport {
@@ -322,7 +328,9 @@ impl Search {
     }
 
     /// Loss and accuracy in evaluation mode, by the running statistics.
-    fn measure(&mut self, phase: Phase, batch: Batch) -> Result<f64> {
+    ///
+    /// Those of the first steps can be far off: no reason to stop, but there is no loss then.
+    fn measure(&mut self, phase: Phase, batch: Batch) -> Option<f64> {
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let (images, relaxation) = (batch.images.clone(), self.config.search.relaxation);
         let logits = match &self.auxiliary {
@@ -334,15 +342,12 @@ impl Search {
             }
         };
         let (loss, correct) = loss_and_correct(&logits, &batch);
-        // Running statistics of the first steps can be far off: not a reason to stop.
-        let value = scalar(loss);
-        let value = if value.is_finite() { value } else { f64::MAX / 1e12 };
         let mean = match phase {
             Phase::MeasureSupernet => &mut self.progress.supernet,
             _ => &mut self.progress.auxiliary,
         };
-        mean.add(value, correct, batch.len());
-        Ok(value)
+        mean.count(correct, batch.len());
+        Some(scalar(loss)).filter(|loss| loss.is_finite())
     }
 
     /// The gate: the auxiliary model's weights go back into the supernet where its validation

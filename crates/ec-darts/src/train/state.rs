@@ -58,6 +58,11 @@ pub(crate) struct Mean {
 impl Mean {
     pub fn add(&mut self, loss: f64, correct: u64, images: usize) {
         self.loss += loss * images as f64;
+        self.count(correct, images);
+    }
+
+    /// Accuracy alone.
+    pub fn count(&mut self, correct: u64, images: usize) {
         self.correct += correct;
         self.images += images as u64;
     }

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The paper's search step here and in PyTorch, in turn, on the same threads; prints a table of ratios.
+#
+#     pip install -r benches/pytorch/requirements.txt
+#     benches/compare.sh                 first order; `benches/compare.sh second` for the second
+#     MODES="eager channels-last" benches/compare.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step=${1:-first}
+threads=${THREADS:-2}
+lines=$(mktemp)
+cargo build --release --features "${FEATURES:-flex}" --example time_step
+program=${CARGO_TARGET_DIR:-target}/release/examples/time_step
+for round in 1 2; do
+  for kernels in fused recompute; do
+    "$program" --step "$step" --kernels "$kernels" --threads "$threads" --samples 5 >>"$lines"
+  done
+  for mode in ${MODES:-eager channels-last compiled}; do
+    python3 benches/pytorch/search_step.py --step "$step" --mode "$mode" --threads "$threads" \
+      --samples "${SAMPLES:-2}" >>"$lines" || echo "pytorch $mode failed" >&2
+  done
+done
+python3 - "$lines" <<'PYTHON'
+import collections, json, sys
+rows = collections.defaultdict(list)
+for line in open(sys.argv[1]):
+    row = json.loads(line)
+    rows[row["mode"]].append(row)
+best = min(min(r["median_s"] for r in group) for mode, group in rows.items() if "ec-darts" in mode)
+print("| way | median s | fastest to slowest s | peak MiB | times ours |")
+print("| --- | --- | --- | --- | --- |")
+for mode, group in rows.items():
+    medians = sorted(r["median_s"] for r in group)
+    median = medians[len(medians) // 2] if len(medians) % 2 else sum(medians) / len(medians)
+    low, high = min(r["fastest_s"] for r in group), max(r["slowest_s"] for r in group)
+    peak = max(r["peak_mib"] for r in group)
+    print(f"| {mode} | {median:.2f} | {low:.2f} to {high:.2f} | {peak} | {median / best:.1f} |")
+PYTHON
