@@ -4,27 +4,28 @@ use pulp::Simd;
 
 use super::plan::{Block, Gather, Padded, Plan};
 use super::tiles::{self, Steps, load, store};
+use super::transpose::transpose;
 
 /// From `[channel][position]` to blocks of channels; missing channels are zero.
 #[inline(always)]
 pub fn to_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f32]) {
     let lanes = S::F32_LANES;
     let positions = from.len() / channels;
+    assert!(from.len() >= channels * positions);
     for (block, to) in to.chunks_exact_mut(positions * lanes).enumerate() {
         let first = block * lanes;
-        if first + lanes <= channels {
-            let from = &from[first * positions..(first + lanes) * positions];
-            for (p, to) in to.chunks_exact_mut(lanes).enumerate() {
-                for (lane, to) in to.iter_mut().enumerate() {
-                    *to = from[lane * positions + p];
-                }
-            }
-        } else {
-            for (p, to) in to.chunks_exact_mut(lanes).enumerate() {
-                for (lane, to) in to.iter_mut().enumerate() {
-                    let channel = first + lane;
-                    *to = if channel < channels { from[channel * positions + p] } else { 0.0 };
-                }
+        let count = lanes.min(channels.saturating_sub(first));
+        if count < lanes {
+            to.fill(0.0);
+        }
+        // SAFETY: `count` rows of `from` and `positions` rows of `to` are there; eight lanes are AVX.
+        unsafe {
+            let from = from.as_ptr().add(first * positions);
+            let size = [count, positions];
+            if lanes >= 8 {
+                transpose::<true>(from, positions, to.as_mut_ptr(), lanes, size);
+            } else {
+                transpose::<false>(from, positions, to.as_mut_ptr(), lanes, size);
             }
         }
     }
@@ -36,15 +37,16 @@ pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f
     let lanes = S::F32_LANES;
     let positions = to.len() / channels;
     for (block, from) in from.chunks_exact(positions * lanes).enumerate() {
-        let count = lanes.min(channels - block * lanes);
-        let to = &mut to[block * lanes * positions..(block * lanes + count) * positions];
-        // A line of cache of every channel at a time.
-        for first in (0..positions).step_by(16) {
-            let last = (first + 16).min(positions);
-            for (lane, to) in to.chunks_exact_mut(positions).enumerate() {
-                for (p, to) in to[first..last].iter_mut().enumerate() {
-                    *to = from[(first + p) * lanes + lane];
-                }
+        let first = block * lanes;
+        let count = lanes.min(channels - first);
+        let to = &mut to[first * positions..(first + count) * positions];
+        // SAFETY: `positions` rows of `from` and `count` rows of `to` are there; eight lanes are AVX.
+        unsafe {
+            let size = [positions, count];
+            if lanes >= 8 {
+                transpose::<true>(from.as_ptr(), lanes, to.as_mut_ptr(), positions, size);
+            } else {
+                transpose::<false>(from.as_ptr(), lanes, to.as_mut_ptr(), positions, size);
             }
         }
     }
@@ -101,18 +103,21 @@ pub fn pad<S: Simd>(
     }
 }
 
-/// What the 1x1 convolution of a block reads.
+/// What the 1x1 convolution of a block reads; `to` is room for it.
 #[inline(always)]
-pub fn gather<S: Simd>(
+pub fn gather<'a, S: Simd>(
     simd: S,
     plan: &Plan,
     block: &Block,
-    source: &[f32],
+    source: &'a [f32],
     prepared: &[f32],
-    to: &mut [f32],
-) {
+    to: &'a mut [f32],
+) -> &'a [f32] {
     let lanes = S::F32_LANES;
     let geometry = if block.second { plan.middle } else { plan.source };
+    if matches!(block.gather, Gather::Copy) && geometry.pad == 0 {
+        return source;
+    }
     let (row, map) = (geometry.row() * lanes, geometry.len() * lanes);
     let [rows, columns] = plan.out_size;
     let line = columns * lanes;
@@ -154,6 +159,7 @@ pub fn gather<S: Simd>(
             }
         }
     }
+    to
 }
 
 /// The 1x1 convolution of a block.
@@ -222,14 +228,14 @@ pub fn block_backward<S: Simd>(
         );
     }
     if let Some(weights) = weights {
-        gather::<S>(simd, plan, block, source, prepared, scratch.gathered);
+        let gathered = gather::<S>(simd, plan, block, source, prepared, scratch.gathered);
         let offset = block.gradient + block.source_blocks * taps;
         assert!(weights.len() >= offset + rows * blocks * lanes);
         // SAFETY: sizes are checked above; `gather` has checked the padded source.
         unsafe {
             tiles::pointwise_weights::<S>(
                 simd,
-                scratch.gathered.as_ptr(),
+                gathered.as_ptr(),
                 block.gathered_blocks,
                 map_gradient.as_ptr(),
                 weights.as_mut_ptr().add(offset),

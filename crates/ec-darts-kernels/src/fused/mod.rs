@@ -15,6 +15,7 @@ mod pass;
 mod plan;
 mod simd;
 mod tiles;
+mod transpose;
 
 use rayon::prelude::*;
 

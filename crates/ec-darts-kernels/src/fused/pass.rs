@@ -123,8 +123,9 @@ fn first<S: Simd>(
         image::pad(simd, &raw, plan.source, None, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
             if !block.second {
-                image::gather(simd, plan, block, &source, context.prepared, &mut gathered);
-                image::mix_channels(simd, plan, block, &gathered, context.prepared, map);
+                let gathered =
+                    image::gather(simd, plan, block, &source, context.prepared, &mut gathered);
+                image::mix_channels(simd, plan, block, gathered, context.prepared, map);
             }
         }
         let Some(stats) = stats else { continue };
@@ -162,8 +163,9 @@ fn second<S: Simd>(
             let (before, map) = (&before[(position - 1) * map_len..], &mut map[..map_len]);
             let affine = norms.affine(block.norm - 1);
             image::pad(simd, before, plan.middle, Some(affine), &mut middle);
-            image::gather(simd, plan, block, &middle, context.prepared, &mut gathered);
-            image::mix_channels(simd, plan, block, &gathered, context.prepared, map);
+            let gathered =
+                image::gather(simd, plan, block, &middle, context.prepared, &mut gathered);
+            image::mix_channels(simd, plan, block, gathered, context.prepared, map);
             if let Some(moments) = moments.as_deref_mut() {
                 let len = plan.num_norms * 2 * width;
                 let to = &mut moments[number * len + 2 * block.norm * width..][..2 * width];

@@ -116,41 +116,45 @@ pub unsafe fn depthwise_weights<S: Simd, const K: usize>(
     let [rows, columns] = steps.out;
     let zero = simd.splat_f32s(0.0);
     for ky in 0..K {
-        let mut even = [zero; K];
-        let mut odd = [zero; K];
+        // Independent sums hide the latency: 3x4 or 5x2 of them fit the registers.
+        let mut sums = [[zero; K]; 4];
+        let unroll = if K == 3 { 4 } else { 2 };
         for y in 0..rows {
             // SAFETY: the caller's; every tap of every output lies in the padded map.
             unsafe {
                 let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
                 let gradient = gradient.add(y * columns * lanes);
                 let mut x = 0;
-                while x + 2 <= columns {
-                    let first = load::<S>(gradient.add(x * lanes));
-                    let second = load::<S>(gradient.add((x + 1) * lanes));
-                    let here = line.add(x * steps.stride * lanes);
-                    let next = here.add(steps.stride * lanes);
-                    for kx in 0..K {
-                        let tap = kx * steps.dilation * lanes;
-                        even[kx] = simd.mul_add_e_f32s(first, load::<S>(here.add(tap)), even[kx]);
-                        odd[kx] = simd.mul_add_e_f32s(second, load::<S>(next.add(tap)), odd[kx]);
+                while x + unroll <= columns {
+                    for (u, sums) in sums.iter_mut().enumerate().take(unroll) {
+                        let value = load::<S>(gradient.add((x + u) * lanes));
+                        let line = line.add((x + u) * steps.stride * lanes);
+                        for (kx, sum) in sums.iter_mut().enumerate() {
+                            let tap = load::<S>(line.add(kx * steps.dilation * lanes));
+                            *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                        }
                     }
-                    x += 2;
+                    x += unroll;
                 }
-                if x < columns {
-                    let first = load::<S>(gradient.add(x * lanes));
-                    let here = line.add(x * steps.stride * lanes);
-                    for kx in 0..K {
-                        let tap = kx * steps.dilation * lanes;
-                        even[kx] = simd.mul_add_e_f32s(first, load::<S>(here.add(tap)), even[kx]);
+                while x < columns {
+                    let value = load::<S>(gradient.add(x * lanes));
+                    let line = line.add(x * steps.stride * lanes);
+                    for (kx, sum) in sums[0].iter_mut().enumerate() {
+                        let tap = load::<S>(line.add(kx * steps.dilation * lanes));
+                        *sum = simd.mul_add_e_f32s(value, tap, *sum);
                     }
+                    x += 1;
                 }
             }
         }
         for kx in 0..K {
+            let sum = simd.add_f32s(
+                simd.add_f32s(sums[0][kx], sums[1][kx]),
+                simd.add_f32s(sums[2][kx], sums[3][kx]),
+            );
             // SAFETY: `K * K` registers behind `to`.
             unsafe {
                 let to = to.add((ky * K + kx) * lanes);
-                let sum = simd.add_f32s(even[kx], odd[kx]);
                 store::<S>(to, simd.add_f32s(load::<S>(to), sum));
             }
         }
