@@ -14,6 +14,8 @@ mod norm;
 mod pass;
 mod plan;
 mod simd;
+#[cfg(test)]
+mod tests;
 mod tiles;
 mod transpose;
 

@@ -147,11 +147,10 @@ pub unsafe fn depthwise_weights<S: Simd, const K: usize>(
                 }
             }
         }
-        for kx in 0..K {
-            let sum = simd.add_f32s(
-                simd.add_f32s(sums[0][kx], sums[1][kx]),
-                simd.add_f32s(sums[2][kx], sums[3][kx]),
-            );
+        let [first, second, third, fourth] = sums;
+        for (kx, sum) in first.into_iter().enumerate() {
+            let pairs = (simd.add_f32s(sum, second[kx]), simd.add_f32s(third[kx], fourth[kx]));
+            let sum = simd.add_f32s(pairs.0, pairs.1);
             // SAFETY: `K * K` registers behind `to`.
             unsafe {
                 let to = to.add((ky * K + kx) * lanes);
@@ -284,7 +283,7 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
     [p, positions]: [usize; 2],
 ) {
     let lanes = S::F32_LANES;
-    let mut sums = [[simd.splat_f32s(0.0); T]; V];
+    let mut sums = [[simd.splat_f32s(0.0); V]; T];
     // SAFETY: as in `pointwise`.
     unsafe {
         let mut weights = weights.add(block * lanes);
@@ -296,10 +295,10 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
                 for (v, column) in columns.iter_mut().enumerate() {
                     *column = load::<S>(weights.add(v * lanes));
                 }
-                for t in 0..T {
+                for (t, sums) in sums.iter_mut().enumerate() {
                     let value = simd.splat_f32s(*input.add(t * lanes + lane));
-                    for v in 0..V {
-                        sums[v][t] = simd.mul_add_e_f32s(columns[v], value, sums[v][t]);
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = simd.mul_add_e_f32s(column, value, *sum);
                     }
                 }
                 weights = weights.add(blocks * lanes);
@@ -307,10 +306,9 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
             first += lanes;
             input = input.add(positions * lanes);
         }
-        for (v, sums) in sums.iter().enumerate() {
-            let out = out.add(((block + v) * positions + p) * lanes);
-            for (t, sum) in sums.iter().enumerate() {
-                store::<S>(out.add(t * lanes), *sum);
+        for (t, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                store::<S>(out.add(((block + v) * positions + p + t) * lanes), *sum);
             }
         }
     }
@@ -381,8 +379,8 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
                 let values = input.add(p * lanes + first);
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let value = simd.splat_f32s(*values.add(i));
-                    for v in 0..V {
-                        sums[v] = simd.mul_add_e_f32s(columns[v], value, sums[v]);
+                    for (sum, column) in sums.iter_mut().zip(columns) {
+                        *sum = simd.mul_add_e_f32s(column, value, *sum);
                     }
                 }
             }
