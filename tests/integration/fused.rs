@@ -80,7 +80,7 @@ fn compare(title: &str, actual: &Outcome, expected: &Outcome) {
             continue;
         }
         let miss = tiny::distance(actual, expected);
-        assert!(miss < 2e-4, "{title}: {name} is off by {miss} of its norm");
+        assert!(miss < 3e-5, "{title}: {name} is off by {miss} of its norm");
     }
 }
 

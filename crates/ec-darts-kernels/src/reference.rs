@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-/// [`mixed_sum`](crate::mixed_sum), term by term.
+/// Sum of the terms, each scaled by its mixing weight, one after the other.
 ///
 /// # Panics
 /// Where there is no output, or not one weight for each.

@@ -177,3 +177,43 @@ fn a_full_disk_loses_nothing() {
     assert!(!err.contains("panicked"), "{err}");
     assert_eq!(kept(), before, "the checkpoints from before are untouched");
 }
+
+/// A folder that may be read but not written. The superuser may write everywhere, so the search
+/// runs as another user then.
+#[cfg(unix)]
+#[test]
+fn a_read_only_folder() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+
+    let folder = Folder::new();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+    };
+    let there = folder.path("there");
+    std::fs::create_dir(&there).expect("created");
+    mode(&folder.path(""), 0o755);
+    mode(&there, 0o555);
+    let arguments = sample(&["--out", "there/r"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut command = folder.command(&arguments);
+    if std::fs::metadata(&there).expect("there").uid() == 0 {
+        command.uid(65534).gid(65534);
+    }
+    let output = match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            println!("skipped: another user than root may not run the binary where it lies");
+            return;
+        }
+        output => output.expect("the binary runs"),
+    };
+    let (code, _, err) = told(&output);
+    println!("exit {code:?}: {}", err.trim_end());
+    if err.contains("configs/quick.toml: Permission denied") {
+        println!("skipped: another user than root may not read the checkout");
+        return;
+    }
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("there/r") && err.contains("Permission denied"), "{err}");
+    assert_eq!(std::fs::read_dir(&there).expect("readable").count(), 0, "nothing was made");
+}

@@ -5,7 +5,7 @@ use pulp::{Simd, WithSimd};
 use super::buffer::Buffer;
 use super::image::{self, BlockScratch};
 use super::norm::Norms;
-use super::plan::{Gather, Padded, Plan, Term};
+use super::plan::{Padded, Plan, Term};
 
 /// What every pass reads.
 #[derive(Clone, Copy)]
@@ -337,9 +337,8 @@ fn first_backward<S: Simd>(
     let mut rectified = Buffer::new(plan.input_len());
     let mut whole = Buffer::new(plan.input_len());
     let reads_source = plan.blocks.iter().any(|block| !block.second);
-    debug_assert!(
-        plan.blocks.iter().all(|block| !matches!(block.gather, Gather::Copy) || plan.stride == 1)
-    );
+    // What passes no ReLU has a sum of its own.
+    let has_whole = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
     let image_len = plan.channels[0] * plan.size[0] * plan.size[1];
     for (number, to) in input_gradient.chunks_exact_mut(image_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
@@ -349,7 +348,9 @@ fn first_backward<S: Simd>(
             image::pad(simd, &raw, plan.source, None, &mut source);
         }
         rectified.fill(0.0);
-        whole.fill(0.0);
+        if has_whole {
+            whole.fill(0.0);
+        }
         for (position, term) in plan.terms.iter().enumerate() {
             match *term {
                 Term::Identity => {
@@ -395,7 +396,14 @@ fn first_backward<S: Simd>(
                 }
             }
         }
-        image::add_where_positive(simd, &raw, &rectified, &mut whole);
-        image::from_blocks(simd, &whole, plan.channels[0], to);
+        let sum = if has_whole {
+            image::add_where_positive(simd, &raw, &rectified, &mut whole);
+            &whole
+        } else {
+            let bare = Padded { pad: 0, ..plan.source };
+            image::clear_where_zero(simd, &raw, bare, &mut rectified);
+            &rectified
+        };
+        image::from_blocks(simd, sum, plan.channels[0], to);
     }
 }

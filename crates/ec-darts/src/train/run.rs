@@ -57,7 +57,7 @@ pub enum Notice<'a> {
 /// Runs a search to its end or until asked to stop.
 ///
 /// # Errors
-/// [`Error::Folder`] and [`Error::Checkpoint`] before anything is changed; [`Error::Stopped`] with
+/// [`Error::Folder`] and [`Error::Checkpoint`] before anything of a run is changed; [`Error::Stopped`] with
 /// the last checkpoint where the search or the disk fails on the way.
 pub fn run(
     config: SearchConfig,
