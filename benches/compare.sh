@@ -3,15 +3,15 @@
 #
 #     pip install -r benches/pytorch/requirements.txt
 #     benches/compare.sh                 first order; `benches/compare.sh second` for the second
-#     MODES="eager channels-last" benches/compare.sh
+#     MODES="eager channels-last" ROUNDS=1 SAMPLES=1 benches/compare.sh second
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step=${1:-first}
 threads=${THREADS:-2}
 lines=$(mktemp)
-cargo build --release --features "${FEATURES:-flex}" --example time_step
+cargo build --release --workspace --features "${FEATURES:-flex}" --example time_step
 program=${CARGO_TARGET_DIR:-target}/release/examples/time_step
-for round in 1 2; do
+for round in $(seq "${ROUNDS:-2}"); do
   for kernels in fused recompute; do
     "$program" --step "$step" --kernels "$kernels" --threads "$threads" --samples 5 >>"$lines"
   done
