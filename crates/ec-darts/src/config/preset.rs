@@ -93,7 +93,7 @@ impl SearchConfig {
         config
     }
 
-    /// The bundled sample in about two minutes on two cores.
+    /// The bundled sample in about a minute on two cores.
     pub fn quick() -> Self {
         let mut config = Self::cifar10();
         config.network.init_channels = 4;
