@@ -26,13 +26,16 @@ rows = collections.defaultdict(list)
 for line in open(sys.argv[1]):
     row = json.loads(line)
     rows[row["mode"]].append(row)
-best = min(min(r["median_s"] for r in group) for mode, group in rows.items() if "ec-darts" in mode)
+def middle(values):
+    values = sorted(values)
+    half = len(values) // 2
+    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
+medians = {mode: middle([r["median_s"] for r in group]) for mode, group in rows.items()}
+best = min(median for mode, median in medians.items() if "ec-darts" in mode)
 print("| way | median s | fastest to slowest s | peak MiB | times ours |")
 print("| --- | --- | --- | --- | --- |")
 for mode, group in rows.items():
-    medians = sorted(r["median_s"] for r in group)
-    median = medians[len(medians) // 2] if len(medians) % 2 else sum(medians) / len(medians)
     low, high = min(r["fastest_s"] for r in group), max(r["slowest_s"] for r in group)
     peak = max(r["peak_mib"] for r in group)
-    print(f"| {mode} | {median:.2f} | {low:.2f} to {high:.2f} | {peak} | {median / best:.1f} |")
+    print(f"| {mode} | {medians[mode]:.2f} | {low:.2f} to {high:.2f} | {peak} | {medians[mode] / best:.1f} |")
 PYTHON

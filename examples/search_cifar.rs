@@ -1,7 +1,7 @@
 //! Searches a network for CIFAR-10 with the library alone.
 //!
 //! `cargo run --release --example search_cifar` uses the bundled sample and a small supernet: about
-//! two minutes on two cores, and far too little data for a result. For a real search:
+//! a minute on two cores, and far too little data for a result. For a real search:
 //!
 //! ```text
 //! cargo run --release --example search_cifar --features cuda -- \
