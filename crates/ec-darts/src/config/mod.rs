@@ -41,7 +41,7 @@ pub struct SearchConfig {
     pub weights: WeightsConfig,
     /// Adam on alpha.
     pub alpha: AlphaConfig,
-    /// What does not change the result.
+    /// What does not change the result, but for the kernels.
     pub run: RunConfig,
 }
 
@@ -168,7 +168,7 @@ pub struct AlphaConfig {
     pub init_scale: f64,
 }
 
-/// What does not change the result.
+/// What does not change the result, but for the kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
@@ -176,7 +176,7 @@ pub struct RunConfig {
     pub checkpoint_steps: usize,
     /// Threads that prepare batches.
     pub workers: usize,
-    /// How operations are computed on the CPU; it changes the rounding.
+    /// How operations are computed on the CPU. It changes the rounding, which training amplifies.
     #[serde(default)]
     pub kernels: KernelSetting,
     /// What the fused kernels keep between forward and backward pass.
@@ -240,7 +240,9 @@ impl SearchConfig {
 
     /// The first setting in which two searches differ, where it matters for the result.
     pub fn difference(&self, other: &Self) -> Option<String> {
-        let other = Self { run: self.run.clone(), ..other.clone() };
+        // Other kernels round otherwise, and a search makes much of little.
+        let run = RunConfig { kernels: other.run.kernels, ..self.run.clone() };
+        let other = Self { run, ..other.clone() };
         let (ours, theirs) = (self.settings(), other.settings());
         let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
         let [ours, theirs] = [&ours, &theirs]

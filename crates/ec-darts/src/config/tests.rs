@@ -71,6 +71,11 @@ fn runs_differ_by_what_matters_for_the_result() {
     };
     check(|_| (), None);
     check(|other| (other.run.workers, other.run.checkpoint_steps) = (0, 7), None);
+    check(|other| other.run.memory = super::MemorySetting::Recompute, None);
+    check(
+        |other| other.run.kernels = super::KernelSetting::Reference,
+        Some("run.kernels is \"fused\" here and \"reference\" there"),
+    );
     check(
         |other| other.search.seed = u64::MAX,
         Some("search.seed is 2 here and 18446744073709551615 there"),
