@@ -24,6 +24,8 @@ pub enum Command {
     /// Show, convert or draw a genotype.
     #[command(subcommand)]
     Genotype(GenotypeCommand),
+    /// Count parameters and multiply-adds of the network that a genotype is retrained as.
+    Cost(CostArguments),
     /// Check or print settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -98,6 +100,45 @@ pub enum GenotypeCommand {
         #[arg(long)]
         out: PathBuf,
     },
+}
+
+/// Counts without building the network. Multiply-adds are products of convolutions and linear layers
+/// for one image, without the auxiliary head; "with elementwise" adds 2 per output of a batch
+/// normalization and 1 per output of a ReLU, as P-DARTS and PC-DARTS count.
+#[derive(Args)]
+pub struct CostArguments {
+    /// A file, or the name of a preset such as darts_v2.
+    #[arg(long)]
+    pub genotype: String,
+    /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for the
+    /// others.
+    #[arg(long, value_enum)]
+    pub network: NetworkKind,
+    /// Channels of the first cell, an even number.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
+    pub channels: Option<u16>,
+    /// Cells, two of them reductions.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=1000))]
+    pub cells: Option<u16>,
+    /// Classes.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub classes: Option<u32>,
+    /// Also count each kept operation.
+    #[arg(long)]
+    pub operations: bool,
+    /// Print JSON, each cell and operation included.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum NetworkKind {
+    /// One 3x3 convolution before the cells, 32x32 images.
+    Cifar,
+    /// One 3x3 convolution of stride 2, 64x64 images.
+    TinyImagenet,
+    /// Three 3x3 convolutions of stride 2, 224x224 images.
+    Imagenet,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -46,7 +46,7 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
 }
 
 /// A genotype from a file, or a preset by name.
-fn read(name: &str) -> anyhow::Result<Genotype> {
+pub fn read(name: &str) -> anyhow::Result<Genotype> {
     let path = Path::new(name);
     if path.exists() {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;

@@ -1,6 +1,7 @@
 //! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
 
 mod args;
+mod cost;
 mod genotype;
 mod report;
 mod search;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Search(arguments) => search::run(arguments),
         Command::Genotype(command) => genotype::run(command),
+        Command::Cost(arguments) => cost::run(arguments),
         Command::Config(command) => config(command),
     };
     let Err(error) = done else {

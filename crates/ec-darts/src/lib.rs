@@ -20,6 +20,8 @@ pub mod architect;
 
 pub mod transition;
 
+pub mod cost;
+
 pub mod rank;
 
 // Running it.

@@ -1,5 +1,6 @@
 //! The real binary: what it prints, what it refuses, and what survives a kill.
 
+mod cost;
 mod crash;
 mod errors;
 mod genotype;

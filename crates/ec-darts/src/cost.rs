@@ -1,0 +1,264 @@
+//! What the network of a genotype costs: parameters and multiply-adds, counted without building it.
+//!
+//! Entry point: [`NetworkCost::new`]. Invariant: the count of parameters equals that of the module
+//! that [`EvaluationConfig::init`](crate::network::EvaluationConfig::init) builds.
+
+use std::ops::AddAssign;
+
+use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive};
+use serde::Serialize;
+
+use crate::network::{CellPlan, EvaluationConfig, StemKind, plan_cells};
+
+/// A count; all of it additive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Trainable parameters.
+    pub parameters: u64,
+    /// Products of convolutions and linear layers, for one image.
+    pub multiply_adds: u64,
+    /// The same, plus 2 per output of a batch normalization and 1 per output of a ReLU: what P-DARTS
+    /// and PC-DARTS print.
+    pub multiply_adds_elementwise: u64,
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.parameters += other.parameters;
+        self.multiply_adds += other.multiply_adds;
+        self.multiply_adds_elementwise += other.multiply_adds_elementwise;
+    }
+}
+
+impl Cost {
+    /// A convolution without bias: `reads` inputs for each of `channels` outputs at `positions`.
+    fn conv(&mut self, reads: usize, channels: usize, positions: usize) {
+        let (weights, products) = (reads * channels, reads * channels * positions);
+        self.parameters += weights as u64;
+        self.multiply_adds += products as u64;
+        self.multiply_adds_elementwise += products as u64;
+    }
+
+    fn norm(&mut self, channels: usize, positions: usize) {
+        self.parameters += 2 * channels as u64;
+        self.multiply_adds_elementwise += 2 * (channels * positions) as u64;
+    }
+
+    fn relu(&mut self, channels: usize, positions: usize) {
+        self.multiply_adds_elementwise += (channels * positions) as u64;
+    }
+
+    fn linear(&mut self, from: usize, to: usize) {
+        self.conv(from, to, 1);
+        self.parameters += to as u64;
+    }
+
+    fn relu_conv_norm(&mut self, [from, to]: [usize; 2], positions: usize) {
+        self.relu(from, positions);
+        self.conv(from, to, positions);
+        self.norm(to, positions);
+    }
+
+    fn factorized_reduce(&mut self, [from, to]: [usize; 2], positions: usize, reduced: usize) {
+        self.relu(from, positions);
+        self.conv(from, to, reduced);
+        self.norm(to, reduced);
+    }
+
+    fn separable(&mut self, channels: usize, kernel: usize, positions: usize, out: usize) {
+        self.relu(channels, positions);
+        self.conv(kernel * kernel, channels, out);
+        self.conv(channels, channels, out);
+        self.norm(channels, out);
+    }
+
+    fn operation(primitive: Primitive, channels: usize, positions: usize, out: usize) -> Self {
+        let mut cost = Self::default();
+        match primitive {
+            Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => {}
+            Primitive::SkipConnect if positions == out => {}
+            Primitive::SkipConnect => cost.factorized_reduce([channels; 2], positions, out),
+            Primitive::SepConv3x3 | Primitive::SepConv5x5 => {
+                let kernel = if primitive == Primitive::SepConv3x3 { 3 } else { 5 };
+                cost.separable(channels, kernel, positions, out);
+                cost.separable(channels, kernel, out, out);
+            }
+            Primitive::DilConv3x3 => cost.separable(channels, 3, positions, out),
+            Primitive::DilConv5x5 => cost.separable(channels, 5, positions, out),
+        }
+        cost
+    }
+}
+
+/// One cell.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CellCost {
+    /// Normal or reduction.
+    pub kind: CellKind,
+    /// Channels of a node.
+    pub num_channels: usize,
+    /// All of the cell.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// Bringing both inputs to the cell's width and size.
+    pub preprocess: Cost,
+    /// The kept operations, node by node.
+    pub operations: Vec<(Pick, Cost)>,
+}
+
+/// The network of a genotype.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NetworkCost {
+    /// Without the auxiliary head.
+    #[serde(flatten)]
+    pub cost: Cost,
+    /// With the auxiliary head, which is there while training only.
+    pub parameters_with_auxiliary: u64,
+    /// Convolutions before the first cell.
+    pub stem: Cost,
+    /// In order.
+    pub cells: Vec<CellCost>,
+    /// From the last cell's mean to the classes.
+    pub classifier: Cost,
+}
+
+impl NetworkCost {
+    /// Counts a network for square images of `image_size` pixels.
+    pub fn new(genotype: &Genotype, config: &EvaluationConfig, image_size: usize) -> Self {
+        let outputs = |kind| genotype.cell(kind).concat.len();
+        let channels = config.init_channels;
+        let stem_channels = config.stem.num_channels(channels);
+        let plans =
+            plan_cells(config.num_cells, channels, outputs, stem_channels, config.stem.reduces());
+        let (stem, mut size) = stem(config.stem, channels, image_size);
+        let mut all = Self {
+            cost: stem,
+            parameters_with_auxiliary: 0,
+            stem,
+            cells: Vec::new(),
+            classifier: Cost::default(),
+        };
+        let (mut width, mut head) = (stem_channels, Cost::default());
+        for (position, plan) in plans.iter().enumerate() {
+            let cell = cell(genotype.cell(plan.kind), plan, size);
+            all.cost += cell.cost;
+            all.cells.push(cell);
+            width = outputs(plan.kind) * plan.num_channels;
+            if plan.kind == CellKind::Reduction {
+                size = size.div_ceil(2);
+            }
+            if position == 2 * config.num_cells / 3 {
+                head.conv(width, 128, 1);
+                head.norm(128, 1);
+                head.conv(4 * 128, 768, 1);
+                head.norm(768, 1);
+                head.linear(768, config.num_classes);
+            }
+        }
+        all.classifier.linear(width, config.num_classes);
+        all.cost += all.classifier;
+        all.parameters_with_auxiliary = all.cost.parameters + head.parameters;
+        all
+    }
+}
+
+/// The stem, and the side of the newer state behind it.
+fn stem(kind: StemKind, channels: usize, size: usize) -> (Cost, usize) {
+    let mut cost = Cost::default();
+    let half = size.div_ceil(2);
+    match kind {
+        StemKind::Cifar | StemKind::Stride2 => {
+            let side = if kind == StemKind::Cifar { size } else { half };
+            let width = kind.num_channels(channels);
+            cost.conv(9 * 3, width, side * side);
+            cost.norm(width, side * side);
+            (cost, side)
+        }
+        StemKind::Imagenet => {
+            let mut side = half;
+            cost.conv(9 * 3, channels / 2, side * side);
+            cost.norm(channels / 2, side * side);
+            for from in [channels / 2, channels] {
+                cost.relu(from, side * side);
+                side = side.div_ceil(2);
+                cost.conv(9 * from, channels, side * side);
+                cost.norm(channels, side * side);
+            }
+            (cost, side)
+        }
+    }
+}
+
+/// A cell whose newer input has this side.
+fn cell(genotype: &CellGenotype, plan: &CellPlan, size: usize) -> CellCost {
+    let [older, newer] = plan.inputs.map(|inputs| [inputs, plan.num_channels]);
+    let positions = size * size;
+    let mut preprocess = Cost::default();
+    if plan.after_reduction {
+        // Sizes that a factorized reduction halves are even: the older input is just twice as large.
+        preprocess.factorized_reduce(older, 4 * positions, positions);
+    } else {
+        preprocess.relu_conv_norm(older, positions);
+    }
+    preprocess.relu_conv_norm(newer, positions);
+    let out = match plan.kind {
+        CellKind::Normal => positions,
+        CellKind::Reduction => size.div_ceil(2) * size.div_ceil(2),
+    };
+    let operations: Vec<(Pick, Cost)> = genotype
+        .nodes
+        .iter()
+        .flatten()
+        .map(|&pick| {
+            let input = if pick.from < NUM_INPUTS { positions } else { out };
+            (pick, Cost::operation(pick.primitive, plan.num_channels, input, out))
+        })
+        .collect();
+    let mut cost = preprocess;
+    operations.iter().for_each(|&(_, each)| cost += each);
+    let (kind, num_channels) = (plan.kind, plan.num_channels);
+    CellCost { kind, num_channels, cost, preprocess, operations }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::tensor::{Device, Tensor};
+    use ec_darts_space::presets;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Running statistics are no parameters.
+    struct Learned(u64);
+
+    impl ModuleVisitor for Learned {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.val().is_require_grad() {
+                self.0 += param.dims().iter().product::<usize>() as u64;
+            }
+        }
+    }
+
+    #[test]
+    fn the_count_is_that_of_the_built_network() {
+        for preset in presets::Preset::ALL {
+            for (stem, size, channels) in
+                [(StemKind::Cifar, 32, 4), (StemKind::Stride2, 64, 6), (StemKind::Imagenet, 224, 8)]
+            {
+                let (num_cells, num_classes) = (5, 7);
+                let config =
+                    EvaluationConfig { stem, init_channels: channels, num_cells, num_classes };
+                let genotype = preset.genotype();
+                let rng = &mut ChaCha8Rng::seed_from_u64(1);
+                let network = config.init(&genotype, rng, &Device::flex().autodiff());
+                let cost = NetworkCost::new(&genotype, &config, size);
+                let mut learned = Learned(0);
+                network.visit(&mut learned);
+                let built = learned.0;
+                assert_eq!(cost.parameters_with_auxiliary, built, "{}, {stem:?}", preset.name);
+            }
+        }
+    }
+}
