@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::tiny;
 
-/// Name, relative distance allowed, values.
+/// Names and values.
 type Outcome = Vec<(String, Vec<f32>)>;
 
 struct Collect<'a> {

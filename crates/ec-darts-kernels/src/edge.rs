@@ -66,6 +66,6 @@ pub enum Memory {
     /// The maps before each batch normalization.
     #[default]
     Save,
-    /// Its input only; the maps are computed again. A third more work, a tenth of the memory.
+    /// Its input only; the maps are computed again in the backward pass.
     Recompute,
 }
