@@ -191,7 +191,7 @@ mod tests {
         check("flip = true", "flip = 3", "invalid type: integer `3`, expected a boolean");
         check("flip = true", "flop = true", "unknown field `flop`");
         check("flip = true", "", "missing field `flip`");
-        check("flip = true", "flip =", "line 5, column 7");
+        check("flip = true", "flip =", "line 4, column 7");
         check("seed = 2", "seed = 18446744073709551615", "`search.seed` is 18446744073709551615");
         check("\"sep_conv_3x3\"", "\"sep_conv_7x7\"", "sep_conv_7x7");
     }

@@ -51,8 +51,6 @@ pub struct SearchConfig {
 pub struct DataConfig {
     /// Which set.
     pub dataset: DatasetKind,
-    /// Share of the training set whose batches move the weights; the rest moves alpha.
-    pub train_fraction: f64,
     /// Use only so many images of the training set, drawn by the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_images: Option<usize>,
@@ -89,6 +87,8 @@ pub struct NetworkConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
+    /// Share of the training set whose batches move the weights; the rest moves alpha.
+    pub train_fraction: f64,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
     /// What the genotype is read from.

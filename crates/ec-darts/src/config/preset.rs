@@ -37,7 +37,6 @@ impl SearchConfig {
         Self {
             data: DataConfig {
                 dataset: DatasetKind::Cifar10,
-                train_fraction: 0.5,
                 train_images: None,
                 crop_padding: 4,
                 flip: true,
@@ -52,6 +51,7 @@ impl SearchConfig {
                 primitives: Primitive::ALL.to_vec(),
             },
             search: LoopConfig {
+                train_fraction: 0.5,
                 relaxation: Relaxation::CrossEdge,
                 strength: Strength::Mixing,
                 order: Order::Interleaved,

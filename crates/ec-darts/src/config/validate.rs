@@ -27,9 +27,6 @@ impl SearchConfig {
         let finite = f64::is_finite;
 
         let data = &self.data;
-        let fraction = data.train_fraction;
-        let inside = 0.0 < fraction && fraction < 1.0;
-        require(inside, "data.train_fraction", &fraction, "0 < train_fraction < 1")?;
         if let Some(images) = data.train_images {
             let allowed = "2 to 1000000000, or omitted for all";
             require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
@@ -67,6 +64,9 @@ impl SearchConfig {
         })?;
 
         let search = &self.search;
+        let fraction = search.train_fraction;
+        let inside = 0.0 < fraction && fraction < 1.0;
+        require(inside, "search.train_fraction", &fraction, "0 < train_fraction < 1")?;
         let range = |value: usize, most: usize| (1..=most).contains(&value);
         let allowed = "1 to 100000";
         require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
@@ -141,8 +141,8 @@ mod tests {
 
     #[test]
     fn every_value_has_a_range() {
-        check(|c| c.data.train_fraction = 0.0, "data.train_fraction");
-        check(|c| c.data.train_fraction = f64::NAN, "data.train_fraction");
+        check(|c| c.search.train_fraction = 0.0, "search.train_fraction");
+        check(|c| c.search.train_fraction = f64::NAN, "search.train_fraction");
         check(|c| c.data.train_images = Some(1), "data.train_images");
         check(|c| c.data.crop_padding = 33, "data.crop_padding");
         check(|c| c.data.cutout = Some(0), "data.cutout");

@@ -48,17 +48,17 @@ impl Feed {
     /// Splits the training set into the half that moves the weights and the one that moves alpha.
     pub fn new(config: &SearchConfig, data: Arc<ImageDataset>) -> Result<Self> {
         let seed = config.search.seed;
-        let (mut train, mut valid) = split(data.len(), config.data.train_fraction, seed);
+        let (mut train, mut valid) = split(data.len(), config.search.train_fraction, seed);
         if let Some(limit) = config.data.train_images {
-            let share = (limit as f64 * config.data.train_fraction).round() as usize;
+            let share = (limit as f64 * config.search.train_fraction).round() as usize;
             train.truncate(share);
             valid.truncate(limit.saturating_sub(share));
         }
         if train.is_empty() || valid.is_empty() {
             return Err(Error::ConfigValue {
                 origin: "the settings".into(),
-                key: "data.train_fraction".into(),
-                value: config.data.train_fraction.to_string(),
+                key: "search.train_fraction".into(),
+                value: config.search.train_fraction.to_string(),
                 allowed: format!("a fraction that leaves images on both sides of {}", data.len()),
             });
         }
