@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use ec_darts_kernels::{Edge, EdgeOperation, Memory, edge};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell};
 
 const BATCH: usize = 64;
 const SAMPLES: usize = 9;
@@ -73,12 +73,12 @@ fn main() {
             let has_weights = !name.ends_with("pool_3x3");
             let (weights, multiply_adds) =
                 if has_weights { cost(operation, widths, side * side) } else { (0, 0) };
-            let description = Arc::new(Edge {
+            let description = Arc::new(Cell::from(Edge {
                 operations: vec![operation],
                 channels: widths,
                 stride: 1,
                 affine: false,
-            });
+            }));
             let shape = [BATCH, from, side, side];
             let input = Tensor::<4>::random(shape, normal, &device).require_grad();
             let parameters = match has_weights {
@@ -87,8 +87,8 @@ fn main() {
             };
             let one = Tensor::<1>::ones([1], &device);
             let run = || {
-                let (input, parameters) = (input.clone(), parameters.clone());
-                edge(input, parameters, one.clone(), description.clone(), Memory::Save).output
+                let (inputs, parameters) = (vec![input.clone()], parameters.clone());
+                cell(inputs, parameters, one.clone(), description.clone(), Memory::Save).output
             };
             let forward = median(|| drop(run()));
             let both = median(|| drop(run().sum().backward()));

@@ -1,4 +1,4 @@
-//! What the fused kernels are told about an edge: its operations, widths and stride.
+//! What the fused kernels are told: the operations, widths and stride of an edge, the edges of a cell.
 
 /// One operation of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,34 @@ pub struct Edge {
     pub affine: bool,
 }
 
-/// What a fused edge keeps for its backward pass.
+/// Edges between states, computed as one.
+///
+/// A state is what an input's own edge makes of it, or a node: the sum of its edges. States are
+/// numbered in this order, and all have the same channels. Parameters, mixing weights and
+/// statistics of the edges follow one another in the order of their targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The edge behind each input.
+    pub inputs: Vec<Edge>,
+    /// Into each node: the states that are read, and the edges.
+    pub nodes: Vec<Vec<(usize, Edge)>>,
+    /// The states whose channels are joined in the output, each once.
+    pub concat: Vec<usize>,
+}
+
+impl From<Edge> for Cell {
+    /// One edge by itself.
+    fn from(edge: Edge) -> Self {
+        Self { inputs: vec![edge], nodes: Vec::new(), concat: vec![0] }
+    }
+}
+
+/// What a fused cell keeps for its backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Memory {
-    /// The maps before each batch normalization.
+    /// Its states, and the maps before each batch normalization.
     #[default]
     Save,
-    /// Its input only; the maps are computed again in the backward pass.
+    /// Its states only; the maps are computed again in the backward pass.
     Recompute,
 }

@@ -1,4 +1,4 @@
-//! The fused edge as an operation of Burn, with its own backward pass.
+//! The fused cell as an operation of Burn, with its own backward pass.
 
 use std::sync::Arc;
 
@@ -12,12 +12,41 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, TensorData};
 
-use crate::edge::{Edge, Memory};
+use crate::edge::{Cell, Memory};
 use crate::fused::{self, Isa, Tape, Values};
 
-/// Output of a fused edge, and the statistics of its batch.
+/// What a fused cell reads, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
-pub struct EdgeTensors<B: Backend> {
+pub enum CellInputs<B: Backend> {
+    /// A single edge.
+    One(FloatTensor<B>),
+    /// A cell.
+    Two(FloatTensor<B>, FloatTensor<B>),
+}
+
+impl<B: Backend> CellInputs<B> {
+    /// # Panics
+    /// Where there are neither one nor two.
+    pub fn new(tensors: impl IntoIterator<Item = FloatTensor<B>>) -> Self {
+        let mut tensors = tensors.into_iter();
+        match (tensors.next(), tensors.next(), tensors.next()) {
+            (Some(one), None, _) => Self::One(one),
+            (Some(one), Some(other), None) => Self::Two(one, other),
+            _ => panic!("a cell has one or two inputs"),
+        }
+    }
+
+    fn into_vec(self) -> Vec<FloatTensor<B>> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Two(one, other) => vec![one, other],
+        }
+    }
+}
+
+/// Output of a fused cell, and the statistics of its batch.
+#[derive(ExtensionType, Debug)]
+pub struct CellTensors<B: Backend> {
     /// `[batch, channels, height, width]`.
     pub output: FloatTensor<B>,
     /// `[num_norms * channels]`.
@@ -26,65 +55,60 @@ pub struct EdgeTensors<B: Backend> {
     pub variance: FloatTensor<B>,
 }
 
-/// What a backend offers for an edge. Other backends run the plain composition of Burn's
+/// What a backend offers for a cell. Other backends run the plain composition of Burn's
 /// operations, which is the definition the modules give.
 #[backend_extension(Flex, Autodiff)]
-pub trait EdgeOps: Backend {
-    /// An edge with the statistics of its batch.
-    fn edge(
-        input: FloatTensor<Self>,
+pub trait CellOps: Backend {
+    /// A cell with the statistics of its batch.
+    fn cell(
+        #[extension_type] inputs: CellInputs<Self>,
         parameters: FloatTensor<Self>,
         mixing: FloatTensor<Self>,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
         memory: Memory,
-    ) -> EdgeTensors<Self>;
+    ) -> CellTensors<Self>;
 
-    /// An edge with given statistics; without gradient.
-    fn edge_given(
-        input: FloatTensor<Self>,
+    /// A cell with given statistics; without gradient.
+    fn cell_given(
+        #[extension_type] inputs: CellInputs<Self>,
         parameters: FloatTensor<Self>,
         mixing: FloatTensor<Self>,
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
     ) -> FloatTensor<Self>;
 }
 
-/// The inputs of an edge, contiguous.
+/// What a cell is computed from, contiguous.
 #[derive(Clone, Debug)]
 struct Inputs {
-    input: FlexTensor,
+    inputs: Vec<FlexTensor>,
     parameters: FlexTensor,
     mixing: FlexTensor,
 }
 
 impl Inputs {
-    fn new(input: FlexTensor, parameters: FlexTensor, mixing: FlexTensor) -> Self {
-        let [input, parameters, mixing] =
-            [input, parameters, mixing].map(|tensor| tensor.to_contiguous());
-        Self { input, parameters, mixing }
-    }
-
-    fn shape(&self) -> [usize; 4] {
-        self.input.shape().dims()
+    fn new(inputs: Vec<FlexTensor>, parameters: FlexTensor, mixing: FlexTensor) -> Self {
+        let inputs = inputs.iter().map(FlexTensor::to_contiguous).collect();
+        let [parameters, mixing] = [parameters, mixing].map(|tensor| tensor.to_contiguous());
+        Self { inputs, parameters, mixing }
     }
 
     fn values(&self) -> Values<'_> {
         Values {
-            input: slice(&self.input),
+            inputs: self.inputs.iter().map(|input| (slice(input), input.shape().dims())).collect(),
             parameters: slice(&self.parameters),
             mixing: slice(&self.mixing),
         }
     }
 
-    fn forward(&self, edge: &Edge, memory: Memory) -> (EdgeTensors<Flex>, Tape) {
-        let shape = self.shape();
-        let isa = Isa::best(edge.channels[1]);
-        let (output, tape) = fused::forward(isa, edge, shape, self.values(), None, memory);
-        let [mean, variance] = tape.norms.statistics();
+    fn forward(&self, cell: &Cell, memory: Memory) -> (CellTensors<Flex>, Tape) {
+        let (output, shape, tape) =
+            fused::forward(Isa::of(cell), cell, &self.values(), None, memory);
+        let [mean, variance] = tape.statistics();
         let statistics = Shape::from([mean.len()]);
-        let tensors = EdgeTensors {
-            output: tensor(output, out_shape(edge, shape)),
+        let tensors = CellTensors {
+            output: tensor(output, Shape::from(shape)),
             mean: tensor(mean, statistics.clone()),
             variance: tensor(variance, statistics),
         };
@@ -100,122 +124,132 @@ fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-fn out_shape(edge: &Edge, [batch, _, height, width]: [usize; 4]) -> Shape {
-    let [height, width] = [height, width].map(|size| size.div_ceil(edge.stride));
-    Shape::from([batch, edge.channels[1], height, width])
-}
-
-impl EdgeOps for Flex {
-    fn edge(
-        input: FlexTensor,
+impl CellOps for Flex {
+    fn cell(
+        inputs: CellInputs<Self>,
         parameters: FlexTensor,
         mixing: FlexTensor,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
         _memory: Memory,
-    ) -> EdgeTensors<Self> {
-        Inputs::new(input, parameters, mixing).forward(&edge, Memory::Recompute).0
+    ) -> CellTensors<Self> {
+        Inputs::new(inputs.into_vec(), parameters, mixing).forward(&cell, Memory::Recompute).0
     }
 
-    fn edge_given(
-        input: FlexTensor,
+    fn cell_given(
+        inputs: CellInputs<Self>,
         parameters: FlexTensor,
         mixing: FlexTensor,
         mean: FlexTensor,
         variance: FlexTensor,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
     ) -> FlexTensor {
-        let inputs = Inputs::new(input, parameters, mixing);
+        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing);
         let (mean, variance) = (mean.to_contiguous(), variance.to_contiguous());
         let given = Some([slice(&mean), slice(&variance)]);
-        let (shape, isa) = (inputs.shape(), Isa::best(edge.channels[1]));
         let values = inputs.values();
-        let (output, _) = fused::forward(isa, &edge, shape, values, given, Memory::Recompute);
-        tensor(output, out_shape(&edge, shape))
+        let (output, shape, _) =
+            fused::forward(Isa::of(&cell), &cell, &values, given, Memory::Recompute);
+        tensor(output, Shape::from(shape))
     }
 }
 
 #[derive(Debug)]
-struct EdgeBackward;
+struct CellBackward;
 
-impl Backward<Flex, 3> for EdgeBackward {
-    type State = (Inputs, Arc<Edge>, Arc<Tape>);
+/// The parents are the inputs, the packed parameters and the mixing weights.
+impl<const N: usize> Backward<Flex, N> for CellBackward {
+    type State = (Inputs, Arc<Cell>, Arc<Tape>);
 
     fn backward(
         self,
-        ops: Ops<Self::State, 3>,
+        ops: Ops<Self::State, N>,
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (inputs, edge, tape) = ops.state;
-        let [input, parameters, mixing] = ops.parents;
+        let (all, cell, tape) = ops.state;
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
-        let isa = Isa::best(edge.channels[1]);
-        let shape = inputs.shape();
-        let all = fused::backward(
-            isa,
-            &edge,
-            shape,
-            inputs.values(),
+        let nodes = ops.parents.map(|node| node.map(|node| node.id));
+        let (inputs, [parameters, mixing]) = nodes.split_last_chunk().expect("at least these two");
+        let gradients = fused::backward(
+            Isa::of(&cell),
+            &cell,
+            &all.values(),
             &tape,
             slice(&gradient),
             parameters.is_some(),
         );
-        let mut register = |node: Option<NodeId>, values: Vec<f32>, like: &FlexTensor| {
+        let mut register = |node: &Option<NodeId>, values: Vec<f32>, like: &FlexTensor| {
             if let Some(node) = node {
-                grads.register::<Flex>(node, tensor(values, like.shape()));
+                grads.register::<Flex>(*node, tensor(values, like.shape()));
             }
         };
-        register(input.map(|node| node.id), all.input, &inputs.input);
-        register(parameters.map(|node| node.id), all.parameters, &inputs.parameters);
-        register(mixing.map(|node| node.id), all.mixing, &inputs.mixing);
+        for ((node, values), like) in inputs.iter().zip(gradients.inputs).zip(&all.inputs) {
+            register(node, values, like);
+        }
+        register(parameters, gradients.parameters, &all.parameters);
+        register(mixing, gradients.mixing, &all.mixing);
     }
 }
 
 type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 
-impl<C: CheckpointStrategy> EdgeOps for Autodiff<Flex, C> {
-    fn edge(
-        input: Tracked<C>,
+/// A cell in the graph of gradients; the last two tensors are parameters and mixing weights.
+fn tracked<C: CheckpointStrategy, const N: usize>(
+    tensors: [Tracked<C>; N],
+    cell: Arc<Cell>,
+    memory: Memory,
+) -> CellTensors<Autodiff<Flex, C>> {
+    let nodes = tensors.each_ref().map(|tensor| tensor.node());
+    let mut tensors = Vec::from(tensors.map(|tensor| tensor.into_primitive()));
+    let others = tensors.split_off(N - 2);
+    let [parameters, mixing] = others.try_into().expect("the last two");
+    let inputs = Inputs::new(tensors, parameters, mixing);
+    let (output, tensors) = match CellBackward.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => {
+            let (tensors, tape) = inputs.forward(&cell, memory);
+            let state = (inputs, cell, Arc::new(tape));
+            (prep.finish(state, tensors.output.clone()), tensors)
+        }
+        OpsKind::UnTracked(prep) => {
+            let (tensors, _) = inputs.forward(&cell, Memory::Recompute);
+            (prep.finish(tensors.output.clone()), tensors)
+        }
+    };
+    CellTensors {
+        output,
+        mean: <Tracked<C>>::new(tensors.mean),
+        variance: <Tracked<C>>::new(tensors.variance),
+    }
+}
+
+impl<C: CheckpointStrategy> CellOps for Autodiff<Flex, C> {
+    fn cell(
+        inputs: CellInputs<Self>,
         parameters: Tracked<C>,
         mixing: Tracked<C>,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
         memory: Memory,
-    ) -> EdgeTensors<Self> {
-        let nodes = [input.node(), parameters.node(), mixing.node()];
-        let inputs = Inputs::new(
-            input.into_primitive(),
-            parameters.into_primitive(),
-            mixing.into_primitive(),
-        );
-        let (output, tensors) = match EdgeBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let (tensors, tape) = inputs.forward(&edge, memory);
-                let state = (inputs, edge, Arc::new(tape));
-                (prep.finish(state, tensors.output.clone()), tensors)
-            }
-            OpsKind::UnTracked(prep) => {
-                let (tensors, _) = inputs.forward(&edge, Memory::Recompute);
-                (prep.finish(tensors.output.clone()), tensors)
-            }
-        };
-        EdgeTensors {
-            output,
-            mean: <Tracked<C>>::new(tensors.mean),
-            variance: <Tracked<C>>::new(tensors.variance),
+    ) -> CellTensors<Self> {
+        match inputs {
+            CellInputs::One(one) => tracked([one, parameters, mixing], cell, memory),
+            CellInputs::Two(one, other) => tracked([one, other, parameters, mixing], cell, memory),
         }
     }
 
-    fn edge_given(
-        input: Tracked<C>,
+    fn cell_given(
+        inputs: CellInputs<Self>,
         parameters: Tracked<C>,
         mixing: Tracked<C>,
         mean: Tracked<C>,
         variance: Tracked<C>,
-        edge: Arc<Edge>,
+        cell: Arc<Cell>,
     ) -> Tracked<C> {
-        let [input, parameters, mixing, mean, variance] =
-            [input, parameters, mixing, mean, variance].map(|tensor| tensor.into_primitive());
-        let output = <Flex as EdgeOps>::edge_given(input, parameters, mixing, mean, variance, edge);
+        let inputs = inputs.into_vec().into_iter().map(Tracked::<C>::into_primitive);
+        let inputs = CellInputs::new(inputs);
+        let [parameters, mixing, mean, variance] =
+            [parameters, mixing, mean, variance].map(|tensor| tensor.into_primitive());
+        let output =
+            <Flex as CellOps>::cell_given(inputs, parameters, mixing, mean, variance, cell);
         <Tracked<C>>::new(output)
     }
 }

@@ -1,6 +1,6 @@
-//! The mixed operation of a differentiable search space as fused kernels for CPUs.
+//! Cells of mixed operations of a differentiable search space as fused kernels for CPUs.
 //!
-//! Entry points: [`edge`] and [`edge_given`], where [`serves`] says that the device has them. The
+//! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device has them. The
 //! definition they follow is the plain composition of Burn's operations that the modules of
 //! `ec-darts` give; tests compare value and every gradient of both. [`mixed_sum`] is the one place
 //! where that plain composition scales and adds. Invariant: the result does not depend on the
@@ -21,13 +21,13 @@ mod extension;
 mod fused;
 pub mod reference;
 
-pub use edge::{Edge, EdgeOperation, Memory};
+pub use edge::{Cell, Edge, EdgeOperation, Memory};
 pub use reference::mixed_sum;
 
-/// What a fused edge returns.
+/// What a fused cell returns.
 #[derive(Clone, Debug)]
-pub struct EdgeOutput {
-    /// `[batch, channels, height / stride, width / stride]`.
+pub struct CellOutput {
+    /// `[batch, concat.len() * channels, height, width]`.
     pub output: Tensor<4>,
     /// Of the batch, `[num_norms * channels]`, without gradient.
     pub mean: Tensor<1>,
@@ -46,39 +46,39 @@ pub fn serves(device: &Device) -> bool {
     }
 }
 
-/// The mixed sum of an edge's operations, normalized by the statistics of the batch.
+/// A cell whose edges are mixed sums, normalized by the statistics of the batch.
 ///
 /// ```text
-/// y = sum over o of mixing[o] * o(x)
+/// state = sum over edges into it, over o of mixing[edge, o] * o(x),  x what the edge reads
 /// ```
 ///
 /// # Shapes
-/// - `input`: `[batch, edge.channels[0], height, width]`
-/// - `parameters`: packed as [`Edge`] says
-/// - `mixing`: `[num_operations]`
+/// - `inputs`: one or two, `[batch, cell.inputs[i].channels[0], height, width]`
+/// - `parameters`: packed edge after edge, each as [`Edge`] says
+/// - `mixing`: `[num_operations]` of all edges
 ///
 /// # Panics
-/// Where a shape does not fit the edge, or the device has no fused kernels ([`serves`]).
+/// Where a shape does not fit the cell, or the device has no fused kernels ([`serves`]).
 ///
 /// # Source
-/// EC-DARTS, Eq. (5); DARTS, Eq. (2).
-pub fn edge(
-    input: Tensor<4>,
+/// EC-DARTS, Eq. (5); DARTS, Eq. (1) and (2).
+pub fn cell(
+    inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
     mixing: Tensor<1>,
-    edge: Arc<Edge>,
+    cell: Arc<Cell>,
     memory: Memory,
-) -> EdgeOutput {
+) -> CellOutput {
     #[cfg(feature = "flex")]
     {
-        let tensors = <Dispatch as extension::EdgeOps>::edge(
-            input.into_dispatch(),
+        let tensors = <Dispatch as extension::CellOps>::cell(
+            extension::CellInputs::new(inputs.into_iter().map(Tensor::into_dispatch)),
             parameters.into_dispatch(),
             mixing.into_dispatch(),
-            edge,
+            cell,
             memory,
         );
-        EdgeOutput {
+        CellOutput {
             output: Tensor::from_dispatch(tensors.output),
             mean: Tensor::from_dispatch(tensors.mean),
             variance: Tensor::from_dispatch(tensors.variance),
@@ -86,36 +86,36 @@ pub fn edge(
     }
     #[cfg(not(feature = "flex"))]
     {
-        let _ = (input, parameters, mixing, edge, memory);
+        let _ = (inputs, parameters, mixing, cell, memory);
         unreachable!("no device has fused kernels without the feature flex")
     }
 }
 
-/// As [`edge()`], normalized by given statistics; without gradient.
+/// As [`cell()`], normalized by given statistics; without gradient.
 ///
 /// # Shapes
-/// - `mean`, `variance`: `[num_norms * edge.channels[1]]`
-pub fn edge_given(
-    input: Tensor<4>,
+/// - `mean`, `variance`: `[num_norms * channels]`
+pub fn cell_given(
+    inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
     mixing: Tensor<1>,
     [mean, variance]: [Tensor<1>; 2],
-    edge: Arc<Edge>,
+    cell: Arc<Cell>,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
     {
-        Tensor::from_dispatch(<Dispatch as extension::EdgeOps>::edge_given(
-            input.into_dispatch(),
+        Tensor::from_dispatch(<Dispatch as extension::CellOps>::cell_given(
+            extension::CellInputs::new(inputs.into_iter().map(Tensor::into_dispatch)),
             parameters.into_dispatch(),
             mixing.into_dispatch(),
             mean.into_dispatch(),
             variance.into_dispatch(),
-            edge,
+            cell,
         ))
     }
     #[cfg(not(feature = "flex"))]
     {
-        let _ = (input, parameters, mixing, mean, variance, edge);
+        let _ = (inputs, parameters, mixing, mean, variance, cell);
         unreachable!("no device has fused kernels without the feature flex")
     }
 }

@@ -526,13 +526,13 @@ pub fn linear<S: Simd>(
     }
 }
 
-/// `to += scale * map` per channel; with `start`, `to = start + scale * map`.
+/// `to += scale * map` per channel; with a start, `to = start + scale * map`, or that added.
 #[inline(always)]
 pub fn accumulate<S: Simd>(
     simd: S,
     map: &[f32],
     scale: &[f32],
-    start: Option<&[f32]>,
+    start: Option<(&[f32], bool)>,
     blocks: usize,
     to: &mut [f32],
 ) {
@@ -543,17 +543,17 @@ pub fn accumulate<S: Simd>(
         // SAFETY: slices of one register.
         let scale = unsafe { load::<S>(scale[places.clone()].as_ptr()) };
         // SAFETY: as above.
-        let start = start.map(|start| unsafe { load::<S>(start[places].as_ptr()) });
+        let (start, add) = match start {
+            Some((start, add)) => (unsafe { load::<S>(start[places].as_ptr()) }, add),
+            None => (simd.splat_f32s(0.0), true),
+        };
         let range = block * len..(block + 1) * len;
         for (value, to) in
             map[range.clone()].chunks_exact(lanes).zip(to[range].chunks_exact_mut(lanes))
         {
             // SAFETY: chunks of one register.
             unsafe {
-                let start = match start {
-                    Some(start) => start,
-                    None => load::<S>(to.as_ptr()),
-                };
+                let start = if add { simd.add_f32s(load::<S>(to.as_ptr()), start) } else { start };
                 let sum = simd.mul_add_e_f32s(load::<S>(value.as_ptr()), scale, start);
                 store::<S>(to.as_mut_ptr(), sum);
             }

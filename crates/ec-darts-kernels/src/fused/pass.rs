@@ -6,14 +6,14 @@ use super::buffer::Buffer;
 use super::image::{self, BlockScratch};
 use super::norm::Norms;
 use super::plan::{Padded, Plan, Term};
+use super::run::Input;
 
 /// What every pass reads.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     pub plan: &'a Plan,
     pub prepared: &'a [f32],
-    /// `[batch][channel][position]`.
-    pub input: &'a [f32],
+    pub input: Input<'a>,
 }
 
 /// One pass over the images from `start` on, as many as its buffers hold.
@@ -29,16 +29,10 @@ pub enum Step<'a> {
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
     Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
-    /// The mixed sum.
-    Combine { norms: &'a Norms, maps: &'a [f32], out: &'a mut [f32] },
-    /// The gradient in blocks, and its sums with each term.
-    Sums {
-        norms: &'a Norms,
-        maps: &'a [f32],
-        out_gradient: &'a [f32],
-        gradient: &'a mut [f32],
-        sums: &'a mut [f32],
-    },
+    /// The mixed sum, added to what is there where `add`.
+    Combine { norms: &'a Norms, maps: &'a [f32], sum: &'a mut [f32], add: bool },
+    /// Sums of the gradient with each term.
+    Sums { norms: &'a Norms, maps: &'a [f32], gradient: &'a [f32], sums: &'a mut [f32] },
     /// Backward through the second blocks.
     SecondBackward {
         norms: &'a Norms,
@@ -55,8 +49,37 @@ pub enum Step<'a> {
         gradient: &'a [f32],
         inner: &'a [f32],
         weights: Option<&'a mut [f32]>,
-        input_gradient: &'a mut [f32],
+        to: &'a mut [f32],
+        target: Target,
     },
+}
+
+/// How the gradient of what an edge reads is written.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    Planes,
+    /// Added to what is there where `add`.
+    Blocks {
+        add: bool,
+    },
+}
+
+/// An image from one layout to the other.
+pub enum Relayout<'a> {
+    ToBlocks { from: &'a [f32], channels: usize, to: &'a mut [f32] },
+    FromBlocks { from: &'a [f32], channels: usize, to: &'a mut [f32] },
+}
+
+impl WithSimd for Relayout<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match self {
+            Self::ToBlocks { from, channels, to } => image::to_blocks(simd, from, channels, to),
+            Self::FromBlocks { from, channels, to } => image::from_blocks(simd, from, channels, to),
+        }
+    }
 }
 
 impl WithSimd for Pass<'_> {
@@ -68,25 +91,50 @@ impl WithSimd for Pass<'_> {
         match step {
             Step::First { maps, moments } => first(simd, context, start, maps, moments),
             Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
-            Step::Combine { norms, maps, out } => combine(simd, context, start, norms, maps, out),
-            Step::Sums { norms, maps, out_gradient, gradient, sums } => {
-                sum(simd, context, start, norms, [maps, out_gradient], gradient, sums);
+            Step::Combine { norms, maps, sum, add } => {
+                combine(simd, context, start, norms, maps, sum, add);
+            }
+            Step::Sums { norms, maps, gradient, sums } => {
+                sum(simd, context, start, norms, [maps, gradient], sums);
             }
             Step::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
                 second_backward(simd, context, norms, [maps, gradient], inner, sums, weights);
             }
-            Step::FirstBackward { norms, maps, gradient, inner, weights, input_gradient } => {
+            Step::FirstBackward { norms, maps, gradient, inner, weights, to, target } => {
                 let maps = [maps, gradient, inner];
-                first_backward(simd, context, start, norms, maps, weights, input_gradient);
+                first_backward(simd, context, start, norms, maps, weights, (to, target));
             }
         }
     }
 }
 
 impl<'a> Context<'a> {
-    fn image(&self, number: usize) -> &'a [f32] {
-        let len = self.plan.channels[0] * self.plan.size[0] * self.plan.size[1];
-        &self.input[number * len..(number + 1) * len]
+    /// An image of what the edge reads, in blocks; `room` is where planes are converted.
+    #[inline(always)]
+    fn image<'b, S: Simd>(&self, simd: S, number: usize, room: &'b mut [f32]) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self.input {
+            Input::Planes(all) => {
+                let len = self.plan.channels[0] * self.plan.size[0] * self.plan.size[1];
+                let image = &all[number * len..(number + 1) * len];
+                image::to_blocks(simd, image, self.plan.channels[0], room);
+                room
+            }
+            Input::Blocks(all) => {
+                let len = self.plan.input_len();
+                &all[number * len..(number + 1) * len]
+            }
+        }
+    }
+
+    /// Room for [`Self::image`].
+    fn room(&self) -> Buffer {
+        Buffer::new(match self.input {
+            Input::Planes(_) => self.plan.input_len(),
+            Input::Blocks(_) => 0,
+        })
     }
 
     fn padded(&self, geometry: Padded, blocks: usize) -> Buffer {
@@ -110,17 +158,17 @@ fn first<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    let mut raw = Buffer::new(plan.input_len());
+    let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut gathered = context.gathered();
     let mut pooled = Buffer::new(map_len);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
-        image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        let raw = context.image(simd, start + number, &mut room);
         let stats = moments.as_deref_mut().map(|all| {
             let len = (plan.num_norms * 2 * width).max(1);
             &mut all[number * len..(number + 1) * len]
         });
-        image::pad(simd, &raw, plan.source, None, &mut source);
+        image::pad(simd, raw, plan.source, None, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
             if !block.second {
                 let gathered =
@@ -137,7 +185,7 @@ fn first<S: Simd>(
         }
         for term in &plan.terms {
             if let Term::Pool { max, norm: Some(norm), .. } = *term {
-                image::pool(simd, plan, max, &raw, &mut pooled);
+                image::pool(simd, plan, max, raw, &mut pooled);
                 let to = &mut stats[2 * norm * width..][..2 * width];
                 image::moments(simd, &pooled, blocks, to);
             }
@@ -182,33 +230,30 @@ fn combine<S: Simd>(
     start: usize,
     norms: &Norms,
     maps: &[f32],
-    out: &mut [f32],
+    sum: &mut [f32],
+    add: bool,
 ) {
     let plan = context.plan;
     let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
-    let mut raw = Buffer::new(plan.input_len());
+    let mut room = context.room();
     let mut pooled = Buffer::new(map_len);
-    let mut sum = Buffer::new(map_len);
-    let positions = plan.out_size[0] * plan.out_size[1];
     let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
-    for (number, out) in out.chunks_exact_mut(plan.channels[1] * positions).enumerate() {
+    for (number, sum) in sum.chunks_exact_mut(map_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
-        if reads_input {
-            image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
-        }
+        let raw: &[f32] =
+            if reads_input { context.image(simd, start + number, &mut room) } else { &[] };
         for (position, term) in plan.terms.iter().enumerate() {
             let map = match *term {
-                Term::Identity => &raw[..],
+                Term::Identity => raw,
                 Term::Pool { max, .. } => {
-                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    image::pool(simd, plan, max, raw, &mut pooled);
                     &pooled[..]
                 }
                 Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
             };
-            let begin = (position == 0).then_some(&norms.shift_sum[..]);
-            image::accumulate(simd, map, norms.term_scale(position), begin, blocks, &mut sum);
+            let begin = (position == 0).then_some((&norms.shift_sum[..], add));
+            image::accumulate(simd, map, norms.term_scale(position), begin, blocks, sum);
         }
-        image::from_blocks(simd, &sum, plan.channels[1], out);
     }
 }
 
@@ -218,31 +263,26 @@ fn sum<S: Simd>(
     context: Context<'_>,
     start: usize,
     norms: &Norms,
-    [maps, out_gradient]: [&[f32]; 2],
-    gradient: &mut [f32],
+    [maps, gradient]: [&[f32]; 2],
     sums: &mut [f32],
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    let mut raw = Buffer::new(plan.input_len());
+    let mut room = context.room();
     let mut pooled = Buffer::new(map_len);
-    let out_len = plan.channels[1] * plan.out_size[0] * plan.out_size[1];
     let zeros = vec![0.0; width];
     let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
-    for (number, gradient) in gradient.chunks_exact_mut(map_len).enumerate() {
-        let from = &out_gradient[(start + number) * out_len..(start + number + 1) * out_len];
-        image::to_blocks(simd, from, plan.channels[1], gradient);
-        if reads_input {
-            image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
-        }
+    for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
+        let raw: &[f32] =
+            if reads_input { context.image(simd, start + number, &mut room) } else { &[] };
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let len = (1 + plan.terms.len()) * width;
         let (total, products) = sums[number * len..(number + 1) * len].split_at_mut(width);
         for (position, term) in plan.terms.iter().enumerate() {
             let (map, norm) = match *term {
-                Term::Identity => (&raw[..], None),
+                Term::Identity => (raw, None),
                 Term::Pool { max, norm, .. } => {
-                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    image::pool(simd, plan, max, raw, &mut pooled);
                     (&pooled[..], norm)
                 }
                 Term::Conv { block } => {
@@ -324,11 +364,11 @@ fn first_backward<S: Simd>(
     norms: &Norms,
     [maps, gradient, inner]: [&[f32]; 3],
     mut weights: Option<&mut [f32]>,
-    input_gradient: &mut [f32],
+    (to, target): (&mut [f32], Target),
 ) {
     let plan = context.plan;
     let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
-    let mut raw = Buffer::new(plan.input_len());
+    let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let (mut gathered, mut block_gradient) = (context.gathered(), context.gathered());
     let mut padded = Buffer::new(plan.source.len() * plan.lanes);
@@ -339,13 +379,16 @@ fn first_backward<S: Simd>(
     let reads_source = plan.blocks.iter().any(|block| !block.second);
     // What passes no ReLU has a sum of its own.
     let has_whole = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
-    let image_len = plan.channels[0] * plan.size[0] * plan.size[1];
-    for (number, to) in input_gradient.chunks_exact_mut(image_len).enumerate() {
+    let image_len = match target {
+        Target::Planes => plan.channels[0] * plan.size[0] * plan.size[1],
+        Target::Blocks { .. } => plan.input_len(),
+    };
+    for (number, to) in to.chunks_exact_mut(image_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
-        image::to_blocks(simd, context.image(start + number), plan.channels[0], &mut raw);
+        let raw = context.image(simd, start + number, &mut room);
         if reads_source {
-            image::pad(simd, &raw, plan.source, None, &mut source);
+            image::pad(simd, raw, plan.source, None, &mut source);
         }
         rectified.fill(0.0);
         if has_whole {
@@ -358,11 +401,11 @@ fn first_backward<S: Simd>(
                     image::accumulate(simd, gradient, scale, None, blocks, &mut whole);
                 }
                 Term::Pool { max, .. } => {
-                    image::pool(simd, plan, max, &raw, &mut pooled);
+                    image::pool(simd, plan, max, raw, &mut pooled);
                     let coefficients = norms.term_backward(position);
                     image::linear(simd, gradient, &pooled, coefficients, blocks, &mut map_gradient);
                     let maps = [&pooled[..], &map_gradient[..]];
-                    image::pool_backward(simd, plan, max, &raw, maps, &mut whole);
+                    image::pool_backward(simd, plan, max, raw, maps, &mut whole);
                 }
                 Term::Conv { block: last } => {
                     let number_of_first = if plan.blocks[last].second { last - 1 } else { last };
@@ -397,13 +440,21 @@ fn first_backward<S: Simd>(
             }
         }
         let sum = if has_whole {
-            image::add_where_positive(simd, &raw, &rectified, &mut whole);
+            image::add_where_positive(simd, raw, &rectified, &mut whole);
             &whole
         } else {
             let bare = Padded { pad: 0, ..plan.source };
-            image::clear_where_zero(simd, &raw, bare, &mut rectified);
+            image::clear_where_zero(simd, raw, bare, &mut rectified);
             &rectified
         };
-        image::from_blocks(simd, sum, plan.channels[0], to);
+        match target {
+            Target::Planes => image::from_blocks(simd, sum, plan.channels[0], to),
+            Target::Blocks { add: true } => {
+                for (to, sum) in to.iter_mut().zip(&sum[..]) {
+                    *to += sum;
+                }
+            }
+            Target::Blocks { add: false } => to.copy_from_slice(sum),
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use pulp::{Simd, WithSimd};
 
+use crate::edge::Cell;
+
 /// An instruction set; its number of lanes is the width of a block of channels.
 #[derive(Clone, Copy, Debug)]
 pub enum Isa {
@@ -31,6 +33,11 @@ impl Isa {
         all.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
         all.push(Self::Portable(pulp::Scalar128b));
         all
+    }
+
+    /// For the channels of a cell's states.
+    pub fn of(cell: &Cell) -> Self {
+        Self::best(cell.inputs.first().map_or(1, |edge| edge.channels[1]))
     }
 
     /// The widest whose blocks the channels fill at least to three quarters, else the narrowest

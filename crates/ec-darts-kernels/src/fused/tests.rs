@@ -1,8 +1,8 @@
 //! Every instruction set against the portable one, on edges that fill no block.
 
 use super::{Isa, Values, backward, forward};
-use crate::edge::{Edge, EdgeOperation, Memory};
-use crate::fused::Plan;
+use crate::edge::{Cell, Edge, EdgeOperation, Memory};
+use crate::fused::plan::Plan;
 
 /// Numbers in (-1, 1) without a pattern that a kernel could share.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
@@ -55,12 +55,14 @@ fn every_instruction_set_computes_the_same() {
         let parameters = numbers(2, Plan::new(&edge, shape, lanes).packed_len);
         let input = numbers(1, shape.iter().product());
         let mixing = numbers(3, edge.operations.len());
-        let values = Values { input: &input, parameters: &parameters, mixing: &mixing };
+        let inputs = vec![(&input[..], shape)];
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let cell = Cell::from(edge.clone());
         let run = |isa: Isa, memory| {
-            let (output, tape) = forward(isa, &edge, shape, values, None, memory);
+            let (output, _, tape) = forward(isa, &cell, &values, None, memory);
             let gradient = numbers(4, output.len());
-            let all = backward(isa, &edge, shape, values, &tape, &gradient, true);
-            [output, all.input, all.parameters, all.mixing]
+            let mut all = backward(isa, &cell, &values, &tape, &gradient, true);
+            [output, all.inputs.remove(0), all.parameters, all.mixing]
         };
         let expected = run(*portable, Memory::Save);
         assert_eq!(run(*portable, Memory::Recompute), expected, "the policy changes no bit");

@@ -1,11 +1,13 @@
 //! Cells: the relaxed one of the supernet, and the discrete one of a genotype.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace};
 
 use super::CellPlan;
-use crate::ops::{FactorizedReduce, Form, Kernels, Operation, ReluConvNorm};
+use crate::ops::{
+    CellParts, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation, ReluConvNorm,
+};
 
 /// Brings one input of a cell to the cell's channels and size.
 #[derive(Module, Debug)]
@@ -30,11 +32,28 @@ impl Preprocess {
         [first, keep(newer)]
     }
 
-    fn forward(&self, input: Tensor<4>, kernels: Kernels) -> Tensor<4> {
+    /// Composed of Burn's operations.
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
-            Self::Keep(conv) => kernels.relu_conv_norm(conv, input),
-            Self::Reduce(reduce) => kernels.reduce(reduce, input),
+            Self::Keep(conv) => conv.forward(input),
+            Self::Reduce(reduce) => reduce.forward(input),
         }
+    }
+
+    /// Channels of the cell.
+    fn num_channels(&self) -> usize {
+        match self {
+            Self::Keep(conv) => conv.conv.weight.dims()[0],
+            Self::Reduce(reduce) => 2 * reduce.conv1.weight.dims()[0],
+        }
+    }
+
+    /// For the fused kernels.
+    fn parts(&self) -> EdgeParts<'_> {
+        EdgeParts::of(|parts| match self {
+            Self::Keep(conv) => parts.pointwise(conv),
+            Self::Reduce(reduce) => parts.reduce(reduce),
+        })
     }
 }
 
@@ -86,6 +105,10 @@ impl MixedOperation {
         kernels.mix(&self.operations, input, Tensor::cat(weights, 0))
     }
 
+    fn parts(&self) -> EdgeParts<'_> {
+        EdgeParts::of(|parts| self.operations.iter().for_each(|each| parts.operation(each)))
+    }
+
     /// The operation of a primitive, if it is one of the candidates.
     pub fn operation(&self, primitive: Primitive) -> Option<&Operation> {
         let position = self.primitives.iter().position(|&candidate| candidate == primitive)?;
@@ -130,6 +153,9 @@ impl SearchCell {
     /// - `mixing`: `[num_edges, num_primitives]`
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
+        if let Some(memory) = self.kernels.fused(&older.device()) {
+            return self.fused([older, newer], mixing, memory);
+        }
         let rows: Vec<Tensor<1>> =
             mixing.clone().split(1, 0).into_iter().map(|row| row.squeeze_dim(0)).collect();
         let mut states = self.inputs(older, newer);
@@ -148,9 +174,34 @@ impl SearchCell {
         Tensor::cat(states.split_off(NUM_INPUTS), 1)
     }
 
+    /// The whole cell as one operation.
+    fn fused(&self, inputs: [Tensor<4>; 2], mixing: &Tensor<2>, memory: Memory) -> Tensor<4> {
+        let (num_nodes, device) = (self.topology.num_nodes(), inputs[0].device());
+        let concat = (NUM_INPUTS..NUM_INPUTS + num_nodes).collect();
+        let mut parts =
+            CellParts::new(inputs[0].dims()[0], self.preprocess1.num_channels(), concat);
+        parts.input(self.preprocess0.parts(), &inputs[0]);
+        parts.input(self.preprocess1.parts(), &inputs[1]);
+        // Of the matrix of mixing weights, those that belong to an operation.
+        let [_, num_primitives] = mixing.dims();
+        let mut places: Vec<i32> = Vec::new();
+        for node in 0..num_nodes {
+            let edges = self.topology.edges_into(node).enumerate().map(|(state, edge)| {
+                let columns = self.edges[edge].columns.iter();
+                places.extend(columns.map(|column| (edge * num_primitives + column) as i32));
+                (state, self.edges[edge].parts())
+            });
+            let edges = edges.collect();
+            parts.node(edges);
+        }
+        let places = Tensor::<1, Int>::from_data(&places[..], &device);
+        let mixing = mixing.clone().flatten::<1>(0, 1).select(0, places);
+        let ones = Tensor::ones([NUM_INPUTS], &device);
+        parts.forward(inputs.into(), Tensor::cat(vec![ones, mixing], 0), memory)
+    }
+
     fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
-        let older = self.preprocess0.forward(older, self.kernels);
-        vec![older, self.preprocess1.forward(newer, self.kernels)]
+        vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)]
     }
 
     /// The same cell restricted to the picks of a genotype; parameters are shared, not copied.
@@ -217,15 +268,16 @@ impl DiscreteCell {
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
     /// - output: `[batch, concat.len() * num_channels, ..]`
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>) -> Tensor<4> {
+        if let Some(memory) = self.kernels.fused(&older.device()) {
+            return self.fused([older, newer], memory);
+        }
         let mut states = self.inputs(older, newer);
         let mut operations = self.operations.iter();
         for picks in &self.genotype.nodes {
             let sum = picks
                 .iter()
                 .zip(operations.by_ref())
-                .map(|(pick, operation)| {
-                    self.kernels.operation(operation, states[pick.from].clone())
-                })
+                .map(|(pick, operation)| operation.forward(states[pick.from].clone()))
                 .reduce(|sum, term| sum + term)
                 .expect("every node keeps an edge");
             states.push(sum);
@@ -234,8 +286,24 @@ impl DiscreteCell {
         Tensor::cat(joined.collect(), 1)
     }
 
+    /// The whole cell as one operation.
+    fn fused(&self, inputs: [Tensor<4>; 2], memory: Memory) -> Tensor<4> {
+        let concat = self.genotype.concat.clone();
+        let mut parts =
+            CellParts::new(inputs[0].dims()[0], self.preprocess1.num_channels(), concat);
+        parts.input(self.preprocess0.parts(), &inputs[0]);
+        parts.input(self.preprocess1.parts(), &inputs[1]);
+        let mut operations = self.operations.iter();
+        for picks in &self.genotype.nodes {
+            let picked = picks.iter().zip(operations.by_ref());
+            let edge = |operation| EdgeParts::of(|parts| parts.operation(operation));
+            parts.node(picked.map(|(pick, operation)| (pick.from, edge(operation))).collect());
+        }
+        let ones = Tensor::ones([NUM_INPUTS + self.operations.len()], &inputs[0].device());
+        parts.forward(inputs.into(), ones, memory)
+    }
+
     fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
-        let older = self.preprocess0.forward(older, self.kernels);
-        vec![older, self.preprocess1.forward(newer, self.kernels)]
+        vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)]
     }
 }

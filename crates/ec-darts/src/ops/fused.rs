@@ -1,15 +1,15 @@
-//! From modules to the fused kernels: what an edge is made of, and where its statistics go.
+//! From modules to the fused kernels: what a cell is made of, and where its statistics go.
 
 use std::sync::Arc;
 
 use burn::module::Param;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
-use ec_darts_kernels::{Edge, EdgeOperation, Memory, edge, edge_given, mixed_sum, serves};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell, cell_given, mixed_sum, serves};
 
 use super::{DepthwiseSeparable, FactorizedReduce, Norm, Operation, Pool, ReluConvNorm};
 
-/// How the operations of an edge are computed.
+/// How the operations of a cell are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernels {
     /// One operation of Burn after the other, on every device: the definition.
@@ -26,15 +26,14 @@ impl Default for Kernels {
 
 impl Kernels {
     /// The memory policy, where a device computes fused.
-    fn fused(self, device: &Device) -> Option<Memory> {
+    pub(crate) fn fused(self, device: &Device) -> Option<Memory> {
         match self {
             Self::Fused(memory) if serves(device) => Some(memory),
             _ => None,
         }
     }
 
-    /// Sum of the operations' outputs, each scaled by its mixing weight; a single operation needs
-    /// none.
+    /// Sum of the operations' outputs, each scaled by its mixing weight.
     ///
     /// ```text
     /// y = sum over o of mixing[o] * o(x)
@@ -53,39 +52,16 @@ impl Kernels {
             let outputs = operations.iter().map(|operation| operation.forward(input.clone()));
             return mixed_sum(outputs.collect(), mixing);
         };
-        let mut parts = Parts::default();
-        operations.iter().for_each(|operation| parts.operation(operation));
-        parts.forward(input, mixing, memory)
-    }
-
-    /// One operation by itself.
-    pub(crate) fn operation(self, operation: &Operation, input: Tensor<4>) -> Tensor<4> {
-        match (operation, self.fused(&input.device())) {
-            (Operation::Identity(_), _) | (_, None) => operation.forward(input),
-            (_, Some(memory)) => Parts::of(|parts| parts.operation(operation)).alone(input, memory),
-        }
-    }
-
-    /// The preprocessing at equal size.
-    pub(crate) fn relu_conv_norm(self, module: &ReluConvNorm, input: Tensor<4>) -> Tensor<4> {
-        match self.fused(&input.device()) {
-            None => module.forward(input),
-            Some(memory) => Parts::of(|parts| parts.pointwise(module)).alone(input, memory),
-        }
-    }
-
-    /// The preprocessing behind a reduction.
-    pub(crate) fn reduce(self, module: &FactorizedReduce, input: Tensor<4>) -> Tensor<4> {
-        match self.fused(&input.device()) {
-            None => module.forward(input),
-            Some(memory) => Parts::of(|parts| parts.reduce(module)).alone(input, memory),
-        }
+        let edge = EdgeParts::of(|parts| {
+            operations.iter().for_each(|operation| parts.operation(operation));
+        });
+        CellParts::one(edge, &input).forward(vec![input], mixing, memory)
     }
 }
 
-/// What the kernels are told, gathered from modules.
+/// What the kernels are told of an edge, gathered from modules.
 #[derive(Default)]
-struct Parts<'a> {
+pub(crate) struct EdgeParts<'a> {
     operations: Vec<EdgeOperation>,
     parameters: Vec<Tensor<1>>,
     norms: Vec<&'a Norm>,
@@ -94,14 +70,14 @@ struct Parts<'a> {
     affine: bool,
 }
 
-impl<'a> Parts<'a> {
-    fn of(gather: impl FnOnce(&mut Self)) -> Self {
+impl<'a> EdgeParts<'a> {
+    pub(crate) fn of(gather: impl FnOnce(&mut Self)) -> Self {
         let mut parts = Self::default();
         gather(&mut parts);
         parts
     }
 
-    fn operation(&mut self, operation: &'a Operation) {
+    pub(crate) fn operation(&mut self, operation: &'a Operation) {
         match operation {
             Operation::Identity(_) => {
                 self.stride = 1;
@@ -129,7 +105,7 @@ impl<'a> Parts<'a> {
         pool.bn.is_some()
     }
 
-    fn pointwise(&mut self, module: &'a ReluConvNorm) {
+    pub(crate) fn pointwise(&mut self, module: &'a ReluConvNorm) {
         self.stride = 1;
         let [out, from, ..] = module.conv.weight.dims();
         self.channels = Some([from, out]);
@@ -138,7 +114,7 @@ impl<'a> Parts<'a> {
         self.norm(&module.bn);
     }
 
-    fn reduce(&mut self, module: &'a FactorizedReduce) {
+    pub(crate) fn reduce(&mut self, module: &'a FactorizedReduce) {
         self.stride = 2;
         let [half, from, ..] = module.conv1.weight.dims();
         self.channels = Some([from, 2 * half]);
@@ -174,43 +150,112 @@ impl<'a> Parts<'a> {
         self.parameters.extend(affine);
         self.affine = norm.gamma.is_some();
     }
+}
 
-    /// An operation with weight one.
-    fn alone(self, input: Tensor<4>, memory: Memory) -> Tensor<4> {
-        let one = Tensor::ones([1], &input.device());
-        self.forward(input, one, memory)
+/// What the kernels are told of a cell: first the edge behind each input, then those into each
+/// node.
+pub(crate) struct CellParts<'a> {
+    cell: Cell,
+    batch: usize,
+    /// Channels of every state.
+    num_channels: usize,
+    /// Height and width of each state.
+    sizes: Vec<[usize; 2]>,
+    parameters: Vec<Tensor<1>>,
+    /// Each with the values of a channel that it normalizes.
+    norms: Vec<(&'a Norm, usize)>,
+}
+
+impl<'a> CellParts<'a> {
+    /// States of `num_channels`; those in `concat` are joined.
+    pub(crate) fn new(batch: usize, num_channels: usize, concat: Vec<usize>) -> Self {
+        Self {
+            cell: Cell { inputs: Vec::new(), nodes: Vec::new(), concat },
+            batch,
+            num_channels,
+            sizes: Vec::new(),
+            parameters: Vec::new(),
+            norms: Vec::new(),
+        }
     }
 
-    fn forward(self, input: Tensor<4>, mixing: Tensor<1>, memory: Memory) -> Tensor<4> {
-        let device = input.device();
-        let [batch, num_channels, ..] = input.dims();
-        let description = Arc::new(Edge {
-            operations: self.operations,
-            channels: self.channels.unwrap_or([num_channels; 2]),
-            stride: self.stride,
-            affine: self.affine,
-        });
-        let width = description.channels[1];
-        let parameters = match self.parameters.is_empty() {
-            true => Tensor::zeros([0], &device),
-            false => Tensor::cat(self.parameters, 0),
-        };
-        if !device.is_autodiff() {
-            let joined = |statistic: fn(&Norm) -> Tensor<1>| match self.norms.is_empty() {
-                true => Tensor::zeros([0], &device),
-                false => Tensor::cat(self.norms.iter().map(|norm| statistic(norm)).collect(), 0),
-            };
-            let statistics =
-                [joined(|norm| norm.running_mean.value()), joined(|norm| norm.running_var.value())];
-            return edge_given(input, parameters, mixing, statistics, description);
+    /// An edge by itself.
+    fn one(edge: EdgeParts<'a>, input: &Tensor<4>) -> Self {
+        let [batch, from, ..] = input.dims();
+        let num_channels = edge.channels.map_or(from, |[_, to]| to);
+        let mut parts = Self::new(batch, num_channels, vec![0]);
+        parts.input(edge, input);
+        parts
+    }
+
+    /// The edge behind an input.
+    pub(crate) fn input(&mut self, edge: EdgeParts<'a>, input: &Tensor<4>) {
+        let [_, from, height, width] = input.dims();
+        let (edge, size) = self.edge(edge, from, [height, width]);
+        self.cell.inputs.push(edge);
+        self.sizes.push(size);
+    }
+
+    /// The edges into a node, each with the state it reads.
+    pub(crate) fn node(&mut self, edges: Vec<(usize, EdgeParts<'a>)>) {
+        let mut node = Vec::new();
+        let mut node_size = None;
+        for (state, edge) in edges {
+            let (edge, size) = self.edge(edge, self.num_channels, self.sizes[state]);
+            node.push((state, edge));
+            node_size = Some(size);
         }
-        let all = edge(input, parameters, mixing, description, memory);
-        let [_, _, height, out_width] = all.output.dims();
-        for (number, norm) in self.norms.iter().enumerate() {
-            let range = number * width..(number + 1) * width;
+        self.cell.nodes.push(node);
+        self.sizes.extend(node_size);
+    }
+
+    fn edge(
+        &mut self,
+        parts: EdgeParts<'a>,
+        num_channels: usize,
+        size: [usize; 2],
+    ) -> (Edge, [usize; 2]) {
+        let size = size.map(|side| side.div_ceil(parts.stride));
+        let count = self.batch * size[0] * size[1];
+        self.norms.extend(parts.norms.into_iter().map(|norm| (norm, count)));
+        self.parameters.extend(parts.parameters);
+        let edge = Edge {
+            operations: parts.operations,
+            channels: parts.channels.unwrap_or([num_channels; 2]),
+            stride: parts.stride,
+            affine: parts.affine,
+        };
+        (edge, size)
+    }
+
+    /// # Shapes
+    /// - `mixing`: `[num_operations]` of all edges
+    pub(crate) fn forward(
+        self,
+        inputs: Vec<Tensor<4>>,
+        mixing: Tensor<1>,
+        memory: Memory,
+    ) -> Tensor<4> {
+        let device = inputs[0].device();
+        let description = Arc::new(self.cell);
+        let joined = |parts: Vec<Tensor<1>>| match parts.is_empty() {
+            true => Tensor::zeros([0], &device),
+            false => Tensor::cat(parts, 0),
+        };
+        let parameters = joined(self.parameters);
+        if !device.is_autodiff() {
+            let statistics = [
+                joined(self.norms.iter().map(|(norm, _)| norm.running_mean.value()).collect()),
+                joined(self.norms.iter().map(|(norm, _)| norm.running_var.value()).collect()),
+            ];
+            return cell_given(inputs, parameters, mixing, statistics, description);
+        }
+        let all = cell(inputs, parameters, mixing, description, memory);
+        for (number, (norm, count)) in self.norms.into_iter().enumerate() {
+            let range = number * self.num_channels..(number + 1) * self.num_channels;
             let [mean, variance] =
                 [&all.mean, &all.variance].map(|all| all.clone().slice([range.clone()]));
-            norm.observe(mean, variance, batch * height * out_width);
+            norm.observe(mean, variance, count);
         }
         all.output
     }

@@ -19,6 +19,7 @@ pub(crate) use conv::conv;
 pub use conv::{DepthwiseSeparable, FactorizedReduce, ReluConvNorm};
 pub use ec_darts_kernels::Memory;
 pub use fused::Kernels;
+pub(crate) use fused::{CellParts, EdgeParts};
 pub use init::draw_parameters;
 pub use norm::Norm;
 

@@ -1,0 +1,95 @@
+//! From a cell and the shapes of its inputs to the plans of its edges.
+
+use std::ops::Range;
+
+use super::plan::Plan;
+use crate::edge::{Cell, Edge};
+
+/// Where an edge reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    Input(usize),
+    State(usize),
+}
+
+/// An edge in its place.
+#[derive(Debug)]
+pub struct Link {
+    pub plan: Plan,
+    pub from: From,
+    pub to: usize,
+    /// Its part of the packed parameters, of the mixing weights and of the statistics.
+    pub parameters: Range<usize>,
+    pub mixing: Range<usize>,
+    pub statistics: Range<usize>,
+}
+
+/// All edges of a cell at one size, in the order of their targets.
+#[derive(Debug)]
+pub struct Layout {
+    pub links: Vec<Link>,
+    /// Height and width of each state.
+    pub sizes: Vec<[usize; 2]>,
+    pub batch: usize,
+    /// Channels of every state.
+    pub channels: usize,
+}
+
+impl Layout {
+    /// # Panics
+    /// Where edges and shapes do not fit each other.
+    pub fn new(cell: &Cell, shapes: &[[usize; 4]], lanes: usize) -> Self {
+        assert_eq!(shapes.len(), cell.inputs.len(), "one shape for each input");
+        let batch = shapes[0][0];
+        let channels = cell.inputs[0].channels[1];
+        let mut layout = Self { links: Vec::new(), sizes: Vec::new(), batch, channels };
+        for (input, (edge, &shape)) in cell.inputs.iter().zip(shapes).enumerate() {
+            assert_eq!(shape[0], batch, "all inputs have one batch");
+            layout.link(edge, From::Input(input), input, shape, lanes);
+        }
+        for (node, edges) in cell.nodes.iter().enumerate() {
+            assert!(!edges.is_empty(), "every node has an edge");
+            for (state, edge) in edges {
+                assert!(*state < cell.inputs.len() + node, "edges come from earlier states");
+                let [height, width] = layout.sizes[*state];
+                let shape = [batch, channels, height, width];
+                let target = cell.inputs.len() + node;
+                layout.link(edge, From::State(*state), target, shape, lanes);
+            }
+        }
+        layout
+    }
+
+    fn link(&mut self, edge: &Edge, from: From, to: usize, shape: [usize; 4], lanes: usize) {
+        let plan = Plan::new(edge, shape, lanes);
+        assert_eq!(plan.channels[1], self.channels, "all states have the same channels");
+        match self.sizes.get(to) {
+            Some(&size) => assert_eq!(plan.out_size, size, "edges of a node make one size"),
+            None => self.sizes.push(plan.out_size),
+        }
+        let begin = |end: fn(&Link) -> usize| self.links.last().map_or(0, end);
+        let (parameters, mixing, statistics) = (
+            begin(|last| last.parameters.end),
+            begin(|last| last.mixing.end),
+            begin(|last| last.statistics.end),
+        );
+        self.links.push(Link {
+            from,
+            to,
+            parameters: parameters..parameters + plan.packed_len,
+            mixing: mixing..mixing + plan.terms.len(),
+            statistics: statistics..statistics + plan.num_norms * self.channels,
+            plan,
+        });
+    }
+
+    /// The edges into a state.
+    pub fn into_state(&self, state: usize) -> impl Iterator<Item = (usize, &Link)> {
+        self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
+    }
+
+    /// Whether an edge reads a state.
+    pub fn reads(&self, state: usize) -> bool {
+        self.links.iter().any(|link| link.from == From::State(state))
+    }
+}
