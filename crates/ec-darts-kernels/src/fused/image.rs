@@ -2,8 +2,8 @@
 
 use pulp::Simd;
 
-use super::plan::{Block, Gather, Padded, Plan};
-use super::tiles::{self, Steps, load, store};
+use super::plan::{Padded, Plan};
+use super::tiles::{self, load, store};
 use super::transpose::transpose;
 
 /// From `[channel][position]` to blocks of channels; missing channels are zero.
@@ -103,238 +103,6 @@ pub fn pad<S: Simd>(
     }
 }
 
-/// What the 1x1 convolution of a block reads; `to` is room for it.
-#[inline(always)]
-pub fn gather<'a, S: Simd>(
-    simd: S,
-    plan: &Plan,
-    block: &Block,
-    source: &'a [f32],
-    prepared: &[f32],
-    to: &'a mut [f32],
-) -> &'a [f32] {
-    let lanes = S::F32_LANES;
-    let geometry = if block.second { plan.middle } else { plan.source };
-    if matches!(block.gather, Gather::Copy) && geometry.pad == 0 {
-        return source;
-    }
-    let (row, map) = (geometry.row() * lanes, geometry.len() * lanes);
-    let [rows, columns] = plan.out_size;
-    let line = columns * lanes;
-    assert!(source.len() >= block.source_blocks * map);
-    assert!(to.len() >= block.gathered_blocks * rows * line);
-    match block.gather {
-        Gather::Copy | Gather::Reduce => {
-            let step = if matches!(block.gather, Gather::Copy) { 1 } else { 2 };
-            for channel_block in 0..block.gathered_blocks {
-                let odd = channel_block / block.source_blocks;
-                let from = &source[channel_block % block.source_blocks * map..][..map];
-                let to = &mut to[channel_block * rows * line..][..rows * line];
-                for (y, to) in to.chunks_exact_mut(line).enumerate() {
-                    let from = &from[(geometry.pad + step * y + odd) * row..];
-                    for (x, to) in to.chunks_exact_mut(lanes).enumerate() {
-                        let place = (geometry.pad + step * x + odd) * lanes;
-                        to.copy_from_slice(&from[place..place + lanes]);
-                    }
-                }
-            }
-        }
-        Gather::Depthwise { kernel, dilation, stride } => {
-            let steps = Steps { row, stride, dilation, out: plan.out_size };
-            let first = geometry.first(block.gather.padding()) * lanes;
-            let taps = kernel * kernel * lanes;
-            assert!(prepared.len() >= block.depthwise + block.source_blocks * taps);
-            for channel_block in 0..block.source_blocks {
-                // SAFETY: the border is at least as wide as the kernel's reach.
-                unsafe {
-                    let input = source.as_ptr().add(channel_block * map + first);
-                    let weights = prepared.as_ptr().add(block.depthwise + channel_block * taps);
-                    let to = to.as_mut_ptr().add(channel_block * rows * line);
-                    if kernel == 3 {
-                        tiles::depthwise::<S, 3, false>(simd, input, weights, to, steps);
-                    } else {
-                        tiles::depthwise::<S, 5, false>(simd, input, weights, to, steps);
-                    }
-                }
-            }
-        }
-    }
-    to
-}
-
-/// The 1x1 convolution of a block.
-#[inline(always)]
-pub fn mix_channels<S: Simd>(
-    simd: S,
-    plan: &Plan,
-    block: &Block,
-    gathered: &[f32],
-    prepared: &[f32],
-    to: &mut [f32],
-) {
-    let lanes = S::F32_LANES;
-    let positions = plan.out_size[0] * plan.out_size[1];
-    let blocks = plan.blocks_of[1];
-    assert!(gathered.len() >= block.gathered_blocks * positions * lanes);
-    assert!(to.len() >= blocks * positions * lanes);
-    assert!(prepared.len() >= block.pointwise + block.gathered_blocks * lanes * blocks * lanes);
-    // SAFETY: sizes are checked above.
-    unsafe {
-        let weights = prepared.as_ptr().add(block.pointwise);
-        let (from, to) = (gathered.as_ptr(), to.as_mut_ptr());
-        tiles::pointwise::<S>(simd, from, block.gathered, weights, to, blocks, positions);
-    }
-}
-
-/// Scratch of one block's backward pass.
-pub struct BlockScratch<'a> {
-    pub gathered: &'a mut [f32],
-    pub gradient: &'a mut [f32],
-    pub padded: &'a mut [f32],
-}
-
-/// From the gradient of a block's map to its weights' and its input's, the latter added to `to`.
-#[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one place calls it for each kind of block")]
-pub fn block_backward<S: Simd>(
-    simd: S,
-    plan: &Plan,
-    block: &Block,
-    prepared: &[f32],
-    source: &[f32],
-    map_gradient: &[f32],
-    weights: Option<&mut [f32]>,
-    to: &mut [f32],
-    scratch: &mut BlockScratch<'_>,
-) {
-    let lanes = S::F32_LANES;
-    let positions = plan.out_size[0] * plan.out_size[1];
-    let blocks = plan.blocks_of[1];
-    let geometry = if block.second { plan.middle } else { plan.source };
-    let (rows, taps) = (block.gathered_blocks * lanes, block.gather.taps() * lanes);
-    assert!(map_gradient.len() >= blocks * positions * lanes);
-    assert!(scratch.gradient.len() >= block.gathered_blocks * positions * lanes);
-    assert!(prepared.len() >= block.transposed + rows * blocks * lanes);
-    // SAFETY: sizes are checked above.
-    unsafe {
-        tiles::pointwise::<S>(
-            simd,
-            map_gradient.as_ptr(),
-            plan.channels[1],
-            prepared.as_ptr().add(block.transposed),
-            scratch.gradient.as_mut_ptr(),
-            block.gathered_blocks,
-            positions,
-        );
-    }
-    if let Some(weights) = weights {
-        let gathered = gather::<S>(simd, plan, block, source, prepared, scratch.gathered);
-        let offset = block.gradient + block.source_blocks * taps;
-        assert!(weights.len() >= offset + rows * blocks * lanes);
-        // SAFETY: sizes are checked above; `gather` has checked the padded source.
-        unsafe {
-            tiles::pointwise_weights::<S>(
-                simd,
-                gathered.as_ptr(),
-                block.gathered_blocks,
-                map_gradient.as_ptr(),
-                weights.as_mut_ptr().add(offset),
-                blocks,
-                positions,
-            );
-            if let Gather::Depthwise { kernel, dilation, stride } = block.gather {
-                let row = geometry.row() * lanes;
-                let steps = Steps { row, stride, dilation, out: plan.out_size };
-                let first = geometry.first(block.gather.padding()) * lanes;
-                for channel_block in 0..block.source_blocks {
-                    let input = source.as_ptr().add(channel_block * geometry.len() * lanes + first);
-                    let gradient = scratch.gradient.as_ptr().add(channel_block * positions * lanes);
-                    let to = weights.as_mut_ptr().add(block.gradient + channel_block * taps);
-                    if kernel == 3 {
-                        tiles::depthwise_weights::<S, 3>(simd, input, gradient, to, steps);
-                    } else {
-                        tiles::depthwise_weights::<S, 5>(simd, input, gradient, to, steps);
-                    }
-                }
-            }
-        }
-    }
-    scatter::<S>(simd, plan, block, prepared, scratch, to);
-}
-
-/// The adjoint of [`gather`], added to `to`.
-#[inline(always)]
-fn scatter<S: Simd>(
-    simd: S,
-    plan: &Plan,
-    block: &Block,
-    prepared: &[f32],
-    scratch: &mut BlockScratch<'_>,
-    to: &mut [f32],
-) {
-    let lanes = S::F32_LANES;
-    let [rows, columns] = plan.out_size;
-    let geometry = if block.second { plan.middle } else { plan.source };
-    let [height, width] = [geometry.height, geometry.width];
-    let (map, line) = (height * width * lanes, columns * lanes);
-    assert!(to.len() >= block.source_blocks * map);
-    let gradient = &scratch.gradient[..block.gathered_blocks * rows * line];
-    match block.gather {
-        Gather::Copy => {
-            for (to, from) in to.iter_mut().zip(gradient) {
-                *to += from;
-            }
-        }
-        Gather::Reduce => {
-            for (channel_block, from) in gradient.chunks_exact(rows * line).enumerate() {
-                let odd = channel_block / block.source_blocks;
-                let to = &mut to[channel_block % block.source_blocks * map..][..map];
-                for (y, from) in from.chunks_exact(line).enumerate() {
-                    let to = &mut to[(2 * y + odd) * width * lanes..];
-                    for (x, from) in from.chunks_exact(lanes).enumerate() {
-                        let to = &mut to[(2 * x + odd) * lanes..][..lanes];
-                        for (to, from) in to.iter_mut().zip(from) {
-                            *to += from;
-                        }
-                    }
-                }
-            }
-        }
-        Gather::Depthwise { kernel, dilation, stride } => {
-            let reach = Padded { height, width, pad: block.gather.padding() };
-            let row = reach.row() * lanes;
-            let steps = Steps { row, stride: 1, dilation, out: [height, width] };
-            let taps = kernel * kernel * lanes;
-            assert!(prepared.len() >= block.flipped + block.source_blocks * taps);
-            let padded = &mut scratch.padded[..reach.len() * lanes];
-            padded.fill(0.0);
-            for (channel_block, from) in gradient.chunks_exact(rows * line).enumerate() {
-                for (y, from) in from.chunks_exact(line).enumerate() {
-                    let place = (reach.pad + stride * y) * row + reach.pad * lanes;
-                    if stride == 1 {
-                        padded[place..place + line].copy_from_slice(from);
-                        continue;
-                    }
-                    for (x, from) in from.chunks_exact(lanes).enumerate() {
-                        let place = place + stride * x * lanes;
-                        padded[place..place + lanes].copy_from_slice(from);
-                    }
-                }
-                // SAFETY: `padded` has the border of this kernel, `to` was checked above.
-                unsafe {
-                    let weights = prepared.as_ptr().add(block.flipped + channel_block * taps);
-                    let to = to.as_mut_ptr().add(channel_block * map);
-                    if kernel == 3 {
-                        tiles::depthwise::<S, 3, true>(simd, padded.as_ptr(), weights, to, steps);
-                    } else {
-                        tiles::depthwise::<S, 5, true>(simd, padded.as_ptr(), weights, to, steps);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Pools all channels of a blocked image.
 #[inline(always)]
 pub fn pool<S: Simd>(simd: S, plan: &Plan, max: bool, input: &[f32], to: &mut [f32]) {
@@ -379,6 +147,8 @@ pub fn pool_backward<S: Simd>(
             let (size, out_size, stride) = (plan.size, plan.out_size, plan.stride);
             if max {
                 tiles::pool_backward::<S, true>(simd, input, to, size, maps, out_size, stride);
+            } else if stride == 1 {
+                tiles::mean_backward::<S>(simd, maps[1], to, size);
             } else {
                 tiles::pool_backward::<S, false>(simd, input, to, size, maps, out_size, stride);
             }
@@ -496,26 +266,27 @@ pub fn products<S: Simd>(
 
 /// `to = first * gradient + second * map + third` per channel: the backward pass of a batch
 /// normalization, applied while it is read.
+///
+/// Of each of the `blocks` maps of `map_len` values, the part from `begin` on that `to` has room
+/// for.
 #[inline(always)]
 pub fn linear<S: Simd>(
     simd: S,
-    gradient: &[f32],
-    map: &[f32],
+    [gradient, map]: [&[f32]; 2],
     coefficients: [&[f32]; 3],
-    blocks: usize,
+    [blocks, map_len, begin]: [usize; 3],
     to: &mut [f32],
 ) {
     let lanes = S::F32_LANES;
-    let len = map.len() / blocks;
-    for block in 0..blocks {
+    let len = to.len() / blocks;
+    for (block, to) in to.chunks_exact_mut(len).enumerate() {
         let places = block * lanes..(block + 1) * lanes;
         // SAFETY: slices of one register.
         let [first, second, third] =
             coefficients.map(|each| unsafe { load::<S>(each[places.clone()].as_ptr()) });
-        let range = block * len..(block + 1) * len;
-        let from =
-            gradient[range.clone()].chunks_exact(lanes).zip(map[range.clone()].chunks_exact(lanes));
-        for ((gradient, value), to) in from.zip(to[range].chunks_exact_mut(lanes)) {
+        let range = block * map_len + begin..block * map_len + begin + len;
+        let from = gradient[range.clone()].chunks_exact(lanes).zip(map[range].chunks_exact(lanes));
+        for ((gradient, value), to) in from.zip(to.chunks_exact_mut(lanes)) {
             // SAFETY: chunks of one register.
             unsafe {
                 let sum = simd.mul_add_e_f32s(load::<S>(value.as_ptr()), second, third);
@@ -526,37 +297,51 @@ pub fn linear<S: Simd>(
     }
 }
 
-/// `to += scale * map` per channel; with a start, `to = start + scale * map`, or that added.
+/// `to = start + sum over maps of scale * map` per channel, added to what is there where `add`.
 #[inline(always)]
-pub fn accumulate<S: Simd>(
+pub fn weighted_sum<S: Simd>(
     simd: S,
-    map: &[f32],
-    scale: &[f32],
-    start: Option<(&[f32], bool)>,
+    maps: &[(&[f32], &[f32])],
+    start: &[f32],
     blocks: usize,
-    to: &mut [f32],
+    (to, add): (&mut [f32], bool),
 ) {
     let lanes = S::F32_LANES;
-    let len = map.len() / blocks;
-    for block in 0..blocks {
-        let places = block * lanes..(block + 1) * lanes;
+    let len = to.len() / blocks;
+    for (map, scale) in maps {
+        assert!(map.len() >= to.len() && scale.len() >= blocks * lanes);
+    }
+    for (block, to) in to.chunks_exact_mut(len).enumerate() {
         // SAFETY: slices of one register.
-        let scale = unsafe { load::<S>(scale[places.clone()].as_ptr()) };
-        // SAFETY: as above.
-        let (start, add) = match start {
-            Some((start, add)) => (unsafe { load::<S>(start[places].as_ptr()) }, add),
-            None => (simd.splat_f32s(0.0), true),
-        };
-        let range = block * len..(block + 1) * len;
-        for (value, to) in
-            map[range.clone()].chunks_exact(lanes).zip(to[range].chunks_exact_mut(lanes))
-        {
-            // SAFETY: chunks of one register.
-            unsafe {
-                let start = if add { simd.add_f32s(load::<S>(to.as_ptr()), start) } else { start };
-                let sum = simd.mul_add_e_f32s(load::<S>(value.as_ptr()), scale, start);
-                store::<S>(to.as_mut_ptr(), sum);
+        let start = unsafe { load::<S>(start[block * lanes..(block + 1) * lanes].as_ptr()) };
+        let mut place = block * len;
+        for to in to.chunks_mut(4 * lanes) {
+            let mut sums = [start; 4];
+            let count = to.len() / lanes;
+            for (map, scale) in maps {
+                // SAFETY: checked above.
+                unsafe {
+                    let scale = load::<S>(scale.as_ptr().add(block * lanes));
+                    let map = map.as_ptr().add(place);
+                    if count == 4 {
+                        for (t, sum) in sums.iter_mut().enumerate() {
+                            *sum = simd.mul_add_e_f32s(load::<S>(map.add(t * lanes)), scale, *sum);
+                        }
+                    } else {
+                        for (t, sum) in sums.iter_mut().enumerate().take(count) {
+                            *sum = simd.mul_add_e_f32s(load::<S>(map.add(t * lanes)), scale, *sum);
+                        }
+                    }
+                }
             }
+            for (to, sum) in to.chunks_exact_mut(lanes).zip(sums) {
+                // SAFETY: a chunk of one register.
+                unsafe {
+                    let old = if add { load::<S>(to.as_ptr()) } else { simd.splat_f32s(0.0) };
+                    store::<S>(to.as_mut_ptr(), simd.add_f32s(old, sum));
+                }
+            }
+            place += to.len();
         }
     }
 }

@@ -8,6 +8,7 @@
 //! gradients never leave this layout.
 
 mod buffer;
+mod convolve;
 mod image;
 mod layout;
 mod norm;

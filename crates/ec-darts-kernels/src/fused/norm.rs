@@ -29,23 +29,24 @@ impl Norms {
         let width = plan.width();
         let len = (plan.num_norms * 2 * width).max(1);
         let count = (plan.out_size[0] * plan.out_size[1]) as f64;
-        let mut mean = vec![0.0f32; plan.num_norms * width];
-        let mut variance = mean.clone();
-        for norm in 0..plan.num_norms {
-            for channel in 0..width {
-                let place = 2 * norm * width + channel;
-                let images = || moments.chunks_exact(len);
-                let total: f64 = images().map(|image| f64::from(image[place])).sum();
-                let center = total / plan.batch as f64;
-                let squares: f64 = images()
-                    .map(|image| {
-                        let off = f64::from(image[place]) - center;
-                        f64::from(image[place + width]) + count * off * off
-                    })
-                    .sum();
-                mean[norm * width + channel] = center as f32;
-                variance[norm * width + channel] = (squares / (count * plan.batch as f64)) as f32;
+        let batch = plan.batch as f64;
+        let mut centers = totals(moments, len);
+        centers.iter_mut().for_each(|center| *center /= batch);
+        let mut squares = vec![0.0; len];
+        for image in moments.chunks_exact(len) {
+            for norm in 0..plan.num_norms {
+                for place in 2 * norm * width..(2 * norm + 1) * width {
+                    let off = f64::from(image[place]) - centers[place];
+                    squares[place] += f64::from(image[place + width]) + count * off * off;
+                }
             }
+        }
+        let (mut mean, mut variance) = (Vec::new(), Vec::new());
+        for place in
+            (0..plan.num_norms).flat_map(|norm| (0..width).map(move |c| 2 * norm * width + c))
+        {
+            mean.push(centers[place] as f32);
+            variance.push((squares[place] / (count * batch)) as f32);
         }
         Self::new(plan, mean, variance, packed)
     }

@@ -3,9 +3,10 @@
 use pulp::{Simd, WithSimd};
 
 use super::buffer::Buffer;
-use super::image::{self, BlockScratch};
+use super::convolve::{Convolution, Scratch};
+use super::image;
 use super::norm::Norms;
-use super::plan::{Padded, Plan, Term};
+use super::plan::{Block, Padded, Plan, Term};
 use super::run::Input;
 
 /// What every pass reads.
@@ -141,10 +142,8 @@ impl<'a> Context<'a> {
         Buffer::new(geometry.len() * blocks * self.plan.lanes)
     }
 
-    /// Room for what the widest block gathers.
-    fn gathered(&self) -> Buffer {
-        let blocks = self.plan.blocks.iter().map(|block| block.gathered_blocks).max().unwrap_or(0);
-        Buffer::new(blocks * self.plan.out_size[0] * self.plan.out_size[1] * self.plan.lanes)
+    fn convolution(&self, block: &'a Block, source: &'a [f32]) -> Convolution<'a> {
+        Convolution { plan: self.plan, block, prepared: self.prepared, source }
     }
 }
 
@@ -160,7 +159,7 @@ fn first<S: Simd>(
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
-    let mut gathered = context.gathered();
+    let mut scratch = Scratch::new(plan, false);
     let mut pooled = Buffer::new(map_len);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         let raw = context.image(simd, start + number, &mut room);
@@ -171,9 +170,7 @@ fn first<S: Simd>(
         image::pad(simd, raw, plan.source, None, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
             if !block.second {
-                let gathered =
-                    image::gather(simd, plan, block, &source, context.prepared, &mut gathered);
-                image::mix_channels(simd, plan, block, gathered, context.prepared, map);
+                context.convolution(block, &source).forward(simd, map, &mut scratch);
             }
         }
         let Some(stats) = stats else { continue };
@@ -204,16 +201,14 @@ fn second<S: Simd>(
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
     let mut middle = context.padded(plan.middle, blocks);
-    let mut gathered = context.gathered();
+    let mut scratch = Scratch::new(plan, false);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         for (position, block) in plan.blocks.iter().enumerate().filter(|(_, block)| block.second) {
             let (before, map) = maps.split_at_mut(position * map_len);
             let (before, map) = (&before[(position - 1) * map_len..], &mut map[..map_len]);
             let affine = norms.affine(block.norm - 1);
             image::pad(simd, before, plan.middle, Some(affine), &mut middle);
-            let gathered =
-                image::gather(simd, plan, block, &middle, context.prepared, &mut gathered);
-            image::mix_channels(simd, plan, block, gathered, context.prepared, map);
+            context.convolution(block, &middle).forward(simd, map, &mut scratch);
             if let Some(moments) = moments.as_deref_mut() {
                 let len = plan.num_norms * 2 * width;
                 let to = &mut moments[number * len + 2 * block.norm * width..][..2 * width];
@@ -236,24 +231,32 @@ fn combine<S: Simd>(
     let plan = context.plan;
     let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
     let mut room = context.room();
-    let mut pooled = Buffer::new(map_len);
+    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|_| Buffer::new(0)).collect();
     let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
     for (number, sum) in sum.chunks_exact_mut(map_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let raw: &[f32] =
             if reads_input { context.image(simd, start + number, &mut room) } else { &[] };
-        for (position, term) in plan.terms.iter().enumerate() {
-            let map = match *term {
-                Term::Identity => raw,
-                Term::Pool { max, .. } => {
-                    image::pool(simd, plan, max, raw, &mut pooled);
-                    &pooled[..]
+        for (term, pooled) in plan.terms.iter().zip(&mut pooled) {
+            if let Term::Pool { max, .. } = *term {
+                if pooled.is_empty() {
+                    *pooled = Buffer::new(map_len);
                 }
-                Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
-            };
-            let begin = (position == 0).then_some((&norms.shift_sum[..], add));
-            image::accumulate(simd, map, norms.term_scale(position), begin, blocks, sum);
+                image::pool(simd, plan, max, raw, pooled);
+            }
         }
+        let terms = plan.terms.iter().zip(&pooled).enumerate();
+        let terms: Vec<(&[f32], &[f32])> = terms
+            .map(|(position, (term, pooled))| {
+                let map = match *term {
+                    Term::Identity => raw,
+                    Term::Pool { .. } => &pooled[..],
+                    Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
+                };
+                (map, norms.term_scale(position))
+            })
+            .collect();
+        image::weighted_sum(simd, &terms, &norms.shift_sum, blocks, (sum, add));
     }
 }
 
@@ -308,11 +311,8 @@ fn second_backward<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    let lanes = plan.lanes;
     let mut middle = context.padded(plan.middle, blocks);
-    let (mut gathered, mut block_gradient) = (context.gathered(), context.gathered());
-    let mut padded = Buffer::new(plan.middle.len() * lanes);
-    let mut map_gradient = Buffer::new(map_len);
+    let mut scratch = Scratch::new(plan, true);
     let len = plan.num_inner * map_len;
     for (number, inner) in inner.chunks_exact_mut(len.max(1)).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
@@ -329,24 +329,10 @@ fn second_backward<S: Simd>(
             let to = &mut inner[place * map_len..(place + 1) * map_len];
             image::pad(simd, before, plan.middle, Some(norms.affine(block.norm - 1)), &mut middle);
             let coefficients = norms.term_backward(position);
-            image::linear(simd, gradient, map, coefficients, blocks, &mut map_gradient);
-            to.fill(0.0);
-            let mut scratch = BlockScratch {
-                gathered: &mut gathered,
-                gradient: &mut block_gradient,
-                padded: &mut padded,
-            };
-            image::block_backward(
-                simd,
-                plan,
-                block,
-                context.prepared,
-                &middle,
-                &map_gradient,
-                weights.as_deref_mut(),
-                to,
-                &mut scratch,
-            );
+            let maps = [gradient, map];
+            let weights = weights.as_deref_mut();
+            let convolution = context.convolution(block, &middle);
+            convolution.backward(simd, maps, coefficients, weights, (to, false), &mut scratch);
             image::clear_where_zero(simd, &middle, plan.middle, to);
             let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
             let (total, product) = sums.split_at_mut(width);
@@ -370,15 +356,13 @@ fn first_backward<S: Simd>(
     let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
-    let (mut gathered, mut block_gradient) = (context.gathered(), context.gathered());
-    let mut padded = Buffer::new(plan.source.len() * plan.lanes);
+    let mut scratch = Scratch::new(plan, true);
     let mut pooled = Buffer::new(map_len);
     let mut map_gradient = Buffer::new(map_len);
     let mut rectified = Buffer::new(plan.input_len());
-    let mut whole = Buffer::new(plan.input_len());
+    let mut whole = context.room();
+    let zeros = vec![0.0; plan.width()];
     let reads_source = plan.blocks.iter().any(|block| !block.second);
-    // What passes no ReLU has a sum of its own.
-    let has_whole = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
     let image_len = match target {
         Target::Planes => plan.channels[0] * plan.size[0] * plan.size[1],
         Target::Blocks { .. } => plan.input_len(),
@@ -390,22 +374,29 @@ fn first_backward<S: Simd>(
         if reads_source {
             image::pad(simd, raw, plan.source, None, &mut source);
         }
-        rectified.fill(0.0);
-        if has_whole {
+        // What passes no ReLU has a sum of its own: the edge's gradient, where that is in blocks.
+        let (whole, planes): (&mut [f32], _) = match target {
+            Target::Planes => (&mut whole, Some(to)),
+            Target::Blocks { .. } => (to, None),
+        };
+        if !matches!(target, Target::Blocks { add: true }) {
             whole.fill(0.0);
         }
+        let mut is_first = true;
         for (position, term) in plan.terms.iter().enumerate() {
             match *term {
                 Term::Identity => {
-                    let scale = norms.term_scale(position);
-                    image::accumulate(simd, gradient, scale, None, blocks, &mut whole);
+                    let term = [(gradient, norms.term_scale(position))];
+                    image::weighted_sum(simd, &term, &zeros, blocks, (&mut *whole, true));
                 }
                 Term::Pool { max, .. } => {
                     image::pool(simd, plan, max, raw, &mut pooled);
                     let coefficients = norms.term_backward(position);
-                    image::linear(simd, gradient, &pooled, coefficients, blocks, &mut map_gradient);
+                    let size = [blocks, map_len / blocks, 0];
+                    let read = [gradient, &pooled[..]];
+                    image::linear(simd, read, coefficients, size, &mut map_gradient);
                     let maps = [&pooled[..], &map_gradient[..]];
-                    image::pool_backward(simd, plan, max, raw, maps, &mut whole);
+                    image::pool_backward(simd, plan, max, raw, maps, whole);
                 }
                 Term::Conv { block: last } => {
                     let number_of_first = if plan.blocks[last].second { last - 1 } else { last };
@@ -419,42 +410,20 @@ fn first_backward<S: Simd>(
                             (inner, norms.inner_backward(place))
                         }
                     };
-                    image::linear(simd, gradient, map, coefficients, blocks, &mut map_gradient);
-                    let mut scratch = BlockScratch {
-                        gathered: &mut gathered,
-                        gradient: &mut block_gradient,
-                        padded: &mut padded,
-                    };
-                    image::block_backward(
-                        simd,
-                        plan,
-                        block,
-                        context.prepared,
-                        &source,
-                        &map_gradient,
-                        weights.as_deref_mut(),
-                        &mut rectified,
-                        &mut scratch,
-                    );
+                    let to = (&mut rectified[..], !is_first);
+                    is_first = false;
+                    let weights = weights.as_deref_mut();
+                    let convolution = context.convolution(block, &source);
+                    let maps = [gradient, map];
+                    convolution.backward(simd, maps, coefficients, weights, to, &mut scratch);
                 }
             }
         }
-        let sum = if has_whole {
-            image::add_where_positive(simd, raw, &rectified, &mut whole);
-            &whole
-        } else {
-            let bare = Padded { pad: 0, ..plan.source };
-            image::clear_where_zero(simd, raw, bare, &mut rectified);
-            &rectified
-        };
-        match target {
-            Target::Planes => image::from_blocks(simd, sum, plan.channels[0], to),
-            Target::Blocks { add: true } => {
-                for (to, sum) in to.iter_mut().zip(&sum[..]) {
-                    *to += sum;
-                }
-            }
-            Target::Blocks { add: false } => to.copy_from_slice(sum),
+        if !is_first {
+            image::add_where_positive(simd, raw, &rectified, whole);
+        }
+        if let Some(planes) = planes {
+            image::from_blocks(simd, whole, plan.channels[0], planes);
         }
     }
 }

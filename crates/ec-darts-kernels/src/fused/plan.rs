@@ -1,5 +1,6 @@
 //! From an edge and a shape to blocks, offsets and sizes.
 
+use super::buffer::Buffer;
 use crate::edge::{Edge, EdgeOperation};
 
 /// A map with a border of zeros on all four sides.
@@ -288,8 +289,8 @@ impl Plan {
     }
 
     /// Lays the packed weights out for the kernels.
-    pub fn prepare(&self, packed: &[f32]) -> Vec<f32> {
-        let mut all = vec![0.0; self.prepared_len];
+    pub fn prepare(&self, packed: &[f32]) -> Buffer {
+        let mut all = Buffer::zeros(self.prepared_len);
         let lanes = self.lanes;
         for block in &self.blocks {
             let taps = block.gather.taps();

@@ -14,7 +14,8 @@ use super::pass::{Context, Pass, Relayout, Step, Target};
 use super::plan::Plan;
 use super::simd::Isa;
 
-/// Chunks of a batch: a multiple of any sensible number of threads.
+/// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
+/// from the last to the first, which the pass before has left in the caches.
 const CHUNKS: usize = 16;
 
 /// What an edge reads, of the whole batch.
@@ -41,7 +42,7 @@ pub struct Run<'a> {
     plan: &'a Plan,
     input: Input<'a>,
     parameters: &'a [f32],
-    prepared: Vec<f32>,
+    prepared: Buffer,
     /// Images of a chunk.
     chunk: usize,
 }
@@ -134,6 +135,7 @@ impl<'a> Run<'a> {
                 .zip(maps.par_chunks(self.chunk * maps_len))
                 .zip(gradient.par_chunks(self.chunk * map_len))
                 .enumerate()
+                .rev()
                 .for_each(|(chunk, ((((inner, sums), weights), maps), gradient))| {
                     let weights = with_parameters.then_some(weights);
                     let norms = &norms;
@@ -214,6 +216,7 @@ impl<'a> Run<'a> {
         maps.par_chunks_mut(len)
             .zip(all.par_chunks_mut(self.chunk * moments_len))
             .enumerate()
+            .rev()
             .for_each(|(chunk, (maps, moments))| {
                 let norms = &norms;
                 self.pass(chunk, Step::Second { norms, maps, moments: Some(moments) });

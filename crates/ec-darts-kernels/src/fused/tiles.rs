@@ -16,6 +16,19 @@ pub unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
     unsafe { to.cast::<S::f32s>().write_unaligned(value) }
 }
 
+/// Asks for memory that is needed soon, a cache line at a time.
+#[inline(always)]
+pub fn prefetch(from: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in from.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint that reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Where a depthwise convolution reads and writes, in values.
 #[derive(Clone, Copy)]
 pub struct Steps {
@@ -103,12 +116,14 @@ unsafe fn depthwise_tile<S: Simd, const K: usize, const T: usize, const ADD: boo
 /// Adds the weight gradient of a depthwise convolution of one block of channels.
 ///
 /// # Safety
-/// As [`depthwise`]; `gradient` is the output's, `to` holds `K * K` registers.
+/// As [`depthwise`]; `gradient` is the output's, its rows `gradient_row` values apart, `to` holds
+/// `K * K` registers.
 #[inline(always)]
 pub unsafe fn depthwise_weights<S: Simd, const K: usize>(
     simd: S,
     input: *const f32,
     gradient: *const f32,
+    gradient_row: usize,
     to: *mut f32,
     steps: Steps,
 ) {
@@ -123,7 +138,7 @@ pub unsafe fn depthwise_weights<S: Simd, const K: usize>(
             // SAFETY: the caller's; every tap of every output lies in the padded map.
             unsafe {
                 let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
-                let gradient = gradient.add(y * columns * lanes);
+                let gradient = gradient.add(y * gradient_row);
                 let mut x = 0;
                 while x + unroll <= columns {
                     for (u, sums) in sums.iter_mut().enumerate().take(unroll) {
@@ -160,45 +175,39 @@ pub unsafe fn depthwise_weights<S: Simd, const K: usize>(
     }
 }
 
+/// Where a 1x1 convolution reads and writes.
+#[derive(Clone, Copy)]
+pub struct Mix {
+    /// Channels read, and blocks of channels written.
+    pub channels: usize,
+    pub blocks: usize,
+    pub positions: usize,
+    /// Values from one block of channels to the next, of the input and of the output.
+    pub input_block: usize,
+    pub out_block: usize,
+}
+
 /// 1x1 convolution: `out[block][p] = sum over channel of weights[channel][block] * input[p][channel]`.
 ///
 /// # Safety
-/// `input` holds `channels` (in whole blocks) and `out` holds `blocks` maps of `positions`.
+/// `input` holds the channels and `out` the blocks of as many positions as `mix` says.
 #[inline(always)]
 pub unsafe fn pointwise<S: Simd>(
     simd: S,
     input: *const f32,
-    channels: usize,
     weights: *const f32,
     out: *mut f32,
-    blocks: usize,
-    positions: usize,
+    mix: Mix,
 ) {
     let mut block = 0;
-    while block < blocks {
+    while block < mix.blocks {
         // SAFETY: the caller's; a tile of two blocks is taken only where there are two.
         unsafe {
-            if block + 2 <= blocks {
-                pointwise_column::<S, 2>(
-                    simd,
-                    input,
-                    channels,
-                    weights,
-                    out,
-                    [block, blocks],
-                    positions,
-                );
+            if block + 2 <= mix.blocks {
+                pointwise_column::<S, 2>(simd, input, weights, out, mix, block);
                 block += 2;
             } else {
-                pointwise_column::<S, 1>(
-                    simd,
-                    input,
-                    channels,
-                    weights,
-                    out,
-                    [block, blocks],
-                    positions,
-                );
+                pointwise_column::<S, 1>(simd, input, weights, out, mix, block);
                 block += 1;
             }
         }
@@ -209,88 +218,63 @@ pub unsafe fn pointwise<S: Simd>(
 unsafe fn pointwise_column<S: Simd, const V: usize>(
     simd: S,
     input: *const f32,
-    channels: usize,
     weights: *const f32,
     out: *mut f32,
-    [block, blocks]: [usize; 2],
-    positions: usize,
+    mix: Mix,
+    block: usize,
 ) {
+    let lanes = S::F32_LANES;
     let mut p = 0;
     // SAFETY: as in `pointwise`.
     unsafe {
+        let weights = weights.add(block * lanes);
+        let out = out.add(block * mix.out_block);
         // 16 registers hold 6x2 sums, 32 hold 8x2.
-        if S::F32_LANES >= 16 || V == 1 {
-            while p + 8 <= positions {
-                pointwise_tile::<S, 8, V>(
-                    simd,
-                    input,
-                    channels,
-                    weights,
-                    out,
-                    [block, blocks],
-                    [p, positions],
-                );
+        if lanes >= 16 && V == 1 {
+            while p + 16 <= mix.positions {
+                pointwise_tile::<S, 16, V>(simd, input, weights, out, mix, p);
+                p += 16;
+            }
+        }
+        if lanes >= 16 || V == 1 {
+            while p + 8 <= mix.positions {
+                pointwise_tile::<S, 8, V>(simd, input, weights, out, mix, p);
                 p += 8;
             }
         }
-        while p + 6 <= positions {
-            pointwise_tile::<S, 6, V>(
-                simd,
-                input,
-                channels,
-                weights,
-                out,
-                [block, blocks],
-                [p, positions],
-            );
+        while p + 6 <= mix.positions {
+            pointwise_tile::<S, 6, V>(simd, input, weights, out, mix, p);
             p += 6;
         }
-        if p + 4 <= positions {
-            pointwise_tile::<S, 4, V>(
-                simd,
-                input,
-                channels,
-                weights,
-                out,
-                [block, blocks],
-                [p, positions],
-            );
+        if p + 4 <= mix.positions {
+            pointwise_tile::<S, 4, V>(simd, input, weights, out, mix, p);
             p += 4;
         }
-        while p < positions {
-            pointwise_tile::<S, 1, V>(
-                simd,
-                input,
-                channels,
-                weights,
-                out,
-                [block, blocks],
-                [p, positions],
-            );
+        while p < mix.positions {
+            pointwise_tile::<S, 1, V>(simd, input, weights, out, mix, p);
             p += 1;
         }
     }
 }
 
+/// `weights` and `out` are at the tile's first block.
 #[inline(always)]
 unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
     simd: S,
     input: *const f32,
-    channels: usize,
-    weights: *const f32,
+    mut weights: *const f32,
     out: *mut f32,
-    [block, blocks]: [usize; 2],
-    [p, positions]: [usize; 2],
+    mix: Mix,
+    p: usize,
 ) {
     let lanes = S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); V]; T];
     // SAFETY: as in `pointwise`.
     unsafe {
-        let mut weights = weights.add(block * lanes);
         let mut first = 0;
         let mut input = input.add(p * lanes);
-        while first < channels {
-            for lane in 0..lanes.min(channels - first) {
+        while first < mix.channels {
+            for lane in 0..lanes.min(mix.channels - first) {
                 let mut columns = [simd.splat_f32s(0.0); V];
                 for (v, column) in columns.iter_mut().enumerate() {
                     *column = load::<S>(weights.add(v * lanes));
@@ -301,14 +285,14 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
                         *sum = simd.mul_add_e_f32s(column, value, *sum);
                     }
                 }
-                weights = weights.add(blocks * lanes);
+                weights = weights.add(mix.blocks * lanes);
             }
             first += lanes;
-            input = input.add(positions * lanes);
+            input = input.add(mix.input_block);
         }
         for (t, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
-                store::<S>(out.add(((block + v) * positions + p + t) * lanes), *sum);
+                store::<S>(out.add(v * mix.out_block + (p + t) * lanes), *sum);
             }
         }
     }
@@ -317,38 +301,37 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
 /// Adds the weight gradient of a 1x1 convolution: `to[channel][block] += sum over p of input[p][channel] * gradient[block][p]`.
 ///
 /// # Safety
-/// As [`pointwise`]; `input` and `to` hold whole blocks of channels.
+/// As [`pointwise`], with the gradient in the place of its output; `input` and `to` hold whole
+/// blocks of channels.
 #[inline(always)]
 pub unsafe fn pointwise_weights<S: Simd>(
     simd: S,
     input: *const f32,
-    input_blocks: usize,
     gradient: *const f32,
     to: *mut f32,
-    blocks: usize,
-    positions: usize,
+    mix: Mix,
 ) {
     let lanes = S::F32_LANES;
-    for row in 0..input_blocks {
+    for row in 0..mix.channels.div_ceil(lanes) {
         let mut block = 0;
         // SAFETY: the caller's.
         unsafe {
-            let input = input.add(row * positions * lanes);
-            let to = to.add(row * lanes * blocks * lanes);
-            while block < blocks {
-                let gradient = gradient.add(block * positions * lanes);
+            let input = input.add(row * mix.input_block);
+            let to = to.add(row * lanes * mix.blocks * lanes);
+            while block < mix.blocks {
+                let gradient = gradient.add(block * mix.out_block);
                 let to = to.add(block * lanes);
-                let both = block + 2 <= blocks;
+                let both = block + 2 <= mix.blocks;
                 if lanes >= 16 && both {
-                    outer::<S, 8, 2>(simd, input, gradient, to, blocks, positions);
+                    outer::<S, 8, 2>(simd, input, gradient, to, mix);
                 } else if lanes >= 16 {
-                    outer::<S, 16, 1>(simd, input, gradient, to, blocks, positions);
+                    outer::<S, 16, 1>(simd, input, gradient, to, mix);
                 } else if both {
-                    outer::<S, 4, 2>(simd, input, gradient, to, blocks, positions);
+                    outer::<S, 4, 2>(simd, input, gradient, to, mix);
                 } else if lanes >= 8 {
-                    outer::<S, 8, 1>(simd, input, gradient, to, blocks, positions);
+                    outer::<S, 8, 1>(simd, input, gradient, to, mix);
                 } else {
-                    outer::<S, 4, 1>(simd, input, gradient, to, blocks, positions);
+                    outer::<S, 4, 1>(simd, input, gradient, to, mix);
                 }
                 block += if both { 2 } else { 1 };
             }
@@ -362,8 +345,7 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
     input: *const f32,
     gradient: *const f32,
     to: *mut f32,
-    blocks: usize,
-    positions: usize,
+    mix: Mix,
 ) {
     let lanes = S::F32_LANES;
     let mut first = 0;
@@ -371,10 +353,10 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
         let mut sums = [[simd.splat_f32s(0.0); V]; I];
         // SAFETY: as in `pointwise_weights`; `I` divides the number of lanes.
         unsafe {
-            for p in 0..positions {
+            for p in 0..mix.positions {
                 let mut columns = [simd.splat_f32s(0.0); V];
                 for (v, column) in columns.iter_mut().enumerate() {
-                    *column = load::<S>(gradient.add((v * positions + p) * lanes));
+                    *column = load::<S>(gradient.add(v * mix.out_block + p * lanes));
                 }
                 let values = input.add(p * lanes + first);
                 for (i, sums) in sums.iter_mut().enumerate() {
@@ -386,7 +368,7 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
             }
             for (i, sums) in sums.iter().enumerate() {
                 for (v, sum) in sums.iter().enumerate() {
-                    let to = to.add((first + i) * blocks * lanes + v * lanes);
+                    let to = to.add((first + i) * mix.blocks * lanes + v * lanes);
                     store::<S>(to, simd.add_f32s(load::<S>(to), *sum));
                 }
             }
@@ -399,6 +381,37 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
 #[inline(always)]
 pub fn window(center: usize, size: usize) -> std::ops::Range<usize> {
     center.saturating_sub(1)..(center + 2).min(size)
+}
+
+#[inline(always)]
+fn join<S: Simd, const MAX: bool>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+    if MAX { simd.max_f32s(a, b) } else { simd.add_f32s(a, b) }
+}
+
+/// A column of a window, or what adds nothing where the map has none.
+///
+/// # Safety
+/// As [`pool`]; `lines` is not empty.
+#[inline(always)]
+unsafe fn column<S: Simd, const MAX: bool>(
+    simd: S,
+    input: *const f32,
+    lines: &std::ops::Range<usize>,
+    width: usize,
+    x: usize,
+) -> S::f32s {
+    if x >= width {
+        return simd.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 });
+    }
+    let lanes = S::F32_LANES;
+    // SAFETY: the caller's.
+    unsafe {
+        let mut sum = load::<S>(input.add((lines.start * width + x) * lanes));
+        for line in lines.start + 1..lines.end {
+            sum = join::<S, MAX>(simd, sum, load::<S>(input.add((line * width + x) * lanes)));
+        }
+        sum
+    }
 }
 
 /// 3x3 pool of one block of channels, padding 1.
@@ -417,41 +430,66 @@ pub unsafe fn pool<S: Simd, const MAX: bool>(
     let lanes = S::F32_LANES;
     for y in 0..rows {
         let lines = window(y * stride, height);
-        for x in 0..columns {
-            let center = x * stride;
-            if lines.len() == 3 && center > 0 && center + 1 < width {
-                // SAFETY: the whole window lies in the map.
-                unsafe {
-                    let corner = input.add((lines.start * width + center - 1) * lanes);
-                    let at =
-                        |ky: usize, kx: usize| load::<S>(corner.add((ky * width + kx) * lanes));
-                    let pair = |a, b| if MAX { simd.max_f32s(a, b) } else { simd.add_f32s(a, b) };
-                    let line = |ky| pair(pair(at(ky, 0), at(ky, 1)), at(ky, 2));
-                    let mut sum = pair(pair(line(0), line(1)), line(2));
-                    if !MAX {
-                        sum = simd.mul_f32s(sum, simd.splat_f32s(1.0 / 9.0));
-                    }
-                    store::<S>(out.add((y * columns + x) * lanes), sum);
-                }
-                continue;
-            }
-            let taps = window(center, width);
-            let count = (lines.len() * taps.len()) as f32;
-            let mut sum = simd.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 });
-            // SAFETY: the caller's; windows are cut to the map.
-            unsafe {
-                for line in lines.clone() {
-                    for tap in taps.clone() {
-                        let value = load::<S>(input.add((line * width + tap) * lanes));
-                        sum =
-                            if MAX { simd.max_f32s(sum, value) } else { simd.add_f32s(sum, value) };
-                    }
-                }
+        // SAFETY: the caller's; windows are cut to the map.
+        unsafe {
+            // A window shares columns with the one before.
+            let mut left = column::<S, MAX>(simd, input, &lines, width, width);
+            let mut middle = column::<S, MAX>(simd, input, &lines, width, 0);
+            for x in 0..columns {
+                let center = x * stride;
+                let right = column::<S, MAX>(simd, input, &lines, width, center + 1);
+                let mut sum = join::<S, MAX>(simd, join::<S, MAX>(simd, left, middle), right);
                 if !MAX {
+                    let count = (lines.len() * window(center, width).len()) as f32;
                     sum = simd.mul_f32s(sum, simd.splat_f32s(1.0 / count));
                 }
                 store::<S>(out.add((y * columns + x) * lanes), sum);
+                if stride == 1 {
+                    (left, middle) = (middle, right);
+                } else {
+                    left = column::<S, MAX>(simd, input, &lines, width, center + stride - 1);
+                    middle = column::<S, MAX>(simd, input, &lines, width, center + stride);
+                }
             }
+        }
+    }
+}
+
+/// Adds the input gradient of a 3x3 mean of stride 1: each pixel's windows, as a sum of columns.
+///
+/// # Safety
+/// `gradient` and `to` hold whole maps of the given size.
+#[inline(always)]
+pub unsafe fn mean_backward<S: Simd>(
+    simd: S,
+    gradient: *const f32,
+    to: *mut f32,
+    [height, width]: [usize; 2],
+) {
+    let lanes = S::F32_LANES;
+    for y in 0..height {
+        let lines = window(y, height);
+        let mut left = simd.splat_f32s(0.0);
+        let mut middle = left;
+        for x in 0..=width {
+            let mut right = simd.splat_f32s(0.0);
+            if x < width {
+                for line in lines.clone() {
+                    let count = window(line, height).len() * window(x, width).len();
+                    // SAFETY: windows are cut to the map.
+                    let value = unsafe { load::<S>(gradient.add((line * width + x) * lanes)) };
+                    right = simd.mul_add_e_f32s(value, simd.splat_f32s(1.0 / count as f32), right);
+                }
+            }
+            if x > 0 {
+                // SAFETY: a pixel of the map.
+                unsafe {
+                    let to = to.add((y * width + x - 1) * lanes);
+                    let sum = simd.add_f32s(simd.add_f32s(left, middle), right);
+                    store::<S>(to, simd.add_f32s(load::<S>(to), sum));
+                }
+            }
+            (left, middle) = (middle, right);
         }
     }
 }
