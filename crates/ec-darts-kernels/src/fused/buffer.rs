@@ -15,6 +15,8 @@ const HUGE: usize = 2 << 20;
 struct Block {
     first: NonNull<f32>,
     layout: Layout,
+    /// The request for a large block that was the last before this one was returned.
+    returned: u64,
 }
 
 // SAFETY: a block owns its memory, as a boxed slice would.
@@ -36,7 +38,7 @@ impl Block {
                 libc::madvise(first.as_ptr().cast(), bytes, libc::MADV_HUGEPAGE);
             }
             first.write_bytes(0, bytes);
-            Self { first: first.cast(), layout }
+            Self { first: first.cast(), layout, returned: 0 }
         }
     }
 
@@ -53,7 +55,17 @@ impl Drop for Block {
     }
 }
 
-static FREE: Mutex<Vec<Block>> = Mutex::new(Vec::new());
+/// Blocks that nobody uses.
+struct Pool {
+    free: Vec<Block>,
+    /// For blocks of a huge page or more.
+    requests: u64,
+}
+
+/// Requests that a large block waits for before it leaves: a few steps of a search.
+const PATIENCE: u64 = 1 << 13;
+
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), requests: 0 });
 
 /// Single-precision values on a cache line's boundary; returned to a pool when dropped.
 ///
@@ -68,22 +80,29 @@ pub struct Buffer {
 impl Buffer {
     /// `len` values of unspecified content.
     pub fn new(len: usize) -> Self {
-        let mut free = FREE.lock().expect("no holder of the pool panics");
+        let mut pool = POOL.lock().expect("no holder of the pool panics");
+        let is_large = len * size_of::<f32>() >= HUGE;
+        pool.requests += u64::from(is_large);
         let fits = |each: &Block| each.len() >= len && each.len() <= len + len / 2 + 1024;
-        let best = free
+        let best = pool
+            .free
             .iter()
             .enumerate()
             .filter(|(_, each)| fits(each))
             .min_by_key(|(_, each)| each.len())
             .map(|(position, _)| position);
-        let (block, useless) = match best {
-            Some(position) => (Some(free.swap_remove(position)), None),
-            // What fits nobody leaves, so that the pool does not outgrow its largest use.
-            None => (None, free.pop()),
+        let block = match best {
+            Some(position) => pool.free.swap_remove(position),
+            None => {
+                let requests = pool.requests;
+                if is_large {
+                    pool.free.retain(|each| each.returned + PATIENCE > requests);
+                }
+                drop(pool);
+                Block::new(len)
+            }
         };
-        drop(free);
-        drop(useless);
-        Self { block: Some(block.unwrap_or_else(|| Block::new(len))), len }
+        Self { block: Some(block), len }
     }
 
     /// `len` zeros.
@@ -100,7 +119,11 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        FREE.lock().expect("no holder of the pool panics").extend(self.block.take());
+        let mut pool = POOL.lock().expect("no holder of the pool panics");
+        if let Some(mut block) = self.block.take() {
+            block.returned = pool.requests;
+            pool.free.push(block);
+        }
     }
 }
 
