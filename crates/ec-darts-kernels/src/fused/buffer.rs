@@ -65,6 +65,22 @@ struct Pool {
 /// Requests that a large block waits for before it leaves: a few steps of a search.
 const PATIENCE: u64 = 1 << 13;
 
+/// Lets glibc keep the pages of large vectors too: maps come and go as tensors of Burn, and by
+/// itself glibc returns and takes them again in every step.
+fn keep_pages() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            // SAFETY: sets two thresholds of the allocator; where it refuses, nothing changes.
+            unsafe {
+                libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+                libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
+            }
+        });
+    }
+}
+
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), requests: 0 });
 
 /// Single-precision values on a cache line's boundary; returned to a pool when dropped.
@@ -99,6 +115,7 @@ impl Buffer {
                     pool.free.retain(|each| each.returned + PATIENCE > requests);
                 }
                 drop(pool);
+                keep_pages();
                 Block::new(len)
             }
         };
