@@ -84,7 +84,7 @@ impl Layout {
     }
 
     /// The edges into a state.
-    pub fn into_state(&self, state: usize) -> impl Iterator<Item = (usize, &Link)> {
+    pub fn edges_into(&self, state: usize) -> impl Iterator<Item = (usize, &Link)> {
         self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
     }
 

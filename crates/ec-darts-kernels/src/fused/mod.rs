@@ -116,7 +116,7 @@ pub fn forward(
     let mut out = vec![0.0; layout.batch * joined * layout.channels * height * width];
     for state in 0..layout.sizes.len() {
         let mut sum = None;
-        for (number, link) in layout.into_state(state) {
+        for (number, link) in layout.edges_into(state) {
             let input = input(link, values, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
             let run = Run::new(isa, &link.plan, input, parameters);
@@ -160,7 +160,7 @@ pub fn backward(
     for state in (0..layout.sizes.len()).rev() {
         // No gradient reaches a state that nothing reads.
         let Some(gradient) = gradients[state].take() else { continue };
-        for (number, link) in layout.into_state(state) {
+        for (number, link) in layout.edges_into(state) {
             let input = input(link, values, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
             let run = Run::new(isa, &link.plan, input, parameters);
