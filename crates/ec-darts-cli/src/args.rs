@@ -117,6 +117,15 @@ pub enum GenotypeCommand {
         #[arg(long, value_enum)]
         to: Form,
     },
+    /// Print a genotype of DARTS' space drawn at random, a yardstick for a search.
+    ///
+    /// Every set of edges that a node can keep, and every primitive but `none`, is as likely as any
+    /// other.
+    Random {
+        /// Of the draw: the same seed gives the same genotype.
+        #[arg(long)]
+        seed: u64,
+    },
     /// Draw both cells.
     Draw {
         /// A file, or the name of a preset.

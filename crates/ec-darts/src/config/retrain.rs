@@ -261,7 +261,7 @@ impl RetrainConfig {
         config.network.num_cells = 8;
         config.network.drop_path_prob = 0.0;
         config.data.cutout = None;
-        config.retrain.epochs = 8;
+        config.retrain.epochs = 6;
         config
     }
 

@@ -25,6 +25,8 @@ pub enum Purpose {
     Listed = 7,
     /// Drop path of a retraining.
     DropPath = 8,
+    /// A random genotype.
+    Genotype = 9,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
