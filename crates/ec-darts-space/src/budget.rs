@@ -367,40 +367,33 @@ mod tests {
         SearchSpace::new(primitives, CellTopology::new(num_nodes, edges_kept).unwrap()).unwrap()
     }
 
+    /// All ways to go on with each of the lists.
+    fn extend<T: Clone>(lists: Vec<Vec<T>>, by: &[T]) -> Vec<Vec<T>> {
+        let with = |list: &Vec<T>, item: &T| [&list[..], std::slice::from_ref(item)].concat();
+        lists.iter().flat_map(|list| by.iter().map(|item| with(list, item))).collect()
+    }
+
     /// Every genotype of a space, by counting through all choices of all edges.
     fn all(space: &SearchSpace) -> Vec<Genotype> {
-        let cells: Vec<CellGenotype> = (0..space.topology().num_nodes())
-            .map(|node| {
-                let mut nodes: Vec<Vec<Pick>> = vec![vec![]];
-                for from in 0..NUM_INPUTS + node {
-                    let with = |picks: &Vec<Pick>| -> Vec<Vec<Pick>> {
-                        let candidates = space.primitives().iter();
-                        let candidates = candidates.filter(|&&each| each != Primitive::None);
-                        let pick = |&primitive: &Primitive| {
-                            [&picks[..], &[Pick { primitive, from }]].concat()
-                        };
-                        [picks.clone()].into_iter().chain(candidates.map(pick)).collect()
-                    };
-                    nodes = nodes.iter().flat_map(with).collect();
-                }
-                let kept = space.topology().edges_kept().min(NUM_INPUTS + node);
-                nodes.retain(|picks| picks.len() == kept);
-                nodes
-            })
-            .fold(vec![vec![]], |cells: Vec<Vec<Vec<Pick>>>, nodes| {
-                let with = |cell: &Vec<Vec<Pick>>| {
-                    nodes.iter().map(|n| [&cell[..], &[n.clone()]].concat()).collect::<Vec<_>>()
-                };
-                cells.iter().flat_map(with).collect()
-            })
-            .into_iter()
-            .map(|nodes| CellGenotype { concat: (2..2 + nodes.len()).collect(), nodes })
-            .collect();
-        let pair = |normal: &CellGenotype| -> Vec<Genotype> {
-            let reductions = cells.iter().cloned();
-            reductions.map(|reduction| Genotype { normal: normal.clone(), reduction }).collect()
-        };
-        cells.iter().flat_map(pair).collect()
+        let candidates = space.primitives().iter().filter(|&&each| each != Primitive::None);
+        let mut cells = vec![vec![]];
+        for node in 0..space.topology().num_nodes() {
+            let mut nodes: Vec<Vec<Pick>> = vec![vec![]];
+            for from in 0..NUM_INPUTS + node {
+                let picks = candidates.clone().map(|&primitive| Pick { primitive, from });
+                let with = extend(nodes.clone(), &picks.collect::<Vec<_>>());
+                nodes.extend(with);
+            }
+            let kept = space.topology().edges_kept().min(NUM_INPUTS + node);
+            nodes.retain(|picks| picks.len() == kept);
+            cells = extend(cells, &nodes);
+        }
+        let concat: Vec<usize> = (2..2 + space.topology().num_nodes()).collect();
+        let cell =
+            |nodes: &Vec<Vec<Pick>>| CellGenotype { nodes: nodes.clone(), concat: concat.clone() };
+        let pairs =
+            cells.iter().flat_map(|normal| cells.iter().map(move |reduction| (normal, reduction)));
+        pairs.map(|(a, b)| Genotype { normal: cell(a), reduction: cell(b) }).collect()
     }
 
     fn sum(space: &SearchSpace, strength: [&[f32]; 2], genotype: &Genotype) -> f64 {

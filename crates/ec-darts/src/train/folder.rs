@@ -87,18 +87,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] where the folder cannot be listed.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.path.join("checkpoints");
-        let fail = Error::io("list", &folder);
-        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let mut found: Vec<PathBuf> = entries
-            .map_err(fail)?
-            .into_iter()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-            .collect();
-        found.sort();
-        found.reverse();
-        Ok(found)
+        checkpoints(&self.path)
     }
 
     /// Writes a checkpoint and drops all but the last two.
@@ -186,6 +175,25 @@ impl RunFolder {
     fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
+}
+
+/// Checkpoints in a run folder, newest first.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be listed.
+pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("checkpoints");
+    let fail = Error::io("list", &folder);
+    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut found: Vec<PathBuf> = entries
+        .map_err(fail)?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    found.sort();
+    found.reverse();
+    Ok(found)
 }
 
 fn now() -> String {

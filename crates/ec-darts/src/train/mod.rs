@@ -12,6 +12,7 @@ pub mod run;
 mod search;
 mod state;
 
+pub use checkpoint::SavedAlpha;
 pub use event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
 pub use folder::RunFolder;
 pub use run::{Outcome, RunOptions};
