@@ -51,7 +51,9 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
 
 /// Alpha of the newest checkpoint, or of the end of an epoch, counted from 1.
 fn saved_alpha(run: &Path, epoch: Option<u32>) -> anyhow::Result<SavedAlpha> {
-    let device = DeviceName::preferred().open()?.device;
+    // Two small matrices: no reason to start a GPU.
+    let cpu = DeviceName::Flex;
+    let device = if cpu.is_compiled() { cpu } else { DeviceName::preferred() }.open()?.device;
     let mut kept = Vec::new();
     for path in folder::checkpoints(run)? {
         let saved = SavedAlpha::read(&path, &device)?;
