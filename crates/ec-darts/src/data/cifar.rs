@@ -165,7 +165,6 @@ fn read_records(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 

@@ -305,7 +305,7 @@ pub(crate) mod tests {
                 Tensor::<4>::random(shape, Distribution::Normal(0.3, 2.0), &device)
             });
             let [older, newer] = inputs;
-            cell.forward(older, newer);
+            cell.forward(older, newer, None);
         }
         TrainedModel::new(description, network)
     }
@@ -315,7 +315,7 @@ pub(crate) mod tests {
         device.seed(3);
         let shape = [2, 3, height, width];
         let images = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
-        to_vec(model.network.forward(images).0)
+        to_vec(model.network.forward(images))
     }
 
     fn flex() -> Device {
