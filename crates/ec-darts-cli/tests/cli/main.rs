@@ -6,4 +6,6 @@ mod discretize;
 mod errors;
 mod genotype;
 mod memory;
+mod pipeline;
 mod program;
+mod retrain;
