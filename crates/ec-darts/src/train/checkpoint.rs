@@ -11,7 +11,7 @@ use super::event::Phase;
 use super::search::{Auxiliary, Search};
 use super::state::{Best, Progress};
 use crate::architecture::ArchitectureParameters;
-use crate::config::SearchConfig;
+use crate::config::{SearchConfig, Settings};
 use crate::data::{ImageDataset, Purpose, stream_rng};
 use crate::optim::WeightOptimizer;
 use crate::snapshot::Snapshot;
