@@ -11,6 +11,7 @@ mod names;
 mod parity;
 mod relaxation;
 mod resume;
+mod retrain;
 mod run;
 mod search_smoke;
 mod tiny;

@@ -61,6 +61,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file of a trained network is damaged, or something else.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the tensor, what was expected and what was found.
+        reason: String,
+    },
+
     /// A run folder cannot be used as asked.
     #[error("{}: {reason}", path.display())]
     Folder {

@@ -3,7 +3,7 @@
 //!
 //! Start at [`train::run::search`] for a search in a folder, at [`train::Search`] for the loop alone, or
 //! at the parts: [`relaxation`], [`network`], [`architect`], [`transition`]. The loop reads and
-//! writes no file; only [`data`], [`config`] and [`train::folder`] do.
+//! writes no file; only [`data`], [`config`], [`model`] and [`train::folder`] do.
 #![forbid(unsafe_code)]
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
@@ -34,6 +34,8 @@ pub mod data;
 pub mod config;
 
 pub mod train;
+
+pub mod model;
 
 // Underneath.
 pub mod device;
