@@ -119,7 +119,7 @@ fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<String> {
     }
     let value = |value: f64| match unit {
         Unit::Fraction => percent(value),
-        Unit::Plain => format!("{}", short(value)),
+        Unit::Plain => short(value),
     };
     let entry = |&(style, (name, points)): &(usize, &Curve)| {
         let (first, last) = (points[0].1, points[points.len() - 1].1);

@@ -130,7 +130,7 @@ pub fn not_run(material: &Material) -> String {
     );
     let scale = |run: &Option<Run>, key: &str, paper: usize| {
         let epochs = run.as_ref()?.integer(key)? as usize;
-        (epochs < paper).then(|| (epochs, paper))
+        (epochs < paper).then_some((epochs, paper))
     };
     if let Some((epochs, paper)) = scale(search, "search.epochs", 50) {
         gaps.push(format!("A search at the paper's scale: {epochs} epochs here, {paper} there."));
