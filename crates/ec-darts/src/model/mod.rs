@@ -133,7 +133,9 @@ impl ModelDescription {
             );
         }
         // A later format may have other fields: its number is read first.
-        if let Some(found) = value.get("format").filter(|format| **format != Value::from(FORMAT)) {
+        if let Some(found) =
+            value.get("format").filter(|format| format.as_u64() != Some(FORMAT.into()))
+        {
             return Err(format!("format {found}, this version reads format {FORMAT}"));
         }
         let description: Self = serde_json::from_value(value).map_err(unreadable)?;
@@ -149,7 +151,7 @@ impl ModelDescription {
             Some(format!("`{name}` is {value}, allowed: {allowed}"))
         };
         let channels = self.init_channels;
-        if !(2..=4096).contains(&channels) || channels % 2 != 0 {
+        if !(2..=4096).contains(&channels) || !channels.is_multiple_of(2) {
             return allowed("init_channels", channels.to_string(), "an even number up to 4096");
         }
         if !(3..=1000).contains(&self.num_cells) {
@@ -305,7 +307,7 @@ pub(crate) mod tests {
                 Tensor::<4>::random(shape, Distribution::Normal(0.3, 2.0), &device)
             });
             let [older, newer] = inputs;
-            cell.forward(older, newer);
+            cell.forward(older, newer, None);
         }
         TrainedModel::new(description, network)
     }
@@ -315,7 +317,7 @@ pub(crate) mod tests {
         device.seed(3);
         let shape = [2, 3, height, width];
         let images = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
-        to_vec(model.network.forward(images).0)
+        to_vec(model.network.forward(images))
     }
 
     fn flex() -> Device {

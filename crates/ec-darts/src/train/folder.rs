@@ -23,6 +23,7 @@ const KEPT: usize = 2;
 /// metrics.jsonl                one line per epoch
 /// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
+/// model.safetensors            retraining: the trained network, once it is done
 /// log.txt                      what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
@@ -204,6 +205,10 @@ impl RunFolder {
     }
 }
 
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
+}
+
 /// Checkpoints in a run folder, newest first.
 ///
 /// # Errors
@@ -221,10 +226,6 @@ pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     found.sort();
     found.reverse();
     Ok(found)
-}
-
-fn create(folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
 }
 
 fn now() -> String {
