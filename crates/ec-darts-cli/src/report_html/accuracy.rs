@@ -121,14 +121,14 @@ fn numbers(matrix: &[Vec<u64>], name: &dyn Fn(usize) -> String) -> String {
         rows += &format!("<tr><th scope=\"row\">{}</th>", name(truth));
         for &each in row {
             let share = each as f64 / images as f64;
-            let strong = if share > 0.5 { " class=\"strong\"" } else { "" };
+            let strong = if share > 0.65 { " class=\"strong\"" } else { "" };
             rows += &format!("<td{strong} style=\"--share:{share:.3}\">{each}</td>");
         }
         rows += "</tr>\n";
     }
     format!(
-        "<div class=\"wide\"><table class=\"confusion\">\n<caption>Down: true class; across: what the \
-         network says; images</caption>\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{rows}\
+        "<p>Down: true class; across: what the network says; number of images.</p>\n\
+         <div class=\"wide\"><table class=\"confusion\">\n<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{rows}\
          </tbody>\n</table></div>\n"
     )
 }

@@ -63,8 +63,8 @@ pub fn search(run: Option<&Run>) -> String {
             &[("learning rate", of("/learning_rate"))],
         ),
     ];
-    "<p>Accuracies here are of shared weights, on the half of the training images that alpha is \
-     fitted to. They steer the search; they are not the result of a genotype.</p>\n"
+    "<p>Accuracies here are of shared weights, on the training images that alpha is fitted to. They \
+     steer the search; they are not the result of a genotype.</p>\n"
         .to_string()
         + &all(figures)
 }
@@ -153,7 +153,7 @@ fn short(value: f64) -> String {
 }
 
 /// From the least to the largest value, and a little more; what is never negative starts at zero
-/// where that is near.
+/// where that is near, and fractions that hardly differ look so.
 fn bounds(unit: Unit, curves: &[(usize, &Curve)]) -> (f64, f64) {
     let values = || curves.iter().flat_map(|(_, (_, points))| points.iter().map(|&(_, y)| y));
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
@@ -163,7 +163,10 @@ fn bounds(unit: Unit, curves: &[(usize, &Curve)]) -> (f64, f64) {
     };
     let from = if low >= 0.0 && low < 0.5 * high { 0.0 } else { low - gap };
     match unit {
-        Unit::Fraction => (from.max(0.0), (high + gap).min(1.0).max(from + 1e-6)),
+        Unit::Fraction => {
+            let to = (high + gap).clamp(0.05, 1.0);
+            (from.min(to - 0.05).max(0.0), to)
+        }
         Unit::Plain => (from, high + gap),
     }
 }
@@ -185,8 +188,7 @@ fn plot(
             .y_label_area_size(132)
             .build_cartesian_2d(if last > 1.0 { 1.0..last } else { 0.5..1.5 }, low..high)?;
         let label = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
-        // A scale of less than a percent needs a digit more.
-        let digits = if high - low < 0.005 { 2 } else { usize::from(high - low < 0.05) };
+        let digits = usize::from(high - low < 0.1);
         chart
             .configure_mesh()
             .disable_x_mesh()

@@ -2,7 +2,6 @@
 
 use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
 
-use super::html::escape;
 use super::read::Run;
 
 /// Letters, class in `style.css`, and the name they stand for.
@@ -30,7 +29,7 @@ pub fn tables(run: Option<&Run>) -> String {
     let keys: String = Primitive::ALL.iter().skip(1).map(key).collect();
     let mut text = format!(
         "<ul class=\"legend\">\n{keys}<li><b class=\"pick skip new\">sk</b> framed: not so in the \
-         epoch before</li>\n</ul>\n"
+         epoch before</li>\n<li>★ the epoch whose genotype the search returns</li>\n</ul>\n"
     );
     let best = run.metrics.last().and_then(|last| last["best_epoch"].as_u64());
     for kind in CellKind::ALL {
@@ -91,10 +90,17 @@ fn table(kind: CellKind, cells: &[&CellGenotype], best: Option<usize>) -> String
         + &counts("skips", &skips)
         + &counts("pools", &pools);
     format!(
-        "<div class=\"wide\"><table class=\"epochs\">\n<caption>{} cell; ★ the epoch whose genotype \
-         the search returns</caption>\n<thead><tr><th scope=\"col\">edge, epoch</th>{}</tr></thead>\n\
+        "<h3>{} cell</h3>\n<div class=\"wide\"><table class=\"epochs\">\n\
+         <thead><tr><th scope=\"col\">edge, epoch</th>{}</tr></thead>\n\
          <tbody>\n{rows}</tbody>\n<tfoot>\n{feet}</tfoot>\n</table></div>\n",
-        escape(kind.name()),
+        title(kind),
         epochs.clone().map(head).collect::<String>(),
     )
+}
+
+fn title(kind: CellKind) -> &'static str {
+    match kind {
+        CellKind::Normal => "Normal",
+        CellKind::Reduction => "Reduction",
+    }
 }

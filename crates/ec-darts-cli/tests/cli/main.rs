@@ -7,3 +7,4 @@ mod errors;
 mod genotype;
 mod memory;
 mod program;
+mod report;
