@@ -165,6 +165,7 @@ fn read_records(
 
 #[cfg(test)]
 mod tests {
+
     use proptest::prelude::*;
 
     use super::super::{Augmentation, Batch, Loader};
