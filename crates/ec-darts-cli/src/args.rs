@@ -28,6 +28,8 @@ pub enum Command {
     Genotype(GenotypeCommand),
     /// Count parameters and multiply-adds of the network that a genotype is retrained as.
     Cost(CostArguments),
+    /// Make a page about a search and what came of it: curves, cells, accuracy, costs.
+    Report(ReportArguments),
     /// Check or print settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -100,6 +102,15 @@ pub struct RunArguments {
     /// Print every event as a line of JSON on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Makes or renews `report.html` in a folder that holds the run folder of a search as `search`, that of
+/// a retraining as `retrain`, and `evaluation.json`; or in the run folder of a search. What is not there
+/// is said to be not run. The page needs no network and no script.
+#[derive(Args)]
+pub struct ReportArguments {
+    /// The folder.
+    pub folder: PathBuf,
 }
 
 #[derive(Subcommand)]

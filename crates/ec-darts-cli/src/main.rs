@@ -4,6 +4,7 @@ mod args;
 mod cost;
 mod genotype;
 mod report;
+mod report_html;
 mod retrain;
 mod search;
 mod session;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Retrain(arguments) => retrain::run(arguments),
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
+        Command::Report(arguments) => report_html::run(arguments),
         Command::Config(command) => config(command),
     };
     let Err(error) = done else {

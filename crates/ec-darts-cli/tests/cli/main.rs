@@ -9,3 +9,4 @@ mod memory;
 mod pipeline;
 mod program;
 mod retrain;
+mod report;

@@ -133,7 +133,9 @@ impl ModelDescription {
             );
         }
         // A later format may have other fields: its number is read first.
-        if let Some(found) = value.get("format").filter(|format| **format != Value::from(FORMAT)) {
+        if let Some(found) =
+            value.get("format").filter(|format| format.as_u64() != Some(FORMAT.into()))
+        {
             return Err(format!("format {found}, this version reads format {FORMAT}"));
         }
         let description: Self = serde_json::from_value(value).map_err(unreadable)?;
@@ -149,7 +151,7 @@ impl ModelDescription {
             Some(format!("`{name}` is {value}, allowed: {allowed}"))
         };
         let channels = self.init_channels;
-        if !(2..=4096).contains(&channels) || channels % 2 != 0 {
+        if !(2..=4096).contains(&channels) || !channels.is_multiple_of(2) {
             return allowed("init_channels", channels.to_string(), "an even number up to 4096");
         }
         if !(3..=1000).contains(&self.num_cells) {
