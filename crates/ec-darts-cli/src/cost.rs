@@ -8,7 +8,7 @@ use crate::genotype::read;
 use crate::print;
 
 /// Stem, channels, cells, classes and image size of the networks that the paper retrains.
-fn defaults(network: NetworkKind) -> (EvaluationConfig, usize) {
+pub fn defaults(network: NetworkKind) -> (EvaluationConfig, usize) {
     let (stem, init_channels, num_cells, num_classes, image_size) = match network {
         NetworkKind::Cifar => (StemKind::Cifar, 36, 20, 10, 32),
         NetworkKind::TinyImagenet => (StemKind::Stride2, 36, 20, 200, 64),

@@ -1,7 +1,11 @@
 //! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
 
 mod args;
+mod classify;
+mod confusion;
 mod cost;
+mod evaluate;
+mod export;
 mod genotype;
 mod report;
 mod search;
@@ -18,6 +22,10 @@ fn main() -> ExitCode {
         Command::Search(arguments) => search::run(arguments),
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Classify(arguments) => classify::run(arguments),
+        Command::Export(arguments) => export::export(arguments),
+        Command::Import(arguments) => export::import(arguments),
         Command::Config(command) => config(command),
     };
     let Err(error) = done else {

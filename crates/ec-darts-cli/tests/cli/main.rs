@@ -5,4 +5,5 @@ mod crash;
 mod errors;
 mod genotype;
 mod memory;
+mod model;
 mod program;

@@ -4,6 +4,14 @@
 //! is needed to use the network (genotype, size, classes, how images are normalized), and its bytes
 //! depend on that and the weights alone.
 
+mod evaluate;
+mod export;
+mod torch;
+
+pub use evaluate::{ClassAccuracy, Evaluation, Latency, evaluate, latency};
+pub use export::ExportFormat;
+pub use torch::TorchFile;
+
 use std::fs;
 use std::path::Path;
 
@@ -22,6 +30,8 @@ use crate::{COMMIT, Error, Result, VERSION};
 const FORMAT: u32 = 1;
 /// What the names of the network's tensors begin with.
 const NETWORK: &str = "network";
+/// Key of the description in files of other formats.
+const DESCRIPTION: &str = "ec-darts";
 
 /// All about a trained network but its weights; JSON in the file's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
