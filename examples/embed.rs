@@ -7,14 +7,13 @@
 //!
 //! Without a file the body has random weights, which is enough to see how it is done.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use clap::Parser;
 use ec_darts::data::{self, Augmentation, DatasetKind, Loader, Purpose};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
@@ -22,15 +21,8 @@ use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
 use ec_darts::tensors::ImageBatch;
 use ec_darts_space::Preset;
 
-#[derive(Parser)]
-struct Arguments {
-    /// A trained network; without it, one with random weights.
-    model: Option<PathBuf>,
-    /// Steps of the new classifier.
-    #[arg(long, default_value_t = 100)]
-    steps: usize,
-}
-
+/// Steps of the new classifier.
+const STEPS: usize = 100;
 /// The classes of CIFAR-10 that are animals; the new classifier tells them from machines.
 const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
 
@@ -45,7 +37,6 @@ fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
 }
 
 fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
     let device = DeviceName::Flex.open()?.device;
     let kind = DatasetKind::Cifar10;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
@@ -53,8 +44,8 @@ fn main() -> anyhow::Result<()> {
 
     // On a device without autodiff the body tracks no gradient, and its batch normalization uses
     // the running statistics: it is frozen.
-    let model = match &arguments.model {
-        Some(path) => TrainedModel::load(path, &device)?,
+    let model = match std::env::args_os().nth(1) {
+        Some(path) => TrainedModel::load(path.as_ref(), &device)?,
         None => random(images.train.class_names().to_vec(), &device)?,
     };
     model.check_data(&images.train, &folder)?;
@@ -83,7 +74,7 @@ fn main() -> anyhow::Result<()> {
         ImageBatch::new(batch, &device)
     };
     let train = loader(images.train, Some(Purpose::Train));
-    for (step, batch) in train.endless(0).take(arguments.steps).enumerate() {
+    for (step, batch) in train.endless(0).take(STEPS).enumerate() {
         let batch = animals(batch);
         let input = Tensor::from_inner(features(&model.network, batch.images));
         let logits = classifier.forward(input);
@@ -105,7 +96,7 @@ fn main() -> anyhow::Result<()> {
         correct += found.equal(batch.labels).int().sum().into_scalar::<i64>() as usize;
     }
     println!(
-        "animal or machine: {correct} of {count} test images; the body is bit for bit as before"
+        "animal or machine: {correct} of {count} test images; the body is as before, bit for bit"
     );
     Ok(())
 }
