@@ -21,6 +21,8 @@ pub struct Arguments {
 pub enum Command {
     /// Search a genotype on labelled images.
     Search(SearchArguments),
+    /// Train the network of a genotype from scratch.
+    Retrain(RetrainArguments),
     /// Show, convert or draw a genotype.
     #[command(subcommand)]
     Genotype(GenotypeCommand),
@@ -49,10 +51,33 @@ pub enum Command {
   ec-darts search --config configs/search_cifar10.toml --data DIR --out runs/cifar10 --device cuda
   ec-darts search --config configs/darts.toml --data DIR --out runs/a --set search.epochs=50")]
 pub struct SearchArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Trains the network of a genotype from scratch, which gives the genotype its accuracy. Leaves a run
+/// folder: settings, metrics, a log, the last two checkpoints, and the trained network.
+///
+/// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts retrain --genotype runs/quick/genotype.json --config configs/retrain_quick.toml \\
+      --data data/cifar10-mini --out runs/quick-retrained
+  ec-darts retrain --genotype darts_v2 --config configs/retrain_cifar10.toml --data DIR --out runs/v2")]
+pub struct RetrainArguments {
+    /// A file, or the name of a preset such as darts_v2.
+    #[arg(long)]
+    pub genotype: String,
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+#[derive(Args)]
+pub struct RunArguments {
     /// Settings, a TOML file; `configs/` has the paper's and smaller ones.
     #[arg(long)]
     pub config: PathBuf,
-    /// Folder of CIFAR-10 or CIFAR-100 in the binary version.
+    /// Folder of the images; see docs/data.md.
     #[arg(long)]
     pub data: PathBuf,
     /// Run folder, made if it is not there.
@@ -62,7 +87,7 @@ pub struct SearchArguments {
     /// this program was built for.
     #[arg(long)]
     pub device: Option<DeviceName>,
-    /// Seed of weights, alpha, split, order and augmentation; short for --set search.seed=N.
+    /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
     #[arg(long)]
     pub seed: Option<u64>,
     /// Threads of the CPU device. Default: all cores.
@@ -99,6 +124,15 @@ pub enum GenotypeCommand {
         /// Form to print.
         #[arg(long, value_enum)]
         to: Form,
+    },
+    /// Print a genotype of DARTS' space drawn at random, a yardstick for a search.
+    ///
+    /// Every set of edges that a node can keep, and every primitive but `none`, is as likely as any
+    /// other.
+    Random {
+        /// Of the draw: the same seed gives the same genotype.
+        #[arg(long)]
+        seed: u64,
     },
     /// Draw both cells.
     Draw {

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use ec_darts_space::{CellKind, Genotype, Preset, draw};
+use ec_darts::architecture::random_genotype;
+use ec_darts::data::{Purpose, stream_rng};
+use ec_darts_space::{CellKind, Genotype, Preset, SearchSpace, draw};
 
 use crate::args::{Form, GenotypeCommand};
 use crate::print;
@@ -31,6 +33,10 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
                 Form::Json => genotype.to_json(),
             };
             print(&format!("{}\n", text.trim_end()))
+        }
+        GenotypeCommand::Random { seed } => {
+            let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
+            print(&format!("{}\n", random_genotype(&SearchSpace::darts(), rng)))
         }
         GenotypeCommand::Draw { genotype, out } => {
             let genotype = read(&genotype)?;

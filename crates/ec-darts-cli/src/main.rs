@@ -8,18 +8,22 @@ mod evaluate;
 mod export;
 mod genotype;
 mod report;
+mod retrain;
 mod search;
+mod session;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::{Arguments, Command, ConfigCommand};
 use clap::Parser;
-use ec_darts::config::SearchConfig;
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Search(arguments) => search::run(arguments),
+        Command::Retrain(arguments) => retrain::run(arguments),
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
@@ -51,13 +55,20 @@ fn main() -> ExitCode {
 fn config(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { config, set } => {
-            SearchConfig::load(&config, &set)?;
+            resolved(&config, &set)?;
             print(&format!("{}: valid\n", config.display()))
         }
-        ConfigCommand::Print { config, set } => {
-            print(&SearchConfig::load(&config, &set)?.to_toml())
-        }
+        ConfigCommand::Print { config, set } => print(&resolved(&config, &set)?),
     }
+}
+
+/// Settings of a search or a retraining, whichever the file has, as they would be used.
+fn resolved(path: &Path, set: &[String]) -> ec_darts::Result<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.lines().any(|line| line.trim() == "[retrain]") {
+        return Ok(RetrainConfig::load(path, set)?.to_toml());
+    }
+    Ok(SearchConfig::load(path, set)?.to_toml())
 }
 
 /// Standard output, where a reader may have gone away.

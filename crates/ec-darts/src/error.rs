@@ -89,7 +89,7 @@ pub enum Error {
     },
 
     /// A run stopped early; what it had reached is kept.
-    #[error("the search stopped, {}", kept(last_checkpoint))]
+    #[error("the run stopped, {}", kept(last_checkpoint))]
     Stopped {
         /// The newest checkpoint, if there is one.
         last_checkpoint: Option<PathBuf>,

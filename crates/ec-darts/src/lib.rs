@@ -1,7 +1,7 @@
 //! EC-DARTS: differentiable architecture search with Cross-Edge Normalization and Induced
 //! Structural Transition (Zhou et al., ICCV 2021), on Burn.
 //!
-//! Start at [`train::run::run`] for a search in a folder, at [`train::Search`] for the loop alone, or
+//! Start at [`train::run::search`] for a search in a folder, at [`train::Search`] for the loop alone, or
 //! at the parts: [`relaxation`], [`network`], [`architect`], [`transition`]. The loop reads and
 //! writes no file; only [`data`], [`config`], [`model`] and [`train::folder`] do.
 #![forbid(unsafe_code)]

@@ -1,26 +1,28 @@
-//! Settings of a search: TOML files, presets, overrides, and what is allowed.
+//! Settings of a search or a retraining: TOML files, presets, overrides, and what is allowed.
 //!
-//! Entry point: [`SearchConfig::load`]. Invariant: a value that [`SearchConfig::load`] returns has
-//! passed [`SearchConfig::validate`], so no layer panics on it.
+//! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
+//! [`Settings::validate`], so no layer panics on it.
 
 mod load;
 mod preset;
+mod retrain;
 mod validate;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use load::Settings;
 pub use preset::{PRESETS, Preset};
+pub use retrain::{
+    RETRAIN_PRESETS, RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig,
+};
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
-use crate::data::DatasetKind;
+use crate::data::{Augmentation, DatasetKind};
 use crate::network::StemKind;
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
@@ -208,6 +210,17 @@ pub enum MemorySetting {
     Recompute,
 }
 
+impl DataConfig {
+    /// The random changes of training images.
+    pub fn augmentation(&self) -> Augmentation {
+        Augmentation {
+            crop_padding: self.crop_padding,
+            flip: self.flip,
+            cutout: self.cutout.unwrap_or(0),
+        }
+    }
+}
+
 impl NetworkConfig {
     /// The search space these settings describe.
     ///
@@ -229,37 +242,5 @@ impl NetworkConfig {
             let allowed = "distinct names, at least one other than `none`".to_string();
             fail("network.primitives", format!("{names:?}"), allowed)
         })
-    }
-}
-
-impl SearchConfig {
-    /// These settings as TOML that [`Self::from_toml`] reads back.
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
-    }
-
-    /// The first setting in which two searches differ, where it matters for the result.
-    pub fn difference(&self, other: &Self) -> Option<String> {
-        // Other kernels round otherwise, and a search makes much of little.
-        let run = RunConfig { kernels: other.run.kernels, ..self.run.clone() };
-        let other = Self { run, ..other.clone() };
-        let (ours, theirs) = (self.settings(), other.settings());
-        let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
-        let [ours, theirs] = [&ours, &theirs]
-            .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Value::to_string));
-        Some(format!("{key} is {ours} here and {theirs} there"))
-    }
-
-    /// Every setting that is given, by its key `section.name`.
-    fn settings(&self) -> BTreeMap<String, Value> {
-        // JSON, not TOML: it holds any count, also of settings that were not validated.
-        let all = serde_json::to_value(self).expect("settings are plain values");
-        let mut settings = BTreeMap::new();
-        for (section, names) in all.as_object().into_iter().flatten() {
-            for (name, value) in names.as_object().into_iter().flatten() {
-                settings.insert(format!("{section}.{name}"), value.clone());
-            }
-        }
-        settings
     }
 }

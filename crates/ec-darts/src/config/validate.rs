@@ -1,32 +1,38 @@
 //! What is allowed.
 
-use super::SearchConfig;
+use super::{DataConfig, RunConfig, SearchConfig, Settings};
 use crate::network::StemKind;
 use crate::{Error, Result};
 
 /// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
-const MOST: usize = 1_000_000_000;
+pub(super) const MOST: usize = 1_000_000_000;
 
-impl SearchConfig {
-    /// Checks every value; `origin` is named in errors.
-    ///
-    /// # Errors
-    /// [`Error::ConfigValue`] for the first value that is not allowed.
-    pub fn validate(&self, origin: &str) -> Result<()> {
-        let require = |holds: bool, key: &str, value: &dyn ToString, allowed: &str| {
-            if holds {
-                return Ok(());
-            }
-            Err(Error::ConfigValue {
-                origin: origin.to_string(),
-                key: key.to_string(),
-                value: value.to_string(),
-                allowed: allowed.to_string(),
-            })
+/// An error unless the value is allowed.
+pub(super) fn require(
+    origin: &str,
+    holds: bool,
+    key: &str,
+    value: &dyn ToString,
+    allowed: &str,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::ConfigValue {
+        origin: origin.to_string(),
+        key: key.to_string(),
+        value: value.to_string(),
+        allowed: allowed.to_string(),
+    })
+}
+
+impl DataConfig {
+    /// Checks the section `data`.
+    pub(super) fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
         };
-        let finite = f64::is_finite;
-
-        let data = &self.data;
+        let data = self;
         if let Some(images) = data.train_images {
             let allowed = "2 to 1000000000, or omitted for all";
             require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
@@ -37,6 +43,38 @@ impl SearchConfig {
             let allowed = "1 to 64 pixels, or omitted for none";
             require((1..=64).contains(&side), "data.cutout", &side, allowed)?;
         }
+        Ok(())
+    }
+}
+
+impl RunConfig {
+    /// Checks the section `run`.
+    pub(super) fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
+        };
+        let (steps, workers) = (self.checkpoint_steps, self.workers);
+        let fits = (1..=MOST).contains(&steps);
+        require(fits, "run.checkpoint_steps", &steps, "1 to 1000000000")?;
+        require(workers <= 64, "run.workers", &workers, "0 to 64 threads")
+    }
+}
+
+impl Settings for SearchConfig {
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn with_run(self, run: RunConfig) -> Self {
+        Self { run, ..self }
+    }
+
+    fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
+        };
+        let finite = f64::is_finite;
+        self.data.validate(origin)?;
 
         let network = &self.network;
         let (channels, cells) = (network.init_channels, network.num_cells);
@@ -119,10 +157,7 @@ impl SearchConfig {
             require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
         }
 
-        let run = &self.run;
-        let steps = run.checkpoint_steps;
-        require(range(steps, MOST), "run.checkpoint_steps", &steps, "1 to 1000000000")?;
-        require(run.workers <= 64, "run.workers", &run.workers, "0 to 64 threads")
+        self.run.validate(origin)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{DatasetKind, Datasets, ImageDataset};
 use crate::{Error, Result};
@@ -67,7 +68,7 @@ pub fn load(kind: DatasetKind, folder: &Path) -> Result<Datasets> {
         for name in names {
             read_records(&layout, &folder.join(name), &mut pixels, &mut labels)?;
         }
-        Ok(ImageDataset::new(SIZE, pixels, labels, class_names.clone()))
+        Ok(Arc::new(ImageDataset::new(SIZE, pixels, labels, class_names.clone())))
     };
     Ok(Datasets { train: read(layout.train)?, test: read(layout.test)? })
 }

@@ -1,6 +1,9 @@
 //! A set of labelled images in memory.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::Normalization;
 
@@ -54,9 +57,9 @@ impl DatasetKind {
 #[derive(Clone, Debug)]
 pub struct Datasets {
     /// What a search may use.
-    pub train: ImageDataset,
+    pub train: Arc<ImageDataset>,
     /// What only the final evaluation may use.
-    pub test: ImageDataset,
+    pub test: Arc<ImageDataset>,
 }
 
 /// Labelled RGB images of one size, a byte per value.
@@ -116,6 +119,16 @@ impl ImageDataset {
     /// Class of an image.
     pub fn label(&self, image: usize) -> u16 {
         self.labels[image]
+    }
+
+    /// SHA-256 over all images and labels, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for image in 0..self.len() {
+            hash.update(self.pixels(image));
+            hash.update(u64::from(self.label(image)).to_le_bytes());
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Pixels of an image, `[3, height, width]`.

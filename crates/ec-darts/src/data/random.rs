@@ -23,6 +23,10 @@ pub enum Purpose {
     Retrain = 6,
     /// Augmentation of images that keep the order they are listed in.
     Listed = 7,
+    /// Drop path of a retraining.
+    DropPath = 8,
+    /// A random genotype.
+    Genotype = 9,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

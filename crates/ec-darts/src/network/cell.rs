@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace};
 
 use super::CellPlan;
-use crate::ops::{FactorizedReduce, Form, Kernels, Operation, ReluConvNorm};
+use crate::ops::{DropPath, FactorizedReduce, Form, Kernels, Operation, ReluConvNorm};
 
 /// Brings one input of a cell to the cell's channels and size.
 #[derive(Module, Debug)]
@@ -213,10 +213,17 @@ impl DiscreteCell {
         }
     }
 
+    /// `drop_path` acts on every operation but the identity.
+    ///
     /// # Shapes
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
     /// - output: `[batch, concat.len() * num_channels, ..]`
-    pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>) -> Tensor<4> {
+    pub fn forward(
+        &self,
+        older: Tensor<4>,
+        newer: Tensor<4>,
+        mut drop_path: Option<&mut DropPath>,
+    ) -> Tensor<4> {
         let mut states = self.inputs(older, newer);
         let mut operations = self.operations.iter();
         for picks in &self.genotype.nodes {
@@ -224,7 +231,13 @@ impl DiscreteCell {
                 .iter()
                 .zip(operations.by_ref())
                 .map(|(pick, operation)| {
-                    self.kernels.operation(operation, states[pick.from].clone())
+                    let output = self.kernels.operation(operation, states[pick.from].clone());
+                    match &mut drop_path {
+                        Some(drop_path) if !matches!(operation, Operation::Identity(_)) => {
+                            drop_path.apply(output)
+                        }
+                        _ => output,
+                    }
                 })
                 .reduce(|sum, term| sum + term)
                 .expect("every node keeps an edge");

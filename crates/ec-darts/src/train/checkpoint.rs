@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::search::{Auxiliary, Search};
 use super::state::Progress;
-use crate::config::SearchConfig;
+use crate::config::{SearchConfig, Settings};
 use crate::data::ImageDataset;
 use crate::optim::WeightOptimizer;
 use crate::snapshot::Snapshot;

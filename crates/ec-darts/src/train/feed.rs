@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
 use crate::config::{Order, SearchConfig};
@@ -64,11 +62,7 @@ impl Feed {
         }
         let mut measured = valid.clone();
         measured.truncate(config.search.measured_images.unwrap_or(usize::MAX));
-        let augmentation = Augmentation {
-            crop_padding: config.data.crop_padding,
-            flip: config.data.flip,
-            cutout: config.data.cutout.unwrap_or(0),
-        };
+        let augmentation = config.data.augmentation();
         let loader = |indices: Vec<u32>, augmentation, order| Loader {
             dataset: data.clone(),
             indices: indices.into(),
@@ -87,7 +81,7 @@ impl Feed {
             train: loader(train, augmentation, Some(Purpose::Train)),
             valid: loader(valid, augmentation, Some(Purpose::Valid)),
             measure: loader(measured, Augmentation::NONE, None),
-            data_digest: digest(&data),
+            data_digest: data.digest(),
             open: None,
         })
     }
@@ -149,13 +143,4 @@ impl Feed {
         }
         open
     }
-}
-
-fn digest(data: &ImageDataset) -> String {
-    let mut hash = Sha256::new();
-    for image in 0..data.len() {
-        hash.update(data.pixels(image));
-        hash.update((data.label(image) as u64).to_le_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use ec_darts_space::{Genotype, draw};
 use serde_json::json;
 
-use super::event::EpochReport;
-use super::state::Best;
-use crate::config::SearchConfig;
+use serde::Serialize;
+
+use crate::config::Settings;
 use crate::{Error, Result};
 
 /// Checkpoints kept.
@@ -19,10 +19,10 @@ const KEPT: usize = 2;
 ///
 /// ```text
 /// config.toml                  the resolved settings
-/// sessions.json                device, version, commit and time of every start
+/// sessions.json                device, version, commit, time and steps of every start
 /// metrics.jsonl                one line per epoch
-/// genotypes/epoch-000.json     genotype of each epoch (.json .txt .svg)
-/// genotype.json                genotype of the best epoch (.json .txt .svg)
+/// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
+/// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
 /// log.txt                      what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
@@ -46,9 +46,7 @@ impl RunFolder {
     /// [`Error::Io`] where it cannot be written.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let checkpoints = path.join("checkpoints");
-        for folder in [&checkpoints, &path.join("genotypes")] {
-            fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-        }
+        create(&checkpoints)?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).open(&lock_path);
@@ -117,18 +115,38 @@ impl RunFolder {
     /// The settings of the run in the folder, if there is one.
     ///
     /// # Errors
-    /// Those of [`SearchConfig::load`].
-    pub fn config(&self) -> Result<Option<SearchConfig>> {
+    /// Those of [`Settings::load`].
+    pub fn config<C: Settings>(&self) -> Result<Option<C>> {
         let path = self.path.join("config.toml");
-        if path.exists() { SearchConfig::load(&path, &[]).map(Some) } else { Ok(None) }
+        if path.exists() { C::load(&path, &[]).map(Some) } else { Ok(None) }
     }
 
     /// Writes the resolved settings.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_config(&self, config: &SearchConfig) -> Result<()> {
+    pub fn write_config(&self, config: &impl Settings) -> Result<()> {
         write(&self.path.join("config.toml"), config.to_toml().as_bytes())
+    }
+
+    /// Notes the end of the session that [`Self::write_session`] began.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn close_session(&self, to_step: u64, seconds: f64) -> Result<()> {
+        let path = self.path.join("sessions.json");
+        let mut sessions = self.sessions();
+        if let Some(last) = sessions.last_mut() {
+            last["to_step"] = json!(to_step);
+            last["seconds"] = json!((seconds * 10.0).round() / 10.0);
+        }
+        let text = serde_json::to_string_pretty(&sessions).expect("plain values");
+        write(&path, text.as_bytes())
+    }
+
+    fn sessions(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path.join("sessions.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Notes one start of the program in this folder.
@@ -137,8 +155,7 @@ impl RunFolder {
     /// [`Error::Io`] where it cannot be written.
     pub fn write_session(&self, device: &str, from_step: u64) -> Result<()> {
         let path = self.path.join("sessions.json");
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let mut sessions: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        let mut sessions = self.sessions();
         sessions.push(json!({
             "started": now(),
             "device": device,
@@ -156,22 +173,32 @@ impl RunFolder {
         self.metrics.truncate(epoch);
     }
 
-    /// Adds an epoch's metrics and genotype, and renews the best genotype.
+    /// Adds the report of an epoch, counted from 0, to the metrics.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_epoch(
-        &mut self,
-        report: &EpochReport,
-        epoch: &Genotype,
-        best: &Best,
-    ) -> Result<()> {
-        self.metrics.truncate(report.epoch);
+    pub fn write_metrics(&mut self, epoch: usize, report: &impl Serialize) -> Result<()> {
+        self.metrics.truncate(epoch);
         self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
-        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;
-        let name = format!("epoch-{:03}", report.epoch);
-        write_genotype(&self.path.join("genotypes"), &name, epoch)?;
-        write_genotype(&self.path, "genotype", &best.genotype)
+        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())
+    }
+
+    /// Writes `genotype.json`, `.txt` and `.svg`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be written.
+    pub fn write_genotype(&self, genotype: &Genotype) -> Result<()> {
+        write_genotype(&self.path, "genotype", genotype)
+    }
+
+    /// Writes the genotype of an epoch, counted from 0, in `genotypes`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn write_epoch_genotype(&self, epoch: usize, genotype: &Genotype) -> Result<()> {
+        let folder = self.path.join("genotypes");
+        create(&folder)?;
+        write_genotype(&folder, &format!("epoch-{epoch:03}"), genotype)
     }
 
     /// Adds a line to the log.
@@ -186,6 +213,10 @@ impl RunFolder {
     fn metrics_path(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
 }
 
 fn now() -> String {

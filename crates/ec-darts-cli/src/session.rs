@@ -1,0 +1,61 @@
+//! What a search and a retraining have in common: threads, device, Ctrl-C, and what is printed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use ec_darts::device::{DeviceName, Opened};
+use ec_darts::train::run::{Notice, RunOptions};
+
+use crate::args::RunArguments;
+use crate::report::{Report, Told};
+
+pub struct Session {
+    pub opened: Opened,
+    pub report: Report,
+    pub options: RunOptions,
+    failed: Option<anyhow::Error>,
+}
+
+impl Session {
+    /// Starts the threads and the device; from now on Ctrl-C saves and stops.
+    pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
+        if let Some(threads) = arguments.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            pool.build_global().context("cannot start the threads")?;
+        }
+        let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        ctrlc::set_handler(move || {
+            // The second time the user means it.
+            if asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+        let options = RunOptions {
+            out: arguments.out.clone(),
+            resume: arguments.resume,
+            max_steps: arguments.max_steps,
+            stop,
+            device: opened.description.clone(),
+        };
+        let report = Report::new(arguments.json, arguments.quiet);
+        Ok(Self { opened, report, options, failed: None })
+    }
+
+    /// Tells the user, and stops the run where nobody listens any more.
+    pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
+        if let (None, Err(error)) = (&self.failed, self.report.notice(notice)) {
+            // A reader that went away is no reason to lose the run: it stops and saves.
+            self.options.stop.store(true, Ordering::Relaxed);
+            self.failed = Some(error);
+        }
+    }
+
+    /// Ends the printing; an error where it failed on the way.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.report.close();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
