@@ -30,7 +30,7 @@ const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
 fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
     let [mut older, mut newer] = body.stem.forward(images);
     for cell in &body.cells {
-        let output = cell.forward(older, newer.clone());
+        let output = cell.forward(older, newer.clone(), None);
         (older, newer) = (newer, output);
     }
     newer.mean_dim(3).mean_dim(2).flatten(1, 3).squeeze_dim(1)

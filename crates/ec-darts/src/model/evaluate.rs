@@ -149,7 +149,7 @@ impl TrainedModel {
     /// - `images`: `[batch, 3, height, width]`, normalized, on a device without autodiff
     /// - output: `[batch, num_classes]`
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
-        self.network.forward(images).0
+        self.network.forward(images)
     }
 
     /// An image, normalized and alone in a batch.

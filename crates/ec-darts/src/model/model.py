@@ -13,6 +13,7 @@ import json
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch.nn import functional
 
 
 def chain(*layers):
@@ -97,12 +98,22 @@ class Cell(nn.Module):
         return torch.cat([states[state] for state in self.concat], dim=1)
 
 
+class AuxiliaryPool(nn.Module):
+    """Average of 5x5 windows, larger on large maps, smaller on small ones: 2x2 remain."""
+
+    def forward(self, x):
+        sides = x.shape[2:]
+        window = [min(max((side + 1) // 2, 5), side - 1) for side in sides]
+        stride = [side - length for side, length in zip(sides, window)]
+        return functional.avg_pool2d(x, window, stride)
+
+
 class AuxiliaryHead(nn.Module):
-    def __init__(self, channels, classes, stride):
+    def __init__(self, channels, classes):
         super().__init__()
         self.features = chain(
             nn.ReLU(),
-            nn.AvgPool2d(5, stride, count_include_pad=False),
+            AuxiliaryPool(),
             conv(channels, 128, 1),
             nn.BatchNorm2d(128),
             nn.ReLU(),
@@ -147,7 +158,7 @@ class Network(nn.Module):
             self.cells.append(Cell(cell, older, newer, channels, reduces, after_reduction))
             older, newer, after_reduction = newer, len(cell["concat"]) * channels, reduces
             if position == self.head_position:
-                self.auxiliary_head = AuxiliaryHead(newer, classes, 2 if imagenet else 3)
+                self.auxiliary_head = AuxiliaryHead(newer, classes)
         self.classifier = nn.Linear(newer, classes)
 
     def forward(self, images):
