@@ -8,8 +8,8 @@ use ec_darts::model::TrainedModel;
 use serde_json::json;
 
 use crate::args::ClassifyArguments;
-use crate::evaluate::open;
 use crate::print;
+use crate::session::open;
 
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ec_darts::data::{self, DatasetKind, ImageDataset};
-use ec_darts::device::{DeviceName, Opened};
 use ec_darts::model::{ModelDescription, TrainedModel, evaluate, latency};
 use ec_darts::train::folder::write;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use crate::args::EvaluateArguments;
+use crate::session::open;
 use crate::{confusion, print};
 
 pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
@@ -83,15 +83,6 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
         text += &format!("\nwrote {}", file.display());
     }
     print(&format!("{}\n", text.trim_end()))
-}
-
-/// A device, on so many threads where it is the CPU.
-pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
-    if let Some(threads) = threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-        pool.build_global().context("cannot start the threads")?;
-    }
-    Ok(device.unwrap_or_else(DeviceName::preferred).open()?)
 }
 
 /// The test set of the data that a model was trained on, or of other data in the same layout.
