@@ -122,7 +122,9 @@ pub fn latency(model: &TrainedModel, device: &Device) -> Latency {
         to_vec(model.logits(image.clone()));
         start.elapsed().as_secs_f64()
     };
-    (0..WARM_UP).for_each(|_| drop(pass()));
+    for _ in 0..WARM_UP {
+        pass();
+    }
     let mut times: Vec<f64> = (0..RUNS).map(|_| pass()).collect();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((RUNS - 1) as f64 * share).round() as usize];
