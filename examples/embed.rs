@@ -59,9 +59,9 @@ fn main() -> anyhow::Result<()> {
     let loss = CrossEntropyLossConfig::new().init(&training);
 
     let normalization = model.description.normalization();
-    let loader = |images: data::ImageDataset, order| Loader {
-        indices: (0..images.len() as u32).collect(),
-        dataset: Arc::new(images),
+    let loader = |dataset: Arc<data::ImageDataset>, order| Loader {
+        indices: (0..dataset.len() as u32).collect(),
+        dataset,
         batch_size: 32,
         augmentation: Augmentation::NONE,
         normalization,

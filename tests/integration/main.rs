@@ -12,6 +12,7 @@ mod names;
 mod parity;
 mod relaxation;
 mod resume;
+mod retrain;
 mod run;
 mod search_smoke;
 mod tiny;

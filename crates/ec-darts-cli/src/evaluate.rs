@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ec_darts::data::{self, DatasetKind, ImageDataset};
-use ec_darts::model::{ModelDescription, TrainedModel, evaluate, latency};
+use ec_darts::latency::Latency;
+use ec_darts::model::{ModelDescription, TrainedModel, evaluate};
 use ec_darts::train::folder::write;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -23,11 +24,11 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
     let batch_size = arguments.batch_size.into();
     let device = &opened.device;
-    let evaluation = evaluate(&model, Arc::new(test), batch_size, device, &mut |done| {
+    let evaluation = evaluate(&model, test, batch_size, device, &mut |done| {
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    let time = latency(&model, device);
+    let time = Latency::of(&model.network, model.description.image_size, 1, device);
 
     let mut files: Vec<PathBuf> = Vec::new();
     let report = json!({
@@ -70,9 +71,9 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
         "latency   {:.2} ms an image (median of {} passes over one image; a tenth took less than \
          {:.2}, a tenth more than {:.2})\n\n",
         1e3 * time.median_s,
-        time.num_runs,
-        1e3 * time.p10_s,
-        1e3 * time.p90_s
+        time.passes,
+        1e3 * time.percentile10_s,
+        1e3 * time.percentile90_s
     );
     text += &format!("{:24} {:>8} {:>10}\n", "class", "images", "accuracy");
     for class in &evaluation.classes {
@@ -86,7 +87,7 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
 }
 
 /// The test set of the data that a model was trained on, or of other data in the same layout.
-fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<ImageDataset> {
+fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<Arc<ImageDataset>> {
     let name = &description.dataset;
     let kind: DatasetKind = serde_json::from_value(name.as_str().into())
         .with_context(|| format!("the model's data set `{name}` is unknown"))?;

@@ -5,8 +5,8 @@ use ec_darts::data::{DatasetKind, Normalization};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
 
-use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkKind};
-use crate::cost::defaults;
+use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkArguments, NetworkKind};
+use crate::cost::network;
 use crate::genotype::read;
 use crate::print;
 
@@ -48,10 +48,12 @@ pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
 /// What the command line says about a network of the public DARTS code.
 fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<ModelDescription> {
     let genotype = read(genotype)?;
-    let (mut config, side) = defaults(arguments.network);
-    config.init_channels = arguments.channels.map_or(config.init_channels, usize::from);
-    config.num_cells = arguments.cells.map_or(config.num_cells, usize::from);
-    config.num_classes = arguments.classes.map_or(config.num_classes, usize::from);
+    let (config, side) = network(&NetworkArguments {
+        kind: arguments.network,
+        channels: arguments.channels,
+        cells: arguments.cells,
+        classes: arguments.classes.map(u32::from),
+    })?;
     let class_names: Vec<String> = match &arguments.class_names {
         None => (0..config.num_classes).map(|class| class.to_string()).collect(),
         Some(path) => {

@@ -1,4 +1,6 @@
-//! `ec-darts genotype`: show, convert, draw.
+//! `ec-darts genotype`: show, convert, draw, discretize.
+
+mod discretize;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -48,6 +50,7 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
             ec_darts::train::folder::write(&out, picture.as_bytes())?;
             Ok(())
         }
+        GenotypeCommand::Discretize(arguments) => discretize::run(arguments),
     }
 }
 

@@ -68,13 +68,27 @@ impl ArchitectureParameters {
         relaxation: Relaxation,
         strength: Strength,
     ) -> Result<Genotype, ec_darts_space::Error> {
+        let [normal, reduction] = self.strengths(space, relaxation, strength);
+        discretize(space, &normal, &reduction)
+    }
+
+    /// What the genotype is read from, of normal and of reduction cells.
+    ///
+    /// # Shapes
+    /// - output: `[num_edges, num_primitives]` each, row-major
+    pub fn strengths(
+        &self,
+        space: &SearchSpace,
+        relaxation: Relaxation,
+        strength: Strength,
+    ) -> [Vec<f32>; 2] {
         let Mixing { normal, reduction } = match strength {
             Strength::Mixing => Mixing::new(self, relaxation, space.topology()),
             Strength::Alpha => {
                 Mixing { normal: self.normal.val(), reduction: self.reduction.val() }
             }
         };
-        discretize(space, &values(normal), &values(reduction))
+        [normal, reduction].map(values)
     }
 }
 

@@ -22,6 +22,8 @@ pub mod transition;
 
 pub mod cost;
 
+pub mod latency;
+
 pub mod rank;
 
 // Running it.

@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn first_record_of_the_sample_has_its_values() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/cifar10-mini");
-        let dataset = Arc::new(load(DatasetKind::Cifar10, &folder).expect("the sample").train);
+        let dataset = load(DatasetKind::Cifar10, &folder).expect("the sample").train;
         assert_eq!((dataset.label(0), &*dataset.class_names()[5]), (5, "dog"));
         let loader = Loader {
             dataset,

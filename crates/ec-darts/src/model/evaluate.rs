@@ -1,7 +1,6 @@
-//! What a trained network gets right, and how long it takes.
+//! What a trained network gets right.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
@@ -9,10 +8,6 @@ use serde::Serialize;
 use super::TrainedModel;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
 use crate::tensors::{ImageBatch, to_vec};
-
-/// Passes before any is timed, and passes that are timed.
-const WARM_UP: usize = 3;
-const RUNS: usize = 30;
 
 /// How well a network does on labelled images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,19 +35,6 @@ pub struct ClassAccuracy {
     pub num_images: u64,
     /// Fraction that was recognized; none without images.
     pub accuracy: Option<f64>,
-}
-
-/// Time of a pass over a single image.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Latency {
-    /// Half of the passes took less.
-    pub median_s: f64,
-    /// A tenth took less.
-    pub p10_s: f64,
-    /// A tenth took more.
-    pub p90_s: f64,
-    /// Passes timed.
-    pub num_runs: usize,
 }
 
 /// Classifies all images of a set, without augmentation; `each` is told how many are done.
@@ -111,24 +93,6 @@ pub fn evaluate(
         classes: classes.collect(),
         confusion,
     }
-}
-
-/// Times passes over one image, from the image on the device to the logits in memory.
-pub fn latency(model: &TrainedModel, device: &Device) -> Latency {
-    let [height, width] = model.description.image_size;
-    let image = Tensor::<4>::zeros([1, 3, height, width], device);
-    let pass = || {
-        let start = Instant::now();
-        to_vec(model.logits(image.clone()));
-        start.elapsed().as_secs_f64()
-    };
-    for _ in 0..WARM_UP {
-        pass();
-    }
-    let mut times: Vec<f64> = (0..RUNS).map(|_| pass()).collect();
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| times[((RUNS - 1) as f64 * share).round() as usize];
-    Latency { median_s: at(0.5), p10_s: at(0.1), p90_s: at(0.9), num_runs: RUNS }
 }
 
 /// Classes by falling logit, equal ones in their order.

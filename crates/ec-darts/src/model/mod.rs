@@ -8,7 +8,7 @@ mod evaluate;
 mod export;
 mod torch;
 
-pub use evaluate::{ClassAccuracy, Evaluation, Latency, evaluate, latency};
+pub use evaluate::{ClassAccuracy, Evaluation, evaluate};
 pub use export::ExportFormat;
 pub use torch::TorchFile;
 

@@ -23,6 +23,7 @@ const KEPT: usize = 2;
 /// metrics.jsonl                one line per epoch
 /// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
+/// model.safetensors            retraining: the trained network, once it is done
 /// log.txt                      what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
@@ -85,18 +86,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] where the folder cannot be listed.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.path.join("checkpoints");
-        let fail = Error::io("list", &folder);
-        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let mut found: Vec<PathBuf> = entries
-            .map_err(fail)?
-            .into_iter()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-            .collect();
-        found.sort();
-        found.reverse();
-        Ok(found)
+        checkpoints(&self.path)
     }
 
     /// Writes a checkpoint and drops all but the last two.
@@ -217,6 +207,25 @@ impl RunFolder {
 
 fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
+}
+
+/// Checkpoints in a run folder, newest first.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be listed.
+pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("checkpoints");
+    let fail = Error::io("list", &folder);
+    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut found: Vec<PathBuf> = entries
+        .map_err(fail)?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    found.sort();
+    found.reverse();
+    Ok(found)
 }
 
 fn now() -> String {

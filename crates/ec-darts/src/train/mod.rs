@@ -15,6 +15,7 @@ mod score;
 mod search;
 mod state;
 
+pub use checkpoint::SavedAlpha;
 pub use event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
 pub use folder::RunFolder;
 pub use retrain::{

@@ -17,6 +17,9 @@ use crate::config::{RetrainConfig, SearchConfig, Settings};
 use crate::data::{Datasets, ImageDataset};
 use crate::{Error, Result};
 
+/// The trained network in the folder of a retraining.
+pub const MODEL: &str = "model.safetensors";
+
 /// How a run begins and ends.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -311,7 +314,8 @@ impl Job for Retraining {
         }
     }
 
-    fn finish(&self, _folder: &mut RunFolder) -> Result<Measured> {
+    fn finish(&self, folder: &mut RunFolder) -> Result<Measured> {
+        self.model().save(&folder.path().join(MODEL))?;
         Ok(self.measured().cloned().expect("the last epoch is measured"))
     }
 }

@@ -49,10 +49,13 @@ pub struct RetrainEpochReport {
     /// Fraction in [0, 1], on augmented training images while they are trained on.
     pub train_accuracy: f64,
     /// Fraction in [0, 1], in evaluation mode, in epochs that are measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
     /// The same for the right class among the first five.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_top5: Option<f64>,
     /// Which images these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_on: Option<MeasuredOn>,
 }
 

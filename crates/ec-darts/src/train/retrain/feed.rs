@@ -70,6 +70,10 @@ impl RetrainFeed {
         self.measured_on
     }
 
+    pub fn train_data(&self) -> &ImageDataset {
+        &self.train.dataset
+    }
+
     pub fn train_steps(&self) -> usize {
         self.train.steps_per_epoch().min(self.steps_cap.unwrap_or(usize::MAX))
     }

@@ -18,6 +18,7 @@ use super::score::{correct, correct_in_top, loss_and_correct};
 use super::state::Mean;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Batch, Datasets, Purpose, stream_rng};
+use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
 use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer};
@@ -131,6 +132,21 @@ impl Retraining {
     /// The trained network: the average of the weights where the settings ask for one.
     pub fn network(&self) -> &EvaluationNetwork {
         self.average.as_ref().map_or(&self.network, |average| &average.module)
+    }
+
+    /// The trained network, and all that is needed to use it.
+    pub fn model(&self) -> TrainedModel {
+        let (network, data) = (self.network().valid(), self.feed.train_data());
+        let shape = self.config.network.evaluation(data.num_classes());
+        let description = ModelDescription::new(
+            self.genotype.clone(),
+            &shape,
+            data.class_names().to_vec(),
+            data.size(),
+            &self.config.data.dataset.normalization(),
+            self.config.data.dataset.name(),
+        );
+        TrainedModel { description, network }
     }
 
     /// Accuracy at the last measurement, if there was one.
