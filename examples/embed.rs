@@ -33,7 +33,7 @@ fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
         let output = cell.forward(older, newer.clone(), None);
         (older, newer) = (newer, output);
     }
-    newer.mean_dim(3).mean_dim(2).flatten(1, 3).squeeze_dim(1)
+    newer.mean_dim(3).mean_dim(2).flatten(1, 3)
 }
 
 fn main() -> anyhow::Result<()> {
