@@ -3,6 +3,7 @@
 mod architect;
 mod dead_parameters;
 mod devices;
+mod export;
 mod fixture;
 mod fused;
 mod gradients;

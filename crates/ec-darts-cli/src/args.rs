@@ -19,6 +19,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Search, retrain, evaluate and report, one after the other.
+    Run(WholeRunArguments),
     /// Search a genotype on labelled images.
     Search(SearchArguments),
     /// Train the network of a genotype from scratch.
@@ -30,6 +32,14 @@ pub enum Command {
     Cost(CostArguments),
     /// Make a page about a search and what came of it: curves, cells, accuracy, costs.
     Report(ReportArguments),
+    /// Measure a trained network on the test images of a data set.
+    Evaluate(EvaluateArguments),
+    /// Say what is on images.
+    Classify(ClassifyArguments),
+    /// Write a trained network in a format of others.
+    Export(ExportArguments),
+    /// Make a trained network of weights in the names of PyTorch.
+    Import(ImportArguments),
     /// Check or print settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -62,6 +72,22 @@ pub struct RetrainArguments {
     /// A file, or the name of a preset such as darts_v2.
     #[arg(long)]
     pub genotype: String,
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Searches a genotype, retrains it, measures it on the test images and makes a report of it all: folders
+/// `search` and `retrain`, `evaluation.json`, `report.html`.
+///
+/// Ctrl-C saves and stops; the same command with --resume goes on where it was.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts run --config configs/quick_run.toml --data data/cifar10-mini --out runs/whole
+  ec-darts run --config configs/quick_run.toml --data DIR --out runs/b --set retrain.retrain.epochs=30
+
+The settings file names those of the search and of the retraining; keys of --set begin with `search.` or
+`retrain.`.")]
+pub struct WholeRunArguments {
     #[command(flatten)]
     pub run: RunArguments,
 }
@@ -233,6 +259,113 @@ pub enum NetworkKind {
     TinyImagenet,
     /// Three 3x3 convolutions of stride 2, 224x224 images.
     Imagenet,
+}
+
+/// Classifies the test set, and times single images: top-1, top-5, loss, accuracy of each class,
+/// latency. With --out also writes evaluation.json, confusion.csv and confusion.svg.
+#[derive(Args)]
+pub struct EvaluateArguments {
+    /// A trained network, such as model.safetensors of a retraining.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Folder of the data set, in the layout of the one the model was trained on.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Where to compute; as for search.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+    /// Threads of the CPU device. Default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Images classified together; latency is of one.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Folder for the report, made if it is not there.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Print evaluation.json.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the likeliest classes of each image. An image that cannot be read is named and left out,
+/// and the exit code is then 1.
+#[derive(Args)]
+pub struct ClassifyArguments {
+    /// A trained network.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// JPEG or PNG files of any size.
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Classes to print.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
+    /// Where to compute; as for search.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+    /// Threads of the CPU device. Default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print a line of JSON for each image.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Every format holds the weights bit for bit, and the description as JSON in its metadata.
+#[derive(Args)]
+pub struct ExportArguments {
+    /// A trained network.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// What to write; docs/models.md says how to load it.
+    #[arg(long, value_enum)]
+    pub format: ExportKind,
+    /// File to write; for torch a folder, made if it is not there.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ExportKind {
+    /// Burn's own format.
+    Burnpack,
+    /// Safetensors with Burn's names and shapes.
+    Safetensors,
+    /// Safetensors with the names and shapes of the public DARTS code in PyTorch, and a model.py that
+    /// loads it.
+    Torch,
+}
+
+/// Reads what `export --format torch` wrote, or a state dict (.pt) of the public DARTS code.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts import exported/model.safetensors --out model.safetensors
+  ec-darts import weights.pt --genotype darts_v2 --network cifar --out model.safetensors")]
+pub struct ImportArguments {
+    /// Safetensors or a PyTorch checkpoint.
+    pub file: PathBuf,
+    /// A file, or the name of a preset. An exported file says itself what it is.
+    #[arg(long)]
+    pub genotype: Option<String>,
+    /// The paper's network for these images.
+    #[arg(long, value_enum, default_value = "cifar", requires = "genotype")]
+    pub network: NetworkKind,
+    /// Channels of the first cell, an even number. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    pub channels: Option<u16>,
+    /// Cells, two of them reductions. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(3..=1000))]
+    pub cells: Option<u16>,
+    /// Classes. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(1..))]
+    pub classes: Option<u16>,
+    /// Names of the classes, a line each. Default: numbers.
+    #[arg(long, requires = "genotype")]
+    pub class_names: Option<PathBuf>,
+    /// Trained network to write.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -1,8 +1,13 @@
 //! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
 
 mod args;
+mod classify;
+mod confusion;
 mod cost;
+mod evaluate;
+mod export;
 mod genotype;
+mod pipeline;
 mod report;
 mod report_html;
 mod retrain;
@@ -19,11 +24,16 @@ use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Run(arguments) => pipeline::run(arguments),
         Command::Search(arguments) => search::run(arguments),
         Command::Retrain(arguments) => retrain::run(arguments),
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Report(arguments) => report_html::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Classify(arguments) => classify::run(arguments),
+        Command::Export(arguments) => export::export(arguments),
+        Command::Import(arguments) => export::import(arguments),
         Command::Config(command) => config(command),
     };
     let Err(error) = done else {

@@ -8,7 +8,7 @@ use ec_darts::data;
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
-use crate::args::{EvaluateArguments, RunArguments};
+use crate::args::{EvaluateArguments, RunArguments, WholeRunArguments};
 use crate::session::Session;
 use crate::{evaluate, print, report_html, retrain, search};
 
@@ -20,7 +20,8 @@ struct Stages {
     retrain: PathBuf,
 }
 
-pub fn run(arguments: RunArguments) -> anyhow::Result<()> {
+pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
+    let arguments = arguments.run;
     let (for_search, for_retrain) = settings(&arguments)?;
     let mut session = Session::start(&arguments)?;
     let images = data::load(for_search.data.dataset, &arguments.data)?;
@@ -37,7 +38,9 @@ pub fn run(arguments: RunArguments) -> anyhow::Result<()> {
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
     match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {
-        Outcome::Finished(measured) if told => print(&format!("{}\n", retrain::describe(&measured)))?,
+        Outcome::Finished(measured) if told => {
+            print(&format!("{}\n", retrain::describe(&measured)))?
+        }
         Outcome::Finished(_) => {}
         Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
     }

@@ -10,6 +10,15 @@ use ec_darts::train::run::{Notice, RunOptions};
 use crate::args::RunArguments;
 use crate::report::{Report, Told};
 
+/// A device, with so many threads where it is the CPU.
+pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
+    if let Some(threads) = threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().context("cannot start the threads")?;
+    }
+    Ok(device.unwrap_or_else(DeviceName::preferred).open()?)
+}
+
 pub struct Session {
     pub opened: Opened,
     pub report: Report,
@@ -20,11 +29,7 @@ pub struct Session {
 impl Session {
     /// Starts the threads and the device; from now on Ctrl-C saves and stops.
     pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
-        if let Some(threads) = arguments.threads {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-            pool.build_global().context("cannot start the threads")?;
-        }
-        let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+        let opened = open(arguments.device, arguments.threads)?;
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
         ctrlc::set_handler(move || {

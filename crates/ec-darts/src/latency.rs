@@ -10,7 +10,7 @@ use rand::RngExt;
 use serde::Serialize;
 
 use crate::data::{Purpose, stream_rng};
-use crate::network::EvaluationConfig;
+use crate::network::{EvaluationConfig, EvaluationNetwork};
 use crate::ops::Kernels;
 
 /// Passes before the first that counts.
@@ -55,7 +55,21 @@ impl Latency {
     ) -> Self {
         let mut rng = stream_rng(0, Purpose::Weights, 0, 0);
         let network = config.init(genotype, &mut rng, device).with_kernels(Kernels::default());
-        let shape = [batch, 3, image_size, image_size];
+        Self::of(&network, [image_size; 2], batch, device)
+    }
+
+    /// Times the forward pass of a network, as [`Self::measure`] does.
+    ///
+    /// # Panics
+    /// Where `batch` is 0, or the network is on another device.
+    pub fn of(
+        network: &EvaluationNetwork,
+        [height, width]: [usize; 2],
+        batch: usize,
+        device: &Device,
+    ) -> Self {
+        let mut rng = stream_rng(0, Purpose::Listed, 0, 0);
+        let shape = [batch, 3, height, width];
         let values: Vec<f32> =
             (0..shape.iter().product()).map(|_| rng.random_range(-2.0..2.0)).collect();
         let images = Tensor::<4>::from_data(TensorData::new(values, shape), device);

@@ -34,7 +34,8 @@ fn run(folder: &Folder, more: &[&str]) -> (Option<i32>, String, String) {
 /// The last checkpoint, the metrics and the trained network of a finished run.
 fn end(run: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let checkpoints = std::fs::read_dir(run.join("checkpoints")).expect("checkpoints");
-    let mut files: Vec<PathBuf> = checkpoints.map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> =
+        checkpoints.map(|entry| entry.expect("an entry").path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     files.sort();
     let last = files.pop().expect("a checkpoint");

@@ -4,6 +4,14 @@
 //! is needed to use the network (genotype, size, classes, how images are normalized), and its bytes
 //! depend on that and the weights alone.
 
+mod evaluate;
+mod export;
+mod torch;
+
+pub use evaluate::{ClassAccuracy, Evaluation, evaluate};
+pub use export::ExportFormat;
+pub use torch::TorchFile;
+
 use std::fs;
 use std::path::Path;
 
@@ -13,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::{ImageDataset, Normalization, Purpose, stream_rng};
-use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind};
+use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind, check_size};
 use crate::snapshot::Snapshot;
 use crate::train::folder::write;
 use crate::{COMMIT, Error, Result, VERSION};
@@ -22,6 +30,8 @@ use crate::{COMMIT, Error, Result, VERSION};
 const FORMAT: u32 = 1;
 /// What the names of the network's tensors begin with.
 const NETWORK: &str = "network";
+/// Key of the description in files of other formats.
+const DESCRIPTION: &str = "ec-darts";
 
 /// All about a trained network but its weights; JSON in the file's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -166,6 +176,11 @@ impl ModelDescription {
         }
         if self.image_size.iter().any(|side| !(1..=8192).contains(side)) {
             return allowed("image_size", format!("{:?}", self.image_size), "1 to 8192 pixels");
+        }
+        if let Err(Error::ConfigValue { value, allowed: sizes, .. }) =
+            check_size(self.stem, self.image_size, false)
+        {
+            return allowed("stem", value, &sizes);
         }
         let usable = self.mean.iter().all(|mean| mean.is_finite())
             && self.std.iter().all(|std| std.is_finite() && *std > 0.0);
@@ -365,6 +380,7 @@ pub(crate) mod tests {
         check(|all| all["init_channels"] = 6.into(), "stem.Single.conv.weight: expected [18");
         check(|all| all["num_cells"] = 2.into(), "`num_cells` is 2");
         check(|all| all["num_cells"] = 4.into(), "cells.");
+        check(|all| all["image_size"] = vec![8, 6].into(), "cifar with images of 8x6");
         check(|all| all["num_classes"] = 4.into(), "3 class names, `num_classes` is 4");
         check(|all| all["std"] = vec![0.0; 3].into(), "`std` is [0.0, 0.0, 0.0]");
         check(
@@ -381,7 +397,7 @@ pub(crate) mod tests {
 
     #[test]
     fn other_data_is_refused() {
-        let model = small(StemKind::Cifar, 2);
+        let model = small(StemKind::Cifar, 4);
         let check = |size: [usize; 2], names: &[&str], expected: &str| {
             let names = names.iter().map(ToString::to_string).collect();
             let pixels = vec![0; 3 * size[0] * size[1]];
@@ -390,10 +406,10 @@ pub(crate) mod tests {
             let found = found.map_or_else(|error| error.to_string(), |()| String::new());
             assert_eq!(found, expected);
         };
-        check([2, 2], &["cat", "dog", "owl"], "");
-        check([2, 2], &["0", "1", "2"], "");
-        check([2, 2], &["a", "b"], "folder: 2 classes, the model knows 3");
-        check([2, 2], &["cat", "owl", "dog"], "folder: class 1 is owl, in the model it is dog");
-        check([2, 4], &["0", "1", "2"], "folder: images of 2x4, the model wants 2x2");
+        check([4, 4], &["cat", "dog", "owl"], "");
+        check([4, 4], &["0", "1", "2"], "");
+        check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3");
+        check([4, 4], &["cat", "owl", "dog"], "folder: class 1 is owl, in the model it is dog");
+        check([4, 8], &["0", "1", "2"], "folder: images of 4x8, the model wants 4x4");
     }
 }

@@ -22,6 +22,7 @@ pub use drop_path::DropPath;
 pub use ec_darts_kernels::Memory;
 pub use fused::Kernels;
 pub use init::draw_parameters;
+pub(crate) use norm::EPSILON;
 pub use norm::Norm;
 
 /// Which of the two networks an operation belongs to.
