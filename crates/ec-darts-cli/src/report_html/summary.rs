@@ -15,7 +15,7 @@ pub fn title(material: &Material) -> String {
 fn result(material: &Material) -> Option<(f64, String)> {
     let evaluated = material.figures().and_then(|figures| {
         let images = figures["num_images"].as_u64();
-        let on = images.map_or(String::new(), |images| format!(" on {} images", count(images)));
+        let on = images.map_or(String::new(), |images| format!(", {} images", count(images)));
         Some((figures["top1"].as_f64()?, format!("top-1 on the test set{on}")))
     });
     let measured = || {

@@ -96,7 +96,7 @@ fn retraining_and_evaluation_are_shown() {
     let page = check(
         &folder,
         "all",
-        &["<strong>75.0 %</strong> top-1 on the test set on 4 images", "&lt;cat&gt;", "2.0 ms"],
+        &["<strong>75.0 %</strong> top-1 on the test set, 4 images", "&lt;cat&gt;", "2.0 ms"],
     );
     assert!(
         page.contains("<td>dog</td><td>1</td>") && !page.contains("An evaluation on"),
