@@ -24,7 +24,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
         pool.build_global().context("cannot start the threads")?;
     }
     let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
-    let images = data::load(config.data.dataset, &arguments.data)?.train;
+    let images = data::load(&config.data.source(&arguments.data))?.train;
     let available = memory::available_bytes();
     let needed = match opened.is_cpu {
         true => preflight::describe(&config, &images, available)?,

@@ -59,8 +59,7 @@ impl MemoryNeed {
                 size = size.map(|side| side.div_ceil(2));
             }
         }
-        let pixels = (data.len() * 3 * height * width) as u64;
-        let base = BASE + pixels + need.kept + need.passing;
+        let base = BASE + data.memory_bytes() + need.kept + need.passing;
         Ok(Self {
             save: base + need.maps,
             recompute: base + need.largest_edge,

@@ -3,6 +3,7 @@
 //! Entry point: [`SearchConfig::load`]. Invariant: a value that [`SearchConfig::load`] returns has
 //! passed [`SearchConfig::validate`], so no layer panics on it.
 
+mod data;
 mod load;
 mod preset;
 mod validate;
@@ -16,11 +17,11 @@ use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use data::DataConfig;
 pub use preset::{PRESETS, Preset};
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
-use crate::data::DatasetKind;
 use crate::network::StemKind;
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
@@ -43,24 +44,6 @@ pub struct SearchConfig {
     pub alpha: AlphaConfig,
     /// What does not change the result, but for the kernels.
     pub run: RunConfig,
-}
-
-/// Images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Which set.
-    pub dataset: DatasetKind,
-    /// Use only so many images of the training set, drawn by the seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_images: Option<usize>,
-    /// Black pixels around an image before a random crop, in pixels; 0 is off.
-    pub crop_padding: usize,
-    /// Mirror half of the images.
-    pub flip: bool,
-    /// Side of a square that is cleared, in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cutout: Option<usize>,
 }
 
 /// Search space and supernet.
@@ -242,7 +225,8 @@ impl SearchConfig {
     pub fn difference(&self, other: &Self) -> Option<String> {
         // Other kernels round otherwise, and a search makes much of little.
         let run = RunConfig { kernels: other.run.kernels, ..self.run.clone() };
-        let other = Self { run, ..other.clone() };
+        let data = DataConfig { cache_mib: self.data.cache_mib, ..other.data.clone() };
+        let other = Self { run, data, ..other.clone() };
         let (ours, theirs) = (self.settings(), other.settings());
         let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
         let [ours, theirs] = [&ours, &theirs]

@@ -35,13 +35,7 @@ impl SearchConfig {
     /// EC-DARTS, sections 5.2 and 5.3; what it leaves open is DARTS' recipe.
     pub fn cifar10() -> Self {
         Self {
-            data: DataConfig {
-                dataset: DatasetKind::Cifar10,
-                train_images: None,
-                crop_padding: 4,
-                flip: true,
-                cutout: None,
-            },
+            data: DataConfig::new(DatasetKind::Cifar10),
             network: NetworkConfig {
                 stem: StemKind::Cifar,
                 init_channels: 16,

@@ -26,17 +26,7 @@ impl SearchConfig {
         };
         let finite = f64::is_finite;
 
-        let data = &self.data;
-        if let Some(images) = data.train_images {
-            let allowed = "2 to 1000000000, or omitted for all";
-            require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
-        }
-        let padding = data.crop_padding;
-        require(padding <= 32, "data.crop_padding", &padding, "0 to 32 pixels")?;
-        if let Some(side) = data.cutout {
-            let allowed = "1 to 64 pixels, or omitted for none";
-            require((1..=64).contains(&side), "data.cutout", &side, allowed)?;
-        }
+        self.data.validate(origin)?;
 
         let network = &self.network;
         let (channels, cells) = (network.init_channels, network.num_cells);

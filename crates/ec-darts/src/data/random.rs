@@ -23,6 +23,8 @@ pub enum Purpose {
     Retrain = 6,
     /// Augmentation of images that keep the order they are listed in.
     Listed = 7,
+    /// The test images of a folder that has none of its own.
+    Test = 16,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
@@ -56,8 +58,13 @@ pub(super) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     }
 }
 
+/// A number in [0, 1), of 24 bits.
+pub(super) fn unit(rng: &mut impl Rng) -> f32 {
+    (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
+}
+
 /// Shuffles in place (Fisher-Yates).
-fn shuffle(items: &mut [u32], rng: &mut impl Rng) {
+pub(super) fn shuffle(items: &mut [u32], rng: &mut impl Rng) {
     for last in (1..items.len()).rev() {
         let other = below(rng, last as u32 + 1) as usize;
         items.swap(last, other);
@@ -69,6 +76,24 @@ pub fn shuffled(indices: &[u32], seed: u64, purpose: Purpose, epoch: u64) -> Vec
     let mut order = indices.to_vec();
     shuffle(&mut order, &mut stream_rng(seed, purpose, epoch, ORDER));
     order
+}
+
+/// Two random parts of the images of one class, each in ascending order; the second is for testing
+/// and has `fraction` of them, rounded. As long as there are two, neither part is empty.
+pub(super) fn split_class(
+    images: &[u32],
+    fraction: f64,
+    seed: u64,
+    class: usize,
+) -> (Vec<u32>, Vec<u32>) {
+    let mut train = images.to_vec();
+    shuffle(&mut train, &mut stream_rng(seed, Purpose::Test, class as u64, ORDER));
+    let most = images.len().saturating_sub(1);
+    let tested = ((images.len() as f64 * fraction).round() as usize).clamp(most.min(1), most);
+    let mut test = train.split_off(images.len() - tested);
+    train.sort_unstable();
+    test.sort_unstable();
+    (train, test)
 }
 
 /// Two random parts of `0..len`, each in random order; the first has `fraction` of it, rounded.

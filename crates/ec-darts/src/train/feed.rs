@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
 use crate::config::{Order, SearchConfig};
@@ -64,17 +62,13 @@ impl Feed {
         }
         let mut measured = valid.clone();
         measured.truncate(config.search.measured_images.unwrap_or(usize::MAX));
-        let augmentation = Augmentation {
-            crop_padding: config.data.crop_padding,
-            flip: config.data.flip,
-            cutout: config.data.cutout.unwrap_or(0),
-        };
+        let augmentation = config.data.augmentation();
         let loader = |indices: Vec<u32>, augmentation, order| Loader {
             dataset: data.clone(),
             indices: indices.into(),
             batch_size: config.search.batch_size,
             augmentation,
-            normalization: config.data.dataset.normalization(),
+            normalization: data.normalization(),
             order,
             seed,
             num_workers: config.run.workers,
@@ -87,7 +81,7 @@ impl Feed {
             train: loader(train, augmentation, Some(Purpose::Train)),
             valid: loader(valid, augmentation, Some(Purpose::Valid)),
             measure: loader(measured, Augmentation::NONE, None),
-            data_digest: digest(&data),
+            data_digest: data.digest(),
             open: None,
         })
     }
@@ -108,7 +102,10 @@ impl Feed {
     }
 
     /// The batches of one step.
-    pub fn next(&mut self, phase: Phase, epoch: usize, step: usize) -> StepBatches {
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    pub fn next(&mut self, phase: Phase, epoch: usize, step: usize) -> Result<StepBatches> {
         let place = (phase, epoch, step);
         let mut open = match self.open.take() {
             Some(open) if open.next == place => open,
@@ -116,15 +113,16 @@ impl Feed {
         };
         open.next.2 += 1;
         let take = |batches: &mut Option<Batches>| {
-            batches.as_mut().map(|batches| batches.next().expect("the phase has more steps"))
+            let next = |batches: &mut Batches| batches.next().expect("the phase has more steps");
+            batches.as_mut().map(next).transpose()
         };
         let batches = StepBatches {
-            model: take(&mut open.model),
-            valid: take(&mut open.valid),
-            train_of_alpha: take(&mut open.train_of_alpha),
+            model: take(&mut open.model)?,
+            valid: take(&mut open.valid)?,
+            train_of_alpha: take(&mut open.train_of_alpha)?,
         };
         self.open = Some(open);
-        batches
+        Ok(batches)
     }
 
     fn open(&self, place: (Phase, usize, usize)) -> Open {
@@ -149,13 +147,4 @@ impl Feed {
         }
         open
     }
-}
-
-fn digest(data: &ImageDataset) -> String {
-    let mut hash = Sha256::new();
-    for image in 0..data.len() {
-        hash.update(data.pixels(image));
-        hash.update((data.label(image) as u64).to_le_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
