@@ -2,6 +2,9 @@
 
 mod args;
 mod cost;
+mod data;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod genotype;
 mod report;
 mod search;
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Config(command) => config(command),
+        Command::Data(command) => data::run(command),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

@@ -126,7 +126,7 @@ impl Report {
         report.warnings.iter().try_for_each(|warning| self.line(&format!("warning: {warning}")))
     }
 
-    fn line(&self, text: &str) -> anyhow::Result<()> {
+    pub fn line(&self, text: &str) -> anyhow::Result<()> {
         match &self.bar {
             _ if self.quiet || self.json => Ok(()),
             Some(bar) => {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use ec_darts::config::SearchConfig;
-use ec_darts::data;
+use ec_darts::data::{self, Datasets};
 use ec_darts::device::DeviceName;
 use ec_darts::train::run::{Notice, Outcome, RunOptions, run as run_search};
 use ec_darts::{memory, preflight};
 
 use crate::args::SearchArguments;
+use crate::data::skipped_lines;
 use crate::genotype::table;
 use crate::print;
 use crate::report::Report;
@@ -24,7 +25,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
         pool.build_global().context("cannot start the threads")?;
     }
     let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
-    let images = data::load(&config.data.source(&arguments.data))?.train;
+    let Datasets { train: images, skipped, .. } = data::load(&config.data.source(&arguments.data))?;
     let available = memory::available_bytes();
     let needed = match opened.is_cpu {
         true => preflight::describe(&config, &images, available)?,
@@ -32,6 +33,10 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     };
     let mut report = Report::new(&arguments);
     let shape = &config.network;
+    if !skipped.is_empty() {
+        let lines = skipped_lines(&skipped);
+        report.line(&format!("warning: {} files skipped\n{}", skipped.len(), lines.trim_end()))?;
+    }
     report.head(&[
         ("device", opened.description.clone()),
         ("data", format!("{} images of {} classes", images.len(), images.num_classes())),
@@ -62,7 +67,8 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
         device: opened.description,
     };
     let mut failed = None;
-    let outcome = run_search(config, Arc::new(images), &opened.device, &options, &mut |notice| {
+    let images = Arc::new(images);
+    let outcome = run_search(config, images.clone(), &opened.device, &options, &mut |notice| {
         if let (None, Err(error)) = (&failed, report.notice(&notice)) {
             // A reader that went away is no reason to lose the search: it stops and saves.
             options.stop.store(true, Ordering::Relaxed);
@@ -73,6 +79,15 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
         }
     });
     report.close();
+    let replaced = images.replaced();
+    if !replaced.is_empty() {
+        let lines = skipped_lines(&replaced);
+        report.line(&format!(
+            "warning: {} images replaced\n{}",
+            replaced.len(),
+            lines.trim_end()
+        ))?;
+    }
     let outcome = outcome?;
     if let Some(error) = failed {
         return Err(error);

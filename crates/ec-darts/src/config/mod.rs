@@ -72,6 +72,12 @@ pub struct NetworkConfig {
 pub struct LoopConfig {
     /// Share of the training set whose batches move the weights; the rest moves alpha.
     pub train_fraction: f64,
+    /// Share whose batches move alpha; off: all that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_fraction: Option<f64>,
+    /// Take these shares of every class; off: of the set as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_class: bool,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
     /// What the genotype is read from.

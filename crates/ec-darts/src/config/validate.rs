@@ -57,6 +57,11 @@ impl SearchConfig {
         let fraction = search.train_fraction;
         let inside = 0.0 < fraction && fraction < 1.0;
         require(inside, "search.train_fraction", &fraction, "0 < train_fraction < 1")?;
+        if let Some(rest) = search.valid_fraction {
+            let fits = rest > 0.0 && fraction + rest <= 1.0 + 1e-9;
+            let allowed = "above 0, with train_fraction at most 1, or omitted for the rest";
+            require(fits, "search.valid_fraction", &rest, allowed)?;
+        }
         let range = |value: usize, most: usize| (1..=most).contains(&value);
         let allowed = "1 to 100000";
         require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
@@ -136,6 +141,8 @@ mod tests {
         check(|c| c.data.train_images = Some(1), "data.train_images");
         check(|c| c.data.crop_padding = 33, "data.crop_padding");
         check(|c| c.data.cutout = Some(0), "data.cutout");
+        check(|c| c.search.valid_fraction = Some(0.0), "search.valid_fraction");
+        check(|c| c.search.valid_fraction = Some(0.51), "search.valid_fraction");
         check(|c| c.network.init_channels = 0, "network.init_channels");
         let odd = |c: &mut SearchConfig| {
             (c.network.stem, c.network.init_channels) = (StemKind::Imagenet, 15);

@@ -328,7 +328,8 @@ mod tests {
     fn bundled_hundred_classes_are_read() {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cifar100-tiny");
-        let Datasets { train, test, .. } = load(DatasetKind::Cifar100, &folder).expect("the sample");
+        let Datasets { train, test, .. } =
+            load(DatasetKind::Cifar100, &folder).expect("the sample");
         assert_eq!((train.len(), test.len(), train.num_classes()), (40, 20, 100));
         let labels: Vec<u16> = (0..5).map(|image| train.label(image)).collect();
         assert_eq!(labels, [78, 91, 4, 24, 12]);

@@ -183,6 +183,11 @@ impl ImageDataset {
         self.labels[image]
     }
 
+    /// Classes of all images, in their order.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
     /// Mean and deviation of the training images, also in the test set.
     pub fn normalization(&self) -> Normalization {
         self.normalization
@@ -201,6 +206,17 @@ impl ImageDataset {
         match &self.storage {
             Storage::Memory { .. } => Vec::new(),
             Storage::Files(files) => files.replaced(),
+        }
+    }
+
+    /// Height and width of an image as it lies in memory or in its file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where its file cannot be read.
+    pub fn original_size(&self, image: usize) -> Result<[usize; 2]> {
+        match &self.storage {
+            Storage::Memory { size, .. } => Ok(*size),
+            Storage::Files(files) => files.original_size(image),
         }
     }
 

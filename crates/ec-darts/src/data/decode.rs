@@ -84,7 +84,9 @@ impl Picture {
             Some(ImageFormat::Png) => {}
             Some(ImageFormat::Jpeg) if is_whole_jpeg(&bytes) => {}
             Some(ImageFormat::Jpeg) => {
-                return Err(fail("the JPEG is cut short: no end marker behind its last scan".into()));
+                return Err(fail(
+                    "the JPEG is cut short: no end marker behind its last scan".into(),
+                ));
             }
             _ => return Err(fail("neither JPEG nor PNG".into())),
         }

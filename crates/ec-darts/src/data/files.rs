@@ -93,6 +93,16 @@ impl Files {
         (name, *bytes)
     }
 
+    /// Height and width that the head of a file names.
+    pub fn original_size(&self, image: usize) -> Result<[usize; 2]> {
+        let path = self.root.join(&self.entries[image].0);
+        let reader =
+            image::ImageReader::open(&path).and_then(image::ImageReader::with_guessed_format);
+        let size = reader.map_err(Error::io("read", &path))?.into_dimensions();
+        let fail = |error: image::ImageError| Error::Data { path, reason: error.to_string() };
+        size.map(|(width, height)| [height as usize, width as usize]).map_err(fail)
+    }
+
     /// Memory for decoded images, at most.
     pub fn memory_bytes(&self) -> u64 {
         let kept: u64 =

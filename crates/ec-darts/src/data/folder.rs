@@ -132,7 +132,8 @@ impl Listing<'_> {
     fn train_of(&mut self, below: &str) -> Result<()> {
         if self.classes.is_empty() || self.classes.len() > usize::from(u16::MAX) {
             let found = self.classes.len();
-            let reason = format!("{found} classes, expected 1 to 65535: a folder of images for each");
+            let reason =
+                format!("{found} classes, expected 1 to 65535: a folder of images for each");
             return Err(self.fail(below, reason));
         }
         self.train = self.part(below)?;
@@ -256,11 +257,13 @@ impl Listing<'_> {
     /// Moves a part of each class from the training to the test set.
     fn split(&mut self) {
         let all = std::mem::take(&mut self.train);
-        for class in 0..self.classes.len() {
-            let of_class = |&image: &u32| usize::from(all.labels[image as usize]) == class;
-            let images: Vec<u32> = (0..all.labels.len() as u32).filter(of_class).collect();
-            let Source { test_fraction, split_seed, .. } = *self.source;
-            let (train, test) = split_class(&images, test_fraction, split_seed, class);
+        let mut classes = vec![Vec::new(); self.classes.len()];
+        for (image, &label) in (0..).zip(&all.labels) {
+            classes[usize::from(label)].push(image);
+        }
+        let Source { test_fraction, split_seed, .. } = *self.source;
+        for (class, images) in classes.iter().enumerate() {
+            let (train, test) = split_class(images, test_fraction, split_seed, class);
             for (part, images) in [(&mut self.train, train), (&mut self.test, test)] {
                 let entries = images.iter().map(|&image| all.entries[image as usize].clone());
                 part.entries.extend(entries);
@@ -272,7 +275,8 @@ impl Listing<'_> {
     fn decode(mut self) -> Result<Datasets> {
         let source = self.source;
         let size = source.image_size.or(source.kind.image_size()).ok_or_else(|| {
-            let allowed = "a side in pixels, which a folder of images does not say by itself".into();
+            let allowed =
+                "a side in pixels, which a folder of images does not say by itself".into();
             let (origin, key) = ("the settings".into(), "data.image_size".into());
             Error::ConfigValue { origin, key, value: "not set".into(), allowed }
         })?;
@@ -298,8 +302,9 @@ impl Listing<'_> {
             sets.push(set.with_size([size; 2], source.resize));
         }
         let [mut train, mut test]: [_; 2] = sets.try_into().expect("two parts");
-        let has = |class: usize| (0..train.len()).any(|image| usize::from(train.label(image)) == class);
-        if let Some(class) = (0..self.classes.len()).find(|&class| !has(class)) {
+        let mut seen = vec![false; self.classes.len()];
+        train.labels().iter().for_each(|&label| seen[usize::from(label)] = true);
+        if let Some(class) = seen.iter().position(|&seen| !seen) {
             let first = self.skipped.first().map_or_else(String::new, |skipped| {
                 format!(", such as {} ({})", skipped.path.display(), skipped.reason)
             });

@@ -14,7 +14,15 @@ use crate::{Error, Result};
 /// # Source
 /// Fashion-MNIST, README, "Labels".
 const NAMES: [&str; 10] = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
     "Ankle boot",
 ];
 
@@ -32,8 +40,7 @@ pub(super) fn load(source: &Source) -> Result<Datasets> {
             let reason = format!("{images} images of {height}x{width} pixels");
             return Err(Error::Data { path, reason });
         }
-        let (path, [count], labels) =
-            read_idx::<1>(folder, &format!("{part}-labels-idx1-ubyte"))?;
+        let (path, [count], labels) = read_idx::<1>(folder, &format!("{part}-labels-idx1-ubyte"))?;
         let fail = |reason: String| Err(Error::Data { path, reason });
         if count != images {
             return fail(format!("{count} labels, but {images} images"));

@@ -1,5 +1,7 @@
 //! Which sets are known.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::Normalization;
@@ -45,6 +47,26 @@ impl DatasetKind {
         }
     }
 
+    /// The kind that a folder looks like.
+    pub fn guess(folder: &Path) -> Self {
+        let any = |names: &[&str]| names.iter().any(|name| folder.join(name).exists());
+        let is_wnid = |name: &str| name.len() == 9 && name.starts_with('n');
+        let train = std::fs::read_dir(folder.join("train")).into_iter().flatten().flatten();
+        if any(&["data_batch_1.bin", "cifar-10-batches-bin"]) {
+            Self::Cifar10
+        } else if any(&["train.bin", "cifar-100-binary"]) {
+            Self::Cifar100
+        } else if any(&["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"]) {
+            Self::FashionMnist
+        } else if any(&["wnids.txt"]) {
+            Self::TinyImagenet
+        } else if train.take(1).any(|entry| is_wnid(&entry.file_name().to_string_lossy())) {
+            Self::Imagenet
+        } else {
+            Self::Folder
+        }
+    }
+
     /// Side of its images as a network reads them, in pixels; none for a folder of any images.
     pub fn image_size(self) -> Option<usize> {
         match self {
@@ -64,9 +86,10 @@ impl DatasetKind {
     /// `cnn/train_imagenet.py`. Fashion-MNIST and Tiny ImageNet: the figures in general use.
     pub fn normalization(self) -> Option<Normalization> {
         let (mean, std) = match self {
-            Self::Cifar10 => {
-                ([0.491_399_68, 0.482_158_41, 0.446_530_9], [0.247_032_23, 0.243_485_13, 0.261_587_84])
-            }
+            Self::Cifar10 => (
+                [0.491_399_68, 0.482_158_41, 0.446_530_9],
+                [0.247_032_23, 0.243_485_13, 0.261_587_84],
+            ),
             Self::Cifar100 => {
                 ([0.507_075_2, 0.486_548_9, 0.440_917_84], [0.267_334_3, 0.256_438_47, 0.276_150_5])
             }

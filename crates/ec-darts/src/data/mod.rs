@@ -26,7 +26,7 @@ pub use files::Skipped;
 pub use jitter::ColorJitter;
 pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
-pub use random::{Purpose, shuffled, split, stream_rng};
+pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
 
 use crate::{Error, Result};
 

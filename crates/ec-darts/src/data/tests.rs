@@ -158,7 +158,10 @@ fn a_folder_is_split_by_its_seed_or_has_a_split() {
     let read = load_with(0, 0.3);
     assert_eq!(labels(&read.train), [vec![0; 7], vec![1; 7], vec![2]].concat());
     assert_eq!(labels(&read.test), [0, 0, 0, 1, 1, 1]);
-    assert_eq!((read.train.class_names(), read.skipped.len()), (&["cat", "dog", "one"].map(String::from)[..], 0));
+    assert_eq!(
+        (read.train.class_names(), read.skipped.len()),
+        (&["cat", "dog", "one"].map(String::from)[..], 0)
+    );
     let images = |set: &ImageDataset| -> BTreeSet<Vec<u8>> {
         (0..set.len()).map(|image| set.pixels(image).expect("whole").into_owned()).collect()
     };
@@ -252,7 +255,8 @@ fn inks_become_rgb() {
         let place = Place::new();
         let picture = Picture::read(&place.write("x.jpg", bytes), usize::MAX).expect("a JPEG");
         for (x, expected) in [2, 13].into_iter().zip(expected) {
-            let found: [i32; 3] = std::array::from_fn(|c| picture.pixels[(5 * 16 + x) * 3 + c].into());
+            let found: [i32; 3] =
+                std::array::from_fn(|c| picture.pixels[(5 * 16 + x) * 3 + c].into());
             let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 4);
             assert!(near, "{found:?}, not {expected:?}");
         }
@@ -307,8 +311,10 @@ fn the_centre_is_cut_after_a_resize() {
     let place = Place::new();
     let path = place.image("x.png", 4);
     let whole = decode(&path, 20, None).expect("an image");
-    let expected: Vec<u8> = picture(4).enumerate_pixels()
-        .filter_map(|(x, _, pixel)| (5..25).contains(&x).then_some(pixel[0])).collect();
+    let expected: Vec<u8> = picture(4)
+        .enumerate_pixels()
+        .filter_map(|(x, _, pixel)| (5..25).contains(&x).then_some(pixel[0]))
+        .collect();
     assert_eq!(whole[..400], expected);
     assert!(decode(&place.path().join("none.png"), 20, None).is_err());
 }
@@ -337,8 +343,11 @@ fn broken_images_are_skipped_and_named_or_fatal() {
     let source = place.source(DatasetKind::Folder);
     let read = load(&source).expect("the rest");
     assert_eq!(read.train.len() + read.test.len(), 8);
-    let found: Vec<String> = read.skipped.iter()
-        .map(|skipped| format!("{}: {}", skipped.path.display(), skipped.reason)).collect();
+    let found: Vec<String> = read
+        .skipped
+        .iter()
+        .map(|skipped| format!("{}: {}", skipped.path.display(), skipped.reason))
+        .collect();
     let expected = [
         "cat/4-cut.jpg: the JPEG is cut short: no end marker behind its last scan",
         "cat/5-text.jpg: neither JPEG nor PNG",
@@ -361,6 +370,30 @@ fn broken_images_are_skipped_and_named_or_fatal() {
     place.write("dog/1.jpg", "woof");
     let expected = ["class \"dog\"", "1 files were skipped", "neither JPEG nor PNG"];
     place.check_error(DatasetKind::Folder, &expected);
+}
+
+#[test]
+fn kinds_are_guessed() {
+    let check = |files: &[&str], expected: DatasetKind| {
+        let place = Place::new();
+        files.iter().for_each(|name| drop(place.write(name, "")));
+        assert_eq!(DatasetKind::guess(place.path()), expected, "{files:?}");
+    };
+    check(&["data_batch_1.bin"], DatasetKind::Cifar10);
+    check(&["cifar-100-binary/train.bin"], DatasetKind::Cifar100);
+    check(&["train-images-idx3-ubyte.gz"], DatasetKind::FashionMnist);
+    check(&["wnids.txt", "train/n01443537/x.JPEG"], DatasetKind::TinyImagenet);
+    check(&["train/n01443537/x.JPEG", "val/x.JPEG"], DatasetKind::Imagenet);
+    check(&["train/cats/x.JPEG"], DatasetKind::Folder);
+    check(&[], DatasetKind::Folder);
+}
+
+#[test]
+fn sizes_of_files_are_told() {
+    let place = imagenet();
+    place.write("val.txt", "a.JPEG 1\n");
+    let train = place.load(DatasetKind::Imagenet).expect("whole").train;
+    assert_eq!((train.original_size(4).expect("whole"), train.size()), ([20, 30], [16, 16]));
 }
 
 #[test]
@@ -390,7 +423,9 @@ fn wrong_folders_say_what_is_missing() {
     place.check_error(DatasetKind::Imagenet, &["val.txt: it names no image that is there"]);
     place.write("val.txt", "a.JPEG 0\nc.JPEG 1\n");
     let skipped = place.load(DatasetKind::Imagenet).expect("the rest").skipped;
-    assert!(skipped[0].path.ends_with("val/c.JPEG") && skipped[0].reason.contains("val.txt names it"));
+    assert!(
+        skipped[0].path.ends_with("val/c.JPEG") && skipped[0].reason.contains("val.txt names it")
+    );
     place.image("val/n01/x.JPEG", 1);
     place.image("val/n03/x.JPEG", 1);
     place.check_error(DatasetKind::Imagenet, &["n03: a folder that is no class"]);
@@ -485,7 +520,9 @@ fn an_image_that_breaks_later_is_replaced_or_fatal() {
     assert_eq!(first.images[..length], first.images[2 * length..3 * length]);
     let replaced = skip.dataset.replaced();
     assert_eq!(replaced.len(), 2);
-    assert!(replaced[0].path.ends_with("n01_4.JPEG") && replaced[0].reason == "neither JPEG nor PNG");
+    assert!(
+        replaced[0].path.ends_with("n01_4.JPEG") && replaced[0].reason == "neither JPEG nor PNG"
+    );
     let batches: Vec<Result<Batch>> = plain(fail).epoch(0, 0).collect();
     let message = batches[1].as_ref().expect_err("broken").to_string();
     assert!(batches[0].is_ok() && message.contains("n01_4.JPEG"), "{message}");

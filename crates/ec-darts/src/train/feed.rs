@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
 use crate::config::{Order, SearchConfig};
-use crate::data::{Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, split};
+use crate::data::{
+    Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, sample_per_class, split,
+};
 use crate::{Error, Result};
 
 /// Where the batches of every phase come from.
@@ -46,11 +48,22 @@ impl Feed {
     /// Splits the training set into the half that moves the weights and the one that moves alpha.
     pub fn new(config: &SearchConfig, data: Arc<ImageDataset>) -> Result<Self> {
         let seed = config.search.seed;
-        let (mut train, mut valid) = split(data.len(), config.search.train_fraction, seed);
+        let search = &config.search;
+        let rest = search.valid_fraction.unwrap_or(1.0 - search.train_fraction);
+        let (mut train, mut valid) = match search.per_class {
+            true => sample_per_class(data.labels(), [search.train_fraction, rest], seed),
+            false => split(data.len(), search.train_fraction, seed),
+        };
+        if search.valid_fraction.is_some() && !search.per_class {
+            valid.truncate((data.len() as f64 * rest).round() as usize);
+        }
         if let Some(limit) = config.data.train_images {
-            let share = (limit as f64 * config.search.train_fraction).round() as usize;
+            let share = (limit as f64 * search.train_fraction).round() as usize;
             train.truncate(share);
-            valid.truncate(limit.saturating_sub(share));
+            valid.truncate(match search.valid_fraction {
+                Some(rest) => (limit as f64 * rest).round() as usize,
+                None => limit.saturating_sub(share),
+            });
         }
         if train.is_empty() || valid.is_empty() {
             return Err(Error::ConfigValue {
