@@ -195,12 +195,11 @@ fn unpack(path: &Path, out: &Path, folder: &str) -> anyhow::Result<()> {
     if fresh.exists() {
         fs::remove_dir_all(&fresh).with_context(context)?;
     }
-    let file = io::BufReader::new(File::open(path).with_context(context)?);
+    let file = File::open(path).with_context(context)?;
     if path.extension().is_some_and(|end| end == "zip") {
-        let mut archive = zip::ZipArchive::new(file).with_context(context)?;
-        archive.extract(&fresh).with_context(context)?;
+        unzip(file, &fresh).with_context(context)?;
     } else {
-        let plain = flate2::read::GzDecoder::new(file);
+        let plain = flate2::read::GzDecoder::new(io::BufReader::new(file));
         tar::Archive::new(plain).unpack(&fresh).with_context(context)?;
     }
     let whole = fresh.join(folder);
@@ -209,6 +208,36 @@ fn unpack(path: &Path, out: &Path, folder: &str) -> anyhow::Result<()> {
     }
     fs::rename(whole, out.join(folder)).with_context(context)?;
     fs::remove_dir_all(&fresh).with_context(context)
+}
+
+/// Files of a zip archive, stored or deflated, into a folder; none outside it.
+fn unzip(file: File, out: &Path) -> anyhow::Result<()> {
+    let mut buffer = vec![0; rawzip::RECOMMENDED_BUFFER_SIZE];
+    let archive = rawzip::ZipArchive::from_file(file, &mut buffer)?;
+    let mut entries = archive.entries(&mut buffer);
+    while let Some(entry) = entries.next_entry()? {
+        let name = entry.file_path().try_normalize()?.as_ref().to_string();
+        let path = out.join(&name);
+        if entry.is_dir() {
+            fs::create_dir_all(&path)?;
+            continue;
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let method = entry.compression_method();
+        let found = archive.get_entry(entry.wayfinder())?;
+        let mut file = File::create(&path)?;
+        if method == rawzip::CompressionMethod::STORE {
+            io::copy(&mut found.verifying_reader(found.reader()), &mut file)?;
+        } else if method == rawzip::CompressionMethod::DEFLATE {
+            let plain = flate2::read::DeflateDecoder::new(found.reader());
+            io::copy(&mut found.verifying_reader(plain), &mut file)?;
+        } else {
+            bail!("{name} is packed by a method other than deflate");
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -369,11 +398,30 @@ mod tests {
         let bytes = tar.into_inner().and_then(|gz| gz.finish()).expect("in memory");
         check_unpacked("a.tar.gz", bytes);
 
-        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-        let options = zip::write::SimpleFileOptions::default();
-        zip.start_file("set/deep/file.txt", options).expect("in memory");
-        zip.write_all(b"content").expect("in memory");
-        check_unpacked("a.zip", zip.finish().expect("in memory").into_inner());
+        let mut bytes = Vec::new();
+        let mut zip = rawzip::ZipArchiveWriter::new(&mut bytes);
+        for (name, packed) in [("set/deep/file.txt", true), ("set/plain.txt", false)] {
+            let file = zip.new_file(name);
+            let deflate = rawzip::CompressionMethod::DEFLATE;
+            let file = if packed { file.compression_method(deflate) } else { file };
+            let (mut entry, config) = file.start().expect("in memory");
+            let descriptor = if packed {
+                let level = flate2::Compression::fast();
+                let encoder = flate2::write::DeflateEncoder::new(&mut entry, level);
+                let mut writer = config.wrap(encoder);
+                writer.write_all(b"content").expect("in memory");
+                let (encoder, descriptor) = writer.finish().expect("in memory");
+                encoder.finish().expect("in memory");
+                descriptor
+            } else {
+                let mut writer = config.wrap(&mut entry);
+                writer.write_all(b"content").expect("in memory");
+                writer.finish().expect("in memory").1
+            };
+            entry.finish(descriptor).expect("in memory");
+        }
+        zip.finish().expect("in memory");
+        check_unpacked("a.zip", bytes);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ec_darts_space::{CellKind, NUM_INPUTS, Primitive};
 
 use crate::Result;
 use crate::config::{KernelSetting, MemorySetting, SearchConfig};
-use crate::data::ImageDataset;
+use crate::data::{ImageDataset, Loader};
 use crate::network::{CellPlan, StemKind, plan_cells};
 use crate::ops::{Kernels, Memory};
 
@@ -59,7 +59,10 @@ impl MemoryNeed {
                 size = size.map(|side| side.div_ceil(2));
             }
         }
-        let base = BASE + data.memory_bytes() + need.kept + need.passing;
+        // Batches for weights and alpha, prepared ahead.
+        let run = &config.run;
+        let ahead = 2 * Loader::ahead_bytes(run.workers, config.search.batch_size, data.size());
+        let base = BASE + data.memory_bytes() + ahead + need.kept + need.passing;
         Ok(Self {
             save: base + need.maps,
             recompute: base + need.largest_edge,

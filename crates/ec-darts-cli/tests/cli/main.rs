@@ -2,6 +2,7 @@
 
 mod cost;
 mod crash;
+mod data;
 mod errors;
 mod genotype;
 mod memory;

@@ -121,7 +121,7 @@ impl SearchConfig {
         config.weights.learning_rate = 0.5;
         config.weights.min_learning_rate = 0.0;
         config.alpha.learning_rate = 6e-3;
-        config.run.workers = 8;
+        config.run.workers = 4;
         config
     }
 

@@ -7,8 +7,8 @@ use super::random::{Purpose, shuffled, stream_rng};
 use super::{Augmentation, ImageDataset, Normalization};
 use crate::Result;
 
-/// Batches that each worker prepares ahead.
-const AHEAD: usize = 2;
+/// Batches that each worker prepares ahead, besides the one it has in hand.
+const AHEAD: usize = 1;
 
 /// A batch in plain memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +43,12 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// Bytes of the batches that so many workers hold, of so many images of this size.
+    pub(crate) fn ahead_bytes(num_workers: usize, batch_size: usize, size: [usize; 2]) -> u64 {
+        let batches = num_workers.max(1) * (AHEAD + 1);
+        (batches * batch_size * 3 * size[0] * size[1] * size_of::<f32>()) as u64
+    }
+
     /// Batches of an epoch, the last, smaller one included.
     pub fn steps_per_epoch(&self) -> usize {
         self.indices.len().div_ceil(self.batch_size)
