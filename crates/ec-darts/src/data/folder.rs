@@ -106,7 +106,7 @@ impl Listing<'_> {
     fn any(&mut self) -> Result<()> {
         let there = |name: &&str| self.source.folder.join(name).is_dir();
         let train = if there(&"train") { "train" } else { "" };
-        let test = ["test", "val"].into_iter().find(|name| train != "" && there(name));
+        let test = ["test", "val"].into_iter().find(|name| !train.is_empty() && there(name));
         self.classes = self.folders(train)?;
         self.train_of(train)?;
         match test {

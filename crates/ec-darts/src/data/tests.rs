@@ -201,9 +201,9 @@ fn a_folder_is_measured_over_its_training_images() {
     }
     let found = train.normalization();
     assert_eq!(found, test.normalization());
-    for c in 0..3 {
-        let mean = values[c].iter().sum::<f64>() / 800.0;
-        let square = values[c].iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 800.0;
+    for (c, values) in values.iter().enumerate() {
+        let mean = values.iter().sum::<f64>() / 800.0;
+        let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 800.0;
         assert!((f64::from(found.mean[c]) - mean).abs() < 1e-6, "{found:?}");
         assert!((f64::from(found.std[c]) - square.sqrt()).abs() < 1e-6, "{found:?}");
     }
