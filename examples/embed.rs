@@ -14,7 +14,7 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use ec_darts::data::{self, Augmentation, DatasetKind, Loader, Purpose};
+use ec_darts::data::{self, Augmentation, DatasetKind, Loader, Purpose, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
 use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
     let kind = DatasetKind::Cifar10;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-    let images = data::load(kind, &folder)?;
+    let images = data::load(&Source::new(kind, folder))?;
 
     // On a device without autodiff the body tracks no gradient, and its batch normalization uses
     // the running statistics: it is frozen.
@@ -106,7 +106,7 @@ fn random(class_names: Vec<String>, device: &Device) -> anyhow::Result<TrainedMo
     let config =
         EvaluationConfig { stem: StemKind::Cifar, init_channels: 8, num_cells: 5, num_classes: 10 };
     let kind = DatasetKind::Cifar10;
-    let normalization = kind.normalization();
+    let normalization = kind.normalization().expect("published figures");
     let description =
         ModelDescription::new(genotype, &config, class_names, [32; 2], &normalization, kind.name());
     let network = description.build(device);

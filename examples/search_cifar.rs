@@ -65,7 +65,7 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
     let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
     println!("device   {}", opened.description);
     let config = SearchConfig::load(&in_project(&arguments.config), &[])?;
-    let images = data::load(config.data.dataset, &in_project(&arguments.data))?.train;
+    let images = data::load(&config.data.source(in_project(&arguments.data)))?.train;
     println!("data     {} training images of {} classes", images.len(), images.num_classes());
     println!("run      {}", arguments.out.display());
 

@@ -24,7 +24,7 @@ fn config() -> SearchConfig {
 fn check(device: &Device, most: usize) -> (Search, Vec<Event>) {
     let config = config();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-    let images = data::load(config.data.dataset, &folder).expect("the bundled images").train;
+    let images = data::load(&config.data.source(&folder)).expect("the bundled images").train;
     let mut search = Search::new(config, images, device).expect("its settings");
     let mut events = Vec::new();
     while events.len() < most
@@ -90,7 +90,7 @@ fn both_kernels_find_the_same() {
         let mut config = config();
         config.run.kernels = kernels;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-        let images = data::load(config.data.dataset, &folder).expect("the bundled images").train;
+        let images = data::load(&config.data.source(&folder)).expect("the bundled images").train;
         let mut search = Search::new(config, images, &Device::flex()).expect("settings");
         let mut losses = Vec::new();
         while let Some(event) = search.advance().expect("a finite search") {

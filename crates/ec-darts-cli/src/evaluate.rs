@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use ec_darts::data::{self, DatasetKind, ImageDataset};
+use ec_darts::data::{self, DatasetKind, ImageDataset, Source};
 use ec_darts::latency::Latency;
 use ec_darts::model::{ModelDescription, TrainedModel, evaluate};
 use ec_darts::train::folder::write;
@@ -26,7 +26,7 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let device = &opened.device;
     let evaluation = evaluate(&model, test, batch_size, device, &mut |done| {
         bar.set_position(done as u64);
-    });
+    })?;
     bar.finish_and_clear();
     let time = Latency::of(&model.network, model.description.image_size, 1, device);
 
@@ -86,10 +86,18 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     print(&format!("{}\n", text.trim_end()))
 }
 
-/// The test set of the data that a model was trained on, or of other data in the same layout.
+/// The test set of the data that a model was trained on, read as it was then, or of other data in the
+/// same layout.
 fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<Arc<ImageDataset>> {
     let name = &description.dataset;
     let kind: DatasetKind = serde_json::from_value(name.as_str().into())
         .with_context(|| format!("the model's data set `{name}` is unknown"))?;
-    Ok(data::load(kind, folder)?.test)
+    let source = match &description.data {
+        Some(config) => config.source(folder),
+        None => Source {
+            image_size: (kind.image_size().is_none()).then_some(description.image_size[0]),
+            ..Source::new(kind, folder)
+        },
+    };
+    Ok(data::load(&source)?.test)
 }

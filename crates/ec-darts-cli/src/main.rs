@@ -4,8 +4,11 @@ mod args;
 mod classify;
 mod confusion;
 mod cost;
+mod data;
 mod evaluate;
 mod export;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod genotype;
 mod pipeline;
 mod report;
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(arguments),
         Command::Config(command) => config(command),
+        Command::Data(command) => data::run(command),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
-use ec_darts::data;
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
@@ -24,7 +23,7 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
     let (for_search, for_retrain) = settings(&arguments)?;
     let mut session = Session::start(&arguments)?;
-    let images = data::load(for_search.data.dataset, &arguments.data)?;
+    let images = session.load(&for_search.data, &arguments.data)?;
     let out = arguments.out.clone();
     let told = !arguments.json;
     let heading = |text: &str| if told { print(&format!("\n{text}\n")) } else { Ok(()) };
@@ -96,14 +95,20 @@ fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainCo
     }
     let search = SearchConfig::load(&beside(&stages.search), &of("search"))?;
     let retrain = RetrainConfig::load(&beside(&stages.retrain), &of("retrain"))?;
-    let (ours, theirs) = (search.data.dataset, retrain.data.dataset);
+    // One set of images serves both stages.
+    let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
     ensure!(
         ours == theirs,
         ec_darts::Error::ConfigValue {
             origin: stages.retrain.display().to_string(),
-            key: "data.dataset".into(),
-            value: theirs.name().into(),
-            allowed: format!("{}, as in {}", ours.name(), stages.search.display()),
+            key: "data".into(),
+            value: format!("{} read in another way", retrain.data.dataset.name()),
+            allowed: format!(
+                "the same set, image_size, resize, test_fraction, split_seed, broken_images and \
+                 cache_mib as in {} ({})",
+                stages.search.display(),
+                search.data.dataset.name()
+            ),
         }
     );
     Ok((search, retrain))

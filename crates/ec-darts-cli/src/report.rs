@@ -115,7 +115,7 @@ impl Report {
         ))
     }
 
-    fn line(&self, text: &str) -> anyhow::Result<()> {
+    pub fn line(&self, text: &str) -> anyhow::Result<()> {
         match &self.bar {
             _ if self.quiet || self.json => Ok(()),
             Some(bar) => {

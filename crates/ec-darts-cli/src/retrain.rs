@@ -2,7 +2,7 @@
 
 use ec_darts::config::{RetrainConfig, Settings};
 use ec_darts::cost::NetworkCost;
-use ec_darts::data::{self, Datasets};
+use ec_darts::data::Datasets;
 use ec_darts::train::run::{self, Outcome};
 use ec_darts::train::{Measured, MeasuredOn};
 use ec_darts::{memory, preflight};
@@ -20,7 +20,7 @@ pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     overrides.extend(arguments.seed.map(|seed| format!("retrain.seed={seed}")));
     let config = RetrainConfig::load(&arguments.config, &overrides)?;
     let mut session = Session::start(&arguments)?;
-    let images = data::load(config.data.dataset, &arguments.data)?;
+    let images = session.load(&config.data, &arguments.data)?;
     let outcome = retrain(config, &genotype, &images, &mut session)?;
     if arguments.json {
         return Ok(());
@@ -88,7 +88,7 @@ pub fn retrain(
     let (device, options) = (session.opened.device.clone(), session.options.clone());
     let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
     let outcome = run::retrain(config, genotype, images, &device, &options, listen);
-    let told = session.close();
+    let told = session.close().and_then(|()| session.tell_replaced(images));
     let outcome = outcome?;
     told.map(|()| outcome)
 }

@@ -1,7 +1,7 @@
 //! `ec-darts search`.
 
 use ec_darts::config::{SearchConfig, Settings};
-use ec_darts::data::{self, Datasets};
+use ec_darts::data::Datasets;
 use ec_darts::train::Best;
 use ec_darts::train::run::{self, Outcome};
 use ec_darts::{memory, preflight};
@@ -17,7 +17,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     overrides.extend(arguments.seed.map(|seed| format!("search.seed={seed}")));
     let config = SearchConfig::load(&arguments.config, &overrides)?;
     let mut session = Session::start(&arguments)?;
-    let images = data::load(config.data.dataset, &arguments.data)?;
+    let images = session.load(&config.data, &arguments.data)?;
     let outcome = search(config, &images, &mut session)?;
     if arguments.json {
         return Ok(());
@@ -60,7 +60,7 @@ pub fn search(
     let (device, options) = (session.opened.device.clone(), session.options.clone());
     let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
     let outcome = run::search(config, train.clone(), &device, &options, listen);
-    let told = session.close();
+    let told = session.close().and_then(|()| session.tell_replaced(images));
     let outcome = outcome?;
     told.map(|()| outcome)
 }

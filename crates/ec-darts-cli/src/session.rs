@@ -1,13 +1,17 @@
 //! What a search and a retraining have in common: threads, device, Ctrl-C, and what is printed.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use ec_darts::config::DataConfig;
+use ec_darts::data::{self, Datasets, Skipped};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::train::run::{Notice, RunOptions};
 
 use crate::args::RunArguments;
+use crate::data::skipped_lines;
 use crate::report::{Report, Told};
 
 /// A device, with so many threads where it is the CPU.
@@ -47,6 +51,27 @@ impl Session {
         };
         let report = Report::new(arguments.json, arguments.quiet);
         Ok(Self { opened, report, options, failed: None })
+    }
+
+    /// Reads the images; says which files were skipped.
+    pub fn load(&mut self, config: &DataConfig, folder: &Path) -> anyhow::Result<Datasets> {
+        let images = data::load(&config.source(folder))?;
+        self.warn(&images.skipped, "files skipped")?;
+        Ok(images)
+    }
+
+    /// Says which broken images were met on the way, after loading.
+    pub fn tell_replaced(&self, images: &Datasets) -> anyhow::Result<()> {
+        self.warn(&images.train.replaced(), "broken training images replaced by others")?;
+        self.warn(&images.test.replaced(), "broken test images replaced by others")
+    }
+
+    fn warn(&self, skipped: &[Skipped], what: &str) -> anyhow::Result<()> {
+        if skipped.is_empty() {
+            return Ok(());
+        }
+        let lines = skipped_lines(skipped);
+        self.report.line(&format!("warning: {} {what}\n{}", skipped.len(), lines.trim_end()))
     }
 
     /// Tells the user, and stops the run where nobody listens any more.

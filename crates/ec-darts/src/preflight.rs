@@ -1,14 +1,14 @@
 //! What memory a search or a retraining needs, told before its first step.
 //!
-//! Entry points: [`MemoryNeed::new`], [`MemoryNeed::retraining`]. The estimate counts the maps that a step keeps; it is checked
-//! against the measured peak by the command line's tests.
+//! Entry points: [`MemoryNeed::new`], [`MemoryNeed::retraining`]. The estimate counts the maps that
+//! a step keeps; it is checked against the measured peak by the command line's tests.
 
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
 
 use crate::Result;
 use crate::config::{KernelSetting, MemorySetting, RetrainConfig, RunConfig, SearchConfig};
 use crate::cost::NetworkCost;
-use crate::data::ImageDataset;
+use crate::data::{ImageDataset, Loader};
 use crate::network::{CellPlan, plan_cells};
 use crate::ops::{Kernels, Memory};
 
@@ -56,7 +56,10 @@ impl MemoryNeed {
                 size = size.map(|side| side.div_ceil(2));
             }
         }
-        Ok(need.total(data))
+        // Batches for weights and alpha, prepared ahead.
+        let workers = config.run.workers;
+        let ahead = 2 * Loader::ahead_bytes(workers, config.search.batch_size, data.size());
+        Ok(need.total(data, ahead))
     }
 
     /// What the retraining of a genotype needs.
@@ -82,7 +85,8 @@ impl MemoryNeed {
         // Weights, gradients, velocities, and the average where there is one.
         let copies = 3 + u64::from(config.retrain.average_decay.is_some());
         need.kept += copies * VALUE * parameters;
-        need.total(data)
+        let ahead = Loader::ahead_bytes(config.run.workers, config.retrain.batch_size, data.size());
+        need.total(data, ahead)
     }
 
     /// Bytes with these kernels.
@@ -206,11 +210,9 @@ fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
 }
 
 impl Activations {
-    /// With the images in memory.
-    fn total(&self, data: &ImageDataset) -> MemoryNeed {
-        let [height, width] = data.size();
-        let pixels = (data.len() * 3 * height * width) as u64;
-        let base = BASE + pixels + self.kept + self.passing;
+    /// With the images in memory and the batches prepared ahead.
+    fn total(&self, data: &ImageDataset, ahead: u64) -> MemoryNeed {
+        let base = BASE + data.memory_bytes() + ahead + self.kept + self.passing;
         MemoryNeed {
             save: base + self.maps,
             recompute: base + self.largest_edge,

@@ -2,6 +2,7 @@
 
 mod cost;
 mod crash;
+mod data;
 mod discretize;
 mod errors;
 mod genotype;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ec_darts::data::{self, DatasetKind};
+use ec_darts::data::{self, DatasetKind, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
 use ec_darts::network::{EvaluationConfig, StemKind};
@@ -16,7 +16,7 @@ const DATA: &str = "data/cifar10-mini";
 /// A small untrained network of the sample's classes, saved in the folder.
 fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescription)) -> PathBuf {
     let kind = DatasetKind::Cifar10;
-    let images = data::load(kind, project(DATA).as_ref()).expect("the sample").test;
+    let images = data::load(&Source::new(kind, project(DATA))).expect("the sample").test;
     let genotype = Preset::find("EC_DARTS_CIFAR").expect("a preset").genotype();
     let config =
         EvaluationConfig { stem: StemKind::Cifar, init_channels: 4, num_cells: 3, num_classes: 10 };
@@ -25,7 +25,7 @@ fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescription))
         &config,
         images.class_names().to_vec(),
         [32; 2],
-        &kind.normalization(),
+        &kind.normalization().expect("published"),
         kind.name(),
     );
     change(&mut description);

@@ -67,5 +67,8 @@ fn settings_name_their_stage() {
     };
     check("weights.momentum=0.5", &["begin with their stage", "retrain.SECTION.NAME"]);
     check("retrain.weights.momentum=2", &["`weights.momentum` is 2", "allowed"]);
-    check("search.data.dataset=cifar100", &["`data.dataset` is cifar10", "cifar100, as in"]);
+    check(
+        "search.data.dataset=cifar100",
+        &["`data` is cifar10 read in another way", "quick.toml (cifar100)"],
+    );
 }

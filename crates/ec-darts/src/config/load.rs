@@ -19,11 +19,8 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// [`Error::ConfigValue`] for the first value that is not allowed.
     fn validate(&self, origin: &str) -> Result<()>;
 
-    /// The section that does not change the result, but for the kernels.
+    /// How the work is done.
     fn run(&self) -> &RunConfig;
-
-    /// These settings with another such section.
-    fn with_run(self, run: RunConfig) -> Self;
 
     /// Reads a file, applies overrides `key=value`, and checks every value.
     ///
@@ -76,9 +73,13 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// The first setting in which two runs differ, where it matters for the result.
     fn difference(&self, other: &Self) -> Option<String> {
         // Other kernels round otherwise, and training makes much of little.
-        let run = RunConfig { kernels: other.run().kernels, ..self.run().clone() };
-        let (ours, theirs) = (self.settings(), other.clone().with_run(run).settings());
-        let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
+        let matters = |key: &&String| {
+            let how = key.starts_with("run.") && *key != "run.kernels";
+            !how && *key != "data.cache_mib"
+        };
+        let (ours, theirs) = (self.settings(), other.settings());
+        let mut keys = ours.keys().chain(theirs.keys()).filter(matters);
+        let key = keys.find(|&key| ours.get(key) != theirs.get(key))?;
         let [ours, theirs] = [&ours, &theirs]
             .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Json::to_string));
         Some(format!("{key} is {ours} here and {theirs} there"))

@@ -3,6 +3,7 @@
 //! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
 //! [`Settings::validate`], so no layer panics on it.
 
+mod data;
 mod load;
 mod preset;
 mod retrain;
@@ -14,6 +15,7 @@ mod tests;
 use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
 
+pub use data::DataConfig;
 pub use load::Settings;
 pub use preset::{PRESETS, Preset};
 pub use retrain::{
@@ -22,7 +24,6 @@ pub use retrain::{
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
-use crate::data::{Augmentation, DatasetKind};
 use crate::network::StemKind;
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
@@ -45,24 +46,6 @@ pub struct SearchConfig {
     pub alpha: AlphaConfig,
     /// What does not change the result, but for the kernels.
     pub run: RunConfig,
-}
-
-/// Images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Which set.
-    pub dataset: DatasetKind,
-    /// Use only so many images of the training set, drawn by the seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_images: Option<usize>,
-    /// Black pixels around an image before a random crop, in pixels; 0 is off.
-    pub crop_padding: usize,
-    /// Mirror half of the images.
-    pub flip: bool,
-    /// Side of a square that is cleared, in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cutout: Option<usize>,
 }
 
 /// Search space and supernet.
@@ -91,6 +74,12 @@ pub struct NetworkConfig {
 pub struct LoopConfig {
     /// Share of the training set whose batches move the weights; the rest moves alpha.
     pub train_fraction: f64,
+    /// Share whose batches move alpha; off: all that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_fraction: Option<f64>,
+    /// Take these shares of every class; off: of the set as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_class: bool,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
     /// What the genotype is read from.
@@ -208,17 +197,6 @@ pub enum MemorySetting {
     Save,
     /// Nothing: the maps are computed again.
     Recompute,
-}
-
-impl DataConfig {
-    /// The random changes of training images.
-    pub fn augmentation(&self) -> Augmentation {
-        Augmentation {
-            crop_padding: self.crop_padding,
-            flip: self.flip,
-            cutout: self.cutout.unwrap_or(0),
-        }
-    }
 }
 
 impl NetworkConfig {

@@ -20,6 +20,8 @@ pub const PRESETS: &[Preset] = &[
     ("quick", SearchConfig::quick),
     ("search_cifar10", SearchConfig::cifar10),
     ("search_cifar100", SearchConfig::cifar100),
+    ("search_tiny_imagenet", SearchConfig::tiny_imagenet),
+    ("search_imagenet", SearchConfig::imagenet),
     ("search_cifar10_cpu", SearchConfig::cifar10_cpu),
     ("darts_cpu", SearchConfig::darts_cpu),
     ("darts", SearchConfig::darts),
@@ -35,13 +37,7 @@ impl SearchConfig {
     /// EC-DARTS, sections 5.2 and 5.3; what it leaves open is DARTS' recipe.
     pub fn cifar10() -> Self {
         Self {
-            data: DataConfig {
-                dataset: DatasetKind::Cifar10,
-                train_images: None,
-                crop_padding: 4,
-                flip: true,
-                cutout: None,
-            },
+            data: DataConfig::new(DatasetKind::Cifar10),
             network: NetworkConfig {
                 stem: StemKind::Cifar,
                 init_channels: 16,
@@ -52,6 +48,8 @@ impl SearchConfig {
             },
             search: LoopConfig {
                 train_fraction: 0.5,
+                valid_fraction: None,
+                per_class: false,
                 relaxation: Relaxation::CrossEdge,
                 strength: Strength::Mixing,
                 order: Order::Interleaved,
@@ -90,6 +88,40 @@ impl SearchConfig {
     pub fn cifar100() -> Self {
         let mut config = Self::cifar10();
         config.data.dataset = DatasetKind::Cifar100;
+        config
+    }
+
+    /// EC-DARTS on Tiny ImageNet as in the paper.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.4: the settings of CIFAR, with 3x3 convolution of stride 2 before the cells.
+    pub fn tiny_imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data.dataset = DatasetKind::TinyImagenet;
+        config.network.stem = StemKind::Stride2;
+        config
+    }
+
+    /// EC-DARTS on ImageNet as in the paper.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.5; what it leaves open is the recipe of PC-DARTS, which it follows there.
+    pub fn imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data.dataset = DatasetKind::Imagenet;
+        config.data.resize = Some(256);
+        config.data.random_resized_crop = Some(0.08);
+        config.data.crop_padding = 0;
+        config.network.stem = StemKind::Imagenet;
+        config.search.train_fraction = 0.1;
+        config.search.valid_fraction = Some(0.025);
+        config.search.per_class = true;
+        config.search.epochs = 30;
+        config.search.batch_size = 1024;
+        config.weights.learning_rate = 0.5;
+        config.weights.min_learning_rate = 0.0;
+        config.alpha.learning_rate = 6e-3;
+        config.run.workers = 4;
         config
     }
 

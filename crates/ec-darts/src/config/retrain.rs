@@ -107,10 +107,6 @@ impl Settings for RetrainConfig {
         &self.run
     }
 
-    fn with_run(self, run: RunConfig) -> Self {
-        Self { run, ..self }
-    }
-
     fn validate(&self, origin: &str) -> Result<()> {
         let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
             require(origin, holds, key, value, allowed)
@@ -203,13 +199,7 @@ impl RetrainConfig {
     /// EC-DARTS, section 5.3; what it leaves open is DARTS, `cnn/train.py`.
     pub fn cifar10() -> Self {
         Self {
-            data: DataConfig {
-                dataset: DatasetKind::Cifar10,
-                train_images: None,
-                crop_padding: 4,
-                flip: true,
-                cutout: Some(16),
-            },
+            data: DataConfig { cutout: Some(16), ..DataConfig::new(DatasetKind::Cifar10) },
             network: RetrainNetworkConfig {
                 stem: StemKind::Cifar,
                 init_channels: 36,

@@ -1,6 +1,6 @@
 //! What is allowed.
 
-use super::{DataConfig, RunConfig, SearchConfig, Settings};
+use super::{RunConfig, SearchConfig, Settings};
 use crate::network::StemKind;
 use crate::{Error, Result};
 
@@ -26,27 +26,6 @@ pub(super) fn require(
     })
 }
 
-impl DataConfig {
-    /// Checks the section `data`.
-    pub(super) fn validate(&self, origin: &str) -> Result<()> {
-        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
-            require(origin, holds, key, value, allowed)
-        };
-        let data = self;
-        if let Some(images) = data.train_images {
-            let allowed = "2 to 1000000000, or omitted for all";
-            require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
-        }
-        let padding = data.crop_padding;
-        require(padding <= 32, "data.crop_padding", &padding, "0 to 32 pixels")?;
-        if let Some(side) = data.cutout {
-            let allowed = "1 to 64 pixels, or omitted for none";
-            require((1..=64).contains(&side), "data.cutout", &side, allowed)?;
-        }
-        Ok(())
-    }
-}
-
 impl RunConfig {
     /// Checks the section `run`.
     pub(super) fn validate(&self, origin: &str) -> Result<()> {
@@ -63,10 +42,6 @@ impl RunConfig {
 impl Settings for SearchConfig {
     fn run(&self) -> &RunConfig {
         &self.run
-    }
-
-    fn with_run(self, run: RunConfig) -> Self {
-        Self { run, ..self }
     }
 
     fn validate(&self, origin: &str) -> Result<()> {
@@ -105,6 +80,11 @@ impl Settings for SearchConfig {
         let fraction = search.train_fraction;
         let inside = 0.0 < fraction && fraction < 1.0;
         require(inside, "search.train_fraction", &fraction, "0 < train_fraction < 1")?;
+        if let Some(rest) = search.valid_fraction {
+            let fits = rest > 0.0 && fraction + rest <= 1.0 + 1e-9;
+            let allowed = "above 0, with train_fraction at most 1, or omitted for the rest";
+            require(fits, "search.valid_fraction", &rest, allowed)?;
+        }
         let range = |value: usize, most: usize| (1..=most).contains(&value);
         let allowed = "1 to 100000";
         require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
@@ -181,6 +161,8 @@ mod tests {
         check(|c| c.data.train_images = Some(1), "data.train_images");
         check(|c| c.data.crop_padding = 33, "data.crop_padding");
         check(|c| c.data.cutout = Some(0), "data.cutout");
+        check(|c| c.search.valid_fraction = Some(0.0), "search.valid_fraction");
+        check(|c| c.search.valid_fraction = Some(0.51), "search.valid_fraction");
         check(|c| c.network.init_channels = 0, "network.init_channels");
         let odd = |c: &mut SearchConfig| {
             (c.network.stem, c.network.init_channels) = (StemKind::Imagenet, 15);

@@ -39,6 +39,9 @@ pub struct ClassAccuracy {
 
 /// Classifies all images of a set, without augmentation; `each` is told how many are done.
 ///
+/// # Errors
+/// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
+///
 /// # Panics
 /// Where the set is empty, `batch_size` is 0, or [`TrainedModel::check_data`] refuses the set.
 pub fn evaluate(
@@ -47,7 +50,7 @@ pub fn evaluate(
     batch_size: usize,
     device: &Device,
     each: &mut dyn FnMut(usize),
-) -> Evaluation {
+) -> Result<Evaluation> {
     assert!(!dataset.is_empty(), "an empty set has no accuracy");
     let num_classes = model.description.num_classes;
     let count = u32::try_from(dataset.len()).expect("fewer images than 2^32");
@@ -64,6 +67,7 @@ pub fn evaluate(
     let (mut loss, mut first, mut among_five, mut done) = (0.0, 0, 0, 0);
     let mut confusion = vec![vec![0_u64; num_classes]; num_classes];
     for batch in loader.epoch(0, 0) {
+        let batch = batch?;
         let labels = batch.labels.clone();
         let logits = to_vec(model.logits(ImageBatch::new(batch, device).images));
         for (logits, label) in logits.chunks_exact(num_classes).zip(labels) {
@@ -85,14 +89,14 @@ pub fn evaluate(
         let accuracy = (num_images > 0).then(|| row[class] as f64 / num_images as f64);
         ClassAccuracy { name: name.clone(), num_images, accuracy }
     });
-    Evaluation {
+    Ok(Evaluation {
         num_images: done,
         loss: loss / done as f64,
         top1: share(first),
         top5: share(among_five),
         classes: classes.collect(),
         confusion,
-    }
+    })
 }
 
 /// Classes by falling logit, equal ones in their order.

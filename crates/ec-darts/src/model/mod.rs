@@ -20,6 +20,7 @@ use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config::DataConfig;
 use crate::data::{ImageDataset, Normalization, Purpose, stream_rng};
 use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind, check_size};
 use crate::snapshot::Snapshot;
@@ -58,6 +59,9 @@ pub struct ModelDescription {
     pub std: [f32; 3],
     /// Name of the data set it was trained on, as in settings (`cifar10`).
     pub dataset: String,
+    /// How its images were read and split from the test images; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataConfig>,
     /// Version of the program that wrote it.
     pub version: String,
     /// Commit of that program.
@@ -99,6 +103,7 @@ impl ModelDescription {
             mean: normalization.mean,
             std: normalization.std,
             dataset: dataset.into(),
+            data: None,
             version: VERSION.into(),
             commit: COMMIT.into(),
         }

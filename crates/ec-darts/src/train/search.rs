@@ -241,7 +241,7 @@ impl Search {
     }
 
     fn step(&mut self, phase: Phase) -> Result<StepReport> {
-        let batches = self.feed.next(phase, self.progress.epoch, self.progress.step);
+        let batches = self.feed.next(phase, self.progress.epoch, self.progress.step)?;
         let learning_rate = self.learning_rate();
         let (mut train_loss, mut valid_loss) = (None, None);
         let mut images = 0;

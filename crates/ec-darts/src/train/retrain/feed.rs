@@ -51,7 +51,7 @@ impl RetrainFeed {
             indices: indices.into(),
             batch_size: config.retrain.batch_size,
             augmentation,
-            normalization: config.data.dataset.normalization(),
+            normalization: data.train.normalization(),
             order,
             seed: config.retrain.seed,
             num_workers: config.run.workers,
@@ -88,15 +88,19 @@ impl RetrainFeed {
         format!("{} {}", digest(&self.train), digest(&self.measure))
     }
 
-    pub fn train_batch(&mut self, epoch: usize, step: usize) -> Batch {
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    pub fn train_batch(&mut self, epoch: usize, step: usize) -> Result<Batch> {
         self.next((false, epoch, step))
     }
 
-    pub fn measure_batch(&mut self, step: usize) -> Batch {
+    /// # Errors
+    /// As [`Self::train_batch`].
+    pub fn measure_batch(&mut self, step: usize) -> Result<Batch> {
         self.next((true, 0, step))
     }
 
-    fn next(&mut self, place: (bool, usize, usize)) -> Batch {
+    fn next(&mut self, place: (bool, usize, usize)) -> Result<Batch> {
         let (measuring, epoch, step) = place;
         let mut open = match self.open.take() {
             Some(open) if open.next == place => open,
@@ -106,8 +110,8 @@ impl RetrainFeed {
             }
         };
         open.next.2 += 1;
-        let batch = open.batches.next().expect("the epoch has more steps");
+        let batch = open.batches.next().expect("the epoch has more steps")?;
         self.open = Some(open);
-        batch
+        Ok(batch)
     }
 }

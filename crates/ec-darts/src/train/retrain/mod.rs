@@ -113,6 +113,7 @@ impl Retraining {
     ///
     /// # Errors
     /// [`Error::NonFinite`] where a loss is no number any more; the retraining must not go on.
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
     pub fn advance(&mut self) -> Result<Option<RetrainEvent>> {
         if self.progress.epoch == self.config.retrain.epochs {
             return Ok(None);
@@ -124,7 +125,7 @@ impl Retraining {
             (self.progress.measuring, self.progress.step) = (true, 0);
         }
         if self.measures() && self.progress.step < self.feed.measure_steps() {
-            return Ok(Some(RetrainEvent::Step(self.measure_step())));
+            return self.measure_step().map(|report| Some(RetrainEvent::Step(report)));
         }
         Ok(Some(RetrainEvent::Epoch(Box::new(self.close_epoch()))))
     }
@@ -143,10 +144,11 @@ impl Retraining {
             &shape,
             data.class_names().to_vec(),
             data.size(),
-            &self.config.data.dataset.normalization(),
+            &data.normalization(),
             self.config.data.dataset.name(),
         );
-        TrainedModel { description, network }
+        let data = Some(self.config.data.clone());
+        TrainedModel { description: ModelDescription { data, ..description }, network }
     }
 
     /// Accuracy at the last measurement, if there was one.
@@ -226,7 +228,7 @@ impl Retraining {
     }
 
     fn train_step(&mut self) -> Result<RetrainStepReport> {
-        let batch = self.feed.train_batch(self.progress.epoch, self.progress.step);
+        let batch = self.feed.train_batch(self.progress.epoch, self.progress.step)?;
         let images = batch.labels.len();
         let rng = stream_rng(
             self.config.retrain.seed,
@@ -276,8 +278,8 @@ impl Retraining {
         smoothed_cross_entropy(logits, batch, smoothing)
     }
 
-    fn measure_step(&mut self) -> RetrainStepReport {
-        let batch = self.feed.measure_batch(self.progress.step);
+    fn measure_step(&mut self) -> Result<RetrainStepReport> {
+        let batch = self.feed.measure_batch(self.progress.step)?;
         let images = batch.labels.len();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let logits = self.network().valid().forward(batch.images.clone());
@@ -286,7 +288,7 @@ impl Retraining {
         // Running statistics of the first steps can be far off: no reason to stop.
         self.progress.valid.add(if loss.is_finite() { loss } else { 0.0 }, hits, images);
         self.progress.valid_top5 += correct_in_top(5, &logits, &batch);
-        self.step_report(images, None)
+        Ok(self.step_report(images, None))
     }
 
     fn step_report(&mut self, images: usize, train_loss: Option<f64>) -> RetrainStepReport {
