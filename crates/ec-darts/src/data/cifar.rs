@@ -165,8 +165,6 @@ fn read_records(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::super::{Augmentation, Batch, Loader};
