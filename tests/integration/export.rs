@@ -88,6 +88,7 @@ import torch
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 
+torch.set_num_threads(1)
 folder = Path(sys.argv[1])
 sys.path.insert(0, str(folder))
 from model import load

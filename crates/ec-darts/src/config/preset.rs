@@ -23,6 +23,7 @@ pub const PRESETS: &[Preset] = &[
     ("search_tiny_imagenet", SearchConfig::tiny_imagenet),
     ("search_imagenet", SearchConfig::imagenet),
     ("search_cifar10_cpu", SearchConfig::cifar10_cpu),
+    ("search_folder", SearchConfig::folder),
     ("darts_cpu", SearchConfig::darts_cpu),
     ("darts", SearchConfig::darts),
     ("darts_second_order", SearchConfig::darts_second_order),
@@ -134,6 +135,27 @@ impl SearchConfig {
         config.search.batch_size = 32;
         config.search.measured_images = Some(250);
         config.run.checkpoint_steps = 10;
+        config
+    }
+
+    /// A folder of one's own images, a folder per class, on a plain computer.
+    pub fn folder() -> Self {
+        let mut config = Self::cifar10();
+        config.data = DataConfig {
+            image_size: Some(64),
+            resize: Some(72),
+            random_resized_crop: Some(0.35),
+            crop_padding: 0,
+            ..DataConfig::new(DatasetKind::Folder)
+        };
+        config.network.stem = StemKind::Stride2;
+        config.network.init_channels = 8;
+        config.network.num_cells = 5;
+        config.search.epochs = 10;
+        config.search.batch_size = 32;
+        // An epoch of few images is short: its end of the cosine must still train an auxiliary model.
+        config.weights.min_learning_rate = 0.01;
+        config.run.checkpoint_steps = 50;
         config
     }
 

@@ -188,7 +188,10 @@ pub type RetrainPreset = (&'static str, fn() -> RetrainConfig);
 pub const RETRAIN_PRESETS: &[RetrainPreset] = &[
     ("retrain_cifar10", RetrainConfig::cifar10),
     ("retrain_cifar100", RetrainConfig::cifar100),
+    ("retrain_tiny_imagenet", RetrainConfig::tiny_imagenet),
+    ("retrain_imagenet", RetrainConfig::imagenet),
     ("retrain_cifar10_cpu", RetrainConfig::cifar10_cpu),
+    ("retrain_folder", RetrainConfig::folder),
     ("retrain_quick", RetrainConfig::quick),
 ];
 
@@ -240,6 +243,69 @@ impl RetrainConfig {
     pub fn cifar100() -> Self {
         let mut config = Self::cifar10();
         config.data.dataset = DatasetKind::Cifar100;
+        config
+    }
+
+    /// Tiny ImageNet as in the paper: CIFAR's settings behind a stem of stride 2.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.4.
+    pub fn tiny_imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data.dataset = DatasetKind::TinyImagenet;
+        config.network.stem = StemKind::Stride2;
+        config
+    }
+
+    /// ImageNet as in the paper.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.5, with PC-DARTS' weight decay (docs/deviations.md, `imagenet-decay`);
+    /// what both leave open is PC-DARTS, `train_imagenet.py`.
+    pub fn imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data = DataConfig {
+            resize: Some(256),
+            random_resized_crop: Some(0.08),
+            brightness: Some(0.4),
+            contrast: Some(0.4),
+            saturation: Some(0.4),
+            hue: Some(0.2),
+            crop_padding: 0,
+            ..DataConfig::new(DatasetKind::Imagenet)
+        };
+        config.network.stem = StemKind::Imagenet;
+        config.network.init_channels = 48;
+        config.network.num_cells = 14;
+        config.network.drop_path_prob = 0.0;
+        config.retrain.epochs = 250;
+        config.retrain.batch_size = 1024;
+        config.retrain.label_smoothing = 0.1;
+        config.weights.learning_rate = 0.5;
+        config.weights.schedule = Schedule::Linear;
+        config.weights.warmup_epochs = 5;
+        config.weights.weight_decay = 3e-5;
+        config.run.workers = 4;
+        config
+    }
+
+    /// A folder of one's own images, a folder per class, on a plain computer.
+    pub fn folder() -> Self {
+        let mut config = Self::cifar10();
+        config.data = DataConfig {
+            image_size: Some(64),
+            resize: Some(72),
+            random_resized_crop: Some(0.35),
+            crop_padding: 0,
+            ..DataConfig::new(DatasetKind::Folder)
+        };
+        config.network.stem = StemKind::Stride2;
+        config.network.init_channels = 16;
+        config.network.num_cells = 8;
+        config.network.drop_path_prob = 0.1;
+        config.retrain.epochs = 30;
+        config.retrain.batch_size = 32;
+        config.run.checkpoint_steps = 50;
         config
     }
 
