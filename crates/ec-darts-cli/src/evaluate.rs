@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ec_darts::data::{self, DatasetKind, ImageDataset, Source};
+use ec_darts::files::write;
 use ec_darts::latency::Latency;
 use ec_darts::model::{ModelDescription, TrainedModel, evaluate};
-use ec_darts::train::folder::write;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

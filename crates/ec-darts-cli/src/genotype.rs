@@ -47,7 +47,7 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
                 Some("dot") => draw::dot(&genotype),
                 _ => bail!("{}: the name must end in .svg or .dot", out.display()),
             };
-            ec_darts::train::folder::write(&out, picture.as_bytes())?;
+            ec_darts::files::write(&out, picture.as_bytes())?;
             Ok(())
         }
         GenotypeCommand::Discretize(arguments) => discretize::run(arguments),

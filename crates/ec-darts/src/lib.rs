@@ -40,6 +40,7 @@ pub mod model;
 // Underneath.
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod memory;
 pub mod preflight;
 pub mod snapshot;

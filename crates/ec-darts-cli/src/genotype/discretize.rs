@@ -44,7 +44,7 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     text += &format!("{:14} {strength:>14.4} {unlimited_strength:>16.4}\n\n", "strength");
     text += &given_up(&found);
     if let Some(out) = &arguments.out {
-        folder::write(out, found.genotype.to_json().as_bytes())?;
+        ec_darts::files::write(out, found.genotype.to_json().as_bytes())?;
     }
     print(&text)
 }

@@ -14,7 +14,7 @@ mod timeline;
 
 use std::path::{Path, PathBuf};
 
-use ec_darts::train::folder;
+use ec_darts::files;
 use ec_darts_space::draw;
 
 use crate::args::ReportArguments;
@@ -34,7 +34,7 @@ pub fn run(arguments: ReportArguments) -> anyhow::Result<()> {
 pub fn write(path: &Path) -> anyhow::Result<PathBuf> {
     let material = Material::read(path)?;
     let out = path.join("report.html");
-    folder::write(&out, page(&material).as_bytes())?;
+    files::write(&out, page(&material).as_bytes())?;
     Ok(out)
 }
 

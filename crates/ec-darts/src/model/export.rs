@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::store::{BurnpackStore, ModuleSnapshot, SafetensorsStore};
 
 use super::{DESCRIPTION, TrainedModel, torch};
+use crate::files::write;
 use crate::tensors::separate;
-use crate::train::folder::write;
 use crate::{Error, Result};
 
 /// What a trained network can be written as.

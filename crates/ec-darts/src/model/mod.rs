@@ -22,9 +22,9 @@ use serde_json::Value;
 
 use crate::config::DataConfig;
 use crate::data::{ImageDataset, Normalization, Purpose, stream_rng};
+use crate::files::write;
 use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind, check_size};
 use crate::snapshot::Snapshot;
-use crate::train::folder::write;
 use crate::{COMMIT, Error, Result, VERSION};
 
 /// Version of the file's layout.

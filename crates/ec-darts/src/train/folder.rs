@@ -10,6 +10,7 @@ use serde_json::json;
 use serde::Serialize;
 
 use crate::config::Settings;
+use crate::files::write;
 use crate::{Error, Result};
 
 /// Checkpoints kept.
@@ -237,31 +238,4 @@ fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> 
     write(&file("json"), genotype.to_json().as_bytes())?;
     write(&file("txt"), format!("{genotype}\n").as_bytes())?;
     write(&file("svg"), draw::svg(genotype).as_bytes())
-}
-
-/// Writes a sibling file, syncs it and renames it: readers see the old content or the new.
-///
-/// # Errors
-/// [`Error::Io`]; the old file is untouched and the sibling removed.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path))
-        .and_then(|()| sync_folder(path));
-    written.map_err(|source| {
-        // Nothing more can be done if even this fails.
-        let _ = fs::remove_file(&partial);
-        Error::io("write", path)(source)
-    })
-}
-
-/// Makes a rename last through a power cut; only Unix can and must.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // A bare name lies in the current folder, whose name as a parent is empty.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
