@@ -15,10 +15,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use ec_darts::config::SearchConfig;
+use ec_darts::config::{SearchConfig, Settings};
 use ec_darts::data;
 use ec_darts::device::DeviceName;
-use ec_darts::train::run::{Notice, Outcome, RunOptions, run};
+use ec_darts::train::run::{self, Notice, Outcome, RunOptions};
 use ec_darts::train::{EpochReport, Event};
 use ec_darts_space::{CellKind, Genotype};
 
@@ -65,7 +65,7 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
     let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
     println!("device   {}", opened.description);
     let config = SearchConfig::load(&in_project(&arguments.config), &[])?;
-    let images = data::load(config.data.dataset, &in_project(&arguments.data))?.train;
+    let images = data::load(&config.data.source(in_project(&arguments.data)))?.train;
     println!("data     {} training images of {} classes", images.len(), images.num_classes());
     println!("run      {}", arguments.out.display());
 
@@ -80,7 +80,7 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
         device: opened.description,
     };
     let start = Instant::now();
-    let outcome = run(config, Arc::new(images), &opened.device, &options, &mut |notice| {
+    let outcome = run::search(config, images, &opened.device, &options, &mut |notice| {
         if let Notice::Event(Event::Epoch(report)) = notice {
             print_epoch(report, start.elapsed().as_secs_f64());
         }

@@ -197,7 +197,7 @@ fn discrete_cells() {
             let mut cell = cell.clone();
             cell.kernels = kernels;
             outcome(&cell, &inputs, &mixing, |cell, inputs, _| {
-                cell.forward(inputs[0].clone(), inputs[1].clone())
+                cell.forward(inputs[0].clone(), inputs[1].clone(), None)
             })
         };
         let expected = run(Kernels::Reference);
@@ -220,7 +220,7 @@ fn threads_do_not_change_a_bit() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
             let network = network.valid().train();
-            let (logits, _) = network.forward(images.clone());
+            let logits = network.forward(images.clone());
             let mut gradients = logits.clone().sum().backward();
             let gradients = GradientsParams::from_module(&mut gradients, &network);
             let mut collect = Collect { gradients: &gradients, all: tiny::values(logits) };

@@ -3,6 +3,7 @@
 mod architect;
 mod dead_parameters;
 mod devices;
+mod export;
 mod fixture;
 mod fused;
 mod gradients;
@@ -11,6 +12,7 @@ mod names;
 mod parity;
 mod relaxation;
 mod resume;
+mod retrain;
 mod run;
 mod search_smoke;
 mod tiny;

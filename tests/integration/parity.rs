@@ -11,7 +11,7 @@ use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::network::{
     CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
 };
-use ec_darts::ops::{Form, Operation};
+use ec_darts::ops::{DropPath, Form, Operation};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::rank::kendall_tau_b;
 use ec_darts::relaxation::{Mixing, Relaxation};
@@ -378,11 +378,10 @@ fn retrain(fixture: &Fixture) {
     let network = network.init(&genotype, &mut ChaCha8Rng::seed_from_u64(0), &fixture.device);
     let network = install(network, fixture, "in.", naming);
     let batch = batch(fixture, "in.");
-    let (evaluated, none) = network.valid().forward(batch.images.clone().inner());
-    assert!(none.is_none(), "the auxiliary head runs in training only");
+    let evaluated = network.valid().forward(batch.images.clone().inner());
     fixture.check_tensor("out.eval_logits", evaluated);
-    let (logits, side) = network.forward(batch.images.clone());
-    let side = side.expect("the auxiliary head runs in training");
+    let mut no_drop = DropPath::new(0.0, ChaCha8Rng::seed_from_u64(0));
+    let (logits, side) = network.forward_training(batch.images.clone(), &mut no_drop);
     let loss = cross_entropy(logits.clone(), &batch) + cross_entropy(side.clone(), &batch) * 0.4;
     fixture.check_tensor("out.logits", logits);
     fixture.check_tensor("out.side_logits", side);
@@ -399,7 +398,7 @@ fn retrain(fixture: &Fixture) {
     };
     check_gradients(&network, &gradients, fixture, "out.grad.param.", naming);
     check_statistics(&network, fixture, "out.stat.", naming);
-    let (evaluated, _) = network.valid().forward(batch.images.inner());
+    let evaluated = network.valid().forward(batch.images.inner());
     fixture.check_tensor("out.eval_logits_after", evaluated);
 }
 

@@ -110,7 +110,7 @@ fn bytes_of_no_search_are_refused() {
     }
     let view = TensorView::new(Dtype::F32, vec![1], &[0; 4]).expect("a number");
     let foreign = safetensors::serialize([("w", view)], None).expect("a file");
-    check_refused(&foreign, config, data, "no description of a search in it");
+    check_refused(&foreign, config, data, "no description of ec-darts in it");
 }
 
 #[test]

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use ec_darts::Error;
-use ec_darts::config::SearchConfig;
-use ec_darts::train::run::{Notice, Outcome, RunOptions, run};
-use ec_darts::train::{EpochReport, RunFolder};
+use ec_darts::config::{SearchConfig, Settings};
+use ec_darts::train::run::{Notice, Outcome, RunOptions, search};
+use ec_darts::train::{Best, EpochReport, RunFolder};
 use ec_darts_space::Genotype;
 
 use crate::tiny;
@@ -29,9 +29,9 @@ fn options(out: &Path, resume: bool, max_steps: Option<u64>) -> RunOptions {
 }
 
 /// One session on the tiny data; returns its end and how often a checkpoint was skipped.
-fn session(config: SearchConfig, options: &RunOptions) -> (Result<Outcome, Error>, usize) {
+fn session(config: SearchConfig, options: &RunOptions) -> (Result<Outcome<Best>, Error>, usize) {
     let mut skipped = 0;
-    let outcome = run(config, tiny::data(1), &Device::flex(), options, &mut |notice| {
+    let outcome = search(config, tiny::data(1), &Device::flex(), options, &mut |notice| {
         skipped += usize::from(matches!(notice, Notice::SkippedCheckpoint(_)));
     });
     (outcome, skipped)

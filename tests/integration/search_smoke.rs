@@ -1,11 +1,10 @@
 //! A small search on the bundled images, to its end on Flex and for two steps on WebGPU.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::tensor::Device;
 use ec_darts::config::{KernelSetting, SearchConfig};
-use ec_darts::data::{self, ImageDataset};
+use ec_darts::data;
 use ec_darts::train::{Event, Search};
 
 fn config() -> SearchConfig {
@@ -25,9 +24,8 @@ fn config() -> SearchConfig {
 fn check(device: &Device, most: usize) -> (Search, Vec<Event>) {
     let config = config();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-    let images: ImageDataset =
-        data::load(config.data.dataset, &folder).expect("the bundled images").train;
-    let mut search = Search::new(config, Arc::new(images), device).expect("its settings");
+    let images = data::load(&config.data.source(&folder)).expect("the bundled images").train;
+    let mut search = Search::new(config, images, device).expect("its settings");
     let mut events = Vec::new();
     while events.len() < most
         && let Some(event) = search.advance().expect("a finite search")
@@ -92,8 +90,8 @@ fn both_kernels_find_the_same() {
         let mut config = config();
         config.run.kernels = kernels;
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-        let images = data::load(config.data.dataset, &folder).expect("the bundled images").train;
-        let mut search = Search::new(config, Arc::new(images), &Device::flex()).expect("settings");
+        let images = data::load(&config.data.source(&folder)).expect("the bundled images").train;
+        let mut search = Search::new(config, images, &Device::flex()).expect("settings");
         let mut losses = Vec::new();
         while let Some(event) = search.advance().expect("a finite search") {
             if let Event::Step(report) = event {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ec_darts::data::DatasetKind;
 use ec_darts::device::DeviceName;
 
 /// Finds a convolutional network for your images: EC-DARTS, differentiable architecture search with
@@ -19,16 +20,33 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Search, retrain, evaluate and report, one after the other.
+    Run(WholeRunArguments),
     /// Search a genotype on labelled images.
     Search(SearchArguments),
+    /// Train the network of a genotype from scratch.
+    Retrain(RetrainArguments),
     /// Show, convert or draw a genotype.
     #[command(subcommand)]
     Genotype(GenotypeCommand),
     /// Count parameters and multiply-adds of the network that a genotype is retrained as.
     Cost(CostArguments),
+    /// Make a page about a search and what came of it: curves, cells, accuracy, costs.
+    Report(ReportArguments),
+    /// Measure a trained network on the test images of a data set.
+    Evaluate(EvaluateArguments),
+    /// Say what is on images.
+    Classify(ClassifyArguments),
+    /// Write a trained network in a format of others.
+    Export(ExportArguments),
+    /// Make a trained network of weights in the names of PyTorch.
+    Import(ImportArguments),
     /// Check or print settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look into a folder of images, or fetch a known set.
+    #[command(subcommand)]
+    Data(DataCommand),
 }
 
 /// Searches, and leaves a run folder: settings, metrics, the genotype of every epoch and the best
@@ -41,10 +59,49 @@ pub enum Command {
   ec-darts search --config configs/search_cifar10.toml --data DIR --out runs/cifar10 --device cuda
   ec-darts search --config configs/darts.toml --data DIR --out runs/a --set search.epochs=50")]
 pub struct SearchArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Trains the network of a genotype from scratch, which gives the genotype its accuracy. Leaves a run
+/// folder: settings, metrics, a log, the last two checkpoints, and the trained network.
+///
+/// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts retrain --genotype runs/quick/genotype.json --config configs/retrain_quick.toml \\
+      --data data/cifar10-mini --out runs/quick-retrained
+  ec-darts retrain --genotype darts_v2 --config configs/retrain_cifar10.toml --data DIR --out runs/v2")]
+pub struct RetrainArguments {
+    /// A file, or the name of a preset such as darts_v2.
+    #[arg(long)]
+    pub genotype: String,
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+/// Searches a genotype, retrains it, measures it on the test images and makes a report of it all: folders
+/// `search` and `retrain`, `evaluation.json`, `report.html`.
+///
+/// Ctrl-C saves and stops; the same command with --resume goes on where it was.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts run --config configs/quick_run.toml --data data/cifar10-mini --out runs/whole
+  ec-darts run --config configs/quick_run.toml --data DIR --out runs/b --set retrain.retrain.epochs=30
+
+The settings file names those of the search and of the retraining; keys of --set begin with `search.` or
+`retrain.`.")]
+pub struct WholeRunArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+}
+
+#[derive(Args)]
+pub struct RunArguments {
     /// Settings, a TOML file; `configs/` has the paper's and smaller ones.
     #[arg(long)]
     pub config: PathBuf,
-    /// Folder of CIFAR-10 or CIFAR-100 in the binary version.
+    /// Folder of the images; docs/data.md has the layouts.
     #[arg(long)]
     pub data: PathBuf,
     /// Run folder, made if it is not there.
@@ -54,7 +111,7 @@ pub struct SearchArguments {
     /// this program was built for.
     #[arg(long)]
     pub device: Option<DeviceName>,
-    /// Seed of weights, alpha, split, order and augmentation; short for --set search.seed=N.
+    /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
     #[arg(long)]
     pub seed: Option<u64>,
     /// Threads of the CPU device. Default: all cores.
@@ -77,6 +134,15 @@ pub struct SearchArguments {
     pub json: bool,
 }
 
+/// Makes or renews `report.html` in a folder that holds the run folder of a search as `search`, that of
+/// a retraining as `retrain`, and `evaluation.json`; or in the run folder of a search. What is not there
+/// is said to be not run. The page needs no network and no script.
+#[derive(Args)]
+pub struct ReportArguments {
+    /// The folder.
+    pub folder: PathBuf,
+}
+
 #[derive(Subcommand)]
 pub enum GenotypeCommand {
     /// Print a genotype node by node, with its source where it is a preset.
@@ -92,6 +158,15 @@ pub enum GenotypeCommand {
         #[arg(long, value_enum)]
         to: Form,
     },
+    /// Print a genotype of DARTS' space drawn at random, a yardstick for a search.
+    ///
+    /// Every set of edges that a node can keep, and every primitive but `none`, is as likely as any
+    /// other.
+    Random {
+        /// Of the draw: the same seed gives the same genotype.
+        #[arg(long)]
+        seed: u64,
+    },
     /// Draw both cells.
     Draw {
         /// A file, or the name of a preset.
@@ -100,6 +175,35 @@ pub enum GenotypeCommand {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Read a genotype from a search's last checkpoint again, within a budget.
+    Discretize(DiscretizeArguments),
+}
+
+/// Reads alpha from a run folder and prints the strongest genotype whose network keeps the budget,
+/// what it costs, and what the budget took: which picks changed and how much strength was lost.
+/// The same genotype as the search's where the budget does not bind.
+#[derive(Args)]
+#[command(after_help = "Example, ImageNet's mobile setting:
+  ec-darts genotype discretize --run runs/a --network imagenet --max-multiply-adds 600M --out g.json")]
+pub struct DiscretizeArguments {
+    /// Run folder of a search.
+    #[arg(long)]
+    pub run: PathBuf,
+    /// Alpha at the end of this epoch, counted from 1; a run keeps its last two checkpoints. Default:
+    /// the last checkpoint.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub epoch: Option<u32>,
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// The most multiply-adds for one image, without the auxiliary head, such as 600M.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub max_multiply_adds: Option<u64>,
+    /// The most parameters, without the auxiliary head, such as 4.5M.
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub max_parameters: Option<u64>,
+    /// Write the genotype here too, as JSON.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
 }
 
 /// Counts without building the network. Multiply-adds are products of convolutions and linear layers
@@ -110,10 +214,36 @@ pub struct CostArguments {
     /// A file, or the name of a preset such as darts_v2.
     #[arg(long)]
     pub genotype: String,
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Also count each kept operation.
+    #[arg(long)]
+    pub operations: bool,
+    /// Print JSON, each cell and operation included.
+    #[arg(long)]
+    pub json: bool,
+    /// Also build the network with random weights and measure its forward pass.
+    #[arg(long)]
+    pub latency: bool,
+    /// Where to measure: flex (CPU), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
+    /// this program was built for.
+    #[arg(long, requires = "latency")]
+    pub device: Option<DeviceName>,
+    /// Threads of the CPU device. Default: all cores.
+    #[arg(long, requires = "latency", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Images in a pass that is measured. Default: 1.
+    #[arg(long, requires = "latency", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub batch: Option<u16>,
+}
+
+/// The network that a genotype is retrained as.
+#[derive(Args)]
+pub struct NetworkArguments {
     /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for the
     /// others.
-    #[arg(long, value_enum)]
-    pub network: NetworkKind,
+    #[arg(long = "network", value_enum)]
+    pub kind: NetworkKind,
     /// Channels of the first cell, an even number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
@@ -123,12 +253,6 @@ pub struct CostArguments {
     /// Classes.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub classes: Option<u32>,
-    /// Also count each kept operation.
-    #[arg(long)]
-    pub operations: bool,
-    /// Print JSON, each cell and operation included.
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -141,6 +265,113 @@ pub enum NetworkKind {
     Imagenet,
 }
 
+/// Classifies the test set, and times single images: top-1, top-5, loss, accuracy of each class,
+/// latency. With --out also writes evaluation.json, confusion.csv and confusion.svg.
+#[derive(Args)]
+pub struct EvaluateArguments {
+    /// A trained network, such as model.safetensors of a retraining.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Folder of the data set, in the layout of the one the model was trained on.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Where to compute; as for search.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+    /// Threads of the CPU device. Default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Images classified together; latency is of one.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub batch_size: u16,
+    /// Folder for the report, made if it is not there.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Print evaluation.json.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints the likeliest classes of each image. An image that cannot be read is named and left out,
+/// and the exit code is then 1.
+#[derive(Args)]
+pub struct ClassifyArguments {
+    /// A trained network.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// JPEG or PNG files of any size.
+    #[arg(required = true)]
+    pub images: Vec<PathBuf>,
+    /// Classes to print.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub top: u16,
+    /// Where to compute; as for search.
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+    /// Threads of the CPU device. Default: all cores.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Print a line of JSON for each image.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Every format holds the weights bit for bit, and the description as JSON in its metadata.
+#[derive(Args)]
+pub struct ExportArguments {
+    /// A trained network.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// What to write; docs/models.md says how to load it.
+    #[arg(long, value_enum)]
+    pub format: ExportKind,
+    /// File to write; for torch a folder, made if it is not there.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum ExportKind {
+    /// Burn's own format.
+    Burnpack,
+    /// Safetensors with Burn's names and shapes.
+    Safetensors,
+    /// Safetensors with the names and shapes of the public DARTS code in PyTorch, and a model.py that
+    /// loads it.
+    Torch,
+}
+
+/// Reads what `export --format torch` wrote, or a state dict (.pt) of the public DARTS code.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts import exported/model.safetensors --out model.safetensors
+  ec-darts import weights.pt --genotype darts_v2 --network cifar --out model.safetensors")]
+pub struct ImportArguments {
+    /// Safetensors or a PyTorch checkpoint.
+    pub file: PathBuf,
+    /// A file, or the name of a preset. An exported file says itself what it is.
+    #[arg(long)]
+    pub genotype: Option<String>,
+    /// The paper's network for these images.
+    #[arg(long, value_enum, default_value = "cifar", requires = "genotype")]
+    pub network: NetworkKind,
+    /// Channels of the first cell, an even number. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(2..=4096))]
+    pub channels: Option<u16>,
+    /// Cells, two of them reductions. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(3..=1000))]
+    pub cells: Option<u16>,
+    /// Classes. Default: that of the network.
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(1..))]
+    pub classes: Option<u16>,
+    /// Names of the classes, a line each. Default: numbers.
+    #[arg(long, requires = "genotype")]
+    pub class_names: Option<PathBuf>,
+    /// Trained network to write.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Form {
     /// DARTS' Python text: one list of pairs for each cell.
@@ -149,6 +380,45 @@ pub enum Form {
     Nested,
     /// JSON.
     Json,
+}
+
+#[derive(Subcommand)]
+pub enum DataCommand {
+    /// Say what a folder holds: images per class, sizes, files that cannot be read, mean and deviation.
+    Inspect {
+        /// The folder; docs/data.md has the layouts.
+        folder: PathBuf,
+        /// What to read it as; guessed where it is left out.
+        #[arg(long, value_parser = dataset)]
+        dataset: Option<DatasetKind>,
+        /// Side of the images that mean and deviation are measured on. Default: the set's own, 224 for
+        /// a folder of any images.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(8..=1024))]
+        image_size: Option<u16>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch a set from where its authors publish it, check its SHA-256 and unpack it.
+    ///
+    /// Interrupted, the same command goes on where it stopped.
+    #[cfg(feature = "fetch")]
+    Fetch {
+        /// Which set; ImageNet is not to be had without an account.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::fetch::NAMES))]
+        name: String,
+        /// Folder for the archive and what is in it.
+        #[arg(long)]
+        out: PathBuf,
+        /// Take the files from this address instead: a folder of files with the same names.
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+    },
+}
+
+fn dataset(name: &str) -> Result<DatasetKind, String> {
+    let known = DatasetKind::ALL.into_iter().find(|kind| kind.name() == name);
+    known.ok_or_else(|| format!("allowed: {}", DatasetKind::ALL.map(DatasetKind::name).join(", ")))
 }
 
 #[derive(Subcommand)]
@@ -169,4 +439,17 @@ pub enum ConfigCommand {
         #[arg(long = "set", value_name = "KEY=VALUE")]
         set: Vec<String>,
     },
+}
+
+/// A count, by itself or in thousands (k), millions (M) or thousands of millions (G).
+fn count(text: &str) -> Result<u64, String> {
+    let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+    let found = units.iter().find_map(|&(unit, size)| Some((text.strip_suffix(unit)?, size)));
+    let (number, size) = found.unwrap_or((text, 1.0));
+    let value = number.parse::<f64>().map_or(f64::NAN, |number| (number * size).round());
+    // Whole numbers beyond are not exact.
+    match (1.0..9e15).contains(&value) {
+        true => Ok(value as u64),
+        false => Err("allowed: a number of 1 or more, such as 600M, 4.5M or 20000".into()),
+    }
 }

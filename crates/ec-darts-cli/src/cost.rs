@@ -1,36 +1,52 @@
 //! `ec-darts cost`.
 
+use anyhow::Context;
 use ec_darts::cost::{Cost, NetworkCost};
+use ec_darts::device::DeviceName;
+use ec_darts::latency::Latency;
 use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts_space::Genotype;
 
-use crate::args::{CostArguments, NetworkKind};
+use crate::args::{CostArguments, NetworkArguments, NetworkKind};
 use crate::genotype::read;
 use crate::print;
 
-/// Stem, channels, cells, classes and image size of the networks that the paper retrains.
-fn defaults(network: NetworkKind) -> (EvaluationConfig, usize) {
-    let (stem, init_channels, num_cells, num_classes, image_size) = match network {
+/// The network that the arguments describe, and its image size; what is not said is the paper's.
+pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig, usize)> {
+    let (stem, init_channels, num_cells, num_classes, image_size) = match arguments.kind {
         NetworkKind::Cifar => (StemKind::Cifar, 36, 20, 10, 32),
         NetworkKind::TinyImagenet => (StemKind::Stride2, 36, 20, 200, 64),
         NetworkKind::Imagenet => (StemKind::Imagenet, 48, 14, 1000, 224),
     };
-    (EvaluationConfig { stem, init_channels, num_cells, num_classes }, image_size)
-}
-
-pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
-    let genotype = read(&arguments.genotype)?;
-    let (mut config, image_size) = defaults(arguments.network);
-    config.init_channels = arguments.channels.map_or(config.init_channels, usize::from);
-    config.num_cells = arguments.cells.map_or(config.num_cells, usize::from);
-    config.num_classes = arguments.classes.map_or(config.num_classes, |classes| classes as usize);
+    let config = EvaluationConfig {
+        stem,
+        init_channels: arguments.channels.map_or(init_channels, usize::from),
+        num_cells: arguments.cells.map_or(num_cells, usize::from),
+        num_classes: arguments.classes.map_or(num_classes, |classes| classes as usize),
+    };
     anyhow::ensure!(
         config.init_channels.is_multiple_of(2),
         "--channels is {}, allowed: an even number",
         config.init_channels
     );
+    Ok((config, image_size))
+}
+
+pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
+    let genotype = read(&arguments.genotype)?;
+    let (config, image_size) = network(&arguments.network)?;
     let cost = NetworkCost::new(&genotype, &config, image_size);
+    let latency = match arguments.latency {
+        true => Some(measure(&arguments, &genotype, &config, image_size)?),
+        false => None,
+    };
     if arguments.json {
-        return print(&format!("{}\n", serde_json::to_string_pretty(&cost)?));
+        let mut json = serde_json::to_value(&cost)?;
+        if let Some((device, latency)) = latency {
+            json["latency"] = serde_json::to_value(latency)?;
+            json["latency"]["device"] = device.into();
+        }
+        return print(&format!("{}\n", serde_json::to_string_pretty(&json)?));
     }
     let mut text = format!(
         "{} cells, {} channels, {} classes, {image_size}x{image_size} images\n\n",
@@ -54,7 +70,38 @@ pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
         }
     }
     text += &line("classifier", &cost.classifier);
+    text += &format!(
+        "\na training step keeps maps of {:.1} MiB for each image\n",
+        cost.activation_bytes as f64 / f64::from(1 << 20)
+    );
+    if let Some((device, latency)) = latency {
+        let Latency { batch, passes, images_per_s, .. } = latency;
+        let [median, low, high] =
+            [latency.median_s, latency.percentile10_s, latency.percentile90_s]
+                .map(|seconds| 1e3 * seconds);
+        text += &format!(
+            "latency of {batch} image(s) on {device}: {median:.1} ms, the median of {passes} passes; \
+             {low:.1} to {high:.1} ms for 8 of 10; {images_per_s:.1} images/s\n"
+        );
+    }
     print(&text)
+}
+
+/// The device and what was measured on it.
+fn measure(
+    arguments: &CostArguments,
+    genotype: &Genotype,
+    config: &EvaluationConfig,
+    image_size: usize,
+) -> anyhow::Result<(String, Latency)> {
+    if let Some(threads) = arguments.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().context("cannot start the threads")?;
+    }
+    let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+    let batch = arguments.batch.map_or(1, usize::from);
+    let latency = Latency::measure(genotype, config, image_size, batch, &opened.device);
+    Ok((opened.description, latency))
 }
 
 fn line(name: &str, cost: &Cost) -> String {

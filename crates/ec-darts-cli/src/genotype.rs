@@ -1,10 +1,14 @@
-//! `ec-darts genotype`: show, convert, draw.
+//! `ec-darts genotype`: show, convert, draw, discretize.
+
+mod discretize;
 
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use ec_darts_space::{CellKind, Genotype, Preset, draw};
+use ec_darts::architecture::random_genotype;
+use ec_darts::data::{Purpose, stream_rng};
+use ec_darts_space::{CellKind, Genotype, Preset, SearchSpace, draw};
 
 use crate::args::{Form, GenotypeCommand};
 use crate::print;
@@ -32,6 +36,10 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
             };
             print(&format!("{}\n", text.trim_end()))
         }
+        GenotypeCommand::Random { seed } => {
+            let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
+            print(&format!("{}\n", random_genotype(&SearchSpace::darts(), rng)))
+        }
         GenotypeCommand::Draw { genotype, out } => {
             let genotype = read(&genotype)?;
             let picture = match out.extension().and_then(|extension| extension.to_str()) {
@@ -39,9 +47,10 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
                 Some("dot") => draw::dot(&genotype),
                 _ => bail!("{}: the name must end in .svg or .dot", out.display()),
             };
-            ec_darts::train::folder::write(&out, picture.as_bytes())?;
+            ec_darts::files::write(&out, picture.as_bytes())?;
             Ok(())
         }
+        GenotypeCommand::Discretize(arguments) => discretize::run(arguments),
     }
 }
 

@@ -1,24 +1,44 @@
 //! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
 
 mod args;
+mod classify;
+mod confusion;
 mod cost;
+mod data;
+mod evaluate;
+mod export;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod genotype;
+mod pipeline;
 mod report;
+mod report_html;
+mod retrain;
 mod search;
+mod session;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use args::{Arguments, Command, ConfigCommand};
 use clap::Parser;
-use ec_darts::config::SearchConfig;
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Run(arguments) => pipeline::run(arguments),
         Command::Search(arguments) => search::run(arguments),
+        Command::Retrain(arguments) => retrain::run(arguments),
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
+        Command::Report(arguments) => report_html::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Classify(arguments) => classify::run(arguments),
+        Command::Export(arguments) => export::export(arguments),
+        Command::Import(arguments) => export::import(arguments),
         Command::Config(command) => config(command),
+        Command::Data(command) => data::run(command),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;
@@ -43,13 +63,20 @@ fn main() -> ExitCode {
 fn config(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check { config, set } => {
-            SearchConfig::load(&config, &set)?;
+            resolved(&config, &set)?;
             print(&format!("{}: valid\n", config.display()))
         }
-        ConfigCommand::Print { config, set } => {
-            print(&SearchConfig::load(&config, &set)?.to_toml())
-        }
+        ConfigCommand::Print { config, set } => print(&resolved(&config, &set)?),
     }
+}
+
+/// Settings of a search or a retraining, whichever the file has, as they would be used.
+fn resolved(path: &Path, set: &[String]) -> ec_darts::Result<String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    if text.lines().any(|line| line.trim() == "[retrain]") {
+        return Ok(RetrainConfig::load(path, set)?.to_toml());
+    }
+    Ok(SearchConfig::load(path, set)?.to_toml())
 }
 
 /// Standard output, where a reader may have gone away.

@@ -1,15 +1,17 @@
-//! What a person sees of a search: a bar on a terminal, plain lines elsewhere, or JSON.
+//! What a person sees of a search or a retraining: a bar on a terminal, plain lines elsewhere, or JSON.
 
 use std::io::IsTerminal;
 use std::time::Instant;
 
 use ec_darts::memory;
 use ec_darts::train::run::Notice;
-use ec_darts::train::{EpochReport, Event, StepReport};
+use ec_darts::train::{
+    EpochReport, Event, RetrainEpochReport, RetrainEvent, RetrainStepReport, StepReport,
+};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::json;
 
-use crate::args::SearchArguments;
 use crate::print;
 
 /// Seconds between two plain lines.
@@ -27,16 +29,16 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(arguments: &SearchArguments) -> Self {
-        let plain = arguments.json || arguments.quiet || !std::io::stderr().is_terminal();
+    pub fn new(json: bool, quiet: bool) -> Self {
+        let plain = json || quiet || !std::io::stderr().is_terminal();
         let bar = (!plain).then(|| {
             let style = "{wide_bar} {pos}/{len}  {msg}  {eta} left";
             let style = ProgressStyle::with_template(style).expect("a valid template");
             ProgressBar::no_length().with_style(style)
         });
         Self {
-            json: arguments.json,
-            quiet: arguments.quiet,
+            json,
+            quiet,
             bar,
             start: Instant::now(),
             images: 0,
@@ -60,39 +62,45 @@ impl Report {
         print(&lines.collect::<String>())
     }
 
-    pub fn notice(&mut self, notice: &Notice) -> anyhow::Result<()> {
+    pub fn notice<E: Told>(&mut self, notice: &Notice<E>) -> anyhow::Result<()> {
         match notice {
             Notice::Begin(step) => {
                 (self.first_step, self.start) = (*step, Instant::now());
+                (self.images, self.last_line_s) = (0, 0.0);
                 if *step > 0 { self.line(&format!("goes on at step {step}")) } else { Ok(()) }
             }
             Notice::SkippedCheckpoint(reason) => self.line(&format!("warning: skipped {reason}")),
             Notice::Event(event) if self.json => {
                 print(&format!("{}\n", serde_json::to_string(event)?))
             }
-            Notice::Event(Event::Step(step)) => self.step(step),
-            Notice::Event(Event::Transition(_)) => Ok(()),
-            Notice::Event(Event::Epoch(epoch)) => self.epoch(epoch),
+            Notice::Event(event) => event.tell(self),
         }
     }
 
-    fn step(&mut self, step: &StepReport) -> anyhow::Result<()> {
-        self.images += step.images as u64;
-        self.last_loss = step.train_loss.or(step.valid_loss).unwrap_or(self.last_loss);
+    /// `position` is how many steps are done, of how many.
+    fn step(
+        &mut self,
+        place: &str,
+        loss: Option<f64>,
+        images: usize,
+        position: [u64; 2],
+    ) -> anyhow::Result<()> {
+        self.images += images as u64;
+        self.last_loss = loss.unwrap_or(self.last_loss);
+        let [step, steps] = position;
         let elapsed_s = self.start.elapsed().as_secs_f64();
-        let done = step.total_step - self.first_step;
+        let done = step - self.first_step;
         let text = format!(
-            "epoch {} {}  loss {:.3}  {:.1} images/s{}",
-            step.epoch + 1,
-            step.phase.label(),
+            "{place}  loss {:.3}  {:.1} images/s{}",
             self.last_loss,
             self.images as f64 / elapsed_s,
             resident()
         );
         if let Some(bar) = &self.bar {
-            bar.set_length(step.total_steps);
-            bar.set_position(step.total_step);
+            bar.set_length(steps);
+            bar.set_position(step);
             bar.set_message(text);
+            bar.tick();
             return Ok(());
         }
         if elapsed_s - self.last_line_s < EVERY_S && done > 1 {
@@ -100,33 +108,14 @@ impl Report {
         }
         self.last_line_s = elapsed_s;
         let per_step_s = elapsed_s / done as f64;
-        let left_s = per_step_s * (step.total_steps - step.total_step) as f64;
+        let left_s = per_step_s * (steps - step) as f64;
         self.line(&format!(
-            "step {}/{}  {text}  {per_step_s:.2} s/step  {:.0} min left",
-            step.total_step,
-            step.total_steps,
+            "step {step}/{steps}  {text}  {per_step_s:.2} s/step  {:.0} min left",
             left_s / 60.0
         ))
     }
 
-    fn epoch(&mut self, report: &EpochReport) -> anyhow::Result<()> {
-        let mut text = format!(
-            "epoch {}/{} over  train loss {:.3}  validation accuracy in search: supernet {:.1} %",
-            report.epoch + 1,
-            report.epochs,
-            report.train_loss,
-            100.0 * report.supernet_accuracy
-        );
-        if let Some(transition) = &report.transition {
-            let verdict = if transition.accepted { "returned" } else { "dropped" };
-            let accuracy = 100.0 * transition.valid_accuracy;
-            text += &format!(", auxiliary model {accuracy:.1} % ({verdict})");
-        }
-        self.line(&text)?;
-        report.warnings.iter().try_for_each(|warning| self.line(&format!("warning: {warning}")))
-    }
-
-    fn line(&self, text: &str) -> anyhow::Result<()> {
+    pub fn line(&self, text: &str) -> anyhow::Result<()> {
         match &self.bar {
             _ if self.quiet || self.json => Ok(()),
             Some(bar) => {
@@ -134,12 +123,6 @@ impl Report {
                 Ok(())
             }
             None => print(&format!("{text}\n")),
-        }
-    }
-
-    pub fn tick(&self) {
-        if let Some(bar) = &self.bar {
-            bar.tick();
         }
     }
 
@@ -156,6 +139,79 @@ impl Report {
                 print(&format!("{images} images in {seconds:.1} s, peak memory {peak_mib} MiB\n"));
         }
     }
+}
+
+/// An event that can be told in a line.
+pub trait Told: Serialize {
+    fn tell(&self, report: &mut Report) -> anyhow::Result<()>;
+}
+
+impl Told for Event {
+    fn tell(&self, report: &mut Report) -> anyhow::Result<()> {
+        match self {
+            Self::Step(step) => {
+                let StepReport { epoch, phase, train_loss, valid_loss, .. } = step;
+                let place = format!("epoch {} {}", epoch + 1, phase.label());
+                let position = [step.total_step, step.total_steps];
+                report.step(&place, train_loss.or(*valid_loss), step.images, position)
+            }
+            Self::Transition(_) => Ok(()),
+            Self::Epoch(epoch) => {
+                report.line(&search_epoch(epoch))?;
+                let mut warnings = epoch.warnings.iter();
+                warnings.try_for_each(|warning| report.line(&format!("warning: {warning}")))
+            }
+        }
+    }
+}
+
+impl Told for RetrainEvent {
+    fn tell(&self, report: &mut Report) -> anyhow::Result<()> {
+        match self {
+            Self::Step(step) => {
+                let RetrainStepReport { epoch, measuring, train_loss, .. } = step;
+                let part = if *measuring { "measure" } else { "train" };
+                let place = format!("epoch {} {part}", epoch + 1);
+                let position = [step.total_step, step.total_steps];
+                report.step(&place, *train_loss, step.images, position)
+            }
+            Self::Epoch(epoch) => report.line(&retrain_epoch(epoch)),
+        }
+    }
+}
+
+fn search_epoch(report: &EpochReport) -> String {
+    let mut text = format!(
+        "epoch {}/{} over  train loss {:.3}  validation accuracy in search: supernet {:.1} %",
+        report.epoch + 1,
+        report.epochs,
+        report.train_loss,
+        100.0 * report.supernet_accuracy
+    );
+    if let Some(transition) = &report.transition {
+        let verdict = if transition.accepted { "returned" } else { "dropped" };
+        let accuracy = 100.0 * transition.valid_accuracy;
+        text += &format!(", auxiliary model {accuracy:.1} % ({verdict})");
+    }
+    text
+}
+
+fn retrain_epoch(report: &RetrainEpochReport) -> String {
+    let mut text = format!(
+        "epoch {}/{} over  train loss {:.3}  accuracy: training {:.1} %",
+        report.epoch + 1,
+        report.epochs,
+        report.train_loss,
+        100.0 * report.train_accuracy
+    );
+    if let (Some(accuracy), Some(on)) = (report.valid_accuracy, report.measured_on) {
+        let on = match on {
+            ec_darts::train::MeasuredOn::Test => "test",
+            ec_darts::train::MeasuredOn::Validation => "held out",
+        };
+        text += &format!(", {on} {:.2} %", 100.0 * accuracy);
+    }
+    text
 }
 
 fn resident() -> String {

@@ -1,82 +1,24 @@
 //! `ec-darts search`.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use anyhow::Context;
-use ec_darts::config::SearchConfig;
-use ec_darts::data;
-use ec_darts::device::DeviceName;
-use ec_darts::train::run::{Notice, Outcome, RunOptions, run as run_search};
+use ec_darts::config::{SearchConfig, Settings};
+use ec_darts::data::Datasets;
+use ec_darts::train::Best;
+use ec_darts::train::run::{self, Outcome};
 use ec_darts::{memory, preflight};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
 use crate::print;
-use crate::report::Report;
+use crate::session::Session;
 
 pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
+    let arguments = arguments.run;
     let mut overrides = arguments.set.clone();
     overrides.extend(arguments.seed.map(|seed| format!("search.seed={seed}")));
     let config = SearchConfig::load(&arguments.config, &overrides)?;
-    if let Some(threads) = arguments.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-        pool.build_global().context("cannot start the threads")?;
-    }
-    let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
-    let images = data::load(config.data.dataset, &arguments.data)?.train;
-    let available = memory::available_bytes();
-    let needed = match opened.is_cpu {
-        true => preflight::describe(&config, &images, available)?,
-        false => "not estimated for this device".to_string(),
-    };
-    let mut report = Report::new(&arguments);
-    let shape = &config.network;
-    report.head(&[
-        ("device", opened.description.clone()),
-        ("data", format!("{} images of {} classes", images.len(), images.num_classes())),
-        (
-            "network",
-            format!(
-                "{} cells, {} channels, batch {}",
-                shape.num_cells, shape.init_channels, config.search.batch_size
-            ),
-        ),
-        ("memory", needed),
-        ("run", arguments.out.display().to_string()),
-    ])?;
-
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        // The second time the user means it.
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    })?;
-    let options = RunOptions {
-        out: arguments.out.clone(),
-        resume: arguments.resume,
-        max_steps: arguments.max_steps,
-        stop,
-        device: opened.description,
-    };
-    let mut failed = None;
-    let outcome = run_search(config, Arc::new(images), &opened.device, &options, &mut |notice| {
-        if let (None, Err(error)) = (&failed, report.notice(&notice)) {
-            // A reader that went away is no reason to lose the search: it stops and saves.
-            options.stop.store(true, Ordering::Relaxed);
-            failed = Some(error);
-        }
-        if let Notice::Event(_) = notice {
-            report.tick();
-        }
-    });
-    report.close();
-    let outcome = outcome?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    let mut session = Session::start(&arguments)?;
+    let images = session.load(&config.data, &arguments.data)?;
+    let outcome = search(config, &images, &mut session)?;
     if arguments.json {
         return Ok(());
     }
@@ -92,4 +34,33 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
             checkpoint.display()
         )),
     }
+}
+
+/// Tells what it works with, then searches.
+pub fn search(
+    config: SearchConfig,
+    images: &Datasets,
+    session: &mut Session,
+) -> anyhow::Result<Outcome<Best>> {
+    let train = &images.train;
+    let needed = match session.opened.is_cpu {
+        true => preflight::describe(&config, train, memory::available_bytes())?,
+        false => "not estimated for this device".to_string(),
+    };
+    let (shape, batch) = (&config.network, config.search.batch_size);
+    let network =
+        format!("{} cells, {} channels, batch {batch}", shape.num_cells, shape.init_channels);
+    session.report.head(&[
+        ("device", session.opened.description.clone()),
+        ("data", format!("{} images of {} classes", train.len(), train.num_classes())),
+        ("network", network),
+        ("memory", needed),
+        ("run", session.options.out.display().to_string()),
+    ])?;
+    let (device, options) = (session.opened.device.clone(), session.options.clone());
+    let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
+    let outcome = run::search(config, train.clone(), &device, &options, listen);
+    let told = session.close().and_then(|()| session.tell_replaced(images));
+    let outcome = outcome?;
+    told.map(|()| outcome)
 }

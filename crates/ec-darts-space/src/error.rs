@@ -107,4 +107,11 @@ pub enum Error {
         /// The value found.
         value: f32,
     },
+
+    /// No genotype costs so little, see [`discretize_within`](crate::discretize_within).
+    #[error("no genotype keeps the budget: {limits}")]
+    Budget {
+        /// Every limit with the smallest cost possible.
+        limits: String,
+    },
 }

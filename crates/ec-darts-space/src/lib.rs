@@ -25,6 +25,7 @@ pub mod topology;
 pub mod genotype;
 pub mod text;
 
+pub mod budget;
 pub mod discretize;
 pub mod presets;
 
@@ -32,6 +33,7 @@ pub mod draw;
 
 pub mod error;
 
+pub use budget::{Compromise, Limit, Trade, discretize_within};
 pub use discretize::{discretize, discretize_cell};
 pub use error::Error;
 pub use genotype::{CellGenotype, Genotype, Pick};

@@ -68,17 +68,76 @@ impl ArchitectureParameters {
         relaxation: Relaxation,
         strength: Strength,
     ) -> Result<Genotype, ec_darts_space::Error> {
+        let [normal, reduction] = self.strengths(space, relaxation, strength);
+        discretize(space, &normal, &reduction)
+    }
+
+    /// What the genotype is read from, of normal and of reduction cells.
+    ///
+    /// # Shapes
+    /// - output: `[num_edges, num_primitives]` each, row-major
+    pub fn strengths(
+        &self,
+        space: &SearchSpace,
+        relaxation: Relaxation,
+        strength: Strength,
+    ) -> [Vec<f32>; 2] {
         let Mixing { normal, reduction } = match strength {
             Strength::Mixing => Mixing::new(self, relaxation, space.topology()),
             Strength::Alpha => {
                 Mixing { normal: self.normal.val(), reduction: self.reduction.val() }
             }
         };
-        discretize(space, &values(normal), &values(reduction))
+        [normal, reduction].map(values)
     }
 }
 
 /// A matrix as row-major values.
 pub(crate) fn values(matrix: Tensor<2>) -> Vec<f32> {
     matrix.into_data().try_to_vec().expect("alpha is stored in single precision")
+}
+/// A genotype drawn at random: a yardstick for a search.
+///
+/// Every set of edges that a node can keep, and every primitive but `none` on each of them, is as
+/// likely as any other: they are read from strengths that are independent and equally distributed.
+pub fn random_genotype(space: &SearchSpace, rng: &mut impl Rng) -> Genotype {
+    let count = space.topology().num_edges() * space.primitives().len();
+    let mut strengths = || -> Vec<f32> {
+        // 24 bits: all of them fit into single precision.
+        (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
+    };
+    let (normal, reduction) = (strengths(), strengths());
+    discretize(space, &normal, &reduction).expect("finite strengths of the space")
+}
+
+#[cfg(test)]
+mod tests {
+    use ec_darts_space::Primitive;
+
+    use super::*;
+    use crate::data::{Purpose, stream_rng};
+
+    #[test]
+    fn random_genotypes_are_even() {
+        let space = SearchSpace::darts();
+        let (mut picks, mut sources) = ([0; 8], [0; 5]);
+        for seed in 0..2000 {
+            let genotype = random_genotype(&space, &mut stream_rng(seed, Purpose::Genotype, 0, 0));
+            genotype.validate().expect("a genotype");
+            for pick in genotype.normal.nodes.iter().flatten() {
+                picks[Primitive::ALL
+                    .iter()
+                    .position(|&each| each == pick.primitive)
+                    .expect("known")] += 1;
+            }
+            genotype.reduction.nodes[3].iter().for_each(|pick| sources[pick.from] += 1);
+        }
+        let none = Primitive::ALL.iter().position(|&each| each == Primitive::None).expect("known");
+        for (place, count) in picks.into_iter().enumerate() {
+            // 16,000 picks of 7 primitives, and 4,000 of 5 sources: five deviations.
+            let expected = if place == none { 0..1 } else { 2064..2508 };
+            assert!(expected.contains(&count), "{picks:?}");
+        }
+        assert!(sources.iter().all(|count| (645..955).contains(count)), "{sources:?}");
+    }
 }

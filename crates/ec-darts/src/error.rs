@@ -61,6 +61,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file of a trained network is damaged, or something else.
+    #[error("{}: {reason}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the tensor, what was expected and what was found.
+        reason: String,
+    },
+
     /// A run folder cannot be used as asked.
     #[error("{}: {reason}", path.display())]
     Folder {
@@ -80,7 +89,7 @@ pub enum Error {
     },
 
     /// A run stopped early; what it had reached is kept.
-    #[error("the search stopped, {}", kept(last_checkpoint))]
+    #[error("the run stopped, {}", kept(last_checkpoint))]
     Stopped {
         /// The newest checkpoint, if there is one.
         last_checkpoint: Option<PathBuf>,

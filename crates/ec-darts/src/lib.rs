@@ -1,9 +1,9 @@
 //! EC-DARTS: differentiable architecture search with Cross-Edge Normalization and Induced
 //! Structural Transition (Zhou et al., ICCV 2021), on Burn.
 //!
-//! Start at [`train::run::run`] for a search in a folder, at [`train::Search`] for the loop alone, or
+//! Start at [`train::run::search`] for a search in a folder, at [`train::Search`] for the loop alone, or
 //! at the parts: [`relaxation`], [`network`], [`architect`], [`transition`]. The loop reads and
-//! writes no file; only [`data`], [`config`] and [`train::folder`] do.
+//! writes no file; only [`data`], [`config`], [`model`] and [`train::folder`] do.
 #![forbid(unsafe_code)]
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
@@ -22,6 +22,8 @@ pub mod transition;
 
 pub mod cost;
 
+pub mod latency;
+
 pub mod rank;
 
 // Running it.
@@ -33,9 +35,12 @@ pub mod config;
 
 pub mod train;
 
+pub mod model;
+
 // Underneath.
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod memory;
 pub mod preflight;
 pub mod snapshot;

@@ -1,14 +1,15 @@
-//! What memory a search needs, told before its first step.
+//! What memory a search or a retraining needs, told before its first step.
 //!
-//! Entry point: [`MemoryNeed::new`]. The estimate counts the maps that a step keeps; it is checked
-//! against the measured peak by the command line's tests.
+//! Entry points: [`MemoryNeed::new`], [`MemoryNeed::retraining`]. The estimate counts the maps that
+//! a step keeps; it is checked against the measured peak by the command line's tests.
 
-use ec_darts_space::{CellKind, NUM_INPUTS, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
 
 use crate::Result;
-use crate::config::{KernelSetting, MemorySetting, SearchConfig};
-use crate::data::ImageDataset;
-use crate::network::{CellPlan, StemKind, plan_cells};
+use crate::config::{KernelSetting, MemorySetting, RetrainConfig, RunConfig, SearchConfig};
+use crate::cost::NetworkCost;
+use crate::data::{ImageDataset, Loader};
+use crate::network::{CellPlan, plan_cells};
 use crate::ops::{Kernels, Memory};
 
 /// Program, tables and allocator, measured on Linux.
@@ -16,7 +17,7 @@ const BASE: u64 = 60 << 20;
 /// Bytes of a value.
 const VALUE: u64 = 4;
 
-/// Peak resident memory of a search on the CPU, in bytes.
+/// Peak resident memory of a search or a retraining on the CPU, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
     /// Fused kernels that keep the maps before each batch normalization.
@@ -44,11 +45,7 @@ impl MemoryNeed {
             stem.num_channels(channels),
             stem.reduces(),
         );
-        let shrink = match stem {
-            StemKind::Cifar => 1,
-            StemKind::Stride2 => 2,
-            StemKind::Imagenet => 8,
-        };
+        let shrink = stem.shrink();
         let mut size = [height.div_ceil(shrink), width.div_ceil(shrink)];
         // Convolution and normalization of the stem, each with its gradient.
         need.kept += 4 * map(batch, stem.num_channels(channels), size);
@@ -59,13 +56,37 @@ impl MemoryNeed {
                 size = size.map(|side| side.div_ceil(2));
             }
         }
-        let pixels = (data.len() * 3 * height * width) as u64;
-        let base = BASE + pixels + need.kept + need.passing;
-        Ok(Self {
-            save: base + need.maps,
-            recompute: base + need.largest_edge,
-            reference: base + need.reference,
-        })
+        // Batches for weights and alpha, prepared ahead.
+        let workers = config.run.workers;
+        let ahead = 2 * Loader::ahead_bytes(workers, config.search.batch_size, data.size());
+        Ok(need.total(data, ahead))
+    }
+
+    /// What the retraining of a genotype needs.
+    pub fn retraining(config: &RetrainConfig, genotype: &Genotype, data: &ImageDataset) -> Self {
+        let batch = config.retrain.batch_size.div_ceil(config.retrain.accumulation) as u64;
+        let (stem, channels) = (config.network.stem, config.network.init_channels);
+        let num_cells = config.network.num_cells;
+        let outputs = |kind| genotype.cell(kind).concat.len();
+        let plans =
+            plan_cells(num_cells, channels, outputs, stem.num_channels(channels), stem.reduces());
+        let mut need = Activations::default();
+        let mut size = data.size().map(|side| side.div_ceil(stem.shrink()));
+        need.kept += 4 * map(batch, stem.num_channels(channels), size);
+        for plan in &plans {
+            need.discrete_cell(plan, batch, size, genotype.cell(plan.kind));
+            if plan.kind == CellKind::Reduction {
+                size = size.map(|side| side.div_ceil(2));
+            }
+        }
+        let shape = config.network.evaluation(data.num_classes());
+        let side = data.size()[0];
+        let parameters = NetworkCost::new(genotype, &shape, side).parameters_with_auxiliary;
+        // Weights, gradients, velocities, and the average where there is one.
+        let copies = 3 + u64::from(config.retrain.average_decay.is_some());
+        need.kept += copies * VALUE * parameters;
+        let ahead = Loader::ahead_bytes(config.run.workers, config.retrain.batch_size, data.size());
+        need.total(data, ahead)
     }
 
     /// Bytes with these kernels.
@@ -79,8 +100,7 @@ impl MemoryNeed {
 
     /// The kernels that the settings ask for; `auto` keeps the maps where they fit into
     /// `available` bytes.
-    pub fn kernels(&self, config: &SearchConfig, available: Option<u64>) -> Kernels {
-        let run = &config.run;
+    pub fn kernels(&self, run: &RunConfig, available: Option<u64>) -> Kernels {
         match (run.kernels, run.memory) {
             (KernelSetting::Reference, _) => Kernels::Reference,
             (KernelSetting::Fused, MemorySetting::Save) => Kernels::Fused(Memory::Save),
@@ -103,7 +123,46 @@ pub fn describe(
     available: Option<u64>,
 ) -> Result<String> {
     let need = MemoryNeed::new(config, data)?;
-    let kernels = need.kernels(config, available);
+    let mut smaller = Vec::new();
+    let mut batch_size = config.search.batch_size / 2;
+    while batch_size > 0 {
+        let mut config = config.clone();
+        config.search.batch_size = batch_size;
+        let setting = format!("search.batch_size={batch_size}");
+        smaller.push((setting, MemoryNeed::new(&config, data)?));
+        batch_size /= 2;
+    }
+    Ok(describe_need(&need, &smaller, &config.run, available))
+}
+
+/// One line about a retraining, as [`describe`].
+pub fn describe_retraining(
+    config: &RetrainConfig,
+    genotype: &Genotype,
+    data: &ImageDataset,
+    available: Option<u64>,
+) -> String {
+    let need = MemoryNeed::retraining(config, genotype, data);
+    let mut smaller = Vec::new();
+    let mut accumulation = 2 * config.retrain.accumulation;
+    while accumulation <= config.retrain.batch_size {
+        let mut config = config.clone();
+        config.retrain.accumulation = accumulation;
+        let setting = format!("retrain.accumulation={accumulation}");
+        smaller.push((setting, MemoryNeed::retraining(&config, genotype, data)));
+        accumulation *= 2;
+    }
+    describe_need(&need, &smaller, &config.run, available)
+}
+
+/// `smaller` are settings that need less, with what they need.
+fn describe_need(
+    need: &MemoryNeed,
+    smaller: &[(String, MemoryNeed)],
+    run: &RunConfig,
+    available: Option<u64>,
+) -> String {
+    let kernels = need.kernels(run, available);
     let policy = match kernels {
         Kernels::Reference => "reference kernels",
         Kernels::Fused(Memory::Save) => "maps kept",
@@ -112,28 +171,22 @@ pub fn describe(
     let mebibytes = |bytes: u64| bytes >> 20;
     let bytes = need.bytes(kernels);
     let mut text = format!("about {} MiB, {policy}", mebibytes(bytes));
-    let Some(available) = available else { return Ok(text) };
+    let Some(available) = available else { return text };
     text += &format!("; {} MiB are free", mebibytes(available));
     if bytes <= available {
-        return Ok(text);
+        return text;
     }
     text += ": it does not fit";
     if kernels != Kernels::Fused(Memory::Recompute) && need.recompute <= available {
         let needed = mebibytes(need.recompute);
         text += &format!("; run.memory=recompute with run.kernels=fused needs about {needed} MiB");
-        return Ok(text);
+        return text;
     }
-    let mut smaller = config.clone();
-    while smaller.search.batch_size > 1 {
-        smaller.search.batch_size /= 2;
-        let bytes = MemoryNeed::new(&smaller, data)?.bytes(kernels);
-        if bytes <= available {
-            let batch = smaller.search.batch_size;
-            text += &format!("; search.batch_size={batch} needs about {} MiB", mebibytes(bytes));
-            break;
-        }
+    let fitting = smaller.iter().find(|(_, need)| need.bytes(kernels) <= available);
+    if let Some((setting, need)) = fitting {
+        text += &format!("; {setting} needs about {} MiB", mebibytes(need.bytes(kernels)));
     }
-    Ok(text)
+    text
 }
 
 /// Bytes that a step keeps, by kind.
@@ -157,6 +210,43 @@ fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
 }
 
 impl Activations {
+    /// With the images in memory and the batches prepared ahead.
+    fn total(&self, data: &ImageDataset, ahead: u64) -> MemoryNeed {
+        let base = BASE + data.memory_bytes() + ahead + self.kept + self.passing;
+        MemoryNeed {
+            save: base + self.maps,
+            recompute: base + self.largest_edge,
+            reference: base + self.reference,
+        }
+    }
+
+    fn discrete_cell(
+        &mut self,
+        plan: &CellPlan,
+        batch: u64,
+        size: [usize; 2],
+        genotype: &CellGenotype,
+    ) {
+        let reduces = plan.kind == CellKind::Reduction;
+        let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
+        let (input, node) =
+            (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
+        let num_picks = genotype.nodes.iter().flatten().count() as u64;
+        // Both preprocessed inputs, the output of every operation, the nodes once each and joined.
+        let nodes = (genotype.nodes.len() + genotype.concat.len()) as u64 * node;
+        self.kept += 2 * input + num_picks * node + nodes;
+        self.maps += 2 * input;
+        self.reference += 8 * input;
+        for pick in genotype.nodes.iter().flatten() {
+            let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
+            let blocks = num_blocks(pick.primitive, stride);
+            self.maps += blocks * node;
+            self.largest_edge = self.largest_edge.max(blocks * node);
+            self.reference += (3 * blocks + 1) * node;
+        }
+        self.passing = self.passing.max(2 * input + 3 * nodes + 6 * node);
+    }
+
     fn cell(
         &mut self,
         plan: &CellPlan,

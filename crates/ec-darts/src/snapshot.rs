@@ -65,7 +65,7 @@ impl Snapshot {
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String), String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let description = header.metadata().as_ref().and_then(|all| all.get(DESCRIPTION)).cloned();
-        let description = description.ok_or("no description of a search in it")?;
+        let description = description.ok_or("no description of ec-darts in it")?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let mut snapshot = Self::default();
         for (name, view) in file.iter() {

@@ -35,7 +35,7 @@ impl AuxiliaryModel {
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let [mut older, mut newer] = self.stem.forward(images);
         for cell in &self.cells {
-            let output = cell.forward(older, newer.clone());
+            let output = cell.forward(older, newer.clone(), None);
             (older, newer) = (newer, output);
         }
         classify(newer, &self.classifier)

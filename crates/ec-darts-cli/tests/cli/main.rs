@@ -2,7 +2,13 @@
 
 mod cost;
 mod crash;
+mod data;
+mod discretize;
 mod errors;
 mod genotype;
 mod memory;
+mod model;
+mod pipeline;
 mod program;
+mod report;
+mod retrain;

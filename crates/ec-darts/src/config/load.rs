@@ -1,13 +1,27 @@
 //! From files and `--set` to checked settings.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::SearchConfig;
+use super::RunConfig;
 use crate::{Error, Result};
 
-impl SearchConfig {
+/// Settings of one kind of run: read from TOML, changed by `--set`, checked.
+pub trait Settings: Clone + Serialize + DeserializeOwned {
+    /// Checks every value; `origin` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] for the first value that is not allowed.
+    fn validate(&self, origin: &str) -> Result<()>;
+
+    /// How the work is done.
+    fn run(&self) -> &RunConfig;
+
     /// Reads a file, applies overrides `key=value`, and checks every value.
     ///
     /// The file must be valid by itself; see [`Self::with`] for the overrides.
@@ -15,7 +29,7 @@ impl SearchConfig {
     /// # Errors
     /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file or override,
     /// key, value and what is allowed.
-    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+    fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         Self::from_toml(&text, &path.display().to_string())?.with(overrides)
     }
@@ -24,13 +38,18 @@ impl SearchConfig {
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`].
-    pub fn from_toml(text: &str, origin: &str) -> Result<Self> {
+    fn from_toml(text: &str, origin: &str) -> Result<Self> {
         let config: Self = toml::from_str(text).map_err(|error| Error::ConfigSyntax {
             origin: origin.to_string(),
             reason: error.to_string().trim_end().to_string(),
         })?;
         config.validate(origin)?;
         Ok(config)
+    }
+
+    /// These settings as TOML that [`Self::from_toml`] reads back.
+    fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("settings are plain values")
     }
 
     /// These settings with overrides `key=value`, the last of a key counting.
@@ -40,7 +59,7 @@ impl SearchConfig {
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming the override.
-    pub fn with(self, overrides: &[String]) -> Result<Self> {
+    fn with(self, overrides: &[String]) -> Result<Self> {
         self.validate("the settings")?;
         let mut table = Table::try_from(&self).expect("valid settings fit TOML");
         let mut config = self;
@@ -50,9 +69,37 @@ impl SearchConfig {
         config.validate(&format!("--set {}", overrides.join(" --set ")))?;
         Ok(config)
     }
+
+    /// The first setting in which two runs differ, where it matters for the result.
+    fn difference(&self, other: &Self) -> Option<String> {
+        // Other kernels round otherwise, and training makes much of little.
+        let matters = |key: &&String| {
+            let how = key.starts_with("run.") && *key != "run.kernels";
+            !how && *key != "data.cache_mib"
+        };
+        let (ours, theirs) = (self.settings(), other.settings());
+        let mut keys = ours.keys().chain(theirs.keys()).filter(matters);
+        let key = keys.find(|&key| ours.get(key) != theirs.get(key))?;
+        let [ours, theirs] = [&ours, &theirs]
+            .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Json::to_string));
+        Some(format!("{key} is {ours} here and {theirs} there"))
+    }
+
+    /// Every setting that is given, by its key `section.name`.
+    fn settings(&self) -> BTreeMap<String, Json> {
+        // JSON, not TOML: it holds any count, also of settings that were not validated.
+        let all = serde_json::to_value(self).expect("settings are plain values");
+        let mut settings = BTreeMap::new();
+        for (section, names) in all.as_object().into_iter().flatten() {
+            for (name, value) in names.as_object().into_iter().flatten() {
+                settings.insert(format!("{section}.{name}"), value.clone());
+            }
+        }
+        settings
+    }
 }
 
-fn override_one(table: &mut Table, given: &str) -> Result<SearchConfig> {
+fn override_one<C: Settings>(table: &mut Table, given: &str) -> Result<C> {
     let fail = |reason| Error::ConfigSyntax { origin: format!("--set {given}"), reason };
     let (key, text) = given.split_once('=').ok_or_else(|| fail("expected KEY=VALUE".into()))?;
     let (key, text) = (key.trim(), text.trim());
@@ -72,12 +119,12 @@ fn override_one(table: &mut Table, given: &str) -> Result<SearchConfig> {
 }
 
 /// The settings with one of them changed or removed, or why there are none.
-fn read_with(
+fn read_with<C: Settings>(
     table: &mut Table,
     section: &str,
     name: &str,
     value: Option<Value>,
-) -> Result<SearchConfig, String> {
+) -> Result<C, String> {
     if let Some(Value::Table(settings)) = table.get_mut(section) {
         match value {
             Some(value) => settings.insert(name.to_string(), value),
@@ -111,6 +158,7 @@ fn unknown(key: &str, table: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SearchConfig;
     use super::*;
 
     fn check(overrides: &[&str], expected: &str) {

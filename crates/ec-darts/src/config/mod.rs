@@ -1,26 +1,29 @@
-//! Settings of a search: TOML files, presets, overrides, and what is allowed.
+//! Settings of a search or a retraining: TOML files, presets, overrides, and what is allowed.
 //!
-//! Entry point: [`SearchConfig::load`]. Invariant: a value that [`SearchConfig::load`] returns has
-//! passed [`SearchConfig::validate`], so no layer panics on it.
+//! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
+//! [`Settings::validate`], so no layer panics on it.
 
+mod data;
 mod load;
 mod preset;
+mod retrain;
 mod validate;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-
 use ec_darts_space::{CellTopology, Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+pub use data::DataConfig;
+pub use load::Settings;
 pub use preset::{PRESETS, Preset};
+pub use retrain::{
+    RETRAIN_PRESETS, RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig,
+};
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
-use crate::data::DatasetKind;
 use crate::network::StemKind;
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
@@ -43,24 +46,6 @@ pub struct SearchConfig {
     pub alpha: AlphaConfig,
     /// What does not change the result, but for the kernels.
     pub run: RunConfig,
-}
-
-/// Images.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// Which set.
-    pub dataset: DatasetKind,
-    /// Use only so many images of the training set, drawn by the seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_images: Option<usize>,
-    /// Black pixels around an image before a random crop, in pixels; 0 is off.
-    pub crop_padding: usize,
-    /// Mirror half of the images.
-    pub flip: bool,
-    /// Side of a square that is cleared, in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cutout: Option<usize>,
 }
 
 /// Search space and supernet.
@@ -89,6 +74,12 @@ pub struct NetworkConfig {
 pub struct LoopConfig {
     /// Share of the training set whose batches move the weights; the rest moves alpha.
     pub train_fraction: f64,
+    /// Share whose batches move alpha; off: all that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub valid_fraction: Option<f64>,
+    /// Take these shares of every class; off: of the set as a whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_class: bool,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
     /// What the genotype is read from.
@@ -229,37 +220,5 @@ impl NetworkConfig {
             let allowed = "distinct names, at least one other than `none`".to_string();
             fail("network.primitives", format!("{names:?}"), allowed)
         })
-    }
-}
-
-impl SearchConfig {
-    /// These settings as TOML that [`Self::from_toml`] reads back.
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("settings are plain values")
-    }
-
-    /// The first setting in which two searches differ, where it matters for the result.
-    pub fn difference(&self, other: &Self) -> Option<String> {
-        // Other kernels round otherwise, and a search makes much of little.
-        let run = RunConfig { kernels: other.run.kernels, ..self.run.clone() };
-        let other = Self { run, ..other.clone() };
-        let (ours, theirs) = (self.settings(), other.settings());
-        let key = ours.keys().chain(theirs.keys()).find(|&key| ours.get(key) != theirs.get(key))?;
-        let [ours, theirs] = [&ours, &theirs]
-            .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Value::to_string));
-        Some(format!("{key} is {ours} here and {theirs} there"))
-    }
-
-    /// Every setting that is given, by its key `section.name`.
-    fn settings(&self) -> BTreeMap<String, Value> {
-        // JSON, not TOML: it holds any count, also of settings that were not validated.
-        let all = serde_json::to_value(self).expect("settings are plain values");
-        let mut settings = BTreeMap::new();
-        for (section, names) in all.as_object().into_iter().flatten() {
-            for (name, value) in names.as_object().into_iter().flatten() {
-                settings.insert(format!("{section}.{name}"), value.clone());
-            }
-        }
-        settings
     }
 }

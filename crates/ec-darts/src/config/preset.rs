@@ -20,7 +20,10 @@ pub const PRESETS: &[Preset] = &[
     ("quick", SearchConfig::quick),
     ("search_cifar10", SearchConfig::cifar10),
     ("search_cifar100", SearchConfig::cifar100),
+    ("search_tiny_imagenet", SearchConfig::tiny_imagenet),
+    ("search_imagenet", SearchConfig::imagenet),
     ("search_cifar10_cpu", SearchConfig::cifar10_cpu),
+    ("search_folder", SearchConfig::folder),
     ("darts_cpu", SearchConfig::darts_cpu),
     ("darts", SearchConfig::darts),
     ("darts_second_order", SearchConfig::darts_second_order),
@@ -35,13 +38,7 @@ impl SearchConfig {
     /// EC-DARTS, sections 5.2 and 5.3; what it leaves open is DARTS' recipe.
     pub fn cifar10() -> Self {
         Self {
-            data: DataConfig {
-                dataset: DatasetKind::Cifar10,
-                train_images: None,
-                crop_padding: 4,
-                flip: true,
-                cutout: None,
-            },
+            data: DataConfig::new(DatasetKind::Cifar10),
             network: NetworkConfig {
                 stem: StemKind::Cifar,
                 init_channels: 16,
@@ -52,6 +49,8 @@ impl SearchConfig {
             },
             search: LoopConfig {
                 train_fraction: 0.5,
+                valid_fraction: None,
+                per_class: false,
                 relaxation: Relaxation::CrossEdge,
                 strength: Strength::Mixing,
                 order: Order::Interleaved,
@@ -93,6 +92,40 @@ impl SearchConfig {
         config
     }
 
+    /// EC-DARTS on Tiny ImageNet as in the paper.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.4: the settings of CIFAR, with 3x3 convolution of stride 2 before the cells.
+    pub fn tiny_imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data.dataset = DatasetKind::TinyImagenet;
+        config.network.stem = StemKind::Stride2;
+        config
+    }
+
+    /// EC-DARTS on ImageNet as in the paper.
+    ///
+    /// # Source
+    /// EC-DARTS, section 5.5; what it leaves open is the recipe of PC-DARTS, which it follows there.
+    pub fn imagenet() -> Self {
+        let mut config = Self::cifar10();
+        config.data.dataset = DatasetKind::Imagenet;
+        config.data.resize = Some(256);
+        config.data.random_resized_crop = Some(0.08);
+        config.data.crop_padding = 0;
+        config.network.stem = StemKind::Imagenet;
+        config.search.train_fraction = 0.1;
+        config.search.valid_fraction = Some(0.025);
+        config.search.per_class = true;
+        config.search.epochs = 30;
+        config.search.batch_size = 1024;
+        config.weights.learning_rate = 0.5;
+        config.weights.min_learning_rate = 0.0;
+        config.alpha.learning_rate = 6e-3;
+        config.run.workers = 4;
+        config
+    }
+
     /// The bundled sample in about a minute on two cores.
     pub fn quick() -> Self {
         let mut config = Self::cifar10();
@@ -102,6 +135,27 @@ impl SearchConfig {
         config.search.batch_size = 32;
         config.search.measured_images = Some(250);
         config.run.checkpoint_steps = 10;
+        config
+    }
+
+    /// A folder of one's own images, a folder per class, on a plain computer.
+    pub fn folder() -> Self {
+        let mut config = Self::cifar10();
+        config.data = DataConfig {
+            image_size: Some(64),
+            resize: Some(72),
+            random_resized_crop: Some(0.35),
+            crop_padding: 0,
+            ..DataConfig::new(DatasetKind::Folder)
+        };
+        config.network.stem = StemKind::Stride2;
+        config.network.init_channels = 8;
+        config.network.num_cells = 5;
+        config.search.epochs = 10;
+        config.search.batch_size = 32;
+        // An epoch of few images is short: its end of the cosine must still train an auxiliary model.
+        config.weights.min_learning_rate = 0.01;
+        config.run.checkpoint_steps = 50;
         config
     }
 

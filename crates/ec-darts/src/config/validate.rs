@@ -1,42 +1,55 @@
 //! What is allowed.
 
-use super::SearchConfig;
+use super::{RunConfig, SearchConfig, Settings};
 use crate::network::StemKind;
 use crate::{Error, Result};
 
 /// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
-const MOST: usize = 1_000_000_000;
+pub(super) const MOST: usize = 1_000_000_000;
 
-impl SearchConfig {
-    /// Checks every value; `origin` is named in errors.
-    ///
-    /// # Errors
-    /// [`Error::ConfigValue`] for the first value that is not allowed.
-    pub fn validate(&self, origin: &str) -> Result<()> {
-        let require = |holds: bool, key: &str, value: &dyn ToString, allowed: &str| {
-            if holds {
-                return Ok(());
-            }
-            Err(Error::ConfigValue {
-                origin: origin.to_string(),
-                key: key.to_string(),
-                value: value.to_string(),
-                allowed: allowed.to_string(),
-            })
+/// An error unless the value is allowed.
+pub(super) fn require(
+    origin: &str,
+    holds: bool,
+    key: &str,
+    value: &dyn ToString,
+    allowed: &str,
+) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::ConfigValue {
+        origin: origin.to_string(),
+        key: key.to_string(),
+        value: value.to_string(),
+        allowed: allowed.to_string(),
+    })
+}
+
+impl RunConfig {
+    /// Checks the section `run`.
+    pub(super) fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
+        };
+        let (steps, workers) = (self.checkpoint_steps, self.workers);
+        let fits = (1..=MOST).contains(&steps);
+        require(fits, "run.checkpoint_steps", &steps, "1 to 1000000000")?;
+        require(workers <= 64, "run.workers", &workers, "0 to 64 threads")
+    }
+}
+
+impl Settings for SearchConfig {
+    fn run(&self) -> &RunConfig {
+        &self.run
+    }
+
+    fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
         };
         let finite = f64::is_finite;
-
-        let data = &self.data;
-        if let Some(images) = data.train_images {
-            let allowed = "2 to 1000000000, or omitted for all";
-            require((2..=MOST).contains(&images), "data.train_images", &images, allowed)?;
-        }
-        let padding = data.crop_padding;
-        require(padding <= 32, "data.crop_padding", &padding, "0 to 32 pixels")?;
-        if let Some(side) = data.cutout {
-            let allowed = "1 to 64 pixels, or omitted for none";
-            require((1..=64).contains(&side), "data.cutout", &side, allowed)?;
-        }
+        self.data.validate(origin)?;
 
         let network = &self.network;
         let (channels, cells) = (network.init_channels, network.num_cells);
@@ -67,6 +80,11 @@ impl SearchConfig {
         let fraction = search.train_fraction;
         let inside = 0.0 < fraction && fraction < 1.0;
         require(inside, "search.train_fraction", &fraction, "0 < train_fraction < 1")?;
+        if let Some(rest) = search.valid_fraction {
+            let fits = rest > 0.0 && fraction + rest <= 1.0 + 1e-9;
+            let allowed = "above 0, with train_fraction at most 1, or omitted for the rest";
+            require(fits, "search.valid_fraction", &rest, allowed)?;
+        }
         let range = |value: usize, most: usize| (1..=most).contains(&value);
         let allowed = "1 to 100000";
         require(range(search.epochs, 100_000), "search.epochs", &search.epochs, allowed)?;
@@ -119,10 +137,7 @@ impl SearchConfig {
             require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
         }
 
-        let run = &self.run;
-        let steps = run.checkpoint_steps;
-        require(range(steps, MOST), "run.checkpoint_steps", &steps, "1 to 1000000000")?;
-        require(run.workers <= 64, "run.workers", &run.workers, "0 to 64 threads")
+        self.run.validate(origin)
     }
 }
 
@@ -146,6 +161,8 @@ mod tests {
         check(|c| c.data.train_images = Some(1), "data.train_images");
         check(|c| c.data.crop_padding = 33, "data.crop_padding");
         check(|c| c.data.cutout = Some(0), "data.cutout");
+        check(|c| c.search.valid_fraction = Some(0.0), "search.valid_fraction");
+        check(|c| c.search.valid_fraction = Some(0.51), "search.valid_fraction");
         check(|c| c.network.init_channels = 0, "network.init_channels");
         let odd = |c: &mut SearchConfig| {
             (c.network.stem, c.network.init_channels) = (StemKind::Imagenet, 15);

@@ -1,12 +1,16 @@
-//! From bytes to normalized values, with random crop, flip and cutout.
+//! From bytes to normalized values, with random crop, flip, colours and cutout.
+
+use std::borrow::Cow;
 
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
-use super::ImageDataset;
-use super::random::below;
+use super::ColorJitter;
+use super::decode::Region;
+use super::random::{below, unit};
 
 /// Mean and deviation of each channel, of values in [0, 1].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     /// Red, green, blue.
     pub mean: [f32; 3],
@@ -15,26 +19,11 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// Mean and (population) deviation over all pixels of a set.
-    ///
-    /// Sums are exact, so the figures do not depend on the order of the images.
-    ///
-    /// # Panics
-    /// Where the set is empty.
-    pub fn measure(dataset: &ImageDataset) -> Self {
-        assert!(!dataset.is_empty(), "an empty set has no mean");
-        let [height, width] = dataset.size();
-        let mut sums = [[0_u64; 2]; 3];
-        for image in 0..dataset.len() {
-            let planes = dataset.pixels(image).chunks_exact(height * width);
-            for (sum, plane) in sums.iter_mut().zip(planes) {
-                for &value in plane {
-                    sum[0] += u64::from(value);
-                    sum[1] += u64::from(value) * u64::from(value);
-                }
-            }
+    /// From sums of the bytes and of their squares, for each channel, over so many pixels.
+    pub(super) fn from_sums(sums: [[u64; 2]; 3], count: u64) -> Self {
+        if count == 0 {
+            return Self { mean: [0.0; 3], std: [1.0; 3] };
         }
-        let count = (dataset.len() * height * width) as u64;
         let whole = count as f64 * 255.0;
         Self {
             mean: sums.map(|[sum, _]| (sum as f64 / whole) as f32),
@@ -45,14 +34,29 @@ impl Normalization {
             }),
         }
     }
+
+    /// Normalized values of an image, `[3, height, width]` as the bytes.
+    pub fn apply(&self, pixels: &[u8]) -> Vec<f32> {
+        let area = pixels.len() / 3;
+        let value = |(at, &byte): (usize, &u8)| {
+            let channel = (at / area).min(2);
+            (f32::from(byte) / 255.0 - self.mean[channel]) / self.std[channel]
+        };
+        pixels.iter().enumerate().map(value).collect()
+    }
 }
 
 /// Random changes of a training image.
 ///
 /// # Source
-/// DARTS, `cnn/utils.py`, `_data_transforms_cifar10` and `Cutout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// DARTS, `cnn/utils.py`, `_data_transforms_cifar10` and `Cutout`; `cnn/train_imagenet.py`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
+    /// Smallest share of the image that a random part of it, which is resized, may have; none takes
+    /// the centre as the evaluation does.
+    pub random_resized_crop: Option<f64>,
+    /// Other colours.
+    pub jitter: ColorJitter,
     /// Black pixels added on every side before a crop of the old size; 0 is off.
     pub crop_padding: usize,
     /// Mirror left and right in half of the cases.
@@ -64,11 +68,47 @@ pub struct Augmentation {
 
 impl Augmentation {
     /// The image as it is.
-    pub const NONE: Self = Self { crop_padding: 0, flip: false, cutout: 0 };
+    pub const NONE: Self = Self {
+        random_resized_crop: None,
+        jitter: ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 },
+        crop_padding: 0,
+        flip: false,
+        cutout: 0,
+    };
+
+    /// The part of an image of this size that is resized, where it is a random one.
+    ///
+    /// # Source
+    /// torchvision, `RandomResizedCrop.get_params`: up to ten draws of an area and a ratio of width to
+    /// height in [3/4, 4/3], then the centre.
+    pub(super) fn region(&self, size: [usize; 2], rng: &mut impl Rng) -> Option<Region> {
+        let least = self.random_resized_crop?;
+        let [height, width] = size.map(|side| side as f64);
+        let (narrow, wide) = (3.0 / 4.0, 4.0 / 3.0);
+        for _ in 0..10 {
+            let area = height * width * (least + (1.0 - least) * f64::from(unit(rng)));
+            let (from, to): (f64, f64) = (f64::ln(narrow), f64::ln(wide));
+            let ratio = (from + (to - from) * f64::from(unit(rng))).exp();
+            let sides = [(area / ratio).sqrt(), (area * ratio).sqrt()].map(|side| side.round());
+            let [tall, broad] = sides.map(|side| side as usize);
+            if (1..=size[0]).contains(&tall) && (1..=size[1]).contains(&broad) {
+                let mut place = |room: usize| {
+                    f64::from(below(rng, u32::try_from(room + 1).expect("a side of some pixels")))
+                };
+                let (top, left) = (place(size[0] - tall), place(size[1] - broad));
+                return Some(Region { top, left, height: sides[0], width: sides[1] });
+            }
+        }
+        let ratio = (width / height).clamp(narrow, wide);
+        let (tall, broad) = (height.min(width / ratio), width.min(height * ratio));
+        let (top, left) = ((height - tall) / 2.0, (width - broad) / 2.0);
+        Some(Region { top, left, height: tall, width: broad })
+    }
 
     /// Writes a normalized image, `[3, height, width]`.
     ///
-    /// The crop pads with black before, cutout writes zeros after the normalization.
+    /// Colours change first, the crop pads with black before, cutout writes zeros after the
+    /// normalization.
     ///
     /// # Shapes
     /// - `pixels`, `output`: `[3, height, width]`, row-major
@@ -85,6 +125,10 @@ impl Augmentation {
         output: &mut [f32],
     ) {
         assert_eq!((pixels.len(), output.len()), (3 * height * width, 3 * height * width));
+        let pixels = match self.jitter == ColorJitter::default() {
+            true => Cow::Borrowed(pixels),
+            false => Cow::Owned(self.jitter.apply(pixels, rng)),
+        };
         let mut shift = || match self.crop_padding {
             0 => 0,
             padding => {
@@ -131,7 +175,7 @@ impl Augmentation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Purpose, stream_rng};
+    use super::super::{ImageDataset, Purpose, stream_rng};
     use super::*;
 
     const PLAIN: Normalization = Normalization { mean: [0.0; 3], std: [1.0; 3] };
@@ -180,7 +224,7 @@ mod tests {
             }
             all
         };
-        let augmentation = Augmentation { crop_padding: 2, flip: true, cutout: 0 };
+        let augmentation = Augmentation { crop_padding: 2, flip: true, ..Augmentation::NONE };
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..1000 {
             let found = apply(augmentation, index);
@@ -218,7 +262,7 @@ mod tests {
     #[test]
     fn padding_is_black_before_the_normalization_and_cutout_the_mean_after_it() {
         let normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
-        let augmentation = Augmentation { crop_padding: 1, flip: false, cutout: 2 };
+        let augmentation = Augmentation { crop_padding: 1, cutout: 2, ..Augmentation::NONE };
         let mut seen = std::collections::BTreeSet::new();
         for index in 0..200 {
             let mut output = [f32::NAN; 3];
@@ -236,7 +280,7 @@ mod tests {
     fn measured_normalization_is_that_of_the_pixels() {
         let pixels = [[0_u8, 255, 0, 255], [10, 10, 10, 10], [0, 0, 0, 255]].concat();
         let dataset = ImageDataset::new([2, 2], pixels, vec![0], vec!["only".into()]);
-        let found = Normalization::measure(&dataset);
+        let found = dataset.normalization();
         assert!((found.mean[0] - 0.5).abs() < 1e-6 && (found.std[0] - 0.5).abs() < 1e-6);
         assert!((found.mean[1] - 10.0 / 255.0).abs() < 1e-6 && found.std[1] == 0.0);
         assert!(

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{DatasetKind, Datasets, ImageDataset};
+use super::{DatasetKind, Datasets, ImageDataset, Source};
 use crate::{Error, Result};
 
 const SIZE: [usize; 2] = [32, 32];
@@ -11,6 +12,7 @@ const PIXELS: usize = 3 * 32 * 32;
 
 /// How one of the two sets lies on disk.
 struct Layout {
+    kind: DatasetKind,
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
@@ -19,30 +21,33 @@ struct Layout {
     names: &'static str,
 }
 
-impl DatasetKind {
-    fn layout(self) -> Layout {
-        match self {
-            Self::Cifar10 => Layout {
-                folder: "cifar-10-batches-bin",
-                train: &[
-                    "data_batch_1.bin",
-                    "data_batch_2.bin",
-                    "data_batch_3.bin",
-                    "data_batch_4.bin",
-                    "data_batch_5.bin",
-                ],
-                test: &["test_batch.bin"],
-                labels: &[("label", 10)],
-                names: "batches.meta.txt",
-            },
-            Self::Cifar100 => Layout {
-                folder: "cifar-100-binary",
-                train: &["train.bin"],
-                test: &["test.bin"],
-                labels: &[("coarse label", 20), ("fine label", 100)],
-                names: "fine_label_names.txt",
-            },
-        }
+const CIFAR10: Layout = Layout {
+    kind: DatasetKind::Cifar10,
+    folder: "cifar-10-batches-bin",
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
+    test: &["test_batch.bin"],
+    labels: &[("label", 10)],
+    names: "batches.meta.txt",
+};
+
+const CIFAR100: Layout = Layout {
+    kind: DatasetKind::Cifar100,
+    folder: "cifar-100-binary",
+    train: &["train.bin"],
+    test: &["test.bin"],
+    labels: &[("coarse label", 20), ("fine label", 100)],
+    names: "fine_label_names.txt",
+};
+
+impl Layout {
+    fn num_classes(&self) -> usize {
+        self.labels[self.labels.len() - 1].1
     }
 }
 
@@ -57,41 +62,36 @@ impl DatasetKind {
 ///
 /// # Source
 /// The layout described with the data sets of Krizhevsky, Nair and Hinton.
-pub fn load(kind: DatasetKind, folder: &Path) -> Result<Datasets> {
-    let layout = kind.layout();
-    let folder = find(kind, &layout, folder)?;
-    let class_names = class_names(kind, &folder.join(layout.names))?;
+pub(super) fn load(source: &Source) -> Result<[ImageDataset; 2]> {
+    let (layout, other) = match source.kind {
+        DatasetKind::Cifar100 => (CIFAR100, CIFAR10),
+        _ => (CIFAR10, CIFAR100),
+    };
+    let folder = find(&layout, &other, &source.folder)?;
+    let class_names = class_names(&layout, &folder.join(layout.names))?;
+    let known = layout.kind.normalization().expect("published");
     let read = |names: &[&str]| {
         let mut pixels = Vec::new();
         let mut labels = Vec::new();
         for name in names {
             read_records(&layout, &folder.join(name), &mut pixels, &mut labels)?;
         }
-        Ok(ImageDataset::new(SIZE, pixels, labels, class_names.clone()))
+        Ok(ImageDataset::in_memory(SIZE, pixels, labels, class_names.clone(), known))
     };
-    Ok(Datasets { train: read(layout.train)?, test: read(layout.test)? })
+    Ok([read(layout.train)?, read(layout.test)?])
 }
 
 /// The folder with the first training file in it.
-fn find(kind: DatasetKind, layout: &Layout, folder: &Path) -> Result<PathBuf> {
-    let fail = |reason: String| Error::Data { path: folder.to_path_buf(), reason };
-    if !folder.is_dir() {
-        let what = if folder.exists() { "this is a file, not a folder" } else { "no such folder" };
-        return Err(fail(what.into()));
-    }
+fn find(layout: &Layout, other: &Layout, folder: &Path) -> Result<PathBuf> {
     let first = layout.train[0];
     let candidates = [folder.to_path_buf(), folder.join(layout.folder)];
     if let Some(found) = candidates.into_iter().find(|folder| folder.join(first).is_file()) {
         return Ok(found);
     }
-    let other = match kind {
-        DatasetKind::Cifar10 => DatasetKind::Cifar100,
-        DatasetKind::Cifar100 => DatasetKind::Cifar10,
-    };
     let there = |name: &str| folder.join(name).exists();
     let pickled = |name: &str| folder.join(name).is_file();
-    let hint = if there(other.layout().train[0]) || there(other.layout().folder) {
-        format!("; this looks like {}, set data.dataset to it", other.name())
+    let hint = if there(other.train[0]) || there(other.folder) {
+        format!("; this looks like {}, set data.dataset to it", other.kind.name())
     } else if ["data_batch_1", "train"].into_iter().any(pickled)
         || ["cifar-10-batches-py", "cifar-100-python"].into_iter().any(there)
     {
@@ -99,15 +99,16 @@ fn find(kind: DatasetKind, layout: &Layout, folder: &Path) -> Result<PathBuf> {
     } else {
         String::new()
     };
-    Err(fail(format!(
+    let reason = format!(
         "no {} here: expected {first} in it or in {}/{hint}",
-        kind.name(),
+        layout.kind.name(),
         layout.folder
-    )))
+    );
+    Err(Error::Data { path: folder.to_path_buf(), reason })
 }
 
-fn class_names(kind: DatasetKind, path: &Path) -> Result<Vec<String>> {
-    let count = kind.num_classes();
+fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
+    let count = layout.num_classes();
     if !path.exists() {
         return Ok((0..count).map(|class| class.to_string()).collect());
     }
@@ -164,12 +165,16 @@ fn read_records(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::super::{Augmentation, Batch, Loader};
     use super::*;
+
+    /// Through the entry that all sets share.
+    fn load(kind: DatasetKind, folder: &Path) -> Result<Datasets> {
+        crate::data::load(&Source::new(kind, folder))
+    }
 
     fn folder_with(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a folder");
@@ -188,11 +193,10 @@ mod tests {
 
     /// The whole of CIFAR-10 with one file replaced.
     fn check(file: &str, bytes: Vec<u8>, expected: &str) {
-        let mut files: Vec<(&str, Vec<u8>)> = DatasetKind::Cifar10
-            .layout()
+        let mut files: Vec<(&str, Vec<u8>)> = CIFAR10
             .train
             .iter()
-            .chain(DatasetKind::Cifar10.layout().test)
+            .chain(CIFAR10.test)
             .map(|&name| (name, records(&[&[3], &[9]])))
             .collect();
         files.retain(|(name, _)| *name != file);
@@ -275,7 +279,7 @@ mod tests {
             length in prop_oneof![0..4000_usize, Just(3073), Just(3074), Just(2 * 3073)],
             names in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
-            let layout = kind.layout();
+            let layout = if kind == DatasetKind::Cifar10 { CIFAR10 } else { CIFAR100 };
             let mut bytes = head.clone();
             bytes.resize(length, 9);
             let files = layout.train.iter().chain(layout.test).map(|&name| (name, bytes.clone()));
@@ -285,7 +289,7 @@ mod tests {
             }
             if let Ok(read) = load(kind, folder_with(&files).path()) {
                 prop_assert_eq!(read.test.label(0), u16::from(head[layout.labels.len() - 1]));
-                prop_assert_eq!(read.test.pixels(0).len(), PIXELS);
+                prop_assert_eq!(read.test.pixels(0).expect("in memory").len(), PIXELS);
             }
         }
     }
@@ -294,19 +298,19 @@ mod tests {
     #[test]
     fn first_record_of_the_sample_has_its_values() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/cifar10-mini");
-        let dataset = Arc::new(load(DatasetKind::Cifar10, &folder).expect("the sample").train);
+        let dataset = load(DatasetKind::Cifar10, &folder).expect("the sample").train;
         assert_eq!((dataset.label(0), &*dataset.class_names()[5]), (5, "dog"));
         let loader = Loader {
             dataset,
             indices: [0].into(),
             batch_size: 1,
             augmentation: Augmentation::NONE,
-            normalization: DatasetKind::Cifar10.normalization(),
+            normalization: DatasetKind::Cifar10.normalization().expect("published"),
             order: None,
             seed: 0,
             num_workers: 0,
         };
-        let Batch { images, labels, shape } = loader.batch(0, 0);
+        let Batch { images, labels, shape } = loader.batch(0, 0).expect("in memory");
         assert_eq!((labels, shape), (vec![5], [1, 3, 32, 32]));
         for (y, x, expected) in [
             (0, 0, [1.788_971_7, 1.949_623_6, 2.085_823]),
@@ -324,7 +328,8 @@ mod tests {
     fn bundled_hundred_classes_are_read() {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cifar100-tiny");
-        let Datasets { train, test } = load(DatasetKind::Cifar100, &folder).expect("the sample");
+        let Datasets { train, test, .. } =
+            load(DatasetKind::Cifar100, &folder).expect("the sample");
         assert_eq!((train.len(), test.len(), train.num_classes()), (40, 20, 100));
         let labels: Vec<u16> = (0..5).map(|image| train.label(image)).collect();
         assert_eq!(labels, [78, 91, 4, 24, 12]);

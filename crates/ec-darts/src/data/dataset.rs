@@ -1,75 +1,98 @@
-//! A set of labelled images in memory.
+//! A set of labelled images, in memory or in files.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
 
-use super::Normalization;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-/// A known data set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DatasetKind {
-    /// 10 classes, 32x32.
-    Cifar10,
-    /// 100 classes, 32x32.
-    Cifar100,
+use super::decode::{Picture, Region};
+use super::files::{Files, Skipped};
+use super::{DatasetKind, Normalization};
+use crate::Result;
+
+/// Images over which [`ImageDataset::measure`] takes the mean, at most.
+const MEASURED: usize = 10_000;
+
+/// What is read, and how: `config.data.source(folder)` makes one from settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Which set.
+    pub kind: DatasetKind,
+    /// Where it lies.
+    pub folder: std::path::PathBuf,
+    /// Side of the images that the network reads; none: the set's own.
+    pub image_size: Option<usize>,
+    /// Shorter side before the centre is cut out; none: no more than `image_size`.
+    pub resize: Option<usize>,
+    /// Share of each class that becomes the test set, where a folder has none of its own.
+    pub test_fraction: f64,
+    /// Of that choice.
+    pub split_seed: u64,
+    /// What a broken image does.
+    pub broken: BrokenImages,
+    /// Memory for decoded images of both sets, in bytes.
+    pub cache_bytes: u64,
 }
 
-impl DatasetKind {
-    /// The name used in settings.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cifar10 => "cifar10",
-            Self::Cifar100 => "cifar100",
+impl Source {
+    /// A set as it is, with the defaults of the settings.
+    pub fn new(kind: DatasetKind, folder: impl Into<std::path::PathBuf>) -> Self {
+        Self {
+            kind,
+            folder: folder.into(),
+            image_size: None,
+            resize: None,
+            test_fraction: 0.2,
+            split_seed: 0,
+            broken: BrokenImages::Skip,
+            cache_bytes: 2 << 30,
         }
     }
+}
 
-    /// Classes.
-    pub fn num_classes(self) -> usize {
-        match self {
-            Self::Cifar10 => 10,
-            Self::Cifar100 => 100,
-        }
-    }
-
-    /// Mean and deviation of the training images.
-    ///
-    /// # Source
-    /// The published figures, for CIFAR-10 equal to [`Normalization::measure`]; those of DARTS,
-    /// `cnn/utils.py`, differ from them by less than 4e-7.
-    pub fn normalization(self) -> Normalization {
-        match self {
-            Self::Cifar10 => Normalization {
-                mean: [0.491_399_68, 0.482_158_41, 0.446_530_9],
-                std: [0.247_032_23, 0.243_485_13, 0.261_587_84],
-            },
-            Self::Cifar100 => Normalization {
-                mean: [0.507_075_2, 0.486_548_9, 0.440_917_84],
-                std: [0.267_334_3, 0.256_438_47, 0.276_150_5],
-            },
-        }
-    }
+/// What an image does that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BrokenImages {
+    /// It is left out, counted and named.
+    Skip,
+    /// It is an error.
+    Fail,
 }
 
 /// Training and test images.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Datasets {
     /// What a search may use.
-    pub train: ImageDataset,
+    pub train: Arc<ImageDataset>,
     /// What only the final evaluation may use.
-    pub test: ImageDataset,
+    pub test: Arc<ImageDataset>,
+    /// Files that were left out, in the order of their paths.
+    pub skipped: Vec<Skipped>,
 }
 
-/// Labelled RGB images of one size, a byte per value.
-#[derive(Clone, Debug, PartialEq)]
+/// Labelled RGB images that a network reads at one size.
+#[derive(Debug)]
 pub struct ImageDataset {
     size: [usize; 2],
-    pixels: Vec<u8>,
+    resize: Option<usize>,
+    storage: Storage,
     labels: Vec<u16>,
     class_names: Vec<String>,
+    normalization: Normalization,
+}
+
+#[derive(Debug)]
+enum Storage {
+    /// Planes of images of one size.
+    Memory { size: [usize; 2], pixels: Vec<u8> },
+    /// Decoded when they are asked for.
+    Files(Files),
 }
 
 impl ImageDataset {
-    /// Joins pixels and labels.
+    /// Joins pixels and labels; the normalization is measured.
     ///
     /// # Shapes
     /// - `pixels`: `[labels.len(), 3, height, width]`, row-major
@@ -82,10 +105,48 @@ impl ImageDataset {
         labels: Vec<u16>,
         class_names: Vec<String>,
     ) -> Self {
+        let plain = Normalization { mean: [0.0; 3], std: [1.0; 3] };
+        let mut dataset = Self::in_memory(size, pixels, labels, class_names, plain);
+        dataset.normalization = dataset.measure().expect("images in memory are not broken");
+        dataset
+    }
+
+    /// As [`Self::new`], with a known normalization.
+    pub(super) fn in_memory(
+        size: [usize; 2],
+        pixels: Vec<u8>,
+        labels: Vec<u16>,
+        class_names: Vec<String>,
+        normalization: Normalization,
+    ) -> Self {
         assert!(size[0] > 0 && size[1] > 0, "images with pixels");
         assert_eq!(pixels.len(), labels.len() * 3 * size[0] * size[1], "pixels of every image");
         assert!(labels.iter().all(|&label| usize::from(label) < class_names.len()), "a class each");
-        Self { size, pixels, labels, class_names }
+        let storage = Storage::Memory { size, pixels };
+        Self { size, resize: None, storage, labels, class_names, normalization }
+    }
+
+    /// Images in files, a label each.
+    pub(super) fn in_files(
+        files: Files,
+        labels: Vec<u16>,
+        class_names: Vec<String>,
+        normalization: Normalization,
+    ) -> Self {
+        let storage = Storage::Files(files);
+        Self { size: [0; 2], resize: None, storage, labels, class_names, normalization }
+    }
+
+    /// Images that a network reads at this size.
+    pub(super) fn with_size(mut self, size: [usize; 2], resize: Option<usize>) -> Self {
+        (self.size, self.resize) = (size, resize);
+        self
+    }
+
+    /// These images with another normalization.
+    pub(super) fn with_normalization(mut self, normalization: Normalization) -> Self {
+        self.normalization = normalization;
+        self
     }
 
     /// Images.
@@ -98,9 +159,14 @@ impl ImageDataset {
         self.labels.is_empty()
     }
 
-    /// Height and width, in pixels.
+    /// Height and width of what a network reads, in pixels.
     pub fn size(&self) -> [usize; 2] {
         self.size
+    }
+
+    /// Shorter side before the centre is cut out, where it is above [`Self::size`].
+    pub fn resize(&self) -> Option<usize> {
+        self.resize
     }
 
     /// Classes.
@@ -118,9 +184,130 @@ impl ImageDataset {
         self.labels[image]
     }
 
-    /// Pixels of an image, `[3, height, width]`.
-    pub fn pixels(&self, image: usize) -> &[u8] {
-        let length = 3 * self.size[0] * self.size[1];
-        &self.pixels[image * length..(image + 1) * length]
+    /// Classes of all images, in their order.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    /// Mean and deviation of the training images, also in the test set.
+    pub fn normalization(&self) -> Normalization {
+        self.normalization
+    }
+
+    /// What these images hold in memory, or will when all that may be kept are decoded.
+    pub fn memory_bytes(&self) -> u64 {
+        match &self.storage {
+            Storage::Memory { pixels, .. } => pixels.len() as u64,
+            Storage::Files(files) => files.memory_bytes(),
+        }
+    }
+
+    /// Broken images that were met after loading, each replaced by the next image of the set.
+    pub fn replaced(&self) -> Vec<Skipped> {
+        match &self.storage {
+            Storage::Memory { .. } => Vec::new(),
+            Storage::Files(files) => files.replaced(),
+        }
+    }
+
+    /// Height and width of an image as it lies in memory or in its file.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where its file cannot be read.
+    pub fn original_size(&self, image: usize) -> Result<[usize; 2]> {
+        match &self.storage {
+            Storage::Memory { size, .. } => Ok(*size),
+            Storage::Files(files) => files.original_size(image),
+        }
+    }
+
+    /// Pixels of an image as the evaluation sees it, `[3, height, width]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where its file cannot be read.
+    pub fn pixels(&self, image: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(self.view(image, |_| None)?.1)
+    }
+
+    /// Pixels of a region, chosen from the size that an image is stored at, or of the centre; and the
+    /// image they are of, which is another where this one is broken.
+    pub(super) fn view(
+        &self,
+        image: usize,
+        region: impl FnOnce([usize; 2]) -> Option<Region>,
+    ) -> Result<(usize, Cow<'_, [u8]>)> {
+        let choose = |size: [usize; 2]| {
+            region(size).unwrap_or_else(|| Region::centre(size, self.size, self.resize))
+        };
+        match &self.storage {
+            Storage::Memory { size, pixels } => {
+                let length = 3 * size[0] * size[1];
+                let planes = &pixels[image * length..(image + 1) * length];
+                let region = choose(*size);
+                if *size == self.size && region.is_whole(*size) {
+                    return Ok((image, Cow::Borrowed(planes)));
+                }
+                let picture = Picture::from_planes(planes, *size);
+                Ok((image, Cow::Owned(picture.view(region, self.size))))
+            }
+            Storage::Files(files) => {
+                let (image, picture) = files.get(image)?;
+                Ok((image, Cow::Owned(picture.view(choose(picture.size), self.size))))
+            }
+        }
+    }
+
+    /// Mean and (population) deviation over all pixels of the images, or of 10,000 images spread
+    /// evenly over a larger set; 0 and 1 for no image.
+    ///
+    /// Sums are exact, so the figures do not depend on the order of the images.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where a file cannot be read.
+    pub fn measure(&self) -> Result<Normalization> {
+        let every = self.len().div_ceil(MEASURED).max(1);
+        let area = self.size[0] * self.size[1];
+        let sums_of = |image: usize| -> Result<[[u64; 2]; 3]> {
+            let pixels = self.pixels(image)?;
+            let mut sums = [[0; 2]; 3];
+            for (sum, plane) in sums.iter_mut().zip(pixels.chunks_exact(area)) {
+                for &value in plane {
+                    sum[0] += u64::from(value);
+                    sum[1] += u64::from(value) * u64::from(value);
+                }
+            }
+            Ok(sums)
+        };
+        let add = |a: [[u64; 2]; 3], b: [[u64; 2]; 3]| -> Result<[[u64; 2]; 3]> {
+            Ok(std::array::from_fn(|c| [a[c][0] + b[c][0], a[c][1] + b[c][1]]))
+        };
+        let images: Vec<usize> = (0..self.len()).step_by(every).collect();
+        let sums = images.par_iter().map(|&image| sums_of(image)).try_reduce(Default::default, add);
+        Ok(Normalization::from_sums(sums?, (images.len() * area) as u64))
+    }
+
+    /// SHA-256 over the images and labels: over the pixels of a set in memory, over names and sizes
+    /// of files.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        match &self.storage {
+            Storage::Memory { size, pixels } => {
+                let images = pixels.chunks_exact(3 * size[0] * size[1]);
+                for (pixels, &label) in images.zip(&self.labels) {
+                    hash.update(pixels);
+                    hash.update(u64::from(label).to_le_bytes());
+                }
+            }
+            Storage::Files(files) => {
+                for (image, &label) in self.labels.iter().enumerate() {
+                    let (name, bytes) = files.entry(image);
+                    hash.update(name.to_string_lossy().as_bytes());
+                    hash.update([0]);
+                    hash.update(bytes.to_le_bytes());
+                    hash.update(u64::from(label).to_le_bytes());
+                }
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

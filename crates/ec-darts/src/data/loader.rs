@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use super::random::{Purpose, shuffled, stream_rng};
 use super::{Augmentation, ImageDataset, Normalization};
+use crate::Result;
 
-/// Batches that each worker prepares ahead.
-const AHEAD: usize = 2;
+/// Batches that each worker prepares ahead, besides the one it has in hand.
+const AHEAD: usize = 1;
 
 /// A batch in plain memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +43,12 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// Bytes of the batches that so many workers hold, of so many images of this size.
+    pub(crate) fn ahead_bytes(num_workers: usize, batch_size: usize, size: [usize; 2]) -> u64 {
+        let batches = num_workers.max(1) * (AHEAD + 1);
+        (batches * batch_size * 3 * size[0] * size[1] * size_of::<f32>()) as u64
+    }
+
     /// Batches of an epoch, the last, smaller one included.
     pub fn steps_per_epoch(&self) -> usize {
         self.indices.len().div_ceil(self.batch_size)
@@ -67,9 +74,12 @@ impl Loader {
     ///
     /// Orders the whole epoch for it, which the iterators do once per epoch.
     ///
+    /// # Errors
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
+    ///
     /// # Panics
     /// Where the epoch has no such step.
-    pub fn batch(&self, epoch: u64, step: usize) -> Batch {
+    pub fn batch(&self, epoch: u64, step: usize) -> Result<Batch> {
         assert!(step < self.steps_per_epoch(), "no step {step} in an epoch");
         self.cut(&self.order_of(epoch), epoch, step)
     }
@@ -83,7 +93,7 @@ impl Loader {
     }
 
     /// One batch of an epoch whose order is known.
-    fn cut(&self, order: &[u32], epoch: u64, step: usize) -> Batch {
+    fn cut(&self, order: &[u32], epoch: u64, step: usize) -> Result<Batch> {
         let first = step * self.batch_size;
         let images = &order[first..(first + self.batch_size).min(order.len())];
         let [height, width] = self.dataset.size();
@@ -95,15 +105,15 @@ impl Loader {
         };
         let outputs = batch.images.chunks_exact_mut(length);
         for (place, (&image, output)) in images.iter().zip(outputs).enumerate() {
-            let image = image as usize;
             let purpose = self.order.unwrap_or(Purpose::Listed);
             let mut rng = stream_rng(self.seed, purpose, epoch, (first + place) as u64);
-            let pixels = self.dataset.pixels(image);
             let size = self.dataset.size();
-            self.augmentation.apply(pixels, size, &self.normalization, &mut rng, output);
+            let region = |stored| self.augmentation.region(stored, &mut rng);
+            let (image, pixels) = self.dataset.view(image as usize, region)?;
+            self.augmentation.apply(&pixels, size, &self.normalization, &mut rng, output);
             batch.labels.push(self.dataset.label(image).into());
         }
-        batch
+        Ok(batch)
     }
 }
 
@@ -119,7 +129,7 @@ impl Maker {
         Self { loader, epoch: None, order: Vec::new() }
     }
 
-    fn make(&mut self, number: u64) -> Batch {
+    fn make(&mut self, number: u64) -> Result<Batch> {
         let steps = self.loader.steps_per_epoch() as u64;
         let (epoch, step) = (number / steps, number % steps);
         if self.epoch != Some(epoch) {
@@ -143,7 +153,7 @@ pub struct Batches {
 
 enum Source {
     Here(Box<Maker>),
-    Workers { channels: Vec<Receiver<Batch>>, turn: usize },
+    Workers { channels: Vec<Receiver<Result<Batch>>>, turn: usize },
 }
 
 impl Batches {
@@ -172,11 +182,12 @@ impl Batches {
 }
 
 impl Iterator for Batches {
-    type Item = Batch;
+    /// An error where the file of an image cannot be read.
+    type Item = Result<Batch>;
 
     /// # Panics
     /// Where a worker panicked.
-    fn next(&mut self) -> Option<Batch> {
+    fn next(&mut self) -> Option<Result<Batch>> {
         if self.end.is_some_and(|end| self.next >= end) {
             return None;
         }
@@ -198,6 +209,10 @@ mod tests {
 
     use super::*;
 
+    fn all(batches: impl Iterator<Item = Result<Batch>>) -> Vec<Batch> {
+        batches.map(|batch| batch.expect("images in memory")).collect()
+    }
+
     fn loader(num_workers: usize) -> Loader {
         let count = 23;
         let pixels = (0..count * 12).map(|value| value as u8).collect();
@@ -207,7 +222,12 @@ mod tests {
             dataset: Arc::new(ImageDataset::new([2, 2], pixels, labels, names)),
             indices: (0..21).collect(),
             batch_size: 4,
-            augmentation: Augmentation { crop_padding: 1, flip: true, cutout: 2 },
+            augmentation: Augmentation {
+                crop_padding: 1,
+                flip: true,
+                cutout: 2,
+                ..Augmentation::NONE
+            },
             normalization: Normalization { mean: [0.5; 3], std: [0.5; 3] },
             order: Some(Purpose::Train),
             seed: 5,
@@ -218,40 +238,42 @@ mod tests {
     #[test]
     fn every_image_comes_once_in_an_epoch_in_a_new_order() {
         let order = |epoch| -> Vec<i32> {
-            loader(2).epoch(epoch, 0).flat_map(|batch| batch.labels).collect()
+            all(loader(2).epoch(epoch, 0)).into_iter().flat_map(|batch| batch.labels).collect()
         };
         let mut sorted = order(0);
         sorted.sort_unstable();
         assert_eq!(sorted, (0..21).collect::<Vec<i32>>());
         assert_ne!(order(0), order(1));
-        let sizes: Vec<_> = loader(0).epoch(0, 0).map(|batch| batch.shape[0]).collect();
+        let sizes: Vec<_> = all(loader(0).epoch(0, 0)).iter().map(|batch| batch.shape[0]).collect();
         assert_eq!(sizes, [4, 4, 4, 4, 4, 1]);
     }
 
     #[test]
     fn batches_depend_on_place_alone() {
-        let unbroken: Vec<Batch> = loader(0).epoch(3, 0).collect();
+        let unbroken = all(loader(0).epoch(3, 0));
         for workers in [0, 1, 2, 5] {
-            let resumed: Vec<Batch> = loader(workers).epoch(3, 2).collect();
+            let resumed = all(loader(workers).epoch(3, 2));
             assert_eq!(resumed, unbroken[2..], "{workers} workers");
         }
         for (step, batch) in unbroken.iter().enumerate() {
-            assert_eq!(&loader(0).batch(3, step), batch, "step {step}");
+            assert_eq!(&loader(0).batch(3, step).expect("in memory"), batch, "step {step}");
         }
-        let endless: Vec<Batch> = loader(3).endless(3 * 6 + 1).take(7).collect();
+        let endless = all(loader(3).endless(3 * 6 + 1).take(7));
         assert_eq!(endless[..5], unbroken[1..]);
-        assert_eq!(endless[5..], loader(0).epoch(4, 0).take(2).collect::<Vec<_>>());
+        assert_eq!(endless[5..], all(loader(0).epoch(4, 0).take(2)));
     }
 
     #[test]
     fn changes_follow_the_place_in_the_epoch() {
         let loader = Loader { indices: vec![7; 10].into(), ..loader(0) };
         let Loader { dataset, augmentation, normalization, seed, .. } = &loader;
-        let found: Vec<f32> = loader.epoch(2, 0).flat_map(|batch| batch.images).collect();
+        let found: Vec<f32> =
+            all(loader.epoch(2, 0)).into_iter().flat_map(|batch| batch.images).collect();
         for (place, found) in (0..).zip(found.chunks_exact(12)) {
             let mut expected = [0.0; 12];
             let mut rng = stream_rng(*seed, Purpose::Train, 2, place);
-            augmentation.apply(dataset.pixels(7), [2, 2], normalization, &mut rng, &mut expected);
+            let pixels = dataset.pixels(7).expect("in memory");
+            augmentation.apply(&pixels, [2, 2], normalization, &mut rng, &mut expected);
             assert_eq!(found, expected, "place {place}");
         }
     }
@@ -259,7 +281,8 @@ mod tests {
     #[test]
     fn without_an_order_images_come_as_listed() {
         let loader = Loader { order: None, augmentation: Augmentation::NONE, ..loader(1) };
-        let labels: Vec<i32> = loader.epoch(0, 0).flat_map(|batch| batch.labels).collect();
+        let labels: Vec<i32> =
+            all(loader.epoch(0, 0)).into_iter().flat_map(|batch| batch.labels).collect();
         assert_eq!(labels, (0..21).collect::<Vec<i32>>());
     }
 
@@ -277,7 +300,7 @@ mod tests {
     fn dropped_batches_let_go_of_the_images() {
         let loader = Loader { indices: vec![0; 100_000].into(), ..loader(3) };
         let mut batches = loader.endless(0);
-        batches.next();
+        batches.next().expect("endless").expect("in memory");
         drop(batches);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
         while Arc::strong_count(&loader.dataset) > 1 {
@@ -309,7 +332,8 @@ mod tests {
             let steps = whole.steps_per_epoch() as u64;
             let part = Loader { num_workers, ..whole.clone() };
             for (number, batch) in (from..).zip(part.endless(from).take(5)) {
-                prop_assert_eq!(batch, whole.batch(number / steps, (number % steps) as usize));
+                let expected = whole.batch(number / steps, (number % steps) as usize);
+                prop_assert_eq!(batch.expect("in memory"), expected.expect("in memory"));
             }
         }
     }

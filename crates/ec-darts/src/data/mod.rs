@@ -7,11 +7,58 @@
 mod augment;
 mod cifar;
 mod dataset;
+mod decode;
+mod files;
+mod folder;
+mod idx;
+mod jitter;
+mod kind;
 mod loader;
 mod random;
 
+#[cfg(test)]
+mod tests;
+
 pub use augment::{Augmentation, Normalization};
-pub use cifar::load;
-pub use dataset::{DatasetKind, Datasets, ImageDataset};
+pub use dataset::{BrokenImages, Datasets, ImageDataset, Source};
+pub use decode::decode;
+pub use files::Skipped;
+pub use jitter::ColorJitter;
+pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
-pub use random::{Purpose, shuffled, split, stream_rng};
+pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
+
+use crate::{Error, Result};
+
+/// Reads training and test images; docs/data.md has the layouts.
+///
+/// Images in files are decoded at once where they are few, so that broken ones are left out here; of
+/// larger sets each is decoded when a batch needs it, and kept in memory as long as there is room.
+///
+/// # Errors
+/// [`Error::Data`] where the folder is none of this kind, a file or class is missing or wrong, or an
+/// image is broken and may not be skipped; [`Error::Io`] where a file cannot be read;
+/// [`Error::ConfigValue`] where a folder of images has no `image_size`.
+pub fn load(source: &Source) -> Result<Datasets> {
+    let folder = &source.folder;
+    if !folder.is_dir() {
+        let what = if folder.exists() { "this is a file, not a folder" } else { "no such folder" };
+        return Err(Error::Data { path: folder.clone(), reason: what.into() });
+    }
+    let sized = |set: ImageDataset| match source.image_size {
+        Some(side) => set.with_size([side; 2], source.resize),
+        None => {
+            let size = set.size();
+            set.with_size(size, source.resize)
+        }
+    };
+    let sets = match source.kind {
+        DatasetKind::Cifar10 | DatasetKind::Cifar100 => cifar::load(source)?,
+        DatasetKind::FashionMnist => idx::load(source)?,
+        DatasetKind::TinyImagenet | DatasetKind::Imagenet | DatasetKind::Folder => {
+            return folder::load(source);
+        }
+    };
+    let [train, test] = sets.map(|set| Arc::new(sized(set)));
+    Ok(Datasets { train, test, skipped: Vec::new() })
+}

@@ -23,6 +23,12 @@ pub enum Purpose {
     Retrain = 6,
     /// Augmentation of images that keep the order they are listed in.
     Listed = 7,
+    /// Drop path of a retraining.
+    DropPath = 8,
+    /// A random genotype.
+    Genotype = 9,
+    /// The test images of a folder that has none of its own.
+    Test = 16,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
@@ -56,8 +62,13 @@ pub(super) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     }
 }
 
+/// A number in [0, 1), of 24 bits.
+pub(super) fn unit(rng: &mut impl Rng) -> f32 {
+    (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
+}
+
 /// Shuffles in place (Fisher-Yates).
-fn shuffle(items: &mut [u32], rng: &mut impl Rng) {
+pub(super) fn shuffle(items: &mut [u32], rng: &mut impl Rng) {
     for last in (1..items.len()).rev() {
         let other = below(rng, last as u32 + 1) as usize;
         items.swap(last, other);
@@ -69,6 +80,24 @@ pub fn shuffled(indices: &[u32], seed: u64, purpose: Purpose, epoch: u64) -> Vec
     let mut order = indices.to_vec();
     shuffle(&mut order, &mut stream_rng(seed, purpose, epoch, ORDER));
     order
+}
+
+/// Two random parts of the images of one class, each in ascending order; the second is for testing
+/// and has `fraction` of them, rounded. As long as there are two, neither part is empty.
+pub(super) fn split_class(
+    images: &[u32],
+    fraction: f64,
+    seed: u64,
+    class: usize,
+) -> (Vec<u32>, Vec<u32>) {
+    let mut train = images.to_vec();
+    shuffle(&mut train, &mut stream_rng(seed, Purpose::Test, class as u64, ORDER));
+    let most = images.len().saturating_sub(1);
+    let tested = ((images.len() as f64 * fraction).round() as usize).clamp(most.min(1), most);
+    let mut test = train.split_off(images.len() - tested);
+    train.sort_unstable();
+    test.sort_unstable();
+    (train, test)
 }
 
 /// Two random parts of `0..len`, each in random order; the first has `fraction` of it, rounded.
@@ -84,6 +113,33 @@ pub fn split(len: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     let mut first = shuffled(&all, seed, Purpose::Split, 0);
     let second = first.split_off((len as f64 * fraction).round() as usize);
     (first, second)
+}
+
+/// Two random parts of the images with these labels, each in random order, which hold these shares
+/// of every class, rounded.
+///
+/// # Panics
+/// Where a share is below 0 or both together are above 1.
+///
+/// # Source
+/// PC-DARTS, `train_search_imagenet.py`: "random sample 10% and 2.5% from training set (each class)".
+pub fn sample_per_class(labels: &[u16], shares: [f64; 2], seed: u64) -> (Vec<u32>, Vec<u32>) {
+    let whole = shares[0] + shares[1];
+    assert!(shares.iter().all(|&share| share >= 0.0) && whole <= 1.0 + 1e-9, "shares of a class");
+    let mut classes = vec![Vec::new(); labels.iter().max().map_or(0, |&most| most as usize + 1)];
+    for (image, &label) in (0..).zip(labels) {
+        classes[usize::from(label)].push(image);
+    }
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for (class, images) in (1..).zip(&classes) {
+        // Epoch 0 of the purpose orders a whole set.
+        let order = shuffled(images, seed, Purpose::Split, class);
+        let count = |share: f64| (images.len() as f64 * share).round() as usize;
+        let (one, both) = (count(shares[0]), count(whole).min(order.len()));
+        first.extend(&order[..one]);
+        second.extend(&order[one..both.max(one)]);
+    }
+    (shuffled(&first, seed, Purpose::Split, 0), shuffled(&second, seed, Purpose::Split, 0))
 }
 
 #[cfg(test)]
@@ -149,6 +205,27 @@ mod tests {
             all.sort_unstable();
             prop_assert_eq!(all, (0..len as u32).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn samples_hold_their_share_of_every_class() {
+        let labels: Vec<u16> = (0..1000).map(|image| (image % 10).min(5)).collect();
+        let (first, second) = sample_per_class(&labels, [0.1, 0.025], 3);
+        let count = |part: &[u32], class: u16| {
+            part.iter().filter(|&&image| labels[image as usize] == class).count()
+        };
+        for class in 0..5 {
+            // A fortieth of 100 is 2.5: the tenth and it together are 12.5, rounded.
+            assert_eq!((count(&first, class), count(&second, class)), (10, 3), "class {class}");
+        }
+        assert_eq!((count(&first, 5), count(&second, 5)), (50, 13));
+        let all: std::collections::BTreeSet<u32> = first.iter().chain(&second).copied().collect();
+        assert_eq!(all.len(), first.len() + second.len(), "no image twice");
+        assert!(!first[..20].is_sorted_by_key(|&image| labels[image as usize]), "classes mixed");
+        assert_eq!(sample_per_class(&labels, [0.1, 0.025], 3), (first.clone(), second));
+        assert_ne!(sample_per_class(&labels, [0.1, 0.025], 4).0, first);
+        let (first, second) = sample_per_class(&labels, [0.5, 0.5], 3);
+        assert_eq!(first.len() + second.len(), 1000);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, Se
 
 use super::CellPlan;
 use crate::ops::{
-    CellParts, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation, ReluConvNorm,
+    CellParts, DropPath, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation, ReluConvNorm,
 };
 
 /// Brings one input of a cell to the cell's channels and size.
@@ -264,11 +264,19 @@ impl DiscreteCell {
         }
     }
 
+    /// `drop_path` acts on every operation but the identity; with it the operations of a cell are
+    /// fused one by one.
+    ///
     /// # Shapes
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
     /// - output: `[batch, concat.len() * num_channels, ..]`
-    pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>) -> Tensor<4> {
-        if let Some(memory) = self.kernels.fused(&older.device()) {
+    pub fn forward(
+        &self,
+        older: Tensor<4>,
+        newer: Tensor<4>,
+        mut drop_path: Option<&mut DropPath>,
+    ) -> Tensor<4> {
+        if let (None, Some(memory)) = (&drop_path, self.kernels.fused(&older.device())) {
             return self.fused([older, newer], memory);
         }
         let mut states = self.inputs(older, newer);
@@ -277,7 +285,15 @@ impl DiscreteCell {
             let sum = picks
                 .iter()
                 .zip(operations.by_ref())
-                .map(|(pick, operation)| operation.forward(states[pick.from].clone()))
+                .map(|(pick, operation)| {
+                    let output = self.kernels.operation(operation, states[pick.from].clone());
+                    match &mut drop_path {
+                        Some(drop_path) if !matches!(operation, Operation::Identity(_)) => {
+                            drop_path.apply(output)
+                        }
+                        _ => output,
+                    }
+                })
                 .reduce(|sum, term| sum + term)
                 .expect("every node keeps an edge");
             states.push(sum);
@@ -303,7 +319,11 @@ impl DiscreteCell {
         parts.forward(inputs.into(), ones, memory)
     }
 
+    /// Both inputs at the cell's width and size.
     fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
-        vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)]
+        let input = |preprocess: &Preprocess, input| {
+            self.kernels.edge(|| preprocess.parts(), |input| preprocess.forward(input), input)
+        };
+        vec![input(&self.preprocess0, older), input(&self.preprocess1, newer)]
     }
 }

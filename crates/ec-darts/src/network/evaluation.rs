@@ -10,7 +10,7 @@ use ec_darts_space::Genotype;
 use rand::Rng;
 
 use super::{DiscreteCell, Stem, StemKind, classify, plan_cells};
-use crate::ops::{Kernels, Norm, conv, draw_parameters};
+use crate::ops::{DropPath, Kernels, Norm, conv, draw_parameters};
 
 /// What determines an evaluation network's shape, besides its genotype.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,6 @@ impl EvaluationConfig {
             self.stem.reduces(),
         );
         let width = |position: usize| outputs(plans[position].kind) * plans[position].num_channels;
-        let head_stride = if self.stem == StemKind::Imagenet { 2 } else { 3 };
         let head_width = width(2 * self.num_cells / 3);
         let network = EvaluationNetwork {
             stem: Stem::new(self.stem, self.init_channels, device),
@@ -68,7 +67,7 @@ impl EvaluationConfig {
                 .iter()
                 .map(|plan| DiscreteCell::new(genotype.cell(plan.kind), plan, device))
                 .collect(),
-            auxiliary_head: AuxiliaryHead::new(head_width, head_stride, self.num_classes, device),
+            auxiliary_head: AuxiliaryHead::new(head_width, self.num_classes, device),
             classifier: LinearConfig::new(width(self.num_cells - 1), self.num_classes).init(device),
         };
         draw_parameters(network, rng)
@@ -84,20 +83,43 @@ impl EvaluationNetwork {
         self
     }
 
-    /// Logits of the classifier and, while training, of the auxiliary head.
+    /// Logits of the classifier.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, num_classes]`
+    pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.forward_with(images, None, false).0
+    }
+
+    /// Logits of the classifier and of the auxiliary head, with drop path.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]` each
-    pub fn forward(&self, images: Tensor<4>) -> (Tensor<2>, Option<Tensor<2>>) {
-        let training = images.device().is_autodiff();
+    pub fn forward_training(
+        &self,
+        images: Tensor<4>,
+        drop_path: &mut DropPath,
+    ) -> (Tensor<2>, Tensor<2>) {
+        let drop_path = Some(drop_path).filter(|drop_path| drop_path.acts());
+        let (logits, auxiliary) = self.forward_with(images, drop_path, true);
+        (logits, auxiliary.expect("the head was asked for"))
+    }
+
+    fn forward_with(
+        &self,
+        images: Tensor<4>,
+        mut drop_path: Option<&mut DropPath>,
+        with_head: bool,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
         let head_position = 2 * self.cells.len() / 3;
         let [mut older, mut newer] = self.stem.forward(images);
         let mut auxiliary = None;
         for (position, cell) in self.cells.iter().enumerate() {
-            let output = cell.forward(older, newer.clone());
+            let output = cell.forward(older, newer.clone(), drop_path.as_deref_mut());
             (older, newer) = (newer, output);
-            if training && position == head_position {
+            if with_head && position == head_position {
                 auxiliary = Some(self.auxiliary_head.forward(newer.clone()));
             }
         }
@@ -109,16 +131,17 @@ impl EvaluationNetwork {
 /// training. (Not the auxiliary model of Induced Structural Transition.)
 ///
 /// ```text
-/// ReLU, 5x5 average pool, 1x1 convolution to 128, BN, ReLU, 2x2 convolution to 768, BN, ReLU, linear
+/// ReLU, average pool to 2x2, 1x1 convolution to 128, BN, ReLU, 2x2 convolution to 768, BN, ReLU, linear
 /// ```
 ///
+/// Windows of the pool are 5x5, on maps above 10x10 half of the map, on those below 6x6 one less than
+/// the map: 8x8 (CIFAR) and 7x7 (ImageNet) get the strides 3 and 2 of DARTS.
+///
 /// # Source
-/// DARTS, `cnn/model.py`, `AuxiliaryHeadCIFAR`; for ImageNet with the last batch normalization
+/// DARTS, `cnn/model.py`, `AuxiliaryHeadCIFAR`, `AuxiliaryHeadImageNet`; for ImageNet with the last batch normalization
 /// that DARTS leaves out (docs/deviations.md, `imagenet-head`).
 #[derive(Module, Debug)]
 pub struct AuxiliaryHead {
-    /// Stride of the pool: 3 for CIFAR, 2 for ImageNet.
-    pub pool_stride: usize,
     /// 1x1.
     pub conv1: Conv2d,
     /// Behind `conv1`.
@@ -133,14 +156,8 @@ pub struct AuxiliaryHead {
 
 impl AuxiliaryHead {
     /// On a map of `num_channels`.
-    pub fn new(
-        num_channels: usize,
-        pool_stride: usize,
-        num_classes: usize,
-        device: &Device,
-    ) -> Self {
+    pub fn new(num_channels: usize, num_classes: usize, device: &Device) -> Self {
         Self {
-            pool_stride,
             conv1: conv([num_channels, 128], 1, 1, 0, device),
             bn1: Norm::new(128, true, device),
             conv2: conv([128, 768], 2, 1, 0, device),
@@ -150,11 +167,17 @@ impl AuxiliaryHead {
     }
 
     /// # Shapes
-    /// - `map`: `[batch, num_channels, 8, 8]` (CIFAR) or `[batch, num_channels, 7, 7]` (ImageNet)
+    /// - `map`: `[batch, num_channels, height, width]`, both at least 2
     /// - output: `[batch, num_classes]`
+    ///
+    /// # Panics
+    /// On a map of a single row or column.
     pub fn forward(&self, map: Tensor<4>) -> Tensor<2> {
-        let options = AvgPoolOptions::new([5; 2])
-            .with_stride([self.pool_stride; 2])
+        let [_, _, height, width] = map.dims();
+        assert!(height.min(width) > 1, "the auxiliary head needs 2x2, not {height}x{width}");
+        let window = [height, width].map(|side| side.div_ceil(2).max(5).min(side - 1));
+        let options = AvgPoolOptions::new(window)
+            .with_stride([height - window[0], width - window[1]])
             .with_count_include_pad(false);
         let pooled = avg_pool2d(relu(map), options);
         let narrow = relu(self.bn1.forward(self.conv1.forward(pooled)));

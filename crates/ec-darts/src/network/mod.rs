@@ -11,7 +11,7 @@ mod supernet;
 
 pub use cell::{DiscreteCell, MixedOperation, Preprocess, SearchCell};
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
-pub use plan::{CellPlan, is_reduction, plan_cells};
+pub use plan::{CellPlan, check_size, is_reduction, plan_cells};
 pub use stem::{Stem, StemKind};
 pub use supernet::{Supernet, SupernetConfig};
 

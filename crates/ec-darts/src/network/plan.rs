@@ -2,6 +2,9 @@
 
 use ec_darts_space::CellKind;
 
+use super::StemKind;
+use crate::{Error, Result};
+
 /// Inputs, width and kind of one cell of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellPlan {
@@ -48,4 +51,55 @@ pub fn plan_cells(
             plan
         })
         .collect()
+}
+
+/// Whether images of `[height, width]` pixels go through a network: both reductions halve an even
+/// number of rows and columns, and the auxiliary head of a network `with_head` has 2x2 left.
+///
+/// # Errors
+/// [`Error::ConfigValue`] where they do not.
+pub fn check_size(stem: StemKind, size: [usize; 2], with_head: bool) -> Result<()> {
+    let shrink = stem.shrink();
+    let least = if with_head { 8 } else { 4 };
+    let fits = |side: usize| {
+        let side = side.div_ceil(shrink);
+        side.is_multiple_of(4) && side >= least
+    };
+    if size.into_iter().all(fits) {
+        return Ok(());
+    }
+    let [height, width] = size;
+    Err(Error::ConfigValue {
+        origin: "the settings".into(),
+        key: "network.stem".into(),
+        value: format!("{stem:?} with images of {height}x{width}").to_lowercase(),
+        allowed: format!(
+            "images whose sides are multiples of {}, from {} up",
+            4 * shrink,
+            least * shrink
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_halve_twice_fit() {
+        let fits = |stem, side, head| check_size(stem, [side, side], head).is_ok();
+        for (stem, side) in [
+            (StemKind::Cifar, 32),
+            (StemKind::Cifar, 28),
+            (StemKind::Stride2, 64),
+            (StemKind::Imagenet, 224),
+        ] {
+            assert!(fits(stem, side, true), "{stem:?} {side}");
+        }
+        assert!(fits(StemKind::Cifar, 4, false) && !fits(StemKind::Cifar, 4, true));
+        assert!(!fits(StemKind::Cifar, 30, true) && !fits(StemKind::Stride2, 50, true));
+        let message = check_size(StemKind::Stride2, [64, 50], true).expect_err("odd").to_string();
+        assert!(message.contains("stride2 with images of 64x50"), "{message}");
+        assert!(message.contains("multiples of 8, from 16 up"), "{message}");
+    }
 }

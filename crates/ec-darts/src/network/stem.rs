@@ -28,6 +28,15 @@ impl StemKind {
         }
     }
 
+    /// By how much the newer state is smaller than the image, rows and columns alike.
+    pub fn shrink(self) -> usize {
+        match self {
+            Self::Cifar => 1,
+            Self::Stride2 => 2,
+            Self::Imagenet => 8,
+        }
+    }
+
     /// Whether the older of the two states is twice as large as the newer one.
     pub fn reduces(self) -> bool {
         self == Self::Imagenet

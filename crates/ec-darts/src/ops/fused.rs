@@ -57,6 +57,29 @@ impl Kernels {
         });
         CellParts::one(edge, &input).forward(vec![input], mixing, memory)
     }
+
+    /// One operation by itself.
+    pub(crate) fn operation(self, operation: &Operation, input: Tensor<4>) -> Tensor<4> {
+        if let Operation::Identity(_) = operation {
+            return input;
+        }
+        let parts = || EdgeParts::of(|parts| parts.operation(operation));
+        self.edge(parts, |input| operation.forward(input), input)
+    }
+
+    /// An edge of one operation by itself; `reference` is what it means.
+    pub(crate) fn edge<'a>(
+        self,
+        parts: impl FnOnce() -> EdgeParts<'a>,
+        reference: impl FnOnce(Tensor<4>) -> Tensor<4>,
+        input: Tensor<4>,
+    ) -> Tensor<4> {
+        let Some(memory) = self.fused(&input.device()) else {
+            return reference(input);
+        };
+        let one = Tensor::ones([1], &input.device());
+        CellParts::one(parts(), &input).forward(vec![input], one, memory)
+    }
 }
 
 /// What the kernels are told of an edge, gathered from modules.

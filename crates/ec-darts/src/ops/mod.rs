@@ -4,6 +4,7 @@
 //! `[batch, C, ceil(H / stride), ceil(W / stride)]`; `none` is no operation, it is never computed.
 
 mod conv;
+mod drop_path;
 mod fused;
 mod init;
 mod norm;
@@ -17,10 +18,12 @@ use ec_darts_space::Primitive;
 
 pub(crate) use conv::conv;
 pub use conv::{DepthwiseSeparable, FactorizedReduce, ReluConvNorm};
+pub use drop_path::DropPath;
 pub use ec_darts_kernels::Memory;
 pub use fused::Kernels;
 pub(crate) use fused::{CellParts, EdgeParts};
 pub use init::draw_parameters;
+pub(crate) use norm::EPSILON;
 pub use norm::Norm;
 
 /// Which of the two networks an operation belongs to.

@@ -3,16 +3,18 @@
 //! Invariant: Burn's optimizers are built here and nowhere else, because their defaults differ
 //! from the paper's (docs/deviations.md, `optimizers`).
 
-use std::f64::consts::PI;
-
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{Adam, AdamConfig, GradientsParams, Sgd, SgdConfig};
 use burn::tensor::Tensor;
 
+pub use average::WeightAverage;
+pub use schedule::{Schedule, cosine_learning_rate};
 pub use stepper::Stepper;
 
+mod average;
+mod schedule;
 mod stepper;
 
 /// Settings of SGD on the weights.
@@ -105,18 +107,6 @@ impl WeightOptimizer {
     ) -> M {
         self.stepper.virtual_step(xi, module, gradients)
     }
-}
-
-/// Learning rate of an epoch (counted from 0), per step.
-///
-/// ```text
-/// lr = min + (max - min) (1 + cos(pi * epoch / epochs)) / 2
-/// ```
-///
-/// # Source
-/// PyTorch, `CosineAnnealingLR` stepped once per epoch, as in DARTS, `cnn/train_search.py`.
-pub fn cosine_learning_rate(max: f64, min: f64, epoch: usize, epochs: usize) -> f64 {
-    min + (max - min) * (1.0 + (PI * epoch as f64 / epochs as f64).cos()) / 2.0
 }
 
 /// Euclidean norm over the gradients of all parameters of a module at once.

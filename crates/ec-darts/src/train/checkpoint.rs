@@ -4,12 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use ec_darts_space::SearchSpace;
 use serde::{Deserialize, Serialize};
 
+use super::event::Phase;
 use super::search::{Auxiliary, Search};
-use super::state::Progress;
-use crate::config::SearchConfig;
-use crate::data::ImageDataset;
+use super::state::{Best, Progress};
+use crate::architecture::ArchitectureParameters;
+use crate::config::{SearchConfig, Settings};
+use crate::data::{ImageDataset, Purpose, stream_rng};
 use crate::optim::WeightOptimizer;
 use crate::snapshot::Snapshot;
 use crate::transition::induce;
@@ -73,14 +76,7 @@ impl Search {
         path: &Path,
     ) -> Result<Self> {
         let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
-        let (mut snapshot, description) = Snapshot::from_bytes(bytes)
-            .map_err(|reason| fail(format!("not a checkpoint of a search: {reason}")))?;
-        let description: Description = serde_json::from_str(&description)
-            .map_err(|error| fail(format!("its description cannot be read: {error}")))?;
-        if description.format != FORMAT {
-            let found = description.format;
-            return Err(fail(format!("format {found}, this version reads format {FORMAT}")));
-        }
+        let (mut snapshot, description) = parse(bytes).map_err(fail)?;
         if let Some(difference) = config.difference(&description.config) {
             return Err(fail(format!("a checkpoint of other settings: {difference}")));
         }
@@ -108,5 +104,65 @@ impl Search {
             Some(name) => Err(fail(format!("it holds {name}, which this search does not have"))),
             None => Ok(search),
         }
+    }
+}
+
+/// Tensors and description, or what is wrong with the bytes.
+fn parse(bytes: &[u8]) -> Result<(Snapshot, Description), String> {
+    let (snapshot, description) = Snapshot::from_bytes(bytes)
+        .map_err(|reason| format!("not a checkpoint of a search: {reason}"))?;
+    let description: Description = serde_json::from_str(&description)
+        .map_err(|error| format!("its description cannot be read: {error}"))?;
+    match description.format {
+        FORMAT => Ok((snapshot, description)),
+        found => Err(format!("format {found}, this version reads format {FORMAT}")),
+    }
+}
+
+/// Alpha of a checkpoint, and what is needed to read a genotype from it; no images are.
+#[derive(Debug)]
+pub struct SavedAlpha {
+    /// Settings of the search.
+    pub config: SearchConfig,
+    /// Primitives and topology searched over.
+    pub space: SearchSpace,
+    /// Alpha as it stood.
+    pub alpha: ArchitectureParameters,
+    /// Epochs that were over.
+    pub epochs_done: usize,
+    /// Whether the next epoch had begun, so that alpha lies between two epochs.
+    pub within_epoch: bool,
+    /// What the search would have returned then.
+    pub best: Option<Best>,
+}
+
+impl SavedAlpha {
+    /// Reads what [`Search::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read, [`Error::Checkpoint`] where it is damaged.
+    pub fn read(path: &Path, device: &Device) -> Result<Self> {
+        let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
+        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+        let (mut snapshot, Description { config, progress, .. }) = parse(&bytes).map_err(fail)?;
+        let space = config.network.space()?;
+        // Its values are replaced.
+        let mut rng = stream_rng(config.search.seed, Purpose::Alpha, 0, 0);
+        let alpha = ArchitectureParameters::new(&space, 0.0, &mut rng, device);
+        Ok(Self {
+            alpha: snapshot.load(alpha, "alpha").map_err(fail)?,
+            epochs_done: progress.epoch,
+            within_epoch: progress.phase != Phase::Supernet || progress.step > 0,
+            best: progress.best,
+            config,
+            space,
+        })
+    }
+
+    /// What the search reads its genotypes from, of normal and of reduction cells,
+    /// `[num_edges, num_primitives]` each.
+    pub fn strengths(&self) -> [Vec<f32>; 2] {
+        let search = &self.config.search;
+        self.alpha.strengths(&self.space, search.relaxation, search.strength)
     }
 }

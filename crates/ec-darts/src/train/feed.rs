@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
 use crate::config::{Order, SearchConfig};
-use crate::data::{Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, split};
+use crate::data::{
+    Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, sample_per_class, split,
+};
 use crate::{Error, Result};
 
 /// Where the batches of every phase come from.
@@ -48,11 +48,22 @@ impl Feed {
     /// Splits the training set into the half that moves the weights and the one that moves alpha.
     pub fn new(config: &SearchConfig, data: Arc<ImageDataset>) -> Result<Self> {
         let seed = config.search.seed;
-        let (mut train, mut valid) = split(data.len(), config.search.train_fraction, seed);
+        let search = &config.search;
+        let rest = search.valid_fraction.unwrap_or(1.0 - search.train_fraction);
+        let (mut train, mut valid) = match search.per_class {
+            true => sample_per_class(data.labels(), [search.train_fraction, rest], seed),
+            false => split(data.len(), search.train_fraction, seed),
+        };
+        if search.valid_fraction.is_some() && !search.per_class {
+            valid.truncate((data.len() as f64 * rest).round() as usize);
+        }
         if let Some(limit) = config.data.train_images {
-            let share = (limit as f64 * config.search.train_fraction).round() as usize;
+            let share = (limit as f64 * search.train_fraction).round() as usize;
             train.truncate(share);
-            valid.truncate(limit.saturating_sub(share));
+            valid.truncate(match search.valid_fraction {
+                Some(rest) => (limit as f64 * rest).round() as usize,
+                None => limit.saturating_sub(share),
+            });
         }
         if train.is_empty() || valid.is_empty() {
             return Err(Error::ConfigValue {
@@ -64,17 +75,13 @@ impl Feed {
         }
         let mut measured = valid.clone();
         measured.truncate(config.search.measured_images.unwrap_or(usize::MAX));
-        let augmentation = Augmentation {
-            crop_padding: config.data.crop_padding,
-            flip: config.data.flip,
-            cutout: config.data.cutout.unwrap_or(0),
-        };
+        let augmentation = config.data.augmentation();
         let loader = |indices: Vec<u32>, augmentation, order| Loader {
             dataset: data.clone(),
             indices: indices.into(),
             batch_size: config.search.batch_size,
             augmentation,
-            normalization: config.data.dataset.normalization(),
+            normalization: data.normalization(),
             order,
             seed,
             num_workers: config.run.workers,
@@ -87,7 +94,7 @@ impl Feed {
             train: loader(train, augmentation, Some(Purpose::Train)),
             valid: loader(valid, augmentation, Some(Purpose::Valid)),
             measure: loader(measured, Augmentation::NONE, None),
-            data_digest: digest(&data),
+            data_digest: data.digest(),
             open: None,
         })
     }
@@ -108,7 +115,10 @@ impl Feed {
     }
 
     /// The batches of one step.
-    pub fn next(&mut self, phase: Phase, epoch: usize, step: usize) -> StepBatches {
+    ///
+    /// # Errors
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    pub fn next(&mut self, phase: Phase, epoch: usize, step: usize) -> Result<StepBatches> {
         let place = (phase, epoch, step);
         let mut open = match self.open.take() {
             Some(open) if open.next == place => open,
@@ -116,15 +126,16 @@ impl Feed {
         };
         open.next.2 += 1;
         let take = |batches: &mut Option<Batches>| {
-            batches.as_mut().map(|batches| batches.next().expect("the phase has more steps"))
+            let next = |batches: &mut Batches| batches.next().expect("the phase has more steps");
+            batches.as_mut().map(next).transpose()
         };
         let batches = StepBatches {
-            model: take(&mut open.model),
-            valid: take(&mut open.valid),
-            train_of_alpha: take(&mut open.train_of_alpha),
+            model: take(&mut open.model)?,
+            valid: take(&mut open.valid)?,
+            train_of_alpha: take(&mut open.train_of_alpha)?,
         };
         self.open = Some(open);
-        batches
+        Ok(batches)
     }
 
     fn open(&self, place: (Phase, usize, usize)) -> Open {
@@ -149,13 +160,4 @@ impl Feed {
         }
         open
     }
-}
-
-fn digest(data: &ImageDataset) -> String {
-    let mut hash = Sha256::new();
-    for image in 0..data.len() {
-        hash.update(data.pixels(image));
-        hash.update((data.label(image) as u64).to_le_bytes());
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use ec_darts_space::{Genotype, draw};
 use serde_json::json;
 
-use super::event::EpochReport;
-use super::state::Best;
-use crate::config::SearchConfig;
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::files::write;
 use crate::{Error, Result};
 
 /// Checkpoints kept.
@@ -19,10 +20,11 @@ const KEPT: usize = 2;
 ///
 /// ```text
 /// config.toml                  the resolved settings
-/// sessions.json                device, version, commit and time of every start
+/// sessions.json                device, version, commit, time and steps of every start
 /// metrics.jsonl                one line per epoch
-/// genotypes/epoch-000.json     genotype of each epoch (.json .txt .svg)
-/// genotype.json                genotype of the best epoch (.json .txt .svg)
+/// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
+/// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
+/// model.safetensors            retraining: the trained network, once it is done
 /// log.txt                      what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
@@ -46,9 +48,7 @@ impl RunFolder {
     /// [`Error::Io`] where it cannot be written.
     pub fn open(path: &Path, resume: bool) -> Result<Self> {
         let checkpoints = path.join("checkpoints");
-        for folder in [&checkpoints, &path.join("genotypes")] {
-            fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-        }
+        create(&checkpoints)?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).open(&lock_path);
@@ -87,18 +87,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] where the folder cannot be listed.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.path.join("checkpoints");
-        let fail = Error::io("list", &folder);
-        let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let mut found: Vec<PathBuf> = entries
-            .map_err(fail)?
-            .into_iter()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-            .collect();
-        found.sort();
-        found.reverse();
-        Ok(found)
+        checkpoints(&self.path)
     }
 
     /// Writes a checkpoint and drops all but the last two.
@@ -117,18 +106,38 @@ impl RunFolder {
     /// The settings of the run in the folder, if there is one.
     ///
     /// # Errors
-    /// Those of [`SearchConfig::load`].
-    pub fn config(&self) -> Result<Option<SearchConfig>> {
+    /// Those of [`Settings::load`].
+    pub fn config<C: Settings>(&self) -> Result<Option<C>> {
         let path = self.path.join("config.toml");
-        if path.exists() { SearchConfig::load(&path, &[]).map(Some) } else { Ok(None) }
+        if path.exists() { C::load(&path, &[]).map(Some) } else { Ok(None) }
     }
 
     /// Writes the resolved settings.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_config(&self, config: &SearchConfig) -> Result<()> {
+    pub fn write_config(&self, config: &impl Settings) -> Result<()> {
         write(&self.path.join("config.toml"), config.to_toml().as_bytes())
+    }
+
+    /// Notes the end of the session that [`Self::write_session`] began.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn close_session(&self, to_step: u64, seconds: f64) -> Result<()> {
+        let path = self.path.join("sessions.json");
+        let mut sessions = self.sessions();
+        if let Some(last) = sessions.last_mut() {
+            last["to_step"] = json!(to_step);
+            last["seconds"] = json!((seconds * 10.0).round() / 10.0);
+        }
+        let text = serde_json::to_string_pretty(&sessions).expect("plain values");
+        write(&path, text.as_bytes())
+    }
+
+    fn sessions(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(self.path.join("sessions.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
     }
 
     /// Notes one start of the program in this folder.
@@ -137,8 +146,7 @@ impl RunFolder {
     /// [`Error::Io`] where it cannot be written.
     pub fn write_session(&self, device: &str, from_step: u64) -> Result<()> {
         let path = self.path.join("sessions.json");
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let mut sessions: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        let mut sessions = self.sessions();
         sessions.push(json!({
             "started": now(),
             "device": device,
@@ -156,22 +164,32 @@ impl RunFolder {
         self.metrics.truncate(epoch);
     }
 
-    /// Adds an epoch's metrics and genotype, and renews the best genotype.
+    /// Adds the report of an epoch, counted from 0, to the metrics.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_epoch(
-        &mut self,
-        report: &EpochReport,
-        epoch: &Genotype,
-        best: &Best,
-    ) -> Result<()> {
-        self.metrics.truncate(report.epoch);
+    pub fn write_metrics(&mut self, epoch: usize, report: &impl Serialize) -> Result<()> {
+        self.metrics.truncate(epoch);
         self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
-        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;
-        let name = format!("epoch-{:03}", report.epoch);
-        write_genotype(&self.path.join("genotypes"), &name, epoch)?;
-        write_genotype(&self.path, "genotype", &best.genotype)
+        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())
+    }
+
+    /// Writes `genotype.json`, `.txt` and `.svg`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be written.
+    pub fn write_genotype(&self, genotype: &Genotype) -> Result<()> {
+        write_genotype(&self.path, "genotype", genotype)
+    }
+
+    /// Writes the genotype of an epoch, counted from 0, in `genotypes`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn write_epoch_genotype(&self, epoch: usize, genotype: &Genotype) -> Result<()> {
+        let folder = self.path.join("genotypes");
+        create(&folder)?;
+        write_genotype(&folder, &format!("epoch-{epoch:03}"), genotype)
     }
 
     /// Adds a line to the log.
@@ -188,6 +206,29 @@ impl RunFolder {
     }
 }
 
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))
+}
+
+/// Checkpoints in a run folder, newest first.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be listed.
+pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
+    let folder = run.join("checkpoints");
+    let fail = Error::io("list", &folder);
+    let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let mut found: Vec<PathBuf> = entries
+        .map_err(fail)?
+        .into_iter()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .collect();
+    found.sort();
+    found.reverse();
+    Ok(found)
+}
+
 fn now() -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
 }
@@ -197,31 +238,4 @@ fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> 
     write(&file("json"), genotype.to_json().as_bytes())?;
     write(&file("txt"), format!("{genotype}\n").as_bytes())?;
     write(&file("svg"), draw::svg(genotype).as_bytes())
-}
-
-/// Writes a sibling file, syncs it and renames it: readers see the old content or the new.
-///
-/// # Errors
-/// [`Error::Io`]; the old file is untouched and the sibling removed.
-pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = File::create(&partial)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&partial, path))
-        .and_then(|()| sync_folder(path));
-    written.map_err(|source| {
-        // Nothing more can be done if even this fails.
-        let _ = fs::remove_file(&partial);
-        Error::io("write", path)(source)
-    })
-}
-
-/// Makes a rename last through a power cut; only Unix can and must.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // A bare name lies in the current folder, whose name as a parent is empty.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

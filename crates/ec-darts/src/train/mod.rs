@@ -1,19 +1,26 @@
-//! The search: alpha step, weight step, transition, and what must survive an interruption.
+//! The search (alpha step, weight step, transition), the retraining of its genotype, and what must
+//! survive an interruption.
 //!
-//! Entry points: [`Search`] for the loop alone, [`run`](run::run) for a search in a run folder.
-//! Invariant: [`Search`] reads and writes no file and prints nothing; all that its future depends
-//! on is in [`Search::save`].
+//! Entry points: [`Search`] and [`Retraining`] for the loops alone, [`run::search`] and
+//! [`run::retrain`] for those in a run folder. Invariant: a loop reads and writes no file and prints
+//! nothing; all that its future depends on is in its `save`.
 
 mod checkpoint;
 mod event;
 mod feed;
 pub mod folder;
+mod retrain;
 pub mod run;
+mod score;
 mod search;
 mod state;
 
+pub use checkpoint::SavedAlpha;
 pub use event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
 pub use folder::RunFolder;
+pub use retrain::{
+    Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport, Retraining,
+};
 pub use run::{Outcome, RunOptions};
 pub use search::Search;
 pub use state::Best;

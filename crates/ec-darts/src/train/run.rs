@@ -1,18 +1,24 @@
-//! A search in a run folder: resumes, saves, stops when asked.
+//! A search or a retraining in a run folder: resumes, saves, stops when asked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use burn::tensor::Device;
+use ec_darts_space::Genotype;
 
 use super::event::Event;
 use super::folder::RunFolder;
+use super::retrain::{Measured, RetrainEvent, Retraining};
 use super::search::Search;
 use super::state::Best;
-use crate::config::SearchConfig;
-use crate::data::ImageDataset;
+use crate::config::{RetrainConfig, SearchConfig, Settings};
+use crate::data::{Datasets, ImageDataset};
 use crate::{Error, Result};
+
+/// The trained network in the folder of a retraining.
+pub const MODEL: &str = "model.safetensors";
 
 /// How a run begins and ends.
 #[derive(Clone, Debug)]
@@ -31,9 +37,9 @@ pub struct RunOptions {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Outcome<T> {
     /// All epochs are done.
-    Finished(Best),
+    Finished(T),
     /// Saved and stopped before the end: asked to, or after `max_steps`.
     Stopped {
         /// Continues from here.
@@ -43,15 +49,45 @@ pub enum Outcome {
     },
 }
 
-/// A notice that is no event of the search.
+/// A notice to whoever listens to a run.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Notice<'a> {
-    /// The search begins, or goes on, at this step.
+pub enum Notice<'a, E> {
+    /// The work begins, or goes on, at this step.
     Begin(u64),
     /// A checkpoint could not be used, and an older one is tried.
     SkippedCheckpoint(String),
-    /// The search reports.
-    Event(&'a Event),
+    /// The search or retraining reports.
+    Event(&'a E),
+}
+
+/// When the next checkpoint is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// After so many steps as the settings say.
+    BySteps,
+    /// Now: an epoch is over.
+    Now,
+    /// Not now: no step was taken.
+    Later,
+}
+
+/// Work that a run folder holds. It does no I/O but in [`Self::record`] and [`Self::finish`].
+pub(super) trait Job: Sized {
+    type Config: Settings;
+    type Event;
+    type Output;
+
+    fn config(&self) -> &Self::Config;
+    /// Steps taken, and steps of all the work.
+    fn position(&self) -> (u64, u64);
+    /// The epoch under way, counted from 0.
+    fn epoch(&self) -> usize;
+    fn advance(&mut self) -> Result<Option<Self::Event>>;
+    fn save(&self) -> Vec<u8>;
+    /// Writes what an event leaves in the folder.
+    fn record(&self, event: &Self::Event, folder: &mut RunFolder) -> Result<Due>;
+    /// Writes what the whole work leaves in the folder.
+    fn finish(&self, folder: &mut RunFolder) -> Result<Self::Output>;
 }
 
 /// Runs a search to its end or until asked to stop.
@@ -59,22 +95,62 @@ pub enum Notice<'a> {
 /// # Errors
 /// [`Error::Folder`] and [`Error::Checkpoint`] before anything of a run is changed; [`Error::Stopped`] with
 /// the last checkpoint where the search or the disk fails on the way.
-pub fn run(
+pub fn search(
     config: SearchConfig,
     data: Arc<ImageDataset>,
     device: &Device,
     options: &RunOptions,
-    listen: &mut dyn FnMut(Notice),
-) -> Result<Outcome> {
+    listen: &mut dyn FnMut(Notice<Event>),
+) -> Result<Outcome<Best>> {
+    let begin = |saved: Option<(&[u8], &Path)>| match saved {
+        Some((bytes, path)) => Search::restore(config.clone(), data.clone(), device, bytes, path),
+        None => Search::new(config.clone(), data.clone(), device),
+    };
+    run(&config, &begin, options, listen)
+}
+
+/// Retrains a genotype to the end or until asked to stop.
+///
+/// # Errors
+/// As [`search`].
+pub fn retrain(
+    config: RetrainConfig,
+    genotype: &Genotype,
+    data: &Datasets,
+    device: &Device,
+    options: &RunOptions,
+    listen: &mut dyn FnMut(Notice<RetrainEvent>),
+) -> Result<Outcome<Measured>> {
+    let begin = |saved: Option<(&[u8], &Path)>| match saved {
+        Some((bytes, path)) => {
+            Retraining::restore(config.clone(), genotype, data, device, bytes, path)
+        }
+        None => Retraining::new(config.clone(), genotype, data, device),
+    };
+    run(&config, &begin, options, listen)
+}
+
+type Begin<'a, J> = &'a dyn Fn(Option<(&[u8], &Path)>) -> Result<J>;
+
+fn run<J: Job>(
+    config: &J::Config,
+    begin: Begin<J>,
+    options: &RunOptions,
+    listen: &mut dyn FnMut(Notice<J::Event>),
+) -> Result<Outcome<J::Output>> {
     let mut folder = RunFolder::open(&options.out, options.resume)?;
-    let mut search = resume(&folder, config, data, device, listen)?;
-    let begin = search.position().0;
-    folder.keep_metrics_before(search.epoch());
-    folder.write_config(search.config())?;
-    folder.write_session(&options.device, begin)?;
-    folder.log(&format!("begin at step {begin} on {}", options.device))?;
-    listen(Notice::Begin(begin));
-    let outcome = drive(&mut search, &mut folder, options, listen);
+    let mut job = resume(&folder, config, begin, listen)?;
+    let first = job.position().0;
+    folder.keep_metrics_before(job.epoch());
+    folder.write_config(job.config())?;
+    folder.write_session(&options.device, first)?;
+    folder.log(&format!("begin at step {first} on {}", options.device))?;
+    listen(Notice::Begin(first));
+    let start = Instant::now();
+    let outcome = drive(&mut job, &mut folder, options, listen).and_then(|outcome| {
+        folder.close_session(job.position().0, start.elapsed().as_secs_f64())?;
+        Ok(outcome)
+    });
     outcome.map_err(|source| {
         let last_checkpoint = folder.checkpoints().ok().and_then(|all| all.into_iter().next());
         // The reason is returned; that the log misses it is the lesser trouble.
@@ -83,21 +159,20 @@ pub fn run(
     })
 }
 
-/// The newest checkpoint that can be read, or a search at its beginning.
-fn resume(
+/// The newest checkpoint that can be read, or the work at its beginning.
+fn resume<J: Job>(
     folder: &RunFolder,
-    config: SearchConfig,
-    data: Arc<ImageDataset>,
-    device: &Device,
-    listen: &mut dyn FnMut(Notice),
-) -> Result<Search> {
+    config: &J::Config,
+    begin: Begin<J>,
+    listen: &mut dyn FnMut(Notice<J::Event>),
+) -> Result<J> {
     let checkpoints = folder.checkpoints()?;
     for (age, path) in checkpoints.iter().enumerate() {
         let restored = std::fs::read(path)
             .map_err(Error::io("read", path))
-            .and_then(|bytes| Search::restore(config.clone(), data.clone(), device, &bytes, path));
+            .and_then(|bytes| begin(Some((&bytes, path))));
         match restored {
-            Ok(search) => return Ok(search),
+            Ok(job) => return Ok(job),
             Err(error) if age + 1 == checkpoints.len() => return Err(error),
             Err(error) => listen(Notice::SkippedCheckpoint(error.to_string())),
         }
@@ -109,28 +184,70 @@ fn resume(
         let reason = format!("holds a run with other settings: {difference}");
         return Err(Error::Folder { path: folder.path().to_path_buf(), reason });
     }
-    Search::new(config, data, device)
+    begin(None)
 }
 
-fn drive(
-    search: &mut Search,
+fn drive<J: Job>(
+    job: &mut J,
     folder: &mut RunFolder,
     options: &RunOptions,
-    listen: &mut dyn FnMut(Notice),
-) -> Result<Outcome> {
-    let begin = search.position().0;
-    let every = search.config().run.checkpoint_steps as u64;
+    listen: &mut dyn FnMut(Notice<J::Event>),
+) -> Result<Outcome<J::Output>> {
+    let first = job.position().0;
+    let every = job.config().run().checkpoint_steps as u64;
     loop {
-        let Some(event) = search.advance()? else {
-            let best = search.best().cloned().expect("a search has at least one epoch");
+        let Some(event) = job.advance()? else {
+            let output = job.finish(folder)?;
             folder.log("finished")?;
-            return Ok(Outcome::Finished(best));
+            return Ok(Outcome::Finished(output));
         };
-        let (total_step, _) = search.position();
-        let steps_done = options.max_steps.is_some_and(|most| total_step - begin >= most);
+        let (total_step, _) = job.position();
+        let steps_done = options.max_steps.is_some_and(|most| total_step - first >= most);
         let stop = steps_done || options.stop.load(Ordering::Relaxed);
-        let due = match &event {
-            Event::Step(_) => total_step.is_multiple_of(every),
+        let due = match job.record(&event, folder)? {
+            Due::BySteps => total_step.is_multiple_of(every),
+            Due::Now => true,
+            Due::Later => false,
+        };
+        listen(Notice::Event(&event));
+        if due || stop {
+            let checkpoint = folder.write_checkpoint(total_step, &job.save())?;
+            if stop {
+                folder.log(&format!("stopped at step {total_step}"))?;
+                return Ok(Outcome::Stopped { checkpoint, total_step });
+            }
+        }
+    }
+}
+
+impl Job for Search {
+    type Config = SearchConfig;
+    type Event = Event;
+    type Output = Best;
+
+    fn config(&self) -> &SearchConfig {
+        self.config()
+    }
+
+    fn position(&self) -> (u64, u64) {
+        self.position()
+    }
+
+    fn epoch(&self) -> usize {
+        self.epoch()
+    }
+
+    fn advance(&mut self) -> Result<Option<Event>> {
+        self.advance()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.save()
+    }
+
+    fn record(&self, event: &Event, folder: &mut RunFolder) -> Result<Due> {
+        match event {
+            Event::Step(_) => Ok(Due::BySteps),
             Event::Transition(report) => {
                 let verdict = if report.accepted { "returned" } else { "dropped" };
                 let accuracy = report.valid_accuracy;
@@ -138,29 +255,67 @@ fn drive(
                     "epoch {}: auxiliary model {verdict} at validation accuracy {accuracy:.4}",
                     report.epoch
                 ))?;
-                false
+                Ok(Due::Later)
             }
             Event::Epoch(report) => {
-                let best = search.best().expect("an epoch is over");
-                let genotype = match search.config().search.strength {
+                let genotype = match self.config().search.strength {
                     crate::architecture::Strength::Mixing => &report.genotype_mixing,
                     crate::architecture::Strength::Alpha => &report.genotype_alpha,
                 };
-                folder.write_epoch(report, genotype, best)?;
+                folder.write_metrics(report.epoch, report)?;
+                folder.write_epoch_genotype(report.epoch, genotype)?;
+                folder.write_genotype(&self.best().expect("an epoch is over").genotype)?;
                 folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))?;
-                for warning in &report.warnings {
-                    folder.log(warning)?;
-                }
-                true
-            }
-        };
-        listen(Notice::Event(&event));
-        if due || stop {
-            let checkpoint = folder.write_checkpoint(total_step, &search.save())?;
-            if stop {
-                folder.log(&format!("stopped at step {total_step}"))?;
-                return Ok(Outcome::Stopped { checkpoint, total_step });
+                report.warnings.iter().try_for_each(|warning| folder.log(warning))?;
+                Ok(Due::Now)
             }
         }
+    }
+
+    fn finish(&self, _folder: &mut RunFolder) -> Result<Best> {
+        Ok(self.best().cloned().expect("a search has at least one epoch"))
+    }
+}
+
+impl Job for Retraining {
+    type Config = RetrainConfig;
+    type Event = RetrainEvent;
+    type Output = Measured;
+
+    fn config(&self) -> &RetrainConfig {
+        self.config()
+    }
+
+    fn position(&self) -> (u64, u64) {
+        self.position()
+    }
+
+    fn epoch(&self) -> usize {
+        self.epoch()
+    }
+
+    fn advance(&mut self) -> Result<Option<RetrainEvent>> {
+        self.advance()
+    }
+
+    fn save(&self) -> Vec<u8> {
+        self.save()
+    }
+
+    fn record(&self, event: &RetrainEvent, folder: &mut RunFolder) -> Result<Due> {
+        match event {
+            RetrainEvent::Step(_) => Ok(Due::BySteps),
+            RetrainEvent::Epoch(report) => {
+                folder.write_metrics(report.epoch, report)?;
+                folder.write_genotype(self.genotype())?;
+                folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))?;
+                Ok(Due::Now)
+            }
+        }
+    }
+
+    fn finish(&self, folder: &mut RunFolder) -> Result<Measured> {
+        self.model().save(&folder.path().join(MODEL))?;
+        Ok(self.measured().cloned().expect("the last epoch is measured"))
     }
 }

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
 
 use super::event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
 use super::feed::Feed;
+use super::score::loss_and_correct;
 use super::state::{Best, Progress};
-use crate::architect::{Architect, BilevelBatch, RelaxedModel, cross_entropy};
+use crate::architect::{Architect, BilevelBatch, RelaxedModel};
 use crate::architecture::{ArchitectureParameters, Strength};
-use crate::config::{Order, SearchConfig};
+use crate::config::{Order, SearchConfig, Settings};
 use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
 use crate::memory;
-use crate::network::{Supernet, SupernetConfig};
+use crate::network::{Supernet, SupernetConfig, check_size};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
 use crate::preflight::MemoryNeed;
 use crate::relaxation::Mixing;
@@ -65,6 +66,7 @@ impl Search {
     /// [`Error::ConfigValue`] where a setting is out of range or does not fit the data.
     pub fn new(config: SearchConfig, data: Arc<ImageDataset>, device: &Device) -> Result<Self> {
         config.validate("the settings")?;
+        check_size(config.network.stem, data.size(), false)?;
         let space = config.network.space()?;
         let device = device.clone().autodiff();
         let network = SupernetConfig {
@@ -76,7 +78,7 @@ impl Search {
         };
         let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
-        let kernels = need.kernels(&config, memory::available_bytes());
+        let kernels = need.kernels(&config.run, memory::available_bytes());
         let supernet = network
             .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
             .with_kernels(kernels);
@@ -239,7 +241,7 @@ impl Search {
     }
 
     fn step(&mut self, phase: Phase) -> Result<StepReport> {
-        let batches = self.feed.next(phase, self.progress.epoch, self.progress.step);
+        let batches = self.feed.next(phase, self.progress.epoch, self.progress.step)?;
         let learning_rate = self.learning_rate();
         let (mut train_loss, mut valid_loss) = (None, None);
         let mut images = 0;
@@ -434,13 +436,4 @@ fn sgd(config: &SearchConfig) -> SgdSettings {
         weight_decay: config.weights.weight_decay,
         clip_norm: config.weights.clip_norm,
     }
-}
-
-/// Mean cross entropy, and how many images have the right class.
-fn loss_and_correct(logits: &Tensor<2>, batch: &ImageBatch) -> (Tensor<1>, u64) {
-    let [count, _] = logits.dims();
-    let guesses = logits.clone().argmax(1).reshape([count]);
-    let correct = guesses.equal(batch.labels.clone()).int().sum();
-    let correct: i64 = correct.into_scalar();
-    (cross_entropy(logits.clone(), batch), correct as u64)
 }

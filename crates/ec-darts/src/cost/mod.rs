@@ -1,9 +1,15 @@
-//! What the network of a genotype costs: parameters and multiply-adds, counted without building it.
+//! What the network of a genotype costs: parameters, multiply-adds and the memory of its maps, counted
+//! without building it.
 //!
-//! Entry point: [`NetworkCost::new`]. Invariant: the count of parameters equals that of the module
-//! that [`EvaluationConfig::init`](crate::network::EvaluationConfig::init) builds.
+//! Entry points: [`NetworkCost::new`], [`Budget`]. Invariant: the count of parameters equals that of
+//! the module that [`EvaluationConfig::init`](crate::network::EvaluationConfig::init) builds.
+
+mod activation;
+mod budget;
 
 use std::ops::AddAssign;
+
+pub use budget::Budget;
 
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive};
 use serde::Serialize;
@@ -104,6 +110,9 @@ pub struct CellCost {
     pub preprocess: Cost,
     /// The kept operations, node by node.
     pub operations: Vec<(Pick, Cost)>,
+    /// Bytes of the maps of one image that a training step keeps of this cell: those of
+    /// [`NetworkCost::activation_bytes`].
+    pub activation_bytes: u64,
 }
 
 /// The network of a genotype.
@@ -120,33 +129,41 @@ pub struct NetworkCost {
     pub cells: Vec<CellCost>,
     /// From the last cell's mean to the classes.
     pub classifier: Cost,
+    /// Bytes of the maps of one image that a training step keeps until its backward pass.
+    ///
+    /// ```text
+    /// 4 bytes x ( stem: the image, and what each convolution, normalization and ReLU puts out
+    ///           + for each cell: both preprocessed inputs, every node, their concatenation,
+    ///             and the input of every batch normalization
+    ///           + the mean over the last map )
+    /// ```
+    /// These are the maps of the fused kernels that keep maps (`run.memory = "save"`). Left out:
+    /// weights, their gradients and the optimizer's state, which do not grow with the batch; the
+    /// gradients under way; the auxiliary head; channels that kernels add to fill their blocks.
+    pub activation_bytes: u64,
 }
 
 impl NetworkCost {
     /// Counts a network for square images of `image_size` pixels.
     pub fn new(genotype: &Genotype, config: &EvaluationConfig, image_size: usize) -> Self {
         let outputs = |kind| genotype.cell(kind).concat.len();
-        let channels = config.init_channels;
-        let stem_channels = config.stem.num_channels(channels);
-        let plans =
-            plan_cells(config.num_cells, channels, outputs, stem_channels, config.stem.reduces());
-        let (stem, mut size) = stem(config.stem, channels, image_size);
+        let (stem, _) = stem(config.stem, config.init_channels, image_size);
         let mut all = Self {
             cost: stem,
             parameters_with_auxiliary: 0,
             stem,
             cells: Vec::new(),
             classifier: Cost::default(),
+            activation_bytes: activation::stem(config.stem, config.init_channels, image_size),
         };
-        let (mut width, mut head) = (stem_channels, Cost::default());
-        for (position, plan) in plans.iter().enumerate() {
-            let cell = cell(genotype.cell(plan.kind), plan, size);
+        let (mut width, mut head) = (0, Cost::default());
+        for (position, place) in Place::all(config, outputs, image_size).iter().enumerate() {
+            let plan = &place.plan;
+            let cell = cell(genotype.cell(plan.kind), place);
             all.cost += cell.cost;
+            all.activation_bytes += cell.activation_bytes;
             all.cells.push(cell);
             width = outputs(plan.kind) * plan.num_channels;
-            if plan.kind == CellKind::Reduction {
-                size = size.div_ceil(2);
-            }
             if position == 2 * config.num_cells / 3 {
                 head.conv(width, 128, 1);
                 head.norm(128, 1);
@@ -157,8 +174,50 @@ impl NetworkCost {
         }
         all.classifier.linear(width, config.num_classes);
         all.cost += all.classifier;
+        all.activation_bytes += activation::bytes(width, 1);
         all.parameters_with_auxiliary = all.cost.parameters + head.parameters;
         all
+    }
+}
+
+/// A cell in its network.
+struct Place {
+    plan: CellPlan,
+    /// Pixels of its newer input.
+    positions: usize,
+    /// Pixels of its nodes.
+    out: usize,
+}
+
+impl Place {
+    /// All cells of a network whose cells join so many nodes.
+    fn all(
+        config: &EvaluationConfig,
+        outputs: impl Fn(CellKind) -> usize,
+        image_size: usize,
+    ) -> Vec<Self> {
+        let (channels, kind) = (config.init_channels, config.stem);
+        let stem_channels = kind.num_channels(channels);
+        let plans = plan_cells(config.num_cells, channels, outputs, stem_channels, kind.reduces());
+        let (_, mut size) = stem(kind, channels, image_size);
+        let place = |plan: CellPlan| {
+            let positions = size * size;
+            if plan.kind == CellKind::Reduction {
+                size = size.div_ceil(2);
+            }
+            Self { plan, positions, out: size * size }
+        };
+        plans.into_iter().map(place).collect()
+    }
+
+    /// What an operation costs that reads state `from`.
+    fn operation(&self, primitive: Primitive, from: usize) -> Cost {
+        Cost::operation(primitive, self.plan.num_channels, self.input(from), self.out)
+    }
+
+    /// Pixels of a state.
+    fn input(&self, from: usize) -> usize {
+        if from < NUM_INPUTS { self.positions } else { self.out }
     }
 }
 
@@ -189,35 +248,25 @@ fn stem(kind: StemKind, channels: usize, size: usize) -> (Cost, usize) {
     }
 }
 
-/// A cell whose newer input has this side.
-fn cell(genotype: &CellGenotype, plan: &CellPlan, size: usize) -> CellCost {
+fn cell(genotype: &CellGenotype, place: &Place) -> CellCost {
+    let Place { plan, positions, .. } = place;
     let [older, newer] = plan.inputs.map(|inputs| [inputs, plan.num_channels]);
-    let positions = size * size;
     let mut preprocess = Cost::default();
     if plan.after_reduction {
         // Sizes that a factorized reduction halves are even: the older input is just twice as large.
-        preprocess.factorized_reduce(older, 4 * positions, positions);
+        preprocess.factorized_reduce(older, 4 * positions, *positions);
     } else {
-        preprocess.relu_conv_norm(older, positions);
+        preprocess.relu_conv_norm(older, *positions);
     }
-    preprocess.relu_conv_norm(newer, positions);
-    let out = match plan.kind {
-        CellKind::Normal => positions,
-        CellKind::Reduction => size.div_ceil(2) * size.div_ceil(2),
-    };
-    let operations: Vec<(Pick, Cost)> = genotype
-        .nodes
-        .iter()
-        .flatten()
-        .map(|&pick| {
-            let input = if pick.from < NUM_INPUTS { positions } else { out };
-            (pick, Cost::operation(pick.primitive, plan.num_channels, input, out))
-        })
-        .collect();
+    preprocess.relu_conv_norm(newer, *positions);
+    let picks = genotype.nodes.iter().flatten();
+    let operations: Vec<(Pick, Cost)> =
+        picks.map(|&pick| (pick, place.operation(pick.primitive, pick.from))).collect();
     let mut cost = preprocess;
     operations.iter().for_each(|&(_, each)| cost += each);
     let (kind, num_channels) = (plan.kind, plan.num_channels);
-    CellCost { kind, num_channels, cost, preprocess, operations }
+    let activation_bytes = activation::cell(genotype, place);
+    CellCost { kind, num_channels, cost, preprocess, operations, activation_bytes }
 }
 
 #[cfg(test)]

@@ -1,0 +1,54 @@
+//! `ec-darts classify`.
+
+use std::io::{self, Write};
+
+use anyhow::bail;
+use ec_darts::data;
+use ec_darts::model::TrainedModel;
+use serde_json::json;
+
+use crate::args::ClassifyArguments;
+use crate::print;
+use crate::session::open;
+
+pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
+    let opened = open(arguments.device, arguments.threads)?;
+    let model = TrainedModel::load(&arguments.model, &opened.device)?;
+    let size = model.description.image_size[0];
+    let resize = model.description.data.as_ref().and_then(|config| config.resize);
+    let mut broken = 0;
+    for path in &arguments.images {
+        let pixels = match data::decode(path, size, resize) {
+            Ok(pixels) => pixels,
+            Err(error) => {
+                let error = anyhow::Error::from(error);
+                broken += 1;
+                // Nothing can be done where standard error is closed too.
+                let _ = writeln!(io::stderr(), "error: {error:#}");
+                if arguments.json {
+                    print(&format!("{}\n", json!({"image": path, "error": format!("{error:#}")})))?;
+                }
+                continue;
+            }
+        };
+        let image = model.input(&pixels, &opened.device);
+        let found = model.classify(image, arguments.top.into()).remove(0);
+        if arguments.json {
+            let classes = found
+                .iter()
+                .map(|(name, probability)| json!({"class": name, "probability": probability}));
+            let line = json!({"image": path, "classes": classes.collect::<Vec<_>>()});
+            print(&format!("{line}\n"))?;
+            continue;
+        }
+        let mut text = format!("{}\n", path.display());
+        for (name, probability) in found {
+            text += &format!("  {:6.2} %  {name}\n", 100.0 * probability);
+        }
+        print(&text)?;
+    }
+    match broken {
+        0 => Ok(()),
+        _ => bail!("{broken} of {} images could not be read", arguments.images.len()),
+    }
+}

@@ -1,0 +1,103 @@
+//! `ec-darts evaluate`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use ec_darts::data::{self, DatasetKind, ImageDataset, Source};
+use ec_darts::files::write;
+use ec_darts::latency::Latency;
+use ec_darts::model::{ModelDescription, TrainedModel, evaluate};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::args::EvaluateArguments;
+use crate::session::open;
+use crate::{confusion, print};
+
+pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
+    let opened = open(arguments.device, arguments.threads)?;
+    let model = TrainedModel::load(&arguments.model, &opened.device)?;
+    let test = read_test(&model.description, &arguments.data)?;
+    model.check_data(&test, &arguments.data)?;
+    let bar = ProgressBar::new(test.len() as u64);
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
+    let batch_size = arguments.batch_size.into();
+    let device = &opened.device;
+    let evaluation = evaluate(&model, test, batch_size, device, &mut |done| {
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    let time = Latency::of(&model.network, model.description.image_size, 1, device);
+
+    let mut files: Vec<PathBuf> = Vec::new();
+    let report = json!({
+        "model": arguments.model,
+        "data": arguments.data,
+        "set": "test",
+        "device": opened.description,
+        "evaluation": evaluation,
+        "latency": time,
+    });
+    let report = format!("{}\n", serde_json::to_string_pretty(&report)?);
+    if let Some(out) = &arguments.out {
+        std::fs::create_dir_all(out)
+            .with_context(|| format!("cannot create the folder {}", out.display()))?;
+        for (name, content) in [
+            ("evaluation.json", report.clone()),
+            ("confusion.csv", confusion::csv(&evaluation)),
+            ("confusion.svg", confusion::svg(&evaluation)),
+        ] {
+            write(&out.join(name), content.as_bytes())?;
+            files.push(out.join(name));
+        }
+    }
+    if arguments.json {
+        return print(&report);
+    }
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let mut text = format!(
+        "device    {}\ndata      test set of {}: {} images of {} classes\n\
+         loss      {:.4}\ntop-1     {}\ntop-5     {}\n",
+        opened.description,
+        arguments.data.display(),
+        evaluation.num_images,
+        evaluation.classes.len(),
+        evaluation.loss,
+        percent(evaluation.top1),
+        percent(evaluation.top5)
+    );
+    text += &format!(
+        "latency   {:.2} ms an image (median of {} passes over one image; a tenth took less than \
+         {:.2}, a tenth more than {:.2})\n\n",
+        1e3 * time.median_s,
+        time.passes,
+        1e3 * time.percentile10_s,
+        1e3 * time.percentile90_s
+    );
+    text += &format!("{:24} {:>8} {:>10}\n", "class", "images", "accuracy");
+    for class in &evaluation.classes {
+        let accuracy = class.accuracy.map_or("no images".into(), percent);
+        text += &format!("{:24} {:>8} {accuracy:>10}\n", class.name, class.num_images);
+    }
+    for file in files {
+        text += &format!("\nwrote {}", file.display());
+    }
+    print(&format!("{}\n", text.trim_end()))
+}
+
+/// The test set of the data that a model was trained on, read as it was then, or of other data in the
+/// same layout.
+fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<Arc<ImageDataset>> {
+    let name = &description.dataset;
+    let kind: DatasetKind = serde_json::from_value(name.as_str().into())
+        .with_context(|| format!("the model's data set `{name}` is unknown"))?;
+    let source = match &description.data {
+        Some(config) => config.source(folder),
+        None => Source {
+            image_size: (kind.image_size().is_none()).then_some(description.image_size[0]),
+            ..Source::new(kind, folder)
+        },
+    };
+    Ok(data::load(&source)?.test)
+}

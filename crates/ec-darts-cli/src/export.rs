@@ -1,0 +1,79 @@
+//! `ec-darts export` and `ec-darts import`.
+
+use anyhow::{Context, bail, ensure};
+use ec_darts::data::{DatasetKind, Normalization};
+use ec_darts::device::DeviceName;
+use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
+
+use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkArguments, NetworkKind};
+use crate::cost::network;
+use crate::genotype::read;
+use crate::print;
+
+/// Mean and deviation of ImageNet's photographs.
+///
+/// # Source
+/// DARTS, `cnn/train_imagenet.py`.
+const IMAGENET: Normalization =
+    Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
+    let device = DeviceName::Flex.open()?.device;
+    let model = TrainedModel::load(&arguments.model, &device)?;
+    let format = match arguments.format {
+        ExportKind::Burnpack => ExportFormat::Burnpack,
+        ExportKind::Safetensors => ExportFormat::Safetensors,
+        ExportKind::Torch => ExportFormat::Torch,
+    };
+    for file in model.export(format, &arguments.out)? {
+        print(&format!("wrote {}\n", file.display()))?;
+    }
+    Ok(())
+}
+
+pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
+    let device = DeviceName::Flex.open()?.device;
+    let file = TorchFile::read(&arguments.file)?;
+    let name = || arguments.file.display().to_string();
+    let description = match (&file.description, &arguments.genotype) {
+        (_, Some(genotype)) => described(&arguments, genotype)?,
+        (Some(description), None) => description.clone(),
+        (None, None) => bail!("{}: does not say its genotype, give --genotype", name()),
+    };
+    let model = file.model(description, &device).map_err(anyhow::Error::msg).with_context(name)?;
+    model.save(&arguments.out)?;
+    print(&format!("wrote {}\n", arguments.out.display()))
+}
+
+/// What the command line says about a network of the public DARTS code.
+fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<ModelDescription> {
+    let genotype = read(genotype)?;
+    let (config, side) = network(&NetworkArguments {
+        kind: arguments.network,
+        channels: arguments.channels,
+        cells: arguments.cells,
+        classes: arguments.classes.map(u32::from),
+    })?;
+    let class_names: Vec<String> = match &arguments.class_names {
+        None => (0..config.num_classes).map(|class| class.to_string()).collect(),
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect()
+        }
+    };
+    ensure!(
+        class_names.len() == config.num_classes,
+        "--class-names has {} names, --classes is {}",
+        class_names.len(),
+        config.num_classes
+    );
+    let (dataset, normalization) = match (arguments.network, config.num_classes) {
+        (NetworkKind::Cifar, 100) => ("cifar100", DatasetKind::Cifar100.normalization()),
+        (NetworkKind::Cifar, _) => ("cifar10", DatasetKind::Cifar10.normalization()),
+        (NetworkKind::TinyImagenet, _) => ("tiny-imagenet", IMAGENET),
+        (NetworkKind::Imagenet, _) => ("imagenet", IMAGENET),
+    };
+    let size = [side; 2];
+    Ok(ModelDescription::new(genotype, &config, class_names, size, &normalization, dataset))
+}

@@ -1,0 +1,115 @@
+//! `ec-darts run`: search, retraining, evaluation and report, one after the other.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use ec_darts::train::run::{MODEL, Outcome};
+use serde::Deserialize;
+
+use crate::args::{EvaluateArguments, RunArguments, WholeRunArguments};
+use crate::session::Session;
+use crate::{evaluate, print, report_html, retrain, search};
+
+/// The file of a whole run: the settings of its two stages, beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stages {
+    search: PathBuf,
+    retrain: PathBuf,
+}
+
+pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
+    let arguments = arguments.run;
+    let (for_search, for_retrain) = settings(&arguments)?;
+    let mut session = Session::start(&arguments)?;
+    let images = session.load(&for_search.data, &arguments.data)?;
+    let out = arguments.out.clone();
+    let told = !arguments.json;
+    let heading = |text: &str| if told { print(&format!("\n{text}\n")) } else { Ok(()) };
+
+    heading("1 of 4: search")?;
+    session.options.out = out.join("search");
+    let best = match search::search(for_search, &images, &mut session)? {
+        Outcome::Finished(best) => best,
+        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+    };
+    heading("2 of 4: retraining")?;
+    session.options.out = out.join("retrain");
+    match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {
+        Outcome::Finished(measured) if told => {
+            print(&format!("{}\n", retrain::describe(&measured)))?
+        }
+        Outcome::Finished(_) => {}
+        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+    }
+    heading("3 of 4: evaluation")?;
+    evaluate::run(EvaluateArguments {
+        model: out.join("retrain").join(MODEL),
+        data: arguments.data.clone(),
+        out: Some(out.clone()),
+        device: arguments.device,
+        threads: None,
+        batch_size: 64,
+        json: arguments.json,
+    })?;
+    heading("4 of 4: report")?;
+    let report = report_html::write(&out)?;
+    if told { print(&format!("wrote {}\n", report.display())) } else { Ok(()) }
+}
+
+fn stopped(told: bool, checkpoint: &Path) -> anyhow::Result<()> {
+    if !told {
+        return Ok(());
+    }
+    print(&format!("saved {}; the same command with --resume goes on\n", checkpoint.display()))
+}
+
+/// The settings of both stages. `--set` and the keys in errors begin with the stage.
+fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
+    let path = &arguments.config;
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+    let stages: Stages = toml::from_str(&text).map_err(|error| ec_darts::Error::ConfigSyntax {
+        origin: name.to_string(),
+        reason: error.to_string().trim_end().to_string(),
+    })?;
+    let beside = |file: &Path| path.parent().unwrap_or(Path::new("")).join(file);
+    let of = |stage: &str| -> Vec<String> {
+        let start = format!("{stage}.");
+        let given = arguments.set.iter().filter_map(|set| set.strip_prefix(&start));
+        let seed = arguments.seed.map(|seed| format!("{stage}.seed={seed}"));
+        given.map(str::to_string).chain(seed).collect()
+    };
+    for set in &arguments.set {
+        let known = ["search.", "retrain."].iter().any(|stage| set.starts_with(stage));
+        ensure!(
+            known,
+            ec_darts::Error::ConfigSyntax {
+                origin: format!("--set {set}"),
+                reason: "keys of a whole run begin with their stage: search.SECTION.NAME or \
+                         retrain.SECTION.NAME"
+                    .into(),
+            }
+        );
+    }
+    let search = SearchConfig::load(&beside(&stages.search), &of("search"))?;
+    let retrain = RetrainConfig::load(&beside(&stages.retrain), &of("retrain"))?;
+    // One set of images serves both stages.
+    let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
+    ensure!(
+        ours == theirs,
+        ec_darts::Error::ConfigValue {
+            origin: stages.retrain.display().to_string(),
+            key: "data".into(),
+            value: format!("{} read in another way", retrain.data.dataset.name()),
+            allowed: format!(
+                "the same set, image_size, resize, test_fraction, split_seed, broken_images and \
+                 cache_mib as in {} ({})",
+                stages.search.display(),
+                search.data.dataset.name()
+            ),
+        }
+    );
+    Ok((search, retrain))
+}

@@ -1,0 +1,231 @@
+//! Curves over the epochs.
+//!
+//! Colours and line styles are those of `style.css`, which swaps the colours in the dark; the styles
+//! tell the curves apart without them.
+
+use plotters::prelude::*;
+
+use super::html::{escape, percent};
+use super::read::Run;
+
+/// Drawn three times as large as shown: the backend rounds to whole pixels.
+const SIZE: (u32, u32) = (1080, 690);
+const TEXT: RGBColor = RGBColor(0x33, 0x33, 0x33);
+const GRID: RGBColor = RGBColor(0xcc, 0xcc, 0xcc);
+const COLORS: [RGBColor; 3] =
+    [RGBColor(0x00, 0x72, 0xb2), RGBColor(0xd5, 0x5e, 0x00), RGBColor(0x00, 0x9e, 0x73)];
+/// Length of a dash and of the gap behind it; the first curve has none.
+const DASHES: [Option<(u32, u32)>; 3] = [None, Some((22, 12)), Some((5, 10))];
+/// Most points that get a dot each.
+const DOTS: usize = 40;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    /// In [0, 1], shown as a percentage.
+    Fraction,
+    Plain,
+}
+
+type Curve<'a> = (&'a str, Vec<(f64, f64)>);
+
+/// Curves of a search.
+pub fn search(run: Option<&Run>) -> String {
+    let Some(run) = run else {
+        return "<p class=\"none\">Not run: the genotype comes from elsewhere.</p>\n".into();
+    };
+    let of = |pointer: &str| run.series(pointer);
+    let figures = [
+        figure(
+            "Loss",
+            Unit::Plain,
+            &[
+                ("supernet, training", of("/train_loss")),
+                ("steps on alpha, validation", of("/valid_loss")),
+                ("auxiliary model, training", of("/transition/train_loss")),
+            ],
+        ),
+        figure(
+            "Validation accuracy in the search",
+            Unit::Fraction,
+            &[
+                ("supernet", of("/supernet_accuracy")),
+                ("auxiliary model", of("/transition/valid_accuracy")),
+            ],
+        ),
+        figure(
+            "Entropy of the mixing weights, of the largest possible",
+            Unit::Fraction,
+            &[("normal cell", of("/normal/entropy")), ("reduction cell", of("/reduction/entropy"))],
+        ),
+        figure(
+            "Learning rate of the weights",
+            Unit::Plain,
+            &[("learning rate", of("/learning_rate"))],
+        ),
+    ];
+    "<p>Accuracies here are of shared weights, on the training images that alpha is fitted to. They \
+     steer the search; they are not the result of a genotype.</p>\n"
+        .to_string()
+        + &all(figures)
+}
+
+/// Curves of a retraining.
+pub fn retrain(run: Option<&Run>) -> String {
+    let Some(run) = run else {
+        return "<p class=\"none\">Not run. <code>ec-darts retrain</code> trains the genotype's \
+                network from scratch.</p>\n"
+            .into();
+    };
+    let of = |pointer: &str| run.series(pointer);
+    let on = run.metrics.iter().rev().find_map(|line| line["measured_on"].as_str());
+    let on =
+        on.map_or(
+            "measured images",
+            |on| if on == "test" { "test images" } else { "images held out" },
+        );
+    let top1 = format!("top-1, {on}");
+    let top5 = format!("top-5, {on}");
+    let figures = [
+        figure("Training loss", Unit::Plain, &[("training", of("/train_loss"))]),
+        figure(
+            "Accuracy",
+            Unit::Fraction,
+            &[
+                (&top1, of("/valid_accuracy")),
+                (&top5, of("/valid_top5")),
+                ("training images, augmented", of("/train_accuracy")),
+            ],
+        ),
+        figure("Learning rate", Unit::Plain, &[("learning rate", of("/learning_rate"))]),
+        figure("Probability of drop path", Unit::Plain, &[("drop path", of("/drop_path"))]),
+    ];
+    all(figures)
+}
+
+fn all(figures: [Option<String>; 4]) -> String {
+    let figures: String = figures.into_iter().flatten().collect();
+    match figures.is_empty() {
+        true => "<p class=\"none\">No epoch is over yet.</p>\n".into(),
+        false => format!("<div class=\"figures\">\n{figures}</div>\n"),
+    }
+}
+
+/// A picture with a legend that tells first and last value; nothing where no curve has a point.
+fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<String> {
+    let curves: Vec<(usize, &Curve)> =
+        curves.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()).collect();
+    if curves.is_empty() {
+        return None;
+    }
+    let value = |value: f64| match unit {
+        Unit::Fraction => percent(value),
+        Unit::Plain => short(value),
+    };
+    let entry = |&(style, (name, points)): &(usize, &Curve)| {
+        let (first, last) = (points[0].1, points[points.len() - 1].1);
+        format!(
+            "<li><svg class=\"key\" viewBox=\"0 0 36 8\" aria-hidden=\"true\">\
+             <path class=\"c{style}\" d=\"M0 4H36\"/></svg>{}: {} to {}</li>\n",
+            escape(name),
+            value(first),
+            value(last)
+        )
+    };
+    let legend: String = curves.iter().map(entry).collect();
+    let picture = plot(unit, &curves).expect("a string takes all that is drawn");
+    let label = format!("<svg role=\"img\" class=\"plot\" aria-label=\"{}\" ", escape(title));
+    let picture = picture.replacen("<svg ", &label, 1);
+    Some(format!(
+        "<figure>\n<figcaption><strong>{title}</strong>\n<ul class=\"legend\">\n{legend}</ul>\
+         </figcaption>\n{picture}</figure>\n"
+    ))
+}
+
+/// Three digits that count.
+fn short(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        size if size >= 0.01 => format!("{value:.3}"),
+        _ => format!("{value:.0e}"),
+    }
+}
+
+/// From the least to the largest value, and a little more; what is never negative starts at zero
+/// where that is near, and fractions that hardly differ look so.
+fn bounds(unit: Unit, curves: &[(usize, &Curve)]) -> (f64, f64) {
+    let values = || curves.iter().flat_map(|(_, (_, points))| points.iter().map(|&(_, y)| y));
+    let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));
+    let gap = match high - low {
+        0.0 => high.abs().max(0.01) * 0.2,
+        gap => 0.08 * gap,
+    };
+    let from = if low >= 0.0 && low < 0.5 * high { 0.0 } else { low - gap };
+    match unit {
+        Unit::Fraction => {
+            let to = (high + gap).clamp(0.05, 1.0);
+            (from.min(to - 0.05).max(0.0), to)
+        }
+        Unit::Plain => (from, high + gap),
+    }
+}
+
+fn plot(
+    unit: Unit,
+    curves: &[(usize, &Curve)],
+) -> Result<String, DrawingAreaErrorKind<std::io::Error>> {
+    let epochs = || curves.iter().flat_map(|(_, (_, points))| points.iter().map(|&(x, _)| x));
+    let last = epochs().fold(1.0, f64::max);
+    let (low, high) = bounds(unit, curves);
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        let mut chart = ChartBuilder::on(&area)
+            .margin(24)
+            .margin_right(42)
+            .x_label_area_size(96)
+            .y_label_area_size(132)
+            .build_cartesian_2d(if last > 1.0 { 1.0..last } else { 0.5..1.5 }, low..high)?;
+        let label = |size: i32| ("sans-serif", size).into_font().color(&TEXT);
+        let digits = usize::from(high - low < 0.1);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.stroke_width(2))
+            .axis_style(TEXT.stroke_width(3))
+            .x_labels((last as usize).clamp(1, 6))
+            .y_labels(5)
+            .x_desc("epoch")
+            .axis_desc_style(label(40))
+            .label_style(label(40))
+            .x_label_formatter(&|epoch| match epoch.fract() == 0.0 {
+                true => format!("{epoch:.0}"),
+                false => String::new(),
+            })
+            .y_label_formatter(&|&value| match unit {
+                Unit::Fraction => format!("{:.digits$} %", 100.0 * value),
+                Unit::Plain => short(value),
+            })
+            .draw()?;
+        for &(style, (_, points)) in curves {
+            let line = COLORS[style].stroke_width(6);
+            match DASHES[style] {
+                None => chart.draw_series(LineSeries::new(points.iter().copied(), line))?,
+                Some((dash, gap)) => chart.draw_series(DashedLineSeries::new(
+                    points.iter().copied(),
+                    dash,
+                    gap,
+                    line,
+                ))?,
+            };
+            if points.len() <= DOTS {
+                let dot = |&point| Circle::new(point, 8, COLORS[style].filled());
+                chart.draw_series(points.iter().map(dot))?;
+            }
+        }
+        area.present()?;
+    }
+    Ok(text)
+}

@@ -1,0 +1,94 @@
+//! `ec-darts retrain`.
+
+use ec_darts::config::{RetrainConfig, Settings};
+use ec_darts::cost::NetworkCost;
+use ec_darts::data::Datasets;
+use ec_darts::train::run::{self, Outcome};
+use ec_darts::train::{Measured, MeasuredOn};
+use ec_darts::{memory, preflight};
+use ec_darts_space::Genotype;
+
+use crate::args::RetrainArguments;
+use crate::genotype::read;
+use crate::print;
+use crate::session::Session;
+
+pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
+    let genotype = read(&arguments.genotype)?;
+    let arguments = arguments.run;
+    let mut overrides = arguments.set.clone();
+    overrides.extend(arguments.seed.map(|seed| format!("retrain.seed={seed}")));
+    let config = RetrainConfig::load(&arguments.config, &overrides)?;
+    let mut session = Session::start(&arguments)?;
+    let images = session.load(&config.data, &arguments.data)?;
+    let outcome = retrain(config, &genotype, &images, &mut session)?;
+    if arguments.json {
+        return Ok(());
+    }
+    match outcome {
+        Outcome::Finished(measured) => print(&format!("{}\n", describe(&measured))),
+        Outcome::Stopped { checkpoint, total_step } => print(&format!(
+            "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
+            checkpoint.display()
+        )),
+    }
+}
+
+/// One line about the accuracy that was reached.
+pub fn describe(measured: &Measured) -> String {
+    let on = match measured.on {
+        MeasuredOn::Test => "test",
+        MeasuredOn::Validation => "held-out training",
+    };
+    format!(
+        "accuracy {:.2} % (right class among the first five: {:.2} %) of {} {on} images after epoch {}",
+        100.0 * measured.accuracy,
+        100.0 * measured.top5,
+        measured.images,
+        measured.epoch + 1
+    )
+}
+
+/// Tells what it works with, then retrains.
+pub fn retrain(
+    config: RetrainConfig,
+    genotype: &Genotype,
+    images: &Datasets,
+    session: &mut Session,
+) -> anyhow::Result<Outcome<Measured>> {
+    let (train, test) = (&images.train, &images.test);
+    let available = memory::available_bytes();
+    let needed = match session.opened.is_cpu {
+        true => preflight::describe_retraining(&config, genotype, train, available),
+        false => "not estimated for this device".to_string(),
+    };
+    let shape = config.network.evaluation(train.num_classes());
+    let cost = NetworkCost::new(genotype, &shape, train.size()[0]);
+    let network = format!(
+        "{} cells, {} channels, {:.2} M parameters, {:.1} M multiply-adds, batch {}",
+        shape.num_cells,
+        shape.init_channels,
+        cost.cost.parameters as f64 / 1e6,
+        cost.cost.multiply_adds as f64 / 1e6,
+        config.retrain.batch_size
+    );
+    let counts = format!(
+        "{} training and {} test images of {} classes",
+        train.len(),
+        test.len(),
+        train.num_classes()
+    );
+    session.report.head(&[
+        ("device", session.opened.description.clone()),
+        ("data", counts),
+        ("network", network),
+        ("memory", needed),
+        ("run", session.options.out.display().to_string()),
+    ])?;
+    let (device, options) = (session.opened.device.clone(), session.options.clone());
+    let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
+    let outcome = run::retrain(config, genotype, images, &device, &options, listen);
+    let told = session.close().and_then(|()| session.tell_replaced(images));
+    let outcome = outcome?;
+    told.map(|()| outcome)
+}

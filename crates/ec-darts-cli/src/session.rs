@@ -1,0 +1,91 @@
+//! What a search and a retraining have in common: threads, device, Ctrl-C, and what is printed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use ec_darts::config::DataConfig;
+use ec_darts::data::{self, Datasets, Skipped};
+use ec_darts::device::{DeviceName, Opened};
+use ec_darts::train::run::{Notice, RunOptions};
+
+use crate::args::RunArguments;
+use crate::data::skipped_lines;
+use crate::report::{Report, Told};
+
+/// A device, with so many threads where it is the CPU.
+pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
+    if let Some(threads) = threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global().context("cannot start the threads")?;
+    }
+    Ok(device.unwrap_or_else(DeviceName::preferred).open()?)
+}
+
+pub struct Session {
+    pub opened: Opened,
+    pub report: Report,
+    pub options: RunOptions,
+    failed: Option<anyhow::Error>,
+}
+
+impl Session {
+    /// Starts the threads and the device; from now on Ctrl-C saves and stops.
+    pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
+        let opened = open(arguments.device, arguments.threads)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        ctrlc::set_handler(move || {
+            // The second time the user means it.
+            if asked.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+        })?;
+        let options = RunOptions {
+            out: arguments.out.clone(),
+            resume: arguments.resume,
+            max_steps: arguments.max_steps,
+            stop,
+            device: opened.description.clone(),
+        };
+        let report = Report::new(arguments.json, arguments.quiet);
+        Ok(Self { opened, report, options, failed: None })
+    }
+
+    /// Reads the images; says which files were skipped.
+    pub fn load(&mut self, config: &DataConfig, folder: &Path) -> anyhow::Result<Datasets> {
+        let images = data::load(&config.source(folder))?;
+        self.warn(&images.skipped, "files skipped")?;
+        Ok(images)
+    }
+
+    /// Says which broken images were met on the way, after loading.
+    pub fn tell_replaced(&self, images: &Datasets) -> anyhow::Result<()> {
+        self.warn(&images.train.replaced(), "broken training images replaced by others")?;
+        self.warn(&images.test.replaced(), "broken test images replaced by others")
+    }
+
+    fn warn(&self, skipped: &[Skipped], what: &str) -> anyhow::Result<()> {
+        if skipped.is_empty() {
+            return Ok(());
+        }
+        let lines = skipped_lines(skipped);
+        self.report.line(&format!("warning: {} {what}\n{}", skipped.len(), lines.trim_end()))
+    }
+
+    /// Tells the user, and stops the run where nobody listens any more.
+    pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
+        if let (None, Err(error)) = (&self.failed, self.report.notice(notice)) {
+            // A reader that went away is no reason to lose the run: it stops and saves.
+            self.options.stop.store(true, Ordering::Relaxed);
+            self.failed = Some(error);
+        }
+    }
+
+    /// Ends the printing; an error where it failed on the way.
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        self.report.close();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}

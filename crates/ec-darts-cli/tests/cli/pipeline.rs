@@ -1,0 +1,74 @@
+//! `ec-darts run`: from images to a report, in one go or in pieces.
+
+use crate::program::{Folder, project, told};
+
+/// Both stages as short as they can be.
+fn run(folder: &Folder, more: &[&str]) -> (Option<i32>, String, String) {
+    let (config, data) = (project("configs/quick_run.toml"), project("data/cifar10-mini"));
+    let mut arguments = vec!["run", "--device", "flex", "--threads", "1", "--out", "r"];
+    arguments.extend(["--config", &config, "--data", &data]);
+    for set in [
+        "search.network.init_channels=2",
+        "search.network.num_cells=3",
+        "search.network.num_nodes=2",
+        "search.search.epochs=1",
+        "search.search.batch_size=4",
+        "search.search.steps_per_epoch=2",
+        "search.search.measured_images=4",
+        "retrain.network.init_channels=2",
+        "retrain.network.num_cells=3",
+        "retrain.retrain.epochs=1",
+        "retrain.retrain.steps_per_epoch=2",
+    ] {
+        arguments.extend(["--set", set]);
+    }
+    arguments.extend(more);
+    told(&folder.run(&arguments))
+}
+
+#[test]
+fn a_run_ends_in_a_report() {
+    let folder = Folder::new();
+    let (code, out, err) = run(&folder, &["--max-steps", "3"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("--resume goes on") && !out.contains("2 of 4"), "{out}");
+    let (code, _, err) = run(&folder, &[]);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("holds a run already"), "{err}");
+    let (code, out, err) = run(&folder, &["--resume"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("4 of 4") && out.contains("of 500 test images"), "{out}");
+    for file in [
+        "search/genotype.json",
+        "retrain/model.safetensors",
+        "evaluation.json",
+        "confusion.csv",
+        "report.html",
+    ] {
+        assert!(folder.path("r").join(file).exists(), "{file}");
+    }
+    let report = std::fs::read_to_string(folder.path("r/report.html")).expect("a report");
+    let whole = report.contains("<svg") && report.contains("</html>") && report.len() > 10_000;
+    assert!(whole, "{} bytes", report.len());
+    // A finished run is only told again.
+    let (code, out, err) = run(&folder, &["--resume"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("4 of 4"), "{out}");
+}
+
+#[test]
+fn settings_name_their_stage() {
+    let folder = Folder::new();
+    let check = |set: &str, expected: &[&str]| {
+        let (code, _, err) = run(&folder, &["--set", set]);
+        assert_eq!(code, Some(2), "{err}");
+        expected.iter().for_each(|text| assert!(err.contains(text), "{text:?} in {err}"));
+        assert!(!folder.path("r").exists());
+    };
+    check("weights.momentum=0.5", &["begin with their stage", "retrain.SECTION.NAME"]);
+    check("retrain.weights.momentum=2", &["`weights.momentum` is 2", "allowed"]);
+    check(
+        "search.data.dataset=cifar100",
+        &["`data` is cifar10 read in another way", "quick.toml (cifar100)"],
+    );
+}

@@ -1,0 +1,526 @@
+//! From strengths to the best genotype that a budget allows.
+//!
+//! Entry point: [`discretize_within`]. What an operation costs is given from outside, as this crate
+//! knows no networks. Invariant: the answer is exact, and without a binding limit it is that of
+//! [`discretize`].
+
+use crate::{
+    CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive, SearchSpace, discretize,
+};
+
+/// A cost that adds up over the picks of both cells, and the most it may come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What is counted, for messages: `parameters`.
+    pub name: &'static str,
+    /// The budget.
+    pub at_most: u64,
+    /// What every genotype costs, whatever it picks.
+    pub fixed: u64,
+    /// What a pick of the normal cell adds, `[num_edges, num_primitives]`, row-major.
+    pub normal: Vec<u64>,
+    /// The same of the reduction cell.
+    pub reduction: Vec<u64>,
+}
+
+impl Limit {
+    fn cell(&self, kind: CellKind) -> &[u64] {
+        match kind {
+            CellKind::Normal => &self.normal,
+            CellKind::Reduction => &self.reduction,
+        }
+    }
+
+    /// What a genotype of the space costs.
+    ///
+    /// # Panics
+    /// Where it is not of this space, or the costs are those of another one.
+    pub fn cost(&self, space: &SearchSpace, genotype: &Genotype) -> u64 {
+        let costs = places(space, genotype).map(|(kind, place, ..)| self.cell(kind)[place]);
+        costs.fold(self.fixed, u64::saturating_add)
+    }
+}
+
+/// A genotype within a budget, and what the budget took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compromise {
+    /// The strongest genotype within the budget.
+    pub genotype: Genotype,
+    /// The genotype without a budget.
+    pub unlimited: Genotype,
+    /// Summed strength of the picks of `genotype`.
+    pub strength: f64,
+    /// Summed strength of the picks of `unlimited`.
+    pub unlimited_strength: f64,
+    /// The nodes where the two differ; none where the budget does not bind.
+    pub trades: Vec<Trade>,
+}
+
+/// What one node gave up, and what it got.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trade {
+    /// Which cell.
+    pub kind: CellKind,
+    /// Counted from 0.
+    pub node: usize,
+    /// Picks that only the genotype without a budget has, with their strengths.
+    pub given_up: Vec<(Pick, f32)>,
+    /// Picks that only the genotype within the budget has.
+    pub taken: Vec<(Pick, f32)>,
+}
+
+/// The genotype of the largest summed strength whose costs keep all limits.
+///
+/// ```text
+/// maximize    sum over picks of s[kind, i->j, o]
+/// such that   fixed + sum over picks of cost[kind, i->j, o] <= at_most     for every limit
+/// ```
+/// `s` is the strength; each node picks as many edges as in [`discretize`], each with one primitive
+/// other than `none`. Without limits, the sum is largest where every node has its strongest edges,
+/// so that an unlimited genotype that keeps the limits is the answer. Of genotypes of equal sum, the
+/// one that costs less by the first limit is taken.
+///
+/// A dynamic program over the edges of both cells: it keeps the partial genotypes of which none is
+/// both weaker and dearer than another. Their number follows from how many different sums the costs
+/// can have: up to a few hundred for the space of DARTS and two limits.
+///
+/// # Shapes
+/// - `normal`, `reduction`, costs: `[num_edges, num_primitives]`, row-major
+///
+/// # Errors
+/// [`Error::Budget`] where no genotype keeps the limits, with the smallest costs possible; else those
+/// of [`discretize`].
+///
+/// # Panics
+/// Where a limit has another number of costs than there are edges times primitives.
+pub fn discretize_within(
+    space: &SearchSpace,
+    normal: &[f32],
+    reduction: &[f32],
+    limits: &[Limit],
+) -> Result<Compromise, Error> {
+    let unlimited = discretize(space, normal, reduction)?;
+    let size = normal.len();
+    for limit in limits {
+        let sizes = [limit.normal.len(), limit.reduction.len()];
+        assert_eq!(sizes, [size; 2], "a cost of {} for each strength", limit.name);
+    }
+    let fits = |limit: &Limit| limit.cost(space, &unlimited) <= limit.at_most;
+    let genotype = match limits.iter().all(fits) {
+        true => unlimited.clone(),
+        false => search(space, [normal, reduction], limits)?,
+    };
+    let strength_of = |kind, place: usize| match kind {
+        CellKind::Normal => normal[place],
+        CellKind::Reduction => reduction[place],
+    };
+    let sum = |genotype: &Genotype| {
+        let strengths = places(space, genotype).map(|(kind, place, ..)| strength_of(kind, place));
+        strengths.map(f64::from).sum()
+    };
+    let only = |of: &Genotype, other: &Genotype, at: (CellKind, usize)| -> Vec<(Pick, f32)> {
+        places(space, of)
+            .filter(|&(kind, _, node, pick)| {
+                (kind, node) == at && !other.cell(kind).nodes[node].contains(&pick)
+            })
+            .map(|(kind, place, _, pick)| (pick, strength_of(kind, place)))
+            .collect()
+    };
+    let nodes = CellKind::ALL
+        .into_iter()
+        .flat_map(|kind| (0..space.topology().num_nodes()).map(move |node| (kind, node)));
+    let trades = nodes
+        .map(|(kind, node)| Trade {
+            kind,
+            node,
+            given_up: only(&unlimited, &genotype, (kind, node)),
+            taken: only(&genotype, &unlimited, (kind, node)),
+        })
+        .filter(|trade| !trade.taken.is_empty())
+        .collect();
+    let (strength, unlimited_strength) = (sum(&genotype), sum(&unlimited));
+    Ok(Compromise { genotype, unlimited, strength, unlimited_strength, trades })
+}
+
+/// Cell, place in the matrix, node and pick of every pick.
+fn places<'a>(
+    space: &'a SearchSpace,
+    genotype: &'a Genotype,
+) -> impl Iterator<Item = (CellKind, usize, usize, Pick)> + 'a {
+    let primitives = space.primitives();
+    let column = |pick: &Pick| {
+        let found = primitives.iter().position(|&primitive| primitive == pick.primitive);
+        found.expect("a genotype of this space")
+    };
+    CellKind::ALL.into_iter().flat_map(move |kind| {
+        genotype.cell(kind).nodes.iter().enumerate().flat_map(move |(node, picks)| {
+            picks.iter().map(move |pick| {
+                let edge = space.topology().edge_number(pick.from, node);
+                (kind, edge * primitives.len() + column(pick), node, *pick)
+            })
+        })
+    })
+}
+
+/// An edge, on which a pick is to be decided.
+struct Step {
+    kind: CellKind,
+    node: usize,
+    from: usize,
+    /// Picks that the node must have.
+    picks: usize,
+    /// Whether it is the last edge into its node.
+    last: bool,
+    options: Vec<PickOption>,
+}
+
+struct PickOption {
+    primitive: Primitive,
+    strength: f32,
+    costs: Vec<u64>,
+}
+
+/// The picks up to a step.
+#[derive(Clone)]
+struct Partial {
+    /// Picks of the node under way.
+    count: usize,
+    costs: Vec<u64>,
+    strength: f64,
+    /// Last pick, a place in the list of all.
+    trail: Option<usize>,
+}
+
+/// The best genotype where the unlimited one does not fit.
+fn search(space: &SearchSpace, strength: [&[f32]; 2], limits: &[Limit]) -> Result<Genotype, Error> {
+    let steps = steps(space, strength, limits);
+    let cheapest: Vec<Vec<Vec<u64>>> =
+        (0..limits.len()).map(|limit| cheapest(&steps, limit)).collect();
+    let fixed = limits.iter().map(|limit| limit.fixed).collect();
+    let mut partials = vec![Partial { count: 0, costs: fixed, strength: 0.0, trail: None }];
+    // Each pick with the one before it.
+    let mut trails: Vec<(Option<usize>, usize, Primitive)> = Vec::new();
+    for (number, step) in steps.iter().enumerate() {
+        let fits = |partial: &Partial| {
+            partial.costs.iter().zip(&cheapest).zip(limits).all(|((&cost, cheapest), limit)| {
+                let rest = after(step, &cheapest[number + 1], partial.count);
+                cost.saturating_add(rest) <= limit.at_most
+            })
+        };
+        let mut next: Vec<Partial> =
+            partials.iter().filter(|&partial| fits(partial)).cloned().collect();
+        for partial in partials.iter().filter(|partial| partial.count < step.picks) {
+            for option in &step.options {
+                let taken = Partial {
+                    count: partial.count + 1,
+                    costs: partial.costs.iter().zip(&option.costs).map(|(a, b)| a + b).collect(),
+                    strength: partial.strength + f64::from(option.strength),
+                    trail: Some(trails.len()),
+                };
+                if fits(&taken) {
+                    trails.push((partial.trail, number, option.primitive));
+                    next.push(taken);
+                }
+            }
+        }
+        if step.last {
+            next.iter_mut().for_each(|partial| partial.count = 0);
+        }
+        partials = undominated(next);
+    }
+    let Some(best) = partials.first() else {
+        return Err(nothing_fits(limits, &cheapest));
+    };
+    let mut picked = Vec::new();
+    let mut trail = best.trail;
+    while let Some(place) = trail {
+        let (before, step, primitive) = trails[place];
+        picked.push((&steps[step], primitive));
+        trail = before;
+    }
+    picked.reverse();
+    Ok(Genotype {
+        normal: cell(space, &picked, CellKind::Normal),
+        reduction: cell(space, &picked, CellKind::Reduction),
+    })
+}
+
+fn steps(space: &SearchSpace, strength: [&[f32]; 2], limits: &[Limit]) -> Vec<Step> {
+    let (topology, primitives) = (space.topology(), space.primitives());
+    let of = |kind: CellKind, strength: &[f32]| -> Vec<Step> {
+        let step = |(edge, at): (usize, crate::Edge)| {
+            let candidates = primitives.iter().enumerate();
+            let options = candidates
+                .filter(|&(_, &primitive)| primitive != Primitive::None)
+                .map(|(column, &primitive)| {
+                    let place = edge * primitives.len() + column;
+                    let costs = limits.iter().map(|limit| limit.cell(kind)[place]).collect();
+                    PickOption { primitive, strength: strength[place], costs }
+                })
+                .collect();
+            Step {
+                kind,
+                node: at.to - NUM_INPUTS,
+                from: at.from,
+                picks: topology.edges_kept().min(at.to),
+                last: at.from + 1 == at.to,
+                options,
+            }
+        };
+        topology.edges().enumerate().map(step).collect()
+    };
+    let [normal, reduction] = strength;
+    let mut steps = of(CellKind::Normal, normal);
+    steps.extend(of(CellKind::Reduction, reduction));
+    steps
+}
+
+/// The least that the steps from one on can cost, by step and picks of the node so far; the largest
+/// number where the node cannot be completed.
+fn cheapest(steps: &[Step], limit: usize) -> Vec<Vec<u64>> {
+    let mut table = vec![vec![0]; steps.len() + 1];
+    for (number, step) in steps.iter().enumerate().rev() {
+        let least = step.options.iter().map(|option| option.costs[limit]).min();
+        let least = least.expect("a search space has a primitive other than `none`");
+        table[number] = (0..=step.picks)
+            .map(|count| {
+                let skip = after(step, &table[number + 1], count);
+                let take = after(step, &table[number + 1], count + 1);
+                skip.min(take.saturating_add(least))
+            })
+            .collect();
+    }
+    table
+}
+
+/// The least that follows a step which leaves its node with `count` picks.
+fn after(step: &Step, next: &[u64], count: usize) -> u64 {
+    match step.last {
+        true if count == step.picks => next[0],
+        false if count <= step.picks => next[count],
+        _ => u64::MAX,
+    }
+}
+
+/// Drops what is neither stronger nor cheaper than another; the strongest comes first.
+fn undominated(mut partials: Vec<Partial>) -> Vec<Partial> {
+    partials.sort_by(|a, b| {
+        let strength = b.strength.total_cmp(&a.strength);
+        a.count.cmp(&b.count).then(strength).then_with(|| a.costs.cmp(&b.costs))
+    });
+    let mut kept: Vec<Partial> = Vec::new();
+    let mut first = 0;
+    for partial in partials {
+        if kept.last().is_some_and(|last| last.count != partial.count) {
+            first = kept.len();
+        }
+        let cheaper = |other: &Partial| other.costs.iter().zip(&partial.costs).all(|(a, b)| a <= b);
+        if !kept[first..].iter().any(cheaper) {
+            kept.push(partial);
+        }
+    }
+    kept
+}
+
+fn nothing_fits(limits: &[Limit], cheapest: &[Vec<Vec<u64>>]) -> Error {
+    let smallest: Vec<u64> = limits
+        .iter()
+        .zip(cheapest)
+        .map(|(limit, cheapest)| limit.fixed.saturating_add(cheapest[0][0]))
+        .collect();
+    let together = limits.iter().zip(&smallest).all(|(limit, &smallest)| smallest <= limit.at_most);
+    let each = limits.iter().zip(&smallest).map(|(limit, smallest)| {
+        format!("at most {} {} (smallest possible: {smallest})", limit.at_most, limit.name)
+    });
+    let mut limits = each.collect::<Vec<_>>().join(" and ");
+    if together {
+        limits += ", each of which can be kept, but not together";
+    }
+    Error::Budget { limits }
+}
+
+/// The picks of one cell, the strongest of each node first.
+fn cell(space: &SearchSpace, picked: &[(&Step, Primitive)], kind: CellKind) -> CellGenotype {
+    let mut nodes = vec![Vec::new(); space.topology().num_nodes()];
+    for &(step, primitive) in picked.iter().filter(|(step, _)| step.kind == kind) {
+        let option = step.options.iter().find(|option| option.primitive == primitive);
+        let strength = option.expect("a picked option").strength;
+        nodes[step.node].push((strength, Pick { primitive, from: step.from }));
+    }
+    let sorted = |mut picks: Vec<(f32, Pick)>| {
+        // The sort is stable, so equal strengths stay in the order of sources.
+        picks.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        picks.into_iter().map(|(_, pick)| pick).collect()
+    };
+    let concat = (NUM_INPUTS..NUM_INPUTS + nodes.len()).collect();
+    CellGenotype { nodes: nodes.into_iter().map(sorted).collect(), concat }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CellTopology;
+    use proptest::prelude::*;
+
+    fn small(num_nodes: usize, edges_kept: usize) -> SearchSpace {
+        let primitives = vec![Primitive::None, Primitive::SkipConnect, Primitive::SepConv3x3];
+        SearchSpace::new(primitives, CellTopology::new(num_nodes, edges_kept).unwrap()).unwrap()
+    }
+
+    /// All ways to go on with each of the lists.
+    fn extend<T: Clone>(lists: Vec<Vec<T>>, by: &[T]) -> Vec<Vec<T>> {
+        let with = |list: &Vec<T>, item: &T| [&list[..], std::slice::from_ref(item)].concat();
+        lists.iter().flat_map(|list| by.iter().map(|item| with(list, item))).collect()
+    }
+
+    /// Every genotype of a space, by counting through all choices of all edges.
+    fn all(space: &SearchSpace) -> Vec<Genotype> {
+        let candidates = space.primitives().iter().filter(|&&each| each != Primitive::None);
+        let mut cells = vec![vec![]];
+        for node in 0..space.topology().num_nodes() {
+            let mut nodes: Vec<Vec<Pick>> = vec![vec![]];
+            for from in 0..NUM_INPUTS + node {
+                let picks = candidates.clone().map(|&primitive| Pick { primitive, from });
+                let with = extend(nodes.clone(), &picks.collect::<Vec<_>>());
+                nodes.extend(with);
+            }
+            let kept = space.topology().edges_kept().min(NUM_INPUTS + node);
+            nodes.retain(|picks| picks.len() == kept);
+            cells = extend(cells, &nodes);
+        }
+        let concat: Vec<usize> = (2..2 + space.topology().num_nodes()).collect();
+        let cell =
+            |nodes: &Vec<Vec<Pick>>| CellGenotype { nodes: nodes.clone(), concat: concat.clone() };
+        let pairs =
+            cells.iter().flat_map(|normal| cells.iter().map(move |reduction| (normal, reduction)));
+        pairs.map(|(a, b)| Genotype { normal: cell(a), reduction: cell(b) }).collect()
+    }
+
+    fn sum(space: &SearchSpace, strength: [&[f32]; 2], genotype: &Genotype) -> f64 {
+        let of = |(kind, place, ..): (CellKind, usize, usize, Pick)| strength[kind as usize][place];
+        places(space, genotype).map(of).map(f64::from).sum()
+    }
+
+    /// Against the best of all genotypes. Strengths are small integers, so that sums are exact.
+    fn check(space: &SearchSpace, strength: &[i8], costs: [&[u8]; 2], at_most: [u64; 2]) {
+        let size = space.topology().num_edges() * space.primitives().len();
+        let strength: Vec<f32> = strength.iter().copied().map(f32::from).collect();
+        let strength = [&strength[..size], &strength[size..2 * size]];
+        let limit = |number: usize| {
+            let of = |range: std::ops::Range<usize>| {
+                costs[number][range].iter().copied().map(u64::from).collect()
+            };
+            let (normal, reduction) = (of(0..size), of(size..2 * size));
+            let name = ["parameters", "multiply-adds"][number];
+            Limit { name, at_most: at_most[number], fixed: 3, normal, reduction }
+        };
+        let limits = [limit(0), limit(1)];
+        let fits = |genotype: &&Genotype| {
+            limits.iter().all(|limit| limit.cost(space, genotype) <= limit.at_most)
+        };
+        let genotypes = all(space);
+        let sums = genotypes.iter().filter(fits).map(|genotype| sum(space, strength, genotype));
+        let best = sums.reduce(f64::max);
+        match discretize_within(space, strength[0], strength[1], &limits) {
+            Ok(found) => {
+                found.genotype.validate().unwrap();
+                assert!(fits(&&found.genotype));
+                assert_eq!(Some(found.strength), best);
+                assert_eq!(found.strength, sum(space, strength, &found.genotype));
+                if fits(&&found.unlimited) {
+                    assert_eq!((&found.genotype, &found.trades[..]), (&found.unlimited, &[][..]));
+                }
+                let side = |side: &[(Pick, f32)]| side.iter().map(|&(_, s)| f64::from(s)).sum();
+                let lost = |trade: &Trade| -> f64 {
+                    let [given, taken]: [f64; 2] = [side(&trade.given_up), side(&trade.taken)];
+                    given - taken
+                };
+                let lost: f64 = found.trades.iter().map(lost).sum();
+                assert_eq!(lost, found.unlimited_strength - found.strength);
+            }
+            Err(error) => {
+                assert_eq!(best, None, "{error}");
+                for limit in &limits {
+                    let costs = genotypes.iter().map(|genotype| limit.cost(space, genotype));
+                    let smallest = costs.min().unwrap();
+                    let (most, name) = (limit.at_most, limit.name);
+                    let text = format!("at most {most} {name} (smallest possible: {smallest})");
+                    assert!(error.to_string().contains(&text), "{text}: {error}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn it_is_the_best_of_all(
+            strength in prop::collection::vec(-4_i8..9, 30),
+            parameters in prop::collection::vec(0_u8..9, 30),
+            products in prop::collection::vec(0_u8..9, 30),
+            edges_kept in 1_usize..4,
+            most in [3_u64..40, 3_u64..40],
+        ) {
+            // 6,400 genotypes or fewer.
+            check(&small(2, edges_kept), &strength, [&parameters, &products], most);
+        }
+    }
+
+    #[test]
+    fn the_space_of_darts() {
+        // Costs like those of networks: they depend on primitive and stride.
+        let space = SearchSpace::darts();
+        let cost = |edge: usize, column: usize| match column {
+            4 => 20 + u64::from(edge < 2),
+            5 => 23 + 3 * u64::from(edge < 2),
+            6 => 10,
+            7 => 12 + u64::from(edge < 2),
+            _ => 0,
+        };
+        let matrix = |factor: u64| -> Vec<u64> {
+            (0..112).map(|place| factor * cost(place / 8, place % 8)).collect()
+        };
+        // Low digits of powers: no order, no ties.
+        let strength: Vec<f32> = (1_u64..=224).map(|n| (n.pow(5) % 1009) as f32 / 1009.0).collect();
+        let (normal, reduction) = strength.split_at(112);
+        let limit = |at_most| Limit {
+            name: "parameters",
+            at_most,
+            fixed: 100,
+            normal: matrix(5),
+            reduction: matrix(7),
+        };
+        let mut last = f64::NEG_INFINITY;
+        for at_most in (100..1500).step_by(50) {
+            let limits = [limit(at_most)];
+            let found = discretize_within(&space, normal, reduction, &limits).unwrap();
+            assert!(limits[0].cost(&space, &found.genotype) <= at_most);
+            assert!(found.strength >= last, "a larger budget is never worse");
+            last = found.strength;
+        }
+        let unlimited = discretize_within(&space, normal, reduction, &[]).unwrap();
+        assert_eq!(last, unlimited.strength);
+    }
+
+    #[test]
+    fn nothing_fits() {
+        let space = small(1, 2);
+        let limit = |name, at_most, skip, sep| {
+            let costs = vec![0, skip, sep, 0, skip, sep];
+            Limit { name, at_most, fixed: 10, normal: costs.clone(), reduction: costs }
+        };
+        let error = |limits: &[Limit]| {
+            let found = discretize_within(&space, &[0.0; 6], &[0.0; 6], limits);
+            found.unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&[limit("parameters", 13, 1, 9)]),
+            "no genotype keeps the budget: at most 13 parameters (smallest possible: 14)"
+        );
+        assert_eq!(
+            error(&[limit("parameters", 15, 1, 9), limit("products", 15, 9, 1)]),
+            "no genotype keeps the budget: at most 15 parameters (smallest possible: 14) and at most \
+             15 products (smallest possible: 14), each of which can be kept, but not together"
+        );
+    }
+}

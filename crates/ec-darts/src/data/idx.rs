@@ -1,0 +1,96 @@
+//! The IDX files of Fashion-MNIST, as they are or gzipped.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use super::{DatasetKind, Datasets, ImageDataset, Source};
+use crate::{Error, Result};
+
+/// Names of the classes, in the order of their labels.
+///
+/// # Source
+/// Fashion-MNIST, README, "Labels".
+const NAMES: [&str; 10] = [
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+];
+
+/// Reads `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, or those with `.gz`; grey becomes RGB.
+///
+/// # Errors
+/// [`Error::Data`] where a file is missing, is no IDX file or has another length than its head says;
+/// [`Error::Io`] where it cannot be read.
+pub(super) fn load(source: &Source) -> Result<[ImageDataset; 2]> {
+    let read = |part: &str| {
+        let folder = &source.folder;
+        let (path, sides, pixels) = read_idx::<3>(folder, &format!("{part}-images-idx3-ubyte"))?;
+        let [images, height, width] = sides;
+        if height == 0 || width == 0 || images == 0 {
+            let reason = format!("{images} images of {height}x{width} pixels");
+            return Err(Error::Data { path, reason });
+        }
+        let (path, [count], labels) = read_idx::<1>(folder, &format!("{part}-labels-idx1-ubyte"))?;
+        let fail = |reason: String| Err(Error::Data { path, reason });
+        if count != images {
+            return fail(format!("{count} labels, but {images} images"));
+        }
+        let wrong = labels.iter().position(|&label| usize::from(label) >= NAMES.len());
+        if let Some(record) = wrong {
+            return fail(format!("label {record} is {}, allowed: 0 to 9", labels[record]));
+        }
+        let planes = pixels.chunks_exact(height * width);
+        let rgb = planes.flat_map(|plane| plane.iter().chain(plane).chain(plane)).copied();
+        let labels = labels.into_iter().map(u16::from).collect();
+        let names = NAMES.map(String::from).to_vec();
+        let known = DatasetKind::FashionMnist.normalization().expect("published");
+        Ok(ImageDataset::in_memory([height, width], rgb.collect(), labels, names, known))
+    };
+    Ok([read("train")?, read("t10k")?])
+}
+
+/// Path, sides and bytes of a file of `D` dimensions.
+fn read_idx<const D: usize>(
+    folder: &Path,
+    name: &str,
+) -> Result<(std::path::PathBuf, [usize; D], Vec<u8>)> {
+    let candidates = [folder.join(name), folder.join(format!("{name}.gz"))];
+    let Some(path) = candidates.into_iter().find(|path| path.is_file()) else {
+        let reason = format!("no fashion-mnist here: {name} or {name}.gz is missing");
+        return Err(Error::Data { path: folder.to_path_buf(), reason });
+    };
+    let mut bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let fail = |reason: String| Error::Data { path: path.clone(), reason };
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        let read = MultiGzDecoder::new(&*bytes).read_to_end(&mut plain);
+        read.map_err(|error| fail(format!("cannot be unpacked: {error}")))?;
+        bytes = plain;
+    }
+    // Two zeros, 8 for bytes, the number of dimensions; then the dimensions, big-endian.
+    let head = 4 + 4 * D;
+    if bytes.len() < head || bytes[..4] != [0, 0, 8, D as u8] {
+        return Err(fail(format!("no IDX file of bytes in {D} dimensions")));
+    }
+    let sides: [usize; D] = std::array::from_fn(|side| {
+        let at = 4 + 4 * side;
+        u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes")) as usize
+    });
+    let expected = sides.iter().try_fold(1_usize, |all, &side| all.checked_mul(side));
+    let found = bytes.len() - head;
+    if expected != Some(found) {
+        return Err(fail(format!("{found} bytes behind the head, which says {sides:?}")));
+    }
+    bytes.drain(..head);
+    Ok((path, sides, bytes))
+}

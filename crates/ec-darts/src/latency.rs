@@ -1,0 +1,103 @@
+//! How long a network takes for a batch of images, measured.
+//!
+//! Entry point: [`Latency::measure`].
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts_space::Genotype;
+use rand::RngExt;
+use serde::Serialize;
+
+use crate::data::{Purpose, stream_rng};
+use crate::network::{EvaluationConfig, EvaluationNetwork};
+use crate::ops::Kernels;
+
+/// Passes before the first that counts.
+const WARM_UP: usize = 3;
+/// Passes that count: at least so many,
+const LEAST: usize = 10;
+/// more while they have not taken so long,
+const LONG_ENOUGH: Duration = Duration::from_secs(3);
+/// and at most so many.
+const MOST: usize = 200;
+
+/// Forward passes of one batch in evaluation mode.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// Images in a batch.
+    pub batch: usize,
+    /// Passes measured, behind three that were not.
+    pub passes: usize,
+    /// Median of a pass, in seconds.
+    pub median_s: f64,
+    /// Nine passes of ten took longer, in seconds.
+    pub percentile10_s: f64,
+    /// One pass of ten took longer, in seconds.
+    pub percentile90_s: f64,
+    /// By the median.
+    pub images_per_s: f64,
+}
+
+impl Latency {
+    /// Builds the network with random weights and times its forward pass, without the auxiliary head,
+    /// from images on the device to logits in memory. The kernels are the fused ones where the device
+    /// has them.
+    ///
+    /// # Panics
+    /// Where `batch` is 0.
+    pub fn measure(
+        genotype: &Genotype,
+        config: &EvaluationConfig,
+        image_size: usize,
+        batch: usize,
+        device: &Device,
+    ) -> Self {
+        let mut rng = stream_rng(0, Purpose::Weights, 0, 0);
+        let network = config.init(genotype, &mut rng, device).with_kernels(Kernels::default());
+        Self::of(&network, [image_size; 2], batch, device)
+    }
+
+    /// Times the forward pass of a network, as [`Self::measure`] does.
+    ///
+    /// # Panics
+    /// Where `batch` is 0, or the network is on another device.
+    pub fn of(
+        network: &EvaluationNetwork,
+        [height, width]: [usize; 2],
+        batch: usize,
+        device: &Device,
+    ) -> Self {
+        let mut rng = stream_rng(0, Purpose::Listed, 0, 0);
+        let shape = [batch, 3, height, width];
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| rng.random_range(-2.0..2.0)).collect();
+        let images = Tensor::<4>::from_data(TensorData::new(values, shape), device);
+        let pass = || {
+            let start = Instant::now();
+            // Reading the logits waits for the device.
+            network.forward(images.clone()).into_data();
+            start.elapsed()
+        };
+        for _ in 0..WARM_UP {
+            pass();
+        }
+        let (mut times, mut total) = (Vec::new(), Duration::ZERO);
+        while times.len() < LEAST || (total < LONG_ENOUGH && times.len() < MOST) {
+            let time = pass();
+            total += time;
+            times.push(time.as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        let at = |fraction: f64| times[(fraction * (times.len() - 1) as f64).round() as usize];
+        let median_s = at(0.5);
+        Self {
+            batch,
+            passes: times.len(),
+            median_s,
+            percentile10_s: at(0.1),
+            percentile90_s: at(0.9),
+            images_per_s: batch as f64 / median_s,
+        }
+    }
+}

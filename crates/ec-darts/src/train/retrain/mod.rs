@@ -1,0 +1,399 @@
+//! The retraining loop: the network of one genotype, trained from scratch, without I/O.
+
+mod checkpoint;
+mod event;
+mod feed;
+
+use burn::module::Module;
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use ec_darts_space::Genotype;
+use serde::{Deserialize, Serialize};
+
+pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport};
+
+use self::feed::RetrainFeed;
+use super::score::{correct, correct_in_top, loss_and_correct};
+use super::state::Mean;
+use crate::config::{RetrainConfig, Settings};
+use crate::data::{Batch, Datasets, Purpose, stream_rng};
+use crate::model::{ModelDescription, TrainedModel};
+use crate::network::{EvaluationNetwork, check_size};
+use crate::ops::DropPath;
+use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer};
+use crate::preflight::MemoryNeed;
+use crate::tensors::{ImageBatch, scalar};
+use crate::{Error, Result, memory};
+
+/// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
+///
+/// ```text
+/// for each epoch:
+///     for each training batch:
+///         loss = L(classifier) + auxiliary_loss_weight * L(auxiliary head)
+///         w <- w - SGD(grad_w loss)
+///     accuracy on images that were not trained on, in evaluation mode
+/// ```
+/// `L` is the cross entropy with label smoothing; drop path rises over the epochs.
+///
+/// # Source
+/// EC-DARTS, section 5.3; DARTS, `cnn/train.py` and `cnn/train_imagenet.py`.
+pub struct Retraining {
+    config: RetrainConfig,
+    genotype: Genotype,
+    device: Device,
+    network: EvaluationNetwork,
+    average: Option<WeightAverage<EvaluationNetwork>>,
+    optimizer: WeightOptimizer,
+    progress: Progress,
+    feed: RetrainFeed,
+}
+
+/// The place in the retraining, and what was summed up since the epoch began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Progress {
+    /// Counted from 0.
+    epoch: usize,
+    /// Whether the epoch's training steps are done.
+    measuring: bool,
+    /// Next step of training or measurement.
+    step: usize,
+    /// Steps taken since the retraining began, measurements included.
+    total_step: u64,
+    /// Steps on the weights since the retraining began.
+    weight_steps: u64,
+    train: Mean,
+    /// In evaluation mode.
+    valid: Mean,
+    valid_top5: u64,
+    /// At the last measurement.
+    measured: Option<Measured>,
+}
+
+impl Retraining {
+    /// A retraining at its first step; the same weights on every device.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] where a setting is out of range or does not fit the images.
+    pub fn new(
+        config: RetrainConfig,
+        genotype: &Genotype,
+        data: &Datasets,
+        device: &Device,
+    ) -> Result<Self> {
+        config.validate("the settings")?;
+        check_size(config.network.stem, data.train.size(), true)?;
+        let device = device.clone().autodiff();
+        let shape = config.network.evaluation(data.train.num_classes());
+        let need = MemoryNeed::retraining(&config, genotype, &data.train);
+        let kernels = need.kernels(&config.run, memory::available_bytes());
+        let rng = &mut stream_rng(config.retrain.seed, Purpose::Weights, 0, 0);
+        let network = shape.init(genotype, rng, &device).with_kernels(kernels);
+        let decay = config.retrain.average_decay;
+        let weights = &config.weights;
+        let settings = SgdSettings {
+            momentum: weights.momentum,
+            weight_decay: weights.weight_decay,
+            clip_norm: weights.clip_norm,
+        };
+        Ok(Self {
+            average: decay.map(|decay| WeightAverage::new(&network, decay)),
+            optimizer: WeightOptimizer::new(&settings),
+            progress: Progress::default(),
+            feed: RetrainFeed::new(&config, data)?,
+            genotype: genotype.clone(),
+            config,
+            device,
+            network,
+        })
+    }
+
+    /// Does the next piece of work, or nothing when the retraining is over.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss is no number any more; the retraining must not go on.
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    pub fn advance(&mut self) -> Result<Option<RetrainEvent>> {
+        if self.progress.epoch == self.config.retrain.epochs {
+            return Ok(None);
+        }
+        if !self.progress.measuring {
+            if self.progress.step < self.feed.train_steps() {
+                return self.train_step().map(|report| Some(RetrainEvent::Step(report)));
+            }
+            (self.progress.measuring, self.progress.step) = (true, 0);
+        }
+        if self.measures() && self.progress.step < self.feed.measure_steps() {
+            return self.measure_step().map(|report| Some(RetrainEvent::Step(report)));
+        }
+        Ok(Some(RetrainEvent::Epoch(Box::new(self.close_epoch()))))
+    }
+
+    /// The trained network: the average of the weights where the settings ask for one.
+    pub fn network(&self) -> &EvaluationNetwork {
+        self.average.as_ref().map_or(&self.network, |average| &average.module)
+    }
+
+    /// The trained network, and all that is needed to use it.
+    pub fn model(&self) -> TrainedModel {
+        let (network, data) = (self.network().valid(), self.feed.train_data());
+        let shape = self.config.network.evaluation(data.num_classes());
+        let description = ModelDescription::new(
+            self.genotype.clone(),
+            &shape,
+            data.class_names().to_vec(),
+            data.size(),
+            &data.normalization(),
+            self.config.data.dataset.name(),
+        );
+        let data = Some(self.config.data.clone());
+        TrainedModel { description: ModelDescription { data, ..description }, network }
+    }
+
+    /// Accuracy at the last measurement, if there was one.
+    pub fn measured(&self) -> Option<&Measured> {
+        self.progress.measured.as_ref()
+    }
+
+    /// The genotype that is retrained.
+    pub fn genotype(&self) -> &Genotype {
+        &self.genotype
+    }
+
+    /// Settings of this retraining.
+    pub fn config(&self) -> &RetrainConfig {
+        &self.config
+    }
+
+    /// Steps taken, and steps of the whole retraining.
+    pub fn position(&self) -> (u64, u64) {
+        let retrain = &self.config.retrain;
+        let measured = (0..retrain.epochs).filter(|&epoch| self.is_measured(epoch)).count();
+        let train = retrain.epochs * self.feed.train_steps();
+        let all = train + measured * self.feed.measure_steps();
+        (self.progress.total_step, all as u64)
+    }
+
+    /// The epoch under way, counted from 0.
+    pub fn epoch(&self) -> usize {
+        self.progress.epoch
+    }
+
+    fn is_measured(&self, epoch: usize) -> bool {
+        let retrain = &self.config.retrain;
+        (epoch + 1).is_multiple_of(retrain.measure_every) || epoch + 1 == retrain.epochs
+    }
+
+    fn measures(&self) -> bool {
+        self.is_measured(self.progress.epoch)
+    }
+
+    /// Learning rate of the epoch under way, per step.
+    ///
+    /// ```text
+    /// schedule(epoch) * min(1, (epoch + 1) / warmup_epochs)
+    /// ```
+    ///
+    /// # Source
+    /// Warm-up: PC-DARTS, `train_imagenet.py`.
+    fn learning_rate(&self) -> f64 {
+        let (weights, epoch) = (&self.config.weights, self.progress.epoch);
+        let (max, min) = (weights.learning_rate, weights.min_learning_rate);
+        let rate = weights.schedule.learning_rate(max, min, epoch, self.config.retrain.epochs);
+        let rise = (epoch + 1) as f64 / weights.warmup_epochs.max(1) as f64;
+        rate * rise.min(1.0)
+    }
+
+    /// Probability of drop path in the epoch under way.
+    ///
+    /// # Source
+    /// DARTS, `cnn/train.py`: `drop_path_prob * epoch / epochs`.
+    fn drop_path_prob(&self) -> f64 {
+        let ramp = self.progress.epoch as f64 / self.config.retrain.epochs as f64;
+        self.config.network.drop_path_prob * ramp
+    }
+
+    fn finite(&self, what: &str, value: f64) -> Result<f64> {
+        if value.is_finite() {
+            return Ok(value);
+        }
+        Err(Error::NonFinite {
+            what: what.to_string(),
+            epoch: self.progress.epoch,
+            phase: "training",
+            step: self.progress.step,
+            learning_rate: self.learning_rate(),
+        })
+    }
+
+    fn train_step(&mut self) -> Result<RetrainStepReport> {
+        let batch = self.feed.train_batch(self.progress.epoch, self.progress.step)?;
+        let images = batch.labels.len();
+        let rng = stream_rng(
+            self.config.retrain.seed,
+            Purpose::DropPath,
+            self.progress.epoch as u64,
+            self.progress.step as u64,
+        );
+        let mut drop_path = DropPath::new(self.drop_path_prob(), rng);
+        let mut gradients = GradientsAccumulator::new();
+        let (mut value, mut hits) = (0.0, 0);
+        for part in parts(batch, self.config.retrain.accumulation) {
+            let part = ImageBatch::new(part, &self.device);
+            let share = part.len() as f64 / images as f64;
+            let (logits, side) = self.network.forward_training(part.images.clone(), &mut drop_path);
+            let mut loss = self.smoothed_loss(logits.clone(), &part);
+            value += share * scalar(loss.clone());
+            hits += correct(&logits, &part);
+            if let Some(weight) = self.config.network.auxiliary_loss_weight {
+                loss = loss + self.smoothed_loss(side, &part) * weight;
+            }
+            let backward = (loss * share).backward();
+            gradients
+                .accumulate(&self.network, GradientsParams::from_grads(backward, &self.network));
+        }
+        self.finite("the training loss", value)?;
+        let rate = self.learning_rate();
+        let (network, norm) = self.optimizer.step(rate, self.network.clone(), gradients.grads());
+        self.finite("the gradient", norm)?;
+        self.network = network;
+        if let Some(average) = &mut self.average {
+            average.update(&self.network, self.progress.weight_steps);
+        }
+        self.progress.weight_steps += 1;
+        self.progress.train.add(value, hits, images);
+        Ok(self.step_report(images, Some(value)))
+    }
+
+    /// ```text
+    /// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
+    /// ```
+    /// averaged over the images, `[1]`; `s` is the label smoothing.
+    ///
+    /// # Source
+    /// DARTS, `cnn/train_imagenet.py`, `CrossEntropyLabelSmooth`.
+    fn smoothed_loss(&self, logits: Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
+        let smoothing = self.config.retrain.label_smoothing;
+        smoothed_cross_entropy(logits, batch, smoothing)
+    }
+
+    fn measure_step(&mut self) -> Result<RetrainStepReport> {
+        let batch = self.feed.measure_batch(self.progress.step)?;
+        let images = batch.labels.len();
+        let batch = ImageBatch::new(batch, &self.device.clone().inner());
+        let logits = self.network().valid().forward(batch.images.clone());
+        let (loss, hits) = loss_and_correct(&logits, &batch);
+        let loss = scalar(loss);
+        // Running statistics of the first steps can be far off: no reason to stop.
+        self.progress.valid.add(if loss.is_finite() { loss } else { 0.0 }, hits, images);
+        self.progress.valid_top5 += correct_in_top(5, &logits, &batch);
+        Ok(self.step_report(images, None))
+    }
+
+    fn step_report(&mut self, images: usize, train_loss: Option<f64>) -> RetrainStepReport {
+        self.progress.step += 1;
+        self.progress.total_step += 1;
+        let (total_step, total_steps) = self.position();
+        RetrainStepReport {
+            epoch: self.progress.epoch,
+            measuring: self.progress.measuring,
+            step: self.progress.step - 1,
+            total_step,
+            total_steps,
+            images,
+            train_loss,
+            learning_rate: self.learning_rate(),
+        }
+    }
+
+    fn close_epoch(&mut self) -> RetrainEpochReport {
+        let epoch = self.progress.epoch;
+        let measured = self.measures().then(|| Measured {
+            epoch,
+            accuracy: self.progress.valid.accuracy(),
+            top5: self.progress.valid_top5 as f64 / self.progress.valid.images.max(1) as f64,
+            images: self.progress.valid.images,
+            on: self.feed.measured_on(),
+        });
+        let report = RetrainEpochReport {
+            epoch,
+            epochs: self.config.retrain.epochs,
+            learning_rate: self.learning_rate(),
+            drop_path: self.drop_path_prob(),
+            train_loss: self.progress.train.loss(),
+            train_accuracy: self.progress.train.accuracy(),
+            valid_accuracy: measured.as_ref().map(|measured| measured.accuracy),
+            valid_top5: measured.as_ref().map(|measured| measured.top5),
+            measured_on: measured.as_ref().map(|measured| measured.on),
+        };
+        self.progress = Progress {
+            epoch: epoch + 1,
+            total_step: self.progress.total_step,
+            weight_steps: self.progress.weight_steps,
+            measured: measured.or(self.progress.measured.take()),
+            ..Progress::default()
+        };
+        report
+    }
+}
+
+/// Mean cross entropy against targets mixed with the uniform distribution, `[1]`.
+fn smoothed_cross_entropy(logits: Tensor<2>, batch: &ImageBatch, smoothing: f64) -> Tensor<1> {
+    let device = logits.device();
+    let smoothing = (smoothing > 0.0).then_some(smoothing as f32);
+    let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
+    loss.forward(logits, batch.labels.clone())
+}
+
+/// A batch in up to `count` parts of almost equal size, in order.
+fn parts(batch: Batch, count: usize) -> Vec<Batch> {
+    let [images, channels, height, width] = batch.shape;
+    let (size, length) = (images.div_ceil(count), channels * height * width);
+    let cut = |labels: &[i32], values: &[f32]| Batch {
+        images: values.to_vec(),
+        labels: labels.to_vec(),
+        shape: [labels.len(), channels, height, width],
+    };
+    let labels = batch.labels.chunks(size);
+    labels.zip(batch.images.chunks(size * length)).map(|(l, v)| cut(l, v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With label 1
+    /// and smoothing 0.3 the targets are 0.1, 0.8, 0.1, so the loss is 0.1 * 0.407606 + 0.8 *
+    /// 1.407606 + 0.1 * 2.407606.
+    #[test]
+    fn label_smoothing_by_hand() {
+        let device = Device::flex();
+        let batch = Batch { images: vec![0.0; 3], labels: vec![1], shape: [1, 3, 1, 1] };
+        let batch = ImageBatch::new(batch, &device);
+        let logits = Tensor::<2>::from_floats([[2.0, 1.0, 0.0]], &device);
+        let loss = |smoothing| scalar(smoothed_cross_entropy(logits.clone(), &batch, smoothing));
+        assert!((loss(0.3) - 1.407606).abs() < 1e-5, "{}", loss(0.3));
+        assert!((loss(0.0) - 1.407606).abs() < 1e-5);
+        let skewed = ImageBatch { labels: batch.labels.clone() - 1, ..batch.clone() };
+        let found = scalar(smoothed_cross_entropy(logits, &skewed, 0.3));
+        let expected = 0.8 * 0.407606 + 0.1 * 1.407606 + 0.1 * 2.407606;
+        assert!((found - expected).abs() < 1e-5, "{found}");
+    }
+
+    #[test]
+    fn parts_are_the_batch_in_order() {
+        let batch = Batch {
+            images: (0..7 * 3).map(|value| value as f32).collect(),
+            labels: (0..7).collect(),
+            shape: [7, 3, 1, 1],
+        };
+        let cut = parts(batch.clone(), 3);
+        let sizes: Vec<usize> = cut.iter().map(|part| part.shape[0]).collect();
+        assert_eq!(sizes, [3, 3, 1]);
+        let images: Vec<f32> = cut.iter().flat_map(|part| part.images.clone()).collect();
+        let labels: Vec<i32> = cut.iter().flat_map(|part| part.labels.clone()).collect();
+        assert_eq!((images, labels), (batch.images.clone(), batch.labels.clone()));
+        assert_eq!(parts(batch.clone(), 1), [batch]);
+    }
+}

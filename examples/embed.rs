@@ -1,0 +1,114 @@
+//! A found network inside another Burn program: its body is kept as it is, and a new classifier on
+//! top learns other classes.
+//!
+//! ```text
+//! cargo run --release --example embed -- model.safetensors
+//! ```
+//!
+//! Without a file the body has random weights, which is enough to see how it is done.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::nn::{Linear, LinearConfig};
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::{Device, Tensor};
+use ec_darts::data::{self, Augmentation, DatasetKind, Loader, Purpose, Source};
+use ec_darts::device::DeviceName;
+use ec_darts::model::{ModelDescription, TrainedModel};
+use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
+use ec_darts::tensors::ImageBatch;
+use ec_darts_space::Preset;
+
+/// Steps of the new classifier.
+const STEPS: usize = 100;
+/// The classes of CIFAR-10 that are animals; the new classifier tells them from machines.
+const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
+
+/// What the body makes of images: the mean of its last map, `[batch, channels]`.
+fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
+    let [mut older, mut newer] = body.stem.forward(images);
+    for cell in &body.cells {
+        let output = cell.forward(older, newer.clone(), None);
+        (older, newer) = (newer, output);
+    }
+    newer.mean_dim(3).mean_dim(2).flatten(1, 3)
+}
+
+fn main() -> anyhow::Result<()> {
+    let device = DeviceName::Flex.open()?.device;
+    let kind = DatasetKind::Cifar10;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
+    let images = data::load(&Source::new(kind, folder))?;
+
+    // On a device without autodiff the body tracks no gradient, and its batch normalization uses
+    // the running statistics: it is frozen.
+    let model = match std::env::args_os().nth(1) {
+        Some(path) => TrainedModel::load(path.as_ref(), &device)?,
+        None => random(images.train.class_names().to_vec(), &device)?,
+    };
+    model.check_data(&images.train, &folder)?;
+    let before = model.to_bytes();
+
+    // The classifier alone is on the device with autodiff.
+    let training = device.clone().autodiff();
+    let width = model.network.classifier.weight.dims()[0];
+    let mut classifier: Linear = LinearConfig::new(width, 2).init(&training);
+    let mut optimizer = AdamConfig::new().init();
+    let loss = CrossEntropyLossConfig::new().init(&training);
+
+    let normalization = model.description.normalization();
+    let loader = |dataset: Arc<data::ImageDataset>, order| Loader {
+        indices: (0..dataset.len() as u32).collect(),
+        dataset,
+        batch_size: 32,
+        augmentation: Augmentation::NONE,
+        normalization,
+        order,
+        seed: 0,
+        num_workers: 1,
+    };
+    let animals = |mut batch: data::Batch| {
+        batch.labels.iter_mut().for_each(|label| *label = i32::from(ANIMALS.contains(label)));
+        ImageBatch::new(batch, &device)
+    };
+    let train = loader(images.train, Some(Purpose::Train));
+    for (step, batch) in train.endless(0).take(STEPS).enumerate() {
+        let batch = animals(batch);
+        let input = Tensor::from_inner(features(&model.network, batch.images));
+        let logits = classifier.forward(input);
+        let value = loss.forward(logits, Tensor::from_inner(batch.labels));
+        if step % 20 == 0 {
+            println!("step {step}: loss {:.3}", value.clone().into_scalar::<f32>());
+        }
+        let gradients = GradientsParams::from_grads(value.backward(), &classifier);
+        classifier = optimizer.step(0.01, classifier, gradients);
+    }
+
+    assert!(model.to_bytes() == before, "the body has not moved");
+    let (mut correct, mut count) = (0, 0);
+    for batch in loader(images.test, None).epoch(0, 0) {
+        let batch = animals(batch);
+        let logits = classifier.forward(Tensor::from_inner(features(&model.network, batch.images)));
+        let found = logits.argmax(1).flatten::<1>(0, 1).inner();
+        count += batch.labels.dims()[0];
+        correct += found.equal(batch.labels).int().sum().into_scalar::<i64>() as usize;
+    }
+    println!(
+        "animal or machine: {correct} of {count} test images; the body is as before, bit for bit"
+    );
+    Ok(())
+}
+
+fn random(class_names: Vec<String>, device: &Device) -> anyhow::Result<TrainedModel> {
+    let genotype = Preset::find("EC_DARTS_CIFAR")?.genotype();
+    let config =
+        EvaluationConfig { stem: StemKind::Cifar, init_channels: 8, num_cells: 5, num_classes: 10 };
+    let kind = DatasetKind::Cifar10;
+    let normalization = kind.normalization().expect("published figures");
+    let description =
+        ModelDescription::new(genotype, &config, class_names, [32; 2], &normalization, kind.name());
+    let network = description.build(device);
+    Ok(TrainedModel::new(description, network))
+}
