@@ -7,7 +7,7 @@ use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
-use crate::args::{EvaluateArguments, RunArguments, WholeRunArguments};
+use crate::args::{EvaluateArguments, WholeRunArguments};
 use crate::session::Session;
 use crate::{evaluate, print, report_html, retrain, search};
 
@@ -21,7 +21,7 @@ struct Stages {
 
 pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
-    let (for_search, for_retrain) = settings(&arguments)?;
+    let (for_search, for_retrain) = settings(&arguments.config, &arguments.set, arguments.seed)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&for_search.data, &arguments.data)?;
     let out = arguments.out.clone();
@@ -65,9 +65,17 @@ fn stopped(told: bool, checkpoint: &Path) -> anyhow::Result<()> {
     print(&format!("saved {}; the same command with --resume goes on\n", checkpoint.display()))
 }
 
+/// Whether a file of settings names those of two stages.
+pub fn is_whole_run(text: &str) -> bool {
+    toml::from_str::<Stages>(text).is_ok()
+}
+
 /// The settings of both stages. `--set` and the keys in errors begin with the stage.
-fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
-    let path = &arguments.config;
+pub fn settings(
+    path: &Path,
+    set: &[String],
+    seed: Option<u64>,
+) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     let stages: Stages = toml::from_str(&text).map_err(|error| ec_darts::Error::ConfigSyntax {
@@ -77,11 +85,11 @@ fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainCo
     let beside = |file: &Path| path.parent().unwrap_or(Path::new("")).join(file);
     let of = |stage: &str| -> Vec<String> {
         let start = format!("{stage}.");
-        let given = arguments.set.iter().filter_map(|set| set.strip_prefix(&start));
-        let seed = arguments.seed.map(|seed| format!("{stage}.seed={seed}"));
+        let given = set.iter().filter_map(|set| set.strip_prefix(&start));
+        let seed = seed.map(|seed| format!("{stage}.seed={seed}"));
         given.map(str::to_string).chain(seed).collect()
     };
-    for set in &arguments.set {
+    for set in set {
         let known = ["search.", "retrain."].iter().any(|stage| set.starts_with(stage));
         ensure!(
             known,
