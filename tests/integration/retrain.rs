@@ -136,7 +136,8 @@ fn no_setting_is_without_effect() {
     };
     let plain = run(&|_| ());
     assert!(plain == run(&|_| ()), "the same twice");
-    let changes: [(&str, &dyn Fn(&mut RetrainConfig)); 14] = [
+    type Change = dyn Fn(&mut RetrainConfig);
+    let changes: [(&str, &Change); 14] = [
         ("auxiliary_loss_weight", &|c| c.network.auxiliary_loss_weight = None),
         ("drop_path_prob", &|c| c.network.drop_path_prob = 0.0),
         ("accumulation", &|c| c.retrain.accumulation = 2),
@@ -180,8 +181,7 @@ fn parts_of_equal_images_are_the_whole() {
     // All images equal: every part has the batch statistics of the whole.
     let image: Vec<u8> = (0..3 * 8 * 8).map(|value| (value * 7) as u8).collect();
     let names = vec!["even".into(), "odd".into()];
-    let same =
-        ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), vec![0, 1].repeat(4), names);
+    let same = ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), [0, 1].repeat(4), names);
     let same = Arc::new(same);
     let data = Datasets { train: same.clone(), test: same, skipped: Vec::new() };
     let run = |accumulation| {
