@@ -7,8 +7,9 @@ use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
-use crate::args::{EvaluateArguments, WholeRunArguments};
-use crate::session::Session;
+use crate::args::WholeRunArguments;
+use crate::evaluate::Evaluated;
+use crate::session::{Session, tell_stopped};
 use crate::{evaluate, print, report_html, retrain, search};
 
 /// The file of a whole run: the settings of its two stages, beside it.
@@ -32,7 +33,10 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.options.out = out.join("search");
     let best = match search::search(for_search, &images, &mut session)? {
         Outcome::Finished(best) => best,
-        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+        Outcome::Stopped { .. } if !told => return Ok(()),
+        Outcome::Stopped { checkpoint, total_step } => {
+            return tell_stopped(&checkpoint, total_step);
+        }
     };
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
@@ -41,28 +45,18 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
             print(&format!("{}\n", retrain::describe(&measured)))?
         }
         Outcome::Finished(_) => {}
-        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+        Outcome::Stopped { .. } if !told => return Ok(()),
+        Outcome::Stopped { checkpoint, total_step } => {
+            return tell_stopped(&checkpoint, total_step);
+        }
     }
     heading("3 of 4: evaluation")?;
-    evaluate::run(EvaluateArguments {
-        model: out.join("retrain").join(MODEL),
-        data: arguments.data.clone(),
-        out: Some(out.clone()),
-        device: arguments.device,
-        threads: None,
-        batch_size: 64,
-        json: arguments.json,
-    })?;
+    let model = out.join("retrain").join(MODEL);
+    let evaluated = Evaluated { model: &model, data: &arguments.data, out: Some(&out) };
+    evaluate::evaluate(&evaluated, images.test, 64, &session.opened, arguments.json)?;
     heading("4 of 4: report")?;
     let report = report_html::write(&out)?;
     if told { print(&format!("wrote {}\n", report.display())) } else { Ok(()) }
-}
-
-fn stopped(told: bool, checkpoint: &Path) -> anyhow::Result<()> {
-    if !told {
-        return Ok(());
-    }
-    print(&format!("saved {}; the same command with --resume goes on\n", checkpoint.display()))
 }
 
 /// Whether a file of settings names those of two stages.
