@@ -18,18 +18,19 @@ use crate::{confusion, print};
 
 /// What is evaluated on what, and where the report goes.
 pub struct Evaluated<'a> {
-    pub model: &'a Path,
-    /// As it is named in the report.
+    pub model: &'a TrainedModel,
+    /// Where it lies, and its images: as they are named in the report.
+    pub path: &'a Path,
     pub data: &'a Path,
     pub out: Option<&'a Path>,
 }
 
 pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
-    let description = TrainedModel::load(&arguments.model, &opened.device)?.description;
-    let test = read_test(&description, &arguments.data)?;
-    let EvaluateArguments { model, data, out, .. } = &arguments;
-    let evaluated = Evaluated { model, data, out: out.as_deref() };
+    let EvaluateArguments { model: path, data, out, .. } = &arguments;
+    let model = TrainedModel::load(path, &opened.device)?;
+    let test = read_test(&model.description, data)?;
+    let evaluated = Evaluated { model: &model, path, data, out: out.as_deref() };
     evaluate(&evaluated, test, arguments.batch_size.into(), &opened, arguments.json)
 }
 
@@ -41,12 +42,11 @@ pub fn evaluate(
     opened: &Opened,
     json: bool,
 ) -> anyhow::Result<()> {
-    let (device, data) = (&opened.device, evaluated.data);
-    let model = TrainedModel::load(evaluated.model, device)?;
+    let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
     model.check_data(&test, data)?;
     let bar = ProgressBar::new(test.len() as u64);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
-    let evaluation = model::evaluate(&model, test, batch_size, device, &mut |done| {
+    let evaluation = model::evaluate(model, test, batch_size, device, &mut |done| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
@@ -54,7 +54,7 @@ pub fn evaluate(
 
     let mut files: Vec<PathBuf> = Vec::new();
     let report = json!({
-        "model": evaluated.model,
+        "model": evaluated.path,
         "data": data,
         "set": "test",
         "device": opened.description,

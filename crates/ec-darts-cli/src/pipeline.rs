@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use ec_darts::model::TrainedModel;
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
@@ -51,8 +52,10 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
         }
     }
     heading("3 of 4: evaluation")?;
-    let model = out.join("retrain").join(MODEL);
-    let evaluated = Evaluated { model: &model, data: &arguments.data, out: Some(&out) };
+    let path = out.join("retrain").join(MODEL);
+    let model = TrainedModel::load(&path, &session.opened.device)?;
+    let evaluated =
+        Evaluated { model: &model, path: &path, data: &arguments.data, out: Some(&out) };
     evaluate::evaluate(&evaluated, images.test, 64, &session.opened, arguments.json)?;
     heading("4 of 4: report")?;
     let report = report_html::write(&out)?;
