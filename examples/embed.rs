@@ -40,7 +40,7 @@ fn main() -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
     let kind = DatasetKind::Cifar10;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-    let images = data::load(&Source::new(kind, folder))?;
+    let images = data::load(&Source::new(kind, &folder))?;
 
     // On a device without autodiff the body tracks no gradient, and its batch normalization uses
     // the running statistics: it is frozen.
@@ -75,7 +75,7 @@ fn main() -> anyhow::Result<()> {
     };
     let train = loader(images.train, Some(Purpose::Train));
     for (step, batch) in train.endless(0).take(STEPS).enumerate() {
-        let batch = animals(batch);
+        let batch = animals(batch?);
         let input = Tensor::from_inner(features(&model.network, batch.images));
         let logits = classifier.forward(input);
         let value = loss.forward(logits, Tensor::from_inner(batch.labels));
@@ -89,7 +89,7 @@ fn main() -> anyhow::Result<()> {
     assert!(model.to_bytes() == before, "the body has not moved");
     let (mut correct, mut count) = (0, 0);
     for batch in loader(images.test, None).epoch(0, 0) {
-        let batch = animals(batch);
+        let batch = animals(batch?);
         let logits = classifier.forward(Tensor::from_inner(features(&model.network, batch.images)));
         let found = logits.argmax(1).flatten::<1>(0, 1).inner();
         count += batch.labels.dims()[0];

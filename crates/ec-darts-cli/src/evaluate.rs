@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use ec_darts::data::{self, DatasetKind, ImageDataset, Source};
+use ec_darts::device::Opened;
 use ec_darts::files::write;
 use ec_darts::latency::Latency;
-use ec_darts::model::{ModelDescription, TrainedModel, evaluate};
+use ec_darts::model::{self, ModelDescription, TrainedModel};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -15,16 +16,37 @@ use crate::args::EvaluateArguments;
 use crate::session::open;
 use crate::{confusion, print};
 
+/// What is evaluated on what, and where the report goes.
+pub struct Evaluated<'a> {
+    pub model: &'a TrainedModel,
+    /// Where it lies, and its images: as they are named in the report.
+    pub path: &'a Path,
+    pub data: &'a Path,
+    pub out: Option<&'a Path>,
+}
+
 pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
-    let model = TrainedModel::load(&arguments.model, &opened.device)?;
-    let test = read_test(&model.description, &arguments.data)?;
-    model.check_data(&test, &arguments.data)?;
+    let EvaluateArguments { model: path, data, out, .. } = &arguments;
+    let model = TrainedModel::load(path, &opened.device)?;
+    let test = read_test(&model.description, data)?;
+    let evaluated = Evaluated { model: &model, path, data, out: out.as_deref() };
+    evaluate(&evaluated, test, arguments.batch_size.into(), &opened, arguments.json)
+}
+
+/// Measures a model on the test images, prints and writes what comes out.
+pub fn evaluate(
+    evaluated: &Evaluated,
+    test: Arc<ImageDataset>,
+    batch_size: usize,
+    opened: &Opened,
+    json: bool,
+) -> anyhow::Result<()> {
+    let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
+    model.check_data(&test, data)?;
     let bar = ProgressBar::new(test.len() as u64);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
-    let batch_size = arguments.batch_size.into();
-    let device = &opened.device;
-    let evaluation = evaluate(&model, test, batch_size, device, &mut |done| {
+    let evaluation = model::evaluate(model, test, batch_size, device, &mut |done| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
@@ -32,15 +54,15 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
 
     let mut files: Vec<PathBuf> = Vec::new();
     let report = json!({
-        "model": arguments.model,
-        "data": arguments.data,
+        "model": evaluated.path,
+        "data": data,
         "set": "test",
         "device": opened.description,
         "evaluation": evaluation,
         "latency": time,
     });
     let report = format!("{}\n", serde_json::to_string_pretty(&report)?);
-    if let Some(out) = &arguments.out {
+    if let Some(out) = evaluated.out {
         std::fs::create_dir_all(out)
             .with_context(|| format!("cannot create the folder {}", out.display()))?;
         for (name, content) in [
@@ -52,7 +74,7 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
             files.push(out.join(name));
         }
     }
-    if arguments.json {
+    if json {
         return print(&report);
     }
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -60,7 +82,7 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
         "device    {}\ndata      test set of {}: {} images of {} classes\n\
          loss      {:.4}\ntop-1     {}\ntop-5     {}\n",
         opened.description,
-        arguments.data.display(),
+        data.display(),
         evaluation.num_images,
         evaluation.classes.len(),
         evaluation.loss,

@@ -1,7 +1,7 @@
 //! `ec-darts export` and `ec-darts import`.
 
 use anyhow::{Context, bail, ensure};
-use ec_darts::data::{DatasetKind, Normalization};
+use ec_darts::data::DatasetKind;
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
 
@@ -9,13 +9,6 @@ use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkArguments
 use crate::cost::network;
 use crate::genotype::read;
 use crate::print;
-
-/// Mean and deviation of ImageNet's photographs.
-///
-/// # Source
-/// DARTS, `cnn/train_imagenet.py`.
-const IMAGENET: Normalization =
-    Normalization { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
 pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
@@ -68,12 +61,13 @@ fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<Mode
         class_names.len(),
         config.num_classes
     );
-    let (dataset, normalization) = match (arguments.network, config.num_classes) {
-        (NetworkKind::Cifar, 100) => ("cifar100", DatasetKind::Cifar100.normalization()),
-        (NetworkKind::Cifar, _) => ("cifar10", DatasetKind::Cifar10.normalization()),
-        (NetworkKind::TinyImagenet, _) => ("tiny-imagenet", IMAGENET),
-        (NetworkKind::Imagenet, _) => ("imagenet", IMAGENET),
+    let kind = match (arguments.network, config.num_classes) {
+        (NetworkKind::Cifar, 100) => DatasetKind::Cifar100,
+        (NetworkKind::Cifar, _) => DatasetKind::Cifar10,
+        (NetworkKind::TinyImagenet, _) => DatasetKind::TinyImagenet,
+        (NetworkKind::Imagenet, _) => DatasetKind::Imagenet,
     };
+    let (dataset, normalization) = (kind.name(), kind.normalization().expect("published"));
     let size = [side; 2];
     Ok(ModelDescription::new(genotype, &config, class_names, size, &normalization, dataset))
 }

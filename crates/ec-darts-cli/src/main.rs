@@ -70,9 +70,13 @@ fn config(command: ConfigCommand) -> anyhow::Result<()> {
     }
 }
 
-/// Settings of a search or a retraining, whichever the file has, as they would be used.
-fn resolved(path: &Path, set: &[String]) -> ec_darts::Result<String> {
+/// Settings of a search, a retraining or a whole run, whichever the file has, as they would be used.
+fn resolved(path: &Path, set: &[String]) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
+    if pipeline::is_whole_run(&text) {
+        let (search, retrain) = pipeline::settings(path, set, None)?;
+        return Ok(format!("# search\n{}\n# retraining\n{}", search.to_toml(), retrain.to_toml()));
+    }
     if text.lines().any(|line| line.trim() == "[retrain]") {
         return Ok(RetrainConfig::load(path, set)?.to_toml());
     }

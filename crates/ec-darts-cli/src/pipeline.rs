@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use ec_darts::model::TrainedModel;
 use ec_darts::train::run::{MODEL, Outcome};
 use serde::Deserialize;
 
-use crate::args::{EvaluateArguments, RunArguments, WholeRunArguments};
-use crate::session::Session;
+use crate::args::WholeRunArguments;
+use crate::evaluate::Evaluated;
+use crate::session::{Session, tell_stopped};
 use crate::{evaluate, print, report_html, retrain, search};
 
 /// The file of a whole run: the settings of its two stages, beside it.
@@ -21,7 +23,7 @@ struct Stages {
 
 pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
-    let (for_search, for_retrain) = settings(&arguments)?;
+    let (for_search, for_retrain) = settings(&arguments.config, &arguments.set, arguments.seed)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&for_search.data, &arguments.data)?;
     let out = arguments.out.clone();
@@ -32,7 +34,10 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.options.out = out.join("search");
     let best = match search::search(for_search, &images, &mut session)? {
         Outcome::Finished(best) => best,
-        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+        Outcome::Stopped { .. } if !told => return Ok(()),
+        Outcome::Stopped { checkpoint, total_step } => {
+            return tell_stopped(&checkpoint, total_step);
+        }
     };
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
@@ -41,33 +46,33 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
             print(&format!("{}\n", retrain::describe(&measured)))?
         }
         Outcome::Finished(_) => {}
-        Outcome::Stopped { checkpoint, .. } => return stopped(told, &checkpoint),
+        Outcome::Stopped { .. } if !told => return Ok(()),
+        Outcome::Stopped { checkpoint, total_step } => {
+            return tell_stopped(&checkpoint, total_step);
+        }
     }
     heading("3 of 4: evaluation")?;
-    evaluate::run(EvaluateArguments {
-        model: out.join("retrain").join(MODEL),
-        data: arguments.data.clone(),
-        out: Some(out.clone()),
-        device: arguments.device,
-        threads: None,
-        batch_size: 64,
-        json: arguments.json,
-    })?;
+    let path = out.join("retrain").join(MODEL);
+    let model = TrainedModel::load(&path, &session.opened.device)?;
+    let evaluated =
+        Evaluated { model: &model, path: &path, data: &arguments.data, out: Some(&out) };
+    evaluate::evaluate(&evaluated, images.test, 64, &session.opened, arguments.json)?;
     heading("4 of 4: report")?;
     let report = report_html::write(&out)?;
     if told { print(&format!("wrote {}\n", report.display())) } else { Ok(()) }
 }
 
-fn stopped(told: bool, checkpoint: &Path) -> anyhow::Result<()> {
-    if !told {
-        return Ok(());
-    }
-    print(&format!("saved {}; the same command with --resume goes on\n", checkpoint.display()))
+/// Whether a file of settings names those of two stages.
+pub fn is_whole_run(text: &str) -> bool {
+    toml::from_str::<Stages>(text).is_ok()
 }
 
 /// The settings of both stages. `--set` and the keys in errors begin with the stage.
-fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
-    let path = &arguments.config;
+pub fn settings(
+    path: &Path,
+    set: &[String],
+    seed: Option<u64>,
+) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
     let stages: Stages = toml::from_str(&text).map_err(|error| ec_darts::Error::ConfigSyntax {
@@ -77,11 +82,11 @@ fn settings(arguments: &RunArguments) -> anyhow::Result<(SearchConfig, RetrainCo
     let beside = |file: &Path| path.parent().unwrap_or(Path::new("")).join(file);
     let of = |stage: &str| -> Vec<String> {
         let start = format!("{stage}.");
-        let given = arguments.set.iter().filter_map(|set| set.strip_prefix(&start));
-        let seed = arguments.seed.map(|seed| format!("{stage}.seed={seed}"));
+        let given = set.iter().filter_map(|set| set.strip_prefix(&start));
+        let seed = seed.map(|seed| format!("{stage}.seed={seed}"));
         given.map(str::to_string).chain(seed).collect()
     };
-    for set in &arguments.set {
+    for set in set {
         let known = ["search.", "retrain."].iter().any(|stage| set.starts_with(stage));
         ensure!(
             known,

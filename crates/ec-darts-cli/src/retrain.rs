@@ -11,7 +11,7 @@ use ec_darts_space::Genotype;
 use crate::args::RetrainArguments;
 use crate::genotype::read;
 use crate::print;
-use crate::session::Session;
+use crate::session::{Session, tell_stopped};
 
 pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let genotype = read(&arguments.genotype)?;
@@ -27,10 +27,7 @@ pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     }
     match outcome {
         Outcome::Finished(measured) => print(&format!("{}\n", describe(&measured))),
-        Outcome::Stopped { checkpoint, total_step } => print(&format!(
-            "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
-            checkpoint.display()
-        )),
+        Outcome::Stopped { checkpoint, total_step } => tell_stopped(&checkpoint, total_step),
     }
 }
 

@@ -9,7 +9,7 @@ use ec_darts::{memory, preflight};
 use crate::args::SearchArguments;
 use crate::genotype::table;
 use crate::print;
-use crate::session::Session;
+use crate::session::{Session, tell_stopped};
 
 pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
@@ -29,10 +29,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
             arguments.out.join("genotype.txt").display(),
             table(&best.genotype)
         )),
-        Outcome::Stopped { checkpoint, total_step } => print(&format!(
-            "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
-            checkpoint.display()
-        )),
+        Outcome::Stopped { checkpoint, total_step } => tell_stopped(&checkpoint, total_step),
     }
 }
 

@@ -12,6 +12,7 @@ use ec_darts::train::run::{Notice, RunOptions};
 
 use crate::args::RunArguments;
 use crate::data::skipped_lines;
+use crate::print;
 use crate::report::{Report, Told};
 
 /// A device, with so many threads where it is the CPU.
@@ -88,4 +89,12 @@ impl Session {
         self.report.close();
         self.failed.take().map_or(Ok(()), Err)
     }
+}
+
+/// Says how a stopped run goes on.
+pub fn tell_stopped(checkpoint: &Path, total_step: u64) -> anyhow::Result<()> {
+    print(&format!(
+        "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
+        checkpoint.display()
+    ))
 }

@@ -2,7 +2,7 @@
 //!
 //! Entry point: [`discretize_within`]. What an operation costs is given from outside, as this crate
 //! knows no networks. Invariant: the answer is exact, and without a binding limit it is that of
-//! [`discretize`].
+//! [`discretize()`].
 
 use crate::{
     CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive, SearchSpace, discretize,
@@ -75,7 +75,7 @@ pub struct Trade {
 /// maximize    sum over picks of s[kind, i->j, o]
 /// such that   fixed + sum over picks of cost[kind, i->j, o] <= at_most     for every limit
 /// ```
-/// `s` is the strength; each node picks as many edges as in [`discretize`], each with one primitive
+/// `s` is the strength; each node picks as many edges as in [`discretize()`], each with one primitive
 /// other than `none`. Without limits, the sum is largest where every node has its strongest edges,
 /// so that an unlimited genotype that keeps the limits is the answer. Of genotypes of equal sum, the
 /// one that costs less by the first limit is taken.
@@ -89,7 +89,7 @@ pub struct Trade {
 ///
 /// # Errors
 /// [`Error::Budget`] where no genotype keeps the limits, with the smallest costs possible; else those
-/// of [`discretize`].
+/// of [`discretize()`].
 ///
 /// # Panics
 /// Where a limit has another number of costs than there are edges times primitives.

@@ -132,7 +132,7 @@ pub fn not_run(material: &Material) -> String {
         let epochs = run.as_ref()?.integer(key)? as usize;
         (epochs < paper).then_some((epochs, paper))
     };
-    if let Some((epochs, paper)) = scale(search, "search.epochs", 50) {
+    if let Some((epochs, paper)) = scale(search, "search.epochs", 25) {
         gaps.push(format!("A search at the paper's scale: {epochs} epochs here, {paper} there."));
     }
     if let Some((epochs, paper)) = scale(retrain, "retrain.epochs", 250) {

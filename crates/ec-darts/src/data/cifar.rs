@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::{DatasetKind, Datasets, ImageDataset, Source};
+use super::{DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
 const SIZE: [usize; 2] = [32, 32];
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
 
     /// Through the entry that all sets share.
-    fn load(kind: DatasetKind, folder: &Path) -> Result<Datasets> {
+    fn load(kind: DatasetKind, folder: &Path) -> Result<crate::data::Datasets> {
         crate::data::load(&Source::new(kind, folder))
     }
 
@@ -328,7 +327,7 @@ mod tests {
     fn bundled_hundred_classes_are_read() {
         let folder =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cifar100-tiny");
-        let Datasets { train, test, .. } =
+        let crate::data::Datasets { train, test, .. } =
             load(DatasetKind::Cifar100, &folder).expect("the sample");
         assert_eq!((train.len(), test.len(), train.num_classes()), (40, 20, 100));
         let labels: Vec<u16> = (0..5).map(|image| train.label(image)).collect();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{DatasetKind, Datasets, ImageDataset, Source};
+use super::{DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
 /// Names of the classes, in the order of their labels.

@@ -28,6 +28,8 @@ pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
 pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
 
+use std::sync::Arc;
+
 use crate::{Error, Result};
 
 /// Reads training and test images; docs/data.md has the layouts.

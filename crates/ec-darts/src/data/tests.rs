@@ -441,11 +441,11 @@ fn wrong_folders_say_what_is_missing() {
 }
 
 /// A loader over the training images with every random change.
-fn loader(set: ImageDataset, num_workers: usize) -> Loader {
+fn loader(set: Arc<ImageDataset>, num_workers: usize) -> Loader {
     Loader {
         indices: (0..set.len() as u32).collect(),
         normalization: set.normalization(),
-        dataset: Arc::new(set),
+        dataset: set,
         batch_size: 4,
         augmentation: Augmentation {
             random_resized_crop: Some(0.08),

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Serialize;
 
 use super::TrainedModel;
+use crate::Result;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
 use crate::tensors::{ImageBatch, to_vec};
 

@@ -297,8 +297,9 @@ impl TrainedModel {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use burn::tensor::{Distribution, Tensor};
+    use burn::tensor::{Tensor, TensorData};
     use ec_darts_space::Preset;
+    use rand::RngExt;
 
     use super::*;
     use crate::device::DeviceName;
@@ -314,7 +315,6 @@ pub(crate) mod tests {
         let description =
             ModelDescription::new(genotype, &config, names, [size; 2], &PLAIN, "cifar10");
         let device = DeviceName::Flex.open().expect("the CPU").device.autodiff();
-        device.seed(7);
         let network = description.build(&device);
         for cell in &network.cells {
             // The size does not matter to a convolution; cells alone spare the auxiliary head.
@@ -323,8 +323,7 @@ pub(crate) mod tests {
                     crate::network::Preprocess::Keep(keep) => (keep.conv.weight.dims()[1], 1),
                     crate::network::Preprocess::Reduce(half) => (half.conv1.weight.dims()[1], 2),
                 };
-                let shape = [2, channels, 8 * scale, 8 * scale];
-                Tensor::<4>::random(shape, Distribution::Normal(0.3, 2.0), &device)
+                images([2, channels, 8 * scale, 8 * scale], 2.0, &device)
             });
             let [older, newer] = inputs;
             cell.forward(older, newer, None);
@@ -334,10 +333,16 @@ pub(crate) mod tests {
 
     fn logits(model: &TrainedModel, device: &Device) -> Vec<f32> {
         let [height, width] = model.description.image_size;
-        device.seed(3);
-        let shape = [2, 3, height, width];
-        let images = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
-        to_vec(model.network.forward(images))
+        to_vec(model.network.forward(images([2, 3, height, width], 1.0, device)))
+    }
+
+    /// Random values in (-scale, scale), the same every time: a device's own generator is shared
+    /// with the tests that run beside this one.
+    pub(crate) fn images(shape: [usize; 4], scale: f32, device: &Device) -> Tensor<4> {
+        let mut rng = stream_rng(3, Purpose::Listed, 0, 0);
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| rng.random_range(-scale..scale)).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
     }
 
     fn flex() -> Device {

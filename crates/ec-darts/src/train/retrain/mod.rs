@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport};
 
 use self::feed::RetrainFeed;
-use super::score::{correct, correct_in_top, loss_and_correct};
+use super::score::{correct, correct_in_top};
 use super::state::Mean;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Batch, Datasets, Purpose, stream_rng};
@@ -237,17 +237,18 @@ impl Retraining {
             self.progress.step as u64,
         );
         let mut drop_path = DropPath::new(self.drop_path_prob(), rng);
+        let smoothing = self.config.retrain.label_smoothing;
         let mut gradients = GradientsAccumulator::new();
         let (mut value, mut hits) = (0.0, 0);
         for part in parts(batch, self.config.retrain.accumulation) {
             let part = ImageBatch::new(part, &self.device);
             let share = part.len() as f64 / images as f64;
             let (logits, side) = self.network.forward_training(part.images.clone(), &mut drop_path);
-            let mut loss = self.smoothed_loss(logits.clone(), &part);
+            let mut loss = smoothed_cross_entropy(logits.clone(), &part, smoothing);
             value += share * scalar(loss.clone());
             hits += correct(&logits, &part);
             if let Some(weight) = self.config.network.auxiliary_loss_weight {
-                loss = loss + self.smoothed_loss(side, &part) * weight;
+                loss = loss + smoothed_cross_entropy(side, &part, smoothing) * weight;
             }
             let backward = (loss * share).backward();
             gradients
@@ -266,27 +267,12 @@ impl Retraining {
         Ok(self.step_report(images, Some(value)))
     }
 
-    /// ```text
-    /// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
-    /// ```
-    /// averaged over the images, `[1]`; `s` is the label smoothing.
-    ///
-    /// # Source
-    /// DARTS, `cnn/train_imagenet.py`, `CrossEntropyLabelSmooth`.
-    fn smoothed_loss(&self, logits: Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
-        let smoothing = self.config.retrain.label_smoothing;
-        smoothed_cross_entropy(logits, batch, smoothing)
-    }
-
     fn measure_step(&mut self) -> Result<RetrainStepReport> {
         let batch = self.feed.measure_batch(self.progress.step)?;
         let images = batch.labels.len();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let logits = self.network().valid().forward(batch.images.clone());
-        let (loss, hits) = loss_and_correct(&logits, &batch);
-        let loss = scalar(loss);
-        // Running statistics of the first steps can be far off: no reason to stop.
-        self.progress.valid.add(if loss.is_finite() { loss } else { 0.0 }, hits, images);
+        self.progress.valid.count(correct(&logits, &batch), images);
         self.progress.valid_top5 += correct_in_top(5, &logits, &batch);
         Ok(self.step_report(images, None))
     }
@@ -338,7 +324,15 @@ impl Retraining {
     }
 }
 
-/// Mean cross entropy against targets mixed with the uniform distribution, `[1]`.
+/// Cross entropy against targets mixed with the uniform distribution, mean over the images, `[1]`.
+///
+/// ```text
+/// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
+/// ```
+/// `s` is the label smoothing.
+///
+/// # Source
+/// DARTS, `cnn/train_imagenet.py`, `CrossEntropyLabelSmooth`.
 fn smoothed_cross_entropy(logits: Tensor<2>, batch: &ImageBatch, smoothing: f64) -> Tensor<1> {
     let device = logits.device();
     let smoothing = (smoothing > 0.0).then_some(smoothing as f32);
