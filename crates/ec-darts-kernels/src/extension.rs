@@ -146,9 +146,8 @@ impl CellOps for Flex {
         let inputs = Inputs::new(inputs.into_vec(), parameters, mixing);
         let (mean, variance) = (mean.to_contiguous(), variance.to_contiguous());
         let given = Some([slice(&mean), slice(&variance)]);
-        let values = inputs.values();
         let (output, shape, _) =
-            fused::forward(Isa::of(&cell), &cell, &values, given, Memory::Recompute);
+            fused::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
         tensor(output, Shape::from(shape))
     }
 }

@@ -100,6 +100,13 @@ fn input<'a>(link: &Link, values: &Values<'a>, states: &'a [Option<Buffer>]) -> 
     }
 }
 
+/// On a thread of rayon's pool: any other would fall asleep and be woken for every pass.
+///
+/// What outlives a step is better allocated before: allocators keep memory for each thread.
+fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| run())
+}
+
 /// Runs a cell; with statistics of its own where none are `given` (`[norm][channel]` each).
 /// Returns the output, its shape, and what the backward pass needs.
 pub fn forward(
@@ -110,16 +117,30 @@ pub fn forward(
     memory: Memory,
 ) -> (Vec<f32>, [usize; 4], Tape) {
     let layout = Layout::of(isa, cell, values);
-    let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
-    let joined = cell.concat.len();
     let [height, width] = layout.sizes[cell.concat[0]];
-    let mut out = vec![0.0; layout.batch * joined * layout.channels * height * width];
+    let shape = [layout.batch, cell.concat.len() * layout.channels, height, width];
+    let mut out = vec![0.0; shape.iter().product()];
+    let tape = in_pool(|| run_forward(isa, cell, values, given, memory, &layout, &mut out));
+    (out, shape, tape)
+}
+
+fn run_forward(
+    isa: Isa,
+    cell: &Cell,
+    values: &Values<'_>,
+    given: Option<[&[f32]; 2]>,
+    memory: Memory,
+    layout: &Layout,
+    out: &mut [f32],
+) -> Tape {
+    let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
     for state in 0..layout.sizes.len() {
         let mut sum = None;
         for (number, link) in layout.edges_into(state) {
             let input = input(link, values, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
-            let run = Run::new(isa, &link.plan, input, parameters);
+            let prepared = link.plan.prepare(parameters);
+            let run = Run::new(isa, &link.plan, input, parameters, &prepared);
             let given = given.map(|all| all.map(|each| &each[link.statistics.clone()]));
             let mixing = &values.mixing[link.mixing.clone()];
             let (norms, maps) = run.forward(given, mixing, &mut sum);
@@ -129,12 +150,13 @@ pub fn forward(
         }
         let sum = sum.expect("every state has an edge");
         if let Some(place) = cell.concat.iter().position(|&each| each == state) {
-            assert_eq!(layout.sizes[state], [height, width], "joined states have one size");
-            run::join(isa, &layout, &sum, &mut out, [place, joined]);
+            let first = cell.concat[0];
+            assert_eq!(layout.sizes[state], layout.sizes[first], "joined states have one size");
+            run::join(isa, layout, &sum, out, [place, cell.concat.len()]);
         }
         tape.states.push(layout.reads(state).then_some(sum));
     }
-    (out, [layout.batch, joined * layout.channels, height, width], tape)
+    tape
 }
 
 /// The gradients of a cell that [`forward`] ran on the same values with statistics of its own.
@@ -152,10 +174,27 @@ pub fn backward(
         parameters: vec![0.0; values.parameters.len()],
         mixing: vec![0.0; values.mixing.len()],
     };
+    in_pool(|| {
+        run_backward(isa, cell, values, tape, out_gradient, with_parameters, &layout, &mut all);
+    });
+    all
+}
+
+#[expect(clippy::too_many_arguments, reason = "what `backward` is told, and where it writes")]
+fn run_backward(
+    isa: Isa,
+    cell: &Cell,
+    values: &Values<'_>,
+    tape: &Tape,
+    out_gradient: &[f32],
+    with_parameters: bool,
+    layout: &Layout,
+    all: &mut Gradients,
+) {
     let mut gradients: Vec<Option<Buffer>> = layout.sizes.iter().map(|_| None).collect();
     for (place, &state) in cell.concat.iter().enumerate() {
         let part = [place, cell.concat.len()];
-        gradients[state] = Some(run::part(isa, &layout, state, out_gradient, part));
+        gradients[state] = Some(run::part(isa, layout, state, out_gradient, part));
     }
     for state in (0..layout.sizes.len()).rev() {
         // No gradient reaches a state that nothing reads.
@@ -163,12 +202,13 @@ pub fn backward(
         for (number, link) in layout.edges_into(state) {
             let input = input(link, values, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
-            let run = Run::new(isa, &link.plan, input, parameters);
+            let prepared = link.plan.prepare(parameters);
+            let run = Run::new(isa, &link.plan, input, parameters, &prepared);
+            let Kept { norms, maps } = &tape.edges[number];
             let to = match link.from {
                 From::Input(number) => InputGradient::Planes(&mut all.inputs[number]),
                 From::State(state) => InputGradient::Blocks(&mut gradients[state]),
             };
-            let Kept { norms, maps } = &tape.edges[number];
             let mixing = &values.mixing[link.mixing.clone()];
             let parameters = &mut all.parameters[link.parameters.clone()];
             let mixing_gradient = run.backward(
@@ -183,5 +223,4 @@ pub fn backward(
             all.mixing[link.mixing.clone()].copy_from_slice(&mixing_gradient);
         }
     }
-    all
 }

@@ -270,21 +270,35 @@ impl Plan {
         self.blocks.len() * self.map_len()
     }
 
-    /// The channel of an output of a packed pointwise weight, and the row it is prepared in.
-    fn pointwise_rows<'a>(
+    /// Of each output of a block's 1x1 convolution: where its packed weights begin, and the row
+    /// that the first of them is prepared in.
+    fn pointwise_outputs<'a>(
         &'a self,
         block: &'a Block,
     ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
         let from = self.channels[usize::from(block.second)];
         let to = self.channels[1];
         let offset = block.packed + block.gather.taps() * from;
-        (0..to * from).map(move |position| {
-            let (out, input) = (position / from, position % from);
+        (0..to).map(move |out| {
             let row = match block.gather {
-                Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes + input,
-                _ => input,
+                Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes,
+                _ => 0,
             };
-            (offset + position, row, out)
+            (out, offset + out * from, row)
+        })
+    }
+
+    /// Of each channel of a block's depthwise convolution: where its packed weights begin, and where
+    /// the first of them is prepared; the others follow a register apart.
+    fn depthwise_channels<'a>(
+        &'a self,
+        block: &'a Block,
+    ) -> impl Iterator<Item = (usize, usize)> + 'a {
+        let (taps, lanes) = (block.gather.taps(), self.lanes);
+        let channels = if taps == 0 { 0 } else { self.channels[0] };
+        (0..channels).map(move |channel| {
+            let first = channel / lanes * taps * lanes + channel % lanes;
+            (block.packed + channel * taps, first)
         })
     }
 
@@ -294,37 +308,46 @@ impl Plan {
         let lanes = self.lanes;
         for block in &self.blocks {
             let taps = block.gather.taps();
-            for channel in 0..if taps == 0 { 0 } else { self.channels[0] } {
-                for tap in 0..taps {
-                    let value = packed[block.packed + channel * taps + tap];
-                    let place = |tap| (channel / lanes * taps + tap) * lanes + channel % lanes;
-                    all[block.depthwise + place(tap)] = value;
-                    all[block.flipped + place(taps - 1 - tap)] = value;
+            for (from, first) in self.depthwise_channels(block) {
+                for (tap, &value) in packed[from..from + taps].iter().enumerate() {
+                    all[block.depthwise + first + tap * lanes] = value;
+                    all[block.flipped + first + (taps - 1 - tap) * lanes] = value;
                 }
             }
             let (columns, rows) = (self.width(), block.gathered_blocks * lanes);
-            for (from, row, out) in self.pointwise_rows(block) {
-                all[block.pointwise + row * columns + out] = packed[from];
-                all[block.transposed + out * rows + row] = packed[from];
+            let inputs = self.channels[usize::from(block.second)];
+            for (out, from, row) in self.pointwise_outputs(block) {
+                let values = &packed[from..from + inputs];
+                let first = block.transposed + out * rows + row;
+                all[first..first + inputs].copy_from_slice(values);
+                let column = all[block.pointwise + row * columns + out..].iter_mut();
+                for (to, value) in column.step_by(columns).zip(values) {
+                    *to = *value;
+                }
             }
         }
         all
     }
 
-    /// Adds weight gradients in the kernels' layout to packed ones.
+    /// Packs weight gradients in the kernels' layout.
     pub fn unpack_gradient(&self, gradient: &[f32], packed: &mut [f32]) {
         let lanes = self.lanes;
         for block in &self.blocks {
             let taps = block.gather.taps();
-            for channel in 0..if taps == 0 { 0 } else { self.channels[0] } {
-                for tap in 0..taps {
-                    let place = (channel / lanes * taps + tap) * lanes + channel % lanes;
-                    packed[block.packed + channel * taps + tap] = gradient[block.gradient + place];
+            for (to, first) in self.depthwise_channels(block) {
+                let from = gradient[block.gradient + first..].iter().step_by(lanes);
+                for (to, value) in packed[to..to + taps].iter_mut().zip(from) {
+                    *to = *value;
                 }
             }
             let offset = block.gradient + block.source_blocks * taps * lanes;
-            for (to, row, out) in self.pointwise_rows(block) {
-                packed[to] = gradient[offset + row * self.width() + out];
+            let inputs = self.channels[usize::from(block.second)];
+            for (out, to, row) in self.pointwise_outputs(block) {
+                let from = gradient[offset + row * self.width() + out..].iter();
+                let to = &mut packed[to..to + inputs];
+                for (to, value) in to.iter_mut().zip(from.step_by(self.width())) {
+                    *to = *value;
+                }
             }
         }
     }

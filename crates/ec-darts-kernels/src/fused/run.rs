@@ -42,14 +42,20 @@ pub struct Run<'a> {
     plan: &'a Plan,
     input: Input<'a>,
     parameters: &'a [f32],
-    prepared: Buffer,
+    prepared: &'a [f32],
     /// Images of a chunk.
     chunk: usize,
 }
 
 impl<'a> Run<'a> {
-    pub fn new(isa: Isa, plan: &'a Plan, input: Input<'a>, parameters: &'a [f32]) -> Self {
-        let prepared = plan.prepare(parameters);
+    /// `prepared` are the parameters as the plan lays them out.
+    pub fn new(
+        isa: Isa,
+        plan: &'a Plan,
+        input: Input<'a>,
+        parameters: &'a [f32],
+        prepared: &'a [f32],
+    ) -> Self {
         Self { isa, plan, input, parameters, prepared, chunk: plan.batch.div_ceil(CHUNKS) }
     }
 
@@ -184,7 +190,7 @@ impl<'a> Run<'a> {
     }
 
     fn pass(&self, chunk: usize, step: Step<'_>) {
-        let context = Context { plan: self.plan, prepared: &self.prepared, input: self.input };
+        let context = Context { plan: self.plan, prepared: self.prepared, input: self.input };
         self.isa.run(Pass { context, start: chunk * self.chunk, step });
     }
 

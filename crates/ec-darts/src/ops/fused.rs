@@ -7,6 +7,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell, cell_given, mixed_sum, serves};
 
+use super::norm::observe;
 use super::{DepthwiseSeparable, FactorizedReduce, Norm, Operation, Pool, ReluConvNorm};
 
 /// How the operations of a cell are computed.
@@ -274,11 +275,8 @@ impl<'a> CellParts<'a> {
             return cell_given(inputs, parameters, mixing, statistics, description);
         }
         let all = cell(inputs, parameters, mixing, description, memory);
-        for (number, (norm, count)) in self.norms.into_iter().enumerate() {
-            let range = number * self.num_channels..(number + 1) * self.num_channels;
-            let [mean, variance] =
-                [&all.mean, &all.variance].map(|all| all.clone().slice([range.clone()]));
-            norm.observe(mean, variance, count);
+        if !self.norms.is_empty() {
+            observe(&self.norms, all.mean, all.variance);
         }
         all.output
     }

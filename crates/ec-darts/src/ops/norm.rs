@@ -67,22 +67,38 @@ impl Norm {
             return batch_norm(input, gamma, beta, mean, var, EPSILON);
         }
         let normalized = batch_norm_train(input, gamma, beta, EPSILON);
-        self.observe(normalized.mean, normalized.variance, batch * height * width);
+        let count = batch * height * width;
+        observe(&[(self, count)], normalized.mean, normalized.variance);
         normalized.output
     }
 
-    /// Moves the running statistics towards those of a batch: mean and biased variance of `count`
-    /// values per channel.
-    pub(crate) fn observe(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
-        let n = count as f64;
-        // A single value per channel has no unbiased variance; PyTorch refuses it.
-        let unbiased = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
-        let moved = |running: Tensor<1>, new: Tensor<1>| {
-            (running * (1.0 - MOMENTUM) + new.detach() * MOMENTUM).detach()
-        };
-        let mean = moved(self.running_mean.value_sync(), mean);
-        let variance = moved(self.running_var.value_sync(), variance * unbiased);
-        self.running_mean.update(mean);
-        self.running_var.update(variance);
-    }
+}
+
+/// Moves the running statistics of normalizations towards those of a batch: mean and biased
+/// variance, `[channels of all of them]`; each comes with the values of a channel that it saw.
+pub(crate) fn observe(norms: &[(&Norm, usize)], mean: Tensor<1>, variance: Tensor<1>) {
+    // Plain tensors: nothing here has a gradient, and on an autodiff device every operation would
+    // pay for the graph.
+    let moved = |running: fn(&Norm) -> &RunningState<Tensor<1>>, new: Tensor<1>| {
+        let old = norms.iter().map(|(norm, _)| running(norm).value_sync().without_autodiff());
+        let old: Vec<Tensor<1>> = old.collect();
+        let sizes: Vec<usize> = old.iter().map(|each| each.dims()[0]).collect();
+        let moved = Tensor::cat(old, 0) * (1.0 - MOMENTUM) + new * MOMENTUM;
+        for ((norm, _), moved) in norms.iter().zip(moved.split_with_sizes(sizes, 0)) {
+            running(norm).update(Tensor::from_inner(moved));
+        }
+    };
+    let unbiased: Vec<f32> = norms
+        .iter()
+        .flat_map(|(norm, count)| {
+            let n = *count as f64;
+            // A single value per channel has no unbiased variance; PyTorch refuses it.
+            let factor = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
+            vec![factor as f32; norm.running_var.value().dims()[0]]
+        })
+        .collect();
+    let (mean, variance) = (mean.without_autodiff(), variance.without_autodiff());
+    let unbiased = variance.clone() * Tensor::from_data(&unbiased[..], &variance.device());
+    moved(|norm| &norm.running_mean, mean);
+    moved(|norm| &norm.running_var, unbiased);
 }
