@@ -6,9 +6,10 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::buffer::Buffer;
+use super::depthwise::{self, Steps};
 use super::image;
 use super::plan::{Block, Gather, Padded, Plan};
-use super::tiles::{self, Mix, Steps, prefetch};
+use super::tiles::{self, Mix, prefetch};
 
 /// Values of a strip in one operand of a 1x1 convolution: half of a small first level of cache.
 const STRIP: usize = 4096;
@@ -110,9 +111,9 @@ impl Convolution<'_> {
                         let weights = self.prepared.as_ptr().add(depthwise + channel_block * taps);
                         let to = room.as_mut_ptr().add(channel_block * len);
                         if kernel == 3 {
-                            tiles::depthwise::<S, 3, false>(simd, input, weights, to, steps);
+                            depthwise::convolve::<S, 3, false>(simd, input, weights, to, steps);
                         } else {
-                            tiles::depthwise::<S, 5, false>(simd, input, weights, to, steps);
+                            depthwise::convolve::<S, 5, false>(simd, input, weights, to, steps);
                         }
                     }
                 }
@@ -235,11 +236,11 @@ impl Convolution<'_> {
                         let from = passed.as_ptr().add(block * passed_block + first);
                         let to = weights.as_mut_ptr().add(self.block.gradient + block * taps);
                         if kernel == 3 {
-                            tiles::depthwise_weights::<S, 3>(
+                            depthwise::weights::<S, 3>(
                                 simd, input, from, passed_row, to, steps,
                             );
                         } else {
-                            tiles::depthwise_weights::<S, 5>(
+                            depthwise::weights::<S, 5>(
                                 simd, input, from, passed_row, to, steps,
                             );
                         }
@@ -319,16 +320,16 @@ impl Convolution<'_> {
                         let to = to.as_mut_ptr().add(block * map);
                         match (kernel, add) {
                             (3, true) => {
-                                tiles::depthwise::<S, 3, true>(simd, from, weights, to, steps);
+                                depthwise::convolve::<S, 3, true>(simd, from, weights, to, steps);
                             }
                             (3, false) => {
-                                tiles::depthwise::<S, 3, false>(simd, from, weights, to, steps);
+                                depthwise::convolve::<S, 3, false>(simd, from, weights, to, steps);
                             }
                             (_, true) => {
-                                tiles::depthwise::<S, 5, true>(simd, from, weights, to, steps);
+                                depthwise::convolve::<S, 5, true>(simd, from, weights, to, steps);
                             }
                             (_, false) => {
-                                tiles::depthwise::<S, 5, false>(simd, from, weights, to, steps);
+                                depthwise::convolve::<S, 5, false>(simd, from, weights, to, steps);
                             }
                         }
                     }

@@ -9,6 +9,7 @@
 
 mod buffer;
 mod convolve;
+mod depthwise;
 mod image;
 mod layout;
 mod norm;

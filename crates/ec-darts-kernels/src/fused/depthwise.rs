@@ -1,0 +1,255 @@
+//! Depthwise convolutions of one block of channels: the innermost loops.
+//!
+//! Every function is `unsafe`: pointers must be valid for all positions that the sizes name.
+
+use pulp::Simd;
+
+use super::tiles::{load, store};
+
+/// Where a depthwise convolution reads and writes, in values.
+#[derive(Clone, Copy)]
+pub struct Steps {
+    /// From one row of inputs to the next.
+    pub row: usize,
+    pub stride: usize,
+    pub dilation: usize,
+    /// Rows and columns of the output.
+    pub out: [usize; 2],
+}
+
+/// Depthwise convolution of one block of channels; adds to `out` where `ADD`.
+///
+/// # Safety
+/// `input` is the first tap of the first output in a padded map, `weights` holds `K * K` registers.
+#[inline(always)]
+pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
+    simd: S,
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    steps: Steps,
+) {
+    let lanes = S::F32_LANES;
+    let [rows, columns] = steps.out;
+    let dense = lanes >= 16 && steps.stride == 1;
+    for y in 0..rows {
+        // SAFETY: the caller's; every tap of every output lies in the padded map.
+        unsafe {
+            let input = input.add(y * steps.stride * steps.row);
+            let out = out.add(y * columns * lanes);
+            let mut x = 0;
+            while x + 8 <= columns {
+                match (dense, steps.dilation) {
+                    (true, 1) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
+                    (true, 2) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
+                    _ => tile::<S, K, 8, ADD>(simd, input, weights, out, steps, x),
+                }
+                x += 8;
+            }
+            if x + 4 <= columns {
+                tile::<S, K, 4, ADD>(simd, input, weights, out, steps, x);
+                x += 4;
+            }
+            while x < columns {
+                tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x);
+                x += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
+    simd: S,
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    steps: Steps,
+    x: usize,
+) {
+    let lanes = S::F32_LANES;
+    // SAFETY: as in `convolve`.
+    unsafe {
+        let input = input.add(x * steps.stride * lanes);
+        let out = out.add(x * lanes);
+        let mut sums = [simd.splat_f32s(0.0); T];
+        if ADD {
+            for (t, sum) in sums.iter_mut().enumerate() {
+                *sum = load::<S>(out.add(t * lanes));
+            }
+        }
+        for ky in 0..K {
+            let line = input.add(ky * steps.dilation * steps.row);
+            for kx in 0..K {
+                let weight = load::<S>(weights.add((ky * K + kx) * lanes));
+                let tap = line.add(kx * steps.dilation * lanes);
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    let value = load::<S>(tap.add(t * steps.stride * lanes));
+                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
+                }
+            }
+        }
+        for (t, sum) in sums.iter().enumerate() {
+            store::<S>(out.add(t * lanes), *sum);
+        }
+    }
+}
+
+/// Eight outputs of stride 1 whose taps are `D` pixels apart: what they read of a row is loaded
+/// once, into as many of 32 registers as it takes.
+///
+/// # Safety
+/// As [`convolve`].
+#[inline(always)]
+unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const ADD: bool>(
+    simd: S,
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    steps: Steps,
+    x: usize,
+) {
+    let lanes = S::F32_LANES;
+    let zero = simd.splat_f32s(0.0);
+    // SAFETY: as in `convolve`; the last tap of the last output is the last value read.
+    unsafe {
+        let (input, out) = (input.add(x * lanes), out.add(x * lanes));
+        let mut sums = [zero; DENSE];
+        if ADD {
+            for (t, sum) in sums.iter_mut().enumerate() {
+                *sum = load::<S>(out.add(t * lanes));
+            }
+        }
+        for ky in 0..K {
+            let values = reach::<S, K, D>(simd, input.add(ky * D * steps.row));
+            for kx in 0..K {
+                let weight = load::<S>(weights.add((ky * K + kx) * lanes));
+                for (t, sum) in sums.iter_mut().enumerate() {
+                    *sum = simd.mul_add_e_f32s(values[t + kx * D], weight, *sum);
+                }
+            }
+        }
+        for (t, sum) in sums.iter().enumerate() {
+            store::<S>(out.add(t * lanes), *sum);
+        }
+    }
+}
+
+/// Outputs of a dense tile.
+const DENSE: usize = 8;
+/// Values that a dense tile reads of a row at most: 5 taps, 2 apart.
+const REACH: usize = DENSE + 4 * 2;
+
+/// What a dense tile reads of a row.
+///
+/// # Safety
+/// `line` holds `8 + (K - 1) * D` registers.
+#[inline(always)]
+unsafe fn reach<S: Simd, const K: usize, const D: usize>(
+    simd: S,
+    line: *const f32,
+) -> [S::f32s; REACH] {
+    let mut values = [simd.splat_f32s(0.0); REACH];
+    for (j, value) in values.iter_mut().enumerate().take(DENSE + (K - 1) * D) {
+        // SAFETY: the caller's.
+        *value = unsafe { load::<S>(line.add(j * S::F32_LANES)) };
+    }
+    values
+}
+
+/// Adds the weight gradient of a depthwise convolution of one block of channels.
+///
+/// # Safety
+/// As [`convolve`]; `gradient` is the output's, its rows `gradient_row` values apart, `to` holds
+/// `K * K` registers.
+#[inline(always)]
+pub unsafe fn weights<S: Simd, const K: usize>(
+    simd: S,
+    input: *const f32,
+    gradient: *const f32,
+    gradient_row: usize,
+    to: *mut f32,
+    steps: Steps,
+) {
+    let lanes = S::F32_LANES;
+    let [rows, columns] = steps.out;
+    let zero = simd.splat_f32s(0.0);
+    let dense = lanes >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
+    for ky in 0..K {
+        // Independent sums hide the latency: 3x4 or 5x2 of them fit the registers.
+        let mut sums = [[zero; K]; 4];
+        let unroll = if K == 3 { 4 } else { 2 };
+        for y in 0..rows {
+            // SAFETY: the caller's; every tap of every output lies in the padded map.
+            unsafe {
+                let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
+                let gradient = gradient.add(y * gradient_row);
+                let mut x = 0;
+                while dense && x + DENSE <= columns {
+                    let (line, gradient) = (line.add(x * lanes), gradient.add(x * lanes));
+                    if steps.dilation == 1 {
+                        dense_weights::<S, K, 1>(simd, line, gradient, &mut sums);
+                    } else {
+                        dense_weights::<S, K, 2>(simd, line, gradient, &mut sums);
+                    }
+                    x += DENSE;
+                }
+                while x + unroll <= columns {
+                    for (u, sums) in sums.iter_mut().enumerate().take(unroll) {
+                        let value = load::<S>(gradient.add((x + u) * lanes));
+                        let line = line.add((x + u) * steps.stride * lanes);
+                        for (kx, sum) in sums.iter_mut().enumerate() {
+                            let tap = load::<S>(line.add(kx * steps.dilation * lanes));
+                            *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                        }
+                    }
+                    x += unroll;
+                }
+                while x < columns {
+                    let value = load::<S>(gradient.add(x * lanes));
+                    let line = line.add(x * steps.stride * lanes);
+                    for (kx, sum) in sums[0].iter_mut().enumerate() {
+                        let tap = load::<S>(line.add(kx * steps.dilation * lanes));
+                        *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                    }
+                    x += 1;
+                }
+            }
+        }
+        let [first, second, third, fourth] = sums;
+        for (kx, sum) in first.into_iter().enumerate() {
+            let pairs = (simd.add_f32s(sum, second[kx]), simd.add_f32s(third[kx], fourth[kx]));
+            let sum = simd.add_f32s(pairs.0, pairs.1);
+            // SAFETY: `K * K` registers behind `to`.
+            unsafe {
+                let to = to.add((ky * K + kx) * lanes);
+                store::<S>(to, simd.add_f32s(load::<S>(to), sum));
+            }
+        }
+    }
+}
+
+/// What eight outputs of stride 1 add to the gradients of a row of taps `D` pixels apart.
+///
+/// # Safety
+/// As [`reach`]; `gradient` holds eight registers.
+#[inline(always)]
+unsafe fn dense_weights<S: Simd, const K: usize, const D: usize>(
+    simd: S,
+    line: *const f32,
+    gradient: *const f32,
+    sums: &mut [[S::f32s; K]; 4],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let values = reach::<S, K, D>(simd, line);
+        for t in 0..DENSE {
+            let gradient = load::<S>(gradient.add(t * S::F32_LANES));
+            // Three sums by themselves would wait for each other.
+            let sums = &mut sums[if K == 3 { t % 2 } else { 0 }];
+            for (kx, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.mul_add_e_f32s(values[t + kx * D], gradient, *sum);
+            }
+        }
+    }
+}
