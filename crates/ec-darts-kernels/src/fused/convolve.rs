@@ -236,13 +236,9 @@ impl Convolution<'_> {
                         let from = passed.as_ptr().add(block * passed_block + first);
                         let to = weights.as_mut_ptr().add(self.block.gradient + block * taps);
                         if kernel == 3 {
-                            depthwise::weights::<S, 3>(
-                                simd, input, from, passed_row, to, steps,
-                            );
+                            depthwise::weights::<S, 3>(simd, input, from, passed_row, to, steps);
                         } else {
-                            depthwise::weights::<S, 5>(
-                                simd, input, from, passed_row, to, steps,
-                            );
+                            depthwise::weights::<S, 5>(simd, input, from, passed_row, to, steps);
                         }
                     }
                 }

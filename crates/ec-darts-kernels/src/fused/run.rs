@@ -82,6 +82,7 @@ impl<'a> Run<'a> {
         sum.par_chunks_mut(self.chunk * plan.map_len())
             .zip(maps.par_chunks(self.chunk * plan.maps_len().max(1)))
             .enumerate()
+            .with_max_len(1)
             .for_each(|(chunk, (sum, maps))| {
                 self.pass(chunk, Step::Combine { norms: &norms, maps, sum, add });
             });
@@ -121,6 +122,7 @@ impl<'a> Run<'a> {
             .zip(maps.par_chunks(self.chunk * maps_len))
             .zip(gradient.par_chunks(self.chunk * map_len))
             .enumerate()
+            .with_max_len(1)
             .for_each(|(chunk, ((sums, maps), gradient))| {
                 self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
             });
@@ -141,6 +143,7 @@ impl<'a> Run<'a> {
                 .zip(maps.par_chunks(self.chunk * maps_len))
                 .zip(gradient.par_chunks(self.chunk * map_len))
                 .enumerate()
+                .with_max_len(1)
                 .rev()
                 .for_each(|(chunk, ((((inner, sums), weights), maps), gradient))| {
                     let weights = with_parameters.then_some(weights);
@@ -169,6 +172,7 @@ impl<'a> Run<'a> {
             .zip(gradient.par_chunks(self.chunk * map_len))
             .zip(inner.par_chunks(self.chunk * inner_len))
             .enumerate()
+            .with_max_len(1)
             .for_each(|(chunk, ((((to, weights), maps), gradient), inner))| {
                 let weights = with_parameters.then_some(weights);
                 let norms = &norms;
@@ -197,7 +201,7 @@ impl<'a> Run<'a> {
     /// The maps before each batch normalization, with the statistics that `norms` holds.
     fn maps(&self, maps: &mut Buffer, norms: &Norms) {
         let len = self.chunk * self.plan.maps_len().max(1);
-        maps.par_chunks_mut(len).enumerate().for_each(|(chunk, maps)| {
+        maps.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(chunk, maps)| {
             self.pass(chunk, Step::First { maps: &mut *maps, moments: None });
             self.pass(chunk, Step::Second { norms, maps, moments: None });
         });
@@ -212,6 +216,7 @@ impl<'a> Run<'a> {
         maps.par_chunks_mut(len)
             .zip(all.par_chunks_mut(self.chunk * moments_len))
             .enumerate()
+            .with_max_len(1)
             .for_each(|(chunk, (maps, moments))| {
                 self.pass(chunk, Step::First { maps, moments: Some(moments) });
             });
@@ -222,6 +227,7 @@ impl<'a> Run<'a> {
         maps.par_chunks_mut(len)
             .zip(all.par_chunks_mut(self.chunk * moments_len))
             .enumerate()
+            .with_max_len(1)
             .rev()
             .for_each(|(chunk, (maps, moments))| {
                 let norms = &norms;

@@ -6,7 +6,8 @@ use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, Se
 
 use super::CellPlan;
 use crate::ops::{
-    CellParts, DropPath, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation, ReluConvNorm,
+    CellParts, DropPath, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation,
+    ReluConvNorm,
 };
 
 /// Brings one input of a cell to the cell's channels and size.

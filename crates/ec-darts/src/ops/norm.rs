@@ -71,7 +71,6 @@ impl Norm {
         observe(&[(self, count)], normalized.mean, normalized.variance);
         normalized.output
     }
-
 }
 
 /// Moves the running statistics of normalizations towards those of a batch: mean and biased
