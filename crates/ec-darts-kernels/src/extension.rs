@@ -10,10 +10,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Shape, TensorData};
+use burn::tensor::{Bytes, DType, Shape, TensorData};
 
 use crate::edge::{Cell, Memory};
-use crate::fused::{self, Isa, Tape, Values};
+use crate::fused::{self, Buffer, Isa, Tape, Values};
 
 /// What a fused cell reads, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
@@ -108,7 +108,7 @@ impl Inputs {
         let [mean, variance] = tape.statistics();
         let statistics = Shape::from([mean.len()]);
         let tensors = CellTensors {
-            output: tensor(output, Shape::from(shape)),
+            output: held(output, Shape::from(shape)),
             mean: tensor(mean, statistics.clone()),
             variance: tensor(variance, statistics),
         };
@@ -122,6 +122,14 @@ fn slice(tensor: &FlexTensor) -> &[f32] {
 
 fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// A tensor in the memory of a buffer.
+fn held(buffer: Buffer, shape: Shape) -> FlexTensor {
+    let len = buffer.len() * size_of::<f32>();
+    // SAFETY: a buffer is initialized and has as many bytes.
+    let bytes = unsafe { Bytes::from_controller(Box::new(buffer), len) };
+    FlexTensor::from_data(TensorData::from_bytes(bytes, shape, DType::F32))
 }
 
 impl CellOps for Flex {
@@ -148,7 +156,7 @@ impl CellOps for Flex {
         let given = Some([slice(&mean), slice(&variance)]);
         let (output, shape, _) =
             fused::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
-        tensor(output, Shape::from(shape))
+        held(output, Shape::from(shape))
     }
 }
 
@@ -177,16 +185,16 @@ impl<const N: usize> Backward<Flex, N> for CellBackward {
             slice(&gradient),
             parameters.is_some(),
         );
-        let mut register = |node: &Option<NodeId>, values: Vec<f32>, like: &FlexTensor| {
+        let mut register = |node: &Option<NodeId>, gradient: FlexTensor| {
             if let Some(node) = node {
-                grads.register::<Flex>(*node, tensor(values, like.shape()));
+                grads.register::<Flex>(*node, gradient);
             }
         };
         for ((node, values), like) in inputs.iter().zip(gradients.inputs).zip(&all.inputs) {
-            register(node, values, like);
+            register(node, held(values, like.shape()));
         }
-        register(parameters, gradients.parameters, &all.parameters);
-        register(mixing, gradients.mixing, &all.mixing);
+        register(parameters, tensor(gradients.parameters, all.parameters.shape()));
+        register(mixing, tensor(gradients.mixing, all.mixing.shape()));
     }
 }
 

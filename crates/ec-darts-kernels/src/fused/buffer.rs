@@ -1,9 +1,12 @@
 //! Aligned buffers that are used again: fresh pages cost more than the kernels that fill them.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Mutex;
+
+use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -65,22 +68,6 @@ struct Pool {
 /// Requests that a large block waits for before it leaves: a few steps of a search.
 const PATIENCE: u64 = 1 << 13;
 
-/// Lets glibc keep the pages of large vectors too: maps come and go as tensors of Burn, and by
-/// itself glibc returns and takes them again in every step.
-fn keep_pages() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| {
-            // SAFETY: sets two thresholds of the allocator; where it refuses, nothing changes.
-            unsafe {
-                libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
-                libc::mallopt(libc::M_TRIM_THRESHOLD, 256 << 20);
-            }
-        });
-    }
-}
-
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), requests: 0 });
 
 /// Single-precision values on a cache line's boundary; returned to a pool when dropped.
@@ -115,7 +102,6 @@ impl Buffer {
                     pool.free.retain(|each| each.returned + PATIENCE > requests);
                 }
                 drop(pool);
-                keep_pages();
                 Block::new(len)
             }
         };
@@ -129,8 +115,16 @@ impl Buffer {
         buffer
     }
 
+    fn block(&self) -> &Block {
+        self.block.as_ref().expect("present until dropped")
+    }
+
     fn first(&self) -> *mut f32 {
-        self.block.as_ref().expect("present until dropped").first.as_ptr()
+        self.block().first.as_ptr()
+    }
+
+    fn bytes(&self) -> usize {
+        self.len * size_of::<f32>()
     }
 }
 
@@ -157,5 +151,29 @@ impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `deref`; the borrow is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.first(), self.len) }
+    }
+}
+
+/// The memory of a tensor of Burn, for what a cell gives back: it returns to the pool too.
+impl AllocationController for Buffer {
+    fn alloc_align(&self) -> usize {
+        self.block().layout.align()
+    }
+
+    fn property(&self) -> AllocationProperty {
+        AllocationProperty::Other
+    }
+
+    unsafe fn memory_mut(
+        &mut self,
+        _policy: AccessPolicy,
+    ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
+        // SAFETY: as in `deref_mut`, seen as bytes.
+        Ok(unsafe { std::slice::from_raw_parts_mut(self.first().cast(), self.bytes()) })
+    }
+
+    fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
+        // SAFETY: as in `deref`, seen as bytes.
+        Ok(unsafe { std::slice::from_raw_parts(self.first().cast(), self.bytes()) })
     }
 }

@@ -73,7 +73,7 @@ impl Tape {
 #[derive(Debug)]
 pub struct Gradients {
     /// Of each input.
-    pub inputs: Vec<Vec<f32>>,
+    pub inputs: Vec<Buffer>,
     /// Of the packed parameters; zero where they were not asked for.
     pub parameters: Vec<f32>,
     /// Of the mixing weights.
@@ -102,8 +102,6 @@ fn input<'a>(link: &Link, values: &Values<'a>, states: &'a [Option<Buffer>]) -> 
 }
 
 /// On a thread of rayon's pool: any other would fall asleep and be woken for every pass.
-///
-/// What outlives a step is better allocated before: allocators keep memory for each thread.
 fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| run())
 }
@@ -116,11 +114,11 @@ pub fn forward(
     values: &Values<'_>,
     given: Option<[&[f32]; 2]>,
     memory: Memory,
-) -> (Vec<f32>, [usize; 4], Tape) {
+) -> (Buffer, [usize; 4], Tape) {
     let layout = Layout::of(isa, cell, values);
     let [height, width] = layout.sizes[cell.concat[0]];
     let shape = [layout.batch, cell.concat.len() * layout.channels, height, width];
-    let mut out = vec![0.0; shape.iter().product()];
+    let mut out = Buffer::new(shape.iter().product());
     let tape = in_pool(|| run_forward(isa, cell, values, given, memory, &layout, &mut out));
     (out, shape, tape)
 }
@@ -171,7 +169,7 @@ pub fn backward(
 ) -> Gradients {
     let layout = Layout::of(isa, cell, values);
     let mut all = Gradients {
-        inputs: values.inputs.iter().map(|(input, _)| vec![0.0; input.len()]).collect(),
+        inputs: values.inputs.iter().map(|(input, _)| Buffer::new(input.len())).collect(),
         parameters: vec![0.0; values.parameters.len()],
         mixing: vec![0.0; values.mixing.len()],
     };
@@ -198,8 +196,13 @@ fn run_backward(
         gradients[state] = Some(run::part(isa, layout, state, out_gradient, part));
     }
     for state in (0..layout.sizes.len()).rev() {
-        // No gradient reaches a state that nothing reads.
-        let Some(gradient) = gradients[state].take() else { continue };
+        let Some(gradient) = gradients[state].take() else {
+            // Nothing reads this state.
+            if let Some(input) = all.inputs.get_mut(state) {
+                input.fill(0.0);
+            }
+            continue;
+        };
         for (number, link) in layout.edges_into(state) {
             let input = input(link, values, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];

@@ -30,7 +30,7 @@ pub enum Input<'a> {
 /// Where the gradient of what an edge reads goes.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// Zeros that it replaces.
+    /// What it replaces.
     Planes(&'a mut [f32]),
     /// A sum that it is added to, if there is one.
     Blocks(&'a mut Option<Buffer>),
