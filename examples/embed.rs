@@ -28,7 +28,7 @@ const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
 
 /// What the body makes of images: the mean of its last map, `[batch, channels]`.
 fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
-    let [mut older, mut newer] = body.stem.forward(images);
+    let [mut older, mut newer] = body.stem.forward(images, body.cells[0].kernels);
     for cell in &body.cells {
         let output = cell.forward(older, newer.clone(), None);
         (older, newer) = (newer, output);

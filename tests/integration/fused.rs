@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
-    CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, StemKind,
+    CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
 };
 use ec_darts::ops::{Kernels, Memory, draw_parameters};
 use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace, presets};
@@ -203,6 +203,61 @@ fn discrete_cells() {
         let expected = run(Kernels::Reference);
         for kernels in FUSED {
             compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+        }
+    }
+}
+
+/// The stems of all three kinds.
+#[test]
+fn stems() {
+    let device = Device::flex().autodiff();
+    for (kind, size) in [(StemKind::Cifar, 9), (StemKind::Stride2, 11), (StemKind::Imagenet, 36)] {
+        let stem = Stem::new(kind, 6, &device);
+        let stem = draw_parameters(stem, &mut ChaCha8Rng::seed_from_u64(4));
+        let inputs = [tiny::tensor(6, [5, 3, size, size + 1], &device)];
+        let mixing = tiny::tensor(8, [1], &device);
+        // Which of the two states, so that both gradients are seen.
+        for state in [0, 1] {
+            let run = |kernels: Kernels| {
+                outcome(&stem, &inputs, &mixing, |stem, inputs, _| {
+                    stem.forward(inputs[0].clone(), kernels)[state].clone()
+                })
+            };
+            let expected = run(Kernels::Reference);
+            for kernels in FUSED {
+                compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+            }
+        }
+    }
+}
+
+/// The step on alpha asks for nothing but the gradient of the mixing weights.
+#[test]
+fn mixing_weights_alone() {
+    let device = Device::flex().autodiff();
+    let space = SearchSpace::darts();
+    let cell = SearchCell::new(&space, &plan(CellKind::Normal, false), &device);
+    let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5)).no_grad();
+    let [older, newer] =
+        [20, 48].map(|channels| tiny::tensor(channels, [3, channels as usize, 8, 8], &device));
+    let mixing = tiny::tensor(8, [space.topology().num_edges(), space.primitives().len()], &device);
+    let run = |kernels: Kernels, with_inputs: bool| {
+        let mut cell = cell.clone();
+        cell.kernels = kernels;
+        let mixing: Tensor<2> = mixing.clone().require_grad();
+        let input = |input: &Tensor<4>| match with_inputs {
+            true => input.clone().require_grad(),
+            false => input.clone(),
+        };
+        let output = cell.forward(input(&older), newer.clone(), &mixing);
+        let factors = tiny::tensor(4, output.dims(), &device);
+        let gradients = (output * factors).sum().backward();
+        vec![("mixing".into(), tiny::values(mixing.grad(&gradients).expect("tracked")))]
+    };
+    for with_inputs in [false, true] {
+        let expected = run(Kernels::Reference, with_inputs);
+        for kernels in FUSED {
+            compare(&format!("{kernels:?}"), &run(kernels, with_inputs), &expected);
         }
     }
 }

@@ -17,6 +17,11 @@ pub enum EdgeOperation {
     },
     /// ReLU, 1x1 convolution, batch normalization; only at stride 1.
     Pointwise,
+    /// 3x3 convolution with a border of one, batch normalization; only by itself.
+    Convolution {
+        /// Whether a ReLU stands before it.
+        relu: bool,
+    },
     /// ReLU, two 1x1 convolutions of stride 2, one pixel apart, batch normalization.
     FactorizedReduce,
     /// ReLU, depthwise convolution, 1x1 convolution, batch normalization.
@@ -36,7 +41,7 @@ impl EdgeOperation {
         match self {
             Self::Identity => 0,
             Self::MaxPool { norm } | Self::AvgPool { norm } => usize::from(norm),
-            Self::Pointwise | Self::FactorizedReduce => 1,
+            Self::Pointwise | Self::Convolution { .. } | Self::FactorizedReduce => 1,
             Self::Separable { repeats, .. } => repeats,
         }
     }

@@ -13,7 +13,7 @@ use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, back
 use burn::tensor::{Bytes, DType, Shape, TensorData};
 
 use crate::edge::{Cell, Memory};
-use crate::fused::{self, Buffer, Isa, Tape, Values};
+use crate::fused::{self, Buffer, Isa, Tape, Values, Wanted};
 
 /// What a fused cell reads, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
@@ -183,7 +183,10 @@ impl<const N: usize> Backward<Flex, N> for CellBackward {
             &all.values(),
             &tape,
             slice(&gradient),
-            parameters.is_some(),
+            &Wanted {
+                inputs: inputs.iter().map(Option::is_some).collect(),
+                parameters: parameters.is_some(),
+            },
         );
         let mut register = |node: &Option<NodeId>, gradient: FlexTensor| {
             if let Some(node) = node {

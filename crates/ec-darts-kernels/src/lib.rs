@@ -57,6 +57,9 @@ pub fn serves(device: &Device) -> bool {
 /// - `parameters`: packed edge after edge, each as [`Edge`] says
 /// - `mixing`: `[num_operations]` of all edges
 ///
+/// Where only the gradients of the mixing weights are asked for, an input's own edge gets none unless
+/// it is the whole cell.
+///
 /// # Panics
 /// Where a shape does not fit the cell, or the device has no fused kernels ([`serves`]).
 ///

@@ -33,7 +33,7 @@ impl AuxiliaryModel {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let [mut older, mut newer] = self.stem.forward(images);
+        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         for cell in &self.cells {
             let output = cell.forward(older, newer.clone(), None);
             (older, newer) = (newer, output);

@@ -99,6 +99,20 @@ impl Convolution<'_> {
                     }
                 }
             }
+            Gather::Window { stride } => {
+                room[(gathered_blocks - 1) * len..].fill(0.0);
+                for (channel, tap, from, place) in self.window(lanes) {
+                    let first = geometry.first(1) * lanes + from * map + channel;
+                    let first = first + tap[0] * row + tap[1] * lanes;
+                    let to = &mut room[place / lanes * len..][..len];
+                    for (y, to) in strip.clone().zip(to.chunks_exact_mut(line)) {
+                        let from = &self.source[first + y * stride * row..];
+                        let from = from.iter().step_by(stride * lanes);
+                        let to = to[place % lanes..].iter_mut().step_by(lanes);
+                        to.zip(from).for_each(|(to, from)| *to = *from);
+                    }
+                }
+            }
             Gather::Depthwise { kernel, dilation, stride } => {
                 let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
                 let first = geometry.first(gather.padding()) * lanes + strip.start * stride * row;
@@ -120,6 +134,16 @@ impl Convolution<'_> {
             }
         }
         (room, len)
+    }
+
+    /// Of each value of a window: its lane and block, its row and column in the window, and the
+    /// place that it is gathered to.
+    fn window(&self, lanes: usize) -> impl Iterator<Item = (usize, [usize; 2], usize, usize)> {
+        let channels = self.plan.channels[0];
+        (0..9 * channels).map(move |place| {
+            let (channel, tap) = (place / 9, place % 9);
+            (channel % lanes, [tap / 3, tap % 3], channel / lanes, place)
+        })
     }
 
     /// The block's map before its normalization.
@@ -283,6 +307,26 @@ impl Convolution<'_> {
                             let to = &mut to[(2 * x + odd) * lanes..][..lanes];
                             for (to, from) in to.iter_mut().zip(from) {
                                 *to += from;
+                            }
+                        }
+                    }
+                }
+            }
+            Gather::Window { stride } => {
+                for (channel, tap, source, place) in self.window(lanes) {
+                    let from = &between[place / lanes * rows * line..][..rows * line];
+                    let to = &mut to[source * map..(source + 1) * map];
+                    for (y, from) in from.chunks_exact(line).enumerate() {
+                        // One less than the row and the column: the border's.
+                        let row = y * stride + tap[0];
+                        if row == 0 || row > height {
+                            continue;
+                        }
+                        let to = &mut to[(row - 1) * width * lanes..row * width * lanes];
+                        for (x, from) in from[place % lanes..].iter().step_by(lanes).enumerate() {
+                            let column = x * stride + tap[1];
+                            if column > 0 && column <= width {
+                                to[(column - 1) * lanes + channel] += from;
                             }
                         }
                     }

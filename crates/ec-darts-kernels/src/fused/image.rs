@@ -52,17 +52,18 @@ pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f
     }
 }
 
-/// `relu(scale * x + shift)` with a border of zeros.
+/// `max(scale * x + shift, floor)` with a border of zeros; with a floor of zero a ReLU.
 #[inline(always)]
 pub fn pad<S: Simd>(
     simd: S,
     from: &[f32],
     geometry: Padded,
     affine: Option<(&[f32], &[f32])>,
+    floor: f32,
     to: &mut [f32],
 ) {
     let lanes = S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
+    let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let positions = geometry.height * geometry.width;
     let (row, border) = (geometry.row() * lanes, geometry.pad * lanes);
     for (block, (from, to)) in from
@@ -96,7 +97,7 @@ pub fn pad<S: Simd>(
                 // SAFETY: chunks of one register.
                 unsafe {
                     let value = simd.mul_add_e_f32s(load::<S>(from.as_ptr()), scale, shift);
-                    store::<S>(to.as_mut_ptr(), simd.max_f32s(value, zero));
+                    store::<S>(to.as_mut_ptr(), simd.max_f32s(value, floor));
                 }
             }
         }
@@ -346,16 +347,16 @@ pub fn weighted_sum<S: Simd>(
     }
 }
 
-/// Adds `from` to `to` where `value > 0`; `value` and `to` may be of a map without border.
+/// Adds `from` to `to` where `value > floor`.
 #[inline(always)]
-pub fn add_where_positive<S: Simd>(simd: S, value: &[f32], from: &[f32], to: &mut [f32]) {
+pub fn add_where_above<S: Simd>(simd: S, floor: f32, value: &[f32], from: &[f32], to: &mut [f32]) {
     let lanes = S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
+    let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let pairs = value.chunks_exact(lanes).zip(from.chunks_exact(lanes));
     for ((value, from), to) in pairs.zip(to.chunks_exact_mut(lanes)) {
         // SAFETY: chunks of one register.
         unsafe {
-            let positive = simd.less_than_f32s(zero, load::<S>(value.as_ptr()));
+            let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
             let add = simd.select_f32s(positive, load::<S>(from.as_ptr()), zero);
             store::<S>(to.as_mut_ptr(), simd.add_f32s(load::<S>(to.as_ptr()), add));
         }

@@ -69,10 +69,26 @@ impl Tape {
     }
 }
 
+/// Which gradients of a cell somebody asks for, besides those of the mixing weights.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Of each input.
+    pub inputs: Vec<bool>,
+    /// Of the packed parameters.
+    pub parameters: bool,
+}
+
+impl Wanted {
+    /// Whether the gradient of the state behind an input leads anywhere.
+    fn behind(&self, input: usize) -> bool {
+        self.parameters || self.inputs.get(input).is_none_or(|&wanted| wanted)
+    }
+}
+
 /// Gradients of a cell.
 #[derive(Debug)]
 pub struct Gradients {
-    /// Of each input.
+    /// Of each input; unspecified where it was not asked for.
     pub inputs: Vec<Buffer>,
     /// Of the packed parameters; zero where they were not asked for.
     pub parameters: Vec<f32>,
@@ -165,7 +181,7 @@ pub fn backward(
     values: &Values<'_>,
     tape: &Tape,
     out_gradient: &[f32],
-    with_parameters: bool,
+    wanted: &Wanted,
 ) -> Gradients {
     let layout = Layout::of(isa, cell, values);
     let mut all = Gradients {
@@ -174,7 +190,7 @@ pub fn backward(
         mixing: vec![0.0; values.mixing.len()],
     };
     in_pool(|| {
-        run_backward(isa, cell, values, tape, out_gradient, with_parameters, &layout, &mut all);
+        run_backward(isa, cell, values, tape, out_gradient, wanted, &layout, &mut all);
     });
     all
 }
@@ -186,7 +202,7 @@ fn run_backward(
     values: &Values<'_>,
     tape: &Tape,
     out_gradient: &[f32],
-    with_parameters: bool,
+    wanted: &Wanted,
     layout: &Layout,
     all: &mut Gradients,
 ) {
@@ -210,8 +226,13 @@ fn run_backward(
             let run = Run::new(isa, &link.plan, input, parameters, &prepared);
             let Kept { norms, maps } = &tape.edges[number];
             let to = match link.from {
-                From::Input(number) => InputGradient::Planes(&mut all.inputs[number]),
-                From::State(state) => InputGradient::Blocks(&mut gradients[state]),
+                From::Input(number) if wanted.behind(number) => {
+                    InputGradient::Planes(&mut all.inputs[number])
+                }
+                From::State(state) if wanted.behind(state) => {
+                    InputGradient::Blocks(&mut gradients[state])
+                }
+                _ => InputGradient::Nowhere,
             };
             let mixing = &values.mixing[link.mixing.clone()];
             let parameters = &mut all.parameters[link.parameters.clone()];
@@ -220,7 +241,7 @@ fn run_backward(
                 maps.as_ref(),
                 mixing,
                 &gradient,
-                with_parameters,
+                wanted.parameters,
                 parameters,
                 to,
             );

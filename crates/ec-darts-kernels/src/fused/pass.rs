@@ -167,7 +167,7 @@ fn first<S: Simd>(
             let len = (plan.num_norms * 2 * width).max(1);
             &mut all[number * len..(number + 1) * len]
         });
-        image::pad(simd, raw, plan.source, None, &mut source);
+        image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
             if !block.second {
                 context.convolution(block, &source).forward(simd, map, &mut scratch);
@@ -207,7 +207,7 @@ fn second<S: Simd>(
             let (before, map) = maps.split_at_mut(position * map_len);
             let (before, map) = (&before[(position - 1) * map_len..], &mut map[..map_len]);
             let affine = norms.affine(block.norm - 1);
-            image::pad(simd, before, plan.middle, Some(affine), &mut middle);
+            image::pad(simd, before, plan.middle, Some(affine), 0.0, &mut middle);
             context.convolution(block, &middle).forward(simd, map, &mut scratch);
             if let Some(moments) = moments.as_deref_mut() {
                 let len = plan.num_norms * 2 * width;
@@ -327,7 +327,8 @@ fn second_backward<S: Simd>(
             let map = &maps[last * map_len..(last + 1) * map_len];
             let place = plan.blocks[last - 1].inner.expect("a second block has a first");
             let to = &mut inner[place * map_len..(place + 1) * map_len];
-            image::pad(simd, before, plan.middle, Some(norms.affine(block.norm - 1)), &mut middle);
+            let affine = norms.affine(block.norm - 1);
+            image::pad(simd, before, plan.middle, Some(affine), 0.0, &mut middle);
             let coefficients = norms.term_backward(position);
             let maps = [gradient, map];
             let weights = weights.as_deref_mut();
@@ -372,7 +373,7 @@ fn first_backward<S: Simd>(
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
         if reads_source {
-            image::pad(simd, raw, plan.source, None, &mut source);
+            image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
         }
         // What passes no ReLU has a sum of its own: the edge's gradient, where that is in blocks.
         let (whole, planes): (&mut [f32], _) = match target {
@@ -420,7 +421,7 @@ fn first_backward<S: Simd>(
             }
         }
         if !is_first {
-            image::add_where_positive(simd, raw, &rectified, whole);
+            image::add_where_above(simd, plan.floor, raw, &rectified, whole);
         }
         if let Some(planes) = planes {
             image::from_blocks(simd, whole, plan.channels[0], planes);

@@ -35,6 +35,8 @@ pub enum Gather {
     Copy,
     /// Even pixels, then odd pixels as further channels.
     Reduce,
+    /// The 3x3 window around a pixel, as nine times the channels.
+    Window { stride: usize },
     /// Depthwise convolution.
     Depthwise { kernel: usize, dilation: usize, stride: usize },
 }
@@ -50,6 +52,7 @@ impl Gather {
     pub fn padding(self) -> usize {
         match self {
             Self::Depthwise { kernel, dilation, .. } => dilation * (kernel - 1) / 2,
+            Self::Window { .. } => 1,
             _ => 0,
         }
     }
@@ -67,6 +70,8 @@ pub struct Block {
     pub gathered_blocks: usize,
     /// Channels after gathering that the 1x1 convolution reads.
     pub gathered: usize,
+    /// Weights of each of its outputs.
+    pub inputs: usize,
     /// Its batch normalization, among the edge's.
     pub norm: usize,
     /// Offset in the packed parameters: depthwise, then pointwise, then affine.
@@ -108,6 +113,8 @@ pub struct Plan {
     pub out_size: [usize; 2],
     pub stride: usize,
     pub affine: bool,
+    /// What the input is no smaller than behind its ReLU; minus infinity without one.
+    pub floor: f32,
     /// The input with the border that the widest kernel needs.
     pub source: Padded,
     /// The output with the border that the widest second kernel needs.
@@ -140,6 +147,7 @@ impl Plan {
             out_size,
             stride,
             affine: edge.affine,
+            floor: 0.0,
             source: Padded { height, width, pad: 0 },
             middle: Padded { height: out_size[0], width: out_size[1], pad: 0 },
             terms: Vec::new(),
@@ -152,6 +160,10 @@ impl Plan {
             packed_gamma: Vec::new(),
         };
         for &operation in &edge.operations {
+            if let EdgeOperation::Convolution { relu } = operation {
+                assert_eq!(edge.operations.len(), 1, "a convolution stands by itself");
+                plan.floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+            }
             plan.add(operation);
         }
         plan
@@ -173,6 +185,11 @@ impl Plan {
             EdgeOperation::Pointwise => {
                 assert_eq!(self.stride, 1, "a 1x1 convolution has stride 1");
                 self.block(Gather::Copy, false, None)
+            }
+            EdgeOperation::Convolution { .. } => {
+                let gather = Gather::Window { stride: self.stride };
+                self.source.pad = gather.padding();
+                self.block(gather, false, None)
             }
             EdgeOperation::FactorizedReduce => {
                 let [height, width] = self.size;
@@ -216,14 +233,15 @@ impl Plan {
         let lanes = self.lanes;
         let source = usize::from(second);
         let (source_blocks, from) = (self.blocks_of[source], self.channels[source]);
-        let (gathered_blocks, gathered) = match gather {
-            Gather::Reduce => (2 * source_blocks, 2 * source_blocks * lanes),
-            _ => (source_blocks, from),
+        let (gathered_blocks, gathered, inputs) = match gather {
+            Gather::Reduce => (2 * source_blocks, 2 * source_blocks * lanes, from),
+            Gather::Window { .. } => ((9 * from).div_ceil(lanes), 9 * from, 9 * from),
+            _ => (source_blocks, from, from),
         };
         let depthwise_len = source_blocks * gather.taps() * lanes;
         let pointwise_len = gathered_blocks * lanes * self.blocks_of[1] * lanes;
         let packed = self.packed_len;
-        self.packed_len += gather.taps() * from + from * self.channels[1];
+        self.packed_len += gather.taps() * from + inputs * self.channels[1];
         let depthwise = self.prepared_len;
         let flipped = depthwise + depthwise_len;
         let pointwise = flipped + depthwise_len;
@@ -238,6 +256,7 @@ impl Plan {
             source_blocks,
             gathered_blocks,
             gathered,
+            inputs,
             norm,
             packed,
             depthwise,
@@ -276,15 +295,14 @@ impl Plan {
         &'a self,
         block: &'a Block,
     ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-        let from = self.channels[usize::from(block.second)];
         let to = self.channels[1];
-        let offset = block.packed + block.gather.taps() * from;
+        let offset = block.packed + block.gather.taps() * self.channels[usize::from(block.second)];
         (0..to).map(move |out| {
             let row = match block.gather {
                 Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes,
                 _ => 0,
             };
-            (out, offset + out * from, row)
+            (out, offset + out * block.inputs, row)
         })
     }
 
@@ -315,7 +333,7 @@ impl Plan {
                 }
             }
             let (columns, rows) = (self.width(), block.gathered_blocks * lanes);
-            let inputs = self.channels[usize::from(block.second)];
+            let inputs = block.inputs;
             for (out, from, row) in self.pointwise_outputs(block) {
                 let values = &packed[from..from + inputs];
                 let first = block.transposed + out * rows + row;
@@ -341,7 +359,7 @@ impl Plan {
                 }
             }
             let offset = block.gradient + block.source_blocks * taps * lanes;
-            let inputs = self.channels[usize::from(block.second)];
+            let inputs = block.inputs;
             for (out, to, row) in self.pointwise_outputs(block) {
                 let from = gradient[offset + row * self.width() + out..].iter();
                 let to = &mut packed[to..to + inputs];

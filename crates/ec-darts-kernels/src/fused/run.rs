@@ -32,6 +32,8 @@ pub enum Input<'a> {
 pub enum InputGradient<'a> {
     /// What it replaces.
     Planes(&'a mut [f32]),
+    /// Nobody asks for it, nor for the parameters'.
+    Nowhere,
     /// A sum that it is added to, if there is one.
     Blocks(&'a mut Option<Buffer>),
 }
@@ -127,6 +129,9 @@ impl<'a> Run<'a> {
                 self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
             });
         let mixing_gradient = norms.take_sums(plan, &sums, mixing, parameters);
+        if matches!(to, InputGradient::Nowhere) {
+            return mixing_gradient;
+        }
 
         let chunks = plan.batch.div_ceil(self.chunk);
         let weights_len = if with_parameters { plan.gradient_len.max(1) } else { 1 };
@@ -165,6 +170,7 @@ impl<'a> Run<'a> {
                 let sum = sum.get_or_insert_with(|| Buffer::new(plan.batch * plan.input_len()));
                 (sum, plan.input_len(), Target::Blocks { add })
             }
+            InputGradient::Nowhere => unreachable!("returned above"),
         };
         to.par_chunks_mut(self.chunk * to_len)
             .zip(weights.par_chunks_mut(weights_len))

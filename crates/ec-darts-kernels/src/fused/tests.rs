@@ -1,6 +1,6 @@
 //! Every instruction set against the portable one, on edges that fill no block.
 
-use super::{Isa, Values, backward, forward};
+use super::{Isa, Values, Wanted, backward, forward};
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 use crate::fused::plan::Plan;
 
@@ -41,6 +41,8 @@ fn edges() -> Vec<(Edge, [usize; 4])> {
         (edge(all(2), [18, 18], 2, false), [2, 18, 8, 6]),
         (edge(all(1), [33, 33], 1, true), [2, 33, 5, 4]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
+        (edge(vec![EdgeOperation::Convolution { relu: false }], [3, 20], 1, true), [3, 3, 6, 9]),
+        (edge(vec![EdgeOperation::Convolution { relu: true }], [18, 7], 2, true), [2, 18, 5, 8]),
         (edge(vec![EdgeOperation::FactorizedReduce], [7, 10], 2, true), [3, 7, 4, 8]),
         (edge(vec![EdgeOperation::MaxPool { norm: false }], [9, 9], 2, true), [1, 9, 5, 5]),
     ]
@@ -61,8 +63,11 @@ fn every_instruction_set_computes_the_same() {
         let run = |isa: Isa, memory| {
             let (output, _, tape) = forward(isa, &cell, &values, None, memory);
             let gradient = numbers(4, output.len());
-            let mut all = backward(isa, &cell, &values, &tape, &gradient, true);
-            [output, all.inputs.remove(0), all.parameters, all.mixing]
+            let wanted = |all| Wanted { inputs: vec![all], parameters: all };
+            let all = backward(isa, &cell, &values, &tape, &gradient, &wanted(true));
+            let alone = backward(isa, &cell, &values, &tape, &gradient, &wanted(false));
+            assert_eq!(alone.mixing, all.mixing, "whatever else is asked for");
+            [output.to_vec(), all.inputs[0].to_vec(), all.parameters, all.mixing]
         };
         let expected = run(*portable, Memory::Save);
         assert_eq!(run(*portable, Memory::Recompute), expected, "the policy changes no bit");

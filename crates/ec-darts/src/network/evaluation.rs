@@ -114,7 +114,7 @@ impl EvaluationNetwork {
         with_head: bool,
     ) -> (Tensor<2>, Option<Tensor<2>>) {
         let head_position = 2 * self.cells.len() / 3;
-        let [mut older, mut newer] = self.stem.forward(images);
+        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         let mut auxiliary = None;
         for (position, cell) in self.cells.iter().enumerate() {
             let output = cell.forward(older, newer.clone(), drop_path.as_deref_mut());

@@ -5,7 +5,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor, activation::relu};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{Norm, conv};
+use crate::ops::{EdgeParts, Kernels, Norm, conv};
 
 /// Which stem a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,16 +111,24 @@ impl Stem {
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
-    pub fn forward(&self, images: Tensor<4>) -> [Tensor<4>; 2] {
+    pub fn forward(&self, images: Tensor<4>, kernels: Kernels) -> [Tensor<4>; 2] {
+        let layer = |conv: &Conv2d, norm: &Norm, has_relu: bool, input: Tensor<4>| {
+            let parts = || EdgeParts::of(|parts| parts.convolution(conv, norm, has_relu));
+            let reference = |input| {
+                let input = if has_relu { relu(input) } else { input };
+                norm.forward(conv.forward(input))
+            };
+            kernels.edge(parts, reference, input)
+        };
         match self {
             Self::Single(stem) => {
-                let state = stem.bn.forward(stem.conv.forward(images));
+                let state = layer(&stem.conv, &stem.bn, false, images);
                 [state.clone(), state]
             }
             Self::Triple(stem) => {
-                let half = relu(stem.bn1.forward(stem.conv1.forward(images)));
-                let older = stem.bn2.forward(stem.conv2.forward(half));
-                let newer = stem.bn3.forward(stem.conv3.forward(relu(older.clone())));
+                let half = layer(&stem.conv1, &stem.bn1, false, images);
+                let older = layer(&stem.conv2, &stem.bn2, true, half);
+                let newer = layer(&stem.conv3, &stem.bn3, true, older.clone());
                 [older, newer]
             }
         }

@@ -83,7 +83,7 @@ impl Supernet {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, images: Tensor<4>, mixing: &Mixing) -> Tensor<2> {
-        let [mut older, mut newer] = self.stem.forward(images);
+        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
             let output = cell.forward(older, newer.clone(), mixing.cell(kind));
             (older, newer) = (newer, output);

@@ -138,6 +138,16 @@ impl<'a> EdgeParts<'a> {
         self.norm(&module.bn);
     }
 
+    /// A 3x3 convolution with a border of one, and its normalization.
+    pub(crate) fn convolution(&mut self, conv: &'a Conv2d, norm: &'a Norm, relu: bool) {
+        self.stride = conv.stride[0];
+        let [out, from, ..] = conv.weight.dims();
+        self.channels = Some([from, out]);
+        self.operations.push(EdgeOperation::Convolution { relu });
+        self.weight(conv);
+        self.norm(norm);
+    }
+
     pub(crate) fn reduce(&mut self, module: &'a FactorizedReduce) {
         self.stride = 2;
         let [half, from, ..] = module.conv1.weight.dims();
