@@ -9,7 +9,7 @@ use crate::Result;
 use crate::config::{KernelSetting, MemorySetting, RetrainConfig, RunConfig, SearchConfig};
 use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
-use crate::network::{CellPlan, plan_cells};
+use crate::network::{CellPlan, StemKind, plan_cells};
 use crate::ops::{Kernels, Memory};
 
 /// Program, tables and allocator, measured on Linux.
@@ -47,8 +47,7 @@ impl MemoryNeed {
         );
         let shrink = stem.shrink();
         let mut size = [height.div_ceil(shrink), width.div_ceil(shrink)];
-        // Convolution and normalization of the stem, each with its gradient.
-        need.kept += 4 * map(batch, stem.num_channels(channels), size);
+        need.stem(stem, channels, batch, data.size());
         let space = config.network.space()?;
         for plan in &plans {
             need.cell(plan, batch, size, num_nodes, space.primitives());
@@ -72,7 +71,7 @@ impl MemoryNeed {
             plan_cells(num_cells, channels, outputs, stem.num_channels(channels), stem.reduces());
         let mut need = Activations::default();
         let mut size = data.size().map(|side| side.div_ceil(stem.shrink()));
-        need.kept += 4 * map(batch, stem.num_channels(channels), size);
+        need.stem(stem, channels, batch, data.size());
         for plan in &plans {
             need.discrete_cell(plan, batch, size, genotype.cell(plan.kind));
             if plan.kind == CellKind::Reduction {
@@ -212,11 +211,27 @@ fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
 impl Activations {
     /// With the images in memory and the batches prepared ahead.
     fn total(&self, data: &ImageDataset, ahead: u64) -> MemoryNeed {
-        let base = BASE + data.memory_bytes() + ahead + self.kept + self.passing;
+        let base = BASE + data.memory_bytes() + ahead;
+        // Buffers of unlike sizes leave about a tenth unused, as measured.
+        let need = |maps: u64| base + (self.kept + self.passing + maps) * 11 / 10;
         MemoryNeed {
-            save: base + self.maps,
-            recompute: base + self.largest_edge,
-            reference: base + self.reference,
+            save: need(self.maps),
+            recompute: need(self.largest_edge),
+            reference: need(self.reference),
+        }
+    }
+
+    /// Of each convolution: its output, and the map before its normalization.
+    fn stem(&mut self, kind: StemKind, channels: usize, batch: u64, size: [usize; 2]) {
+        for (num_channels, shrink) in kind.layers(channels) {
+            let size = size.map(|side| side.div_ceil(shrink));
+            let layer = map(batch, num_channels, size);
+            self.kept += layer;
+            self.maps += layer;
+            self.largest_edge = self.largest_edge.max(layer);
+            self.reference += 3 * layer;
+            // Two cells give the output's gradient, which is summed.
+            self.passing = self.passing.max(3 * layer);
         }
     }
 
@@ -231,20 +246,31 @@ impl Activations {
         let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
         let (input, node) =
             (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
-        let num_picks = genotype.nodes.iter().flatten().count() as u64;
-        // Both preprocessed inputs, the output of every operation, the nodes once each and joined.
-        let nodes = (genotype.nodes.len() + genotype.concat.len()) as u64 * node;
-        self.kept += 2 * input + num_picks * node + nodes;
+        let picks = || genotype.nodes.iter().flatten();
+        // States that an operation reads, and the joined ones.
+        let is_read = |state: &usize| picks().any(|pick| pick.from == *state);
+        let inner = (NUM_INPUTS..NUM_INPUTS + genotype.nodes.len()).filter(is_read).count() as u64;
+        let inputs = (0..NUM_INPUTS).filter(is_read).count() as u64;
+        let joined = genotype.concat.len() as u64 * node;
+        self.kept += inputs * input + inner * node + joined;
         self.maps += 2 * input;
         self.reference += 8 * input;
-        for pick in genotype.nodes.iter().flatten() {
+        for pick in picks() {
             let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
             let blocks = num_blocks(pick.primitive, stride);
             self.maps += blocks * node;
             self.largest_edge = self.largest_edge.max(blocks * node);
             self.reference += (3 * blocks + 1) * node;
         }
-        self.passing = self.passing.max(2 * input + 3 * nodes + 6 * node);
+        self.gradients(plan, batch, size, joined + genotype.nodes.len() as u64 * node, node);
+    }
+
+    /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and what one
+    /// edge passes on.
+    fn gradients(&mut self, plan: &CellPlan, batch: u64, size: [usize; 2], nodes: u64, node: u64) {
+        let passed = plan.input_maps(size).map(|(channels, size)| map(batch, channels, size));
+        let inputs = 2 * map(batch, plan.num_channels, size) + passed.iter().sum::<u64>();
+        self.passing = self.passing.max(nodes + inputs + 2 * node);
     }
 
     fn cell(
@@ -263,19 +289,37 @@ impl Activations {
         let nodes = 2 * num_nodes as u64 * node;
         self.kept += 2 * input + nodes;
         self.maps += 2 * input;
+        let mut parameters = plan.inputs.iter().sum::<usize>() * plan.num_channels;
         self.reference += 8 * input;
         for target in 0..num_nodes {
             for source in 0..NUM_INPUTS + target {
                 let stride = if reduces && source < NUM_INPUTS { 2 } else { 1 };
                 let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
+                let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
+                parameters += weights.sum::<usize>();
                 self.maps += blocks * node;
                 self.largest_edge = self.largest_edge.max(blocks * node);
                 // Depthwise, pointwise and normalized maps; pools and scaled outputs besides.
                 self.reference += (3 * blocks + primitives.len() as u64) * node;
             }
         }
-        // Gradients of the states and of the joined nodes, and what one edge passes on.
-        self.passing = self.passing.max(2 * input + 3 * nodes + 6 * node);
+        // Weights, velocities, and gradients packed and by themselves.
+        self.kept += 4 * VALUE * parameters as u64;
+        self.gradients(plan, batch, size, nodes, node);
+    }
+}
+
+/// Weights of an operation of the search space.
+fn num_weights(primitive: Primitive, plan: &CellPlan, stride: usize) -> usize {
+    let channels = plan.num_channels;
+    let block = |kernel: usize| channels * (kernel * kernel + channels);
+    match primitive {
+        Primitive::SepConv3x3 => 2 * block(3),
+        Primitive::SepConv5x5 => 2 * block(5),
+        Primitive::DilConv3x3 => block(3),
+        Primitive::DilConv5x5 => block(5),
+        Primitive::SkipConnect if stride == 2 => channels * channels,
+        _ => 0,
     }
 }
 

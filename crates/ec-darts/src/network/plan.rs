@@ -18,6 +18,15 @@ pub struct CellPlan {
     pub after_reduction: bool,
 }
 
+impl CellPlan {
+    /// Channels and size of both inputs, where the cell works at `size`; the older one first.
+    pub(crate) fn input_maps(&self, size: [usize; 2]) -> [(usize, [usize; 2]); 2] {
+        let [older, newer] = self.inputs;
+        let scale = if self.after_reduction { 2 } else { 1 };
+        [(older, size.map(|side| scale * side)), (newer, size)]
+    }
+}
+
 /// Whether the cell at this position is a reduction cell.
 ///
 /// # Source

@@ -37,6 +37,14 @@ impl StemKind {
         }
     }
 
+    /// Channels of each convolution's output, and by how much it is smaller than the image.
+    pub(crate) fn layers(self, init_channels: usize) -> Vec<(usize, usize)> {
+        match self {
+            Self::Cifar | Self::Stride2 => vec![(self.num_channels(init_channels), self.shrink())],
+            Self::Imagenet => vec![(init_channels / 2, 2), (init_channels, 4), (init_channels, 8)],
+        }
+    }
+
     /// Whether the older of the two states is twice as large as the newer one.
     pub fn reduces(self) -> bool {
         self == Self::Imagenet
