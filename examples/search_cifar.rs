@@ -62,7 +62,7 @@ fn in_project(path: &Path) -> PathBuf {
 }
 
 fn search(arguments: &Arguments) -> anyhow::Result<()> {
-    let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+    let opened = DeviceName::open_or_best(arguments.device)?;
     println!("device   {}", opened.description);
     let config = SearchConfig::load(&in_project(&arguments.config), &[])?;
     let images = data::load(&config.data.source(in_project(&arguments.data)))?.train;

@@ -12,3 +12,11 @@ pub fn wgpu() -> Option<Device> {
         }
     }
 }
+
+/// Without a name a GPU, else the CPU: never a driver that only looks like a GPU.
+#[test]
+fn the_best_device_is_no_software_driver() {
+    let best = ec_darts::device::DeviceName::open_or_best(None).expect("the CPU is always there");
+    assert!(!best.description.contains("llvmpipe"), "{}", best.description);
+    assert_eq!(best.is_cpu, best.description.starts_with("flex"), "{}", best.description);
+}

@@ -108,7 +108,7 @@ pub struct RunArguments {
     #[arg(long)]
     pub out: PathBuf,
     /// Where to compute: flex (CPU), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
-    /// this program was built for.
+    /// answers, of those that this program was built for.
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
@@ -226,7 +226,7 @@ pub struct CostArguments {
     #[arg(long)]
     pub latency: bool,
     /// Where to measure: flex (CPU), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
-    /// this program was built for.
+    /// answers, of those that this program was built for.
     #[arg(long, requires = "latency")]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.

@@ -98,7 +98,7 @@ fn measure(
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().context("cannot start the threads")?;
     }
-    let opened = arguments.device.unwrap_or_else(DeviceName::preferred).open()?;
+    let opened = DeviceName::open_or_best(arguments.device)?;
     let batch = arguments.batch.map_or(1, usize::from);
     let latency = Latency::measure(genotype, config, image_size, batch, &opened.device);
     Ok((opened.description, latency))

@@ -21,7 +21,7 @@ pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global().context("cannot start the threads")?;
     }
-    Ok(device.unwrap_or_else(DeviceName::preferred).open()?)
+    Ok(DeviceName::open_or_best(device)?)
 }
 
 pub struct Session {

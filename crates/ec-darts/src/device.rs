@@ -60,10 +60,28 @@ impl DeviceName {
         }
     }
 
-    /// The best device that the program was built for: a GPU where one is compiled in.
-    pub fn preferred() -> Self {
-        let order = [Self::Cuda, Self::Rocm, Self::Metal, Self::Vulkan, Self::Wgpu, Self::Flex];
-        order.into_iter().find(|name| name.is_compiled()).unwrap_or(Self::Flex)
+    /// The device of this name, or without one the best that answers: a GPU that the program was
+    /// built for, else the CPU. A driver that computes on the CPU is not taken for a GPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where the named device, or any, is not compiled in or not there.
+    pub fn open_or_best(name: Option<Self>) -> Result<Opened> {
+        if let Some(name) = name {
+            return name.open();
+        }
+        let gpus = [Self::Cuda, Self::Rocm, Self::Metal, Self::Vulkan, Self::Wgpu];
+        let mut software = None;
+        for name in gpus.into_iter().filter(|name| name.is_compiled()) {
+            match name.open() {
+                Ok(opened) if !opened.is_software() => return Ok(opened),
+                Ok(opened) => software = software.or(Some(opened)),
+                Err(_) => {}
+            }
+        }
+        match software {
+            Some(opened) if !Self::Flex.is_compiled() => Ok(opened),
+            _ => Self::Flex.open(),
+        }
     }
 }
 
@@ -76,6 +94,14 @@ pub struct Opened {
     pub is_cpu: bool,
     /// Name, and adapter or number of threads.
     pub description: String,
+}
+
+impl Opened {
+    /// Whether the adapter is one of the known drivers without a GPU.
+    fn is_software(&self) -> bool {
+        let name = self.description.to_lowercase();
+        ["llvmpipe", "lavapipe", "swiftshader", "basic render"].iter().any(|s| name.contains(s))
+    }
 }
 
 impl DeviceName {

@@ -53,7 +53,7 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
 fn saved_alpha(run: &Path, epoch: Option<u32>) -> anyhow::Result<SavedAlpha> {
     // Two small matrices: no reason to start a GPU.
     let cpu = DeviceName::Flex;
-    let device = if cpu.is_compiled() { cpu } else { DeviceName::preferred() }.open()?.device;
+    let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
     let mut kept = Vec::new();
     for path in folder::checkpoints(run)? {
         let saved = SavedAlpha::read(&path, &device)?;
