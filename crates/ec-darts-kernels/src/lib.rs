@@ -122,3 +122,8 @@ pub fn cell_given(
         unreachable!("no device has fused kernels without the feature flex")
     }
 }
+
+/// Compiles the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

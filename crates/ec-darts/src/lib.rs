@@ -52,3 +52,8 @@ pub use error::{Error, Result};
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Commit it was built from, or `unknown` outside a checkout.
 pub const COMMIT: &str = env!("EC_DARTS_COMMIT");
+
+/// Compiles the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -101,8 +101,8 @@ impl Convolution<'_> {
             }
             Gather::Window { stride } => {
                 room[(gathered_blocks - 1) * len..].fill(0.0);
-                for (channel, tap, from, place) in self.window(lanes) {
-                    let first = geometry.first(1) * lanes + from * map + channel;
+                for (lane, tap, source, place) in self.window(lanes) {
+                    let first = geometry.first(1) * lanes + source * map + lane;
                     let first = first + tap[0] * row + tap[1] * lanes;
                     let to = &mut room[place / lanes * len..][..len];
                     for (y, to) in strip.clone().zip(to.chunks_exact_mut(line)) {
@@ -136,8 +136,8 @@ impl Convolution<'_> {
         (room, len)
     }
 
-    /// Of each value of a window: its lane and block, its row and column in the window, and the
-    /// place that it is gathered to.
+    /// Of each value of a window: its lane, its row and column in the window, its block of channels,
+    /// and the place that it is gathered to.
     fn window(&self, lanes: usize) -> impl Iterator<Item = (usize, [usize; 2], usize, usize)> {
         let channels = self.plan.channels[0];
         (0..9 * channels).map(move |place| {
@@ -313,11 +313,11 @@ impl Convolution<'_> {
                 }
             }
             Gather::Window { stride } => {
-                for (channel, tap, source, place) in self.window(lanes) {
+                for (lane, tap, source, place) in self.window(lanes) {
                     let from = &between[place / lanes * rows * line..][..rows * line];
                     let to = &mut to[source * map..(source + 1) * map];
                     for (y, from) in from.chunks_exact(line).enumerate() {
-                        // One less than the row and the column: the border's.
+                        // Counted from the border: the map begins at one.
                         let row = y * stride + tap[0];
                         if row == 0 || row > height {
                             continue;
@@ -326,7 +326,7 @@ impl Convolution<'_> {
                         for (x, from) in from[place % lanes..].iter().step_by(lanes).enumerate() {
                             let column = x * stride + tap[1];
                             if column > 0 && column <= width {
-                                to[(column - 1) * lanes + channel] += from;
+                                to[(column - 1) * lanes + lane] += from;
                             }
                         }
                     }

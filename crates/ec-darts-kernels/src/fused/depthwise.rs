@@ -72,12 +72,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     unsafe {
         let input = input.add(x * steps.stride * lanes);
         let out = out.add(x * lanes);
-        let mut sums = [simd.splat_f32s(0.0); T];
-        if ADD {
-            for (t, sum) in sums.iter_mut().enumerate() {
-                *sum = load::<S>(out.add(t * lanes));
-            }
-        }
+        let mut sums = start::<S, T, ADD>(simd, out);
         for ky in 0..K {
             let line = input.add(ky * steps.dilation * steps.row);
             for kx in 0..K {
@@ -89,9 +84,38 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
                 }
             }
         }
-        for (t, sum) in sums.iter().enumerate() {
-            store::<S>(out.add(t * lanes), *sum);
+        finish::<S, T>(out, sums);
+    }
+}
+
+/// What the sums of a tile start with.
+///
+/// # Safety
+/// `out` holds `T` registers.
+#[inline(always)]
+unsafe fn start<S: Simd, const T: usize, const ADD: bool>(
+    simd: S,
+    out: *const f32,
+) -> [S::f32s; T] {
+    let mut sums = [simd.splat_f32s(0.0); T];
+    if ADD {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            *sum = unsafe { load::<S>(out.add(t * S::F32_LANES)) };
         }
+    }
+    sums
+}
+
+/// Writes the sums of a tile.
+///
+/// # Safety
+/// As [`start`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const T: usize>(out: *mut f32, sums: [S::f32s; T]) {
+    for (t, sum) in sums.into_iter().enumerate() {
+        // SAFETY: the caller's.
+        unsafe { store::<S>(out.add(t * S::F32_LANES), sum) };
     }
 }
 
@@ -110,16 +134,10 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const ADD: bool>(
     x: usize,
 ) {
     let lanes = S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
     // SAFETY: as in `convolve`; the last tap of the last output is the last value read.
     unsafe {
         let (input, out) = (input.add(x * lanes), out.add(x * lanes));
-        let mut sums = [zero; DENSE];
-        if ADD {
-            for (t, sum) in sums.iter_mut().enumerate() {
-                *sum = load::<S>(out.add(t * lanes));
-            }
-        }
+        let mut sums = start::<S, DENSE, ADD>(simd, out);
         for ky in 0..K {
             let values = reach::<S, K, D>(simd, input.add(ky * D * steps.row));
             for kx in 0..K {
@@ -129,9 +147,7 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const ADD: bool>(
                 }
             }
         }
-        for (t, sum) in sums.iter().enumerate() {
-            store::<S>(out.add(t * lanes), *sum);
-        }
+        finish::<S, DENSE>(out, sums);
     }
 }
 
