@@ -2,8 +2,9 @@
 
 use pulp::Simd;
 
-use super::plan::{Padded, Plan};
-use super::tiles::{self, load, store};
+use super::plan::{Padded, Plan, Pool};
+use super::pools;
+use super::tiles::{load, store};
 use super::transpose::transpose;
 
 /// From `[channel][position]` to blocks of channels; missing channels are zero.
@@ -106,19 +107,19 @@ pub fn pad<S: Simd>(
 
 /// Pools all channels of a blocked image.
 #[inline(always)]
-pub fn pool<S: Simd>(simd: S, plan: &Plan, max: bool, input: &[f32], to: &mut [f32]) {
+pub fn pool<S: Simd>(simd: S, plan: &Plan, kind: Pool, input: &[f32], to: &mut [f32]) {
     let (map, out) = (plan.input_len(), plan.map_len());
     assert!(input.len() >= map && to.len() >= out);
     let blocks = plan.blocks_of[0];
+    let (size, out_size, stride) = (plan.size, plan.out_size, plan.stride);
     for block in 0..blocks {
         // SAFETY: sizes are checked above.
         unsafe {
             let input = input.as_ptr().add(block * map / blocks);
             let to = to.as_mut_ptr().add(block * out / blocks);
-            if max {
-                tiles::pool::<S, true>(simd, input, plan.size, to, plan.out_size, plan.stride);
-            } else {
-                tiles::pool::<S, false>(simd, input, plan.size, to, plan.out_size, plan.stride);
+            match kind {
+                Pool::Max => pools::forward::<S, true>(simd, input, size, to, out_size, stride),
+                Pool::Mean => pools::forward::<S, false>(simd, input, size, to, out_size, stride),
             }
         }
     }
@@ -129,7 +130,7 @@ pub fn pool<S: Simd>(simd: S, plan: &Plan, max: bool, input: &[f32], to: &mut [f
 pub fn pool_backward<S: Simd>(
     simd: S,
     plan: &Plan,
-    max: bool,
+    kind: Pool,
     input: &[f32],
     [pooled, gradient]: [&[f32]; 2],
     to: &mut [f32],
@@ -138,20 +139,22 @@ pub fn pool_backward<S: Simd>(
     assert!(input.len() >= map && to.len() >= map);
     assert!(pooled.len() >= out && gradient.len() >= out);
     let blocks = plan.blocks_of[0];
+    let (size, out_size, stride) = (plan.size, plan.out_size, plan.stride);
     for block in 0..blocks {
         // SAFETY: sizes are checked above.
         unsafe {
-            let input = input.as_ptr().add(block * map / blocks);
             let to = to.as_mut_ptr().add(block * map / blocks);
             let at = |from: &[f32]| from.as_ptr().add(block * out / blocks);
-            let maps = [at(pooled), at(gradient)];
-            let (size, out_size, stride) = (plan.size, plan.out_size, plan.stride);
-            if max {
-                tiles::pool_backward::<S, true>(simd, input, to, size, maps, out_size, stride);
-            } else if stride == 1 {
-                tiles::mean_backward::<S>(simd, maps[1], to, size);
-            } else {
-                tiles::pool_backward::<S, false>(simd, input, to, size, maps, out_size, stride);
+            let [pooled, gradient] = [at(pooled), at(gradient)];
+            match kind {
+                Pool::Max => {
+                    let input = input.as_ptr().add(block * map / blocks);
+                    let maps = [pooled, gradient];
+                    pools::max_backward::<S>(simd, input, to, size, maps, out_size, stride);
+                }
+                Pool::Mean => {
+                    pools::mean_backward::<S>(simd, gradient, to, size, out_size, stride);
+                }
             }
         }
     }
@@ -210,57 +213,89 @@ fn total<S: Simd>(simd: S, sums: [S::f32s; 4]) -> S::f32s {
     simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]))
 }
 
-/// Sum of `gradient`, and of `gradient * (map - mean)`, per channel, added to `to`.
+/// Per channel the sum of `gradient`, then that of `gradient * (map - mean)` for each map.
 #[inline(always)]
 pub fn products<S: Simd>(
     simd: S,
     gradient: &[f32],
-    map: &[f32],
-    mean: &[f32],
+    maps: &[(&[f32], &[f32])],
     blocks: usize,
-    to: [&mut [f32]; 2],
+    to: &mut [f32],
+) {
+    let width = blocks * S::F32_LANES;
+    let (sum, products) = to.split_at_mut(width);
+    let len = gradient.len() / blocks;
+    for (block, sum) in sum.chunks_exact_mut(S::F32_LANES).enumerate() {
+        let gradient = &gradient[block * len..(block + 1) * len];
+        let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
+        // SAFETY: a slice of one register.
+        unsafe { store::<S>(sum.as_mut_ptr(), total::<S>(simd, sums)) };
+    }
+    // The gradient is read once for a few maps.
+    let (mut maps, mut products) = (maps, products);
+    while !maps.is_empty() {
+        let count = if maps.len() >= 4 { 4 } else { maps.len().min(2) };
+        let (now, later) = maps.split_at(count);
+        let (to, rest) = products.split_at_mut(count * width);
+        match count {
+            4 => products_of::<S, 4, 2>(simd, gradient, now, blocks, to),
+            2 => products_of::<S, 2, 4>(simd, gradient, now, blocks, to),
+            _ => products_of::<S, 1, 4>(simd, gradient, now, blocks, to),
+        }
+        (maps, products) = (later, rest);
+    }
+}
+
+/// [`products`] of `T` maps, each as `U` sums side by side: one alone would wait for itself.
+#[inline(always)]
+fn products_of<S: Simd, const T: usize, const U: usize>(
+    simd: S,
+    gradient: &[f32],
+    maps: &[(&[f32], &[f32])],
+    blocks: usize,
+    to: &mut [f32],
 ) {
     let lanes = S::F32_LANES;
-    let len = map.len() / blocks;
-    let [sums, products] = to;
-    assert!(mean.len() >= blocks * lanes && gradient.len() >= map.len());
+    let (len, width) = (gradient.len() / blocks, blocks * lanes);
+    assert!(maps.len() == T && to.len() >= T * width && len % lanes == 0);
+    for (map, mean) in maps {
+        assert!(map.len() >= gradient.len() && mean.len() >= width);
+    }
+    let zero = simd.splat_f32s(0.0);
     for block in 0..blocks {
-        let range = block * len..(block + 1) * len;
-        let zero = simd.splat_f32s(0.0);
-        let (mut sum, mut product) = ([zero; 4], [zero; 4]);
-        // SAFETY: checked above.
-        let mean = unsafe { load::<S>(mean.as_ptr().add(block * lanes)) };
-        let gradients = gradient[range.clone()].chunks_exact(4 * lanes);
-        let maps = map[range].chunks_exact(4 * lanes);
-        let rest =
-            gradients.remainder().chunks_exact(lanes).zip(maps.remainder().chunks_exact(lanes));
-        for (gradients, values) in gradients.zip(maps) {
-            for t in 0..4 {
-                // SAFETY: four registers.
-                let (gradient, value) = unsafe {
-                    let place = t * lanes;
-                    (
-                        load::<S>(gradients.as_ptr().add(place)),
-                        load::<S>(values.as_ptr().add(place)),
-                    )
-                };
-                sum[t] = simd.add_f32s(sum[t], gradient);
-                let off = simd.sub_f32s(value, mean);
-                product[t] = simd.mul_add_e_f32s(gradient, off, product[t]);
-            }
-        }
-        for (gradient, value) in rest {
-            // SAFETY: chunks of one register.
-            let (gradient, value) =
-                unsafe { (load::<S>(gradient.as_ptr()), load::<S>(value.as_ptr())) };
-            sum[0] = simd.add_f32s(sum[0], gradient);
-            product[0] = simd.mul_add_e_f32s(gradient, simd.sub_f32s(value, mean), product[0]);
-        }
-        let places = block * lanes..(block + 1) * lanes;
-        // SAFETY: slices of one register.
+        let mut means = [zero; T];
+        let mut sums = [[zero; U]; T];
+        // SAFETY: sizes are checked above; `len` is a multiple of a register.
         unsafe {
-            store::<S>(sums[places.clone()].as_mut_ptr(), total::<S>(simd, sum));
-            store::<S>(products[places].as_mut_ptr(), total::<S>(simd, product));
+            for (mean, (_, all)) in means.iter_mut().zip(maps) {
+                *mean = load::<S>(all.as_ptr().add(block * lanes));
+            }
+            let (mut place, end) = (block * len, (block + 1) * len);
+            while place + U * lanes <= end {
+                for u in 0..U {
+                    let gradient = load::<S>(gradient.as_ptr().add(place));
+                    for t in 0..T {
+                        let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                        sums[t][u] = simd.mul_add_e_f32s(gradient, off, sums[t][u]);
+                    }
+                    place += lanes;
+                }
+            }
+            while place < end {
+                let gradient = load::<S>(gradient.as_ptr().add(place));
+                for t in 0..T {
+                    let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                    sums[t][0] = simd.mul_add_e_f32s(gradient, off, sums[t][0]);
+                }
+                place += lanes;
+            }
+            for (t, sums) in sums.iter().enumerate() {
+                let mut sum = sums[0];
+                for &other in &sums[1..] {
+                    sum = simd.add_f32s(sum, other);
+                }
+                store::<S>(to.as_mut_ptr().add(t * width + block * lanes), sum);
+            }
         }
     }
 }
@@ -347,9 +382,15 @@ pub fn weighted_sum<S: Simd>(
     }
 }
 
-/// Adds `from` to `to` where `value > floor`.
+/// `from` where `value > floor`, else zero; added to what is there where `add`.
 #[inline(always)]
-pub fn add_where_above<S: Simd>(simd: S, floor: f32, value: &[f32], from: &[f32], to: &mut [f32]) {
+pub fn pass_above<S: Simd>(
+    simd: S,
+    floor: f32,
+    value: &[f32],
+    from: &[f32],
+    (to, add): (&mut [f32], bool),
+) {
     let lanes = S::F32_LANES;
     let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let pairs = value.chunks_exact(lanes).zip(from.chunks_exact(lanes));
@@ -357,8 +398,11 @@ pub fn add_where_above<S: Simd>(simd: S, floor: f32, value: &[f32], from: &[f32]
         // SAFETY: chunks of one register.
         unsafe {
             let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
-            let add = simd.select_f32s(positive, load::<S>(from.as_ptr()), zero);
-            store::<S>(to.as_mut_ptr(), simd.add_f32s(load::<S>(to.as_ptr()), add));
+            let mut sum = simd.select_f32s(positive, load::<S>(from.as_ptr()), zero);
+            if add {
+                sum = simd.add_f32s(load::<S>(to.as_ptr()), sum);
+            }
+            store::<S>(to.as_mut_ptr(), sum);
         }
     }
 }

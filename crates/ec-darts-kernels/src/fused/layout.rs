@@ -22,12 +22,23 @@ pub struct Link {
     pub parameters: Range<usize>,
     pub mixing: Range<usize>,
     pub statistics: Range<usize>,
+    /// The group that it belongs to, if it has terms without weights.
+    pub group: Option<usize>,
+}
+
+/// Edges that read the same with the same stride: what they compute of it without weights, pools
+/// and identities, is the same for all.
+#[derive(Debug)]
+pub struct Group {
+    pub from: From,
+    pub links: Vec<usize>,
 }
 
 /// All edges of a cell at one size, in the order of their targets.
 #[derive(Debug)]
 pub struct Layout {
     pub links: Vec<Link>,
+    pub groups: Vec<Group>,
     /// Height and width of each state.
     pub sizes: Vec<[usize; 2]>,
     pub batch: usize,
@@ -42,7 +53,13 @@ impl Layout {
         assert_eq!(shapes.len(), cell.inputs.len(), "one shape for each input");
         let batch = shapes[0][0];
         let channels = cell.inputs[0].channels[1];
-        let mut layout = Self { links: Vec::new(), sizes: Vec::new(), batch, channels };
+        let mut layout = Self {
+            links: Vec::new(),
+            groups: Vec::new(),
+            sizes: Vec::new(),
+            batch,
+            channels,
+        };
         for (input, (edge, &shape)) in cell.inputs.iter().zip(shapes).enumerate() {
             assert_eq!(shape[0], batch, "all inputs have one batch");
             layout.link(edge, From::Input(input), input, shape, lanes);
@@ -73,7 +90,9 @@ impl Layout {
             begin(|last| last.mixing.end),
             begin(|last| last.statistics.end),
         );
+        let group = plan.is_direct().then(|| self.group(from, plan.stride));
         self.links.push(Link {
+            group,
             from,
             to,
             parameters: parameters..parameters + plan.packed_len,
@@ -81,6 +100,24 @@ impl Layout {
             statistics: statistics..statistics + plan.num_norms * self.channels,
             plan,
         });
+    }
+
+    /// The group of the edge that comes next.
+    fn group(&mut self, from: From, stride: usize) -> usize {
+        let links = &self.links;
+        let alike =
+            |group: &Group| group.from == from && links[group.links[0]].plan.stride == stride;
+        let number = self.groups.iter().position(alike).unwrap_or(self.groups.len());
+        if number == self.groups.len() {
+            self.groups.push(Group { from, links: Vec::new() });
+        }
+        self.groups[number].links.push(links.len());
+        number
+    }
+
+    /// Whether an edge into a state needs an input in blocks.
+    pub fn is_direct(&self, from: From) -> bool {
+        self.groups.iter().any(|group| group.from == from)
     }
 
     /// The edges into a state.

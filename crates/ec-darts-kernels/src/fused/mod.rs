@@ -10,11 +10,13 @@
 mod buffer;
 mod convolve;
 mod depthwise;
+mod direct;
 mod image;
 mod layout;
 mod norm;
 mod pass;
 mod plan;
+mod pools;
 mod run;
 mod simd;
 #[cfg(test)]
@@ -23,9 +25,10 @@ mod tiles;
 mod transpose;
 
 pub use buffer::Buffer;
+use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
 use norm::Norms;
-use run::{Input, InputGradient, Run};
+use run::{Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
 use crate::edge::{Cell, Memory};
@@ -45,7 +48,7 @@ pub struct Values<'a> {
 #[derive(Debug)]
 pub struct Tape {
     /// Those that an edge reads.
-    states: Vec<Option<Buffer>>,
+    states: Blocks,
     edges: Vec<Kept>,
 }
 
@@ -107,15 +110,32 @@ impl Layout {
     }
 }
 
-/// What an edge reads.
-fn input<'a>(link: &Link, values: &Values<'a>, states: &'a [Option<Buffer>]) -> Input<'a> {
-    match link.from {
-        From::Input(number) => Input::Planes(values.inputs[number].0),
-        From::State(state) => {
-            Input::Blocks(states[state].as_ref().expect("states that are read are kept"))
+impl<'a> Values<'a> {
+    /// What an edge reads; `blocks` are the inputs and `states` the states that it may read there.
+    fn input(&self, from: From, blocks: &'a Blocks, states: &'a Blocks) -> Input<'a> {
+        match from {
+            From::Input(number) => match &blocks[number] {
+                Some(blocks) => Input::Blocks(blocks),
+                None => Input::Planes(self.inputs[number].0),
+            },
+            From::State(state) => {
+                Input::Blocks(states[state].as_ref().expect("states that are read are kept"))
+            }
         }
     }
+
+    /// The inputs that pools and identities read, in blocks.
+    fn blocks(&self, isa: Isa, layout: &Layout) -> Blocks {
+        let inputs = self.inputs.iter().zip(&layout.links).enumerate();
+        let blocks = inputs.map(|(number, ((input, _), link))| {
+            layout.is_direct(From::Input(number)).then(|| run::to_blocks(isa, &link.plan, input))
+        });
+        blocks.collect()
+    }
 }
+
+/// Batches of blocked maps, where they are there.
+type Blocks = Vec<Option<Buffer>>;
 
 /// On a thread of rayon's pool: any other would fall asleep and be woken for every pass.
 fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
@@ -148,17 +168,26 @@ fn run_forward(
     layout: &Layout,
     out: &mut [f32],
 ) -> Tape {
+    let blocks = values.blocks(isa, layout);
     let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
+    let mut moments: Vec<Option<Vec<f32>>> = layout.groups.iter().map(|_| None).collect();
     for state in 0..layout.sizes.len() {
         let mut sum = None;
         for (number, link) in layout.edges_into(state) {
-            let input = input(link, values, &tape.states);
+            let input = values.input(link.from, &blocks, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
             let prepared = link.plan.prepare(parameters);
             let run = Run::new(isa, &link.plan, input, parameters, &prepared);
-            let given = given.map(|all| all.map(|each| &each[link.statistics.clone()]));
+            let statistics = match given {
+                Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
+                None => Statistics::OfBatch {
+                    pools: link.group.map_or(&[], |group| {
+                        moments[group].get_or_insert_with(|| run.pool_moments())
+                    }),
+                },
+            };
             let mixing = &values.mixing[link.mixing.clone()];
-            let (norms, maps) = run.forward(given, mixing, &mut sum);
+            let (norms, maps) = run.forward(statistics, mixing, &mut sum);
             let keeps = memory == Memory::Save && given.is_none();
             debug_assert_eq!(number, tape.edges.len(), "edges are in the order of their targets");
             tape.edges.push(Kept { norms, maps: keeps.then_some(maps) });
@@ -206,13 +235,35 @@ fn run_backward(
     layout: &Layout,
     all: &mut Gradients,
 ) {
-    let mut gradients: Vec<Option<Buffer>> = layout.sizes.iter().map(|_| None).collect();
+    let blocks = values.blocks(isa, layout);
+    let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
+    let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
+    let mut norms: Vec<Option<Norms>> = layout.links.iter().map(|_| None).collect();
     for (place, &state) in cell.concat.iter().enumerate() {
         let part = [place, cell.concat.len()];
-        gradients[state] = Some(run::part(isa, layout, state, out_gradient, part));
+        of_states[state] = Some(run::part(isa, layout, state, out_gradient, part));
     }
+    // What reaches a source without a convolution, from all edges that read it.
+    let direct = |from, norms: &[Option<Norms>], later: &[Option<Buffer>], first: usize, sum: &mut Option<Buffer>| {
+        for group in layout.groups.iter().filter(|group| group.from == from) {
+            let readers = group.links.iter().filter_map(|&number| {
+                let Link { plan, to, .. } = &layout.links[number];
+                let gradient = later[to - first].as_deref()?;
+                Some(Reader { plan, norms: norms[number].as_ref()?, gradient })
+            });
+            let direct = Direct::new(&readers.collect::<Vec<_>>());
+            let plan = &layout.links[group.links[0]].plan;
+            let input = values.input(from, &blocks, &tape.states);
+            Run::new(isa, plan, input, &[], &[]).direct(&direct, sum);
+        }
+    };
     for state in (0..layout.sizes.len()).rev() {
-        let Some(gradient) = gradients[state].take() else {
+        let (before, later) = of_states.split_at_mut(state);
+        let (this, later) = later.split_first_mut().expect("this state");
+        if wanted.behind(state) && later.iter().any(Option::is_some) {
+            direct(From::State(state), &norms, later, state + 1, this);
+        }
+        let Some(gradient) = this else {
             // Nothing reads this state.
             if let Some(input) = all.inputs.get_mut(state) {
                 input.fill(0.0);
@@ -220,32 +271,39 @@ fn run_backward(
             continue;
         };
         for (number, link) in layout.edges_into(state) {
-            let input = input(link, values, &tape.states);
+            let input = values.input(link.from, &blocks, &tape.states);
             let parameters = &values.parameters[link.parameters.clone()];
             let prepared = link.plan.prepare(parameters);
             let run = Run::new(isa, &link.plan, input, parameters, &prepared);
-            let Kept { norms, maps } = &tape.edges[number];
+            let Kept { norms: of_forward, maps } = &tape.edges[number];
             let to = match link.from {
-                From::Input(number) if wanted.behind(number) => {
-                    InputGradient::Planes(&mut all.inputs[number])
-                }
+                From::Input(number) if wanted.behind(number) => match blocks[number] {
+                    Some(_) => InputGradient::Blocks(&mut of_inputs[number]),
+                    None => InputGradient::Planes(&mut all.inputs[number]),
+                },
                 From::State(state) if wanted.behind(state) => {
-                    InputGradient::Blocks(&mut gradients[state])
+                    InputGradient::Blocks(&mut before[state])
                 }
                 _ => InputGradient::Nowhere,
             };
-            let mixing = &values.mixing[link.mixing.clone()];
-            let parameters = &mut all.parameters[link.parameters.clone()];
-            let mixing_gradient = run.backward(
-                norms,
+            norms[number] = Some(run.backward(
+                of_forward,
                 maps.as_ref(),
-                mixing,
-                &gradient,
+                &values.mixing[link.mixing.clone()],
+                gradient,
                 wanted.parameters,
-                parameters,
+                &mut all.parameters[link.parameters.clone()],
+                &mut all.mixing[link.mixing.clone()],
                 to,
-            );
-            all.mixing[link.mixing.clone()].copy_from_slice(&mixing_gradient);
+            ));
+        }
+        if let Some(Some(_)) = blocks.get(state)
+            && wanted.behind(state)
+        {
+            let to = &mut of_inputs[state];
+            direct(From::Input(state), &norms, std::slice::from_ref(this), state, to);
+            let gradient = to.as_deref().expect("made on the line above");
+            run::to_planes(isa, &layout.links[state].plan, gradient, &mut all.inputs[state]);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
 
-use super::plan::{Plan, Term};
+use super::plan::Plan;
 
 /// Added to the variance, as `ec_darts::ops::EPSILON`.
 const EPSILON: f64 = 1e-5;
@@ -106,7 +106,7 @@ impl Norms {
         for (position, term) in plan.terms.iter().enumerate() {
             let weight = mixing[position];
             for channel in 0..width {
-                self.term_scale[position * width + channel] = match term_norm(plan, term) {
+                self.term_scale[position * width + channel] = match plan.norm_of(term) {
                     None => weight,
                     Some(norm) => {
                         let place = norm * width + channel;
@@ -164,7 +164,7 @@ impl Norms {
         for (position, term) in plan.terms.iter().enumerate() {
             let product = &products[position * width..(position + 1) * width];
             let weight = f64::from(mixing[position]);
-            let Some(norm) = term_norm(plan, term) else {
+            let Some(norm) = plan.norm_of(term) else {
                 gradient.push(product.iter().sum::<f64>() as f32);
                 let scale = self.term_scale(position).to_vec();
                 self.term_backward.push([scale, vec![0.0; width], vec![0.0; width]]);
@@ -236,14 +236,6 @@ impl Norms {
                 (slope * f64::from(self.mean[place]) - factor * total[channel] / count) as f32;
         }
         all
-    }
-}
-
-fn term_norm(plan: &Plan, term: &Term) -> Option<usize> {
-    match *term {
-        Term::Identity => None,
-        Term::Pool { norm, .. } => norm,
-        Term::Conv { block } => Some(plan.blocks[block].norm),
     }
 }
 

@@ -4,9 +4,10 @@ use pulp::{Simd, WithSimd};
 
 use super::buffer::Buffer;
 use super::convolve::{Convolution, Scratch};
+use super::direct::Direct;
 use super::image;
 use super::norm::Norms;
-use super::plan::{Block, Padded, Plan, Term};
+use super::plan::{Block, Padded, Plan, Pool, Term};
 use super::run::Input;
 
 /// What every pass reads.
@@ -26,7 +27,9 @@ pub struct Pass<'a> {
 
 /// What a pass does.
 pub enum Step<'a> {
-    /// First blocks and pools: their maps and, where asked for, moments.
+    /// Moments of what each pool makes of the input, `[image][pool][mean, squares][width]`.
+    Pools { moments: &'a mut [f32] },
+    /// First blocks: their maps and, where asked for, moments.
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
     Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
@@ -43,7 +46,7 @@ pub enum Step<'a> {
         sums: &'a mut [f32],
         weights: Option<&'a mut [f32]>,
     },
-    /// Backward through everything else.
+    /// Backward through the first blocks.
     FirstBackward {
         norms: &'a Norms,
         maps: &'a [f32],
@@ -53,6 +56,8 @@ pub enum Step<'a> {
         to: &'a mut [f32],
         target: Target,
     },
+    /// Backward through what has no weights, added to what is there where `add`.
+    Direct { direct: &'a Direct<'a>, to: &'a mut [f32], add: bool },
 }
 
 /// How the gradient of what an edge reads is written.
@@ -90,6 +95,7 @@ impl WithSimd for Pass<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { context, start, step } = self;
         match step {
+            Step::Pools { moments } => pools(simd, context, start, moments),
             Step::First { maps, moments } => first(simd, context, start, maps, moments),
             Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
             Step::Combine { norms, maps, sum, add } => {
@@ -105,6 +111,7 @@ impl WithSimd for Pass<'_> {
                 let maps = [maps, gradient, inner];
                 first_backward(simd, context, start, norms, maps, weights, (to, target));
             }
+            Step::Direct { direct, to, add } => direct.backward(simd, context, start, (to, add)),
         }
     }
 }
@@ -123,11 +130,18 @@ impl<'a> Context<'a> {
                 image::to_blocks(simd, image, self.plan.channels[0], room);
                 room
             }
-            Input::Blocks(all) => {
-                let len = self.plan.input_len();
-                &all[number * len..(number + 1) * len]
-            }
+            Input::Blocks(_) => self.blocks(number),
         }
+    }
+
+    /// An image of what an edge reads that has terms without weights.
+    ///
+    /// # Panics
+    /// Where that is not in blocks.
+    pub fn blocks(&self, number: usize) -> &'a [f32] {
+        let Input::Blocks(all) = self.input else { panic!("pools and identities read blocks") };
+        let len = self.plan.input_len();
+        &all[number * len..(number + 1) * len]
     }
 
     /// Room for [`Self::image`].
@@ -148,6 +162,19 @@ impl<'a> Context<'a> {
 }
 
 #[inline(always)]
+fn pools<S: Simd>(simd: S, context: Context<'_>, start: usize, moments: &mut [f32]) {
+    let plan = context.plan;
+    let len = 2 * plan.width();
+    let mut pooled = Buffer::new(plan.map_len());
+    for (number, moments) in moments.chunks_exact_mut(Pool::ALL.len() * len).enumerate() {
+        for (pool, to) in Pool::ALL.into_iter().zip(moments.chunks_exact_mut(len)) {
+            image::pool(simd, plan, pool, context.blocks(start + number), &mut pooled);
+            image::moments(simd, &pooled, plan.blocks_of[1], to);
+        }
+    }
+}
+
+#[inline(always)]
 fn first<S: Simd>(
     simd: S,
     context: Context<'_>,
@@ -160,7 +187,6 @@ fn first<S: Simd>(
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, false);
-    let mut pooled = Buffer::new(map_len);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         let raw = context.image(simd, start + number, &mut room);
         let stats = moments.as_deref_mut().map(|all| {
@@ -178,13 +204,6 @@ fn first<S: Simd>(
             if !block.second {
                 let to = &mut stats[2 * block.norm * width..][..2 * width];
                 image::moments(simd, map, blocks, to);
-            }
-        }
-        for term in &plan.terms {
-            if let Term::Pool { max, norm: Some(norm), .. } = *term {
-                image::pool(simd, plan, max, raw, &mut pooled);
-                let to = &mut stats[2 * norm * width..][..2 * width];
-                image::moments(simd, &pooled, blocks, to);
             }
         }
     }
@@ -230,34 +249,41 @@ fn combine<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
-    let mut room = context.room();
-    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|_| Buffer::new(0)).collect();
-    let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
+    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|term| pooled(plan, term)).collect();
     for (number, sum) in sum.chunks_exact_mut(map_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
-        let raw: &[f32] =
-            if reads_input { context.image(simd, start + number, &mut room) } else { &[] };
-        for (term, pooled) in plan.terms.iter().zip(&mut pooled) {
-            if let Term::Pool { max, .. } = *term {
-                if pooled.is_empty() {
-                    *pooled = Buffer::new(map_len);
-                }
-                image::pool(simd, plan, max, raw, pooled);
-            }
-        }
-        let terms = plan.terms.iter().zip(&pooled).enumerate();
-        let terms: Vec<(&[f32], &[f32])> = terms
-            .map(|(position, (term, pooled))| {
-                let map = match *term {
-                    Term::Identity => raw,
-                    Term::Pool { .. } => &pooled[..],
-                    Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
-                };
-                (map, norms.term_scale(position))
-            })
-            .collect();
-        image::weighted_sum(simd, &terms, &norms.shift_sum, blocks, (sum, add));
+        let terms = terms(simd, context, start + number, maps, &mut pooled);
+        let scaled = terms.enumerate().map(|(position, map)| (map, norms.term_scale(position)));
+        image::weighted_sum(simd, &scaled.collect::<Vec<_>>(), &norms.shift_sum, blocks, (sum, add));
     }
+}
+
+/// Room for what a pool makes of an image.
+fn pooled(plan: &Plan, term: &Term) -> Buffer {
+    Buffer::new(if matches!(term, Term::Pool { .. }) { plan.map_len() } else { 0 })
+}
+
+/// The map of each term, before its normalization.
+#[inline(always)]
+fn terms<'a, S: Simd>(
+    simd: S,
+    context: Context<'a>,
+    image: usize,
+    maps: &'a [f32],
+    pooled: &'a mut [Buffer],
+) -> impl Iterator<Item = &'a [f32]> {
+    let plan = context.plan;
+    let map_len = plan.map_len();
+    for (term, pooled) in plan.terms.iter().zip(&mut *pooled) {
+        if let Term::Pool { pool, .. } = *term {
+            image::pool(simd, plan, pool, context.blocks(image), pooled);
+        }
+    }
+    plan.terms.iter().zip(pooled).map(move |(term, pooled)| match *term {
+        Term::Identity => context.blocks(image),
+        Term::Pool { .. } => &pooled[..],
+        Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
+    })
 }
 
 #[inline(always)]
@@ -271,31 +297,17 @@ fn sum<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    let mut room = context.room();
-    let mut pooled = Buffer::new(map_len);
+    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|term| pooled(plan, term)).collect();
     let zeros = vec![0.0; width];
-    let reads_input = plan.terms.iter().any(|term| !matches!(term, Term::Conv { .. }));
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
-        let raw: &[f32] =
-            if reads_input { context.image(simd, start + number, &mut room) } else { &[] };
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let len = (1 + plan.terms.len()) * width;
-        let (total, products) = sums[number * len..(number + 1) * len].split_at_mut(width);
-        for (position, term) in plan.terms.iter().enumerate() {
-            let (map, norm) = match *term {
-                Term::Identity => (raw, None),
-                Term::Pool { max, norm, .. } => {
-                    image::pool(simd, plan, max, raw, &mut pooled);
-                    (&pooled[..], norm)
-                }
-                Term::Conv { block } => {
-                    (&maps[block * map_len..(block + 1) * map_len], Some(plan.blocks[block].norm))
-                }
-            };
-            let mean = norm.map_or(&zeros[..], |norm| norms.mean(norm));
-            let product = &mut products[position * width..(position + 1) * width];
-            image::products(simd, gradient, map, mean, blocks, [&mut *total, product]);
-        }
+        let terms = terms(simd, context, start + number, maps, &mut pooled);
+        let centered = terms.zip(&plan.terms).map(|(map, term)| {
+            (map, plan.norm_of(term).map_or(&zeros[..], |norm| norms.mean(norm)))
+        });
+        let to = &mut sums[number * len..(number + 1) * len];
+        image::products(simd, gradient, &centered.collect::<Vec<_>>(), blocks, to);
     }
 }
 
@@ -336,9 +348,8 @@ fn second_backward<S: Simd>(
             convolution.backward(simd, maps, coefficients, weights, (to, false), &mut scratch);
             image::clear_where_zero(simd, &middle, plan.middle, to);
             let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
-            let (total, product) = sums.split_at_mut(width);
-            let mean = norms.mean(block.norm - 1);
-            image::products(simd, to, before, mean, blocks, [total, product]);
+            let centered = [(before, norms.mean(block.norm - 1))];
+            image::products(simd, to, &centered, blocks, sums);
         }
     }
 }
@@ -354,16 +365,12 @@ fn first_backward<S: Simd>(
     (to, target): (&mut [f32], Target),
 ) {
     let plan = context.plan;
-    let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
+    let map_len = plan.map_len();
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, true);
-    let mut pooled = Buffer::new(map_len);
-    let mut map_gradient = Buffer::new(map_len);
     let mut rectified = Buffer::new(plan.input_len());
-    let mut whole = context.room();
-    let zeros = vec![0.0; plan.width()];
-    let reads_source = plan.blocks.iter().any(|block| !block.second);
+    let mut blocks = context.room();
     let image_len = match target {
         Target::Planes => plan.channels[0] * plan.size[0] * plan.size[1],
         Target::Blocks { .. } => plan.input_len(),
@@ -372,59 +379,35 @@ fn first_backward<S: Simd>(
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
-        if reads_source {
-            image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
-        }
-        // What passes no ReLU has a sum of its own: the edge's gradient, where that is in blocks.
-        let (whole, planes): (&mut [f32], _) = match target {
-            Target::Planes => (&mut whole, Some(to)),
-            Target::Blocks { .. } => (to, None),
-        };
-        if !matches!(target, Target::Blocks { add: true }) {
-            whole.fill(0.0);
-        }
+        image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
         let mut is_first = true;
         for (position, term) in plan.terms.iter().enumerate() {
-            match *term {
-                Term::Identity => {
-                    let term = [(gradient, norms.term_scale(position))];
-                    image::weighted_sum(simd, &term, &zeros, blocks, (&mut *whole, true));
+            let Term::Conv { block: last } = *term else { continue };
+            let number_of_first = if plan.blocks[last].second { last - 1 } else { last };
+            let block = &plan.blocks[number_of_first];
+            let map = &maps[number_of_first * map_len..(number_of_first + 1) * map_len];
+            let (gradient, coefficients) = match block.inner {
+                None => (gradient, norms.term_backward(position)),
+                Some(place) => {
+                    let all = number * plan.num_inner + place;
+                    let inner = &inner[all * map_len..(all + 1) * map_len];
+                    (inner, norms.inner_backward(place))
                 }
-                Term::Pool { max, .. } => {
-                    image::pool(simd, plan, max, raw, &mut pooled);
-                    let coefficients = norms.term_backward(position);
-                    let size = [blocks, map_len / blocks, 0];
-                    let read = [gradient, &pooled[..]];
-                    image::linear(simd, read, coefficients, size, &mut map_gradient);
-                    let maps = [&pooled[..], &map_gradient[..]];
-                    image::pool_backward(simd, plan, max, raw, maps, whole);
-                }
-                Term::Conv { block: last } => {
-                    let number_of_first = if plan.blocks[last].second { last - 1 } else { last };
-                    let block = &plan.blocks[number_of_first];
-                    let map = &maps[number_of_first * map_len..(number_of_first + 1) * map_len];
-                    let (gradient, coefficients) = match block.inner {
-                        None => (gradient, norms.term_backward(position)),
-                        Some(place) => {
-                            let all = number * plan.num_inner + place;
-                            let inner = &inner[all * map_len..(all + 1) * map_len];
-                            (inner, norms.inner_backward(place))
-                        }
-                    };
-                    let to = (&mut rectified[..], !is_first);
-                    is_first = false;
-                    let weights = weights.as_deref_mut();
-                    let convolution = context.convolution(block, &source);
-                    let maps = [gradient, map];
-                    convolution.backward(simd, maps, coefficients, weights, to, &mut scratch);
-                }
+            };
+            let to = (&mut rectified[..], !is_first);
+            is_first = false;
+            let weights = weights.as_deref_mut();
+            let convolution = context.convolution(block, &source);
+            convolution.backward(simd, [gradient, map], coefficients, weights, to, &mut scratch);
+        }
+        match target {
+            Target::Planes => {
+                image::pass_above(simd, plan.floor, raw, &rectified, (&mut blocks, false));
+                image::from_blocks(simd, &blocks, plan.channels[0], to);
             }
-        }
-        if !is_first {
-            image::add_where_above(simd, plan.floor, raw, &rectified, whole);
-        }
-        if let Some(planes) = planes {
-            image::from_blocks(simd, whole, plan.channels[0], planes);
+            Target::Blocks { add } => {
+                image::pass_above(simd, plan.floor, raw, &rectified, (to, add));
+            }
         }
     }
 }

@@ -87,12 +87,23 @@ pub struct Block {
     pub inner: Option<usize>,
 }
 
+/// A 3x3 pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    Max,
+    Mean,
+}
+
+impl Pool {
+    pub const ALL: [Self; 2] = [Self::Max, Self::Mean];
+}
+
 /// One term of the mixed sum.
 #[derive(Clone, Copy, Debug)]
 pub enum Term {
     Identity,
     Pool {
-        max: bool,
+        pool: Pool,
         norm: Option<usize>,
     },
     /// The number of its last block.
@@ -179,8 +190,8 @@ impl Plan {
             EdgeOperation::MaxPool { norm } | EdgeOperation::AvgPool { norm } => {
                 assert!(alike, "a pool keeps its channels");
                 let norm = norm.then(|| self.norm());
-                let max = matches!(operation, EdgeOperation::MaxPool { .. });
-                Term::Pool { max, norm }
+                let is_max = matches!(operation, EdgeOperation::MaxPool { .. });
+                Term::Pool { pool: if is_max { Pool::Max } else { Pool::Mean }, norm }
             }
             EdgeOperation::Pointwise => {
                 assert_eq!(self.stride, 1, "a 1x1 convolution has stride 1");
@@ -282,6 +293,20 @@ impl Plan {
     /// Values of all channels of the output, padded to whole blocks.
     pub fn width(&self) -> usize {
         self.blocks_of[1] * self.lanes
+    }
+
+    /// The normalization behind a term, if one follows.
+    pub fn norm_of(&self, term: &Term) -> Option<usize> {
+        match *term {
+            Term::Identity => None,
+            Term::Pool { norm, .. } => norm,
+            Term::Conv { block } => Some(self.blocks[block].norm),
+        }
+    }
+
+    /// Whether a term reads the input itself: one without weights.
+    pub fn is_direct(&self) -> bool {
+        self.terms.iter().any(|term| !matches!(term, Term::Conv { .. }))
     }
 
     /// Values of one image's maps before normalization, those of the convolutions.

@@ -8,10 +8,11 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+use super::direct::Direct;
 use super::layout::Layout;
 use super::norm::Norms;
 use super::pass::{Context, Pass, Relayout, Step, Target};
-use super::plan::Plan;
+use super::plan::{Plan, Pool, Term};
 use super::simd::Isa;
 
 /// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
@@ -38,6 +39,15 @@ pub enum InputGradient<'a> {
     Blocks(&'a mut Option<Buffer>),
 }
 
+/// What an edge's batch normalizations normalize with.
+#[derive(Clone, Copy, Debug)]
+pub enum Statistics<'a> {
+    /// Mean and variance, `[norm][channel]` each.
+    Given([&'a [f32]; 2]),
+    /// Those of the batch; of its pools, as [`Run::pool_moments`] finds them.
+    OfBatch { pools: &'a [f32] },
+}
+
 /// An edge with its values.
 pub struct Run<'a> {
     isa: Isa,
@@ -61,22 +71,34 @@ impl<'a> Run<'a> {
         Self { isa, plan, input, parameters, prepared, chunk: plan.batch.div_ceil(CHUNKS) }
     }
 
+    /// Moments of the pools of what the edge reads, for each image and pool.
+    pub fn pool_moments(&self) -> Vec<f32> {
+        let len = Pool::ALL.len() * 2 * self.plan.width();
+        let mut moments = vec![0.0; self.plan.batch * len];
+        moments.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1).for_each(
+            |(chunk, moments)| {
+                self.pass(chunk, Step::Pools { moments });
+            },
+        );
+        moments
+    }
+
     /// Adds the mixed sum to `sum`, or makes it; returns the normalizations and the maps.
     pub fn forward(
         &self,
-        given: Option<[&[f32]; 2]>,
+        statistics: Statistics<'_>,
         mixing: &[f32],
         sum: &mut Option<Buffer>,
     ) -> (Norms, Buffer) {
         let plan = self.plan;
         let mut maps = Buffer::new(plan.batch * plan.maps_len().max(1));
-        let mut norms = match given {
-            Some(given) => {
+        let mut norms = match statistics {
+            Statistics::Given(given) => {
                 let norms = Norms::given(plan, given, self.parameters);
                 self.maps(&mut maps, &norms);
                 norms
             }
-            None => self.maps_and_moments(&mut maps),
+            Statistics::OfBatch { pools } => self.maps_and_moments(&mut maps, pools),
         };
         norms.mix(plan, mixing);
         let add = sum.is_some();
@@ -91,7 +113,8 @@ impl<'a> Run<'a> {
         (norms, maps)
     }
 
-    /// Writes the parameters' gradient and passes the input's on; returns the mixing weights'.
+    /// Writes the gradients of parameters and mixing weights and passes on what convolutions give
+    /// the input; returns the normalizations with the coefficients of their backward pass.
     #[expect(clippy::too_many_arguments, reason = "all that an edge's gradients depend on")]
     pub fn backward(
         &self,
@@ -101,8 +124,9 @@ impl<'a> Run<'a> {
         gradient: &[f32],
         with_parameters: bool,
         parameters: &mut [f32],
+        mixing_gradient: &mut [f32],
         to: InputGradient<'_>,
-    ) -> Vec<f32> {
+    ) -> Norms {
         let plan = self.plan;
         let mut norms = norms.clone();
         let again;
@@ -128,9 +152,9 @@ impl<'a> Run<'a> {
             .for_each(|(chunk, ((sums, maps), gradient))| {
                 self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
             });
-        let mixing_gradient = norms.take_sums(plan, &sums, mixing, parameters);
-        if matches!(to, InputGradient::Nowhere) {
-            return mixing_gradient;
+        mixing_gradient.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
+        if plan.blocks.is_empty() || matches!(to, InputGradient::Nowhere) {
+            return norms;
         }
 
         let chunks = plan.batch.div_ceil(self.chunk);
@@ -196,7 +220,28 @@ impl<'a> Run<'a> {
             }
             plan.unpack_gradient(first, parameters);
         }
-        mixing_gradient
+        norms
+    }
+
+    /// Adds what reaches the edge's input without a convolution.
+    pub fn direct(&self, direct: &Direct<'_>, to: &mut Option<Buffer>) {
+        let (len, add) = (self.plan.input_len(), to.is_some());
+        let to = to.get_or_insert_with(|| Buffer::new(self.plan.batch * len));
+        to.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1).for_each(|(chunk, to)| {
+            self.pass(chunk, Step::Direct { direct, to, add });
+        });
+    }
+
+    /// Moments of pools into their places among those of all normalizations.
+    fn place_pools(&self, pools: &[f32], all: &mut [f32]) {
+        let plan = self.plan;
+        let len = 2 * plan.width();
+        for term in &plan.terms {
+            let Term::Pool { pool, norm: Some(norm) } = *term else { continue };
+            let from = pools.chunks_exact(len).skip(pool as usize).step_by(Pool::ALL.len());
+            let to = all.chunks_exact_mut(len).skip(norm).step_by(plan.num_norms);
+            to.zip(from).for_each(|(to, from)| to.copy_from_slice(from));
+        }
     }
 
     fn pass(&self, chunk: usize, step: Step<'_>) {
@@ -214,11 +259,12 @@ impl<'a> Run<'a> {
     }
 
     /// The maps before each batch normalization, and the statistics of the batch.
-    fn maps_and_moments(&self, maps: &mut Buffer) -> Norms {
+    fn maps_and_moments(&self, maps: &mut Buffer, pools: &[f32]) -> Norms {
         let plan = self.plan;
         let len = self.chunk * plan.maps_len().max(1);
         let moments_len = (plan.num_norms * 2 * plan.width()).max(1);
         let mut all = vec![0.0; plan.batch * moments_len];
+        self.place_pools(pools, &mut all);
         maps.par_chunks_mut(len)
             .zip(all.par_chunks_mut(self.chunk * moments_len))
             .enumerate()
@@ -241,6 +287,24 @@ impl<'a> Run<'a> {
             });
         Norms::from_moments(plan, &all, self.parameters)
     }
+}
+
+/// The whole batch in blocks.
+pub fn to_blocks(isa: Isa, plan: &Plan, planes: &[f32]) -> Buffer {
+    let (from, to, channels) = (planes.len() / plan.batch, plan.input_len(), plan.channels[0]);
+    let mut all = Buffer::new(plan.batch * to);
+    all.par_chunks_mut(to).zip(planes.par_chunks(from)).for_each(|(to, from)| {
+        isa.run(Relayout::ToBlocks { from, channels, to });
+    });
+    all
+}
+
+/// The whole batch in planes.
+pub fn to_planes(isa: Isa, plan: &Plan, blocks: &[f32], planes: &mut [f32]) {
+    let (from, to, channels) = (plan.input_len(), planes.len() / plan.batch, plan.channels[0]);
+    planes.par_chunks_mut(to).zip(blocks.par_chunks(from)).for_each(|(to, from)| {
+        isa.run(Relayout::FromBlocks { from, channels, to });
+    });
 }
 
 /// Writes a state into its place among the joined ones of the output.
