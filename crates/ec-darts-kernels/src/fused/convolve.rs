@@ -202,6 +202,8 @@ impl Convolution<'_> {
             (between, map_len, line, 0)
         };
         assert!(passed.len() >= gathered_blocks * passed_block);
+        // Rows of the input whose gradient has been passed on.
+        let mut passed_on = 0;
         for strip in self.strips() {
             let (begin, len) = (strip.start * line, strip.len() * line);
             for block in 0..blocks {
@@ -247,28 +249,39 @@ impl Convolution<'_> {
                     let gradient = map_gradient.as_ptr();
                     tiles::pointwise_weights::<S>(simd, gathered.as_ptr(), gradient, to, mix);
                 }
-                let Gather::Depthwise { kernel, dilation, stride } = gather else { continue };
-                let geometry = self.geometry();
-                let row = geometry.row() * lanes;
-                let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
-                let input = geometry.first(gather.padding()) * lanes + strip.start * stride * row;
-                for block in 0..source_blocks {
-                    // SAFETY: as in `gather`; the gradient's rows were written above.
-                    unsafe {
-                        let input =
-                            self.source.as_ptr().add(block * geometry.len() * lanes + input);
-                        let from = passed.as_ptr().add(block * passed_block + first);
-                        let to = weights.as_mut_ptr().add(self.block.gradient + block * taps);
-                        if kernel == 3 {
-                            depthwise::weights::<S, 3>(simd, input, from, passed_row, to, steps);
-                        } else {
-                            depthwise::weights::<S, 5>(simd, input, from, passed_row, to, steps);
+                if let Gather::Depthwise { kernel, dilation, stride } = gather {
+                    let geometry = self.geometry();
+                    let row = geometry.row() * lanes;
+                    let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
+                    let input =
+                        geometry.first(gather.padding()) * lanes + strip.start * stride * row;
+                    for block in 0..source_blocks {
+                        // SAFETY: as in `gather`; the gradient's rows were written above.
+                        unsafe {
+                            let input =
+                                self.source.as_ptr().add(block * geometry.len() * lanes + input);
+                            let from = passed.as_ptr().add(block * passed_block + first);
+                            let to = weights.as_mut_ptr().add(self.block.gradient + block * taps);
+                            let from = (from, passed_row);
+                            if kernel == 3 {
+                                depthwise::weights::<S, 3>(simd, input, from, to, steps);
+                            } else {
+                                depthwise::weights::<S, 5>(simd, input, from, to, steps);
+                            }
                         }
                     }
                 }
             }
+            if straight {
+                // The rows whose gradient is complete, while it is in the first level of cache.
+                let end = if strip.end == rows { rows } else { strip.end.saturating_sub(reach.pad) };
+                self.adjoint(simd, passed, passed_on..end, (&mut *to, add));
+                passed_on = end.max(passed_on);
+            }
         }
-        self.scatter(simd, between, padded, (to, add));
+        if !straight {
+            self.scatter(simd, between, padded, (to, add));
+        }
     }
 
     /// The adjoint of gathering; `between` or `padded` holds the gradient of what was gathered.
@@ -285,7 +298,7 @@ impl Convolution<'_> {
         let geometry = self.geometry();
         let [height, width] = [geometry.height, geometry.width];
         let (map, line) = (height * width * lanes, columns * lanes);
-        let Block { gather, gathered_blocks, source_blocks, flipped, .. } = *self.block;
+        let Block { gather, gathered_blocks, source_blocks, .. } = *self.block;
         assert!(to.len() >= source_blocks * map);
         if !add && !matches!(gather, Gather::Depthwise { .. }) {
             to.fill(0.0);
@@ -332,7 +345,7 @@ impl Convolution<'_> {
                     }
                 }
             }
-            Gather::Depthwise { kernel, dilation, stride } => {
+            Gather::Depthwise { stride, .. } => {
                 let reach = Padded { height, width, pad: gather.padding() };
                 let (row, len) = (reach.row() * lanes, reach.len() * lanes);
                 if stride > 1 {
@@ -348,30 +361,50 @@ impl Convolution<'_> {
                         }
                     }
                 }
-                let steps = Steps { row, stride: 1, dilation, out: [height, width] };
-                let taps = kernel * kernel * lanes;
-                assert!(self.prepared.len() >= flipped + source_blocks * taps);
-                assert!(padded.len() >= source_blocks * len);
-                for block in 0..source_blocks {
-                    // SAFETY: `padded` has the border of this kernel, sizes are checked above.
-                    unsafe {
-                        let from = padded.as_ptr().add(block * len);
-                        let weights = self.prepared.as_ptr().add(flipped + block * taps);
-                        let to = to.as_mut_ptr().add(block * map);
-                        match (kernel, add) {
-                            (3, true) => {
-                                depthwise::convolve::<S, 3, true>(simd, from, weights, to, steps);
-                            }
-                            (3, false) => {
-                                depthwise::convolve::<S, 3, false>(simd, from, weights, to, steps);
-                            }
-                            (_, true) => {
-                                depthwise::convolve::<S, 5, true>(simd, from, weights, to, steps);
-                            }
-                            (_, false) => {
-                                depthwise::convolve::<S, 5, false>(simd, from, weights, to, steps);
-                            }
-                        }
+                self.adjoint(simd, padded, 0..height, (to, add));
+            }
+        }
+    }
+
+    /// Some rows of the adjoint of a depthwise convolution; `padded` holds the gradient, zero where
+    /// a stride has left gaps.
+    #[inline(always)]
+    fn adjoint<S: Simd>(
+        &self,
+        simd: S,
+        padded: &[f32],
+        rows: Range<usize>,
+        (to, add): (&mut [f32], bool),
+    ) {
+        let lanes = S::F32_LANES;
+        let Block { gather, source_blocks, flipped, .. } = *self.block;
+        let Gather::Depthwise { kernel, dilation, .. } = gather else { return };
+        let Padded { height, width, .. } = self.geometry();
+        let reach = Padded { height, width, pad: gather.padding() };
+        let (row, len, map) = (reach.row() * lanes, reach.len() * lanes, height * width * lanes);
+        let taps = kernel * kernel * lanes;
+        assert!(rows.end <= height && to.len() >= source_blocks * map);
+        assert!(self.prepared.len() >= flipped + source_blocks * taps);
+        assert!(padded.len() >= source_blocks * len);
+        let steps = Steps { row, stride: 1, dilation, out: [rows.len(), width] };
+        for block in 0..source_blocks {
+            // SAFETY: `padded` has the border of this kernel, sizes are checked above.
+            unsafe {
+                let from = padded.as_ptr().add(block * len + rows.start * row);
+                let weights = self.prepared.as_ptr().add(flipped + block * taps);
+                let to = to.as_mut_ptr().add(block * map + rows.start * width * lanes);
+                match (kernel, add) {
+                    (3, true) => {
+                        depthwise::convolve::<S, 3, true>(simd, from, weights, to, steps);
+                    }
+                    (3, false) => {
+                        depthwise::convolve::<S, 3, false>(simd, from, weights, to, steps);
+                    }
+                    (_, true) => {
+                        depthwise::convolve::<S, 5, true>(simd, from, weights, to, steps);
+                    }
+                    (_, false) => {
+                        depthwise::convolve::<S, 5, false>(simd, from, weights, to, steps);
                     }
                 }
             }

@@ -182,8 +182,7 @@ unsafe fn reach<S: Simd, const K: usize, const D: usize>(
 pub unsafe fn weights<S: Simd, const K: usize>(
     simd: S,
     input: *const f32,
-    gradient: *const f32,
-    gradient_row: usize,
+    (gradient, gradient_row): (*const f32, usize),
     to: *mut f32,
     steps: Steps,
 ) {

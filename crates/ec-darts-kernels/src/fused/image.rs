@@ -4,6 +4,7 @@ use pulp::Simd;
 
 use super::plan::{Padded, Plan, Pool};
 use super::pools;
+use super::strips::Part;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 
@@ -107,20 +108,33 @@ pub fn pad<S: Simd>(
 
 /// Pools all channels of a blocked image.
 #[inline(always)]
-pub fn pool<S: Simd>(simd: S, plan: &Plan, kind: Pool, input: &[f32], to: &mut [f32]) {
-    let (map, out) = (plan.input_len(), plan.map_len());
-    assert!(input.len() >= map && to.len() >= out);
-    let blocks = plan.blocks_of[0];
-    let (size, out_size, stride) = (plan.size, plan.out_size, plan.stride);
-    for block in 0..blocks {
-        // SAFETY: sizes are checked above.
-        unsafe {
-            let input = input.as_ptr().add(block * map / blocks);
-            let to = to.as_mut_ptr().add(block * out / blocks);
-            match kind {
-                Pool::Max => pools::forward::<S, true>(simd, input, size, to, out_size, stride),
-                Pool::Mean => pools::forward::<S, false>(simd, input, size, to, out_size, stride),
-            }
+pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [f32]) {
+    for (block, to) in to.chunks_exact_mut(plan.map_len() / plan.blocks_of[1]).enumerate() {
+        let part = Part { block, rows: 0..plan.out_size[0] };
+        pool_rows(simd, plan, pool, input, &part, to);
+    }
+}
+
+/// A part of what [`pool`] makes of a blocked image.
+#[inline(always)]
+pub fn pool_rows<S: Simd>(
+    simd: S,
+    plan: &Plan,
+    pool: Pool,
+    input: &[f32],
+    Part { block, rows }: &Part,
+    to: &mut [f32],
+) {
+    let (map, stride, columns) = (plan.size[0] * plan.size[1], plan.stride, plan.out_size[1]);
+    let input = &input[block * map * S::F32_LANES..(block + 1) * map * S::F32_LANES];
+    assert!(to.len() >= rows.len() * columns * S::F32_LANES && rows.end <= plan.out_size[0]);
+    let out = (rows.clone(), columns);
+    // SAFETY: sizes are checked above.
+    unsafe {
+        let (input, to) = (input.as_ptr(), to.as_mut_ptr());
+        match pool {
+            Pool::Max => pools::forward::<S, true>(simd, input, plan.size, to, out, stride),
+            Pool::Mean => pools::forward::<S, false>(simd, input, plan.size, to, out, stride),
         }
     }
 }
@@ -130,7 +144,7 @@ pub fn pool<S: Simd>(simd: S, plan: &Plan, kind: Pool, input: &[f32], to: &mut [
 pub fn pool_backward<S: Simd>(
     simd: S,
     plan: &Plan,
-    kind: Pool,
+    pool: Pool,
     input: &[f32],
     [pooled, gradient]: [&[f32]; 2],
     to: &mut [f32],
@@ -146,7 +160,7 @@ pub fn pool_backward<S: Simd>(
             let to = to.as_mut_ptr().add(block * map / blocks);
             let at = |from: &[f32]| from.as_ptr().add(block * out / blocks);
             let [pooled, gradient] = [at(pooled), at(gradient)];
-            match kind {
+            match pool {
                 Pool::Max => {
                     let input = input.as_ptr().add(block * map / blocks);
                     let maps = [pooled, gradient];
@@ -213,37 +227,43 @@ fn total<S: Simd>(simd: S, sums: [S::f32s; 4]) -> S::f32s {
     simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]))
 }
 
-/// Per channel the sum of `gradient`, then that of `gradient * (map - mean)` for each map.
+/// Adds to the sums of one block of channels: of `gradient`, then of `gradient * (map - mean)` for
+/// each map; `width` values apart.
 #[inline(always)]
 pub fn products<S: Simd>(
     simd: S,
     gradient: &[f32],
     maps: &[(&[f32], &[f32])],
-    blocks: usize,
     to: &mut [f32],
+    width: usize,
 ) {
-    let width = blocks * S::F32_LANES;
-    let (sum, products) = to.split_at_mut(width);
-    let len = gradient.len() / blocks;
-    for (block, sum) in sum.chunks_exact_mut(S::F32_LANES).enumerate() {
-        let gradient = &gradient[block * len..(block + 1) * len];
-        let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
-        // SAFETY: a slice of one register.
-        unsafe { store::<S>(sum.as_mut_ptr(), total::<S>(simd, sums)) };
-    }
+    let lanes = S::F32_LANES;
+    let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
+    add_to(simd, total::<S>(simd, sums), &mut to[..lanes]);
     // The gradient is read once for a few maps.
-    let (mut maps, mut products) = (maps, products);
-    while !maps.is_empty() {
+    let (mut maps, mut to) = (maps, &mut to[width..]);
+    loop {
         let count = if maps.len() >= 4 { 4 } else { maps.len().min(2) };
         let (now, later) = maps.split_at(count);
-        let (to, rest) = products.split_at_mut(count * width);
         match count {
-            4 => products_of::<S, 4, 2>(simd, gradient, now, blocks, to),
-            2 => products_of::<S, 2, 4>(simd, gradient, now, blocks, to),
-            _ => products_of::<S, 1, 4>(simd, gradient, now, blocks, to),
+            4 => products_of::<S, 4, 2>(simd, gradient, now, to, width),
+            2 => products_of::<S, 2, 4>(simd, gradient, now, to, width),
+            1 => products_of::<S, 1, 4>(simd, gradient, now, to, width),
+            _ => return,
         }
-        (maps, products) = (later, rest);
+        maps = later;
+        if maps.is_empty() {
+            return;
+        }
+        to = &mut to[count * width..];
     }
+}
+
+#[inline(always)]
+fn add_to<S: Simd>(simd: S, value: S::f32s, to: &mut [f32]) {
+    assert!(to.len() >= S::F32_LANES);
+    // SAFETY: checked on the line above.
+    unsafe { store::<S>(to.as_mut_ptr(), simd.add_f32s(load::<S>(to.as_ptr()), value)) };
 }
 
 /// [`products`] of `T` maps, each as `U` sums side by side: one alone would wait for itself.
@@ -252,51 +272,49 @@ fn products_of<S: Simd, const T: usize, const U: usize>(
     simd: S,
     gradient: &[f32],
     maps: &[(&[f32], &[f32])],
-    blocks: usize,
     to: &mut [f32],
+    width: usize,
 ) {
     let lanes = S::F32_LANES;
-    let (len, width) = (gradient.len() / blocks, blocks * lanes);
-    assert!(maps.len() == T && to.len() >= T * width && len % lanes == 0);
+    let end = gradient.len();
+    assert!(maps.len() == T && end % lanes == 0);
     for (map, mean) in maps {
-        assert!(map.len() >= gradient.len() && mean.len() >= width);
+        assert!(map.len() >= end && mean.len() >= lanes);
     }
     let zero = simd.splat_f32s(0.0);
-    for block in 0..blocks {
-        let mut means = [zero; T];
-        let mut sums = [[zero; U]; T];
-        // SAFETY: sizes are checked above; `len` is a multiple of a register.
-        unsafe {
-            for (mean, (_, all)) in means.iter_mut().zip(maps) {
-                *mean = load::<S>(all.as_ptr().add(block * lanes));
-            }
-            let (mut place, end) = (block * len, (block + 1) * len);
-            while place + U * lanes <= end {
-                for u in 0..U {
-                    let gradient = load::<S>(gradient.as_ptr().add(place));
-                    for t in 0..T {
-                        let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
-                        sums[t][u] = simd.mul_add_e_f32s(gradient, off, sums[t][u]);
-                    }
-                    place += lanes;
-                }
-            }
-            while place < end {
+    let mut means = [zero; T];
+    let mut sums = [[zero; U]; T];
+    // SAFETY: sizes are checked above; the gradient is a multiple of a register.
+    unsafe {
+        for (mean, (_, all)) in means.iter_mut().zip(maps) {
+            *mean = load::<S>(all.as_ptr());
+        }
+        let mut place = 0;
+        while place + U * lanes <= end {
+            for u in 0..U {
                 let gradient = load::<S>(gradient.as_ptr().add(place));
                 for t in 0..T {
                     let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
-                    sums[t][0] = simd.mul_add_e_f32s(gradient, off, sums[t][0]);
+                    sums[t][u] = simd.mul_add_e_f32s(gradient, off, sums[t][u]);
                 }
                 place += lanes;
             }
-            for (t, sums) in sums.iter().enumerate() {
-                let mut sum = sums[0];
-                for &other in &sums[1..] {
-                    sum = simd.add_f32s(sum, other);
-                }
-                store::<S>(to.as_mut_ptr().add(t * width + block * lanes), sum);
-            }
         }
+        while place < end {
+            let gradient = load::<S>(gradient.as_ptr().add(place));
+            for t in 0..T {
+                let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                sums[t][0] = simd.mul_add_e_f32s(gradient, off, sums[t][0]);
+            }
+            place += lanes;
+        }
+    }
+    for (t, sums) in sums.iter().enumerate() {
+        let mut sum = sums[0];
+        for &other in &sums[1..] {
+            sum = simd.add_f32s(sum, other);
+        }
+        add_to(simd, sum, &mut to[t * width..]);
     }
 }
 
@@ -407,25 +425,62 @@ pub fn pass_above<S: Simd>(
     }
 }
 
-/// Clears `to` where the interior of a padded map is not positive.
+/// Clears `to` where `scale * value + shift` is not positive; then per channel its sum, and that of
+/// `to * (value - mean)`.
 #[inline(always)]
-pub fn clear_where_zero<S: Simd>(simd: S, padded: &[f32], geometry: Padded, to: &mut [f32]) {
+pub fn pass_positive<S: Simd>(
+    simd: S,
+    values: &[f32],
+    (scale, shift): (&[f32], &[f32]),
+    mean: &[f32],
+    blocks: usize,
+    to: &mut [f32],
+    sums: &mut [f32],
+) {
     let lanes = S::F32_LANES;
-    let zero = simd.splat_f32s(0.0);
-    let (line, row) = (geometry.width * lanes, geometry.row() * lanes);
-    let maps = to.chunks_exact_mut(geometry.height * line);
-    for (to, padded) in maps.zip(padded.chunks_exact(geometry.len() * lanes)) {
-        for (y, to) in to.chunks_exact_mut(line).enumerate() {
-            let place = (geometry.pad + y) * row + geometry.pad * lanes;
-            let values = padded[place..place + line].chunks_exact(lanes);
-            for (to, value) in to.chunks_exact_mut(lanes).zip(values) {
-                // SAFETY: chunks of one register.
+    let (len, zero) = (to.len() / blocks, simd.splat_f32s(0.0));
+    assert!(len % lanes == 0 && values.len() >= to.len());
+    let (totals, products) = sums.split_at_mut(blocks * lanes);
+    for (block, (to, values)) in to.chunks_exact_mut(len).zip(values.chunks_exact(len)).enumerate()
+    {
+        let channels = block * lanes..(block + 1) * lanes;
+        // SAFETY: slices of one register.
+        let [scale, shift, mean] = [scale, shift, mean]
+            .map(|each| unsafe { load::<S>(each[channels.clone()].as_ptr()) });
+        let (mut total, mut product) = ([zero; 4], [zero; 4]);
+        let (to, rest) = to.split_at_mut(len / (4 * lanes) * 4 * lanes);
+        let (values, last) = values.split_at(to.len());
+        for (to, values) in to.chunks_exact_mut(4 * lanes).zip(values.chunks_exact(4 * lanes)) {
+            for t in 0..4 {
+                let place = t * lanes;
+                // SAFETY: four registers.
                 unsafe {
-                    let positive = simd.less_than_f32s(zero, load::<S>(value.as_ptr()));
-                    let kept = simd.select_f32s(positive, load::<S>(to.as_ptr()), zero);
-                    store::<S>(to.as_mut_ptr(), kept);
+                    let value = load::<S>(values.as_ptr().add(place));
+                    let old = load::<S>(to.as_ptr().add(place));
+                    let scaled = simd.mul_add_e_f32s(value, scale, shift);
+                    let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
+                    store::<S>(to.as_mut_ptr().add(place), kept);
+                    total[t] = simd.add_f32s(total[t], kept);
+                    let off = simd.sub_f32s(value, mean);
+                    product[t] = simd.mul_add_e_f32s(kept, off, product[t]);
                 }
             }
+        }
+        for (to, value) in rest.chunks_exact_mut(lanes).zip(last.chunks_exact(lanes)) {
+            // SAFETY: chunks of one register.
+            unsafe {
+                let (value, old) = (load::<S>(value.as_ptr()), load::<S>(to.as_ptr()));
+                let scaled = simd.mul_add_e_f32s(value, scale, shift);
+                let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
+                store::<S>(to.as_mut_ptr(), kept);
+                total[0] = simd.add_f32s(total[0], kept);
+                product[0] = simd.mul_add_e_f32s(kept, simd.sub_f32s(value, mean), product[0]);
+            }
+        }
+        // SAFETY: slices of one register.
+        unsafe {
+            store::<S>(totals[channels.clone()].as_mut_ptr(), self::total::<S>(simd, total));
+            store::<S>(products[channels].as_mut_ptr(), self::total::<S>(simd, product));
         }
     }
 }

@@ -19,6 +19,7 @@ mod plan;
 mod pools;
 mod run;
 mod simd;
+mod strips;
 #[cfg(test)]
 mod tests;
 mod tiles;

@@ -9,6 +9,7 @@ use super::image;
 use super::norm::Norms;
 use super::plan::{Block, Padded, Plan, Pool, Term};
 use super::run::Input;
+use super::strips::{Part, Strips};
 
 /// What every pass reads.
 #[derive(Clone, Copy)]
@@ -248,42 +249,21 @@ fn combine<S: Simd>(
     add: bool,
 ) {
     let plan = context.plan;
-    let (map_len, blocks) = (plan.map_len(), plan.blocks_of[1]);
-    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|term| pooled(plan, term)).collect();
-    for (number, sum) in sum.chunks_exact_mut(map_len).enumerate() {
+    let lanes = S::F32_LANES;
+    let mut pooled = Strips::new(plan);
+    for (number, sum) in sum.chunks_exact_mut(plan.map_len()).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
-        let terms = terms(simd, context, start + number, maps, &mut pooled);
-        let scaled = terms.enumerate().map(|(position, map)| (map, norms.term_scale(position)));
-        image::weighted_sum(simd, &scaled.collect::<Vec<_>>(), &norms.shift_sum, blocks, (sum, add));
-    }
-}
-
-/// Room for what a pool makes of an image.
-fn pooled(plan: &Plan, term: &Term) -> Buffer {
-    Buffer::new(if matches!(term, Term::Pool { .. }) { plan.map_len() } else { 0 })
-}
-
-/// The map of each term, before its normalization.
-#[inline(always)]
-fn terms<'a, S: Simd>(
-    simd: S,
-    context: Context<'a>,
-    image: usize,
-    maps: &'a [f32],
-    pooled: &'a mut [Buffer],
-) -> impl Iterator<Item = &'a [f32]> {
-    let plan = context.plan;
-    let map_len = plan.map_len();
-    for (term, pooled) in plan.terms.iter().zip(&mut *pooled) {
-        if let Term::Pool { pool, .. } = *term {
-            image::pool(simd, plan, pool, context.blocks(image), pooled);
+        for part in Part::all(plan) {
+            let channels = part.block * lanes..(part.block + 1) * lanes;
+            let terms = pooled.terms(simd, context, start + number, maps, &part);
+            let scaled = terms.enumerate().map(|(position, map)| {
+                (map, &norms.term_scale(position)[channels.clone()])
+            });
+            let scaled: Vec<_> = scaled.collect();
+            let shift = &norms.shift_sum[channels.clone()];
+            image::weighted_sum(simd, &scaled, shift, 1, (&mut sum[part.range(plan)], add));
         }
     }
-    plan.terms.iter().zip(pooled).map(move |(term, pooled)| match *term {
-        Term::Identity => context.blocks(image),
-        Term::Pool { .. } => &pooled[..],
-        Term::Conv { block } => &maps[block * map_len..(block + 1) * map_len],
-    })
 }
 
 #[inline(always)]
@@ -296,18 +276,24 @@ fn sum<S: Simd>(
     sums: &mut [f32],
 ) {
     let plan = context.plan;
-    let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    let mut pooled: Vec<Buffer> = plan.terms.iter().map(|term| pooled(plan, term)).collect();
+    let (lanes, map_len, width) = (S::F32_LANES, plan.map_len(), plan.width());
+    let mut pooled = Strips::new(plan);
     let zeros = vec![0.0; width];
+    let len = (1 + plan.terms.len()) * width;
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
-        let len = (1 + plan.terms.len()) * width;
-        let terms = terms(simd, context, start + number, maps, &mut pooled);
-        let centered = terms.zip(&plan.terms).map(|(map, term)| {
-            (map, plan.norm_of(term).map_or(&zeros[..], |norm| norms.mean(norm)))
-        });
         let to = &mut sums[number * len..(number + 1) * len];
-        image::products(simd, gradient, &centered.collect::<Vec<_>>(), blocks, to);
+        for part in Part::all(plan) {
+            let channels = part.block * lanes..(part.block + 1) * lanes;
+            let terms = pooled.terms(simd, context, start + number, maps, &part);
+            let centered = terms.zip(&plan.terms).map(|(map, term)| {
+                let mean = plan.norm_of(term).map_or(&zeros[..], |norm| norms.mean(norm));
+                (map, &mean[channels.clone()])
+            });
+            let centered: Vec<_> = centered.collect();
+            let gradient = &gradient[part.range(plan)];
+            image::products(simd, gradient, &centered, &mut to[channels.start..], width);
+        }
     }
 }
 
@@ -340,16 +326,17 @@ fn second_backward<S: Simd>(
             let place = plan.blocks[last - 1].inner.expect("a second block has a first");
             let to = &mut inner[place * map_len..(place + 1) * map_len];
             let affine = norms.affine(block.norm - 1);
-            image::pad(simd, before, plan.middle, Some(affine), 0.0, &mut middle);
+            let weights = weights.as_deref_mut();
+            if weights.is_some() {
+                image::pad(simd, before, plan.middle, Some(affine), 0.0, &mut middle);
+            }
             let coefficients = norms.term_backward(position);
             let maps = [gradient, map];
-            let weights = weights.as_deref_mut();
             let convolution = context.convolution(block, &middle);
             convolution.backward(simd, maps, coefficients, weights, (to, false), &mut scratch);
-            image::clear_where_zero(simd, &middle, plan.middle, to);
             let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
-            let centered = [(before, norms.mean(block.norm - 1))];
-            image::products(simd, to, &centered, blocks, sums);
+            let mean = norms.mean(block.norm - 1);
+            image::pass_positive(simd, before, affine, mean, blocks, to, sums);
         }
     }
 }
@@ -379,7 +366,10 @@ fn first_backward<S: Simd>(
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
-        image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
+        // Only the weights' gradient reads it again.
+        if weights.is_some() {
+            image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
+        }
         let mut is_first = true;
         for (position, term) in plan.terms.iter().enumerate() {
             let Term::Conv { block: last } = *term else { continue };

@@ -39,27 +39,27 @@ unsafe fn column<S: Simd, const MAX: bool, const N: usize>(
     }
 }
 
-/// The largest, or the mean, of every window of a map.
+/// The largest, or the mean, of every window of some rows of windows.
 ///
 /// # Safety
-/// `input` and `out` hold whole maps of the given sizes.
+/// `input` holds a whole map of the given size, `out` the rows.
 #[inline(always)]
 pub unsafe fn forward<S: Simd, const MAX: bool>(
     simd: S,
     input: *const f32,
     [height, width]: [usize; 2],
     out: *mut f32,
-    [rows, columns]: [usize; 2],
+    (rows, columns): (Range<usize>, usize),
     stride: usize,
 ) {
     let lanes = S::F32_LANES;
     let size = [width, columns];
-    for y in 0..rows {
+    for (number, y) in rows.enumerate() {
         let lines = window(y * stride, height);
         // SAFETY: the caller's; windows are cut to the map.
         unsafe {
             let input = input.add(lines.start * width * lanes);
-            let out = out.add(y * columns * lanes);
+            let out = out.add(number * columns * lanes);
             match lines.len() {
                 3 => forward_row::<S, MAX, 3>(simd, input, out, size, stride),
                 2 => forward_row::<S, MAX, 2>(simd, input, out, size, stride),
