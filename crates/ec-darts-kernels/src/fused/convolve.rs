@@ -274,7 +274,8 @@ impl Convolution<'_> {
             }
             if straight {
                 // The rows whose gradient is complete, while it is in the first level of cache.
-                let end = if strip.end == rows { rows } else { strip.end.saturating_sub(reach.pad) };
+                let end =
+                    if strip.end == rows { rows } else { strip.end.saturating_sub(reach.pad) };
                 self.adjoint(simd, passed, passed_on..end, (&mut *to, add));
                 passed_on = end.max(passed_on);
             }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::plan::Plan;
+use super::plan::{Plan, Pool, Term};
 use crate::edge::{Cell, Edge};
 
 /// Where an edge reads.
@@ -32,6 +32,8 @@ pub struct Link {
 pub struct Group {
     pub from: From,
     pub links: Vec<usize>,
+    /// Of [`Pool::ALL`], those that an edge normalizes.
+    pub normalized: [bool; Pool::ALL.len()],
 }
 
 /// All edges of a cell at one size, in the order of their targets.
@@ -53,13 +55,8 @@ impl Layout {
         assert_eq!(shapes.len(), cell.inputs.len(), "one shape for each input");
         let batch = shapes[0][0];
         let channels = cell.inputs[0].channels[1];
-        let mut layout = Self {
-            links: Vec::new(),
-            groups: Vec::new(),
-            sizes: Vec::new(),
-            batch,
-            channels,
-        };
+        let mut layout =
+            Self { links: Vec::new(), groups: Vec::new(), sizes: Vec::new(), batch, channels };
         for (input, (edge, &shape)) in cell.inputs.iter().zip(shapes).enumerate() {
             assert_eq!(shape[0], batch, "all inputs have one batch");
             layout.link(edge, From::Input(input), input, shape, lanes);
@@ -90,7 +87,7 @@ impl Layout {
             begin(|last| last.mixing.end),
             begin(|last| last.statistics.end),
         );
-        let group = plan.is_direct().then(|| self.group(from, plan.stride));
+        let group = plan.is_direct().then(|| self.group(from, &plan));
         self.links.push(Link {
             group,
             from,
@@ -103,15 +100,21 @@ impl Layout {
     }
 
     /// The group of the edge that comes next.
-    fn group(&mut self, from: From, stride: usize) -> usize {
+    fn group(&mut self, from: From, plan: &Plan) -> usize {
         let links = &self.links;
         let alike =
-            |group: &Group| group.from == from && links[group.links[0]].plan.stride == stride;
+            |group: &Group| group.from == from && links[group.links[0]].plan.stride == plan.stride;
         let number = self.groups.iter().position(alike).unwrap_or(self.groups.len());
         if number == self.groups.len() {
-            self.groups.push(Group { from, links: Vec::new() });
+            self.groups.push(Group { from, links: Vec::new(), normalized: Default::default() });
         }
-        self.groups[number].links.push(links.len());
+        let group = &mut self.groups[number];
+        group.links.push(links.len());
+        for term in &plan.terms {
+            if let Term::Pool { pool, norm: Some(_) } = *term {
+                group.normalized[pool as usize] = true;
+            }
+        }
         number
     }
 

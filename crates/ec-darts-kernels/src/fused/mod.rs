@@ -20,6 +20,7 @@ mod pools;
 mod run;
 mod simd;
 mod strips;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod tiles;
@@ -183,7 +184,8 @@ fn run_forward(
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
                 None => Statistics::OfBatch {
                     pools: link.group.map_or(&[], |group| {
-                        moments[group].get_or_insert_with(|| run.pool_moments())
+                        let of = layout.groups[group].normalized;
+                        moments[group].get_or_insert_with(|| run.pool_moments(of))
                     }),
                 },
             };
@@ -202,6 +204,41 @@ fn run_forward(
         tape.states.push(layout.reads(state).then_some(sum));
     }
     tape
+}
+
+/// A backward pass on its way from the last state to the inputs.
+struct Sweep<'a> {
+    isa: Isa,
+    layout: &'a Layout,
+    values: &'a Values<'a>,
+    states: &'a Blocks,
+    blocks: &'a Blocks,
+    /// Of the edges that it has come through.
+    norms: Vec<Option<Norms>>,
+}
+
+impl Sweep<'_> {
+    /// Adds what reaches a source without a convolution, from all edges that read it; `gradients`
+    /// are those of the states from `first` on.
+    fn direct(
+        &self,
+        from: From,
+        first: usize,
+        gradients: &[Option<Buffer>],
+        sum: &mut Option<Buffer>,
+    ) {
+        for group in self.layout.groups.iter().filter(|group| group.from == from) {
+            let readers = group.links.iter().filter_map(|&number| {
+                let Link { plan, to, .. } = &self.layout.links[number];
+                let gradient = gradients[to - first].as_deref()?;
+                Some(Reader { plan, norms: self.norms[number].as_ref()?, gradient })
+            });
+            let readers: Vec<_> = readers.collect();
+            let Some(Reader { plan, .. }) = readers.first() else { continue };
+            let input = self.values.input(from, self.blocks, self.states);
+            Run::new(self.isa, plan, input, &[], &[]).direct(&Direct::new(&readers), sum);
+        }
+    }
 }
 
 /// The gradients of a cell that [`forward`] ran on the same values with statistics of its own.
@@ -239,30 +276,17 @@ fn run_backward(
     let blocks = values.blocks(isa, layout);
     let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
     let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
-    let mut norms: Vec<Option<Norms>> = layout.links.iter().map(|_| None).collect();
+    let norms = layout.links.iter().map(|_| None).collect();
+    let mut sweep = Sweep { isa, layout, values, states: &tape.states, blocks: &blocks, norms };
     for (place, &state) in cell.concat.iter().enumerate() {
         let part = [place, cell.concat.len()];
         of_states[state] = Some(run::part(isa, layout, state, out_gradient, part));
     }
-    // What reaches a source without a convolution, from all edges that read it.
-    let direct = |from, norms: &[Option<Norms>], later: &[Option<Buffer>], first: usize, sum: &mut Option<Buffer>| {
-        for group in layout.groups.iter().filter(|group| group.from == from) {
-            let readers = group.links.iter().filter_map(|&number| {
-                let Link { plan, to, .. } = &layout.links[number];
-                let gradient = later[to - first].as_deref()?;
-                Some(Reader { plan, norms: norms[number].as_ref()?, gradient })
-            });
-            let direct = Direct::new(&readers.collect::<Vec<_>>());
-            let plan = &layout.links[group.links[0]].plan;
-            let input = values.input(from, &blocks, &tape.states);
-            Run::new(isa, plan, input, &[], &[]).direct(&direct, sum);
-        }
-    };
     for state in (0..layout.sizes.len()).rev() {
         let (before, later) = of_states.split_at_mut(state);
         let (this, later) = later.split_first_mut().expect("this state");
-        if wanted.behind(state) && later.iter().any(Option::is_some) {
-            direct(From::State(state), &norms, later, state + 1, this);
+        if wanted.behind(state) {
+            sweep.direct(From::State(state), state + 1, later, this);
         }
         let Some(gradient) = this else {
             // Nothing reads this state.
@@ -287,7 +311,7 @@ fn run_backward(
                 }
                 _ => InputGradient::Nowhere,
             };
-            norms[number] = Some(run.backward(
+            sweep.norms[number] = Some(run.backward(
                 of_forward,
                 maps.as_ref(),
                 &values.mixing[link.mixing.clone()],
@@ -302,7 +326,7 @@ fn run_backward(
             && wanted.behind(state)
         {
             let to = &mut of_inputs[state];
-            direct(From::Input(state), &norms, std::slice::from_ref(this), state, to);
+            sweep.direct(From::Input(state), state, std::slice::from_ref(this), to);
             let gradient = to.as_deref().expect("made on the line above");
             run::to_planes(isa, &layout.links[state].plan, gradient, &mut all.inputs[state]);
         }

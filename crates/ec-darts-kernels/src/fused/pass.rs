@@ -10,6 +10,7 @@ use super::norm::Norms;
 use super::plan::{Block, Padded, Plan, Pool, Term};
 use super::run::Input;
 use super::strips::{Part, Strips};
+use super::sums;
 
 /// What every pass reads.
 #[derive(Clone, Copy)]
@@ -28,8 +29,9 @@ pub struct Pass<'a> {
 
 /// What a pass does.
 pub enum Step<'a> {
-    /// Moments of what each pool makes of the input, `[image][pool][mean, squares][width]`.
-    Pools { moments: &'a mut [f32] },
+    /// Moments of what each of the asked-for pools makes of the input,
+    /// `[image][pool][mean, squares][width]`.
+    Pools { of: [bool; Pool::ALL.len()], moments: &'a mut [f32] },
     /// First blocks: their maps and, where asked for, moments.
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
@@ -96,7 +98,7 @@ impl WithSimd for Pass<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { context, start, step } = self;
         match step {
-            Step::Pools { moments } => pools(simd, context, start, moments),
+            Step::Pools { of, moments } => pools(simd, context, start, of, moments),
             Step::First { maps, moments } => first(simd, context, start, maps, moments),
             Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
             Step::Combine { norms, maps, sum, add } => {
@@ -163,14 +165,23 @@ impl<'a> Context<'a> {
 }
 
 #[inline(always)]
-fn pools<S: Simd>(simd: S, context: Context<'_>, start: usize, moments: &mut [f32]) {
+fn pools<S: Simd>(
+    simd: S,
+    context: Context<'_>,
+    start: usize,
+    of: [bool; Pool::ALL.len()],
+    moments: &mut [f32],
+) {
     let plan = context.plan;
     let len = 2 * plan.width();
     let mut pooled = Buffer::new(plan.map_len());
     for (number, moments) in moments.chunks_exact_mut(Pool::ALL.len() * len).enumerate() {
+        let image = context.blocks(start + number);
         for (pool, to) in Pool::ALL.into_iter().zip(moments.chunks_exact_mut(len)) {
-            image::pool(simd, plan, pool, context.blocks(start + number), &mut pooled);
-            image::moments(simd, &pooled, plan.blocks_of[1], to);
+            if of[pool as usize] {
+                image::pool(simd, plan, pool, image, &mut pooled);
+                sums::moments(simd, &pooled, plan.blocks_of[1], to);
+            }
         }
     }
 }
@@ -204,7 +215,7 @@ fn first<S: Simd>(
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact(map_len)) {
             if !block.second {
                 let to = &mut stats[2 * block.norm * width..][..2 * width];
-                image::moments(simd, map, blocks, to);
+                sums::moments(simd, map, blocks, to);
             }
         }
     }
@@ -232,7 +243,7 @@ fn second<S: Simd>(
             if let Some(moments) = moments.as_deref_mut() {
                 let len = plan.num_norms * 2 * width;
                 let to = &mut moments[number * len + 2 * block.norm * width..][..2 * width];
-                image::moments(simd, map, blocks, to);
+                sums::moments(simd, map, blocks, to);
             }
         }
     }
@@ -256,9 +267,9 @@ fn combine<S: Simd>(
         for part in Part::all(plan) {
             let channels = part.block * lanes..(part.block + 1) * lanes;
             let terms = pooled.terms(simd, context, start + number, maps, &part);
-            let scaled = terms.enumerate().map(|(position, map)| {
-                (map, &norms.term_scale(position)[channels.clone()])
-            });
+            let scaled = terms
+                .enumerate()
+                .map(|(position, map)| (map, &norms.term_scale(position)[channels.clone()]));
             let scaled: Vec<_> = scaled.collect();
             let shift = &norms.shift_sum[channels.clone()];
             image::weighted_sum(simd, &scaled, shift, 1, (&mut sum[part.range(plan)], add));
@@ -292,7 +303,7 @@ fn sum<S: Simd>(
             });
             let centered: Vec<_> = centered.collect();
             let gradient = &gradient[part.range(plan)];
-            image::products(simd, gradient, &centered, &mut to[channels.start..], width);
+            sums::products(simd, gradient, &centered, &mut to[channels.start..], width);
         }
     }
 }
@@ -336,7 +347,7 @@ fn second_backward<S: Simd>(
             convolution.backward(simd, maps, coefficients, weights, (to, false), &mut scratch);
             let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
             let mean = norms.mean(block.norm - 1);
-            image::pass_positive(simd, before, affine, mean, blocks, to, sums);
+            sums::pass_positive(simd, before, affine, mean, blocks, to, sums);
         }
     }
 }

@@ -312,7 +312,8 @@ unsafe fn read<S: Simd, const N: usize>(
         for n in 0..N {
             let place = (n * width + x) * S::F32_LANES;
             // SAFETY: the caller's.
-            (values[n], sums[n]) = unsafe { (load::<S>(input.add(place)), load::<S>(to.add(place))) };
+            (values[n], sums[n]) =
+                unsafe { (load::<S>(input.add(place)), load::<S>(to.add(place))) };
         }
     }
     column

@@ -19,6 +19,9 @@ use super::simd::Isa;
 /// from the last to the first, which the pass before has left in the caches.
 const CHUNKS: usize = 16;
 
+/// Values of a gradient that a thread sums at a time.
+const SUM: usize = 1 << 11;
+
 /// What an edge reads, of the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
@@ -71,16 +74,15 @@ impl<'a> Run<'a> {
         Self { isa, plan, input, parameters, prepared, chunk: plan.batch.div_ceil(CHUNKS) }
     }
 
-    /// Moments of the pools of what the edge reads, for each image and pool.
-    pub fn pool_moments(&self) -> Vec<f32> {
+    /// Moments of some pools of what the edge reads, for each image and pool.
+    pub fn pool_moments(&self, of: [bool; Pool::ALL.len()]) -> Vec<f32> {
         let len = Pool::ALL.len() * 2 * self.plan.width();
-        let mut moments = vec![0.0; self.plan.batch * len];
-        moments.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1).for_each(
-            |(chunk, moments)| {
-                self.pass(chunk, Step::Pools { moments });
-            },
-        );
-        moments
+        let mut all = vec![0.0; self.plan.batch * len];
+        if of.contains(&true) {
+            let chunks = all.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1);
+            chunks.for_each(|(chunk, moments)| self.pass(chunk, Step::Pools { of, moments }));
+        }
+        all
     }
 
     /// Adds the mixed sum to `sum`, or makes it; returns the normalizations and the maps.
@@ -159,7 +161,8 @@ impl<'a> Run<'a> {
 
         let chunks = plan.batch.div_ceil(self.chunk);
         let weights_len = if with_parameters { plan.gradient_len.max(1) } else { 1 };
-        let mut weights = Buffer::zeros(chunks * weights_len);
+        let mut weights = Buffer::new(chunks * weights_len);
+        weights.par_chunks_mut(weights_len).for_each(|weights| weights.fill(0.0));
         let inner_len = (plan.num_inner * map_len).max(1);
         let mut inner = Buffer::new(plan.batch * inner_len);
         if plan.num_inner > 0 {
@@ -213,11 +216,13 @@ impl<'a> Run<'a> {
             });
         if with_parameters && plan.gradient_len > 0 {
             let (first, rest) = weights.split_at_mut(weights_len);
-            for chunk in rest.chunks_exact(weights_len) {
-                for (sum, value) in first.iter_mut().zip(chunk) {
-                    *sum += value;
+            // A few values of all chunks at a time, each sum in the order of the chunks.
+            first.par_chunks_mut(SUM).enumerate().for_each(|(part, first)| {
+                for chunk in rest.chunks_exact(weights_len) {
+                    let values = &chunk[part * SUM..];
+                    first.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                 }
-            }
+            });
             plan.unpack_gradient(first, parameters);
         }
         norms

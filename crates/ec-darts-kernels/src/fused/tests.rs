@@ -16,25 +16,22 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-fn edges() -> Vec<(Edge, [usize; 4])> {
+/// Every operation of a stride.
+fn all(stride: usize) -> Vec<EdgeOperation> {
     let separable =
         |kernel, dilation, repeats| EdgeOperation::Separable { kernel, dilation, repeats };
-    let all = |stride: usize| {
-        let mut all = vec![
-            EdgeOperation::MaxPool { norm: true },
-            EdgeOperation::AvgPool { norm: true },
-            separable(3, 1, 2),
-            separable(5, 1, 2),
-            separable(3, 2, 1),
-            separable(5, 2, 1),
-        ];
-        all.push(if stride == 1 {
-            EdgeOperation::Identity
-        } else {
-            EdgeOperation::FactorizedReduce
-        });
-        all
-    };
+    vec![
+        EdgeOperation::MaxPool { norm: true },
+        EdgeOperation::AvgPool { norm: true },
+        separable(3, 1, 2),
+        separable(5, 1, 2),
+        separable(3, 2, 1),
+        separable(5, 2, 1),
+        if stride == 1 { EdgeOperation::Identity } else { EdgeOperation::FactorizedReduce },
+    ]
+}
+
+fn edges() -> Vec<(Edge, [usize; 4])> {
     let edge = |operations, channels, stride, affine| Edge { operations, channels, stride, affine };
     vec![
         (edge(all(1), [5, 5], 1, false), [3, 5, 7, 9]),
@@ -73,13 +70,118 @@ fn every_instruction_set_computes_the_same() {
         assert_eq!(run(*portable, Memory::Recompute), expected, "the policy changes no bit");
         for &isa in others {
             for (actual, expected) in run(isa, Memory::Save).iter().zip(&expected) {
-                let norm: f64 = expected.iter().map(|&e| f64::from(e).powi(2)).sum();
-                let pairs = actual.iter().zip(expected);
-                let miss: f64 = pairs.map(|(&a, &e)| f64::from(a - e).powi(2)).sum();
-                assert!(miss <= 1e-8 * norm.max(1e-6), "{isa:?}, {edge:?}: {miss} of {norm}");
+                assert_near(actual, expected, &format!("{isa:?}, {edge:?}"));
             }
         }
     }
+}
+
+fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
+    let norm: f64 = expected.iter().map(|&e| f64::from(e).powi(2)).sum();
+    let pairs = actual.iter().zip(expected);
+    let miss: f64 = pairs.map(|(&a, &e)| f64::from(a - e).powi(2)).sum();
+    assert!(miss <= 1e-8 * norm.max(1e-6), "{what}: {miss} of {norm}");
+}
+
+/// Edges that read one state share what has no weights, at each stride by itself; alone, as cells
+/// of one edge, they share nothing.
+#[test]
+fn edges_of_a_cell_are_the_sum_of_edges_alone() {
+    let isa = Isa::best(6);
+    let edge = |operations, stride| Edge { operations, channels: [6, 6], stride, affine: false };
+    let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
+    // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
+    // with stride 1, by two edges.
+    let first = edge(all(1), 1);
+    let nodes = vec![
+        vec![(0, edge(all(2), 2))],
+        vec![(0, edge(pools.clone(), 2)), (1, edge(all(1), 1))],
+        vec![(0, edge(vec![EdgeOperation::Identity], 1)), (0, edge(pools, 1))],
+    ];
+    let shape = [3, 6, 8, 10];
+    let input = numbers(1, shape.iter().product());
+    for concat in [vec![1, 2], vec![3]] {
+        let cell = Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat };
+        let layout = super::Layout::new(&cell, &[shape], isa.lanes());
+        let last = layout.links.last().expect("edges");
+        let parameters = numbers(2, last.parameters.end);
+        let mixing = numbers(3, last.mixing.end);
+        let inputs = vec![(&input[..], shape)];
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
+        let out_gradient = numbers(4, output.len());
+        let wanted = Wanted { inputs: vec![true], parameters: true };
+        let all = backward(isa, &cell, &values, &tape, &out_gradient, &wanted);
+
+        // The same, edge by edge.
+        let edges: Vec<&Edge> =
+            std::iter::once(&first).chain(nodes.iter().flatten().map(|(_, edge)| edge)).collect();
+        let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
+        let mut shapes = Vec::new();
+        let mut tapes = Vec::new();
+        let source = |from| if let super::From::State(state) = from { Some(state) } else { None };
+        for (link, edge) in layout.links.iter().zip(&edges) {
+            let from = source(link.from);
+            let (read, shape) = match from {
+                Some(state) => (states[state].clone(), shapes[state]),
+                None => (input.clone(), shape),
+            };
+            let values = Values {
+                inputs: vec![(&read, shape)],
+                parameters: &parameters[link.parameters.clone()],
+                mixing: &mixing[link.mixing.clone()],
+            };
+            let alone = Cell::from((*edge).clone());
+            let (sum, shape, tape) = forward(isa, &alone, &values, None, Memory::Save);
+            add(&mut states[link.to], &sum);
+            shapes.resize(shapes.len().max(link.to + 1), shape);
+            tapes.push(tape);
+        }
+        let [batch, positions] = [3, shapes[cell.concat[0]][2..].iter().product::<usize>() * 6];
+        let mut gradients: Vec<Vec<f32>> = vec![Vec::new(); 4];
+        for (place, &state) in cell.concat.iter().enumerate() {
+            let parts = (0..batch).flat_map(|image| {
+                let first = (image * cell.concat.len() + place) * positions;
+                let range = first..first + positions;
+                assert_near(
+                    &output[range.clone()],
+                    &states[state][image * positions..(image + 1) * positions],
+                    "output",
+                );
+                out_gradient[range].to_vec()
+            });
+            gradients[state] = parts.collect();
+        }
+        let mut of_input = Vec::new();
+        for (number, link) in layout.links.iter().enumerate().rev() {
+            let gradient = gradients[link.to].clone();
+            if gradient.is_empty() {
+                assert!(all.mixing[link.mixing.clone()].iter().all(|&each| each == 0.0));
+                continue;
+            }
+            let from = source(link.from);
+            let (read, shape) = match from {
+                Some(state) => (&states[state], shapes[state]),
+                None => (&input, shape),
+            };
+            let values = Values {
+                inputs: vec![(read, shape)],
+                parameters: &parameters[link.parameters.clone()],
+                mixing: &mixing[link.mixing.clone()],
+            };
+            let alone = Cell::from(edges[number].clone());
+            let alone = backward(isa, &alone, &values, &tapes[number], &gradient, &wanted);
+            assert_near(&all.mixing[link.mixing.clone()], &alone.mixing, "mixing");
+            assert_near(&all.parameters[link.parameters.clone()], &alone.parameters, "weights");
+            add(from.map_or(&mut of_input, |state| &mut gradients[state]), &alone.inputs[0]);
+        }
+        assert_near(&all.inputs[0], &of_input, "input");
+    }
+}
+
+fn add(to: &mut Vec<f32>, from: &[f32]) {
+    to.resize(from.len(), 0.0);
+    to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
 /// Channels that a block is not filled by are no reason to take a wide one.

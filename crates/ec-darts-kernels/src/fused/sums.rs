@@ -1,0 +1,210 @@
+//! Sums over an image, per channel: what batch normalizations and their backward passes need.
+
+use pulp::Simd;
+
+use super::tiles::{load, store};
+
+/// Mean, and sum of squares around it, per channel; `to` holds both, one register per block each.
+#[inline(always)]
+pub fn moments<S: Simd>(simd: S, map: &[f32], blocks: usize, to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let (means, squares) = to.split_at_mut(blocks * lanes);
+    let len = map.len() / blocks;
+    let share = simd.splat_f32s(lanes as f32 / len as f32);
+    for block in 0..blocks {
+        let map = &map[block * len..(block + 1) * len];
+        let sums = sum_by_four(simd, map, |sum, value| simd.add_f32s(sum, value));
+        let mean = simd.mul_f32s(total::<S>(simd, sums), share);
+        let sums = sum_by_four(simd, map, |sum, value| {
+            let off = simd.sub_f32s(value, mean);
+            simd.mul_add_e_f32s(off, off, sum)
+        });
+        let places = block * lanes..(block + 1) * lanes;
+        // SAFETY: slices of one register.
+        unsafe {
+            store::<S>(means[places.clone()].as_mut_ptr(), mean);
+            store::<S>(squares[places].as_mut_ptr(), total::<S>(simd, sums));
+        }
+    }
+}
+
+/// Four sums side by side: one alone would wait for itself.
+#[inline(always)]
+fn sum_by_four<S: Simd>(
+    simd: S,
+    map: &[f32],
+    add: impl Fn(S::f32s, S::f32s) -> S::f32s,
+) -> [S::f32s; 4] {
+    let lanes = S::F32_LANES;
+    let mut sums = [simd.splat_f32s(0.0); 4];
+    let fours = map.chunks_exact(4 * lanes);
+    let rest = fours.remainder();
+    for values in fours {
+        for (t, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: four registers.
+            *sum = add(*sum, unsafe { load::<S>(values.as_ptr().add(t * lanes)) });
+        }
+    }
+    for value in rest.chunks_exact(lanes) {
+        // SAFETY: one register.
+        sums[0] = add(sums[0], unsafe { load::<S>(value.as_ptr()) });
+    }
+    sums
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, sums: [S::f32s; 4]) -> S::f32s {
+    simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]))
+}
+
+/// Adds to the sums of one block of channels: of `gradient`, then of `gradient * (map - mean)` for
+/// each map; `width` values apart.
+#[inline(always)]
+pub fn products<S: Simd>(
+    simd: S,
+    gradient: &[f32],
+    maps: &[(&[f32], &[f32])],
+    to: &mut [f32],
+    width: usize,
+) {
+    let lanes = S::F32_LANES;
+    let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
+    add_to(simd, total::<S>(simd, sums), &mut to[..lanes]);
+    // The gradient is read once for a few maps.
+    let (mut maps, mut to) = (maps, &mut to[width..]);
+    loop {
+        let count = if maps.len() >= 4 { 4 } else { maps.len().min(2) };
+        let (now, later) = maps.split_at(count);
+        match count {
+            4 => products_of::<S, 4, 2>(simd, gradient, now, to, width),
+            2 => products_of::<S, 2, 4>(simd, gradient, now, to, width),
+            1 => products_of::<S, 1, 4>(simd, gradient, now, to, width),
+            _ => return,
+        }
+        maps = later;
+        if maps.is_empty() {
+            return;
+        }
+        to = &mut to[count * width..];
+    }
+}
+
+#[inline(always)]
+fn add_to<S: Simd>(simd: S, value: S::f32s, to: &mut [f32]) {
+    assert!(to.len() >= S::F32_LANES);
+    // SAFETY: checked on the line above.
+    unsafe { store::<S>(to.as_mut_ptr(), simd.add_f32s(load::<S>(to.as_ptr()), value)) };
+}
+
+/// [`products`] of `T` maps, each as `U` sums side by side: one alone would wait for itself.
+#[inline(always)]
+fn products_of<S: Simd, const T: usize, const U: usize>(
+    simd: S,
+    gradient: &[f32],
+    maps: &[(&[f32], &[f32])],
+    to: &mut [f32],
+    width: usize,
+) {
+    let lanes = S::F32_LANES;
+    let end = gradient.len();
+    assert!(maps.len() == T && end.is_multiple_of(lanes));
+    for (map, mean) in maps {
+        assert!(map.len() >= end && mean.len() >= lanes);
+    }
+    let zero = simd.splat_f32s(0.0);
+    let mut means = [zero; T];
+    let mut sums = [[zero; T]; U];
+    // SAFETY: sizes are checked above; the gradient is a multiple of a register.
+    unsafe {
+        for (mean, (_, all)) in means.iter_mut().zip(maps) {
+            *mean = load::<S>(all.as_ptr());
+        }
+        let mut place = 0;
+        while place + U * lanes <= end {
+            for sums in &mut sums {
+                let gradient = load::<S>(gradient.as_ptr().add(place));
+                for t in 0..T {
+                    let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                    sums[t] = simd.mul_add_e_f32s(gradient, off, sums[t]);
+                }
+                place += lanes;
+            }
+        }
+        while place < end {
+            let gradient = load::<S>(gradient.as_ptr().add(place));
+            for t in 0..T {
+                let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                sums[0][t] = simd.mul_add_e_f32s(gradient, off, sums[0][t]);
+            }
+            place += lanes;
+        }
+    }
+    let [first, rest @ ..] = &sums[..] else { return };
+    for (t, &first) in first.iter().enumerate() {
+        let mut sum = first;
+        for sums in rest {
+            sum = simd.add_f32s(sum, sums[t]);
+        }
+        add_to(simd, sum, &mut to[t * width..]);
+    }
+}
+
+/// Clears `to` where `scale * value + shift` is not positive; then per channel its sum, and that of
+/// `to * (value - mean)`.
+#[inline(always)]
+pub fn pass_positive<S: Simd>(
+    simd: S,
+    values: &[f32],
+    (scale, shift): (&[f32], &[f32]),
+    mean: &[f32],
+    blocks: usize,
+    to: &mut [f32],
+    sums: &mut [f32],
+) {
+    let lanes = S::F32_LANES;
+    let (len, zero) = (to.len() / blocks, simd.splat_f32s(0.0));
+    assert!(len % lanes == 0 && values.len() >= to.len());
+    let (totals, products) = sums.split_at_mut(blocks * lanes);
+    for (block, (to, values)) in to.chunks_exact_mut(len).zip(values.chunks_exact(len)).enumerate()
+    {
+        let channels = block * lanes..(block + 1) * lanes;
+        // SAFETY: slices of one register.
+        let [scale, shift, mean] =
+            [scale, shift, mean].map(|each| unsafe { load::<S>(each[channels.clone()].as_ptr()) });
+        let (mut total, mut product) = ([zero; 4], [zero; 4]);
+        let (to, rest) = to.split_at_mut(len / (4 * lanes) * 4 * lanes);
+        let (values, last) = values.split_at(to.len());
+        for (to, values) in to.chunks_exact_mut(4 * lanes).zip(values.chunks_exact(4 * lanes)) {
+            for t in 0..4 {
+                let place = t * lanes;
+                // SAFETY: four registers.
+                unsafe {
+                    let value = load::<S>(values.as_ptr().add(place));
+                    let old = load::<S>(to.as_ptr().add(place));
+                    let scaled = simd.mul_add_e_f32s(value, scale, shift);
+                    let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
+                    store::<S>(to.as_mut_ptr().add(place), kept);
+                    total[t] = simd.add_f32s(total[t], kept);
+                    let off = simd.sub_f32s(value, mean);
+                    product[t] = simd.mul_add_e_f32s(kept, off, product[t]);
+                }
+            }
+        }
+        for (to, value) in rest.chunks_exact_mut(lanes).zip(last.chunks_exact(lanes)) {
+            // SAFETY: chunks of one register.
+            unsafe {
+                let (value, old) = (load::<S>(value.as_ptr()), load::<S>(to.as_ptr()));
+                let scaled = simd.mul_add_e_f32s(value, scale, shift);
+                let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
+                store::<S>(to.as_mut_ptr(), kept);
+                total[0] = simd.add_f32s(total[0], kept);
+                product[0] = simd.mul_add_e_f32s(kept, simd.sub_f32s(value, mean), product[0]);
+            }
+        }
+        // SAFETY: slices of one register.
+        unsafe {
+            store::<S>(totals[channels.clone()].as_mut_ptr(), self::total::<S>(simd, total));
+            store::<S>(products[channels].as_mut_ptr(), self::total::<S>(simd, product));
+        }
+    }
+}
