@@ -22,7 +22,7 @@ use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::{Mixing, Relaxation};
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
-use ec_darts_space::SearchSpace;
+use ec_darts_space::{Primitive, SearchSpace};
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Step {
@@ -56,6 +56,9 @@ struct Arguments {
     threads: usize,
     #[arg(long, default_value_t = 5)]
     samples: usize,
+    /// Of alpha, from which the auxiliary model's genotype comes.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     #[arg(long, default_value_t = 64)]
     batch: usize,
     #[arg(long, default_value_t = 16)]
@@ -86,7 +89,7 @@ fn main() -> anyhow::Result<()> {
     };
     let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
     let mut supernet = network.init(weights, &device).with_kernels(kernels);
-    let rng = &mut stream_rng(0, Purpose::Alpha, 0, 0);
+    let rng = &mut stream_rng(arguments.seed, Purpose::Alpha, 0, 0);
     let mut alpha = ArchitectureParameters::new(&space, 1e-3, rng, &device);
     let batch = || {
         let shape = [arguments.batch, 3, arguments.size, arguments.size];
@@ -107,6 +110,12 @@ fn main() -> anyhow::Result<()> {
     let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
     let mut architect = Architect::new(order, 3e-4, &adam);
     let genotype = alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?;
+    let picks = [&genotype.normal, &genotype.reduction].map(|cell| cell.nodes.iter().flatten());
+    let convolutions = picks.into_iter().flatten().filter(|pick| {
+        use Primitive::{DilConv3x3, DilConv5x5, SepConv3x3, SepConv5x5};
+        matches!(pick.primitive, DilConv3x3 | DilConv5x5 | SepConv3x3 | SepConv5x5)
+    });
+    let convolutions = convolutions.count();
     let mut auxiliary = induce(&supernet, &genotype);
     let mut seconds = Vec::new();
     for sample in 0..=arguments.samples {
@@ -139,6 +148,7 @@ fn main() -> anyhow::Result<()> {
             "median_s": seconds[seconds.len() / 2],
             "fastest_s": seconds[0],
             "slowest_s": seconds[seconds.len() - 1],
+            "convolutions": convolutions,
             "peak_mib": peak_bytes().map(|bytes| bytes >> 20),
         })
     );
