@@ -190,11 +190,16 @@ impl Convolution<'_> {
         let transposed = &self.prepared[self.block.transposed..];
         assert!(transposed.len() >= gathered_blocks * lanes * blocks * lanes);
         // Where the gradient of what was gathered goes: straight into a map with the border that
-        // the adjoint of a depthwise convolution of stride 1 reads, else somewhere in between.
+        // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
+        // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
         let reach = Padded { pad: gather.padding(), ..self.geometry() };
         let straight = matches!(gather, Gather::Depthwise { stride: 1, .. });
-        let (passed, passed_block, passed_row, passed_first): (&mut [f32], _, _, _) = if straight {
+        let copied = matches!(gather, Gather::Copy) && !add;
+        let mut to = to;
+        let (passed, passed_block, passed_row, passed_first): (&mut [f32], _, _, _) = if copied {
+            (std::mem::take(&mut to), map_len, line, 0)
+        } else if straight {
             let first = reach.pad * (reach.row() + 1) * lanes;
             clear_border(&mut padded[..reach.len() * source_blocks * lanes], reach, lanes);
             (padded, reach.len() * lanes, reach.row() * lanes, first)
@@ -280,7 +285,7 @@ impl Convolution<'_> {
                 passed_on = end.max(passed_on);
             }
         }
-        if !straight {
+        if !straight && !copied {
             self.scatter(simd, between, padded, (to, add));
         }
     }

@@ -8,26 +8,42 @@ use super::strips::Part;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 
-/// From `[channel][position]` to blocks of channels; missing channels are zero.
+/// Positions that are transposed at a time: the block of channels stays in the first level of cache.
+const POSITIONS: usize = 256;
+
+/// From `[channel][position]` to blocks of channels, no smaller than `floor`; missing channels are
+/// zero.
 #[inline(always)]
-pub fn to_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f32]) {
+pub fn to_blocks<S: Simd>(simd: S, from: &[f32], channels: usize, floor: f32, to: &mut [f32]) {
     let lanes = S::F32_LANES;
     let positions = from.len() / channels;
     assert!(from.len() >= channels * positions);
+    let least = simd.splat_f32s(floor);
     for (block, to) in to.chunks_exact_mut(positions * lanes).enumerate() {
         let first = block * lanes;
         let count = lanes.min(channels.saturating_sub(first));
         if count < lanes {
             to.fill(0.0);
         }
-        // SAFETY: `count` rows of `from` and `positions` rows of `to` are there; eight lanes are AVX.
-        unsafe {
-            let from = from.as_ptr().add(first * positions);
-            let size = [count, positions];
-            if lanes >= 8 {
-                transpose::<true>(from, positions, to.as_mut_ptr(), lanes, size);
-            } else {
-                transpose::<false>(from, positions, to.as_mut_ptr(), lanes, size);
+        for (part, to) in to.chunks_mut(POSITIONS * lanes).enumerate() {
+            let size = [count, to.len() / lanes];
+            // SAFETY: `count` rows of `from` and as many rows of `to` are there; eight lanes are AVX.
+            unsafe {
+                let from = from.as_ptr().add(first * positions + part * POSITIONS);
+                if lanes >= 8 {
+                    transpose::<true>(from, positions, to.as_mut_ptr(), lanes, size);
+                } else {
+                    transpose::<false>(from, positions, to.as_mut_ptr(), lanes, size);
+                }
+            }
+            if floor > f32::NEG_INFINITY {
+                for to in to.chunks_exact_mut(lanes) {
+                    // SAFETY: a chunk of one register.
+                    unsafe {
+                        let value = simd.max_f32s(load::<S>(to.as_ptr()), least);
+                        store::<S>(to.as_mut_ptr(), value);
+                    }
+                }
             }
         }
     }

@@ -85,7 +85,9 @@ impl WithSimd for Relayout<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self {
-            Self::ToBlocks { from, channels, to } => image::to_blocks(simd, from, channels, to),
+            Self::ToBlocks { from, channels, to } => {
+                image::to_blocks(simd, from, channels, f32::NEG_INFINITY, to);
+            }
             Self::FromBlocks { from, channels, to } => image::from_blocks(simd, from, channels, to),
         }
     }
@@ -120,7 +122,8 @@ impl WithSimd for Pass<'_> {
 }
 
 impl<'a> Context<'a> {
-    /// An image of what the edge reads, in blocks; `room` is where planes are converted.
+    /// An image of what the edge reads, in blocks; `room` is where planes are converted, rectified
+    /// where nothing needs what is below the floor.
     #[inline(always)]
     fn image<'b, S: Simd>(&self, simd: S, number: usize, room: &'b mut [f32]) -> &'b [f32]
     where
@@ -128,13 +131,31 @@ impl<'a> Context<'a> {
     {
         match self.input {
             Input::Planes(all) => {
-                let len = self.plan.channels[0] * self.plan.size[0] * self.plan.size[1];
+                let plan = self.plan;
+                let len = plan.channels[0] * plan.size[0] * plan.size[1];
                 let image = &all[number * len..(number + 1) * len];
-                image::to_blocks(simd, image, self.plan.channels[0], room);
+                let floor = if self.is_rectified() { plan.floor } else { f32::NEG_INFINITY };
+                image::to_blocks(simd, image, plan.channels[0], floor, room);
                 room
             }
             Input::Blocks(_) => self.blocks(number),
         }
+    }
+
+    /// Whether [`Self::image`] has been through the ReLU: where convolutions alone read it, without
+    /// a border.
+    fn is_rectified(&self) -> bool {
+        matches!(self.input, Input::Planes(_)) && self.plan.source.pad == 0
+    }
+
+    /// What the convolutions read: an image behind the ReLU, with its border.
+    #[inline(always)]
+    fn source<'b, S: Simd>(&self, simd: S, image: &'b [f32], room: &'b mut [f32]) -> &'b [f32] {
+        if self.is_rectified() {
+            return image;
+        }
+        image::pad(simd, image, self.plan.source, None, self.plan.floor, room);
+        room
     }
 
     /// An image of what an edge reads that has terms without weights.
@@ -205,10 +226,10 @@ fn first<S: Simd>(
             let len = (plan.num_norms * 2 * width).max(1);
             &mut all[number * len..(number + 1) * len]
         });
-        image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
+        let source = context.source(simd, raw, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
             if !block.second {
-                context.convolution(block, &source).forward(simd, map, &mut scratch);
+                context.convolution(block, source).forward(simd, map, &mut scratch);
             }
         }
         let Some(stats) = stats else { continue };
@@ -378,9 +399,8 @@ fn first_backward<S: Simd>(
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
         // Only the weights' gradient reads it again.
-        if weights.is_some() {
-            image::pad(simd, raw, plan.source, None, plan.floor, &mut source);
-        }
+        let source =
+            if weights.is_some() { context.source(simd, raw, &mut source) } else { &source[..] };
         let mut is_first = true;
         for (position, term) in plan.terms.iter().enumerate() {
             let Term::Conv { block: last } = *term else { continue };
@@ -398,7 +418,7 @@ fn first_backward<S: Simd>(
             let to = (&mut rectified[..], !is_first);
             is_first = false;
             let weights = weights.as_deref_mut();
-            let convolution = context.convolution(block, &source);
+            let convolution = context.convolution(block, source);
             convolution.backward(simd, [gradient, map], coefficients, weights, to, &mut scratch);
         }
         match target {
