@@ -29,23 +29,24 @@ pub struct Scratch {
     gathered: Buffer,
     gradient: Buffer,
     map_gradient: Buffer,
+    /// Its border stays zero.
     padded: Buffer,
 }
 
 impl Scratch {
-    pub fn new(plan: &Plan, backward: bool) -> Self {
+    /// With `backward`, the geometry of what the blocks read whose gradients are wanted.
+    pub fn new(plan: &Plan, backward: Option<Padded>) -> Self {
         let most = |of: fn(&Block) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;
         let gathered = most(|block| block.gathered_blocks) * positions;
-        let padded = |geometry: Padded, blocks: usize| geometry.len() * blocks * plan.lanes;
-        let padded =
-            padded(plan.source, plan.blocks_of[0]).max(padded(plan.middle, plan.blocks_of[1]));
-        let only = |len: usize| Buffer::new(if backward { len } else { 0 });
+        let padded = backward
+            .map_or(0, |geometry| geometry.len() * most(|block| block.source_blocks) * plan.lanes);
+        let only = |len: usize| Buffer::new(if backward.is_some() { len } else { 0 });
         Self {
             gathered: Buffer::new(gathered),
             gradient: only(gathered),
             map_gradient: only(plan.map_len()),
-            padded: only(padded),
+            padded: Buffer::zeros(padded),
         }
     }
 }
@@ -193,16 +194,15 @@ impl Convolution<'_> {
         // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
         // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
-        let reach = Padded { pad: gather.padding(), ..self.geometry() };
+        let geometry = self.geometry();
         let straight = matches!(gather, Gather::Depthwise { stride: 1, .. });
         let copied = matches!(gather, Gather::Copy) && !add;
         let mut to = to;
         let (passed, passed_block, passed_row, passed_first): (&mut [f32], _, _, _) = if copied {
             (std::mem::take(&mut to), map_len, line, 0)
         } else if straight {
-            let first = reach.pad * (reach.row() + 1) * lanes;
-            clear_border(&mut padded[..reach.len() * source_blocks * lanes], reach, lanes);
-            (padded, reach.len() * lanes, reach.row() * lanes, first)
+            let first = geometry.pad * (geometry.row() + 1) * lanes;
+            (padded, geometry.len() * lanes, geometry.row() * lanes, first)
         } else {
             (between, map_len, line, 0)
         };
@@ -255,7 +255,6 @@ impl Convolution<'_> {
                     tiles::pointwise_weights::<S>(simd, gathered.as_ptr(), gradient, to, mix);
                 }
                 if let Gather::Depthwise { kernel, dilation, stride } = gather {
-                    let geometry = self.geometry();
                     let row = geometry.row() * lanes;
                     let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
                     let input =
@@ -279,8 +278,11 @@ impl Convolution<'_> {
             }
             if straight {
                 // The rows whose gradient is complete, while it is in the first level of cache.
-                let end =
-                    if strip.end == rows { rows } else { strip.end.saturating_sub(reach.pad) };
+                let end = if strip.end == rows {
+                    rows
+                } else {
+                    strip.end.saturating_sub(gather.padding())
+                };
                 self.adjoint(simd, passed, passed_on..end, (&mut *to, add));
                 passed_on = end.max(passed_on);
             }
@@ -352,18 +354,15 @@ impl Convolution<'_> {
                 }
             }
             Gather::Depthwise { stride, .. } => {
-                let reach = Padded { height, width, pad: gather.padding() };
-                let (row, len) = (reach.row() * lanes, reach.len() * lanes);
-                if stride > 1 {
-                    padded[..len * source_blocks].fill(0.0);
-                    let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
-                    for (from, padded) in maps.take(source_blocks) {
-                        for (y, from) in from.chunks_exact(line).enumerate() {
-                            let place = (reach.pad + stride * y) * row + reach.pad * lanes;
-                            for (x, from) in from.chunks_exact(lanes).enumerate() {
-                                let place = place + stride * x * lanes;
-                                padded[place..place + lanes].copy_from_slice(from);
-                            }
+                let (row, len) = (geometry.row() * lanes, geometry.len() * lanes);
+                // Whatever it held before lay in the same places: what is between stays zero.
+                let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
+                for (from, padded) in maps.take(source_blocks) {
+                    for (y, from) in from.chunks_exact(line).enumerate() {
+                        let place = (geometry.pad + stride * y) * row + geometry.pad * lanes;
+                        for (x, from) in from.chunks_exact(lanes).enumerate() {
+                            let place = place + stride * x * lanes;
+                            padded[place..place + lanes].copy_from_slice(from);
                         }
                     }
                 }
@@ -385,18 +384,20 @@ impl Convolution<'_> {
         let lanes = S::F32_LANES;
         let Block { gather, source_blocks, flipped, .. } = *self.block;
         let Gather::Depthwise { kernel, dilation, .. } = gather else { return };
-        let Padded { height, width, .. } = self.geometry();
-        let reach = Padded { height, width, pad: gather.padding() };
-        let (row, len, map) = (reach.row() * lanes, reach.len() * lanes, height * width * lanes);
+        let geometry = self.geometry();
+        let Padded { height, width, .. } = geometry;
+        let [row, len, map] =
+            [geometry.row(), geometry.len(), height * width].map(|positions| positions * lanes);
+        let first = geometry.first(gather.padding()) * lanes;
         let taps = kernel * kernel * lanes;
         assert!(rows.end <= height && to.len() >= source_blocks * map);
         assert!(self.prepared.len() >= flipped + source_blocks * taps);
         assert!(padded.len() >= source_blocks * len);
         let steps = Steps { row, stride: 1, dilation, out: [rows.len(), width] };
         for block in 0..source_blocks {
-            // SAFETY: `padded` has the border of this kernel, sizes are checked above.
+            // SAFETY: the border is at least as wide as the kernel's reach, sizes are checked above.
             unsafe {
-                let from = padded.as_ptr().add(block * len + rows.start * row);
+                let from = padded.as_ptr().add(block * len + first + rows.start * row);
                 let weights = self.prepared.as_ptr().add(flipped + block * taps);
                 let to = to.as_mut_ptr().add(block * map + rows.start * width * lanes);
                 match (kernel, add) {
@@ -414,22 +415,6 @@ impl Convolution<'_> {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Zeros around the interior of padded maps.
-#[inline(always)]
-fn clear_border(maps: &mut [f32], geometry: Padded, lanes: usize) {
-    let (row, border) = (geometry.row() * lanes, geometry.pad * lanes);
-    for map in maps.chunks_exact_mut(geometry.len() * lanes) {
-        let edge = geometry.pad * row;
-        let bottom = map.len() - edge;
-        map[..edge].fill(0.0);
-        map[bottom..].fill(0.0);
-        for line in map[edge..bottom].chunks_exact_mut(row) {
-            line[..border].fill(0.0);
-            line[row - border..].fill(0.0);
         }
     }
 }

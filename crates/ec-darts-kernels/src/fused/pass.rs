@@ -219,7 +219,7 @@ fn first<S: Simd>(
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
-    let mut scratch = Scratch::new(plan, false);
+    let mut scratch = Scratch::new(plan, None);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         let raw = context.image(simd, start + number, &mut room);
         let stats = moments.as_deref_mut().map(|all| {
@@ -253,7 +253,7 @@ fn second<S: Simd>(
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
     let mut middle = context.padded(plan.middle, blocks);
-    let mut scratch = Scratch::new(plan, false);
+    let mut scratch = Scratch::new(plan, None);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         for (position, block) in plan.blocks.iter().enumerate().filter(|(_, block)| block.second) {
             let (before, map) = maps.split_at_mut(position * map_len);
@@ -342,7 +342,7 @@ fn second_backward<S: Simd>(
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
     let mut middle = context.padded(plan.middle, blocks);
-    let mut scratch = Scratch::new(plan, true);
+    let mut scratch = Scratch::new(plan, Some(plan.middle));
     let len = plan.num_inner * map_len;
     for (number, inner) in inner.chunks_exact_mut(len.max(1)).enumerate() {
         let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
@@ -387,7 +387,7 @@ fn first_backward<S: Simd>(
     let map_len = plan.map_len();
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
-    let mut scratch = Scratch::new(plan, true);
+    let mut scratch = Scratch::new(plan, Some(plan.source));
     let mut rectified = Buffer::new(plan.input_len());
     let mut blocks = context.room();
     let image_len = match target {
