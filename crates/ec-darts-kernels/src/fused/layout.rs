@@ -118,7 +118,7 @@ impl Layout {
         number
     }
 
-    /// Whether an edge into a state needs an input in blocks.
+    /// Whether an edge reads it without weights, and so in blocks.
     pub fn is_direct(&self, from: From) -> bool {
         self.groups.iter().any(|group| group.from == from)
     }

@@ -1,0 +1,21 @@
+"""How far two checkpoints are apart: the relative difference of every tensor, the largest first.
+
+    python3 benches/differ.py A.safetensors B.safetensors
+"""
+
+import sys
+
+import numpy
+from safetensors.numpy import load_file
+
+one, other = (load_file(path) for path in sys.argv[1:3])
+rows = []
+for name, values in one.items():
+    if values.dtype.kind == "f":
+        norm = numpy.linalg.norm(values.astype("f8"))
+        difference = numpy.linalg.norm(values.astype("f8") - other[name])
+        rows.append((difference / max(norm, 1e-30), name))
+rows.sort(reverse=True)
+for relative, name in rows[:10]:
+    print(f"{relative:.1e} {name}")
+print(f"{rows[len(rows) // 2][0]:.1e} the middle one of {len(rows)}")
