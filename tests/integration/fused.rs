@@ -72,6 +72,8 @@ fn outcome<M: Module>(
 
 fn compare(title: &str, actual: &Outcome, expected: &Outcome) {
     assert_eq!(actual.len(), expected.len(), "{title}");
+    let (_, output) = &expected[0];
+    let num_values = output.len();
     for ((name, actual), (_, expected)) in actual.iter().zip(expected) {
         assert_eq!(actual.len(), expected.len(), "{title}: number of values of {name}");
         let norm = tiny::dot(expected, expected).sqrt();
@@ -79,7 +81,14 @@ fn compare(title: &str, actual: &Outcome, expected: &Outcome) {
             assert!(actual.iter().all(|&value| value.abs() < 1e-5), "{title}: {name} is not zero");
             continue;
         }
-        let miss = tiny::distance(actual, expected);
+        // A mixing weight's gradient is a sum over all values of the output that may cancel: it is
+        // no nearer to its value than to what such a sum usually is.
+        let usual = if name == "gradient of the mixing weights" {
+            0.25 * (num_values as f64).sqrt()
+        } else {
+            0.0
+        };
+        let miss = tiny::distance(actual, expected) * norm / norm.max(usual);
         assert!(miss < 3e-5, "{title}: {name} is off by {miss} of its norm");
     }
 }
