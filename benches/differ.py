@@ -1,5 +1,6 @@
 """How far two checkpoints are apart: the relative difference of every tensor, the largest first.
 
+    pip install numpy safetensors
     python3 benches/differ.py A.safetensors B.safetensors
 """
 

@@ -292,7 +292,7 @@ impl Convolution<'_> {
         }
     }
 
-    /// The adjoint of gathering; `between` or `padded` holds the gradient of what was gathered.
+    /// The adjoint of gathering; `between` holds the gradient of what was gathered.
     #[inline(always)]
     fn scatter<S: Simd>(
         &self,

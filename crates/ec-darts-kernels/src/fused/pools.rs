@@ -127,21 +127,21 @@ pub unsafe fn mean_backward<S: Simd>(
     stride: usize,
 ) {
     let lanes = S::F32_LANES;
-    for y in 0..if stride == 1 { height } else { 0 } {
-        let lines = window(y, height);
-        // SAFETY: the caller's; windows are cut to the map.
-        unsafe {
-            let gradient = gradient.add(lines.start * width * lanes);
-            let to = to.add(y * width * lanes);
-            let first = lines.start;
-            match lines.len() {
-                3 => mean_backward_row::<S, 3>(simd, gradient, to, first, [height, width]),
-                2 => mean_backward_row::<S, 2>(simd, gradient, to, first, [height, width]),
-                _ => mean_backward_row::<S, 1>(simd, gradient, to, first, [height, width]),
+    if stride == 1 {
+        for y in 0..height {
+            let lines = window(y, height);
+            // SAFETY: the caller's; windows are cut to the map.
+            unsafe {
+                let gradient = gradient.add(lines.start * width * lanes);
+                let to = to.add(y * width * lanes);
+                let (first, size) = (lines.start, [height, width]);
+                match lines.len() {
+                    3 => mean_backward_row::<S, 3>(simd, gradient, to, first, size),
+                    2 => mean_backward_row::<S, 2>(simd, gradient, to, first, size),
+                    _ => mean_backward_row::<S, 1>(simd, gradient, to, first, size),
+                }
             }
         }
-    }
-    if stride == 1 {
         return;
     }
     for y in 0..rows {
@@ -149,7 +149,7 @@ pub unsafe fn mean_backward<S: Simd>(
         for x in 0..columns {
             let taps = window(x * stride, width);
             let share = simd.splat_f32s(1.0 / (lines.len() * taps.len()) as f32);
-            // SAFETY: as above.
+            // SAFETY: the caller's; windows are cut to the map.
             unsafe {
                 let value = load::<S>(gradient.add((y * columns + x) * lanes));
                 let value = simd.mul_f32s(value, share);

@@ -71,21 +71,17 @@ pub fn products<S: Simd>(
     let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
     add_to(simd, total::<S>(simd, sums), &mut to[..lanes]);
     // The gradient is read once for a few maps.
-    let (mut maps, mut to) = (maps, &mut to[width..]);
-    loop {
-        let count = if maps.len() >= 4 { 4 } else { maps.len().min(2) };
-        let (now, later) = maps.split_at(count);
+    let mut done = 0;
+    while done < maps.len() {
+        let left = maps.len() - done;
+        let count = if left >= 4 { 4 } else { left.min(2) };
+        let (now, to) = (&maps[done..done + count], &mut to[(1 + done) * width..]);
         match count {
             4 => products_of::<S, 4, 2>(simd, gradient, now, to, width),
             2 => products_of::<S, 2, 4>(simd, gradient, now, to, width),
-            1 => products_of::<S, 1, 4>(simd, gradient, now, to, width),
-            _ => return,
+            _ => products_of::<S, 1, 4>(simd, gradient, now, to, width),
         }
-        maps = later;
-        if maps.is_empty() {
-            return;
-        }
-        to = &mut to[count * width..];
+        done += count;
     }
 }
 
@@ -119,24 +115,13 @@ fn products_of<S: Simd, const T: usize, const U: usize>(
         for (mean, (_, all)) in means.iter_mut().zip(maps) {
             *mean = load::<S>(all.as_ptr());
         }
-        let mut place = 0;
-        while place + U * lanes <= end {
-            for sums in &mut sums {
-                let gradient = load::<S>(gradient.as_ptr().add(place));
-                for t in 0..T {
-                    let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
-                    sums[t] = simd.mul_add_e_f32s(gradient, off, sums[t]);
-                }
-                place += lanes;
-            }
+        let tile = U * lanes;
+        let whole = end / tile * tile;
+        for place in (0..whole).step_by(tile) {
+            add_products::<S, T>(simd, gradient, maps, means, place, &mut sums);
         }
-        while place < end {
-            let gradient = load::<S>(gradient.as_ptr().add(place));
-            for t in 0..T {
-                let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
-                sums[0][t] = simd.mul_add_e_f32s(gradient, off, sums[0][t]);
-            }
-            place += lanes;
+        for place in (whole..end).step_by(lanes) {
+            add_products::<S, T>(simd, gradient, maps, means, place, &mut sums[..1]);
         }
     }
     let [first, rest @ ..] = &sums[..] else { return };
@@ -146,6 +131,32 @@ fn products_of<S: Simd, const T: usize, const U: usize>(
             sum = simd.add_f32s(sum, sums[t]);
         }
         add_to(simd, sum, &mut to[t * width..]);
+    }
+}
+
+/// What the registers from `place` on add, each to sums of its own.
+///
+/// # Safety
+/// The gradient and all maps hold as many registers from `place` on as there are sums.
+#[inline(always)]
+unsafe fn add_products<S: Simd, const T: usize>(
+    simd: S,
+    gradient: &[f32],
+    maps: &[(&[f32], &[f32])],
+    means: [S::f32s; T],
+    place: usize,
+    sums: &mut [[S::f32s; T]],
+) {
+    for (u, sums) in sums.iter_mut().enumerate() {
+        let place = place + u * S::F32_LANES;
+        // SAFETY: the caller's.
+        unsafe {
+            let gradient = load::<S>(gradient.as_ptr().add(place));
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let off = simd.sub_f32s(load::<S>(maps[t].0.as_ptr().add(place)), means[t]);
+                *sum = simd.mul_add_e_f32s(gradient, off, *sum);
+            }
+        }
     }
 }
 
@@ -163,7 +174,7 @@ pub fn pass_positive<S: Simd>(
 ) {
     let lanes = S::F32_LANES;
     let (len, zero) = (to.len() / blocks, simd.splat_f32s(0.0));
-    assert!(len % lanes == 0 && values.len() >= to.len());
+    assert!(len.is_multiple_of(lanes) && values.len() >= to.len());
     let (totals, products) = sums.split_at_mut(blocks * lanes);
     for (block, (to, values)) in to.chunks_exact_mut(len).zip(values.chunks_exact(len)).enumerate()
     {
@@ -171,40 +182,53 @@ pub fn pass_positive<S: Simd>(
         // SAFETY: slices of one register.
         let [scale, shift, mean] =
             [scale, shift, mean].map(|each| unsafe { load::<S>(each[channels.clone()].as_ptr()) });
-        let (mut total, mut product) = ([zero; 4], [zero; 4]);
-        let (to, rest) = to.split_at_mut(len / (4 * lanes) * 4 * lanes);
-        let (values, last) = values.split_at(to.len());
-        for (to, values) in to.chunks_exact_mut(4 * lanes).zip(values.chunks_exact(4 * lanes)) {
-            for t in 0..4 {
-                let place = t * lanes;
-                // SAFETY: four registers.
-                unsafe {
-                    let value = load::<S>(values.as_ptr().add(place));
-                    let old = load::<S>(to.as_ptr().add(place));
-                    let scaled = simd.mul_add_e_f32s(value, scale, shift);
-                    let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
-                    store::<S>(to.as_mut_ptr().add(place), kept);
-                    total[t] = simd.add_f32s(total[t], kept);
-                    let off = simd.sub_f32s(value, mean);
-                    product[t] = simd.mul_add_e_f32s(kept, off, product[t]);
-                }
+        let channel = [scale, shift, mean];
+        let mut all = [[zero; 2]; 4];
+        let whole = len / (4 * lanes) * 4 * lanes;
+        // SAFETY: `len` is a multiple of a register, and both have as many values.
+        unsafe {
+            for place in (0..whole).step_by(4 * lanes) {
+                pass_registers(simd, values, channel, place, to, &mut all);
+            }
+            for place in (whole..len).step_by(lanes) {
+                pass_registers(simd, values, channel, place, to, &mut all[..1]);
             }
         }
-        for (to, value) in rest.chunks_exact_mut(lanes).zip(last.chunks_exact(lanes)) {
-            // SAFETY: chunks of one register.
-            unsafe {
-                let (value, old) = (load::<S>(value.as_ptr()), load::<S>(to.as_ptr()));
-                let scaled = simd.mul_add_e_f32s(value, scale, shift);
-                let kept = simd.select_f32s(simd.less_than_f32s(zero, scaled), old, zero);
-                store::<S>(to.as_mut_ptr(), kept);
-                total[0] = simd.add_f32s(total[0], kept);
-                product[0] = simd.mul_add_e_f32s(kept, simd.sub_f32s(value, mean), product[0]);
-            }
-        }
+        let [total, product] = [0, 1].map(|sum: usize| all.map(|each| each[sum]));
         // SAFETY: slices of one register.
         unsafe {
             store::<S>(totals[channels.clone()].as_mut_ptr(), self::total::<S>(simd, total));
             store::<S>(products[channels].as_mut_ptr(), self::total::<S>(simd, product));
+        }
+    }
+}
+
+/// [`pass_positive`] of the registers from `place` on, each with sums of its own.
+///
+/// # Safety
+/// `values` and `to` hold as many registers from `place` on as there are sums.
+#[inline(always)]
+unsafe fn pass_registers<S: Simd>(
+    simd: S,
+    values: &[f32],
+    [scale, shift, mean]: [S::f32s; 3],
+    place: usize,
+    to: &mut [f32],
+    sums: &mut [[S::f32s; 2]],
+) {
+    let zero = simd.splat_f32s(0.0);
+    for (u, [total, product]) in sums.iter_mut().enumerate() {
+        let place = place + u * S::F32_LANES;
+        // SAFETY: the caller's.
+        unsafe {
+            let value = load::<S>(values.as_ptr().add(place));
+            let to = to.as_mut_ptr().add(place);
+            let scaled = simd.mul_add_e_f32s(value, scale, shift);
+            let positive = simd.less_than_f32s(zero, scaled);
+            let kept = simd.select_f32s(positive, load::<S>(to), zero);
+            store::<S>(to, kept);
+            *total = simd.add_f32s(*total, kept);
+            *product = simd.mul_add_e_f32s(kept, simd.sub_f32s(value, mean), *product);
         }
     }
 }
