@@ -39,13 +39,17 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
             let out = out.add(y * columns * lanes);
             let mut x = 0;
             while x + 8 <= columns {
-                match (dense, steps.dilation) {
-                    (true, 1) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
-                    (true, 2) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
-                    _ => tile::<S, K, 8, ADD>(simd, input, weights, out, steps, x),
+                match (dense, steps.dilation, steps.stride) {
+                    (true, 1, _) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
+                    (true, 2, _) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
+                    // A stride that the compiler knows is a part of each load's address.
+                    (_, _, 1) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, 1), x),
+                    (_, _, 2) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, 2), x),
+                    (_, _, n) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, n), x),
                 }
                 x += 8;
             }
+            let steps = (steps, steps.stride);
             if x + 4 <= columns {
                 tile::<S, K, 4, ADD>(simd, input, weights, out, steps, x);
                 x += 4;
@@ -64,13 +68,13 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     input: *const f32,
     weights: *const f32,
     out: *mut f32,
-    steps: Steps,
+    (steps, stride): (Steps, usize),
     x: usize,
 ) {
     let lanes = S::F32_LANES;
     // SAFETY: as in `convolve`.
     unsafe {
-        let input = input.add(x * steps.stride * lanes);
+        let input = input.add(x * stride * lanes);
         let out = out.add(x * lanes);
         let mut sums = start::<S, T, ADD>(simd, out);
         for ky in 0..K {
@@ -79,7 +83,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
                 let weight = load::<S>(weights.add((ky * K + kx) * lanes));
                 let tap = line.add(kx * steps.dilation * lanes);
                 for (t, sum) in sums.iter_mut().enumerate() {
-                    let value = load::<S>(tap.add(t * steps.stride * lanes));
+                    let value = load::<S>(tap.add(t * stride * lanes));
                     *sum = simd.mul_add_e_f32s(value, weight, *sum);
                 }
             }
@@ -113,9 +117,10 @@ unsafe fn start<S: Simd, const T: usize, const ADD: bool>(
 /// As [`start`].
 #[inline(always)]
 unsafe fn finish<S: Simd, const T: usize>(out: *mut f32, sums: [S::f32s; T]) {
-    for (t, sum) in sums.into_iter().enumerate() {
+    // By reference: an array that is consumed goes through memory.
+    for (t, sum) in sums.iter().enumerate() {
         // SAFETY: the caller's.
-        unsafe { store::<S>(out.add(t * S::F32_LANES), sum) };
+        unsafe { store::<S>(out.add(t * S::F32_LANES), *sum) };
     }
 }
 
@@ -182,64 +187,163 @@ unsafe fn reach<S: Simd, const K: usize, const D: usize>(
 pub unsafe fn weights<S: Simd, const K: usize>(
     simd: S,
     input: *const f32,
-    (gradient, gradient_row): (*const f32, usize),
+    gradient: (*const f32, usize),
     to: *mut f32,
     steps: Steps,
 ) {
+    let dense = S::F32_LANES >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
+    // SAFETY: the caller's.
+    unsafe {
+        match (dense, steps.stride) {
+            (true, _) => {
+                for ky in 0..K {
+                    dense_weights::<S, K>(simd, input, gradient, to, steps, ky);
+                }
+            }
+            // A stride that the compiler knows is a part of each load's address.
+            (_, 1) => all_weights::<S, K>(simd, input, gradient, to, (steps, 1)),
+            (_, 2) => all_weights::<S, K>(simd, input, gradient, to, (steps, 2)),
+            (_, stride) => all_weights::<S, K>(simd, input, gradient, to, (steps, stride)),
+        }
+    }
+}
+
+/// [`weights`] in as many sums at a time as 16 registers hold: enough to hide the latency.
+///
+/// # Safety
+/// As [`weights`].
+#[inline(always)]
+unsafe fn all_weights<S: Simd, const K: usize>(
+    simd: S,
+    input: *const f32,
+    gradient: (*const f32, usize),
+    to: *mut f32,
+    steps: (Steps, usize),
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if K == 3 {
+            row_weights::<S, K, 3, 1>(simd, input, gradient, to, steps, 0);
+        } else {
+            for ky in (0..K / 2 * 2).step_by(2) {
+                row_weights::<S, K, 2, 1>(simd, input, gradient, to, steps, ky);
+            }
+            row_weights::<S, K, 1, 2>(simd, input, gradient, to, steps, K - 1);
+        }
+    }
+}
+
+/// [`weights`] of `R` rows of taps from `ky` on: a gradient is read once for all of them, `U`
+/// gradients side by side.
+///
+/// # Safety
+/// As [`weights`].
+#[inline(always)]
+unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
+    simd: S,
+    input: *const f32,
+    (gradient, gradient_row): (*const f32, usize),
+    to: *mut f32,
+    (steps, stride): (Steps, usize),
+    ky: usize,
+) {
     let lanes = S::F32_LANES;
     let [rows, columns] = steps.out;
-    let zero = simd.splat_f32s(0.0);
-    let dense = lanes >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
-    for ky in 0..K {
-        // Independent sums hide the latency: 3x4 or 5x2 of them fit the registers.
-        let mut sums = [[zero; K]; 4];
-        let unroll = if K == 3 { 4 } else { 2 };
-        for y in 0..rows {
-            // SAFETY: the caller's; every tap of every output lies in the padded map.
-            unsafe {
-                let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
-                let gradient = gradient.add(y * gradient_row);
-                let mut x = 0;
-                while dense && x + DENSE <= columns {
-                    let (line, gradient) = (line.add(x * lanes), gradient.add(x * lanes));
-                    if steps.dilation == 1 {
-                        dense_weights::<S, K, 1>(simd, line, gradient, &mut sums);
-                    } else {
-                        dense_weights::<S, K, 2>(simd, line, gradient, &mut sums);
-                    }
-                    x += DENSE;
-                }
-                while x + unroll <= columns {
-                    for (u, sums) in sums.iter_mut().enumerate().take(unroll) {
-                        let value = load::<S>(gradient.add((x + u) * lanes));
-                        let line = line.add((x + u) * steps.stride * lanes);
+    let mut sums = [[[simd.splat_f32s(0.0); K]; R]; U];
+    for y in 0..rows {
+        // SAFETY: the caller's; every tap of every output lies in the padded map.
+        unsafe {
+            let line = input.add((y * stride + ky * steps.dilation) * steps.row);
+            let gradient = gradient.add(y * gradient_row);
+            let whole = columns / U * U;
+            for x in (0..whole).step_by(U) {
+                for (u, sums) in sums.iter_mut().enumerate() {
+                    let value = load::<S>(gradient.add((x + u) * lanes));
+                    let line = line.add((x + u) * stride * lanes);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let line = line.add(r * steps.dilation * steps.row);
                         for (kx, sum) in sums.iter_mut().enumerate() {
                             let tap = load::<S>(line.add(kx * steps.dilation * lanes));
-                            *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                            *sum = simd.mul_add_e_f32s(tap, value, *sum);
                         }
                     }
-                    x += unroll;
                 }
-                while x < columns {
-                    let value = load::<S>(gradient.add(x * lanes));
-                    let line = line.add(x * steps.stride * lanes);
-                    for (kx, sum) in sums[0].iter_mut().enumerate() {
+            }
+            for x in whole..columns {
+                let value = load::<S>(gradient.add(x * lanes));
+                let line = line.add(x * stride * lanes);
+                for (r, sums) in sums[0].iter_mut().enumerate() {
+                    let line = line.add(r * steps.dilation * steps.row);
+                    for (kx, sum) in sums.iter_mut().enumerate() {
                         let tap = load::<S>(line.add(kx * steps.dilation * lanes));
-                        *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                        *sum = simd.mul_add_e_f32s(tap, value, *sum);
                     }
-                    x += 1;
                 }
             }
         }
-        let [first, second, third, fourth] = sums;
-        for (kx, sum) in first.into_iter().enumerate() {
-            let pairs = (simd.add_f32s(sum, second[kx]), simd.add_f32s(third[kx], fourth[kx]));
-            let sum = simd.add_f32s(pairs.0, pairs.1);
+    }
+    for r in 0..R {
+        for kx in 0..K {
+            let mut sum = sums[0][r][kx];
+            for sums in &sums[1..] {
+                sum = simd.add_f32s(sum, sums[r][kx]);
+            }
             // SAFETY: `K * K` registers behind `to`.
             unsafe {
-                let to = to.add((ky * K + kx) * lanes);
+                let to = to.add(((ky + r) * K + kx) * lanes);
                 store::<S>(to, simd.add_f32s(load::<S>(to), sum));
             }
+        }
+    }
+}
+
+/// [`weights`] of a row of taps, for 32 registers and stride 1.
+///
+/// # Safety
+/// As [`weights`].
+#[inline(always)]
+unsafe fn dense_weights<S: Simd, const K: usize>(
+    simd: S,
+    input: *const f32,
+    (gradient, gradient_row): (*const f32, usize),
+    to: *mut f32,
+    steps: Steps,
+    ky: usize,
+) {
+    let lanes = S::F32_LANES;
+    let [rows, columns] = steps.out;
+    let mut sums = [[simd.splat_f32s(0.0); K]; 4];
+    for y in 0..rows {
+        // SAFETY: the caller's; every tap of every output lies in the padded map.
+        unsafe {
+            let line = input.add((y + ky * steps.dilation) * steps.row);
+            let gradient = gradient.add(y * gradient_row);
+            let whole = columns / DENSE * DENSE;
+            for x in (0..whole).step_by(DENSE) {
+                let (line, gradient) = (line.add(x * lanes), gradient.add(x * lanes));
+                if steps.dilation == 1 {
+                    eight_weights::<S, K, 1>(simd, line, gradient, &mut sums);
+                } else {
+                    eight_weights::<S, K, 2>(simd, line, gradient, &mut sums);
+                }
+            }
+            for x in whole..columns {
+                let value = load::<S>(gradient.add(x * lanes));
+                let sums = &mut sums[x % 4];
+                for (kx, sum) in sums.iter_mut().enumerate() {
+                    let tap = load::<S>(line.add((x + kx * steps.dilation) * lanes));
+                    *sum = simd.mul_add_e_f32s(value, tap, *sum);
+                }
+            }
+        }
+    }
+    for kx in 0..K {
+        let [first, second, third, fourth] = [0, 1, 2, 3].map(|sum: usize| sums[sum][kx]);
+        let pairs = (simd.add_f32s(first, second), simd.add_f32s(third, fourth));
+        // SAFETY: `K * K` registers behind `to`.
+        unsafe {
+            let to = to.add((ky * K + kx) * lanes);
+            store::<S>(to, simd.add_f32s(load::<S>(to), simd.add_f32s(pairs.0, pairs.1)));
         }
     }
 }
@@ -249,7 +353,7 @@ pub unsafe fn weights<S: Simd, const K: usize>(
 /// # Safety
 /// As [`reach`]; `gradient` holds eight registers.
 #[inline(always)]
-unsafe fn dense_weights<S: Simd, const K: usize, const D: usize>(
+unsafe fn eight_weights<S: Simd, const K: usize, const D: usize>(
     simd: S,
     line: *const f32,
     gradient: *const f32,

@@ -237,37 +237,56 @@ pub fn weighted_sum<S: Simd>(
     for (map, scale) in maps {
         assert!(map.len() >= to.len() && scale.len() >= blocks * lanes);
     }
+    assert!(start.len() >= blocks * lanes && len.is_multiple_of(lanes));
     for (block, to) in to.chunks_exact_mut(len).enumerate() {
-        // SAFETY: slices of one register.
-        let start = unsafe { load::<S>(start[block * lanes..(block + 1) * lanes].as_ptr()) };
-        let mut place = block * len;
-        for to in to.chunks_mut(4 * lanes) {
-            let mut sums = [start; 4];
-            let count = to.len() / lanes;
-            for (map, scale) in maps {
-                // SAFETY: checked above.
-                unsafe {
-                    let scale = load::<S>(scale.as_ptr().add(block * lanes));
-                    let map = map.as_ptr().add(place);
-                    if count == 4 {
-                        for (t, sum) in sums.iter_mut().enumerate() {
-                            *sum = simd.mul_add_e_f32s(load::<S>(map.add(t * lanes)), scale, *sum);
-                        }
-                    } else {
-                        for (t, sum) in sums.iter_mut().enumerate().take(count) {
-                            *sum = simd.mul_add_e_f32s(load::<S>(map.add(t * lanes)), scale, *sum);
-                        }
-                    }
-                }
+        let first = block * len;
+        let whole = len / (TILE * lanes) * TILE * lanes;
+        let of = (maps, block, start, add);
+        // SAFETY: checked above.
+        unsafe {
+            for place in (0..whole).step_by(TILE * lanes) {
+                sum_registers::<S, TILE>(simd, of, first + place, to.as_mut_ptr().add(place));
             }
-            for (to, sum) in to.chunks_exact_mut(lanes).zip(sums) {
-                // SAFETY: a chunk of one register.
-                unsafe {
-                    let old = if add { load::<S>(to.as_ptr()) } else { simd.splat_f32s(0.0) };
-                    store::<S>(to.as_mut_ptr(), simd.add_f32s(old, sum));
-                }
+            for place in (whole..len).step_by(lanes) {
+                sum_registers::<S, 1>(simd, of, first + place, to.as_mut_ptr().add(place));
             }
-            place += to.len();
+        }
+    }
+}
+
+/// Registers of a sum at a time.
+const TILE: usize = 8;
+
+/// [`weighted_sum`] of `T` registers from `place` on: maps with scales, the block, the start, and
+/// whether to add.
+///
+/// # Safety
+/// All maps hold them, `to` is at the first.
+#[inline(always)]
+unsafe fn sum_registers<S: Simd, const T: usize>(
+    simd: S,
+    (maps, block, start, add): (&[(&[f32], &[f32])], usize, &[f32], bool),
+    place: usize,
+    to: *mut f32,
+) {
+    let lanes = S::F32_LANES;
+    // SAFETY: the caller's; scales and start hold a register for each block.
+    unsafe {
+        let mut sums = [load::<S>(start.as_ptr().add(block * lanes)); T];
+        if add {
+            for (t, sum) in sums.iter_mut().enumerate() {
+                *sum = simd.add_f32s(*sum, load::<S>(to.add(t * lanes)));
+            }
+        }
+        for (map, scale) in maps {
+            let scale = load::<S>(scale.as_ptr().add(block * lanes));
+            for (t, sum) in sums.iter_mut().enumerate() {
+                let value = load::<S>(map.as_ptr().add(place + t * lanes));
+                *sum = simd.mul_add_e_f32s(value, scale, *sum);
+            }
+        }
+        for (t, sum) in sums.iter().enumerate() {
+            store::<S>(to.add(t * lanes), *sum);
         }
     }
 }

@@ -128,6 +128,21 @@ impl Layout {
         self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
     }
 
+    /// The edges into a state, those that read the same in different rounds.
+    pub fn rounds_into(&self, state: usize) -> Vec<Vec<(usize, &Link)>> {
+        let mut rounds: Vec<Vec<(usize, &Link)>> = Vec::new();
+        for edge in self.edges_into(state) {
+            let differs = |round: &Vec<(usize, &Link)>| {
+                round.iter().all(|(_, other)| other.from != edge.1.from)
+            };
+            match rounds.iter().position(differs) {
+                Some(free) => rounds[free].push(edge),
+                None => rounds.push(vec![edge]),
+            }
+        }
+        rounds
+    }
+
     /// Whether an edge reads a state.
     pub fn reads(&self, state: usize) -> bool {
         self.links.iter().any(|link| link.from == From::State(state))

@@ -30,6 +30,7 @@ pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
 use norm::Norms;
+use rayon::prelude::*;
 use run::{Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
@@ -174,28 +175,39 @@ fn run_forward(
     let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
     let mut moments: Vec<Option<Vec<f32>>> = layout.groups.iter().map(|_| None).collect();
     for state in 0..layout.sizes.len() {
-        let mut sum = None;
+        let mut edges = Vec::new();
         for (number, link) in layout.edges_into(state) {
+            debug_assert_eq!(
+                number,
+                tape.edges.len() + edges.len(),
+                "in the order of their targets"
+            );
             let input = values.input(link.from, &blocks, &tape.states);
+            if let (None, Some(group)) = (given, link.group) {
+                let of = layout.groups[group].normalized;
+                let run = Run::without_weights(isa, &link.plan, input);
+                moments[group].get_or_insert_with(|| run.pool_moments(of));
+            }
+            edges.push((link, input));
+        }
+        let edges = edges.into_par_iter().with_max_len(1).map(|(link, input)| {
             let parameters = &values.parameters[link.parameters.clone()];
-            let prepared = link.plan.prepare(parameters);
-            let run = Run::new(isa, &link.plan, input, parameters, &prepared);
+            let run = Run::new(isa, &link.plan, input, parameters);
+            let pools = link.group.and_then(|group| moments[group].as_deref()).unwrap_or_default();
             let statistics = match given {
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
-                None => Statistics::OfBatch {
-                    pools: link.group.map_or(&[], |group| {
-                        let of = layout.groups[group].normalized;
-                        moments[group].get_or_insert_with(|| run.pool_moments(of))
-                    }),
-                },
+                None => Statistics::OfBatch { pools },
             };
-            let mixing = &values.mixing[link.mixing.clone()];
-            let (norms, maps) = run.forward(statistics, mixing, &mut sum);
-            let keeps = memory == Memory::Save && given.is_none();
-            debug_assert_eq!(number, tape.edges.len(), "edges are in the order of their targets");
-            tape.edges.push(Kept { norms, maps: keeps.then_some(maps) });
-        }
-        let sum = sum.expect("every state has an edge");
+            let (norms, maps) = run.forward(statistics, &values.mixing[link.mixing.clone()]);
+            (run, norms, maps)
+        });
+        let edges: Vec<_> = edges.collect();
+        let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
+        let sum = run::combine(isa, &mixed.collect::<Vec<_>>());
+        let keeps = memory == Memory::Save && given.is_none();
+        tape.edges.extend(
+            edges.into_iter().map(|(_, norms, maps)| Kept { norms, maps: keeps.then_some(maps) }),
+        );
         if let Some(place) = cell.concat.iter().position(|&each| each == state) {
             let first = cell.concat[0];
             assert_eq!(layout.sizes[state], layout.sizes[first], "joined states have one size");
@@ -236,7 +248,7 @@ impl Sweep<'_> {
             let readers: Vec<_> = readers.collect();
             let Some(Reader { plan, .. }) = readers.first() else { continue };
             let input = self.values.input(from, self.blocks, self.states);
-            Run::new(self.isa, plan, input, &[], &[]).direct(&Direct::new(&readers), sum);
+            Run::without_weights(self.isa, plan, input).direct(&Direct::new(&readers), sum);
         }
     }
 }
@@ -262,6 +274,17 @@ pub fn backward(
     all
 }
 
+/// Parts of some values, one after the other.
+fn split(mut values: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
+    let mut parts = Vec::new();
+    for len in lengths {
+        let (part, rest) = values.split_at_mut(len);
+        parts.push(part);
+        values = rest;
+    }
+    parts
+}
+
 #[expect(clippy::too_many_arguments, reason = "what `backward` is told, and where it writes")]
 fn run_backward(
     isa: Isa,
@@ -273,6 +296,9 @@ fn run_backward(
     layout: &Layout,
     all: &mut Gradients,
 ) {
+    let Gradients { inputs, parameters, mixing } = all;
+    let mut parameters = split(parameters, layout.links.iter().map(|link| link.parameters.len()));
+    let mut mixing = split(mixing, layout.links.iter().map(|link| link.mixing.len()));
     let blocks = values.blocks(isa, layout);
     let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
     let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
@@ -290,37 +316,51 @@ fn run_backward(
         }
         let Some(gradient) = this else {
             // Nothing reads this state.
-            if let Some(input) = all.inputs.get_mut(state) {
+            if let Some(input) = inputs.get_mut(state) {
                 input.fill(0.0);
             }
             continue;
         };
-        for (number, link) in layout.edges_into(state) {
-            let input = values.input(link.from, &blocks, &tape.states);
-            let parameters = &values.parameters[link.parameters.clone()];
-            let prepared = link.plan.prepare(parameters);
-            let run = Run::new(isa, &link.plan, input, parameters, &prepared);
-            let Kept { norms: of_forward, maps } = &tape.edges[number];
-            let to = match link.from {
-                From::Input(number) if wanted.behind(number) => match blocks[number] {
-                    Some(_) => InputGradient::Blocks(&mut of_inputs[number]),
-                    None => InputGradient::Planes(&mut all.inputs[number]),
-                },
-                From::State(state) if wanted.behind(state) => {
-                    InputGradient::Blocks(&mut before[state])
-                }
-                _ => InputGradient::Nowhere,
-            };
-            sweep.norms[number] = Some(run.backward(
-                of_forward,
-                maps.as_ref(),
-                &values.mixing[link.mixing.clone()],
-                gradient,
-                wanted.parameters,
-                &mut all.parameters[link.parameters.clone()],
-                &mut all.mixing[link.mixing.clone()],
-                to,
-            ));
+        for edges in layout.rounds_into(state) {
+            let mut to_states: Vec<_> = before.iter_mut().map(Some).collect();
+            let to_inputs = inputs.iter_mut().zip(&mut of_inputs).zip(&blocks);
+            let mut to_inputs: Vec<_> = to_inputs
+                .map(|((planes, of_input), blocks)| match blocks {
+                    Some(_) => Some(InputGradient::Blocks(of_input)),
+                    None => Some(InputGradient::Planes(planes)),
+                })
+                .collect();
+            let edges = edges.into_iter().map(|(number, link)| {
+                let to = match link.from {
+                    From::Input(source) | From::State(source) if !wanted.behind(source) => None,
+                    From::Input(input) => to_inputs[input].take(),
+                    From::State(state) => to_states[state].take().map(InputGradient::Blocks),
+                };
+                let parameters = std::mem::take(&mut parameters[number]);
+                (number, link, to, parameters, std::mem::take(&mut mixing[number]))
+            });
+            let edges: Vec<_> = edges.collect();
+            let edges = edges.into_par_iter().with_max_len(1);
+            let done = edges.map(|(number, link, to, of_parameters, of_mixing)| {
+                let input = values.input(link.from, &blocks, &tape.states);
+                let parameters = &values.parameters[link.parameters.clone()];
+                let run = Run::new(isa, &link.plan, input, parameters);
+                let Kept { norms, maps } = &tape.edges[number];
+                let norms = run.backward(
+                    norms,
+                    maps.as_ref(),
+                    &values.mixing[link.mixing.clone()],
+                    gradient,
+                    wanted.parameters,
+                    of_parameters,
+                    of_mixing,
+                    to.unwrap_or(InputGradient::Nowhere),
+                );
+                (number, norms)
+            });
+            for (number, norms) in done.collect::<Vec<_>>() {
+                sweep.norms[number] = Some(norms);
+            }
         }
         if let Some(Some(_)) = blocks.get(state)
             && wanted.behind(state)
@@ -328,7 +368,7 @@ fn run_backward(
             let to = &mut of_inputs[state];
             sweep.direct(From::Input(state), state, std::slice::from_ref(this), to);
             let gradient = to.as_deref().expect("made on the line above");
-            run::to_planes(isa, &layout.links[state].plan, gradient, &mut all.inputs[state]);
+            run::to_planes(isa, &layout.links[state].plan, gradient, &mut inputs[state]);
         }
     }
 }

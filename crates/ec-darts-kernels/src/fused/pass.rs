@@ -36,8 +36,6 @@ pub enum Step<'a> {
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
     Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
-    /// The mixed sum, added to what is there where `add`.
-    Combine { norms: &'a Norms, maps: &'a [f32], sum: &'a mut [f32], add: bool },
     /// Sums of the gradient with each term.
     Sums { norms: &'a Norms, maps: &'a [f32], gradient: &'a [f32], sums: &'a mut [f32] },
     /// Backward through the second blocks.
@@ -73,6 +71,49 @@ pub enum Target {
     },
 }
 
+/// What an edge gives a mixed sum, of the whole batch.
+pub struct Mixed<'a> {
+    pub context: Context<'a>,
+    pub norms: &'a Norms,
+    pub maps: &'a [f32],
+}
+
+/// The sum of all edges into a state, for the images from `start` on: each map is read once.
+pub struct Combine<'a> {
+    pub edges: &'a [Mixed<'a>],
+    pub start: usize,
+    pub sum: &'a mut [f32],
+}
+
+impl WithSimd for Combine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { edges, start, sum } = self;
+        let lanes = S::F32_LANES;
+        // All edges into a state make maps of one shape.
+        let plan = edges[0].context.plan;
+        let mut pooled: Vec<_> = edges.iter().map(|edge| Strips::new(edge.context.plan)).collect();
+        for (number, sum) in sum.chunks_exact_mut(plan.map_len()).enumerate() {
+            let image = start + number;
+            for part in Part::all(plan) {
+                let channels = part.block * lanes..(part.block + 1) * lanes;
+                let sum = &mut sum[part.range(plan)];
+                for (position, (edge, pooled)) in edges.iter().zip(&mut pooled).enumerate() {
+                    let &Mixed { context, norms, maps } = edge;
+                    let maps = context.maps(image, maps);
+                    let terms = pooled.terms(simd, context, image, maps, &part).enumerate();
+                    let scale = |term| &norms.term_scale(term)[channels.clone()];
+                    let scaled: Vec<_> = terms.map(|(term, map)| (map, scale(term))).collect();
+                    let shift = &norms.shift_sum[channels.clone()];
+                    image::weighted_sum(simd, &scaled, shift, 1, (&mut *sum, position > 0));
+                }
+            }
+        }
+    }
+}
+
 /// An image from one layout to the other.
 pub enum Relayout<'a> {
     ToBlocks { from: &'a [f32], channels: usize, to: &'a mut [f32] },
@@ -103,9 +144,6 @@ impl WithSimd for Pass<'_> {
             Step::Pools { of, moments } => pools(simd, context, start, of, moments),
             Step::First { maps, moments } => first(simd, context, start, maps, moments),
             Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
-            Step::Combine { norms, maps, sum, add } => {
-                combine(simd, context, start, norms, maps, sum, add);
-            }
             Step::Sums { norms, maps, gradient, sums } => {
                 sum(simd, context, start, norms, [maps, gradient], sums);
             }
@@ -165,6 +203,12 @@ impl<'a> Context<'a> {
     pub fn blocks(&self, number: usize) -> &'a [f32] {
         let Input::Blocks(all) = self.input else { panic!("pools and identities read blocks") };
         let len = self.plan.input_len();
+        &all[number * len..(number + 1) * len]
+    }
+
+    /// An image's maps before normalization, of those of the batch.
+    fn maps<'b>(&self, number: usize, all: &'b [f32]) -> &'b [f32] {
+        let len = self.plan.maps_len();
         &all[number * len..(number + 1) * len]
     }
 
@@ -271,34 +315,6 @@ fn second<S: Simd>(
 }
 
 #[inline(always)]
-fn combine<S: Simd>(
-    simd: S,
-    context: Context<'_>,
-    start: usize,
-    norms: &Norms,
-    maps: &[f32],
-    sum: &mut [f32],
-    add: bool,
-) {
-    let plan = context.plan;
-    let lanes = S::F32_LANES;
-    let mut pooled = Strips::new(plan);
-    for (number, sum) in sum.chunks_exact_mut(plan.map_len()).enumerate() {
-        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
-        for part in Part::all(plan) {
-            let channels = part.block * lanes..(part.block + 1) * lanes;
-            let terms = pooled.terms(simd, context, start + number, maps, &part);
-            let scaled = terms
-                .enumerate()
-                .map(|(position, map)| (map, &norms.term_scale(position)[channels.clone()]));
-            let scaled: Vec<_> = scaled.collect();
-            let shift = &norms.shift_sum[channels.clone()];
-            image::weighted_sum(simd, &scaled, shift, 1, (&mut sum[part.range(plan)], add));
-        }
-    }
-}
-
-#[inline(always)]
 fn sum<S: Simd>(
     simd: S,
     context: Context<'_>,
@@ -313,7 +329,7 @@ fn sum<S: Simd>(
     let zeros = vec![0.0; width];
     let len = (1 + plan.terms.len()) * width;
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
-        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let maps = context.maps(number, maps);
         let to = &mut sums[number * len..(number + 1) * len];
         for part in Part::all(plan) {
             let channels = part.block * lanes..(part.block + 1) * lanes;
@@ -345,7 +361,7 @@ fn second_backward<S: Simd>(
     let mut scratch = Scratch::new(plan, Some(plan.middle));
     let len = plan.num_inner * map_len;
     for (number, inner) in inner.chunks_exact_mut(len.max(1)).enumerate() {
-        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let maps = context.maps(number, maps);
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         for (position, term) in plan.terms.iter().enumerate() {
             let Term::Conv { block: last } = *term else { continue };
@@ -395,7 +411,7 @@ fn first_backward<S: Simd>(
         Target::Blocks { .. } => plan.input_len(),
     };
     for (number, to) in to.chunks_exact_mut(image_len).enumerate() {
-        let maps = &maps[number * plan.maps_len()..(number + 1) * plan.maps_len()];
+        let maps = context.maps(number, maps);
         let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
         // Only the weights' gradient reads it again.

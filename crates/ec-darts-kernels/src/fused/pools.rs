@@ -329,9 +329,9 @@ unsafe fn write<S: Simd, const N: usize>(
     [_, sums]: Column<S::f32s, N>,
 ) {
     if x < width {
-        for (n, sum) in sums.into_iter().enumerate() {
+        for (n, sum) in sums.iter().enumerate() {
             // SAFETY: the caller's.
-            unsafe { store::<S>(to.add((n * width + x) * S::F32_LANES), sum) };
+            unsafe { store::<S>(to.add((n * width + x) * S::F32_LANES), *sum) };
         }
     }
 }

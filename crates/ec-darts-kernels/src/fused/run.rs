@@ -1,4 +1,7 @@
-//! One edge over a batch: its passes, each over chunks of images on all threads.
+//! The edges into a state over a batch: their passes, each over chunks of images.
+//!
+//! Edges run side by side, and so do the chunks of each: a thread that would wait for the last chunk
+//! of a pass takes one of another edge instead.
 //!
 //! A batch normalization needs the whole batch, so an edge is a few passes over the images. Within
 //! a pass one image goes through everything at once, in maps that stay in the caches. What a
@@ -11,7 +14,7 @@ use super::buffer::Buffer;
 use super::direct::Direct;
 use super::layout::Layout;
 use super::norm::Norms;
-use super::pass::{Context, Pass, Relayout, Step, Target};
+use super::pass::{Combine, Context, Mixed, Pass, Relayout, Step, Target};
 use super::plan::{Plan, Pool, Term};
 use super::simd::Isa;
 
@@ -57,21 +60,23 @@ pub struct Run<'a> {
     plan: &'a Plan,
     input: Input<'a>,
     parameters: &'a [f32],
-    prepared: &'a [f32],
-    /// Images of a chunk.
-    chunk: usize,
+    /// The parameters as the plan lays them out.
+    prepared: Buffer,
 }
 
 impl<'a> Run<'a> {
-    /// `prepared` are the parameters as the plan lays them out.
-    pub fn new(
-        isa: Isa,
-        plan: &'a Plan,
-        input: Input<'a>,
-        parameters: &'a [f32],
-        prepared: &'a [f32],
-    ) -> Self {
-        Self { isa, plan, input, parameters, prepared, chunk: plan.batch.div_ceil(CHUNKS) }
+    pub fn new(isa: Isa, plan: &'a Plan, input: Input<'a>, parameters: &'a [f32]) -> Self {
+        Self { isa, plan, input, parameters, prepared: plan.prepare(parameters) }
+    }
+
+    /// For what has no weights: [`Self::pool_moments`] and [`Self::direct`].
+    pub fn without_weights(isa: Isa, plan: &'a Plan, input: Input<'a>) -> Self {
+        Self { isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
+    }
+
+    /// Images of a chunk.
+    fn chunk(&self) -> usize {
+        self.plan.batch.div_ceil(CHUNKS)
     }
 
     /// Moments of some pools of what the edge reads, for each image and pool.
@@ -79,19 +84,14 @@ impl<'a> Run<'a> {
         let len = Pool::ALL.len() * 2 * self.plan.width();
         let mut all = vec![0.0; self.plan.batch * len];
         if of.contains(&true) {
-            let chunks = all.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1);
+            let chunks = all.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1);
             chunks.for_each(|(chunk, moments)| self.pass(chunk, Step::Pools { of, moments }));
         }
         all
     }
 
-    /// Adds the mixed sum to `sum`, or makes it; returns the normalizations and the maps.
-    pub fn forward(
-        &self,
-        statistics: Statistics<'_>,
-        mixing: &[f32],
-        sum: &mut Option<Buffer>,
-    ) -> (Norms, Buffer) {
+    /// The maps before each batch normalization, and what to scale them with for the mixed sum.
+    pub fn forward(&self, statistics: Statistics<'_>, mixing: &[f32]) -> (Norms, Buffer) {
         let plan = self.plan;
         let mut maps = Buffer::new(plan.batch * plan.maps_len().max(1));
         let mut norms = match statistics {
@@ -103,16 +103,12 @@ impl<'a> Run<'a> {
             Statistics::OfBatch { pools } => self.maps_and_moments(&mut maps, pools),
         };
         norms.mix(plan, mixing);
-        let add = sum.is_some();
-        let sum = sum.get_or_insert_with(|| Buffer::new(plan.batch * plan.map_len()));
-        sum.par_chunks_mut(self.chunk * plan.map_len())
-            .zip(maps.par_chunks(self.chunk * plan.maps_len().max(1)))
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(chunk, (sum, maps))| {
-                self.pass(chunk, Step::Combine { norms: &norms, maps, sum, add });
-            });
         (norms, maps)
+    }
+
+    /// What [`combine`] reads of the edge.
+    pub fn mixed<'b>(&'b self, norms: &'b Norms, maps: &'b [f32]) -> Mixed<'b> {
+        Mixed { context: self.context(), norms, maps }
     }
 
     /// Writes the gradients of parameters and mixing weights and passes on what convolutions give
@@ -146,9 +142,9 @@ impl<'a> Run<'a> {
 
         let sums_len = (1 + plan.terms.len()) * width;
         let mut sums = vec![0.0; plan.batch * sums_len];
-        sums.par_chunks_mut(self.chunk * sums_len)
-            .zip(maps.par_chunks(self.chunk * maps_len))
-            .zip(gradient.par_chunks(self.chunk * map_len))
+        sums.par_chunks_mut(self.chunk() * sums_len)
+            .zip(maps.par_chunks(self.chunk() * maps_len))
+            .zip(gradient.par_chunks(self.chunk() * map_len))
             .enumerate()
             .with_max_len(1)
             .for_each(|(chunk, ((sums, maps), gradient))| {
@@ -159,25 +155,25 @@ impl<'a> Run<'a> {
             return norms;
         }
 
-        let chunks = plan.batch.div_ceil(self.chunk);
+        let chunks = plan.batch.div_ceil(self.chunk());
         let weights_len = if with_parameters { plan.gradient_len.max(1) } else { 1 };
         let mut weights = Buffer::new(chunks * weights_len);
-        weights.par_chunks_mut(weights_len).for_each(|weights| weights.fill(0.0));
         let inner_len = (plan.num_inner * map_len).max(1);
         let mut inner = Buffer::new(plan.batch * inner_len);
         if plan.num_inner > 0 {
             let sums_len = plan.num_inner * 2 * width;
             let mut sums = vec![0.0; plan.batch * sums_len];
             inner
-                .par_chunks_mut(self.chunk * inner_len)
-                .zip(sums.par_chunks_mut(self.chunk * sums_len))
+                .par_chunks_mut(self.chunk() * inner_len)
+                .zip(sums.par_chunks_mut(self.chunk() * sums_len))
                 .zip(weights.par_chunks_mut(weights_len))
-                .zip(maps.par_chunks(self.chunk * maps_len))
-                .zip(gradient.par_chunks(self.chunk * map_len))
+                .zip(maps.par_chunks(self.chunk() * maps_len))
+                .zip(gradient.par_chunks(self.chunk() * map_len))
                 .enumerate()
                 .with_max_len(1)
                 .rev()
                 .for_each(|(chunk, ((((inner, sums), weights), maps), gradient))| {
+                    weights.fill(0.0);
                     let weights = with_parameters.then_some(weights);
                     let norms = &norms;
                     self.pass(
@@ -199,14 +195,17 @@ impl<'a> Run<'a> {
             }
             InputGradient::Nowhere => unreachable!("returned above"),
         };
-        to.par_chunks_mut(self.chunk * to_len)
+        to.par_chunks_mut(self.chunk() * to_len)
             .zip(weights.par_chunks_mut(weights_len))
-            .zip(maps.par_chunks(self.chunk * maps_len))
-            .zip(gradient.par_chunks(self.chunk * map_len))
-            .zip(inner.par_chunks(self.chunk * inner_len))
+            .zip(maps.par_chunks(self.chunk() * maps_len))
+            .zip(gradient.par_chunks(self.chunk() * map_len))
+            .zip(inner.par_chunks(self.chunk() * inner_len))
             .enumerate()
             .with_max_len(1)
             .for_each(|(chunk, ((((to, weights), maps), gradient), inner))| {
+                if plan.num_inner == 0 {
+                    weights.fill(0.0);
+                }
                 let weights = with_parameters.then_some(weights);
                 let norms = &norms;
                 self.pass(
@@ -232,9 +231,11 @@ impl<'a> Run<'a> {
     pub fn direct(&self, direct: &Direct<'_>, to: &mut Option<Buffer>) {
         let (len, add) = (self.plan.input_len(), to.is_some());
         let to = to.get_or_insert_with(|| Buffer::new(self.plan.batch * len));
-        to.par_chunks_mut(self.chunk * len).enumerate().with_max_len(1).for_each(|(chunk, to)| {
-            self.pass(chunk, Step::Direct { direct, to, add });
-        });
+        to.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1).for_each(
+            |(chunk, to)| {
+                self.pass(chunk, Step::Direct { direct, to, add });
+            },
+        );
     }
 
     /// Moments of pools into their places among those of all normalizations.
@@ -250,13 +251,16 @@ impl<'a> Run<'a> {
     }
 
     fn pass(&self, chunk: usize, step: Step<'_>) {
-        let context = Context { plan: self.plan, prepared: self.prepared, input: self.input };
-        self.isa.run(Pass { context, start: chunk * self.chunk, step });
+        self.isa.run(Pass { context: self.context(), start: chunk * self.chunk(), step });
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { plan: self.plan, prepared: &self.prepared, input: self.input }
     }
 
     /// The maps before each batch normalization, with the statistics that `norms` holds.
     fn maps(&self, maps: &mut Buffer, norms: &Norms) {
-        let len = self.chunk * self.plan.maps_len().max(1);
+        let len = self.chunk() * self.plan.maps_len().max(1);
         maps.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(chunk, maps)| {
             self.pass(chunk, Step::First { maps: &mut *maps, moments: None });
             self.pass(chunk, Step::Second { norms, maps, moments: None });
@@ -266,12 +270,12 @@ impl<'a> Run<'a> {
     /// The maps before each batch normalization, and the statistics of the batch.
     fn maps_and_moments(&self, maps: &mut Buffer, pools: &[f32]) -> Norms {
         let plan = self.plan;
-        let len = self.chunk * plan.maps_len().max(1);
+        let len = self.chunk() * plan.maps_len().max(1);
         let moments_len = (plan.num_norms * 2 * plan.width()).max(1);
         let mut all = vec![0.0; plan.batch * moments_len];
         self.place_pools(pools, &mut all);
         maps.par_chunks_mut(len)
-            .zip(all.par_chunks_mut(self.chunk * moments_len))
+            .zip(all.par_chunks_mut(self.chunk() * moments_len))
             .enumerate()
             .with_max_len(1)
             .for_each(|(chunk, (maps, moments))| {
@@ -282,7 +286,7 @@ impl<'a> Run<'a> {
             return norms;
         }
         maps.par_chunks_mut(len)
-            .zip(all.par_chunks_mut(self.chunk * moments_len))
+            .zip(all.par_chunks_mut(self.chunk() * moments_len))
             .enumerate()
             .with_max_len(1)
             .rev()
@@ -292,6 +296,18 @@ impl<'a> Run<'a> {
             });
         Norms::from_moments(plan, &all, self.parameters)
     }
+}
+
+/// A state: the sum of the edges into it.
+pub fn combine(isa: Isa, edges: &[Mixed<'_>]) -> Buffer {
+    let plan = edges[0].context.plan;
+    let mut sum = Buffer::new(plan.batch * plan.map_len());
+    let chunk = plan.batch.div_ceil(CHUNKS);
+    sum.par_chunks_mut(chunk * plan.map_len())
+        .enumerate()
+        .with_max_len(1)
+        .for_each(|(number, sum)| isa.run(Combine { edges, start: number * chunk, sum }));
+    sum
 }
 
 /// The whole batch in blocks.

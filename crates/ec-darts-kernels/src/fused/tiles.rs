@@ -96,17 +96,25 @@ unsafe fn pointwise_column<S: Simd, const V: usize>(
                 p += 8;
             }
         }
-        while p + 6 <= mix.positions {
+        // Sixes, and what is left in tiles of at least four, which hide the latency.
+        while mix.positions - p >= 12 || matches!(mix.positions - p, 6 | 10 | 11) {
             pointwise_tile::<S, 6, V>(simd, input, weights, out, mix, p);
             p += 6;
         }
-        if p + 4 <= mix.positions {
-            pointwise_tile::<S, 4, V>(simd, input, weights, out, mix, p);
-            p += 4;
+        while mix.positions - p >= 4 {
+            if matches!(mix.positions - p, 5 | 9) {
+                pointwise_tile::<S, 5, V>(simd, input, weights, out, mix, p);
+                p += 5;
+            } else {
+                pointwise_tile::<S, 4, V>(simd, input, weights, out, mix, p);
+                p += 4;
+            }
         }
-        while p < mix.positions {
-            pointwise_tile::<S, 1, V>(simd, input, weights, out, mix, p);
-            p += 1;
+        match mix.positions - p {
+            3 => pointwise_tile::<S, 3, V>(simd, input, weights, out, mix, p),
+            2 => pointwise_tile::<S, 2, V>(simd, input, weights, out, mix, p),
+            1 => pointwise_tile::<S, 1, V>(simd, input, weights, out, mix, p),
+            _ => {}
         }
     }
 }
@@ -135,8 +143,8 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
                 }
                 for (t, sums) in sums.iter_mut().enumerate() {
                     let value = simd.splat_f32s(*input.add(t * lanes + lane));
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = simd.mul_add_e_f32s(column, value, *sum);
+                    for (sum, column) in sums.iter_mut().zip(&columns) {
+                        *sum = simd.mul_add_e_f32s(*column, value, *sum);
                     }
                 }
                 weights = weights.add(mix.blocks * lanes);
@@ -215,8 +223,8 @@ unsafe fn outer<S: Simd, const I: usize, const V: usize>(
                 let values = input.add(p * lanes + first);
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let value = simd.splat_f32s(*values.add(i));
-                    for (sum, column) in sums.iter_mut().zip(columns) {
-                        *sum = simd.mul_add_e_f32s(column, value, *sum);
+                    for (sum, column) in sums.iter_mut().zip(&columns) {
+                        *sum = simd.mul_add_e_f32s(*column, value, *sum);
                     }
                 }
             }
