@@ -195,8 +195,8 @@ struct Activations {
     kept: u64,
     /// Maps before normalization.
     maps: u64,
-    /// Those of the edge that has most.
-    largest_edge: u64,
+    /// Those of all edges into the node that has most.
+    largest_node: u64,
     /// What Burn's own operations keep.
     reference: u64,
     /// Gradients and scratch of the largest cell.
@@ -216,7 +216,7 @@ impl Activations {
         let need = |maps: u64| base + (self.kept + self.passing + maps) * 11 / 10;
         MemoryNeed {
             save: need(self.maps),
-            recompute: need(self.largest_edge),
+            recompute: need(self.largest_node),
             reference: need(self.reference),
         }
     }
@@ -228,7 +228,7 @@ impl Activations {
             let layer = map(batch, num_channels, size);
             self.kept += layer;
             self.maps += layer;
-            self.largest_edge = self.largest_edge.max(layer);
+            self.largest_node = self.largest_node.max(layer);
             self.reference += 3 * layer;
             // Two cells give the output's gradient, which is summed.
             self.passing = self.passing.max(3 * layer);
@@ -255,12 +255,16 @@ impl Activations {
         self.kept += inputs * input + inner * node + joined;
         self.maps += 2 * input;
         self.reference += 8 * input;
-        for pick in picks() {
-            let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
-            let blocks = num_blocks(pick.primitive, stride);
-            self.maps += blocks * node;
-            self.largest_edge = self.largest_edge.max(blocks * node);
-            self.reference += (3 * blocks + 1) * node;
+        for picks in &genotype.nodes {
+            let mut of_node = 0;
+            for pick in picks {
+                let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
+                let blocks = num_blocks(pick.primitive, stride);
+                of_node += blocks * node;
+                self.reference += (3 * blocks + 1) * node;
+            }
+            self.maps += of_node;
+            self.largest_node = self.largest_node.max(of_node);
         }
         self.gradients(plan, batch, size, joined + genotype.nodes.len() as u64 * node, node);
     }
@@ -292,16 +296,18 @@ impl Activations {
         let mut parameters = plan.inputs.iter().sum::<usize>() * plan.num_channels;
         self.reference += 8 * input;
         for target in 0..num_nodes {
+            let mut of_node = 0;
             for source in 0..NUM_INPUTS + target {
                 let stride = if reduces && source < NUM_INPUTS { 2 } else { 1 };
                 let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
                 let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
                 parameters += weights.sum::<usize>();
-                self.maps += blocks * node;
-                self.largest_edge = self.largest_edge.max(blocks * node);
+                of_node += blocks * node;
                 // Depthwise, pointwise and normalized maps; pools and scaled outputs besides.
                 self.reference += (3 * blocks + primitives.len() as u64) * node;
             }
+            self.maps += of_node;
+            self.largest_node = self.largest_node.max(of_node);
         }
         // Weights, velocities, and gradients packed and by themselves.
         self.kept += 4 * VALUE * parameters as u64;

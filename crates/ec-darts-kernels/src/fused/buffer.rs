@@ -1,6 +1,7 @@
 //! Aligned buffers that are used again: fresh pages cost more than the kernels that fill them.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -60,7 +61,8 @@ impl Drop for Block {
 
 /// Blocks that nobody uses.
 struct Pool {
-    free: Vec<Block>,
+    /// By the values that there is room for; the last returned first.
+    free: BTreeMap<usize, Vec<Block>>,
     /// For blocks of a huge page or more.
     requests: u64,
 }
@@ -68,7 +70,7 @@ struct Pool {
 /// Requests that a large block waits for before it leaves: a few steps of a search.
 const PATIENCE: u64 = 1 << 13;
 
-static POOL: Mutex<Pool> = Mutex::new(Pool { free: Vec::new(), requests: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), requests: 0 });
 
 /// Single-precision values on a cache line's boundary; returned to a pool when dropped.
 ///
@@ -86,25 +88,19 @@ impl Buffer {
         let mut pool = POOL.lock().expect("no holder of the pool panics");
         let is_large = len * size_of::<f32>() >= HUGE;
         pool.requests += u64::from(is_large);
-        let fits = |each: &Block| each.len() >= len && each.len() <= len + len / 2 + 1024;
-        let best = pool
-            .free
-            .iter()
-            .enumerate()
-            .filter(|(_, each)| fits(each))
-            .min_by_key(|(_, each)| each.len())
-            .map(|(position, _)| position);
-        let block = match best {
-            Some(position) => pool.free.swap_remove(position),
-            None => {
-                let requests = pool.requests;
-                if is_large {
-                    pool.free.retain(|each| each.returned + PATIENCE > requests);
+        let fitting = pool.free.range_mut(len..=len + len / 2 + 1024);
+        let best = fitting.filter_map(|(_, blocks)| blocks.pop()).next();
+        let block = best.unwrap_or_else(|| {
+            let requests = pool.requests;
+            if is_large {
+                for blocks in pool.free.values_mut() {
+                    blocks.retain(|each| each.returned + PATIENCE > requests);
                 }
-                drop(pool);
-                Block::new(len)
+                pool.free.retain(|_, blocks| !blocks.is_empty());
             }
-        };
+            drop(pool);
+            Block::new(len)
+        });
         Self { block: Some(block), len }
     }
 
@@ -133,7 +129,7 @@ impl Drop for Buffer {
         let mut pool = POOL.lock().expect("no holder of the pool panics");
         if let Some(mut block) = self.block.take() {
             block.returned = pool.requests;
-            pool.free.push(block);
+            pool.free.entry(block.len()).or_default().push(block);
         }
     }
 }

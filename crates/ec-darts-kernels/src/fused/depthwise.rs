@@ -29,6 +29,33 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
     out: *mut f32,
     steps: Steps,
 ) {
+    // Steps that the compiler knows are a part of each load's address.
+    let Steps { row, out: size, .. } = steps;
+    let known = |stride, dilation| Steps { row, stride, dilation, out: size };
+    // SAFETY: the caller's.
+    unsafe {
+        match (steps.stride, steps.dilation) {
+            (1, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 1)),
+            (1, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 2)),
+            (2, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 1)),
+            (2, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 2)),
+            _ => lines::<S, K, ADD>(simd, input, weights, out, steps),
+        }
+    }
+}
+
+/// [`convolve`], line by line.
+///
+/// # Safety
+/// As [`convolve`].
+#[inline(always)]
+unsafe fn lines<S: Simd, const K: usize, const ADD: bool>(
+    simd: S,
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    steps: Steps,
+) {
     let lanes = S::F32_LANES;
     let [rows, columns] = steps.out;
     let dense = lanes >= 16 && steps.stride == 1;
@@ -39,17 +66,13 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
             let out = out.add(y * columns * lanes);
             let mut x = 0;
             while x + 8 <= columns {
-                match (dense, steps.dilation, steps.stride) {
-                    (true, 1, _) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
-                    (true, 2, _) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
-                    // A stride that the compiler knows is a part of each load's address.
-                    (_, _, 1) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, 1), x),
-                    (_, _, 2) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, 2), x),
-                    (_, _, n) => tile::<S, K, 8, ADD>(simd, input, weights, out, (steps, n), x),
+                match (dense, steps.dilation) {
+                    (true, 1) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
+                    (true, 2) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
+                    _ => tile::<S, K, 8, ADD>(simd, input, weights, out, steps, x),
                 }
                 x += 8;
             }
-            let steps = (steps, steps.stride);
             if x + 4 <= columns {
                 tile::<S, K, 4, ADD>(simd, input, weights, out, steps, x);
                 x += 4;
@@ -68,13 +91,13 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     input: *const f32,
     weights: *const f32,
     out: *mut f32,
-    (steps, stride): (Steps, usize),
+    steps: Steps,
     x: usize,
 ) {
     let lanes = S::F32_LANES;
     // SAFETY: as in `convolve`.
     unsafe {
-        let input = input.add(x * stride * lanes);
+        let input = input.add(x * steps.stride * lanes);
         let out = out.add(x * lanes);
         let mut sums = start::<S, T, ADD>(simd, out);
         for ky in 0..K {
@@ -83,7 +106,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
                 let weight = load::<S>(weights.add((ky * K + kx) * lanes));
                 let tap = line.add(kx * steps.dilation * lanes);
                 for (t, sum) in sums.iter_mut().enumerate() {
-                    let value = load::<S>(tap.add(t * stride * lanes));
+                    let value = load::<S>(tap.add(t * steps.stride * lanes));
                     *sum = simd.mul_add_e_f32s(value, weight, *sum);
                 }
             }
@@ -192,18 +215,22 @@ pub unsafe fn weights<S: Simd, const K: usize>(
     steps: Steps,
 ) {
     let dense = S::F32_LANES >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
+    // As in `convolve`.
+    let Steps { row, out: size, .. } = steps;
+    let known = |stride, dilation| Steps { row, stride, dilation, out: size };
     // SAFETY: the caller's.
     unsafe {
-        match (dense, steps.stride) {
-            (true, _) => {
+        match (steps.stride, steps.dilation) {
+            _ if dense => {
                 for ky in 0..K {
                     dense_weights::<S, K>(simd, input, gradient, to, steps, ky);
                 }
             }
-            // A stride that the compiler knows is a part of each load's address.
-            (_, 1) => all_weights::<S, K>(simd, input, gradient, to, (steps, 1)),
-            (_, 2) => all_weights::<S, K>(simd, input, gradient, to, (steps, 2)),
-            (_, stride) => all_weights::<S, K>(simd, input, gradient, to, (steps, stride)),
+            (1, 1) => all_weights::<S, K>(simd, input, gradient, to, known(1, 1)),
+            (1, 2) => all_weights::<S, K>(simd, input, gradient, to, known(1, 2)),
+            (2, 1) => all_weights::<S, K>(simd, input, gradient, to, known(2, 1)),
+            (2, 2) => all_weights::<S, K>(simd, input, gradient, to, known(2, 2)),
+            _ => all_weights::<S, K>(simd, input, gradient, to, steps),
         }
     }
 }
@@ -218,7 +245,7 @@ unsafe fn all_weights<S: Simd, const K: usize>(
     input: *const f32,
     gradient: (*const f32, usize),
     to: *mut f32,
-    steps: (Steps, usize),
+    steps: Steps,
 ) {
     // SAFETY: the caller's.
     unsafe {
@@ -244,7 +271,7 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
     input: *const f32,
     (gradient, gradient_row): (*const f32, usize),
     to: *mut f32,
-    (steps, stride): (Steps, usize),
+    steps: Steps,
     ky: usize,
 ) {
     let lanes = S::F32_LANES;
@@ -253,13 +280,13 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
     for y in 0..rows {
         // SAFETY: the caller's; every tap of every output lies in the padded map.
         unsafe {
-            let line = input.add((y * stride + ky * steps.dilation) * steps.row);
+            let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
             let gradient = gradient.add(y * gradient_row);
             let whole = columns / U * U;
             for x in (0..whole).step_by(U) {
                 for (u, sums) in sums.iter_mut().enumerate() {
                     let value = load::<S>(gradient.add((x + u) * lanes));
-                    let line = line.add((x + u) * stride * lanes);
+                    let line = line.add((x + u) * steps.stride * lanes);
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let line = line.add(r * steps.dilation * steps.row);
                         for (kx, sum) in sums.iter_mut().enumerate() {
@@ -271,7 +298,7 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
             }
             for x in whole..columns {
                 let value = load::<S>(gradient.add(x * lanes));
-                let line = line.add(x * stride * lanes);
+                let line = line.add(x * steps.stride * lanes);
                 for (r, sums) in sums[0].iter_mut().enumerate() {
                     let line = line.add(r * steps.dilation * steps.row);
                     for (kx, sum) in sums.iter_mut().enumerate() {

@@ -266,20 +266,15 @@ fn first<S: Simd>(
     let mut scratch = Scratch::new(plan, None);
     for (number, maps) in maps.chunks_exact_mut(plan.maps_len().max(1)).enumerate() {
         let raw = context.image(simd, start + number, &mut room);
-        let stats = moments.as_deref_mut().map(|all| {
-            let len = (plan.num_norms * 2 * width).max(1);
-            &mut all[number * len..(number + 1) * len]
-        });
         let source = context.source(simd, raw, &mut source);
         for (block, map) in plan.blocks.iter().zip(maps.chunks_exact_mut(map_len)) {
-            if !block.second {
-                context.convolution(block, source).forward(simd, map, &mut scratch);
+            if block.second {
+                continue;
             }
-        }
-        let Some(stats) = stats else { continue };
-        for (block, map) in plan.blocks.iter().zip(maps.chunks_exact(map_len)) {
-            if !block.second {
-                let to = &mut stats[2 * block.norm * width..][..2 * width];
+            context.convolution(block, source).forward(simd, map, &mut scratch);
+            if let Some(moments) = moments.as_deref_mut() {
+                let len = plan.num_norms * 2 * width;
+                let to = &mut moments[number * len + 2 * block.norm * width..][..2 * width];
                 sums::moments(simd, map, blocks, to);
             }
         }

@@ -87,24 +87,31 @@ unsafe fn forward_row<S: Simd, const MAX: bool, const N: usize>(
     let (whole, nothing) = (share(3), simd.splat_f32s(if MAX { f32::NEG_INFINITY } else { 0.0 }));
     // SAFETY: the caller's.
     unsafe {
-        // A window of stride 1 shares two columns with the one before.
         let (mut left, mut middle) = (nothing, column::<S, MAX, N>(simd, input, row));
+        let mut write = |x: usize, share: S::f32s, [left, middle, right]: [S::f32s; 3]| {
+            let sum = join::<S, MAX>(simd, join::<S, MAX>(simd, left, middle), right);
+            let sum = if MAX { sum } else { simd.mul_f32s(sum, share) };
+            store::<S>(out.add(x * lanes), sum);
+        };
+        if stride == 1 {
+            // A window shares two columns with the one before.
+            let mut now = share(2);
+            for x in 0..width - 1 {
+                let right = column::<S, MAX, N>(simd, input.add((x + 1) * lanes), row);
+                write(x, now, [left, middle, right]);
+                (left, middle, now) = (middle, right, whole);
+            }
+            write(width - 1, share(width.min(2)), [left, middle, nothing]);
+            return;
+        }
         for x in 0..columns {
             let center = x * stride;
             let mut right = nothing;
             if center + 1 < width {
                 right = column::<S, MAX, N>(simd, input.add((center + 1) * lanes), row);
             }
-            let mut sum = join::<S, MAX>(simd, join::<S, MAX>(simd, left, middle), right);
-            if !MAX {
-                let inside = center > 0 && center + 1 < width;
-                let share = if inside { whole } else { share(window(center, width).len()) };
-                sum = simd.mul_f32s(sum, share);
-            }
-            store::<S>(out.add(x * lanes), sum);
-            if stride == 1 {
-                (left, middle) = (middle, right);
-            } else if x + 1 < columns {
+            write(x, share(window(center, width).len()), [left, middle, right]);
+            if x + 1 < columns {
                 let next = input.add((center + stride) * lanes);
                 left = column::<S, MAX, N>(simd, next.sub(lanes), row);
                 middle = column::<S, MAX, N>(simd, next, row);

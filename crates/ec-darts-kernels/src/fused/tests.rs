@@ -32,11 +32,15 @@ fn all(stride: usize) -> Vec<EdgeOperation> {
 }
 
 fn edges() -> Vec<(Edge, [usize; 4])> {
+    let separable =
+        |kernel, dilation, repeats| EdgeOperation::Separable { kernel, dilation, repeats };
     let edge = |operations, channels, stride, affine| Edge { operations, channels, stride, affine };
     vec![
         (edge(all(1), [5, 5], 1, false), [3, 5, 7, 9]),
         (edge(all(2), [18, 18], 2, false), [2, 18, 8, 6]),
         (edge(all(1), [33, 33], 1, true), [2, 33, 5, 4]),
+        // Steps that the kernels are not compiled for.
+        (edge(vec![separable(3, 3, 2), separable(5, 2, 1)], [6, 6], 3, false), [2, 6, 9, 13]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
         (edge(vec![EdgeOperation::Convolution { relu: false }], [3, 20], 1, true), [3, 3, 6, 9]),
         (edge(vec![EdgeOperation::Convolution { relu: true }], [18, 7], 2, true), [2, 18, 5, 8]),
@@ -91,12 +95,12 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let edge = |operations, stride| Edge { operations, channels: [6, 6], stride, affine: false };
     let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
     // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
-    // with stride 1, by two edges.
+    // with stride 1, by three edges.
     let first = edge(all(1), 1);
     let nodes = vec![
         vec![(0, edge(all(2), 2))],
         vec![(0, edge(pools.clone(), 2)), (1, edge(all(1), 1))],
-        vec![(0, edge(vec![EdgeOperation::Identity], 1)), (0, edge(pools, 1))],
+        vec![(0, edge(all(1), 1)), (0, edge(pools, 1)), (0, edge(all(1), 1))],
     ];
     let shape = [3, 6, 8, 10];
     let input = numbers(1, shape.iter().product());
