@@ -93,6 +93,6 @@ pub enum Memory {
     /// Its states, and the maps before each batch normalization.
     #[default]
     Save,
-    /// Its states only; the maps are computed again in the backward pass.
+    /// Its states only; the maps of the edges into a node are computed again in the backward pass.
     Recompute,
 }

@@ -88,7 +88,7 @@ unsafe fn forward_row<S: Simd, const MAX: bool, const N: usize>(
     // SAFETY: the caller's.
     unsafe {
         let (mut left, mut middle) = (nothing, column::<S, MAX, N>(simd, input, row));
-        let mut write = |x: usize, share: S::f32s, [left, middle, right]: [S::f32s; 3]| {
+        let write = |x: usize, share: S::f32s, [left, middle, right]: [S::f32s; 3]| {
             let sum = join::<S, MAX>(simd, join::<S, MAX>(simd, left, middle), right);
             let sum = if MAX { sum } else { simd.mul_f32s(sum, share) };
             store::<S>(out.add(x * lanes), sum);

@@ -188,6 +188,42 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
+/// Edges of a node run side by side; whoever computes what, and when, every bit is the same.
+#[test]
+fn threads_do_not_change_a_bit() {
+    let isa = Isa::best(6);
+    let edge = Edge { operations: all(1), channels: [6, 6], stride: 1, affine: false };
+    let node = |number| (0..2 + number).map(|state| (state, edge.clone())).collect();
+    let cell = Cell {
+        inputs: vec![edge.clone(), edge.clone()],
+        nodes: (0..3).map(node).collect(),
+        concat: vec![2, 3, 4],
+    };
+    let shape = [17, 6, 8, 8];
+    let layout = super::Layout::new(&cell, &[shape; 2], isa.lanes());
+    let last = layout.links.last().expect("edges");
+    let parameters = numbers(2, last.parameters.end);
+    let mixing = numbers(3, last.mixing.end);
+    let inputs = [numbers(1, shape.iter().product()), numbers(5, shape.iter().product())];
+    let inputs = inputs.iter().map(|input| (&input[..], shape)).collect();
+    let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+        pool.install(|| {
+            let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
+            let gradient = numbers(4, output.len());
+            let wanted = Wanted { inputs: vec![true; 2], parameters: true };
+            let all = backward(isa, &cell, &values, &tape, &gradient, &wanted);
+            let inputs = all.inputs.iter().flat_map(|input| input.to_vec()).collect::<Vec<_>>();
+            [output.to_vec(), inputs, all.parameters, all.mixing]
+        })
+    };
+    let expected = run(1);
+    for threads in [2, 3, 5] {
+        assert_eq!(run(threads), expected, "{threads} threads");
+    }
+}
+
 /// Channels that a block is not filled by are no reason to take a wide one.
 #[test]
 fn blocks_are_mostly_filled() {
