@@ -364,9 +364,9 @@ unsafe fn dense_weights<S: Simd, const K: usize>(
             }
         }
     }
-    for kx in 0..K {
-        let [first, second, third, fourth] = [0, 1, 2, 3].map(|sum: usize| sums[sum][kx]);
-        let pairs = (simd.add_f32s(first, second), simd.add_f32s(third, fourth));
+    let [totals, second, third, fourth] = sums;
+    for (kx, total) in totals.iter().enumerate() {
+        let pairs = (simd.add_f32s(*total, second[kx]), simd.add_f32s(third[kx], fourth[kx]));
         // SAFETY: `K * K` registers behind `to`.
         unsafe {
             let to = to.add((ky * K + kx) * lanes);

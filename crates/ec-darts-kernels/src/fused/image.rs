@@ -254,6 +254,9 @@ pub fn weighted_sum<S: Simd>(
     }
 }
 
+/// A map and its scale.
+type Scaled<'a> = (&'a [f32], &'a [f32]);
+
 /// Registers of a sum at a time.
 const TILE: usize = 8;
 
@@ -265,7 +268,7 @@ const TILE: usize = 8;
 #[inline(always)]
 unsafe fn sum_registers<S: Simd, const T: usize>(
     simd: S,
-    (maps, block, start, add): (&[(&[f32], &[f32])], usize, &[f32], bool),
+    (maps, block, start, add): (&[Scaled<'_>], usize, &[f32], bool),
     place: usize,
     to: *mut f32,
 ) {

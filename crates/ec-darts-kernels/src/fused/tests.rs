@@ -193,7 +193,7 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
 fn threads_do_not_change_a_bit() {
     let isa = Isa::best(6);
     let edge = Edge { operations: all(1), channels: [6, 6], stride: 1, affine: false };
-    let node = |number| (0..2 + number).map(|state| (state, edge.clone())).collect();
+    let node = |number: usize| (0..2 + number).map(|state| (state, edge.clone())).collect();
     let cell = Cell {
         inputs: vec![edge.clone(), edge.clone()],
         nodes: (0..3).map(node).collect(),
