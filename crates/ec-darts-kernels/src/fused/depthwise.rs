@@ -282,30 +282,15 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
         unsafe {
             let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
             let gradient = gradient.add(y * gradient_row);
+            let at = |x: usize| (gradient.add(x * lanes), line.add(x * steps.stride * lanes));
             let whole = columns / U * U;
             for x in (0..whole).step_by(U) {
                 for (u, sums) in sums.iter_mut().enumerate() {
-                    let value = load::<S>(gradient.add((x + u) * lanes));
-                    let line = line.add((x + u) * steps.stride * lanes);
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let line = line.add(r * steps.dilation * steps.row);
-                        for (kx, sum) in sums.iter_mut().enumerate() {
-                            let tap = load::<S>(line.add(kx * steps.dilation * lanes));
-                            *sum = simd.mul_add_e_f32s(tap, value, *sum);
-                        }
-                    }
+                    add_taps::<S, K, R>(simd, at(x + u), steps, sums);
                 }
             }
             for x in whole..columns {
-                let value = load::<S>(gradient.add(x * lanes));
-                let line = line.add(x * steps.stride * lanes);
-                for (r, sums) in sums[0].iter_mut().enumerate() {
-                    let line = line.add(r * steps.dilation * steps.row);
-                    for (kx, sum) in sums.iter_mut().enumerate() {
-                        let tap = load::<S>(line.add(kx * steps.dilation * lanes));
-                        *sum = simd.mul_add_e_f32s(tap, value, *sum);
-                    }
-                }
+                add_taps::<S, K, R>(simd, at(x), steps, &mut sums[0]);
             }
         }
     }
@@ -319,6 +304,30 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
             unsafe {
                 let to = to.add(((ky + r) * K + kx) * lanes);
                 store::<S>(to, simd.add_f32s(load::<S>(to), sum));
+            }
+        }
+    }
+}
+
+/// What one output adds to the gradients of `R` rows of taps.
+///
+/// # Safety
+/// `gradient` is at the output, `line` at its first tap.
+#[inline(always)]
+unsafe fn add_taps<S: Simd, const K: usize, const R: usize>(
+    simd: S,
+    (gradient, line): (*const f32, *const f32),
+    steps: Steps,
+    sums: &mut [[S::f32s; K]; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let value = load::<S>(gradient);
+        for (r, sums) in sums.iter_mut().enumerate() {
+            let line = line.add(r * steps.dilation * steps.row);
+            for (kx, sum) in sums.iter_mut().enumerate() {
+                let tap = load::<S>(line.add(kx * steps.dilation * S::F32_LANES));
+                *sum = simd.mul_add_e_f32s(tap, value, *sum);
             }
         }
     }
@@ -355,12 +364,8 @@ unsafe fn dense_weights<S: Simd, const K: usize>(
                 }
             }
             for x in whole..columns {
-                let value = load::<S>(gradient.add(x * lanes));
-                let sums = &mut sums[x % 4];
-                for (kx, sum) in sums.iter_mut().enumerate() {
-                    let tap = load::<S>(line.add((x + kx * steps.dilation) * lanes));
-                    *sum = simd.mul_add_e_f32s(value, tap, *sum);
-                }
+                let at = (gradient.add(x * lanes), line.add(x * lanes));
+                add_taps::<S, K, 1>(simd, at, steps, std::array::from_mut(&mut sums[x % 4]));
             }
         }
     }

@@ -26,11 +26,12 @@ mod tests;
 mod tiles;
 mod transpose;
 
+use rayon::prelude::*;
+
 pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
 use norm::Norms;
-use rayon::prelude::*;
 use run::{Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
@@ -185,8 +186,9 @@ fn run_forward(
             let input = values.input(link.from, &blocks, &tape.states);
             if let (None, Some(group)) = (given, link.group) {
                 let of = layout.groups[group].normalized;
-                let run = Run::without_weights(isa, &link.plan, input);
-                moments[group].get_or_insert_with(|| run.pool_moments(of));
+                moments[group].get_or_insert_with(|| {
+                    Run::without_weights(isa, &link.plan, input).pool_moments(of)
+                });
             }
             edges.push((link, input));
         }

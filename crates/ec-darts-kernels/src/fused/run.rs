@@ -22,6 +22,11 @@ use super::simd::Isa;
 /// from the last to the first, which the pass before has left in the caches.
 const CHUNKS: usize = 16;
 
+/// Images of a chunk.
+fn chunk(plan: &Plan) -> usize {
+    plan.batch.div_ceil(CHUNKS)
+}
+
 /// Values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
 
@@ -74,9 +79,8 @@ impl<'a> Run<'a> {
         Self { isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
     }
 
-    /// Images of a chunk.
     fn chunk(&self) -> usize {
-        self.plan.batch.div_ceil(CHUNKS)
+        chunk(self.plan)
     }
 
     /// Moments of some pools of what the edge reads, for each image and pool.
@@ -302,7 +306,7 @@ impl<'a> Run<'a> {
 pub fn combine(isa: Isa, edges: &[Mixed<'_>]) -> Buffer {
     let plan = edges[0].context.plan;
     let mut sum = Buffer::new(plan.batch * plan.map_len());
-    let chunk = plan.batch.div_ceil(CHUNKS);
+    let chunk = chunk(plan);
     sum.par_chunks_mut(chunk * plan.map_len())
         .enumerate()
         .with_max_len(1)
