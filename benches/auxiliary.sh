@@ -1,26 +1,40 @@
 #!/usr/bin/env bash
-# What a step on the weights costs in the auxiliary model, beside the supernet's: for the genotypes
-# of ten fresh alphas, in turn; prints a table.
+# What a step on the weights costs in the auxiliary model, beside the supernet's, both steps in turn:
+# for the genotypes of ten fresh alphas, and for those that the transitions of a recorded search
+# trained; prints two tables.
 #
-#     benches/auxiliary.sh
+#     benches/auxiliary.sh [METRICS]     by default docs/runs/ecdarts-cpu.jsonl
 set -euo pipefail
 cd "$(dirname "$0")/.."
-lines=$(mktemp)
 cargo build --release --workspace --features "${FEATURES:-flex}" --example time_step
-program=${CARGO_TARGET_DIR:-target}/release/examples/time_step
-for seed in $(seq 0 9); do
-  "$program" --step weights --seed "$seed" --samples "${SAMPLES:-3}" >>"$lines"
-  "$program" --step auxiliary --seed "$seed" --samples "${SAMPLES:-5}" >>"$lines"
-done
-python3 - "$lines" <<'PYTHON'
-import json, sys
-rows = [json.loads(line) for line in open(sys.argv[1])]
-print("| seed of alpha | convolutions kept, of 16 | supernet s | auxiliary model s | times cheaper |")
-print("| --- | --- | --- | --- | --- |")
-ratios = []
-for seed, (whole, part) in enumerate(zip(rows[::2], rows[1::2])):
-    ratios.append(whole["median_s"] / part["median_s"])
-    kept, seconds = part["convolutions"], [whole["median_s"], part["median_s"]]
-    print(f"| {seed} | {kept} | {seconds[0]:.2f} | {seconds[1]:.3f} | {ratios[-1]:.1f} |")
-print(f"mean {sum(ratios) / len(ratios):.1f}, from {min(ratios):.1f} to {max(ratios):.1f}")
+python3 - "${CARGO_TARGET_DIR:-target}/release/examples/time_step" \
+  "${1:-docs/runs/ecdarts-cpu.jsonl}" "${SAMPLES:-5}" <<'PYTHON'
+import json, statistics, subprocess, sys
+
+program, metrics, samples = sys.argv[1:]
+
+
+def step(kind, *of):
+    """Median seconds, and the convolutions that the auxiliary model keeps."""
+    arguments = [program, "--step", kind, "--samples", samples, *of]
+    row = json.loads(subprocess.run(arguments, check=True, stdout=subprocess.PIPE).stdout)
+    return row["median_s"], row["convolutions"]
+
+
+def table(name, cases):
+    print(f"| {name} | convolutions kept, of 16 | supernet s | auxiliary model s | times cheaper |")
+    print("| --- | --- | --- | --- | --- |")
+    ratios = []
+    for number, of in cases:
+        (whole, _), (part, kept) = step("weights"), step("auxiliary", *of)
+        ratios.append(whole / part)
+        print(f"| {number} | {kept} | {whole:.2f} | {part:.3f} | {ratios[-1]:.1f} |", flush=True)
+    middle, mean = statistics.median(ratios), statistics.mean(ratios)
+    print(f"mean {mean:.1f}, median {middle:.1f}, from {min(ratios):.1f} to {max(ratios):.1f}\n")
+
+
+table("seed of alpha", [(seed, ["--seed", str(seed)]) for seed in range(10)])
+epochs = [json.loads(line) for line in open(metrics)]
+genotypes = [(row["epoch"] + 1, json.dumps(row["transition"]["genotype"])) for row in epochs]
+table("epoch", [(epoch, ["--genotype", genotype]) for epoch, genotype in genotypes])
 PYTHON

@@ -59,6 +59,9 @@ struct Arguments {
     /// Of alpha, from which the auxiliary model's genotype comes.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// The auxiliary model's, in JSON as a search writes it, instead of alpha's.
+    #[arg(long)]
+    genotype: Option<String>,
     #[arg(long, default_value_t = 64)]
     batch: usize,
     #[arg(long, default_value_t = 16)]
@@ -109,7 +112,10 @@ fn main() -> anyhow::Result<()> {
     };
     let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
     let mut architect = Architect::new(order, 3e-4, &adam);
-    let genotype = alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?;
+    let genotype = match &arguments.genotype {
+        Some(text) => serde_json::from_str(text)?,
+        None => alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?,
+    };
     let picks = [&genotype.normal, &genotype.reduction].map(|cell| cell.nodes.iter().flatten());
     let convolutions = picks.into_iter().flatten().filter(|pick| {
         use Primitive::{DilConv3x3, DilConv5x5, SepConv3x3, SepConv5x5};

@@ -29,7 +29,7 @@ pub struct Scratch {
     gathered: Buffer,
     gradient: Buffer,
     map_gradient: Buffer,
-    /// Its border stays zero.
+    /// Its border stays zero, and what lies between the pixels of a stride.
     padded: Buffer,
 }
 
@@ -39,14 +39,22 @@ impl Scratch {
         let most = |of: fn(&Block) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;
         let gathered = most(|block| block.gathered_blocks) * positions;
-        let padded = backward
-            .map_or(0, |geometry| geometry.len() * most(|block| block.source_blocks) * plan.lanes);
+        let mut padded = Buffer::new(0);
+        if let Some(geometry) = backward {
+            let blocks = most(|block| block.source_blocks);
+            padded = Buffer::new(blocks * geometry.len() * plan.lanes);
+            if plan.stride == 1 {
+                geometry.clear_border(plan.lanes, &mut padded);
+            } else {
+                padded.fill(0.0);
+            }
+        }
         let only = |len: usize| Buffer::new(if backward.is_some() { len } else { 0 });
         Self {
             gathered: Buffer::new(gathered),
             gradient: only(gathered),
             map_gradient: only(plan.map_len()),
-            padded: Buffer::zeros(padded),
+            padded,
         }
     }
 }
@@ -172,7 +180,7 @@ impl Convolution<'_> {
 
     /// From the gradient of the normalized map, which with the map itself gives that of the map
     /// ([`image::linear`]), to the weights', which is added, and to the ReLU's, added to `to` where
-    /// `add`.
+    /// `add`; either only where it is asked for.
     #[inline(always)]
     pub fn backward<S: Simd>(
         self,
@@ -180,7 +188,7 @@ impl Convolution<'_> {
         [gradient, map]: [&[f32]; 2],
         coefficients: [&[f32]; 3],
         mut weights: Option<&mut [f32]>,
-        (to, add): (&mut [f32], bool),
+        to: Option<(&mut [f32], bool)>,
         scratch: &mut Scratch,
     ) {
         let (lanes, blocks) = (S::F32_LANES, self.plan.blocks_of[1]);
@@ -196,8 +204,13 @@ impl Convolution<'_> {
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
         let geometry = self.geometry();
         let straight = matches!(gather, Gather::Depthwise { stride: 1, .. });
-        let copied = matches!(gather, Gather::Copy) && !add;
-        let mut to = to;
+        let (mut to, add, is_wanted) = match to {
+            Some((to, add)) => (to, add, true),
+            None => (&mut [][..], false, false),
+        };
+        let copied = matches!(gather, Gather::Copy) && !add && is_wanted;
+        // The weights of a depthwise convolution read it too.
+        let passes = is_wanted || matches!(gather, Gather::Depthwise { .. });
         let (passed, passed_block, passed_row, passed_first): (&mut [f32], _, _, _) = if copied {
             (std::mem::take(&mut to), map_len, line, 0)
         } else if straight {
@@ -224,7 +237,7 @@ impl Convolution<'_> {
                 [blocks, map_len, begin],
                 &mut map_gradient[..blocks * len],
             );
-            for (number, y) in strip.clone().enumerate() {
+            for (number, y) in strip.clone().enumerate().filter(|_| passes) {
                 let mix = Mix {
                     channels: self.plan.channels[1],
                     blocks: gathered_blocks,
@@ -276,7 +289,7 @@ impl Convolution<'_> {
                     }
                 }
             }
-            if straight {
+            if straight && is_wanted {
                 // The rows whose gradient is complete, while it is in the first level of cache.
                 let end = if strip.end == rows {
                     rows
@@ -287,7 +300,7 @@ impl Convolution<'_> {
                 passed_on = end.max(passed_on);
             }
         }
-        if !straight && !copied {
+        if !straight && !copied && is_wanted {
             self.scatter(simd, between, padded, (to, add));
         }
     }

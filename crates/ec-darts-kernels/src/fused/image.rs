@@ -84,15 +84,12 @@ pub fn pad<S: Simd>(
     let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let positions = geometry.height * geometry.width;
     let (row, border) = (geometry.row() * lanes, geometry.pad * lanes);
+    geometry.clear_border(lanes, to);
     for (block, (from, to)) in from
         .chunks_exact(positions * lanes)
         .zip(to.chunks_exact_mut(geometry.len() * lanes))
         .enumerate()
     {
-        let edge = geometry.pad * row;
-        to[..edge].fill(0.0);
-        let bottom = to.len() - edge;
-        to[bottom..].fill(0.0);
         let (scale, shift) = match affine {
             Some((scale, shift)) => {
                 assert!(scale.len().min(shift.len()) >= (block + 1) * lanes);
@@ -106,10 +103,8 @@ pub fn pad<S: Simd>(
             }
             None => (simd.splat_f32s(1.0), zero),
         };
-        let lines = to[edge..bottom].chunks_exact_mut(row);
+        let lines = to[geometry.pad * row..].chunks_exact_mut(row);
         for (from, to) in from.chunks_exact(geometry.width * lanes).zip(lines) {
-            to[..border].fill(0.0);
-            to[row - border..].fill(0.0);
             let to = &mut to[border..row - border];
             for (from, to) in from.chunks_exact(lanes).zip(to.chunks_exact_mut(lanes)) {
                 // SAFETY: chunks of one register.

@@ -325,11 +325,11 @@ fn run_backward(
         };
         for edges in layout.rounds_into(state) {
             let mut to_states: Vec<_> = before.iter_mut().map(Some).collect();
-            let to_inputs = inputs.iter_mut().zip(&mut of_inputs).zip(&blocks);
+            let to_inputs = inputs.iter_mut().zip(&wanted.inputs).zip(&mut of_inputs).zip(&blocks);
             let mut to_inputs: Vec<_> = to_inputs
-                .map(|((planes, of_input), blocks)| match blocks {
+                .map(|(((planes, wanted), of_input), blocks)| match blocks {
                     Some(_) => Some(InputGradient::Blocks(of_input)),
-                    None => Some(InputGradient::Planes(planes)),
+                    None => Some(InputGradient::Planes(wanted.then_some(planes))),
                 })
                 .collect();
             let edges = edges.into_iter().map(|(number, link)| {

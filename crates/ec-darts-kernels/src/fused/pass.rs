@@ -54,21 +54,19 @@ pub enum Step<'a> {
         gradient: &'a [f32],
         inner: &'a [f32],
         weights: Option<&'a mut [f32]>,
-        to: &'a mut [f32],
-        target: Target,
+        to: Target<'a>,
     },
     /// Backward through what has no weights, added to what is there where `add`.
     Direct { direct: &'a Direct<'a>, to: &'a mut [f32], add: bool },
 }
 
-/// How the gradient of what an edge reads is written.
-#[derive(Clone, Copy, Debug)]
-pub enum Target {
-    Planes,
+/// Where the gradient of what an edge reads is written.
+#[derive(Debug)]
+pub enum Target<'a> {
+    Nowhere,
+    Planes(&'a mut [f32]),
     /// Added to what is there where `add`.
-    Blocks {
-        add: bool,
-    },
+    Blocks { to: &'a mut [f32], add: bool },
 }
 
 /// What an edge gives a mixed sum, of the whole batch.
@@ -150,9 +148,9 @@ impl WithSimd for Pass<'_> {
             Step::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
                 second_backward(simd, context, norms, [maps, gradient], inner, sums, weights);
             }
-            Step::FirstBackward { norms, maps, gradient, inner, weights, to, target } => {
+            Step::FirstBackward { norms, maps, gradient, inner, weights, to } => {
                 let maps = [maps, gradient, inner];
-                first_backward(simd, context, start, norms, maps, weights, (to, target));
+                first_backward(simd, context, start, norms, maps, weights, to);
             }
             Step::Direct { direct, to, add } => direct.backward(simd, context, start, (to, add)),
         }
@@ -376,7 +374,9 @@ fn second_backward<S: Simd>(
             let coefficients = norms.term_backward(position);
             let maps = [gradient, map];
             let convolution = context.convolution(block, &middle);
-            convolution.backward(simd, maps, coefficients, weights, (to, false), &mut scratch);
+            let to = Some((to, false));
+            convolution.backward(simd, maps, coefficients, weights, to, &mut scratch);
+            let to = &mut inner[place * map_len..(place + 1) * map_len];
             let sums = &mut sums[(number * plan.num_inner + place) * 2 * width..][..2 * width];
             let mean = norms.mean(block.norm - 1);
             sums::pass_positive(simd, before, affine, mean, blocks, to, sums);
@@ -392,7 +392,7 @@ fn first_backward<S: Simd>(
     norms: &Norms,
     [maps, gradient, inner]: [&[f32]; 3],
     mut weights: Option<&mut [f32]>,
-    (to, target): (&mut [f32], Target),
+    mut target: Target<'_>,
 ) {
     let plan = context.plan;
     let map_len = plan.map_len();
@@ -401,13 +401,8 @@ fn first_backward<S: Simd>(
     let mut scratch = Scratch::new(plan, Some(plan.source));
     let mut rectified = Buffer::new(plan.input_len());
     let mut blocks = context.room();
-    let image_len = match target {
-        Target::Planes => plan.channels[0] * plan.size[0] * plan.size[1],
-        Target::Blocks { .. } => plan.input_len(),
-    };
-    for (number, to) in to.chunks_exact_mut(image_len).enumerate() {
+    for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = context.maps(number, maps);
-        let gradient = &gradient[number * map_len..(number + 1) * map_len];
         let raw = context.image(simd, start + number, &mut room);
         // Only the weights' gradient reads it again.
         let source =
@@ -427,18 +422,24 @@ fn first_backward<S: Simd>(
                 }
             };
             let to = (&mut rectified[..], !is_first);
+            let to = (!matches!(target, Target::Nowhere)).then_some(to);
             is_first = false;
             let weights = weights.as_deref_mut();
             let convolution = context.convolution(block, source);
             convolution.backward(simd, [gradient, map], coefficients, weights, to, &mut scratch);
         }
-        match target {
-            Target::Planes => {
+        match &mut target {
+            Target::Nowhere => {}
+            Target::Planes(to) => {
+                let len = plan.channels[0] * plan.size[0] * plan.size[1];
+                let to = &mut to[number * len..(number + 1) * len];
                 image::pass_above(simd, plan.floor, raw, &rectified, (&mut blocks, false));
                 image::from_blocks(simd, &blocks, plan.channels[0], to);
             }
-            Target::Blocks { add } => {
-                image::pass_above(simd, plan.floor, raw, &rectified, (to, add));
+            Target::Blocks { to, add } => {
+                let len = plan.input_len();
+                let to = &mut to[number * len..(number + 1) * len];
+                image::pass_above(simd, plan.floor, raw, &rectified, (to, *add));
             }
         }
     }

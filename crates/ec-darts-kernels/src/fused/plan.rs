@@ -22,6 +22,22 @@ impl Padded {
         self.row() * (self.height + 2 * self.pad)
     }
 
+    /// Writes zeros to the borders of blocked maps.
+    pub fn clear_border(self, lanes: usize, maps: &mut [f32]) {
+        let (row, border) = (self.row() * lanes, self.pad * lanes);
+        for map in maps.chunks_exact_mut(self.len() * lanes) {
+            let (top, rows) = map.split_at_mut(self.pad * row);
+            let (rows, bottom) = rows.split_at_mut(self.height * row);
+            top.fill(0.0);
+            bottom.fill(0.0);
+            for row in rows.chunks_exact_mut(row) {
+                let (row, right) = row.split_at_mut(row.len() - border);
+                row[..border].fill(0.0);
+                right.fill(0.0);
+            }
+        }
+    }
+
     /// The first position that a kernel with its own padding reads.
     pub fn first(self, padding: usize) -> usize {
         (self.pad - padding) * (self.row() + 1)

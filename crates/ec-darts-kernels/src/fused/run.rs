@@ -42,8 +42,8 @@ pub enum Input<'a> {
 /// Where the gradient of what an edge reads goes.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// What it replaces.
-    Planes(&'a mut [f32]),
+    /// What it replaces, where it is asked for.
+    Planes(Option<&'a mut [f32]>),
     /// Nobody asks for it, nor for the parameters'.
     Nowhere,
     /// A sum that it is added to, if there is one.
@@ -188,18 +188,21 @@ impl<'a> Run<'a> {
             norms.take_inner_sums(plan, &sums, parameters);
         }
 
-        let (to, to_len, target): (&mut [f32], _, _) = match to {
-            InputGradient::Planes(to) => {
-                (to, plan.channels[0] * plan.size[0] * plan.size[1], Target::Planes)
+        let targets: Vec<_> = match to {
+            InputGradient::Planes(Some(to)) => {
+                let len = plan.channels[0] * plan.size[0] * plan.size[1];
+                to.chunks_mut(self.chunk() * len).map(Target::Planes).collect()
             }
+            InputGradient::Planes(None) => (0..chunks).map(|_| Target::Nowhere).collect(),
             InputGradient::Blocks(sum) => {
-                let add = sum.is_some();
-                let sum = sum.get_or_insert_with(|| Buffer::new(plan.batch * plan.input_len()));
-                (sum, plan.input_len(), Target::Blocks { add })
+                let (add, len) = (sum.is_some(), plan.input_len());
+                let sum = sum.get_or_insert_with(|| Buffer::new(plan.batch * len));
+                sum.chunks_mut(self.chunk() * len).map(|to| Target::Blocks { to, add }).collect()
             }
             InputGradient::Nowhere => unreachable!("returned above"),
         };
-        to.par_chunks_mut(self.chunk() * to_len)
+        targets
+            .into_par_iter()
             .zip(weights.par_chunks_mut(weights_len))
             .zip(maps.par_chunks(self.chunk() * maps_len))
             .zip(gradient.par_chunks(self.chunk() * map_len))
@@ -214,7 +217,7 @@ impl<'a> Run<'a> {
                 let norms = &norms;
                 self.pass(
                     chunk,
-                    Step::FirstBackward { norms, maps, gradient, inner, weights, to, target },
+                    Step::FirstBackward { norms, maps, gradient, inner, weights, to },
                 );
             });
         if with_parameters && plan.gradient_len > 0 {
