@@ -32,7 +32,7 @@ pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
 use norm::Norms;
-use run::{Input, InputGradient, Run, Statistics};
+use run::{EdgeGradient, Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
 use crate::edge::{Cell, Memory};
@@ -333,32 +333,27 @@ fn run_backward(
                 })
                 .collect();
             let edges = edges.into_iter().map(|(number, link)| {
-                let to = match link.from {
+                let input = match link.from {
                     From::Input(source) | From::State(source) if !wanted.behind(source) => None,
                     From::Input(input) => to_inputs[input].take(),
                     From::State(state) => to_states[state].take().map(InputGradient::Blocks),
                 };
-                let parameters = std::mem::take(&mut parameters[number]);
-                (number, link, to, parameters, std::mem::take(&mut mixing[number]))
+                let to = EdgeGradient {
+                    parameters: std::mem::take(&mut parameters[number]),
+                    mixing: std::mem::take(&mut mixing[number]),
+                    input: input.unwrap_or(InputGradient::Nowhere),
+                };
+                (number, link, to)
             });
             let edges: Vec<_> = edges.collect();
             let edges = edges.into_par_iter().with_max_len(1);
-            let done = edges.map(|(number, link, to, of_parameters, of_mixing)| {
+            let done = edges.map(|(number, link, to)| {
                 let input = values.input(link.from, &blocks, &tape.states);
                 let parameters = &values.parameters[link.parameters.clone()];
                 let run = Run::new(isa, &link.plan, input, parameters);
                 let Kept { norms, maps } = &tape.edges[number];
-                let norms = run.backward(
-                    norms,
-                    maps.as_ref(),
-                    &values.mixing[link.mixing.clone()],
-                    gradient,
-                    wanted.parameters,
-                    of_parameters,
-                    of_mixing,
-                    to.unwrap_or(InputGradient::Nowhere),
-                );
-                (number, norms)
+                let (maps, mixing) = (maps.as_ref(), &values.mixing[link.mixing.clone()]);
+                (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
             });
             for (number, norms) in done.collect::<Vec<_>>() {
                 sweep.norms[number] = Some(norms);

@@ -66,7 +66,10 @@ pub enum Target<'a> {
     Nowhere,
     Planes(&'a mut [f32]),
     /// Added to what is there where `add`.
-    Blocks { to: &'a mut [f32], add: bool },
+    Blocks {
+        to: &'a mut [f32],
+        add: bool,
+    },
 }
 
 /// What an edge gives a mixed sum, of the whole batch.

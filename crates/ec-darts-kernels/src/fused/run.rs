@@ -50,6 +50,14 @@ pub enum InputGradient<'a> {
     Blocks(&'a mut Option<Buffer>),
 }
 
+/// Where an edge's gradients go.
+#[derive(Debug)]
+pub struct EdgeGradient<'a> {
+    pub parameters: &'a mut [f32],
+    pub mixing: &'a mut [f32],
+    pub input: InputGradient<'a>,
+}
+
 /// What an edge's batch normalizations normalize with.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistics<'a> {
@@ -117,7 +125,6 @@ impl<'a> Run<'a> {
 
     /// Writes the gradients of parameters and mixing weights and passes on what convolutions give
     /// the input; returns the normalizations with the coefficients of their backward pass.
-    #[expect(clippy::too_many_arguments, reason = "all that an edge's gradients depend on")]
     pub fn backward(
         &self,
         norms: &Norms,
@@ -125,10 +132,9 @@ impl<'a> Run<'a> {
         mixing: &[f32],
         gradient: &[f32],
         with_parameters: bool,
-        parameters: &mut [f32],
-        mixing_gradient: &mut [f32],
-        to: InputGradient<'_>,
+        to: EdgeGradient<'_>,
     ) -> Norms {
+        let EdgeGradient { parameters, mixing: of_mixing, input: to } = to;
         let plan = self.plan;
         let mut norms = norms.clone();
         let again;
@@ -154,7 +160,7 @@ impl<'a> Run<'a> {
             .for_each(|(chunk, ((sums, maps), gradient))| {
                 self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
             });
-        mixing_gradient.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
+        of_mixing.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
         if plan.blocks.is_empty() || matches!(to, InputGradient::Nowhere) {
             return norms;
         }
@@ -215,10 +221,7 @@ impl<'a> Run<'a> {
                 }
                 let weights = with_parameters.then_some(weights);
                 let norms = &norms;
-                self.pass(
-                    chunk,
-                    Step::FirstBackward { norms, maps, gradient, inner, weights, to },
-                );
+                self.pass(chunk, Step::FirstBackward { norms, maps, gradient, inner, weights, to });
             });
         if with_parameters && plan.gradient_len > 0 {
             let (first, rest) = weights.split_at_mut(weights_len);
