@@ -12,8 +12,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Bytes, DType, Shape, TensorData};
 
+use crate::cpu::{self, Buffer, Isa, Tape, Values, Wanted};
 use crate::edge::{Cell, Memory};
-use crate::fused::{self, Buffer, Isa, Tape, Values, Wanted};
 
 /// What a fused cell reads, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
@@ -103,8 +103,7 @@ impl Inputs {
     }
 
     fn forward(&self, cell: &Cell, memory: Memory) -> (CellTensors<Flex>, Tape) {
-        let (output, shape, tape) =
-            fused::forward(Isa::of(cell), cell, &self.values(), None, memory);
+        let (output, shape, tape) = cpu::forward(Isa::of(cell), cell, &self.values(), None, memory);
         let [mean, variance] = tape.statistics();
         let statistics = Shape::from([mean.len()]);
         let tensors = CellTensors {
@@ -155,7 +154,7 @@ impl CellOps for Flex {
         let (mean, variance) = (mean.to_contiguous(), variance.to_contiguous());
         let given = Some([slice(&mean), slice(&variance)]);
         let (output, shape, _) =
-            fused::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
+            cpu::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
         held(output, Shape::from(shape))
     }
 }
@@ -177,7 +176,7 @@ impl<const N: usize> Backward<Flex, N> for CellBackward {
         let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let (inputs, [parameters, mixing]) = nodes.split_last_chunk().expect("at least these two");
-        let gradients = fused::backward(
+        let gradients = cpu::backward(
             Isa::of(&cell),
             &cell,
             &all.values(),

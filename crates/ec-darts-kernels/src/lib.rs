@@ -13,12 +13,12 @@ use std::sync::Arc;
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
+#[cfg(feature = "flex")]
+#[allow(missing_docs, reason = "private")]
+mod cpu;
 mod edge;
 #[cfg(feature = "flex")]
 mod extension;
-#[cfg(feature = "flex")]
-#[allow(missing_docs, reason = "private")]
-mod fused;
 pub mod reference;
 
 pub use edge::{Cell, Edge, EdgeOperation, Memory};

@@ -1,8 +1,8 @@
 //! Every instruction set against the portable one, on edges that fill no block.
 
 use super::{Isa, Values, Wanted, backward, forward};
+use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
-use crate::fused::plan::Plan;
 
 /// Numbers in (-1, 1) without a pattern that a kernel could share.
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
