@@ -78,7 +78,11 @@ fn main() {
                 channels: widths,
                 stride: 1,
                 affine: false,
+                parameters: 0,
+                statistics: 0,
             }));
+            let statistics = vec![0.0; description.inputs[0].num_statistics()];
+            let running = Tensor::<1>::from_data(&statistics[..], &device);
             let shape = [BATCH, from, side, side];
             let input = Tensor::<4>::random(shape, normal, &device).require_grad();
             let parameters = match has_weights {
@@ -88,7 +92,10 @@ fn main() {
             let one = Tensor::<1>::ones([1], &device);
             let run = || {
                 let (inputs, parameters) = (vec![input.clone()], parameters.clone());
-                cell(inputs, parameters, one.clone(), description.clone(), Memory::Save).output
+                let running = [running.clone(), running.clone()];
+                let description = description.clone();
+                cell(inputs, parameters, one.clone(), running, None, description, Memory::Save)
+                    .output
             };
             let forward = median(|| drop(run()));
             let both = median(|| drop(run().sum().backward()));

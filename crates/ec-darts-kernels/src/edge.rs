@@ -1,4 +1,7 @@
-//! What the fused kernels are told: the operations, widths and stride of an edge, the edges of a cell.
+//! What the kernels are told: the operations, widths and stride of an edge, the edges of a cell, and
+//! where the values of each edge lie among the packed ones of its cell.
+
+use std::ops::Range;
 
 /// One operation of an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +33,31 @@ pub enum EdgeOperation {
         kernel: usize,
         /// Pixels between two taps.
         dilation: usize,
-        /// How often the block is repeated, 1 or 2; only the first has the stride.
+        /// How often the block is repeated; only the first has the stride.
         repeats: usize,
     },
 }
 
 impl EdgeOperation {
+    /// Shapes of the weights of each block, `[out, in, height, width]`; a batch normalization stands
+    /// behind each block.
+    ///
+    /// `channels` are those of input and output.
+    pub fn blocks(self, [from, to]: [usize; 2]) -> Vec<Vec<[usize; 4]>> {
+        match self {
+            Self::Identity | Self::MaxPool { norm: false } | Self::AvgPool { norm: false } => {
+                vec![]
+            }
+            Self::MaxPool { norm: true } | Self::AvgPool { norm: true } => vec![vec![]],
+            Self::Pointwise => vec![vec![[to, from, 1, 1]]],
+            Self::Convolution { .. } => vec![vec![[to, from, 3, 3]]],
+            Self::FactorizedReduce => vec![vec![[to / 2, from, 1, 1]; 2]],
+            Self::Separable { kernel, repeats, .. } => {
+                vec![vec![[from, 1, kernel, kernel], [to, from, 1, 1]]; repeats]
+            }
+        }
+    }
+
     /// Batch normalizations of the operation.
     pub fn num_norms(self) -> usize {
         match self {
@@ -45,14 +67,21 @@ impl EdgeOperation {
             Self::Separable { repeats, .. } => repeats,
         }
     }
+
+    /// Values of its weights, and of scales and shifts where batch normalization is affine.
+    pub fn num_parameters(self, channels: [usize; 2], affine: bool) -> usize {
+        let weights = self.blocks(channels).into_iter().flatten();
+        let weights: usize = weights.map(|shape| shape.iter().product::<usize>()).sum();
+        weights + usize::from(affine) * 2 * channels[1] * self.num_norms()
+    }
 }
 
 /// The operations of one edge.
 ///
-/// Parameters are packed into one vector, in the order of the operations; each contributes its
-/// weights in the layout of Burn (`[out, in, height, width]`), block by block, and behind each
-/// block `gamma` and `beta` where the batch normalization is affine. A factorized reduction
-/// contributes both its convolutions first.
+/// Its parameters lie together among the packed ones of the cell, in the order of the operations; each
+/// contributes its weights in the layout of Burn (`[out, in, height, width]`), block by block as
+/// [`EdgeOperation::blocks`] gives them, and behind each block `gamma` and `beta` where the batch
+/// normalization is affine. Its running statistics lie together too, `[norm][channel]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
     /// In the order of the mixing weights.
@@ -63,13 +92,41 @@ pub struct Edge {
     pub stride: usize,
     /// Whether batch normalization has scale and shift.
     pub affine: bool,
+    /// Where its values begin among the packed parameters of the cell.
+    pub parameters: usize,
+    /// Where its values begin among the packed statistics of the cell.
+    pub statistics: usize,
+}
+
+impl Edge {
+    /// Values of all its operations among the packed parameters.
+    pub fn num_parameters(&self) -> usize {
+        let operations = self.operations.iter();
+        operations.map(|each| each.num_parameters(self.channels, self.affine)).sum()
+    }
+
+    /// Values of all its batch normalizations among the packed means, and as many among the variances.
+    pub fn num_statistics(&self) -> usize {
+        self.operations.iter().map(|each| each.num_norms()).sum::<usize>() * self.channels[1]
+    }
+
+    /// Its part of the packed parameters.
+    pub fn parameter_range(&self) -> Range<usize> {
+        self.parameters..self.parameters + self.num_parameters()
+    }
+
+    /// Its part of the packed statistics.
+    pub fn statistic_range(&self) -> Range<usize> {
+        self.statistics..self.statistics + self.num_statistics()
+    }
 }
 
 /// Edges between states, computed as one.
 ///
 /// A state is what an input's own edge makes of it, or a node: the sum of its edges. States are
-/// numbered in this order, and all have the same channels. Parameters, mixing weights and
-/// statistics of the edges follow one another in the order of their targets.
+/// numbered in this order, and all have the same channels. Mixing weights of the edges follow one
+/// another in the order of their targets. Parameters and statistics lie where each edge says, no two
+/// edges' in one place; they need not cover the packed ones, of which a cell may use a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// The edge behind each input.
@@ -78,6 +135,18 @@ pub struct Cell {
     pub nodes: Vec<Vec<(usize, Edge)>>,
     /// The states whose channels are joined in the output, each once.
     pub concat: Vec<usize>,
+}
+
+impl Cell {
+    /// All edges in the order of their targets.
+    pub fn edges(&self) -> impl Iterator<Item = &Edge> {
+        self.inputs.iter().chain(self.nodes.iter().flatten().map(|(_, edge)| edge))
+    }
+
+    /// Mixing weights: one for each operation of each edge.
+    pub fn num_operations(&self) -> usize {
+        self.edges().map(|edge| edge.operations.len()).sum()
+    }
 }
 
 impl From<Edge> for Cell {

@@ -44,19 +44,19 @@ impl<B: Backend> CellInputs<B> {
     }
 }
 
-/// Output of a fused cell, and the statistics of its batch.
+/// Output of a fused cell, and the running statistics that its batch has moved.
 #[derive(ExtensionType, Debug)]
 pub struct CellTensors<B: Backend> {
     /// `[batch, channels, height, width]`.
     pub output: FloatTensor<B>,
-    /// `[num_norms * channels]`.
-    pub mean: FloatTensor<B>,
-    /// `[num_norms * channels]`, biased.
-    pub variance: FloatTensor<B>,
+    /// Packed.
+    pub running_mean: FloatTensor<B>,
+    /// Packed, unbiased.
+    pub running_var: FloatTensor<B>,
 }
 
 /// What a backend offers for a cell. Other backends run the plain composition of Burn's
-/// operations, which is the definition the modules give.
+/// operations, which is the definition (`reference.rs`).
 #[backend_extension(Flex, Autodiff)]
 pub trait CellOps: Backend {
     /// A cell with the statistics of its batch.
@@ -64,6 +64,9 @@ pub trait CellOps: Backend {
         #[extension_type] inputs: CellInputs<Self>,
         parameters: FloatTensor<Self>,
         mixing: FloatTensor<Self>,
+        running_mean: FloatTensor<Self>,
+        running_var: FloatTensor<Self>,
+        factors: Option<Arc<Vec<f32>>>,
         cell: Arc<Cell>,
         memory: Memory,
     ) -> CellTensors<Self>;
@@ -73,8 +76,8 @@ pub trait CellOps: Backend {
         #[extension_type] inputs: CellInputs<Self>,
         parameters: FloatTensor<Self>,
         mixing: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
+        running_mean: FloatTensor<Self>,
+        running_var: FloatTensor<Self>,
         cell: Arc<Cell>,
     ) -> FloatTensor<Self>;
 }
@@ -85,13 +88,19 @@ struct Inputs {
     inputs: Vec<FlexTensor>,
     parameters: FlexTensor,
     mixing: FlexTensor,
+    factors: Option<Arc<Vec<f32>>>,
 }
 
 impl Inputs {
-    fn new(inputs: Vec<FlexTensor>, parameters: FlexTensor, mixing: FlexTensor) -> Self {
+    fn new(
+        inputs: Vec<FlexTensor>,
+        parameters: FlexTensor,
+        mixing: FlexTensor,
+        factors: Option<Arc<Vec<f32>>>,
+    ) -> Self {
         let inputs = inputs.iter().map(FlexTensor::to_contiguous).collect();
         let [parameters, mixing] = [parameters, mixing].map(|tensor| tensor.to_contiguous());
-        Self { inputs, parameters, mixing }
+        Self { inputs, parameters, mixing, factors }
     }
 
     fn values(&self) -> Values<'_> {
@@ -99,17 +108,25 @@ impl Inputs {
             inputs: self.inputs.iter().map(|input| (slice(input), input.shape().dims())).collect(),
             parameters: slice(&self.parameters),
             mixing: slice(&self.mixing),
+            factors: self.factors.as_deref().map(Vec::as_slice),
         }
     }
 
-    fn forward(&self, cell: &Cell, memory: Memory) -> (CellTensors<Flex>, Tape) {
+    fn forward(
+        &self,
+        running: [FlexTensor; 2],
+        cell: &Cell,
+        memory: Memory,
+    ) -> (CellTensors<Flex>, Tape) {
         let (output, shape, tape) = cpu::forward(Isa::of(cell), cell, &self.values(), None, memory);
-        let [mean, variance] = tape.statistics();
-        let statistics = Shape::from([mean.len()]);
+        let shapes = running.each_ref().map(|each| each.shape());
+        let [mut mean, mut variance] = running.map(|each| slice(&each.to_contiguous()).to_vec());
+        tape.observe([&mut mean, &mut variance]);
+        let [of_mean, of_variance] = shapes;
         let tensors = CellTensors {
             output: held(output, Shape::from(shape)),
-            mean: tensor(mean, statistics.clone()),
-            variance: tensor(variance, statistics),
+            running_mean: tensor(mean, of_mean),
+            running_var: tensor(variance, of_variance),
         };
         (tensors, tape)
     }
@@ -136,22 +153,26 @@ impl CellOps for Flex {
         inputs: CellInputs<Self>,
         parameters: FlexTensor,
         mixing: FlexTensor,
+        running_mean: FlexTensor,
+        running_var: FlexTensor,
+        factors: Option<Arc<Vec<f32>>>,
         cell: Arc<Cell>,
         _memory: Memory,
     ) -> CellTensors<Self> {
-        Inputs::new(inputs.into_vec(), parameters, mixing).forward(&cell, Memory::Recompute).0
+        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing, factors);
+        inputs.forward([running_mean, running_var], &cell, Memory::Recompute).0
     }
 
     fn cell_given(
         inputs: CellInputs<Self>,
         parameters: FlexTensor,
         mixing: FlexTensor,
-        mean: FlexTensor,
-        variance: FlexTensor,
+        running_mean: FlexTensor,
+        running_var: FlexTensor,
         cell: Arc<Cell>,
     ) -> FlexTensor {
-        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing);
-        let (mean, variance) = (mean.to_contiguous(), variance.to_contiguous());
+        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing, None);
+        let (mean, variance) = (running_mean.to_contiguous(), running_var.to_contiguous());
         let given = Some([slice(&mean), slice(&variance)]);
         let (output, shape, _) =
             cpu::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
@@ -205,6 +226,8 @@ type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
 /// A cell in the graph of gradients; the last two tensors are parameters and mixing weights.
 fn tracked<C: CheckpointStrategy, const N: usize>(
     tensors: [Tracked<C>; N],
+    running: [Tracked<C>; 2],
+    factors: Option<Arc<Vec<f32>>>,
     cell: Arc<Cell>,
     memory: Memory,
 ) -> CellTensors<Autodiff<Flex, C>> {
@@ -212,22 +235,23 @@ fn tracked<C: CheckpointStrategy, const N: usize>(
     let mut tensors = Vec::from(tensors.map(|tensor| tensor.into_primitive()));
     let others = tensors.split_off(N - 2);
     let [parameters, mixing] = others.try_into().expect("the last two");
-    let inputs = Inputs::new(tensors, parameters, mixing);
+    let running = running.map(|tensor| tensor.into_primitive());
+    let inputs = Inputs::new(tensors, parameters, mixing, factors);
     let (output, tensors) = match CellBackward.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let (tensors, tape) = inputs.forward(&cell, memory);
+            let (tensors, tape) = inputs.forward(running, &cell, memory);
             let state = (inputs, cell, Arc::new(tape));
             (prep.finish(state, tensors.output.clone()), tensors)
         }
         OpsKind::UnTracked(prep) => {
-            let (tensors, _) = inputs.forward(&cell, Memory::Recompute);
+            let (tensors, _) = inputs.forward(running, &cell, Memory::Recompute);
             (prep.finish(tensors.output.clone()), tensors)
         }
     };
     CellTensors {
         output,
-        mean: <Tracked<C>>::new(tensors.mean),
-        variance: <Tracked<C>>::new(tensors.variance),
+        running_mean: <Tracked<C>>::new(tensors.running_mean),
+        running_var: <Tracked<C>>::new(tensors.running_var),
     }
 }
 
@@ -236,12 +260,20 @@ impl<C: CheckpointStrategy> CellOps for Autodiff<Flex, C> {
         inputs: CellInputs<Self>,
         parameters: Tracked<C>,
         mixing: Tracked<C>,
+        running_mean: Tracked<C>,
+        running_var: Tracked<C>,
+        factors: Option<Arc<Vec<f32>>>,
         cell: Arc<Cell>,
         memory: Memory,
     ) -> CellTensors<Self> {
+        let running = [running_mean, running_var];
         match inputs {
-            CellInputs::One(one) => tracked([one, parameters, mixing], cell, memory),
-            CellInputs::Two(one, other) => tracked([one, other, parameters, mixing], cell, memory),
+            CellInputs::One(one) => {
+                tracked([one, parameters, mixing], running, factors, cell, memory)
+            }
+            CellInputs::Two(one, other) => {
+                tracked([one, other, parameters, mixing], running, factors, cell, memory)
+            }
         }
     }
 
@@ -249,14 +281,14 @@ impl<C: CheckpointStrategy> CellOps for Autodiff<Flex, C> {
         inputs: CellInputs<Self>,
         parameters: Tracked<C>,
         mixing: Tracked<C>,
-        mean: Tracked<C>,
-        variance: Tracked<C>,
+        running_mean: Tracked<C>,
+        running_var: Tracked<C>,
         cell: Arc<Cell>,
     ) -> Tracked<C> {
         let inputs = inputs.into_vec().into_iter().map(Tracked::<C>::into_primitive);
         let inputs = CellInputs::new(inputs);
         let [parameters, mixing, mean, variance] =
-            [parameters, mixing, mean, variance].map(|tensor| tensor.into_primitive());
+            [parameters, mixing, running_mean, running_var].map(|tensor| tensor.into_primitive());
         let output =
             <Flex as CellOps>::cell_given(inputs, parameters, mixing, mean, variance, cell);
         <Tracked<C>>::new(output)

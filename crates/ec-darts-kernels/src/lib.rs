@@ -1,10 +1,9 @@
 //! Cells of mixed operations of a differentiable search space as fused kernels for CPUs.
 //!
 //! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device has them. The
-//! definition they follow is the plain composition of Burn's operations that the modules of
-//! `ec-darts` give; tests compare value and every gradient of both. [`mixed_sum`] is the one place
-//! where that plain composition scales and adds. Invariant: the result does not depend on the
-//! number of threads.
+//! definition they follow is the plain composition of Burn's operations in [`reference`]; tests
+//! compare value and every gradient of both. Invariant: the result does not depend on the number of
+//! threads.
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
 
 use std::sync::Arc;
@@ -24,24 +23,36 @@ pub mod reference;
 pub use edge::{Cell, Edge, EdgeOperation, Memory};
 pub use reference::mixed_sum;
 
-/// What a fused cell returns.
+/// Added to the variance in every batch normalization, as in every network of the paper's recipe.
+pub const EPSILON: f64 = 1e-5;
+/// Share of the new batch in the running statistics.
+pub const MOMENTUM: f64 = 0.1;
+
+/// From the biased variance of `count` values to the unbiased one.
+///
+/// A single value has no unbiased variance, and PyTorch refuses it; it is left as it is.
+pub fn unbiased(count: usize) -> f32 {
+    let n = count as f64;
+    if count > 1 { (n / (n - 1.0)) as f32 } else { 1.0 }
+}
+
+/// What a cell returns.
 #[derive(Clone, Debug)]
 pub struct CellOutput {
     /// `[batch, concat.len() * channels, height, width]`.
     pub output: Tensor<4>,
-    /// Of the batch, `[num_norms * channels]`, without gradient.
-    pub mean: Tensor<1>,
-    /// Of the batch, biased, `[num_norms * channels]`, without gradient.
-    pub variance: Tensor<1>,
+    /// Running mean and unbiased variance, packed as they were given, without gradient: moved where
+    /// an edge ran, the same elsewhere.
+    pub running: [Tensor<1>; 2],
 }
 
-/// Whether a device has the fused kernels.
-pub fn serves(device: &Device) -> bool {
+/// Whether a device has fused kernels for a cell. All others run on [`reference`].
+pub fn serves(device: &Device, cell: &Cell) -> bool {
     #[cfg(feature = "flex")]
-    return device.clone().inner() == Device::flex();
+    return device.clone().inner() == Device::flex() && cpu::serves(cell);
     #[cfg(not(feature = "flex"))]
     {
-        let _ = device;
+        let _ = (device, cell);
         false
     }
 }
@@ -49,76 +60,84 @@ pub fn serves(device: &Device) -> bool {
 /// A cell whose edges are mixed sums, normalized by the statistics of the batch.
 ///
 /// ```text
-/// state = sum over edges into it, over o of mixing[edge, o] * o(x),  x what the edge reads
+/// state = sum over edges into it, over o of mixing[o] * factors[o] * o(x),  x what the edge reads
+/// running_mean <- 0.9 running_mean + 0.1 mean
+/// running_var  <- 0.9 running_var  + 0.1 var * n / (n - 1)
 /// ```
+/// `mean` and the biased `var` are those of the batch, `n` is batch times height times width of the
+/// map that is normalized.
 ///
 /// # Shapes
 /// - `inputs`: one or two, `[batch, cell.inputs[i].channels[0], height, width]`
-/// - `parameters`: packed edge after edge, each as [`Edge`] says
+/// - `parameters`, `running` (mean, variance): packed, each edge's where [`Edge`] says
 /// - `mixing`: `[num_operations]` of all edges
+/// - `factors`: drop path, `[num_operations][batch]`, 1 where absent; without gradient
 ///
-/// Where only the gradients of the mixing weights are asked for, an input's own edge gets none unless
-/// it is the whole cell.
+/// The gradient of the parameters is zero where no edge has its values. Where only the gradients of
+/// the mixing weights are asked for, an input's own edge gets none unless it is the whole cell.
 ///
 /// # Panics
-/// Where a shape does not fit the cell, or the device has no fused kernels ([`serves`]).
+/// Where a shape does not fit the cell, or [`serves`] says no.
 ///
 /// # Source
-/// EC-DARTS, Eq. (5); DARTS, Eq. (1) and (2).
+/// EC-DARTS, Eq. (5); DARTS, Eq. (1) and (2); drop path: DARTS, `cnn/utils.py`.
 pub fn cell(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
     mixing: Tensor<1>,
+    running: [Tensor<1>; 2],
+    factors: Option<Arc<Vec<f32>>>,
     cell: Arc<Cell>,
     memory: Memory,
 ) -> CellOutput {
     #[cfg(feature = "flex")]
     {
+        let [mean, variance] = running.map(Tensor::into_dispatch);
         let tensors = <Dispatch as extension::CellOps>::cell(
             extension::CellInputs::new(inputs.into_iter().map(Tensor::into_dispatch)),
             parameters.into_dispatch(),
             mixing.into_dispatch(),
+            mean,
+            variance,
+            factors,
             cell,
             memory,
         );
         CellOutput {
             output: Tensor::from_dispatch(tensors.output),
-            mean: Tensor::from_dispatch(tensors.mean),
-            variance: Tensor::from_dispatch(tensors.variance),
+            running: [tensors.running_mean, tensors.running_var].map(Tensor::from_dispatch),
         }
     }
     #[cfg(not(feature = "flex"))]
     {
-        let _ = (inputs, parameters, mixing, cell, memory);
+        let _ = (inputs, parameters, mixing, running, factors, cell, memory);
         unreachable!("no device has fused kernels without the feature flex")
     }
 }
 
-/// As [`cell()`], normalized by given statistics; without gradient.
-///
-/// # Shapes
-/// - `mean`, `variance`: `[num_norms * channels]`
+/// As [`cell()`], normalized by the running statistics; without gradient.
 pub fn cell_given(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
     mixing: Tensor<1>,
-    [mean, variance]: [Tensor<1>; 2],
+    running: [Tensor<1>; 2],
     cell: Arc<Cell>,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
     {
+        let [mean, variance] = running.map(Tensor::into_dispatch);
         Tensor::from_dispatch(<Dispatch as extension::CellOps>::cell_given(
             extension::CellInputs::new(inputs.into_iter().map(Tensor::into_dispatch)),
             parameters.into_dispatch(),
             mixing.into_dispatch(),
-            mean.into_dispatch(),
-            variance.into_dispatch(),
+            mean,
+            variance,
             cell,
         ))
     }
     #[cfg(not(feature = "flex"))]
     {
-        let _ = (inputs, parameters, mixing, mean, variance, cell);
+        let _ = (inputs, parameters, mixing, running, cell);
         unreachable!("no device has fused kernels without the feature flex")
     }
 }

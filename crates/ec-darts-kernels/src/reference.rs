@@ -1,6 +1,56 @@
-//! The operations of this crate written with plain tensor arithmetic only.
+//! A cell composed of Burn's own operations: the definition that fused kernels follow.
+//!
+//! Entry points: [`cell()`] and [`cell_given`], with the arguments and results of the fused ones.
+//! Every device has it, for every cell. Invariant: differentiable in inputs, parameters and mixing
+//! weights.
 
-use burn::tensor::Tensor;
+use std::sync::Arc;
+
+use burn::tensor::activation::relu;
+use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::{Tensor, TensorData, s};
+
+use crate::edge::{Cell, Edge, EdgeOperation};
+use crate::{CellOutput, EPSILON, MOMENTUM, unbiased};
+
+/// As [`crate::cell()`].
+///
+/// # Panics
+/// Where a shape does not fit the cell, or a factorized reduction reads an odd size.
+pub fn cell(
+    inputs: Vec<Tensor<4>>,
+    parameters: Tensor<1>,
+    mixing: Tensor<1>,
+    running: [Tensor<1>; 2],
+    factors: Option<Arc<Vec<f32>>>,
+    cell: &Cell,
+) -> CellOutput {
+    let mut statistics = Statistics::OfBatch(Vec::new());
+    let output = compose(inputs, parameters, mixing, factors, cell, &mut statistics);
+    let Statistics::OfBatch(mut seen) = statistics else { unreachable!("as made above") };
+    seen.sort_by_key(|seen| seen.start);
+    let [mean, variance] = running;
+    let means = seen.iter().map(|seen| (seen.start, seen.mean.clone()));
+    let variances = seen
+        .iter()
+        .map(|seen| (seen.start, seen.variance.clone() * f64::from(unbiased(seen.count))));
+    CellOutput { output, running: [observe(mean, means), observe(variance, variances)] }
+}
+
+/// As [`crate::cell_given`].
+///
+/// # Panics
+/// As [`cell()`].
+pub fn cell_given(
+    inputs: Vec<Tensor<4>>,
+    parameters: Tensor<1>,
+    mixing: Tensor<1>,
+    running: [Tensor<1>; 2],
+    cell: &Cell,
+) -> Tensor<4> {
+    compose(inputs, parameters, mixing, None, cell, &mut Statistics::Given(running))
+}
 
 /// Sum of the terms, each scaled by its mixing weight, one after the other.
 ///
@@ -15,4 +65,219 @@ pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
         .map(|(output, weight)| output * weight.reshape([1, 1, 1, 1]))
         .reduce(|sum, term| sum + term)
         .expect("a mixed sum has at least one term")
+}
+
+/// What batch normalizations normalize with.
+enum Statistics {
+    /// Those of the batch, which are told here.
+    OfBatch(Vec<Seen>),
+    /// Mean and variance, packed.
+    Given([Tensor<1>; 2]),
+}
+
+/// The batch in front of one batch normalization.
+struct Seen {
+    /// Where its channels begin among the packed statistics.
+    start: usize,
+    /// Values of a channel.
+    count: usize,
+    mean: Tensor<1>,
+    /// Biased.
+    variance: Tensor<1>,
+}
+
+/// Moves packed running values towards new ones, which are in the order of their places.
+fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) -> Tensor<1> {
+    let (is_tracked, [len]) = (running.device().is_autodiff(), running.dims());
+    // Plain tensors: nothing here has a gradient, and on an autodiff device every operation would
+    // pay for the graph.
+    let running = running.without_autodiff();
+    // New values that follow one another without a gap, and where the first of them lies.
+    let mut runs: Vec<(usize, Vec<Tensor<1>>)> = Vec::new();
+    let mut end = 0;
+    for (start, values) in new {
+        match runs.last_mut() {
+            Some((_, run)) if start == end => run.push(values.without_autodiff()),
+            _ => runs.push((start, vec![values.without_autodiff()])),
+        }
+        end = start + runs.last().map_or(0, |(_, run)| run[run.len() - 1].dims()[0]);
+    }
+    let (mut parts, mut done) = (Vec::new(), 0);
+    let between = |from: usize, to: usize| (from < to).then(|| running.clone().slice([from..to]));
+    for (start, run) in runs {
+        parts.extend(between(done, start));
+        let new = Tensor::cat(run, 0);
+        done = start + new.dims()[0];
+        let old = running.clone().slice([start..done]);
+        parts.push(old * (1.0 - MOMENTUM) + new * MOMENTUM);
+    }
+    parts.extend(between(done, len));
+    let moved = if parts.is_empty() { running } else { Tensor::cat(parts, 0) };
+    if is_tracked { Tensor::from_inner(moved) } else { moved }
+}
+
+fn compose(
+    inputs: Vec<Tensor<4>>,
+    parameters: Tensor<1>,
+    mixing: Tensor<1>,
+    factors: Option<Arc<Vec<f32>>>,
+    cell: &Cell,
+    statistics: &mut Statistics,
+) -> Tensor<4> {
+    assert_eq!(inputs.len(), cell.inputs.len(), "one tensor for each input");
+    let (batch, device) = (inputs[0].dims()[0], inputs[0].device());
+    let num_operations = cell.num_operations();
+    assert_eq!(mixing.dims(), [num_operations], "one mixing weight for each operation");
+    let factors = factors.map(|factors| {
+        let data = TensorData::new(factors.to_vec(), [num_operations, batch]);
+        Tensor::<2>::from_data(data, &device)
+    });
+    let mut operation = 0;
+    let mut edge = |edge: &Edge, input: Tensor<4>| {
+        let range = edge.parameter_range();
+        // First the edge's part: what a slice costs on the way back is as much as what it is cut from.
+        let own = (!range.is_empty()).then(|| parameters.clone().slice([range]));
+        let mut values = Values { edge, own, parameters: 0, statistics: edge.statistics };
+        let mut outputs = Vec::new();
+        for (number, &each) in edge.operations.iter().enumerate() {
+            let output = values.run(each, input.clone(), statistics);
+            outputs.push(match &factors {
+                Some(factors) => {
+                    let of_images = factors.clone().slice(s![operation + number, ..]);
+                    output * of_images.reshape([batch, 1, 1, 1])
+                }
+                None => output,
+            });
+        }
+        let first = operation;
+        operation += edge.operations.len();
+        mixed_sum(outputs, mixing.clone().slice([first..operation]))
+    };
+    let mut states: Vec<Tensor<4>> =
+        cell.inputs.iter().zip(inputs).map(|(own, input)| edge(own, input)).collect();
+    for edges in &cell.nodes {
+        let sum = edges
+            .iter()
+            .map(|(state, own)| edge(own, states[*state].clone()))
+            .reduce(|sum, term| sum + term)
+            .expect("every node has an edge");
+        states.push(sum);
+    }
+    let joined: Vec<_> = cell.concat.iter().map(|&state| states[state].clone()).collect();
+    if joined.len() == 1 { joined.into_iter().next().expect("one") } else { Tensor::cat(joined, 1) }
+}
+
+/// The packed values of an edge, taken one after the other.
+struct Values<'a> {
+    edge: &'a Edge,
+    /// Its part of the packed parameters, if it has any.
+    own: Option<Tensor<1>>,
+    /// The next of them.
+    parameters: usize,
+    /// The next place among the packed statistics.
+    statistics: usize,
+}
+
+impl Values<'_> {
+    fn take<const D: usize>(&mut self, shape: [usize; D]) -> Tensor<D> {
+        let start = self.parameters;
+        self.parameters += shape.iter().product::<usize>();
+        let own = self.own.clone().expect("an edge with parameters");
+        own.slice([start..self.parameters]).reshape(shape)
+    }
+
+    fn run(
+        &mut self,
+        operation: EdgeOperation,
+        input: Tensor<4>,
+        statistics: &mut Statistics,
+    ) -> Tensor<4> {
+        let (stride, blocks) = (self.edge.stride, operation.blocks(self.edge.channels));
+        match operation {
+            EdgeOperation::Identity => input,
+            EdgeOperation::MaxPool { norm } => {
+                let options =
+                    MaxPoolOptions::new([3; 2]).with_stride([stride; 2]).with_padding([1; 2]);
+                let pooled = max_pool2d(input, options);
+                if norm { self.normalize(pooled, statistics) } else { pooled }
+            }
+            EdgeOperation::AvgPool { norm } => {
+                let options = AvgPoolOptions::new([3; 2])
+                    .with_stride([stride; 2])
+                    .with_padding([1; 2])
+                    .with_count_include_pad(false);
+                let pooled = avg_pool2d(input, options);
+                if norm { self.normalize(pooled, statistics) } else { pooled }
+            }
+            EdgeOperation::Pointwise => {
+                let map = conv2d(relu(input), self.take(blocks[0][0]), None, convolution(1, 0));
+                self.normalize(map, statistics)
+            }
+            EdgeOperation::Convolution { relu: has_relu } => {
+                let input = if has_relu { relu(input) } else { input };
+                let map = conv2d(input, self.take(blocks[0][0]), None, convolution(stride, 1));
+                self.normalize(map, statistics)
+            }
+            EdgeOperation::FactorizedReduce => {
+                let [_, _, height, width] = input.dims();
+                assert!(
+                    height % 2 == 0 && width % 2 == 0,
+                    "a factorized reduction is undefined on odd sizes, here {height}x{width}"
+                );
+                let input = relu(input);
+                let [even, odd] = [0, 1].map(|half: usize| self.take(blocks[0][half]));
+                let shifted = input.clone().slice(s![.., .., 1.., 1..]);
+                let even = conv2d(input, even, None, convolution(2, 0));
+                let odd = conv2d(shifted, odd, None, convolution(2, 0));
+                self.normalize(Tensor::cat(vec![even, odd], 1), statistics)
+            }
+            EdgeOperation::Separable { kernel, dilation, .. } => {
+                let padding = dilation * (kernel - 1) / 2;
+                blocks.iter().enumerate().fold(input, |input, (number, shapes)| {
+                    let stride = if number == 0 { stride } else { 1 };
+                    let channels = shapes[0][0];
+                    let options =
+                        ConvOptions::new([stride; 2], [padding; 2], [dilation; 2], channels);
+                    let filtered = conv2d(relu(input), self.take(shapes[0]), None, options);
+                    let map = conv2d(filtered, self.take(shapes[1]), None, convolution(1, 0));
+                    self.normalize(map, statistics)
+                })
+            }
+        }
+    }
+
+    /// The next batch normalization.
+    fn normalize(&mut self, map: Tensor<4>, statistics: &mut Statistics) -> Tensor<4> {
+        let [batch, num_channels, height, width] = map.dims();
+        let device = map.device();
+        let [gamma, beta] = if self.edge.affine {
+            [0, 1].map(|_| self.take([num_channels]))
+        } else {
+            [Tensor::ones([num_channels], &device), Tensor::zeros([num_channels], &device)]
+        };
+        let start = self.statistics;
+        self.statistics += num_channels;
+        match statistics {
+            Statistics::Given(running) => {
+                let [mean, variance] =
+                    running.each_ref().map(|all| all.clone().slice([start..self.statistics]));
+                batch_norm(map, gamma, beta, mean, variance, EPSILON)
+            }
+            Statistics::OfBatch(seen) => {
+                let normalized = batch_norm_train(map, gamma, beta, EPSILON);
+                seen.push(Seen {
+                    start,
+                    count: batch * height * width,
+                    mean: normalized.mean,
+                    variance: normalized.variance,
+                });
+                normalized.output
+            }
+        }
+    }
+}
+
+/// Of a convolution without dilation and groups.
+fn convolution(stride: usize, padding: usize) -> ConvOptions<2> {
+    ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1)
 }

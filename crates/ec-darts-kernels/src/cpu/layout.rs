@@ -81,20 +81,16 @@ impl Layout {
             Some(&size) => assert_eq!(plan.out_size, size, "edges of a node make one size"),
             None => self.sizes.push(plan.out_size),
         }
-        let begin = |end: fn(&Link) -> usize| self.links.last().map_or(0, end);
-        let (parameters, mixing, statistics) = (
-            begin(|last| last.parameters.end),
-            begin(|last| last.mixing.end),
-            begin(|last| last.statistics.end),
-        );
+        let mixing = self.links.last().map_or(0, |last| last.mixing.end);
+        debug_assert_eq!(plan.packed_len, edge.num_parameters(), "one count of parameters");
         let group = plan.is_direct().then(|| self.group(from, &plan));
         self.links.push(Link {
             group,
             from,
             to,
-            parameters: parameters..parameters + plan.packed_len,
+            parameters: edge.parameter_range(),
             mixing: mixing..mixing + plan.terms.len(),
-            statistics: statistics..statistics + plan.num_norms * self.channels,
+            statistics: edge.statistic_range(),
             plan,
         });
     }

@@ -26,26 +26,32 @@ mod tests;
 mod tiles;
 mod transpose;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
 use norm::Norms;
+pub use plan::serves;
 use run::{EdgeGradient, Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
 use crate::edge::{Cell, Memory};
+use crate::{MOMENTUM, unbiased};
 
 /// Values that a cell is computed from.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     /// `[batch][channel][position]` and the shape, of each input.
     pub inputs: Vec<(&'a [f32], [usize; 4])>,
-    /// Of all edges, each packed as [`crate::Edge`] says.
+    /// Packed, each edge's where [`crate::Edge`] says.
     pub parameters: &'a [f32],
     /// One per operation.
     pub mixing: &'a [f32],
+    /// Drop path, `[operation][image]`: what each term of the mixed sums is multiplied with besides.
+    pub factors: Option<&'a [f32]>,
 }
 
 /// What a cell's backward pass needs besides its inputs.
@@ -61,19 +67,28 @@ pub struct Tape {
 struct Kept {
     norms: Norms,
     maps: Option<Buffer>,
+    /// Its part of the packed statistics.
+    statistics: Range<usize>,
+    /// Values of a channel that each of them is taken over.
+    count: usize,
 }
 
 impl Tape {
-    /// Of the batch, `[norm][channel]` of all edges: mean and biased variance.
-    pub fn statistics(&self) -> [Vec<f32>; 2] {
-        let mut all = [Vec::new(), Vec::new()];
-        for edge in &self.edges {
-            for (all, of_edge) in all.iter_mut().zip(edge.norms.statistics()) {
-                all.extend(of_edge);
-            }
+    /// Moves running means and unbiased variances, packed, towards those of the batch.
+    pub fn observe(&self, [mean, variance]: [&mut [f32]; 2]) {
+        for Kept { norms, statistics, count, .. } in &self.edges {
+            let [of_mean, of_variance] = norms.statistics();
+            let unbiased = unbiased(*count);
+            let variances = of_variance.into_iter().map(|each| each * unbiased);
+            move_towards(&mut mean[statistics.clone()], of_mean.into_iter());
+            move_towards(&mut variance[statistics.clone()], variances);
         }
-        all
     }
+}
+
+fn move_towards(running: &mut [f32], new: impl Iterator<Item = f32>) {
+    let (kept, share) = ((1.0 - MOMENTUM) as f32, MOMENTUM as f32);
+    running.iter_mut().zip(new).for_each(|(old, new)| *old = *old * kept + new * share);
 }
 
 /// Which gradients of a cell somebody asks for, besides those of the mixing weights.
@@ -107,9 +122,13 @@ impl Layout {
     fn of(isa: Isa, cell: &Cell, values: &Values<'_>) -> Self {
         let shapes: Vec<_> = values.inputs.iter().map(|(_, shape)| *shape).collect();
         let layout = Self::new(cell, &shapes, isa.lanes());
-        let lengths = layout.links.last().map_or([0; 2], |l| [l.parameters.end, l.mixing.end]);
-        assert_eq!(values.parameters.len(), lengths[0], "the packed parameters of this cell");
-        assert_eq!(values.mixing.len(), lengths[1], "one mixing weight for each operation");
+        let end = layout.links.iter().map(|link| link.parameters.end).max().unwrap_or(0);
+        assert!(end <= values.parameters.len(), "packed parameters of this cell");
+        let num_operations = cell.num_operations();
+        assert_eq!(values.mixing.len(), num_operations, "one mixing weight for each operation");
+        if let Some(factors) = values.factors {
+            assert_eq!(factors.len(), num_operations * layout.batch, "a factor for each image");
+        }
         layout
     }
 }
@@ -146,7 +165,7 @@ fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| run())
 }
 
-/// Runs a cell; with statistics of its own where none are `given` (`[norm][channel]` each).
+/// Runs a cell; with statistics of its own where none are `given` (packed).
 /// Returns the output, its shape, and what the backward pass needs.
 pub fn forward(
     isa: Isa,
@@ -192,6 +211,10 @@ fn run_forward(
             }
             edges.push((link, input));
         }
+        let places: Vec<_> = edges
+            .iter()
+            .map(|(link, _)| (link.statistics.clone(), link.plan.num_normalized()))
+            .collect();
         let edges = edges.into_par_iter().with_max_len(1).map(|(link, input)| {
             let parameters = &values.parameters[link.parameters.clone()];
             let run = Run::new(isa, &link.plan, input, parameters);
@@ -207,9 +230,13 @@ fn run_forward(
         let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
         let sum = run::combine(isa, &mixed.collect::<Vec<_>>());
         let keeps = memory == Memory::Save && given.is_none();
-        tape.edges.extend(
-            edges.into_iter().map(|(_, norms, maps)| Kept { norms, maps: keeps.then_some(maps) }),
-        );
+        let edges = edges.into_iter().zip(places);
+        tape.edges.extend(edges.map(|((_, norms, maps), (statistics, count))| Kept {
+            norms,
+            maps: keeps.then_some(maps),
+            statistics,
+            count,
+        }));
         if let Some(place) = cell.concat.iter().position(|&each| each == state) {
             let first = cell.concat[0];
             assert_eq!(layout.sizes[state], layout.sizes[first], "joined states have one size");
@@ -276,13 +303,20 @@ pub fn backward(
     all
 }
 
-/// Parts of some values, one after the other.
-fn split(mut values: &mut [f32], lengths: impl Iterator<Item = usize>) -> Vec<&mut [f32]> {
-    let mut parts = Vec::new();
-    for len in lengths {
-        let (part, rest) = values.split_at_mut(len);
-        parts.push(part);
-        values = rest;
+/// Parts of some values.
+///
+/// # Panics
+/// Where two parts overlap.
+fn split(mut values: &mut [f32], ranges: impl Iterator<Item = Range<usize>>) -> Vec<&mut [f32]> {
+    let mut ranges: Vec<_> = ranges.enumerate().collect();
+    ranges.sort_by_key(|(_, range)| range.start);
+    let mut parts: Vec<&mut [f32]> = ranges.iter().map(|_| Default::default()).collect();
+    let mut done = 0;
+    for (number, range) in ranges.into_iter().filter(|(_, range)| !range.is_empty()) {
+        assert!(done <= range.start, "no two edges have their values in one place");
+        let (part, rest) = values.split_at_mut(range.end - done);
+        parts[number] = &mut part[range.start - done..];
+        (values, done) = (rest, range.end);
     }
     parts
 }
@@ -299,8 +333,8 @@ fn run_backward(
     all: &mut Gradients,
 ) {
     let Gradients { inputs, parameters, mixing } = all;
-    let mut parameters = split(parameters, layout.links.iter().map(|link| link.parameters.len()));
-    let mut mixing = split(mixing, layout.links.iter().map(|link| link.mixing.len()));
+    let mut parameters = split(parameters, layout.links.iter().map(|link| link.parameters.clone()));
+    let mut mixing = split(mixing, layout.links.iter().map(|link| link.mixing.clone()));
     let blocks = values.blocks(isa, layout);
     let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
     let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
@@ -351,7 +385,7 @@ fn run_backward(
                 let input = values.input(link.from, &blocks, &tape.states);
                 let parameters = &values.parameters[link.parameters.clone()];
                 let run = Run::new(isa, &link.plan, input, parameters);
-                let Kept { norms, maps } = &tape.edges[number];
+                let Kept { norms, maps, .. } = &tape.edges[number];
                 let (maps, mixing) = (maps.as_ref(), &values.mixing[link.mixing.clone()]);
                 (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
             });

@@ -1,9 +1,7 @@
 //! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
 
 use super::plan::Plan;
-
-/// Added to the variance, as `ec_darts::ops::EPSILON`.
-const EPSILON: f64 = 1e-5;
+use crate::EPSILON;
 
 /// Scales and coefficients of all batch normalizations of an edge, padded to whole blocks.
 #[derive(Clone, Debug)]

@@ -1,7 +1,21 @@
 //! From an edge and a shape to blocks, offsets and sizes.
 
 use super::buffer::Buffer;
-use crate::edge::{Edge, EdgeOperation};
+use crate::edge::{Cell, Edge, EdgeOperation};
+
+/// Whether the kernels have all operations of a cell.
+pub fn serves(cell: &Cell) -> bool {
+    let has = |edge: &Edge| {
+        edge.operations.iter().all(|operation| match *operation {
+            EdgeOperation::Convolution { .. } => edge.operations.len() == 1,
+            EdgeOperation::Separable { kernel, repeats, .. } => {
+                (kernel == 3 || kernel == 5) && (repeats == 1 || repeats == 2)
+            }
+            _ => true,
+        })
+    };
+    (1..=2).contains(&cell.inputs.len()) && cell.edges().all(has)
+}
 
 /// A map with a border of zeros on all four sides.
 #[derive(Clone, Copy, Debug)]
@@ -309,6 +323,11 @@ impl Plan {
     /// Values of all channels of the output, padded to whole blocks.
     pub fn width(&self) -> usize {
         self.blocks_of[1] * self.lanes
+    }
+
+    /// Values of a channel that a batch normalization sees.
+    pub fn num_normalized(&self) -> usize {
+        self.batch * self.out_size[0] * self.out_size[1]
     }
 
     /// The normalization behind a term, if one follows.

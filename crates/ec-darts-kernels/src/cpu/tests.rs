@@ -34,7 +34,14 @@ fn all(stride: usize) -> Vec<EdgeOperation> {
 fn edges() -> Vec<(Edge, [usize; 4])> {
     let separable =
         |kernel, dilation, repeats| EdgeOperation::Separable { kernel, dilation, repeats };
-    let edge = |operations, channels, stride, affine| Edge { operations, channels, stride, affine };
+    let edge = |operations, channels, stride, affine| Edge {
+        operations,
+        channels,
+        stride,
+        affine,
+        parameters: 0,
+        statistics: 0,
+    };
     vec![
         (edge(all(1), [5, 5], 1, false), [3, 5, 7, 9]),
         (edge(all(2), [18, 18], 2, false), [2, 18, 8, 6]),
@@ -59,7 +66,7 @@ fn every_instruction_set_computes_the_same() {
         let input = numbers(1, shape.iter().product());
         let mixing = numbers(3, edge.operations.len());
         let inputs = vec![(&input[..], shape)];
-        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let cell = Cell::from(edge.clone());
         let run = |isa: Isa, memory| {
             let (output, _, tape) = forward(isa, &cell, &values, None, memory);
@@ -96,7 +103,14 @@ fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
 #[test]
 fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let isa = Isa::best(6);
-    let edge = |operations, stride| Edge { operations, channels: [6, 6], stride, affine: false };
+    let edge = |operations, stride| Edge {
+        operations,
+        channels: [6, 6],
+        stride,
+        affine: false,
+        parameters: 0,
+        statistics: 0,
+    };
     let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
     // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
     // with stride 1, by three edges.
@@ -110,20 +124,22 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let input = numbers(1, shape.iter().product());
     for concat in [vec![1, 2], vec![3]] {
         let cell = Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat };
+        let (cell, len) = placed(cell);
         let layout = super::Layout::new(&cell, &[shape], isa.lanes());
-        let last = layout.links.last().expect("edges");
-        let parameters = numbers(2, last.parameters.end);
-        let mixing = numbers(3, last.mixing.end);
+        let parameters = numbers(2, len);
+        let mixing = numbers(3, cell.num_operations());
         let inputs = vec![(&input[..], shape)];
-        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
         let out_gradient = numbers(4, output.len());
         let wanted = Wanted { inputs: vec![true], parameters: true };
         let all = backward(isa, &cell, &values, &tape, &out_gradient, &wanted);
 
         // The same, edge by edge.
-        let edges: Vec<&Edge> =
-            std::iter::once(&first).chain(nodes.iter().flatten().map(|(_, edge)| edge)).collect();
+        let edges: Vec<Edge> = cell
+            .edges()
+            .map(|edge| Edge { parameters: 0, statistics: 0, ..edge.clone() })
+            .collect();
         let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
         let mut shapes = Vec::new();
         let mut tapes = Vec::new();
@@ -138,8 +154,9 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 inputs: vec![(&read, shape)],
                 parameters: &parameters[link.parameters.clone()],
                 mixing: &mixing[link.mixing.clone()],
+                factors: None,
             };
-            let alone = Cell::from((*edge).clone());
+            let alone = Cell::from(edge.clone());
             let (sum, shape, tape) = forward(isa, &alone, &values, None, Memory::Save);
             add(&mut states[link.to], &sum);
             shapes.resize(shapes.len().max(link.to + 1), shape);
@@ -176,6 +193,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 inputs: vec![(read, shape)],
                 parameters: &parameters[link.parameters.clone()],
                 mixing: &mixing[link.mixing.clone()],
+                factors: None,
             };
             let alone = Cell::from(edges[number].clone());
             let alone = backward(isa, &alone, &values, &tapes[number], &gradient, &wanted);
@@ -187,6 +205,19 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     }
 }
 
+/// The edges of a cell from the last to the first among the packed values, with gaps between them;
+/// and how many values that makes.
+fn placed(mut cell: Cell) -> (Cell, usize) {
+    let (mut parameters, mut statistics) = (3, 5);
+    let edges = cell.nodes.iter_mut().flatten().map(|(_, edge)| edge).rev();
+    for edge in edges.chain(cell.inputs.iter_mut()) {
+        (edge.parameters, edge.statistics) = (parameters, statistics);
+        parameters += edge.num_parameters() + 7;
+        statistics += edge.num_statistics() + 1;
+    }
+    (cell, parameters)
+}
+
 fn add(to: &mut Vec<f32>, from: &[f32]) {
     to.resize(from.len(), 0.0);
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -196,7 +227,14 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
 #[test]
 fn threads_do_not_change_a_bit() {
     let isa = Isa::best(6);
-    let edge = Edge { operations: all(1), channels: [6, 6], stride: 1, affine: false };
+    let edge = Edge {
+        operations: all(1),
+        channels: [6, 6],
+        stride: 1,
+        affine: false,
+        parameters: 0,
+        statistics: 0,
+    };
     let node = |number: usize| (0..2 + number).map(|state| (state, edge.clone())).collect();
     let cell = Cell {
         inputs: vec![edge.clone(), edge.clone()],
@@ -204,13 +242,12 @@ fn threads_do_not_change_a_bit() {
         concat: vec![2, 3, 4],
     };
     let shape = [17, 6, 8, 8];
-    let layout = super::Layout::new(&cell, &[shape; 2], isa.lanes());
-    let last = layout.links.last().expect("edges");
-    let parameters = numbers(2, last.parameters.end);
-    let mixing = numbers(3, last.mixing.end);
+    let (cell, len) = placed(cell);
+    let parameters = numbers(2, len);
+    let mixing = numbers(3, cell.num_operations());
     let inputs = [numbers(1, shape.iter().product()), numbers(5, shape.iter().product())];
     let inputs = inputs.iter().map(|input| (&input[..], shape)).collect();
-    let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+    let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {

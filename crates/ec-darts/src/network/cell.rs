@@ -179,8 +179,7 @@ impl SearchCell {
     fn fused(&self, inputs: [Tensor<4>; 2], mixing: &Tensor<2>, memory: Memory) -> Tensor<4> {
         let (num_nodes, device) = (self.topology.num_nodes(), inputs[0].device());
         let concat = (NUM_INPUTS..NUM_INPUTS + num_nodes).collect();
-        let mut parts =
-            CellParts::new(inputs[0].dims()[0], self.preprocess1.num_channels(), concat);
+        let mut parts = CellParts::new(self.preprocess1.num_channels(), concat);
         parts.input(self.preprocess0.parts(), &inputs[0]);
         parts.input(self.preprocess1.parts(), &inputs[1]);
         // Of the matrix of mixing weights, those that belong to an operation.
@@ -306,8 +305,7 @@ impl DiscreteCell {
     /// The whole cell as one operation.
     fn fused(&self, inputs: [Tensor<4>; 2], memory: Memory) -> Tensor<4> {
         let concat = self.genotype.concat.clone();
-        let mut parts =
-            CellParts::new(inputs[0].dims()[0], self.preprocess1.num_channels(), concat);
+        let mut parts = CellParts::new(self.preprocess1.num_channels(), concat);
         parts.input(self.preprocess0.parts(), &inputs[0]);
         parts.input(self.preprocess1.parts(), &inputs[1]);
         let mut operations = self.operations.iter();

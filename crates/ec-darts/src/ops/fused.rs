@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use burn::module::Param;
+use burn::module::{Param, RunningState};
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell, cell_given, mixed_sum, serves};
 
-use super::norm::observe;
 use super::{DepthwiseSeparable, FactorizedReduce, Norm, Operation, Pool, ReluConvNorm};
 
 /// How the operations of a cell are computed.
@@ -29,7 +28,7 @@ impl Kernels {
     /// The memory policy, where a device computes fused.
     pub(crate) fn fused(self, device: &Device) -> Option<Memory> {
         match self {
-            Self::Fused(memory) if serves(device) => Some(memory),
+            Self::Fused(memory) if serves(device, &any_cell()) => Some(memory),
             _ => None,
         }
     }
@@ -81,6 +80,18 @@ impl Kernels {
         let one = Tensor::ones([1], &input.device());
         CellParts::one(parts(), &input).forward(vec![input], one, memory)
     }
+}
+
+/// Stands for all cells that modules describe: the kernels serve all of them or none.
+fn any_cell() -> Cell {
+    Cell::from(Edge {
+        operations: vec![EdgeOperation::Identity],
+        channels: [1; 2],
+        stride: 1,
+        affine: false,
+        parameters: 0,
+        statistics: 0,
+    })
 }
 
 /// What the kernels are told of an edge, gathered from modules.
@@ -190,34 +201,34 @@ impl<'a> EdgeParts<'a> {
 /// node.
 pub(crate) struct CellParts<'a> {
     cell: Cell,
-    batch: usize,
     /// Channels of every state.
     num_channels: usize,
     /// Height and width of each state.
     sizes: Vec<[usize; 2]>,
     parameters: Vec<Tensor<1>>,
-    /// Each with the values of a channel that it normalizes.
-    norms: Vec<(&'a Norm, usize)>,
+    norms: Vec<&'a Norm>,
+    /// Values of the edges so far, among the parameters and among the statistics.
+    ends: [usize; 2],
 }
 
 impl<'a> CellParts<'a> {
     /// States of `num_channels`; those in `concat` are joined.
-    pub(crate) fn new(batch: usize, num_channels: usize, concat: Vec<usize>) -> Self {
+    pub(crate) fn new(num_channels: usize, concat: Vec<usize>) -> Self {
         Self {
             cell: Cell { inputs: Vec::new(), nodes: Vec::new(), concat },
-            batch,
             num_channels,
             sizes: Vec::new(),
             parameters: Vec::new(),
             norms: Vec::new(),
+            ends: [0; 2],
         }
     }
 
     /// An edge by itself.
     fn one(edge: EdgeParts<'a>, input: &Tensor<4>) -> Self {
-        let [batch, from, ..] = input.dims();
+        let [_, from, ..] = input.dims();
         let num_channels = edge.channels.map_or(from, |[_, to]| to);
-        let mut parts = Self::new(batch, num_channels, vec![0]);
+        let mut parts = Self::new(num_channels, vec![0]);
         parts.input(edge, input);
         parts
     }
@@ -250,15 +261,17 @@ impl<'a> CellParts<'a> {
         size: [usize; 2],
     ) -> (Edge, [usize; 2]) {
         let size = size.map(|side| side.div_ceil(parts.stride));
-        let count = self.batch * size[0] * size[1];
-        self.norms.extend(parts.norms.into_iter().map(|norm| (norm, count)));
+        self.norms.extend(parts.norms);
         self.parameters.extend(parts.parameters);
         let edge = Edge {
             operations: parts.operations,
             channels: parts.channels.unwrap_or([num_channels; 2]),
             stride: parts.stride,
             affine: parts.affine,
+            parameters: self.ends[0],
+            statistics: self.ends[1],
         };
+        self.ends = [edge.parameter_range().end, edge.statistic_range().end];
         (edge, size)
     }
 
@@ -277,16 +290,24 @@ impl<'a> CellParts<'a> {
             false => Tensor::cat(parts, 0),
         };
         let parameters = joined(self.parameters);
-        if !device.is_autodiff() {
-            let statistics = [
-                joined(self.norms.iter().map(|(norm, _)| norm.running_mean.value()).collect()),
-                joined(self.norms.iter().map(|(norm, _)| norm.running_var.value()).collect()),
-            ];
-            return cell_given(inputs, parameters, mixing, statistics, description);
+        let is_autodiff = device.is_autodiff();
+        let state = |state: &RunningState<Tensor<1>>| match is_autodiff {
+            true => state.value_sync(),
+            false => state.value(),
+        };
+        let means = self.norms.iter().map(|norm| state(&norm.running_mean));
+        let variances = self.norms.iter().map(|norm| state(&norm.running_var));
+        let running = [joined(means.collect()), joined(variances.collect())];
+        if !is_autodiff {
+            return cell_given(inputs, parameters, mixing, running, description);
         }
-        let all = cell(inputs, parameters, mixing, description, memory);
-        if !self.norms.is_empty() {
-            observe(&self.norms, all.mean, all.variance);
+        let all = cell(inputs, parameters, mixing, running, None, description, memory);
+        let sizes: Vec<usize> =
+            self.norms.iter().map(|norm| norm.running_mean.value().dims()[0]).collect();
+        let [means, variances] = all.running.map(|all| all.split_with_sizes(sizes.clone(), 0));
+        for ((norm, mean), variance) in self.norms.iter().zip(means).zip(variances) {
+            norm.running_mean.update(mean);
+            norm.running_var.update(variance);
         }
         all.output
     }

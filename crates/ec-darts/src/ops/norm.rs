@@ -5,10 +5,8 @@ use burn::nn::Initializer;
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 
-/// Added to the variance, as in every network of the paper's recipe.
-pub const EPSILON: f64 = 1e-5;
-/// Share of the new batch in the running statistics.
-pub const MOMENTUM: f64 = 0.1;
+pub(crate) use ec_darts_kernels::EPSILON;
+use ec_darts_kernels::{MOMENTUM, unbiased};
 
 /// Batch normalization over batch, height and width, with or without scale and shift.
 ///
@@ -67,37 +65,16 @@ impl Norm {
             return batch_norm(input, gamma, beta, mean, var, EPSILON);
         }
         let normalized = batch_norm_train(input, gamma, beta, EPSILON);
-        let count = batch * height * width;
-        observe(&[(self, count)], normalized.mean, normalized.variance);
+        // Plain tensors: nothing here has a gradient, and on an autodiff device every operation
+        // would pay for the graph.
+        let moved = |running: &RunningState<Tensor<1>>, new: Tensor<1>| {
+            let old = running.value_sync().without_autodiff();
+            let moved = old * (1.0 - MOMENTUM) + new.without_autodiff() * MOMENTUM;
+            running.update(Tensor::from_inner(moved));
+        };
+        let unbiased = f64::from(unbiased(batch * height * width));
+        moved(&self.running_mean, normalized.mean);
+        moved(&self.running_var, normalized.variance.without_autodiff() * unbiased);
         normalized.output
     }
-}
-
-/// Moves the running statistics of normalizations towards those of a batch: mean and biased
-/// variance, `[channels of all of them]`; each comes with the values of a channel that it saw.
-pub(crate) fn observe(norms: &[(&Norm, usize)], mean: Tensor<1>, variance: Tensor<1>) {
-    // Plain tensors: nothing here has a gradient, and on an autodiff device every operation would
-    // pay for the graph.
-    let moved = |running: fn(&Norm) -> &RunningState<Tensor<1>>, new: Tensor<1>| {
-        let old = norms.iter().map(|(norm, _)| running(norm).value_sync().without_autodiff());
-        let old: Vec<Tensor<1>> = old.collect();
-        let sizes: Vec<usize> = old.iter().map(|each| each.dims()[0]).collect();
-        let moved = Tensor::cat(old, 0) * (1.0 - MOMENTUM) + new * MOMENTUM;
-        for ((norm, _), moved) in norms.iter().zip(moved.split_with_sizes(sizes, 0)) {
-            running(norm).update(Tensor::from_inner(moved));
-        }
-    };
-    let unbiased: Vec<f32> = norms
-        .iter()
-        .flat_map(|(norm, count)| {
-            let n = *count as f64;
-            // A single value per channel has no unbiased variance; PyTorch refuses it.
-            let factor = if n > 1.0 { n / (n - 1.0) } else { 1.0 };
-            vec![factor as f32; norm.running_var.value().dims()[0]]
-        })
-        .collect();
-    let (mean, variance) = (mean.without_autodiff(), variance.without_autodiff());
-    let unbiased = variance.clone() * Tensor::from_data(&unbiased[..], &variance.device());
-    moved(|norm| &norm.running_mean, mean);
-    moved(|norm| &norm.running_var, unbiased);
 }
