@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// One operation of an edge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EdgeOperation {
     /// The input itself; only at stride 1.
     Identity,
@@ -82,7 +82,7 @@ impl EdgeOperation {
 /// contributes its weights in the layout of Burn (`[out, in, height, width]`), block by block as
 /// [`EdgeOperation::blocks`] gives them, and behind each block `gamma` and `beta` where the batch
 /// normalization is affine. Its running statistics lie together too, `[norm][channel]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Edge {
     /// In the order of the mixing weights.
     pub operations: Vec<EdgeOperation>,
@@ -127,7 +127,7 @@ impl Edge {
 /// numbered in this order, and all have the same channels. Mixing weights of the edges follow one
 /// another in the order of their targets. Parameters and statistics lie where each edge says, no two
 /// edges' in one place; they need not cover the packed ones, of which a cell may use a part.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The edge behind each input.
     pub inputs: Vec<Edge>,

@@ -1,5 +1,7 @@
 //! The fused cell as an operation of Burn, with its own backward pass.
 
+use std::fmt::Debug;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use burn::backend::autodiff::NodeId;
@@ -7,12 +9,13 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, ExtensionType, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Bytes, DType, Shape, TensorData};
+use burn::backend::{Autodiff, Backend, ExtensionType, backend_extension};
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
+#[cfg(feature = "cube")]
+use burn_cubecl::CubeBackend;
 
-use crate::cpu::{self, Buffer, Isa, Tape, Values, Wanted};
 use crate::edge::{Cell, Memory};
 
 /// What a fused cell reads, each `[batch, channels, height, width]`.
@@ -55,9 +58,9 @@ pub struct CellTensors<B: Backend> {
     pub running_var: FloatTensor<B>,
 }
 
-/// What a backend offers for a cell. Other backends run the plain composition of Burn's
-/// operations, which is the definition (`reference.rs`).
-#[backend_extension(Flex, Autodiff)]
+/// The fused cell, on every backend that has kernels for it and under automatic differentiation. Other
+/// backends run the plain composition of Burn's operations, which is the definition (`reference.rs`).
+#[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub trait CellOps: Backend {
     /// A cell with the statistics of its batch.
     fn cell(
@@ -82,110 +85,111 @@ pub trait CellOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// What a cell is computed from, contiguous.
+/// Which gradients of a cell somebody asks for, besides those of the mixing weights.
 #[derive(Clone, Debug)]
-struct Inputs {
-    inputs: Vec<FlexTensor>,
-    parameters: FlexTensor,
-    mixing: FlexTensor,
-    factors: Option<Arc<Vec<f32>>>,
+pub struct Wanted {
+    /// Of each input.
+    pub inputs: Vec<bool>,
+    /// Of the packed parameters.
+    pub parameters: bool,
 }
 
-impl Inputs {
-    fn new(
-        inputs: Vec<FlexTensor>,
-        parameters: FlexTensor,
-        mixing: FlexTensor,
+/// Gradients of a cell.
+#[derive(Debug)]
+pub struct CellGradients<B: Backend> {
+    /// Of each input that was asked for.
+    pub inputs: Vec<Option<FloatTensor<B>>>,
+    /// Of the packed parameters, where they were asked for.
+    pub parameters: Option<FloatTensor<B>>,
+    /// Of the mixing weights.
+    pub mixing: FloatTensor<B>,
+}
+
+/// Kernels of a backend for whole cells, forward and backward.
+pub trait CellKernels: Backend {
+    /// What a cell is computed from, as the kernels read it.
+    type Inputs: Clone + Debug + Send + Sync + 'static;
+    /// What the backward pass needs besides.
+    type Tape: Debug + Send + Sync + 'static;
+
+    /// Inputs, packed parameters, mixing weights, and the factors of drop path.
+    fn inputs(
+        inputs: Vec<FloatTensor<Self>>,
+        parameters: FloatTensor<Self>,
+        mixing: FloatTensor<Self>,
         factors: Option<Arc<Vec<f32>>>,
-    ) -> Self {
-        let inputs = inputs.iter().map(FlexTensor::to_contiguous).collect();
-        let [parameters, mixing] = [parameters, mixing].map(|tensor| tensor.to_contiguous());
-        Self { inputs, parameters, mixing, factors }
-    }
+    ) -> Self::Inputs;
 
-    fn values(&self) -> Values<'_> {
-        Values {
-            inputs: self.inputs.iter().map(|input| (slice(input), input.shape().dims())).collect(),
-            parameters: slice(&self.parameters),
-            mixing: slice(&self.mixing),
-            factors: self.factors.as_deref().map(Vec::as_slice),
-        }
-    }
-
+    /// With the statistics of the batch; `running` are the mean and variance that they move.
     fn forward(
-        &self,
-        running: [FlexTensor; 2],
+        inputs: &Self::Inputs,
+        running: [FloatTensor<Self>; 2],
         cell: &Cell,
         memory: Memory,
-    ) -> (CellTensors<Flex>, Tape) {
-        let (output, shape, tape) = cpu::forward(Isa::of(cell), cell, &self.values(), None, memory);
-        let shapes = running.each_ref().map(|each| each.shape());
-        let [mut mean, mut variance] = running.map(|each| slice(&each.to_contiguous()).to_vec());
-        tape.observe([&mut mean, &mut variance]);
-        let [of_mean, of_variance] = shapes;
-        let tensors = CellTensors {
-            output: held(output, Shape::from(shape)),
-            running_mean: tensor(mean, of_mean),
-            running_var: tensor(variance, of_variance),
-        };
-        (tensors, tape)
-    }
+    ) -> (CellTensors<Self>, Self::Tape);
+
+    /// With the running statistics.
+    fn forward_given(
+        inputs: &Self::Inputs,
+        running: [FloatTensor<Self>; 2],
+        cell: &Cell,
+    ) -> FloatTensor<Self>;
+
+    /// From the gradient of the output.
+    fn backward(
+        inputs: &Self::Inputs,
+        cell: &Cell,
+        tape: &Self::Tape,
+        gradient: FloatTensor<Self>,
+        wanted: &Wanted,
+    ) -> CellGradients<Self>;
 }
 
-fn slice(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("contiguous and single precision")
+/// The cell of a backend that has kernels, without a graph.
+macro_rules! run_kernels {
+    ($backend:ty) => {
+        impl CellOps for $backend {
+            fn cell(
+                inputs: CellInputs<Self>,
+                parameters: FloatTensor<Self>,
+                mixing: FloatTensor<Self>,
+                running_mean: FloatTensor<Self>,
+                running_var: FloatTensor<Self>,
+                factors: Option<Arc<Vec<f32>>>,
+                cell: Arc<Cell>,
+                _memory: Memory,
+            ) -> CellTensors<Self> {
+                let inputs = Self::inputs(inputs.into_vec(), parameters, mixing, factors);
+                let running = [running_mean, running_var];
+                <Self as CellKernels>::forward(&inputs, running, &cell, Memory::Recompute).0
+            }
+
+            fn cell_given(
+                inputs: CellInputs<Self>,
+                parameters: FloatTensor<Self>,
+                mixing: FloatTensor<Self>,
+                running_mean: FloatTensor<Self>,
+                running_var: FloatTensor<Self>,
+                cell: Arc<Cell>,
+            ) -> FloatTensor<Self> {
+                let inputs = Self::inputs(inputs.into_vec(), parameters, mixing, None);
+                Self::forward_given(&inputs, [running_mean, running_var], &cell)
+            }
+        }
+    };
 }
 
-fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
-    FlexTensor::from_data(TensorData::new(values, shape))
-}
-
-/// A tensor in the memory of a buffer.
-fn held(buffer: Buffer, shape: Shape) -> FlexTensor {
-    let len = buffer.len() * size_of::<f32>();
-    // SAFETY: a buffer is initialized and has as many bytes.
-    let bytes = unsafe { Bytes::from_controller(Box::new(buffer), len) };
-    FlexTensor::from_data(TensorData::from_bytes(bytes, shape, DType::F32))
-}
-
-impl CellOps for Flex {
-    fn cell(
-        inputs: CellInputs<Self>,
-        parameters: FlexTensor,
-        mixing: FlexTensor,
-        running_mean: FlexTensor,
-        running_var: FlexTensor,
-        factors: Option<Arc<Vec<f32>>>,
-        cell: Arc<Cell>,
-        _memory: Memory,
-    ) -> CellTensors<Self> {
-        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing, factors);
-        inputs.forward([running_mean, running_var], &cell, Memory::Recompute).0
-    }
-
-    fn cell_given(
-        inputs: CellInputs<Self>,
-        parameters: FlexTensor,
-        mixing: FlexTensor,
-        running_mean: FlexTensor,
-        running_var: FlexTensor,
-        cell: Arc<Cell>,
-    ) -> FlexTensor {
-        let inputs = Inputs::new(inputs.into_vec(), parameters, mixing, None);
-        let (mean, variance) = (running_mean.to_contiguous(), running_var.to_contiguous());
-        let given = Some([slice(&mean), slice(&variance)]);
-        let (output, shape, _) =
-            cpu::forward(Isa::of(&cell), &cell, &inputs.values(), given, Memory::Recompute);
-        held(output, Shape::from(shape))
-    }
-}
+#[cfg(feature = "flex")]
+run_kernels!(Flex);
+#[cfg(feature = "cube")]
+run_kernels!(CubeBackend);
 
 #[derive(Debug)]
-struct CellBackward;
+struct CellBackward<B>(PhantomData<B>);
 
 /// The parents are the inputs, the packed parameters and the mixing weights.
-impl<const N: usize> Backward<Flex, N> for CellBackward {
-    type State = (Inputs, Arc<Cell>, Arc<Tape>);
+impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
+    type State = (B::Inputs, Arc<Cell>, Arc<B::Tape>);
 
     fn backward(
         self,
@@ -194,103 +198,98 @@ impl<const N: usize> Backward<Flex, N> for CellBackward {
         _checkpointer: &mut Checkpointer,
     ) {
         let (all, cell, tape) = ops.state;
-        let gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
+        let gradient = grads.consume::<B>(&ops.node);
         let nodes = ops.parents.map(|node| node.map(|node| node.id));
         let (inputs, [parameters, mixing]) = nodes.split_last_chunk().expect("at least these two");
-        let gradients = cpu::backward(
-            Isa::of(&cell),
-            &cell,
-            &all.values(),
-            &tape,
-            slice(&gradient),
-            &Wanted {
-                inputs: inputs.iter().map(Option::is_some).collect(),
-                parameters: parameters.is_some(),
-            },
-        );
-        let mut register = |node: &Option<NodeId>, gradient: FlexTensor| {
-            if let Some(node) = node {
-                grads.register::<Flex>(*node, gradient);
+        let wanted = Wanted {
+            inputs: inputs.iter().map(Option::is_some).collect(),
+            parameters: parameters.is_some(),
+        };
+        let gradients = B::backward(&all, &cell, &tape, gradient, &wanted);
+        let mut register = |node: &Option<NodeId>, gradient: Option<FloatTensor<B>>| {
+            if let (Some(node), Some(gradient)) = (node, gradient) {
+                grads.register::<B>(*node, gradient);
             }
         };
-        for ((node, values), like) in inputs.iter().zip(gradients.inputs).zip(&all.inputs) {
-            register(node, held(values, like.shape()));
+        for (node, gradient) in inputs.iter().zip(gradients.inputs) {
+            register(node, gradient);
         }
-        register(parameters, tensor(gradients.parameters, all.parameters.shape()));
-        register(mixing, tensor(gradients.mixing, all.mixing.shape()));
+        register(parameters, gradients.parameters);
+        register(mixing, Some(gradients.mixing));
     }
 }
 
-type Tracked<C> = FloatTensor<Autodiff<Flex, C>>;
+type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// A cell in the graph of gradients; the last two tensors are parameters and mixing weights.
-fn tracked<C: CheckpointStrategy, const N: usize>(
-    tensors: [Tracked<C>; N],
-    running: [Tracked<C>; 2],
+/// What a cell is told besides the tensors that have gradients.
+struct Untracked<B: CellKernels, C: CheckpointStrategy> {
+    running: [Tracked<B, C>; 2],
     factors: Option<Arc<Vec<f32>>>,
     cell: Arc<Cell>,
     memory: Memory,
-) -> CellTensors<Autodiff<Flex, C>> {
+}
+
+/// A cell in the graph of gradients; the last two tensors are parameters and mixing weights.
+fn tracked<B: CellKernels, C: CheckpointStrategy, const N: usize>(
+    tensors: [Tracked<B, C>; N],
+    Untracked { running, factors, cell, memory }: Untracked<B, C>,
+) -> CellTensors<Autodiff<B, C>> {
     let nodes = tensors.each_ref().map(|tensor| tensor.node());
     let mut tensors = Vec::from(tensors.map(|tensor| tensor.into_primitive()));
     let others = tensors.split_off(N - 2);
-    let [parameters, mixing] = others.try_into().expect("the last two");
+    let [parameters, mixing]: [_; 2] = others.try_into().ok().expect("the last two");
     let running = running.map(|tensor| tensor.into_primitive());
-    let inputs = Inputs::new(tensors, parameters, mixing, factors);
-    let (output, tensors) = match CellBackward.prepare::<C>(nodes).compute_bound().stateful() {
+    let inputs = B::inputs(tensors, parameters, mixing, factors);
+    let backward = CellBackward::<B>(PhantomData);
+    let (output, tensors) = match backward.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(prep) => {
-            let (tensors, tape) = inputs.forward(running, &cell, memory);
+            let (tensors, tape) = B::forward(&inputs, running, &cell, memory);
             let state = (inputs, cell, Arc::new(tape));
             (prep.finish(state, tensors.output.clone()), tensors)
         }
         OpsKind::UnTracked(prep) => {
-            let (tensors, _) = inputs.forward(running, &cell, Memory::Recompute);
+            let (tensors, _) = B::forward(&inputs, running, &cell, Memory::Recompute);
             (prep.finish(tensors.output.clone()), tensors)
         }
     };
     CellTensors {
         output,
-        running_mean: <Tracked<C>>::new(tensors.running_mean),
-        running_var: <Tracked<C>>::new(tensors.running_var),
+        running_mean: <Tracked<B, C>>::new(tensors.running_mean),
+        running_var: <Tracked<B, C>>::new(tensors.running_var),
     }
 }
 
-impl<C: CheckpointStrategy> CellOps for Autodiff<Flex, C> {
+impl<B: CellKernels, C: CheckpointStrategy> CellOps for Autodiff<B, C> {
     fn cell(
         inputs: CellInputs<Self>,
-        parameters: Tracked<C>,
-        mixing: Tracked<C>,
-        running_mean: Tracked<C>,
-        running_var: Tracked<C>,
+        parameters: Tracked<B, C>,
+        mixing: Tracked<B, C>,
+        running_mean: Tracked<B, C>,
+        running_var: Tracked<B, C>,
         factors: Option<Arc<Vec<f32>>>,
         cell: Arc<Cell>,
         memory: Memory,
     ) -> CellTensors<Self> {
         let running = [running_mean, running_var];
+        let others = Untracked { running, factors, cell, memory };
         match inputs {
-            CellInputs::One(one) => {
-                tracked([one, parameters, mixing], running, factors, cell, memory)
-            }
-            CellInputs::Two(one, other) => {
-                tracked([one, other, parameters, mixing], running, factors, cell, memory)
-            }
+            CellInputs::One(one) => tracked([one, parameters, mixing], others),
+            CellInputs::Two(one, other) => tracked([one, other, parameters, mixing], others),
         }
     }
 
     fn cell_given(
         inputs: CellInputs<Self>,
-        parameters: Tracked<C>,
-        mixing: Tracked<C>,
-        running_mean: Tracked<C>,
-        running_var: Tracked<C>,
+        parameters: Tracked<B, C>,
+        mixing: Tracked<B, C>,
+        running_mean: Tracked<B, C>,
+        running_var: Tracked<B, C>,
         cell: Arc<Cell>,
-    ) -> Tracked<C> {
-        let inputs = inputs.into_vec().into_iter().map(Tracked::<C>::into_primitive);
-        let inputs = CellInputs::new(inputs);
-        let [parameters, mixing, mean, variance] =
-            [parameters, mixing, running_mean, running_var].map(|tensor| tensor.into_primitive());
-        let output =
-            <Flex as CellOps>::cell_given(inputs, parameters, mixing, mean, variance, cell);
-        <Tracked<C>>::new(output)
+    ) -> Tracked<B, C> {
+        let inputs = inputs.into_vec().into_iter().map(|input| input.into_primitive());
+        let [parameters, mixing, mean, variance] = [parameters, mixing, running_mean, running_var]
+            .map(|tensor| tensor.into_primitive());
+        let inputs = B::inputs(inputs.collect(), parameters, mixing, None);
+        <Tracked<B, C>>::new(B::forward_given(&inputs, [mean, variance], &cell))
     }
 }

@@ -1,4 +1,5 @@
-//! Cells of mixed operations of a differentiable search space as fused kernels for CPUs.
+//! Cells of mixed operations of a differentiable search space as fused kernels, for CPUs (feature `flex`) and for
+//! the devices of CubeCL (`cuda`, `rocm`, `vulkan`, `metal`, `wgpu`).
 //!
 //! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device has them. The
 //! definition they follow is the plain composition of Burn's operations in [`reference`]; tests
@@ -8,16 +9,22 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", feature = "cube"))]
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Tensor};
 
+#[cfg(feature = "cube")]
+mod classifier;
 #[cfg(feature = "flex")]
 #[allow(missing_docs, reason = "private")]
 mod cpu;
 mod edge;
-#[cfg(feature = "flex")]
+#[cfg(any(feature = "flex", feature = "cube"))]
 mod extension;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "cube")]
+mod gpu;
 pub mod reference;
 
 pub use edge::{Cell, Edge, EdgeOperation, Memory};
@@ -48,12 +55,17 @@ pub struct CellOutput {
 
 /// Whether a device has fused kernels for a cell. All others run on [`reference`].
 pub fn serves(device: &Device, cell: &Cell) -> bool {
-    #[cfg(feature = "flex")]
-    return device.clone().inner() == Device::flex() && cpu::serves(cell);
-    #[cfg(not(feature = "flex"))]
-    {
-        let _ = (device, cell);
-        false
+    use burn::backend::DispatchDevice;
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => cpu::serves(cell),
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => gpu::serves(cell),
+        #[allow(unreachable_patterns, reason = "other backends of the program that uses this")]
+        _ => {
+            let _ = cell;
+            false
+        }
     }
 }
 
@@ -90,7 +102,7 @@ pub fn cell(
     cell: Arc<Cell>,
     memory: Memory,
 ) -> CellOutput {
-    #[cfg(feature = "flex")]
+    #[cfg(any(feature = "flex", feature = "cube"))]
     {
         let [mean, variance] = running.map(Tensor::into_dispatch);
         let tensors = <Dispatch as extension::CellOps>::cell(
@@ -108,7 +120,7 @@ pub fn cell(
             running: [tensors.running_mean, tensors.running_var].map(Tensor::from_dispatch),
         }
     }
-    #[cfg(not(feature = "flex"))]
+    #[cfg(not(any(feature = "flex", feature = "cube")))]
     {
         let _ = (inputs, parameters, mixing, running, factors, cell, memory);
         unreachable!("no device has fused kernels without the feature flex")
@@ -123,7 +135,7 @@ pub fn cell_given(
     running: [Tensor<1>; 2],
     cell: Arc<Cell>,
 ) -> Tensor<4> {
-    #[cfg(feature = "flex")]
+    #[cfg(any(feature = "flex", feature = "cube"))]
     {
         let [mean, variance] = running.map(Tensor::into_dispatch);
         Tensor::from_dispatch(<Dispatch as extension::CellOps>::cell_given(
@@ -135,11 +147,35 @@ pub fn cell_given(
             cell,
         ))
     }
-    #[cfg(not(feature = "flex"))]
+    #[cfg(not(any(feature = "flex", feature = "cube")))]
     {
         let _ = (inputs, parameters, mixing, running, cell);
         unreachable!("no device has fused kernels without the feature flex")
     }
+}
+
+/// Logits of the mean over a map: linear layer behind a global average pool.
+///
+/// ```text
+/// logits[n, k] = sum over c of mean over p of map[n, c, p] * weight[c, k] + bias[k]
+/// ```
+/// On the devices of CubeCL a kernel of its own, in single precision: the backend's products take tensor cores of
+/// reduced precision by themselves. Elsewhere the plain composition.
+///
+/// # Shapes
+/// - `map`: `[batch, channels, height, width]`
+/// - `weight`: `[channels, num_classes]`, `bias`: `[num_classes]`
+/// - output: `[batch, num_classes]`
+pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    #[cfg(feature = "cube")]
+    if let burn::backend::DispatchDevice::Cube(_) = map.device().inner().as_dispatch() {
+        return Tensor::from_dispatch(<Dispatch as classifier::ClassifierOps>::classify(
+            map.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+        ));
+    }
+    reference::classify(map, weight, bias)
 }
 
 /// Compiles the example in the README.

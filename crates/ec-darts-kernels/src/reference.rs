@@ -52,6 +52,13 @@ pub fn cell_given(
     compose(inputs, parameters, mixing, None, cell, &mut Statistics::Given(running))
 }
 
+/// As [`crate::classify`].
+pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let [batch, channels, height, width] = map.dims();
+    let pooled = map.reshape([batch, channels, height * width]).mean_dim(2);
+    pooled.reshape([batch, channels]).matmul(weight) + bias.unsqueeze()
+}
+
 /// Sum of the terms, each scaled by its mixing weight, one after the other.
 ///
 /// # Panics

@@ -39,6 +39,7 @@ use run::{EdgeGradient, Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
 
 use crate::edge::{Cell, Memory};
+use crate::extension::Wanted;
 use crate::{MOMENTUM, unbiased};
 
 /// Values that a cell is computed from.
@@ -89,15 +90,6 @@ impl Tape {
 fn move_towards(running: &mut [f32], new: impl Iterator<Item = f32>) {
     let (kept, share) = ((1.0 - MOMENTUM) as f32, MOMENTUM as f32);
     running.iter_mut().zip(new).for_each(|(old, new)| *old = *old * kept + new * share);
-}
-
-/// Which gradients of a cell somebody asks for, besides those of the mixing weights.
-#[derive(Clone, Debug)]
-pub struct Wanted {
-    /// Of each input.
-    pub inputs: Vec<bool>,
-    /// Of the packed parameters.
-    pub parameters: bool,
 }
 
 impl Wanted {

@@ -1,0 +1,109 @@
+//! The classifier behind a network as an operation of Burn: on the devices of CubeCL a kernel, in single
+//! precision; on others the plain composition.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
+use burn_cubecl::CubeBackend;
+
+/// The classifier on every backend that has kernels for it and under automatic differentiation.
+#[backend_extension(Cube, Autodiff)]
+pub trait ClassifierOps: Backend {
+    /// Mean over the map, linear layer.
+    fn classify(
+        map: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// Gradients of a classifier.
+#[derive(Debug)]
+pub struct ClassifierGradients<B: Backend> {
+    /// Of the map.
+    pub map: FloatTensor<B>,
+    /// Of weight and bias, where they were asked for.
+    pub weights: Option<[FloatTensor<B>; 2]>,
+}
+
+/// Kernels of a backend for a classifier.
+pub trait ClassifierKernels: Backend {
+    /// Logits, and the means over the map.
+    fn forward(
+        map: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2];
+
+    /// From the gradient of the logits; `map` is the map's shape.
+    fn backward(
+        gradient: FloatTensor<Self>,
+        pooled: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        map: [usize; 4],
+        wants_weights: bool,
+    ) -> ClassifierGradients<Self>;
+}
+
+impl ClassifierOps for CubeBackend {
+    fn classify(
+        map: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let [logits, _] = <Self as ClassifierKernels>::forward(map, weight, bias);
+        logits
+    }
+}
+
+#[derive(Debug)]
+struct ClassifierBackward<B>(PhantomData<B>);
+
+/// The parents are map, weight and bias; the state holds means, weight and the map's shape.
+impl<B: ClassifierKernels> Backward<B, 3> for ClassifierBackward<B> {
+    type State = (FloatTensor<B>, FloatTensor<B>, [usize; 4]);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (pooled, weight, shape) = ops.state;
+        let gradient = grads.consume::<B>(&ops.node);
+        let [map, of_weight, of_bias] = ops.parents.map(|node| node.map(|node| node.id));
+        let wants_weights = of_weight.is_some() || of_bias.is_some();
+        let all = B::backward(gradient, pooled, weight, shape, wants_weights);
+        if let Some(node) = map {
+            grads.register::<B>(node, all.map);
+        }
+        let nodes = [of_weight, of_bias];
+        for (node, gradient) in nodes.into_iter().zip(all.weights.into_iter().flatten()) {
+            if let Some(node) = node {
+                grads.register::<B>(node, gradient);
+            }
+        }
+    }
+}
+
+type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
+
+impl<B: ClassifierKernels, C: CheckpointStrategy> ClassifierOps for Autodiff<B, C> {
+    fn classify(map: Tracked<B, C>, weight: Tracked<B, C>, bias: Tracked<B, C>) -> Tracked<B, C> {
+        let nodes = [&map, &weight, &bias].map(|tensor| tensor.node());
+        let [map, weight, bias] = [map, weight, bias].map(|tensor| tensor.into_primitive());
+        let shape = map.shape().dims();
+        let backward = ClassifierBackward::<B>(PhantomData);
+        let [logits, pooled] = B::forward(map, weight.clone(), bias);
+        match backward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((pooled, weight, shape), logits),
+            OpsKind::UnTracked(prep) => prep.finish(logits),
+        }
+    }
+}

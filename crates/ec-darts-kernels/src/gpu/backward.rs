@@ -1,0 +1,764 @@
+//! Blocks backward: from the gradient behind a normalization to those of gathered values, sources and weights.
+
+use cubecl::prelude::*;
+
+use super::blocks::{CHUNK, add_product};
+use super::planes::{Four, Plane, correlate, gathered, lifted};
+use super::sums::{OF_NORM, UNITS, factor, total};
+use super::table::{BIAS, NONE, block, gather, kind, source, term};
+
+/// The gradient of a map before its normalization: `dz = a f g + b z + c`.
+#[cube]
+fn map_gradient(
+    table: &[u32],
+    row: usize,
+    maps: &[f32],
+    work: &[f32],
+    norms: &[f32],
+    first_coefficient: usize,
+    scale: f32,
+    image: usize,
+    channels: usize,
+    output: usize,
+    size: usize,
+    at: usize,
+) -> f32 {
+    let channel = table[row + block::FIRST] as usize + output;
+    let place = (image * channels + channel) * size + at;
+    let number = table[row + block::COEFFICIENTS] as usize;
+    let from = first_coefficient + (number * channels + channel) * OF_NORM;
+    let reached = work[table[row + block::GRADIENT] as usize + place] * scale;
+    let value = maps[table[row + block::MAP] as usize + place];
+    norms[from] * reached + norms[from + 1] * value + norms[from + 2]
+}
+
+/// Gradients of what blocks gathered: `dy[q, p] = sum over o of w[o, q] dz[o, p]`. Cubes: tiles of quads, images,
+/// branches and parts of their gathered channels.
+#[cube(launch_unchecked)]
+pub fn products(
+    table: &[u32],
+    maps: &[f32],
+    weights: &[f32],
+    norms: &[f32],
+    work: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    factors: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    num_parts: usize,
+    #[comptime] quads: usize,
+    #[comptime] groups: usize,
+    #[comptime] vectors: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize / num_parts * block::LEN;
+    let inputs = table[row + block::INPUTS] as usize;
+    let outputs = table[row + block::OUTPUTS] as usize;
+    let part = CUBE_POS_Z as usize % num_parts * comptime!(4 * groups * vectors);
+    if part >= inputs {
+        terminate!();
+    }
+    let image = CUBE_POS_Y as usize;
+    let images = CUBE_COUNT_Y as usize;
+    let unit = UNIT_POS_X as usize;
+    let group = UNIT_POS_Y as usize;
+    let threads = comptime!(quads * groups);
+    let position = group * quads + unit;
+    let size = height * width;
+    let per_row = width.div_ceil(4);
+    let place = CUBE_POS_X as usize * quads + unit;
+    let y = place / per_row;
+    let x = place % per_row * 4;
+    let active = y < height;
+    let scale = factor(table, factors, table[row + block::MIXING], image, images);
+    let pointwise = table[row + block::POINTWISE] as usize;
+    let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
+    let mut sums = Array::<Four>::new(comptime!(4 * vectors));
+    let mut chunk = 0usize;
+    while chunk < outputs {
+        let mut entry = group;
+        while entry < CHUNK {
+            let output = chunk + entry;
+            let mut value = Four::new(0.0);
+            if active && output < outputs {
+                #[unroll]
+                for pixel in 0..4usize {
+                    if x + pixel < width {
+                        let at = y * width + x + pixel;
+                        let of_map = map_gradient(
+                            table,
+                            row,
+                            maps,
+                            &*work,
+                            norms,
+                            first_coefficient,
+                            scale,
+                            image,
+                            channels,
+                            output,
+                            size,
+                            at,
+                        );
+                        value.insert(pixel, of_map);
+                    }
+                }
+            }
+            values[entry * quads + unit] = value;
+            entry += groups;
+        }
+        let mut entry = position;
+        while entry < comptime!(CHUNK * groups * vectors) {
+            let output = chunk + entry / comptime!(groups * vectors);
+            let input = part + entry % comptime!(groups * vectors) * 4;
+            let mut four = Four::new(0.0);
+            #[unroll]
+            for lane in 0..4usize {
+                if output < outputs && input + lane < inputs {
+                    four.insert(lane, weights[pointwise + output * inputs + input + lane]);
+                }
+            }
+            shared_weights[entry] = four;
+            entry += threads;
+        }
+        sync_cube();
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
+        sync_cube();
+        chunk += CHUNK;
+    }
+    let to = table[row + block::GATHERED] as usize + image * inputs * size + y * width + x;
+    #[unroll]
+    for lane in 0..comptime!(4 * vectors) {
+        let input = part + group * comptime!(4 * vectors) + lane;
+        if active && input < inputs {
+            #[unroll]
+            for pixel in 0..4usize {
+                if x + pixel < width {
+                    work[to + input * size + pixel] =
+                        sums[pixel * vectors + lane / 4].extract(lane % 4);
+                }
+            }
+        }
+    }
+}
+
+/// What comes back to four neighbouring pixels of a source from what a block gathered there.
+#[cube]
+fn scattered(
+    table: &[u32],
+    row: usize,
+    work: &[f32],
+    weights: &[f32],
+    image: usize,
+    channel: usize,
+    height: usize,
+    width: usize,
+    y: usize,
+    x: usize,
+) -> Four {
+    let way = table[row + block::GATHER];
+    let inputs = table[row + block::INPUTS] as usize;
+    let kernel = table[row + block::KERNEL];
+    let dilation = table[row + block::DILATION];
+    let stride = table[row + block::STRIDE] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
+    let plane = Plane {
+        first: first + channel * height * width,
+        height: height as i32,
+        width: width as i32,
+        scale: 1.0,
+        shift: 0.0,
+        floor: f32::MIN,
+    };
+    let top = y as i32 - padding;
+    let left = x as i32 - padding;
+    let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
+    let mut sums = Four::new(0.0);
+    let is_plain = way == gather::DEPTHWISE && stride == 1;
+    if is_plain && kernel == 3 && dilation == 1 {
+        sums = correlate(work, &plane, top, left, weights, at, 3usize, 1usize, true);
+    } else if is_plain && kernel == 5 && dilation == 1 {
+        sums = correlate(work, &plane, top, left, weights, at, 5usize, 1usize, true);
+    } else if is_plain && kernel == 3 && dilation == 2 {
+        sums = correlate(work, &plane, top, left, weights, at, 3usize, 2usize, true);
+    } else if is_plain && kernel == 5 && dilation == 2 {
+        sums = correlate(work, &plane, top, left, weights, at, 5usize, 2usize, true);
+    } else {
+        let taps = select(way == gather::PIXEL, 1u32, kernel * kernel);
+        #[unroll]
+        for pixel in 0..4usize {
+            let mut sum = f32::new(0.0);
+            for tap in 0..taps {
+                // The output whose window has this pixel at this tap, if there is one.
+                let down = y as i32 + padding - (tap / kernel * dilation) as i32;
+                let right = x as i32 + pixel as i32 + padding - (tap % kernel * dilation) as i32;
+                let row = down / stride;
+                let column = right / stride;
+                if down >= 0
+                    && right >= 0
+                    && row * stride == down
+                    && column * stride == right
+                    && row < height as i32
+                    && column < width as i32
+                {
+                    let place = (row * width as i32 + column) as usize;
+                    let mut weight = f32::new(1.0);
+                    let mut from = plane.first;
+                    if way == gather::DEPTHWISE {
+                        weight = weights[at + tap as usize];
+                    }
+                    if way == gather::WINDOW {
+                        from = first + (channel * 9 + tap as usize) * height * width;
+                    }
+                    sum += weight * work[from + place];
+                }
+            }
+            sums.insert(pixel, sum);
+        }
+    }
+    sums
+}
+
+/// What comes back to one pixel from a pool or an identity.
+#[cube]
+fn pooled_back(
+    table: &[u32],
+    row: usize,
+    values: &[f32],
+    plane: &Plane,
+    work: &[f32],
+    norms: &[f32],
+    first_coefficient: usize,
+    scale: f32,
+    image: usize,
+    channels: usize,
+    channel: usize,
+    height: usize,
+    width: usize,
+    y: i32,
+    x: i32,
+) -> f32 {
+    let number = table[row + term::COEFFICIENTS] as usize;
+    let at = first_coefficient + (number * channels + channel) * OF_NORM;
+    let a = norms[at] * scale;
+    let b = norms[at + 1];
+    let c = norms[at + 2];
+    let what = table[row + term::KIND];
+    let first = table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
+    let mut sum = f32::new(0.0);
+    if what == kind::IDENTITY {
+        sum = a * work[first + (y * plane.width + x) as usize];
+    } else {
+        let stride = table[row + term::STRIDE] as i32;
+        // The windows that hold the pixel: their centres are at most one away.
+        for window in 0..9i32 {
+            let down = y + window / 3 - 1;
+            let right = x + window % 3 - 1;
+            let row = down / stride;
+            let column = right / stride;
+            if down >= 0
+                && right >= 0
+                && row * stride == down
+                && column * stride == right
+                && row < height as i32
+                && column < width as i32
+            {
+                let mut largest = f32::new(f32::MIN);
+                let mut is_largest = false;
+                let mut total = f32::new(0.0);
+                let mut count = f32::new(0.0);
+                for tap in 0..9i32 {
+                    let at_y = down - 1 + tap / 3;
+                    let at_x = right - 1 + tap % 3;
+                    if at_y >= 0 && at_y < plane.height && at_x >= 0 && at_x < plane.width {
+                        let value = values[plane.first + (at_y * plane.width + at_x) as usize];
+                        total += value;
+                        count += 1.0;
+                        // The first of equal values, as the forward pass has it.
+                        if value > largest || value != value {
+                            largest = value;
+                            is_largest = at_y == y && at_x == x;
+                        }
+                    }
+                }
+                let reached = work[first + (row * width as i32 + column) as usize];
+                if what == kind::MEAN_POOL {
+                    sum += (a * reached + b * (total / count) + c) / count;
+                } else if is_largest {
+                    sum += a * reached + b * largest + c;
+                }
+            }
+        }
+    }
+    sum
+}
+
+/// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
+/// sources and channels, images.
+///
+/// States take them in addition to what is there, an input (`to_target`) as they are. A source between two blocks
+/// (`inner`) has a normalization of its own, and the sums that its backward pass needs go to `target`:
+/// `[slot][channel][image][tile]`.
+#[cube(launch_unchecked)]
+pub fn sources(
+    table: &[u32],
+    values: &[f32],
+    weights: &[f32],
+    norms: &[f32],
+    work: &mut [f32],
+    target: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    factors: usize,
+    images: usize,
+    channels: usize,
+    of_sources: usize,
+    height: usize,
+    width: usize,
+    #[comptime] inner: bool,
+    #[comptime] to_target: bool,
+) {
+    let number = CUBE_POS_Y as usize / of_sources;
+    let channel = CUBE_POS_Y as usize % of_sources;
+    let row = first_row + number * source::LEN;
+    let image = CUBE_POS_Z as usize;
+    let in_height = table[row + source::HEIGHT] as usize;
+    let in_width = table[row + source::WIDTH] as usize;
+    let in_size = in_height * in_width;
+    let per_row = in_width.div_ceil(4);
+    let place = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
+    let y = place / per_row;
+    let x = place % per_row * 4;
+    let active = y < in_height;
+    let mut scale = f32::new(1.0);
+    let mut shift = f32::new(0.0);
+    let mut mean = f32::new(0.0);
+    if inner.comptime() {
+        let at = (table[row + source::NORM] as usize * channels + channel) * OF_NORM;
+        mean = norms[at];
+        scale = norms[at + 2];
+        shift = norms[at + 3];
+    }
+    let plane_place = (image * of_sources + channel) * in_size;
+    let plane = Plane {
+        first: table[row + source::PLACE] as usize + plane_place,
+        height: in_height as i32,
+        width: in_width as i32,
+        scale,
+        shift,
+        floor: f32::MIN,
+    };
+    let mut sum = f32::new(0.0);
+    let mut products = f32::new(0.0);
+    if active {
+        let at = y * in_width + x;
+        let mut all = Four::new(0.0);
+        let rows = table[row + source::BLOCKS] as usize;
+        for entry in 0..table[row + source::NUM_BLOCKS] as usize {
+            let of_block = table[rows + entry] as usize;
+            let mut back = scattered(
+                table, of_block, &*work, weights, image, channel, height, width, y, x,
+            );
+            if table[of_block + block::RELU] == 1 {
+                #[unroll]
+                for pixel in 0..4usize {
+                    if x + pixel < in_width && lifted(values, plane.first + at + pixel, &plane) <= 0.0 {
+                        back.insert(pixel, 0.0);
+                    }
+                }
+            }
+            all += back;
+        }
+        let terms = table[row + source::TERMS] as usize;
+        for entry in 0..table[row + source::NUM_TERMS] as usize {
+            let of_term = terms + entry * term::LEN;
+            let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
+            #[unroll]
+            for pixel in 0..4usize {
+                if x + pixel < in_width {
+                    let back = pooled_back(
+                        table,
+                        of_term,
+                        values,
+                        &plane,
+                        &*work,
+                        norms,
+                        first_coefficient,
+                        scale,
+                        image,
+                        channels,
+                        channel,
+                        height,
+                        width,
+                        y as i32,
+                        (x + pixel) as i32,
+                    );
+                    let before = all.extract(pixel);
+                    all.insert(pixel, before + back);
+                }
+            }
+        }
+        let to = table[row + source::GRADIENT] as usize + plane_place + at;
+        #[unroll]
+        for pixel in 0..4usize {
+            if x + pixel < in_width {
+                let value = all.extract(pixel);
+                if to_target.comptime() {
+                    target[to + pixel] = value;
+                } else if inner.comptime() {
+                    work[to + pixel] = value;
+                    sum += value;
+                    products += value * (values[plane.first + at + pixel] - mean);
+                } else {
+                    work[to + pixel] += value;
+                }
+            }
+        }
+    }
+    if inner.comptime() {
+        let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+        let sum = total(&mut scratch, sum);
+        let products = total(&mut scratch, products);
+        if UNIT_POS == 0 {
+            let tiles = CUBE_COUNT_X as usize;
+            let tile = image * tiles + CUBE_POS_X as usize;
+            let to = ((number * channels + channel) * images * tiles + tile) * 2;
+            target[to] = sum;
+            target[to + 1] = products;
+        }
+    }
+}
+
+/// A block's gathered values for one of its channels, at four neighbouring pixels.
+#[cube]
+fn gathered_again(
+    table: &[u32],
+    row: usize,
+    values: &[f32],
+    weights: &[f32],
+    norms: &[f32],
+    image: usize,
+    channels: usize,
+    input: usize,
+    y: usize,
+    x: usize,
+) -> Four {
+    let way = table[row + block::GATHER];
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let in_channels = table[row + block::CHANNELS] as usize;
+    let of = select(way == gather::WINDOW, input / 9, input);
+    let plane = plane_of(table, row, norms, image, channels, in_channels, of, in_height, in_width);
+    let stride = table[row + block::STRIDE] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    gathered(
+        values,
+        &plane,
+        y as i32 * stride - padding,
+        x as i32 * stride - padding,
+        weights,
+        way,
+        table[row + block::KERNEL],
+        table[row + block::DILATION],
+        stride,
+        table[row + block::DEPTHWISE] as usize,
+        input,
+    )
+}
+
+/// The plane that a block reads for one channel of its source.
+#[cube]
+fn plane_of(
+    table: &[u32],
+    row: usize,
+    norms: &[f32],
+    image: usize,
+    channels: usize,
+    in_channels: usize,
+    of: usize,
+    in_height: usize,
+    in_width: usize,
+) -> Plane {
+    let norm = table[row + block::SOURCE_NORM];
+    let mut scale = f32::new(1.0);
+    let mut shift = f32::new(0.0);
+    if norm != NONE {
+        let at = (norm as usize * channels + of) * OF_NORM;
+        scale = norms[at + 2];
+        shift = norms[at + 3];
+    }
+    Plane {
+        first: table[row + block::SOURCE] as usize
+            + (image * in_channels + of) * in_height * in_width,
+        height: in_height as i32,
+        width: in_width as i32,
+        scale,
+        shift,
+        floor: select(table[row + block::RELU] == 1, f32::new(0.0), f32::new(f32::MIN)),
+    }
+}
+
+/// Parts of the gradients of 1x1 convolutions: `dw[o, q] = sum over p of dz[o, p] y[q, p]`. Cubes: chunks of images,
+/// parts of outputs and inputs, branches.
+///
+/// A unit has 4x4 weights; `splits` of them share a weight and take pixels in turn.
+#[cube(launch_unchecked)]
+pub fn pointwise_gradients(
+    table: &[u32],
+    values: &[f32],
+    maps: &[f32],
+    work: &[f32],
+    weights: &[f32],
+    norms: &[f32],
+    partials: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    factors: usize,
+    images: usize,
+    images_per_chunk: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    input_parts: usize,
+    #[comptime] outputs_of: usize,
+    #[comptime] inputs_of: usize,
+    #[comptime] splits: usize,
+    #[comptime] quads: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize * block::LEN;
+    let inputs = table[row + block::INPUTS] as usize;
+    let outputs = table[row + block::OUTPUTS] as usize;
+    let first_output = CUBE_POS_Y as usize / input_parts * comptime!(4 * outputs_of);
+    let first_input = CUBE_POS_Y as usize % input_parts * comptime!(4 * inputs_of);
+    if first_output >= outputs || first_input >= inputs {
+        terminate!();
+    }
+    let threads = comptime!(outputs_of * inputs_of * splits);
+    let unit = UNIT_POS as usize;
+    let split = unit / comptime!(outputs_of * inputs_of);
+    let of_output = unit / inputs_of % outputs_of;
+    let of_input = unit % inputs_of;
+    let pixels = comptime!(4 * quads);
+    let size = height * width;
+    let per_row = width.div_ceil(4);
+    let all = height * per_row;
+    let mixing = table[row + block::MIXING];
+    let mut gradients = Shared::<[f32]>::new_slice(comptime!(pixels * outputs_of * 4));
+    let mut gathered = Shared::<[f32]>::new_slice(comptime!(pixels * inputs_of * 4));
+    let mut sums = Array::<f32>::new(16usize);
+    let begin = CUBE_POS_X as usize * images_per_chunk;
+    let end = min(begin + images_per_chunk, images);
+    for image in begin..end {
+        let scale = factor(table, factors, mixing, image, images);
+        let mut tile = 0usize;
+        while tile < all {
+            let mut entry = unit;
+            while entry < comptime!(quads * outputs_of * 4) {
+                let output = first_output + entry / quads;
+                let place = tile + entry % quads;
+                let y = place / per_row;
+                let x = place % per_row * 4;
+                #[unroll]
+                for pixel in 0..4usize {
+                    let mut value = f32::new(0.0);
+                    if place < all && x + pixel < width && output < outputs {
+                        value = map_gradient(
+                            table,
+                            row,
+                            maps,
+                            work,
+                            norms,
+                            first_coefficient,
+                            scale,
+                            image,
+                            channels,
+                            output,
+                            size,
+                            y * width + x + pixel,
+                        );
+                    }
+                    let at = entry % quads * 4 + pixel;
+                    gradients[at * comptime!(outputs_of * 4) + entry / quads] = value;
+                }
+                entry += threads;
+            }
+            let mut entry = unit;
+            while entry < comptime!(quads * inputs_of * 4) {
+                let input = first_input + entry / quads;
+                let place = tile + entry % quads;
+                let y = place / per_row;
+                let x = place % per_row * 4;
+                let mut value = Four::new(0.0);
+                if place < all && input < inputs {
+                    if table[row + block::SOURCE_NORM] != NONE {
+                        value = gathered_again(
+                            table, row, maps, weights, norms, image, channels, input, y, x,
+                        );
+                    } else {
+                        value = gathered_again(
+                            table, row, values, weights, norms, image, channels, input, y, x,
+                        );
+                    }
+                }
+                #[unroll]
+                for pixel in 0..4usize {
+                    let at = entry % quads * 4 + pixel;
+                    // Beyond the row the gradient is zero, and this a number all the same.
+                    gathered[at * comptime!(inputs_of * 4) + entry / quads] = value.extract(pixel);
+                }
+                entry += threads;
+            }
+            sync_cube();
+            let mut at = split;
+            while at < pixels {
+                #[unroll]
+                for output in 0..4usize {
+                    let gradient =
+                        gradients[at * comptime!(outputs_of * 4) + of_output * 4 + output];
+                    #[unroll]
+                    for input in 0..4usize {
+                        sums[output * 4 + input] += gradient
+                            * gathered[at * comptime!(inputs_of * 4) + of_input * 4 + input];
+                    }
+                }
+                at += splits;
+            }
+            sync_cube();
+            tile += quads;
+        }
+    }
+    let number = CUBE_POS_X as usize * splits + split;
+    let to = table[row + block::POINTWISE_PARTIALS] as usize + number * outputs * inputs;
+    #[unroll]
+    for output in 0..4usize {
+        #[unroll]
+        for input in 0..4usize {
+            let at_output = first_output + of_output * 4 + output;
+            let at_input = first_input + of_input * 4 + input;
+            if at_output < outputs && at_input < inputs {
+                partials[to + at_output * inputs + at_input] = sums[output * 4 + input];
+            }
+        }
+    }
+}
+
+/// Parts of the gradients of depthwise convolutions:
+/// `dw[q, t] = sum over p of dy[q, p] u[q, stride p + t]`. Cubes: chunks of images, channels, branches.
+#[cube(launch_unchecked)]
+pub fn depthwise_gradients(
+    table: &[u32],
+    values: &[f32],
+    maps: &[f32],
+    work: &[f32],
+    norms: &[f32],
+    partials: &mut [f32],
+    first_row: usize,
+    images: usize,
+    images_per_chunk: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize * block::LEN;
+    if table[row + block::GATHER] != gather::DEPTHWISE {
+        terminate!();
+    }
+    let kernel = table[row + block::KERNEL];
+    if kernel == 3 {
+        of_kernel(
+            table, row, values, maps, work, norms, partials, images, images_per_chunk, channels,
+            height, width, 3usize,
+        );
+    } else {
+        of_kernel(
+            table, row, values, maps, work, norms, partials, images, images_per_chunk, channels,
+            height, width, 5usize,
+        );
+    }
+}
+
+#[cube]
+fn of_kernel(
+    table: &[u32],
+    row: usize,
+    values: &[f32],
+    maps: &[f32],
+    work: &[f32],
+    norms: &[f32],
+    partials: &mut [f32],
+    images: usize,
+    images_per_chunk: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    #[comptime] kernel: usize,
+) {
+    let input = CUBE_POS_Y as usize;
+    let inputs = table[row + block::INPUTS] as usize;
+    let size = height * width;
+    let per_row = width.div_ceil(4);
+    let all = height * per_row;
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let stride = table[row + block::STRIDE] as i32;
+    let dilation = table[row + block::DILATION] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let is_inner = table[row + block::SOURCE_NORM] != NONE;
+    let mut sums = Array::<f32>::new(comptime!(kernel * kernel));
+    let begin = CUBE_POS_X as usize * images_per_chunk;
+    let end = min(begin + images_per_chunk, images);
+    for image in begin..end {
+        let plane =
+            plane_of(table, row, norms, image, channels, inputs, input, in_height, in_width);
+        let from = table[row + block::GATHERED] as usize + (image * inputs + input) * size;
+        let mut place = UNIT_POS as usize;
+        while place < all {
+            let y = place / per_row;
+            let x = place % per_row * 4;
+            let mut gradient = Array::<f32>::new(4usize);
+            #[unroll]
+            for pixel in 0..4usize {
+                if x + pixel < width {
+                    gradient[pixel] = work[from + y * width + x + pixel];
+                } else {
+                    gradient[pixel] = 0.0;
+                }
+            }
+            #[unroll]
+            for tap in 0..comptime!(kernel * kernel) {
+                let at_y = y as i32 * stride - padding + (tap / kernel) as i32 * dilation;
+                let at_x = x as i32 * stride - padding + (tap % kernel) as i32 * dilation;
+                if at_y >= 0 && at_y < plane.height {
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        let at_x = at_x + pixel as i32 * stride;
+                        if at_x >= 0 && at_x < plane.width {
+                            let at = plane.first + (at_y * plane.width + at_x) as usize;
+                            let mut value = f32::new(0.0);
+                            if is_inner {
+                                value = lifted(maps, at, &plane);
+                            } else {
+                                value = lifted(values, at, &plane);
+                            }
+                            sums[tap] += gradient[pixel] * value;
+                        }
+                    }
+                }
+            }
+            place += UNITS;
+        }
+    }
+    let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+    let taps = comptime!(kernel * kernel);
+    let to = table[row + block::DEPTHWISE_PARTIALS] as usize
+        + (CUBE_POS_X as usize * inputs + input) * taps;
+    #[unroll]
+    for tap in 0..taps {
+        let sum = total(&mut scratch, sums[tap]);
+        if UNIT_POS == 0 {
+            partials[to + tap] = sum;
+        }
+    }
+}

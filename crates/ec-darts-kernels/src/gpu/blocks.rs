@@ -1,0 +1,299 @@
+//! Blocks forward: gather, 1x1 convolution, and the moments of the result, for many branches at once.
+//!
+//! ```text
+//! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
+//! ```
+//! A branch may also be a pool, of which only the moments are wanted. A unit has a quad of pixels and
+//! sixteen channels of the output in registers; the units of a cube share the quads' gathered values.
+
+use cubecl::prelude::*;
+
+use super::planes::{Four, Plane, gathered, pooled};
+use super::table::{BIAS, block, gather};
+
+/// Channels gathered at a time.
+pub const CHUNK: usize = 4;
+
+/// Adds the product of gathered values and weights, both of a chunk, to a unit's sums.
+///
+/// # Shapes
+/// - `values`: `[CHUNK][units of x]` quads; `weights`: `[CHUNK][units of y][vectors]` fours
+/// - `sums`: `[4 pixels][vectors]` fours
+#[cube]
+pub fn add_product(
+    sums: &mut Array<Four>,
+    values: &Shared<[Four]>,
+    weights: &Shared<[Four]>,
+    #[comptime] quads: usize,
+    #[comptime] groups: usize,
+    #[comptime] vectors: usize,
+) {
+    let unit = UNIT_POS_X as usize;
+    let group = UNIT_POS_Y as usize;
+    #[unroll]
+    for channel in 0..CHUNK {
+        let value = values[channel * quads + unit];
+        #[unroll]
+        for vector in 0..vectors {
+            let weight = weights[(channel * groups + group) * vectors + vector];
+            #[unroll]
+            for pixel in 0..4usize {
+                sums[pixel * vectors + vector] += weight * Four::new(value.extract(pixel));
+            }
+        }
+    }
+}
+
+/// Pixels of the quads before one, in rows of `width`.
+#[cube]
+pub fn pixels_before(quad: usize, width: usize) -> usize {
+    let quads = width.div_ceil(4);
+    let last = min(quad % quads * 4, width);
+    quad / quads * width + last
+}
+
+/// Cubes: tiles of quads, images, branches. `partials`: `[slot][channel][image][tile]`, sum and sum of squared
+/// distances from the tile's mean.
+#[cube(launch_unchecked)]
+pub fn blocks(
+    table: &[u32],
+    source: &[f32],
+    maps: &mut [f32],
+    weights: &[f32],
+    norms: &[f32],
+    partials: &mut [f32],
+    first_row: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
+    #[comptime] inner: bool,
+    #[comptime] moments: bool,
+    #[comptime] quads: usize,
+    #[comptime] groups: usize,
+    #[comptime] vectors: usize,
+    #[comptime] at_once: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize * block::LEN;
+    let way = table[row + block::GATHER];
+    let image = CUBE_POS_Y as usize;
+    let unit = UNIT_POS_X as usize;
+    let group = UNIT_POS_Y as usize;
+    let threads = comptime!(quads * groups);
+    let position = group * quads + unit;
+    let per_row = width.div_ceil(4);
+    let place = CUBE_POS_X as usize * quads + unit;
+    let y = place / per_row;
+    let x = place % per_row * 4;
+    let active = y < height;
+    let first = table[row + block::FIRST] as usize;
+    let outputs = table[row + block::OUTPUTS] as usize;
+    let out = group * comptime!(4 * vectors);
+
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let in_channels = table[row + block::CHANNELS] as usize;
+    let in_size = in_height * in_width;
+    let from = table[row + block::SOURCE] as usize + image * in_channels * in_size;
+    let stride = table[row + block::STRIDE] as i32;
+    let dilation = table[row + block::DILATION];
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let top = y as i32 * stride - padding;
+    let left = x as i32 * stride - padding;
+    let source_norm = table[row + block::SOURCE_NORM];
+    let floor = select(table[row + block::RELU] == 1, f32::new(0.0), f32::new(f32::MIN));
+
+    let mut sums = Array::<Four>::new(comptime!(4 * vectors));
+    if way >= gather::MAX_POOL {
+        #[unroll]
+        for lane in 0..comptime!(4 * vectors) {
+            let channel = out + lane;
+            if active && channel < outputs {
+                let plane = Plane {
+                    first: from + channel * in_size,
+                    height: in_height as i32,
+                    width: in_width as i32,
+                    scale: 1.0,
+                    shift: 0.0,
+                    floor: f32::MIN,
+                };
+                let is_max = way == gather::MAX_POOL;
+                #[unroll]
+                for pixel in 0..4usize {
+                    let value =
+                        pooled(source, &plane, top, left + pixel as i32 * stride, is_max);
+                    let mut four = sums[pixel * vectors + lane / 4];
+                    four.insert(lane % 4, value);
+                    sums[pixel * vectors + lane / 4] = four;
+                }
+            }
+        }
+    } else {
+        let inputs = table[row + block::INPUTS] as usize;
+        let kernel = table[row + block::KERNEL];
+        let depthwise = table[row + block::DEPTHWISE] as usize;
+        let pointwise = table[row + block::POINTWISE] as usize;
+        let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
+        let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
+        let mut chunk = 0usize;
+        while chunk < inputs {
+            let mut channel = group;
+            while channel < CHUNK {
+                let input = chunk + channel;
+                let mut value = Four::new(0.0);
+                if active && input < inputs {
+                    let of = select(way == gather::WINDOW, input / 9, input);
+                    let mut scale = f32::new(1.0);
+                    let mut shift = f32::new(0.0);
+                    if inner.comptime() {
+                        let norm = (source_norm as usize * channels + of) * 4;
+                        scale = norms[norm + 2];
+                        shift = norms[norm + 3];
+                    }
+                    let plane = Plane {
+                        first: from + of * in_size,
+                        height: in_height as i32,
+                        width: in_width as i32,
+                        scale,
+                        shift,
+                        floor,
+                    };
+                    if inner.comptime() {
+                        value = gathered(
+                            &*maps, &plane, top, left, weights, way, kernel, dilation, stride,
+                            depthwise, input,
+                        );
+                    } else {
+                        value = gathered(
+                            source, &plane, top, left, weights, way, kernel, dilation, stride,
+                            depthwise, input,
+                        );
+                    }
+                }
+                values[channel * quads + unit] = value;
+                channel += groups;
+            }
+            let mut entry = position;
+            while entry < comptime!(CHUNK * groups * vectors) {
+                let input = chunk + entry / comptime!(groups * vectors);
+                let output = entry % comptime!(groups * vectors) * 4;
+                let mut four = Four::new(0.0);
+                #[unroll]
+                for lane in 0..4usize {
+                    if input < inputs && output + lane < outputs {
+                        four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
+                    }
+                }
+                shared_weights[entry] = four;
+                entry += threads;
+            }
+            sync_cube();
+            add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
+            sync_cube();
+            chunk += CHUNK;
+        }
+        let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
+        #[unroll]
+        for lane in 0..comptime!(4 * vectors) {
+            let channel = out + lane;
+            if active && channel < outputs {
+                let to = to + channel * height * width + y * width + x;
+                #[unroll]
+                for pixel in 0..4usize {
+                    if x + pixel < width {
+                        maps[to + pixel] = sums[pixel * vectors + lane / 4].extract(lane % 4);
+                    }
+                }
+            }
+        }
+    }
+    if moments.comptime() {
+        let mut scratch = Shared::<[Four]>::new_slice(comptime!(at_once * threads));
+        let begin = CUBE_POS_X as usize * quads;
+        let end = min(begin + quads, height * per_row);
+        let count = (pixels_before(end, width) - pixels_before(begin, width)) as f32;
+        let slot = table[row + block::SLOT] as usize;
+        let tiles = CUBE_COUNT_X as usize;
+        let num_tiles = CUBE_COUNT_Y as usize * tiles;
+        let tile = image * tiles + CUBE_POS_X as usize;
+        #[unroll]
+        for round in 0..comptime!(vectors / at_once) {
+            #[unroll]
+            for vector in 0..at_once {
+                let mut sum = Four::new(0.0);
+                #[unroll]
+                for pixel in 0..4usize {
+                    if active && x + pixel < width {
+                        sum += sums[pixel * vectors + round * at_once + vector];
+                    }
+                }
+                scratch[vector * threads + position] = sum;
+            }
+            add_up(&mut scratch, quads, threads, at_once);
+            let mut totals = Array::<Four>::new(at_once);
+            #[unroll]
+            for vector in 0..at_once {
+                totals[vector] = scratch[vector * threads + group * quads];
+            }
+            sync_cube();
+            #[unroll]
+            for vector in 0..at_once {
+                let mean = totals[vector] / Four::new(count);
+                let mut sum = Four::new(0.0);
+                #[unroll]
+                for pixel in 0..4usize {
+                    if active && x + pixel < width {
+                        let off = sums[pixel * vectors + round * at_once + vector] - mean;
+                        sum += off * off;
+                    }
+                }
+                scratch[vector * threads + position] = sum;
+            }
+            add_up(&mut scratch, quads, threads, at_once);
+            if unit == 0 {
+                #[unroll]
+                for vector in 0..at_once {
+                    let squares = scratch[vector * threads + position];
+                    #[unroll]
+                    for lane in 0..4usize {
+                        let channel = out + (round * at_once + vector) * 4 + lane;
+                        if channel < outputs {
+                            let to = ((slot * channels + first + channel) * num_tiles + tile) * 2;
+                            partials[to] = totals[vector].extract(lane);
+                            partials[to + 1] = squares.extract(lane);
+                        }
+                    }
+                }
+            }
+            sync_cube();
+        }
+    }
+}
+
+/// Adds the values of all units of x, for each unit of y, in a fixed order; the sum is at its first unit.
+///
+/// # Shapes
+/// - `scratch`: `[at_once][threads]`
+#[cube]
+fn add_up(
+    scratch: &mut Shared<[Four]>,
+    #[comptime] quads: usize,
+    #[comptime] threads: usize,
+    #[comptime] at_once: usize,
+) {
+    let unit = UNIT_POS_X as usize;
+    let position = UNIT_POS_Y as usize * quads + unit;
+    sync_cube();
+    let mut half = comptime!(quads / 2).runtime();
+    while half > 0 {
+        if unit < half {
+            #[unroll]
+            for vector in 0..at_once {
+                let at = vector * threads + position;
+                let other = scratch[at + half];
+                scratch[at] += other;
+            }
+        }
+        sync_cube();
+        half /= 2;
+    }
+}

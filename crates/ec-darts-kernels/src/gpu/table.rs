@@ -1,0 +1,140 @@
+//! Tables of offsets that tell a launch what its branches are: data, never compiled.
+
+/// No entry.
+pub const NONE: u32 = u32::MAX;
+
+/// Added to a padding, which may be negative.
+pub const BIAS: usize = 8;
+
+/// Columns of a block: a convolution with its gather before and its normalization behind it, or a pool of
+/// which the moments are wanted.
+pub mod block {
+    /// One of [`super::gather`].
+    pub const GATHER: usize = 0;
+    /// Place of the source's first value.
+    pub const SOURCE: usize = 1;
+    /// Of the source.
+    pub const CHANNELS: usize = 2;
+    pub const HEIGHT: usize = 3;
+    pub const WIDTH: usize = 4;
+    /// Pixels between two outputs.
+    pub const STRIDE: usize = 5;
+    pub const KERNEL: usize = 6;
+    pub const DILATION: usize = 7;
+    /// Rows and columns by which the first window begins before the source, plus [`super::BIAS`].
+    pub const PADDING: usize = 8;
+    /// Places of its weights.
+    pub const DEPTHWISE: usize = 9;
+    pub const POINTWISE: usize = 10;
+    /// Channels that the 1x1 convolution reads, and those that it makes.
+    pub const INPUTS: usize = 11;
+    pub const OUTPUTS: usize = 12;
+    /// Place of its map, and the channel of the map that its first output is.
+    pub const MAP: usize = 13;
+    pub const FIRST: usize = 14;
+    /// Its normalization, among those of the launch.
+    pub const SLOT: usize = 15;
+    /// The normalization of its source, if it has one.
+    pub const SOURCE_NORM: usize = 16;
+    /// Whether a ReLU stands before it.
+    pub const RELU: usize = 17;
+    /// Place of the gradient that reaches its normalization.
+    pub const GRADIENT: usize = 18;
+    /// Number of its coefficients.
+    pub const COEFFICIENTS: usize = 19;
+    /// Number of its mixing weight, where the gradient is a node's.
+    pub const MIXING: usize = 20;
+    /// Place of the gradient of what it gathered.
+    pub const GATHERED: usize = 21;
+    /// Places of its partial weight gradients.
+    pub const POINTWISE_PARTIALS: usize = 22;
+    pub const DEPTHWISE_PARTIALS: usize = 23;
+    pub const LEN: usize = 24;
+}
+
+/// What a block makes of its source before the 1x1 convolution.
+pub mod gather {
+    pub const DEPTHWISE: u32 = 0;
+    /// One pixel of each window.
+    pub const PIXEL: u32 = 1;
+    /// Every pixel of a 3x3 window as a channel of its own.
+    pub const WINDOW: u32 = 2;
+    pub const MAX_POOL: u32 = 3;
+    pub const MEAN_POOL: u32 = 4;
+}
+
+/// Columns of a node: a sum of terms.
+pub mod node {
+    pub const NUM_TERMS: usize = 0;
+    /// Place of the first term in the table.
+    pub const TERMS: usize = 1;
+    /// Place of the state.
+    pub const STATE: usize = 2;
+    /// Channel of the output that its first one is, if it is joined there.
+    pub const OUTPUT: usize = 3;
+    pub const LEN: usize = 4;
+}
+
+/// Columns of a term of a node's sum.
+pub mod term {
+    /// One of [`super::kind`].
+    pub const KIND: usize = 0;
+    /// Place of the map, or of the source of a pool or an identity.
+    pub const VALUE: usize = 1;
+    pub const HEIGHT: usize = 2;
+    pub const WIDTH: usize = 3;
+    pub const STRIDE: usize = 4;
+    /// Its normalization, if it has one.
+    pub const NORM: usize = 5;
+    pub const MIXING: usize = 6;
+    /// Place of the node's gradient, and the number of the term's coefficients.
+    pub const GRADIENT: usize = 7;
+    pub const COEFFICIENTS: usize = 8;
+    /// Place of gamma, where there is one.
+    pub const GAMMA: usize = 9;
+    pub const LEN: usize = 10;
+}
+
+/// Kinds of terms.
+pub mod kind {
+    pub const IDENTITY: u32 = 0;
+    pub const MAX_POOL: u32 = 1;
+    pub const MEAN_POOL: u32 = 2;
+    pub const MAP: u32 = 3;
+}
+
+/// Columns of a normalization whose moments are complete.
+pub mod norm {
+    pub const NORM: usize = 0;
+    /// Place of gamma, where there is one.
+    pub const GAMMA: usize = 1;
+    pub const LEN: usize = 2;
+}
+
+/// Columns of a source that gradients come back to.
+pub mod source {
+    pub const PLACE: usize = 0;
+    pub const CHANNELS: usize = 1;
+    pub const HEIGHT: usize = 2;
+    pub const WIDTH: usize = 3;
+    /// Place of its gradient.
+    pub const GRADIENT: usize = 4;
+    /// Blocks that read it, and the places of the numbers of their rows.
+    pub const NUM_BLOCKS: usize = 5;
+    pub const BLOCKS: usize = 6;
+    /// Pools and identities that read it, and the place of the first of their terms.
+    pub const NUM_TERMS: usize = 7;
+    pub const TERMS: usize = 8;
+    /// The normalization of a source between two blocks.
+    pub const NORM: usize = 9;
+    pub const LEN: usize = 10;
+}
+
+/// Columns of a sum of partial gradients.
+pub mod part {
+    pub const FROM: usize = 0;
+    pub const NUM: usize = 1;
+    pub const SIZE: usize = 2;
+    pub const TO: usize = 3;
+    pub const LEN: usize = 4;
+}

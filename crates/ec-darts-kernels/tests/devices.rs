@@ -1,0 +1,279 @@
+//! The fused kernels of every device that this build and machine have, against the plain composition on the CPU:
+//! value, every gradient, running statistics, evaluation; and the same bits every time.
+#![cfg(feature = "flex")]
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts_kernels::{
+    Cell, Edge, EdgeOperation as Op, Memory, cell, cell_given, reference, serves,
+};
+
+/// Numbers in (-2, 2) that depend on the seed alone.
+fn numbers(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(numbers(seed, shape.iter().product()), shape), device)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec().expect("single precision")
+}
+
+/// A GPU of this machine, or the software driver; why there is none is printed past the capture.
+#[cfg(feature = "cube")]
+fn gpu() -> Option<Device> {
+    use burn::tensor::DeviceType;
+    let kinds = [
+        #[cfg(feature = "cuda")]
+        DeviceType::Cuda,
+        #[cfg(feature = "rocm")]
+        DeviceType::Rocm,
+        #[cfg(feature = "metal")]
+        DeviceType::Metal,
+        #[cfg(feature = "vulkan")]
+        DeviceType::Vulkan,
+        #[cfg(feature = "wgpu")]
+        DeviceType::Wgpu,
+    ];
+    for kind in kinds {
+        let probe = move || {
+            let device = Device::enumerate(kind).into_iter().next()?;
+            Tensor::<1>::ones([2], &device).sum().try_into_data().ok().map(|_| device)
+        };
+        if let Ok(Some(device)) = std::panic::catch_unwind(probe) {
+            return Some(device);
+        }
+    }
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "skipped: no GPU and no software driver of one answers");
+    None
+}
+
+/// A cell, what it reads, and where its values lie.
+#[derive(Clone)]
+struct Case {
+    cell: Cell,
+    shapes: Vec<[usize; 4]>,
+    factors: bool,
+    num_parameters: usize,
+    num_statistics: usize,
+}
+
+fn edge(operations: &[Op], channels: [usize; 2], stride: usize, affine: bool) -> Edge {
+    Edge { operations: operations.to_vec(), channels, stride, affine, parameters: 0, statistics: 0 }
+}
+
+impl Case {
+    /// Packs the edges one after the other, with `gap` values before each.
+    fn new(mut cell: Cell, shapes: Vec<[usize; 4]>, gap: usize) -> Self {
+        let channels = cell.inputs[0].channels[1];
+        let (mut parameters, mut statistics) = (gap, gap.min(1) * channels);
+        let nodes = cell.nodes.iter_mut().flatten().map(|(_, edge)| edge);
+        for edge in cell.inputs.iter_mut().chain(nodes) {
+            (edge.parameters, edge.statistics) = (parameters, statistics);
+            parameters += edge.num_parameters() + gap;
+            statistics += edge.num_statistics() + gap.min(1) * channels;
+        }
+        Self {
+            cell,
+            shapes,
+            factors: false,
+            num_parameters: parameters,
+            num_statistics: statistics.max(channels),
+        }
+    }
+
+    fn with_factors(mut self) -> Self {
+        self.factors = true;
+        self
+    }
+
+    fn run(&self, device: &Device, seed: u64, fused: Option<Memory>) -> Vec<(String, Vec<f32>)> {
+        let device = device.clone().autodiff();
+        let inputs: Vec<Tensor<4>> = (0..self.shapes.len())
+            .map(|number| tensor(seed + number as u64, self.shapes[number], &device))
+            .map(Tensor::require_grad)
+            .collect();
+        let parameters = (tensor(seed + 10, [self.num_parameters], &device) * 0.3).require_grad();
+        let parameters = parameters.detach().require_grad();
+        let mixing = tensor(seed + 11, [self.cell.num_operations()], &device).require_grad();
+        let running = [
+            tensor(seed + 12, [self.num_statistics], &device),
+            tensor(seed + 13, [self.num_statistics], &device).abs() + 0.5,
+        ];
+        let batch = self.shapes[0][0];
+        let factors = self.factors.then(|| {
+            let all = numbers(seed + 14, self.cell.num_operations() * batch);
+            let all = all.into_iter().map(|x| if x < -1.0 { 0.0 } else { 1.25 });
+            Arc::new(all.collect::<Vec<f32>>())
+        });
+        let description = Arc::new(self.cell.clone());
+        let (tensors, weights, mix) = (inputs.clone(), parameters.clone(), mixing.clone());
+        let out = match fused {
+            Some(memory) => {
+                assert!(serves(&device, &description), "{description:?}");
+                cell(tensors, weights, mix, running.clone(), factors, description.clone(), memory)
+            }
+            None => {
+                reference::cell(tensors, weights, mix, running.clone(), factors, &description)
+            }
+        };
+        let random = tensor(seed + 20, out.output.dims(), &device);
+        let gradients = (out.output.clone() * random).sum().backward();
+        let mut all = vec![("output".to_string(), values(out.output))];
+        for (number, input) in inputs.iter().enumerate() {
+            let gradient = input.grad(&gradients).expect("tracked");
+            all.push((format!("gradient of input {number}"), values(gradient)));
+        }
+        all.push(("gradient of mixing".into(), values(mixing.grad(&gradients).expect("tracked"))));
+        let of_parameters = parameters.grad(&gradients);
+        all.push(("gradient of parameters".into(), of_parameters.map_or(vec![], values)));
+        let [mean, variance] = out.running;
+        all.push(("running mean".into(), values(mean)));
+        all.push(("running variance".into(), values(variance)));
+        let inputs = inputs.into_iter().map(Tensor::inner).collect();
+        let (parameters, mixing) = (parameters.inner(), mixing.inner());
+        let running = running.map(Tensor::inner);
+        let evaluated = match fused {
+            Some(_) => cell_given(inputs, parameters, mixing, running, description),
+            None => reference::cell_given(inputs, parameters, mixing, running, &description),
+        };
+        all.push(("evaluation".into(), values(evaluated)));
+        all
+    }
+
+    /// The first difference beyond rounding from the plain composition on the CPU.
+    fn difference(&self, device: &Device, seed: u64) -> Option<String> {
+        let expected = self.run(&Device::flex(), seed, None);
+        for memory in [Memory::Save, Memory::Recompute] {
+            let actual = self.run(device, seed, Some(memory));
+            for ((name, actual), (_, expected)) in actual.iter().zip(&expected) {
+                assert_eq!(actual.len(), expected.len(), "values of {name}");
+                if expected.is_empty() {
+                    continue;
+                }
+                let square = |x: f64| x * x;
+                let norm: f64 = expected.iter().map(|&e| square(e.into())).sum::<f64>().sqrt();
+                let miss = actual.iter().zip(expected);
+                let miss: f64 = miss.map(|(&a, &e)| square(f64::from(a) - f64::from(e))).sum();
+                // Sums that cancel are no nearer to zero than the sum of as many values.
+                let usual = 1e-2 * (expected.len() as f64).sqrt();
+                let miss = miss.sqrt() / norm.max(usual);
+                if miss.is_nan() || miss > 3e-5 {
+                    let first = (0..actual.len())
+                        .max_by(|&i, &j| {
+                            let off = |i: usize| (actual[i] - expected[i]).abs();
+                            off(i).total_cmp(&off(j))
+                        })
+                        .unwrap_or(0);
+                    return Some(format!(
+                        "{memory:?}: {name} is off by {miss:.2e} of its norm, most at {first} of {}: {} not {}",
+                        actual.len(),
+                        actual[first],
+                        expected[first]
+                    ));
+                }
+            }
+        }
+        None
+    }
+
+    /// One of three draws agrees: in another an activation may lie within rounding of its ReLU's kink.
+    fn check(&self, title: &str, device: &Device) {
+        let differences: Vec<String> =
+            (0..3).map_while(|draw| self.difference(device, 100 * draw + 1)).collect();
+        assert!(differences.len() < 3, "{title}: {differences:#?}");
+    }
+}
+
+const SEPARABLE: [Op; 4] = [
+    Op::Separable { kernel: 3, dilation: 1, repeats: 2 },
+    Op::Separable { kernel: 5, dilation: 1, repeats: 2 },
+    Op::Separable { kernel: 3, dilation: 2, repeats: 1 },
+    Op::Separable { kernel: 5, dilation: 2, repeats: 1 },
+];
+
+/// All candidates of an edge of the search space.
+fn candidates(stride: usize, norm: bool) -> Vec<Op> {
+    let mut all = vec![Op::MaxPool { norm }, Op::AvgPool { norm }];
+    all.push(if stride == 1 { Op::Identity } else { Op::FactorizedReduce });
+    all.extend(SEPARABLE);
+    all
+}
+
+/// A cell of `num_nodes` with all candidates on all edges.
+fn whole(
+    batch: usize,
+    channels: usize,
+    [height, width]: [usize; 2],
+    stride: usize,
+    num_nodes: usize,
+    affine: bool,
+) -> Case {
+    let before = [channels + 1, 2 * channels];
+    let inputs = before.map(|from| edge(&[Op::Pointwise], [from, channels], 1, affine));
+    let nodes = (0..num_nodes).map(|node| {
+        let edges = (0..2 + node).map(|state| {
+            let stride = if state < 2 { stride } else { 1 };
+            (state, edge(&candidates(stride, !affine), [channels; 2], stride, affine))
+        });
+        edges.collect()
+    });
+    let cell = Cell {
+        inputs: inputs.into(),
+        nodes: nodes.collect(),
+        concat: (2..2 + num_nodes).collect(),
+    };
+    Case::new(cell, before.map(|from| [batch, from, height, width]).into(), 0)
+}
+
+fn check_all(device: &Device) {
+    for op in candidates(1, true).into_iter().chain([Op::AvgPool { norm: false }]) {
+        let single = edge(&[op], [5; 2], 1, false);
+        Case::new(single.into(), vec![[2, 5, 5, 6]], 0).check(&format!("{op:?}"), device);
+    }
+    for op in candidates(2, true) {
+        let single = edge(&[op], [6; 2], 2, true);
+        Case::new(single.into(), vec![[3, 6, 8, 6]], 3).check(&format!("{op:?}, halved"), device);
+    }
+    for (channels, stride, relu) in [([3, 7], 1, false), ([4, 6], 2, true)] {
+        let single = edge(&[Op::Convolution { relu }], channels, stride, true);
+        let case = Case::new(single.into(), vec![[2, channels[0], 7, 9]], 0);
+        case.check("a convolution", device);
+    }
+    whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
+    whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
+    // As many channels as take several groups of units, and a whole tile.
+    whole(2, 36, [9, 9], 1, 1, true).check("36 channels", device);
+}
+
+#[cfg(feature = "cube")]
+#[test]
+fn kernels_agree_on_gpu() {
+    if let Some(device) = gpu() {
+        check_all(&device);
+    }
+}
+
+/// No atomics, and every sum in a fixed order.
+#[cfg(feature = "cube")]
+#[test]
+fn bits_repeat_on_gpu() {
+    if let Some(device) = gpu() {
+        let case = whole(5, 8, [6, 5], 1, 2, true).with_factors();
+        let first = case.run(&device, 3, Some(Memory::Save));
+        for memory in [Memory::Save, Memory::Recompute] {
+            assert!(case.run(&device, 3, Some(memory)) == first, "{memory:?} differs");
+        }
+    }
+}
