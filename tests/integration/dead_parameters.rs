@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, TensorData};
 use ec_darts::architect::{RelaxedModel, first_order_gradient};
 use ec_darts::architecture::Strength;
+use ec_darts::ops::Packs;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::separate;
@@ -17,34 +17,19 @@ use ec_darts_space::{Primitive, discretize};
 use crate::tiny;
 
 /// Every parameter of a module has a gradient, finite and not zero.
-fn check_gradients<M: Module>(module: &M, gradients: &GradientsParams) {
-    struct Check<'a> {
-        gradients: &'a GradientsParams,
-        path: Vec<String>,
-        checked: usize,
+fn check_gradients<M: Packs>(module: &M, gradients: &GradientsParams) {
+    let mut found = Snapshot::default();
+    found.save_gradients(module, gradients, "module");
+    let mut checked = 0;
+    for name in tiny::state(module).into_keys().filter(|name| !name.contains("running_")) {
+        let gradient = found.tensors.remove(&name);
+        let gradient = gradient.unwrap_or_else(|| panic!("{name}: no gradient"));
+        let gradient: Vec<f32> = gradient.try_to_vec().expect("single precision");
+        let norm = tiny::dot(&gradient, &gradient);
+        assert!(norm.is_finite() && norm > 0.0, "{name}: squared norm {norm}");
+        checked += 1;
     }
-    impl ModuleVisitor for Check<'_> {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = self.path.join(".");
-            if name.contains("running_") {
-                return;
-            }
-            let gradient = self.gradients.get::<D>(param.id);
-            let gradient = tiny::values(gradient.unwrap_or_else(|| panic!("{name}: no gradient")));
-            let norm = tiny::dot(&gradient, &gradient);
-            assert!(norm.is_finite() && norm > 0.0, "{name}: squared norm {norm}");
-            self.checked += 1;
-        }
-    }
-    let mut check = Check { gradients, path: Vec::new(), checked: 0 };
-    module.visit(&mut check);
-    assert!(check.checked > 100, "a supernet has many parameters, not {}", check.checked);
+    assert!(checked > 100, "a supernet has many parameters, not {checked}");
 }
 
 /// Gradients at the first step, and what the first step of the interleaved order moves.

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::process::Command;
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::store::{BurnpackStore, ModuleSnapshot, SafetensorsStore};
 use burn::tensor::{Device, Distribution, Tensor};
 use ec_darts::data::Normalization;
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
-use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
+use ec_darts::snapshot::{NamedTensors, Snapshot};
 use ec_darts_space::Preset;
 
 fn device() -> Device {
@@ -18,30 +18,37 @@ fn device() -> Device {
 
 /// A model whose normalizations do something.
 fn model(stem: StemKind, size: usize) -> TrainedModel {
-    struct Shake(Vec<String>);
-    impl ModuleMapper for Shake {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.0.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let distribution = match self.0.last().expect("a name").as_str() {
-                "gamma" | "running_var" => Distribution::Uniform(0.5, 1.5),
-                "beta" | "running_mean" => Distribution::Normal(0.0, 0.3),
-                _ => return param,
-            };
-            param.map(|old| Tensor::random(old.dims(), distribution, &old.device()))
-        }
-    }
     let genotype = Preset::find("EC_DARTS_CIFAR").expect("a preset").genotype();
     let config = EvaluationConfig { stem, init_channels: 8, num_cells: 6, num_classes: 10 };
     let names = (0..10).map(|class| class.to_string()).collect();
     let plain = Normalization { mean: [0.5; 3], std: [0.25; 3] };
     let description = ModelDescription::new(genotype, &config, names, [size; 2], &plain, "cifar10");
-    let network = description.build(&device()).map(&mut Shake(Vec::new()));
+    let network = description.build(&device());
+    let mut snapshot = Snapshot::default();
+    snapshot.save(&network, "");
+    for (name, data) in &mut snapshot.tensors {
+        let distribution = match name.rsplit('.').next().expect("a name") {
+            "gamma" | "running_var" => Distribution::Uniform(0.5, 1.5),
+            "beta" | "running_mean" => Distribution::Normal(0.0, 0.3),
+            _ => continue,
+        };
+        *data = Tensor::<1>::random([data.num_elements()], distribution, &device()).into_data();
+    }
+    let network = snapshot.load(network, "").expect("its own names");
     TrainedModel::new(description, network)
+}
+
+/// The tensors of a network for Burn's stores.
+fn named(network: &EvaluationNetwork) -> NamedTensors {
+    let mut snapshot = Snapshot::default();
+    snapshot.save(network, "network");
+    NamedTensors::new(&snapshot, "network", &device())
+}
+
+fn filled(network: EvaluationNetwork, named: &NamedTensors) -> EvaluationNetwork {
+    let mut snapshot = Snapshot::default();
+    snapshot.save(named, "network");
+    snapshot.load(network, "network").expect("the names of the network")
 }
 
 const STEMS: [(StemKind, usize); 3] =
@@ -60,13 +67,15 @@ fn burn_reloads_every_format_bit_for_bit() {
         );
 
         model.export(ExportFormat::Burnpack, &path("model.bpk")).expect("written");
-        let mut burnpack = fresh();
+        let mut burnpack = named(&fresh());
         burnpack.load_from(&mut BurnpackStore::from_file(path("model.bpk"))).expect("burnpack");
+        let burnpack = filled(fresh(), &burnpack);
 
         model.export(ExportFormat::Safetensors, &path("model.safetensors")).expect("written");
-        let mut safetensors = fresh();
+        let mut safetensors = named(&fresh());
         let mut store = SafetensorsStore::from_file(path("model.safetensors"));
         safetensors.load_from(&mut store).expect("safetensors");
+        let safetensors = filled(fresh(), &safetensors);
 
         model.export(ExportFormat::Torch, &path("torch")).expect("written");
         let file = TorchFile::read(&path("torch/model.safetensors")).expect("torch");

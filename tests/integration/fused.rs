@@ -1,13 +1,13 @@
 //! The fused kernels against the plain composition of Burn's operations: value, every gradient,
 //! running statistics, evaluation mode; and their independence of the number of threads.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
     CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
 };
-use ec_darts::ops::{Kernels, Memory, draw_parameters};
+use ec_darts::ops::{Kernels, Memory, Packs, draw_parameters};
 use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace, presets};
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -32,7 +32,7 @@ impl ModuleVisitor for Collect<'_> {
 }
 
 /// Output, all gradients, running statistics and the output in evaluation mode.
-fn outcome<M: Module>(
+fn outcome<M: Packs>(
     module: &M,
     inputs: &[Tensor<4>],
     mixing: &Tensor<1>,
@@ -63,6 +63,11 @@ fn outcome<M: Module>(
         if name.contains("running_") {
             all.push((name, data.try_to_vec::<f32>().expect("single precision")));
         }
+    }
+    // With what lies between the parts of a cell that uses some of its packed values.
+    for packed in settled.packs() {
+        all.push(("packed means".into(), tiny::values(packed.running_mean.value())));
+        all.push(("packed variances".into(), tiny::values(packed.running_var.value())));
     }
     let inner: Vec<Tensor<4>> = inputs.iter().map(|input| input.clone().inner()).collect();
     let evaluated = forward(&settled, &inner, mixing.clone().inner());
@@ -240,6 +245,56 @@ fn discrete_cells() {
         let expected = run(Kernels::Reference);
         for kernels in FUSED {
             compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+        }
+    }
+}
+
+/// Cells of a genotype whose values lie among those of all candidates, some in another order than
+/// their edges; nothing moves between them.
+#[test]
+fn cells_that_use_a_part_of_the_packed_values() {
+    let device = Device::flex().autodiff();
+    let space = SearchSpace::darts();
+    let mut genotype = presets::DARTS_V1.genotype();
+    genotype.normal.nodes[1].reverse();
+    genotype.reduction.concat = vec![3, 5];
+    for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
+        let cell = SearchCell::new(&space, &plan(kind, after), &device);
+        let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
+        let cell = cell.restrict(genotype.cell(kind));
+        let covered = cell.packed.layout.weights.covered.clone().expect("a part");
+        assert!(covered.len() > 2, "{covered:?}");
+        let older = if after { 16 } else { 8 };
+        let inputs = [
+            tiny::tensor(6, [3, 20, older, older], &device),
+            tiny::tensor(7, [3, 48, 8, 8], &device),
+        ];
+        let mixing = tiny::tensor(8, [1], &device);
+        let run = |kernels: Kernels| {
+            let mut cell = cell.clone();
+            cell.kernels = kernels;
+            outcome(&cell, &inputs, &mixing, |cell, inputs, _| {
+                cell.forward(inputs[0].clone(), inputs[1].clone(), None)
+            })
+        };
+        let expected = run(Kernels::Reference);
+        for kernels in FUSED {
+            let actual = run(kernels);
+            compare(&format!("{kind:?}, {kernels:?}"), &actual, &expected);
+            for (name, values) in actual.iter().chain(&expected) {
+                let (parts, untouched) = match name.as_str() {
+                    "gradient of the parameters" => (&cell.packed.layout.weights, 0.0),
+                    "packed means" => (&cell.packed.layout.statistics, 0.0),
+                    "packed variances" => (&cell.packed.layout.statistics, 1.0),
+                    _ => continue,
+                };
+                assert_eq!(values.len(), parts.len, "{name}");
+                let covered = parts.covered.as_ref().expect("a part");
+                for (place, &value) in values.iter().enumerate() {
+                    let is_own = covered.iter().any(|range| range.contains(&place));
+                    assert!(is_own || value == untouched, "{kind:?}, {name}, {place}: {value}");
+                }
+            }
         }
     }
 }

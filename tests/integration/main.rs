@@ -9,6 +9,7 @@ mod fused;
 mod gradients;
 mod memory;
 mod names;
+mod packed;
 mod parity;
 mod relaxation;
 mod resume;

@@ -1,8 +1,9 @@
 //! The fixtures' names of parameters, from the paths of our modules.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts::ops::Packs;
+use ec_darts::snapshot::Snapshot;
 use ec_darts_space::{CellKind, Genotype, Primitive};
 
 use crate::fixture::Fixture;
@@ -81,76 +82,50 @@ impl Naming<'_> {
 }
 
 /// PyTorch keeps linear weights as `[out, in]`, Burn as `[in, out]`.
-fn turn<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    if D == 2 { tensor.transpose() } else { tensor }
+pub fn turned(data: TensorData) -> TensorData {
+    if data.shape().len() != 2 {
+        return data;
+    }
+    Tensor::<2>::from_data(data, &Device::flex()).transpose().into_data()
 }
 
 fn is_statistic(name: &str) -> bool {
     name.ends_with("running_mean") || name.ends_with("running_var")
 }
 
+fn parts(path: &str) -> Vec<String> {
+    path.split('.').map(String::from).collect()
+}
+
 /// Gives a module the stored parameters and running statistics under `prefix` (`in.`).
-pub fn install<M: Module>(module: M, fixture: &Fixture, prefix: &str, naming: Naming) -> M {
-    struct Install<'a> {
-        fixture: &'a Fixture,
-        prefix: &'a str,
-        naming: Naming<'a>,
-        path: Vec<String>,
+pub fn install<M: Packs>(module: M, fixture: &Fixture, prefix: &str, naming: Naming) -> M {
+    let mut snapshot = Snapshot::default();
+    snapshot.save(&module, "");
+    for (path, data) in &mut snapshot.tensors {
+        let name = naming.name(&parts(path));
+        let kind = if is_statistic(&name) { "stat" } else { "param" };
+        let stored = format!("{prefix}{kind}.{name}");
+        if kind == "stat" && !fixture.has(&stored) {
+            continue;
+        }
+        let found = turned(fixture.data(&stored));
+        assert_eq!(found.shape(), data.shape(), "{stored}");
+        *data = found;
     }
-    impl ModuleMapper for Install<'_> {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = self.naming.name(&self.path);
-            let kind = if is_statistic(&name) { "stat" } else { "param" };
-            let stored = format!("{}{kind}.{name}", self.prefix);
-            if kind == "stat" && !self.fixture.has(&stored) {
-                return param;
-            }
-            param.map(|old| {
-                let tensor: Tensor<D> = self.fixture.tensor(&stored);
-                let tensor = turn(tensor).inner();
-                assert_eq!(tensor.dims(), old.dims(), "{stored}");
-                let (tracked, device) = (old.is_require_grad(), old.device());
-                Tensor::from_data(tensor.into_data(), &device).set_require_grad(tracked)
-            })
-        }
-    }
-    module.map(&mut Install { fixture, prefix, naming, path: Vec::new() })
+    snapshot.load(module, "").expect("its own names")
 }
 
-/// Every parameter or running statistic with its stored name.
-fn visit<M: Module>(module: &M, naming: Naming, each: &mut dyn FnMut(&str, Named)) {
-    struct Visit<'a, 'b> {
-        naming: Naming<'a>,
-        each: &'b mut dyn FnMut(&str, Named),
-        path: Vec<String>,
-    }
-    impl ModuleVisitor for Visit<'_, '_> {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = self.naming.name(&self.path);
-            let value = turn(param.val()).into_data();
-            let rank = D;
-            (self.each)(&name, Named { id: param.id, rank, value });
-        }
-    }
-    module.visit(&mut Visit { naming, each, path: Vec::new() });
-}
-
-struct Named {
-    id: burn::module::ParamId,
-    rank: usize,
-    value: TensorData,
+/// All parameters and running statistics of a module with their stored names and in PyTorch's shapes.
+fn state<M: Packs>(module: &M, naming: Naming) -> Vec<(String, String, Vec<f32>)> {
+    let mut snapshot = Snapshot::default();
+    snapshot.save(module, "");
+    let tensors = snapshot.tensors.into_iter();
+    tensors
+        .map(|(path, data)| {
+            let name = naming.name(&parts(&path));
+            (path, name, floats(turned(data)))
+        })
+        .collect()
 }
 
 fn floats(data: TensorData) -> Vec<f32> {
@@ -159,53 +134,48 @@ fn floats(data: TensorData) -> Vec<f32> {
 
 /// Compares the gradient of every parameter with `prefix` and its name; a gradient that is not
 /// stored must be absent or zero.
-pub fn check_gradients<M: Module>(
+pub fn check_gradients<M: Packs>(
     module: &M,
     gradients: &GradientsParams,
     fixture: &Fixture,
     prefix: &str,
     naming: Naming,
 ) {
-    visit(module, naming, &mut |name, named| {
-        if is_statistic(name) {
-            return;
+    let mut snapshot = Snapshot::default();
+    snapshot.save_gradients(module, gradients, "");
+    for (path, name, value) in state(module, naming) {
+        if is_statistic(&name) {
+            continue;
         }
-        let gradient = match named.rank {
-            1 => gradients.get::<1>(named.id).map(|tensor| tensor.into_data()),
-            2 => gradients.get::<2>(named.id).map(|tensor| turn(tensor).into_data()),
-            4 => gradients.get::<4>(named.id).map(|tensor| tensor.into_data()),
-            rank => panic!("{name} has rank {rank}"),
-        };
-        let gradient = gradient.map(floats);
+        let gradient = snapshot.tensors.remove(&path).map(|data| floats(turned(data)));
         let stored = format!("{prefix}{name}");
         if fixture.has(&stored) {
             // Where nothing flows, PyTorch stores zeros.
-            let zeros = || vec![0.0; named.value.shape().num_elements()];
-            fixture.check(&stored, &gradient.unwrap_or_else(zeros));
+            fixture.check(&stored, &gradient.unwrap_or_else(|| vec![0.0; value.len()]));
         } else if let Some(gradient) = gradient {
             assert!(
                 gradient.iter().all(|&g| g == 0.0),
                 "{stored}: a gradient where none is stored"
             );
         }
-    });
+    }
+    assert!(snapshot.tensors.is_empty(), "gradients of parameters: {:?}", snapshot.tensors.keys());
 }
 
 /// Compares all parameters with `prefix` and their names.
-pub fn check_parameters<M: Module>(module: &M, fixture: &Fixture, prefix: &str, naming: Naming) {
-    visit(module, naming, &mut |name, named| {
-        if !is_statistic(name) {
-            fixture.check(&format!("{prefix}{name}"), &floats(named.value));
+pub fn check_parameters<M: Packs>(module: &M, fixture: &Fixture, prefix: &str, naming: Naming) {
+    for (_, name, value) in state(module, naming) {
+        if !is_statistic(&name) {
+            fixture.check(&format!("{prefix}{name}"), &value);
         }
-    });
+    }
 }
 
 /// Compares all running statistics with `prefix` and their names.
-pub fn check_statistics<M: Module>(module: &M, fixture: &Fixture, prefix: &str, naming: Naming) {
-    let settled = ec_darts::tensors::separate(module);
-    visit(&settled, naming, &mut |name, named| {
-        if is_statistic(name) {
-            fixture.check(&format!("{prefix}{name}"), &floats(named.value));
+pub fn check_statistics<M: Packs>(module: &M, fixture: &Fixture, prefix: &str, naming: Naming) {
+    for (_, name, value) in state(module, naming) {
+        if is_statistic(&name) {
+            fixture.check(&format!("{prefix}{name}"), &value);
         }
-    });
+    }
 }

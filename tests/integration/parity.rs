@@ -1,6 +1,6 @@
 //! Parity with the golden numbers, on every device of this machine.
 
-use burn::module::{Module, ModuleVisitor, Param, list_param_ids};
+use burn::module::{Module, Param, list_param_ids};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
@@ -23,7 +23,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::fixture::{Entry, Fixture, manifest};
-use crate::names::{Naming, check_gradients, check_parameters, check_statistics, install};
+use crate::names::{Naming, check_gradients, check_parameters, check_statistics, install, turned};
 
 const RELAXATIONS: [(&str, Relaxation); 2] =
     [("softmax", Relaxation::Softmax), ("cen", Relaxation::CrossEdge)];
@@ -216,36 +216,23 @@ fn moving_optimizer(
     settings: &SgdSettings,
     stored: bool,
 ) -> WeightOptimizer {
-    struct Buffers<'a> {
-        fixture: &'a Fixture,
-        path: Vec<String>,
-        snapshot: Snapshot,
-    }
-    impl ModuleVisitor for Buffers<'_> {
-        fn enter_module(&mut self, name: &str, _container: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _name: &str, _container: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-            let stored = format!("in.momentum.{}", Naming::Search.name(&self.path));
-            if self.fixture.has(&stored) {
-                let tensor: Tensor<D> = self.fixture.tensor(&stored);
-                let tensor = if D == 2 { tensor.transpose() } else { tensor };
-                let name = format!("sgd.{}.momentum.velocity", self.path.join("."));
-                self.snapshot.tensors.insert(name, tensor.into_data());
-            }
-        }
-    }
     let mut optimizer = WeightOptimizer::new(settings);
     if stored {
-        let mut buffers = Buffers { fixture, path: Vec::new(), snapshot: Snapshot::default() };
-        supernet.visit(&mut buffers);
-        assert!(!buffers.snapshot.tensors.is_empty(), "momentum buffers are stored");
+        let mut parameters = Snapshot::default();
+        parameters.save(supernet, "");
+        let mut buffers = Snapshot::default();
+        for path in parameters.tensors.keys() {
+            let parts: Vec<String> = path.split('.').map(String::from).collect();
+            let stored = format!("in.momentum.{}", Naming::Search.name(&parts));
+            if fixture.has(&stored) {
+                let buffer = turned(fixture.data(&stored));
+                buffers.tensors.insert(format!("sgd.{path}.momentum.velocity"), buffer);
+            }
+        }
+        assert!(!buffers.tensors.is_empty(), "momentum buffers are stored");
         let device = &fixture.device;
-        optimizer.stepper.load(supernet, "sgd", &mut buffers.snapshot, device);
-        assert!(buffers.snapshot.tensors.is_empty(), "every buffer was taken");
+        optimizer.stepper.load(supernet, "sgd", &mut buffers, device);
+        assert!(buffers.tensors.is_empty(), "every buffer was taken");
     }
     optimizer
 }

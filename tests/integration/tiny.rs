@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::config::SearchConfig;
 use ec_darts::data::ImageDataset;
+use ec_darts::ops::Packs;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::train::Search;
@@ -65,7 +65,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// All parameters and running statistics of a module by path.
-pub fn state<M: Module>(module: &M) -> BTreeMap<String, TensorData> {
+pub fn state<M: Packs>(module: &M) -> BTreeMap<String, TensorData> {
     let mut snapshot = Snapshot::default();
     snapshot.save(module, "module");
     snapshot.tensors

@@ -9,6 +9,7 @@ use ec_darts_space::{CellKind, Genotype, SearchSpace, discretize};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use crate::ops::{Packed, Packs};
 use crate::relaxation::{Mixing, Relaxation};
 
 /// What the genotype is read from.
@@ -29,6 +30,12 @@ pub struct ArchitectureParameters {
     pub normal: Param<Tensor<2>>,
     /// Of the reduction cells, `[num_edges, num_primitives]`.
     pub reduction: Param<Tensor<2>>,
+}
+
+impl Packs for ArchitectureParameters {
+    fn packs(&self) -> Vec<&Packed> {
+        Vec::new()
+    }
 }
 
 impl ArchitectureParameters {

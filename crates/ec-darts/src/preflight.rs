@@ -309,7 +309,7 @@ impl Activations {
             self.maps += of_node;
             self.largest_node = self.largest_node.max(of_node);
         }
-        // Weights, velocities, and gradients packed and by themselves.
+        // Weights before and after a step, gradients and velocities.
         self.kept += 4 * VALUE * parameters as u64;
         self.gradients(plan, batch, size, nodes, node);
     }

@@ -1,5 +1,7 @@
 //! Small bridges between tensors, modules and plain values.
 
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
@@ -38,6 +40,29 @@ impl ImageBatch {
             labels: Tensor::from_data(TensorData::new(batch.labels, [count]), device),
         }
     }
+}
+
+/// Some ranges of a tensor's first dimension, one after the other.
+///
+/// # Panics
+/// Where there is no range.
+pub(crate) fn pick<const D: usize>(tensor: &Tensor<D>, ranges: &[Range<usize>]) -> Tensor<D> {
+    let part = |range: &Range<usize>| tensor.clone().slice([range.clone()]);
+    Tensor::cat(ranges.iter().map(part).collect(), 0)
+}
+
+/// Replaces what [`pick`] picks; all else stays as it is, bit for bit.
+pub(crate) fn put<const D: usize>(
+    tensor: Tensor<D>,
+    ranges: &[Range<usize>],
+    values: &Tensor<D>,
+) -> Tensor<D> {
+    let mut start = 0;
+    ranges.iter().fold(tensor, |tensor, range| {
+        let part = values.clone().slice([start..start + range.len()]);
+        start += range.len();
+        tensor.slice_assign([range.clone()], part)
+    })
 }
 
 /// The values of a tensor in single precision, row-major.

@@ -2,7 +2,8 @@
 //!
 //! Entry points: [`induce`] and [`return_weights`]. Invariant: inducing copies no parameter; the
 //! auxiliary model's weights and running statistics separate from the supernet's when a step
-//! writes them, and come back only through [`return_weights`].
+//! writes them, and come back only through [`return_weights`]. What the genotype does not pick is
+//! never written.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::nn::Linear;
@@ -11,7 +12,8 @@ use burn::tensor::container::TensorContainer;
 use ec_darts_space::{CellKind, Genotype};
 
 use crate::network::{DiscreteCell, SearchCell, Stem, Supernet, classify};
-use crate::tensors::separate;
+use crate::ops::{Packed, Packs, Path};
+use crate::tensors::{pick, put, separate};
 
 /// The supernet restricted to a genotype: same stem, preprocessing, kept operations and
 /// classifier, each kept operation with weight one, nothing else computed.
@@ -42,7 +44,17 @@ impl AuxiliaryModel {
     }
 }
 
+impl Packs for AuxiliaryModel {
+    fn packs(&self) -> Vec<&Packed> {
+        let cells = self.cells.iter().map(|cell| &cell.packed);
+        std::iter::once(&self.stem.packed).chain(cells).collect()
+    }
+}
+
 /// Builds the auxiliary model as a view of the supernet: no parameter is copied.
+///
+/// Its cells have the supernet's packed tensors and describe the picks in them; its first step writes
+/// one new packed tensor for each cell.
 ///
 /// # Panics
 /// Where the genotype is not one of the supernet's space.
@@ -60,32 +72,52 @@ pub fn induce(supernet: &Supernet, genotype: &Genotype) -> AuxiliaryModel {
 
 /// Puts the auxiliary model's parameters and running statistics back into the supernet.
 ///
-/// Only what the auxiliary model holds is replaced.
+/// Only what the auxiliary model holds is replaced; of packed tensors, the ranges of the picks.
 ///
 /// # Source
 /// EC-DARTS, Algorithm 1, line 9; Eq. (6).
 pub fn return_weights(supernet: &Supernet, auxiliary: &AuxiliaryModel) -> Supernet {
-    let mut returned = Returned(TensorContainer::new());
+    // Both have their packed tensors in one order: the path through the supernet meets the
+    // auxiliary model's layouts.
+    let path = Path::new(auxiliary, "");
+    let mut returned = Returned { tensors: TensorContainer::new(), path };
     // Burn settles a running statistic one pass later; `separate` settles it now, on both sides.
     separate(auxiliary).visit(&mut returned);
     separate(supernet).map(&mut returned)
 }
 
-struct Returned(TensorContainer<ParamId>);
+struct Returned {
+    tensors: TensorContainer<ParamId>,
+    path: Path,
+}
 
 impl ModuleVisitor for Returned {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.register(param.id, param.val().inner());
+        self.tensors.register(param.id, param.val().inner());
     }
 }
 
 impl ModuleMapper for Returned {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.get::<Tensor<D>>(&param.id) {
-            Some(tensor) => {
-                param.map(|old| Tensor::from_inner(tensor).set_require_grad(old.is_require_grad()))
-            }
-            None => param,
-        }
+        let Some(tensor) = self.tensors.get::<Tensor<D>>(&param.id) else { return param };
+        let met = self.path.met();
+        let covered = met.as_ref().and_then(|met| met.parts().covered.as_deref());
+        param.map(|old| {
+            let tracked = old.is_require_grad();
+            let new = match covered {
+                Some([]) => old.inner(),
+                Some(covered) => put(old.inner(), covered, &pick(&tensor, covered)),
+                None => tensor,
+            };
+            Tensor::from_inner(new).set_require_grad(tracked)
+        })
     }
 }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use burn::store::{BurnpackStore, ModuleSnapshot, SafetensorsStore};
 
-use super::{DESCRIPTION, TrainedModel, torch};
+use super::{DESCRIPTION, NETWORK, TrainedModel, torch};
 use crate::files::write;
-use crate::tensors::separate;
+use crate::snapshot::NamedTensors;
 use crate::{Error, Result};
 
 /// What a trained network can be written as.
@@ -32,8 +32,9 @@ impl TrainedModel {
     pub fn export(&self, format: ExportFormat, path: &Path) -> Result<Vec<PathBuf>> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let description = self.description.to_json();
-        // Burn settles a running statistic one pass later; `separate` settles it now.
-        let network = separate(&self.network);
+        // Burn's stores see every tensor under its own name.
+        let device = self.network.classifier.weight.device().inner();
+        let network = NamedTensors::new(&self.snapshot(), NETWORK, &device);
         let files: Vec<(PathBuf, Vec<u8>)> = match format {
             ExportFormat::Burnpack => {
                 let mut store = BurnpackStore::from_bytes(None).metadata(DESCRIPTION, description);

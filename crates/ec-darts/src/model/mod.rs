@@ -318,14 +318,11 @@ pub(crate) mod tests {
         let network = description.build(&device);
         for cell in &network.cells {
             // The size does not matter to a convolution; cells alone spare the auxiliary head.
-            let inputs = [&cell.preprocess0, &cell.preprocess1].map(|preprocess| {
-                let (channels, scale) = match preprocess {
-                    crate::network::Preprocess::Keep(keep) => (keep.conv.weight.dims()[1], 1),
-                    crate::network::Preprocess::Reduce(half) => (half.conv1.weight.dims()[1], 2),
-                };
-                images([2, channels, 8 * scale, 8 * scale], 2.0, &device)
+            let [older, newer] = [0, 1].map(|input: usize| {
+                let edge = &cell.cell.inputs[input];
+                let side = 8 * edge.stride;
+                images([2, edge.channels[0], side, side], 2.0, &device)
             });
-            let [older, newer] = inputs;
             cell.forward(older, newer, None);
         }
         TrainedModel::new(description, network)

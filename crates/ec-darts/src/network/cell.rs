@@ -1,61 +1,93 @@
 //! Cells: the relaxed one of the supernet, and the discrete one of a genotype.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
-use ec_darts_space::{CellGenotype, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace};
+use burn::tensor::{Device, Tensor, s};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation};
+use ec_darts_space::{
+    CellGenotype, CellKind, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace,
+};
 
 use super::CellPlan;
 use crate::ops::{
-    CellParts, DropPath, EdgeParts, FactorizedReduce, Form, Kernels, Memory, Operation,
-    ReluConvNorm,
+    DropPath, Form, Kernels, Layout, Name, Operation, Packed, Packs, edge, operation,
 };
 
-/// Brings one input of a cell to the cell's channels and size.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
-pub enum Preprocess {
-    /// The input has the cell's size.
-    Keep(ReluConvNorm),
-    /// The input is twice as large: it lies before a reduction cell.
-    Reduce(FactorizedReduce),
+/// Both preprocessings of a cell, the older input's first: each brings an input to the cell's
+/// channels and size.
+fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
+    // Behind a reduction the older input is twice as large.
+    let reduces = [plan.after_reduction, false];
+    let edges = plan.inputs.into_iter().zip(reduces).map(|(inputs, reduces)| {
+        let (operation, stride) = match reduces {
+            true => (EdgeOperation::FactorizedReduce, 2),
+            false => (EdgeOperation::Pointwise, 1),
+        };
+        edge(vec![operation], [inputs, plan.num_channels], stride, form.affine())
+    });
+    edges.collect()
 }
 
-impl Preprocess {
-    /// Both preprocessings of a cell, the older input's first.
-    fn pair(plan: &CellPlan, form: Form, device: &Device) -> [Self; 2] {
-        let [older, newer] = plan.inputs.map(|inputs| [inputs, plan.num_channels]);
-        let keep = |channels| Self::Keep(ReluConvNorm::new(channels, form.affine(), device));
-        let first = if plan.after_reduction {
-            Self::Reduce(FactorizedReduce::new(older, form.affine(), device))
-        } else {
-            keep(older)
-        };
-        [first, keep(newer)]
-    }
+/// Names of both preprocessings.
+fn input_names(inputs: &[Edge]) -> Vec<Name> {
+    let variant = |edge: &Edge| match edge.operations[0] {
+        EdgeOperation::FactorizedReduce => "Reduce",
+        _ => "Keep",
+    };
+    let inputs = inputs.iter().enumerate();
+    inputs.map(|(input, edge)| Name::new(format!("preprocess{input}.{}", variant(edge)))).collect()
+}
 
-    /// Composed of Burn's operations.
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::Keep(conv) => conv.forward(input),
-            Self::Reduce(reduce) => reduce.forward(input),
+/// The candidates of a search space: the operations of an edge, and their columns in the mixing weights.
+#[derive(Clone, Debug)]
+struct Candidates {
+    primitives: Vec<Primitive>,
+    /// Columns that follow one another.
+    columns: Vec<Range<usize>>,
+}
+
+impl Candidates {
+    fn new(space: &SearchSpace) -> Self {
+        let mut all = Self { primitives: Vec::new(), columns: Vec::new() };
+        for (column, &primitive) in space.primitives().iter().enumerate() {
+            if primitive == Primitive::None {
+                continue;
+            }
+            all.primitives.push(primitive);
+            match all.columns.last_mut() {
+                Some(last) if last.end == column => last.end += 1,
+                _ => all.columns.push(column..column + 1),
+            }
         }
+        all
     }
 
-    /// Channels of the cell.
-    fn num_channels(&self) -> usize {
-        match self {
-            Self::Keep(conv) => conv.conv.weight.dims()[0],
-            Self::Reduce(reduce) => 2 * reduce.conv1.weight.dims()[0],
-        }
+    /// An edge of all candidates.
+    fn edge(&self, num_channels: usize, stride: usize) -> Edge {
+        let operations = self.primitives.iter();
+        let operations = operations.filter_map(|&each| operation(each, stride, Form::Search));
+        edge(operations.collect(), [num_channels; 2], stride, Form::Search.affine())
     }
 
-    /// For the fused kernels.
-    fn parts(&self) -> EdgeParts<'_> {
-        EdgeParts::of(|parts| match self {
-            Self::Keep(conv) => parts.pointwise(conv),
-            Self::Reduce(reduce) => parts.reduce(reduce),
-        })
+    /// Of a matrix of mixing weights those that belong to an operation, row after row.
+    fn mixing(&self, mixing: &Tensor<2>) -> Tensor<1> {
+        let columns = self.columns.iter().map(|run| mixing.clone().slice(s![.., run.clone()]));
+        Tensor::cat(columns.collect(), 1).flatten(0, 1)
     }
+
+    fn position(&self, primitive: Primitive) -> Option<usize> {
+        self.primitives.iter().position(|&candidate| candidate == primitive)
+    }
+}
+
+/// Names of an edge's operations below a path.
+fn names<'a>(path: &'a str, edge: &'a Edge) -> impl Iterator<Item = Name> + 'a {
+    edge.operations.iter().enumerate().map(move |(number, &operation)| {
+        let dot = if path.is_empty() { "" } else { "." };
+        Name::of_candidate(&format!("{path}{dot}operations.{number}"), operation)
+    })
 }
 
 /// All candidate operations of one edge.
@@ -69,31 +101,28 @@ impl Preprocess {
 /// EC-DARTS, Eq. (5); DARTS, Eq. (2).
 #[derive(Module, Debug)]
 pub struct MixedOperation {
-    /// One per primitive other than `none`, in the order of the search space.
-    pub operations: Vec<Operation>,
-    /// The primitive of each operation.
+    /// Weights and running statistics of all operations.
+    pub packed: Packed,
     #[module(skip)]
-    pub primitives: Vec<Primitive>,
-    /// The column of each operation in the mixing weights.
+    cell: Arc<Cell>,
     #[module(skip)]
-    columns: Vec<usize>,
+    candidates: Arc<Candidates>,
 }
 
 impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let mut mixed =
-            Self { operations: Vec::new(), primitives: Vec::new(), columns: Vec::new() };
-        for (column, &primitive) in space.primitives().iter().enumerate() {
-            if let Some(operation) =
-                Operation::new(primitive, num_channels, stride, Form::Search, device)
-            {
-                mixed.operations.push(operation);
-                mixed.primitives.push(primitive);
-                mixed.columns.push(column);
-            }
+        let candidates = Candidates::new(space);
+        let edge = candidates.edge(num_channels, stride);
+        let names: Vec<Name> = names("", &edge).collect();
+        let mut cells = [Cell::from(edge)];
+        let layout = Layout::place(&mut cells, &names);
+        let [cell] = cells;
+        Self {
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
+            candidates: Arc::new(candidates),
         }
-        mixed
     }
 
     /// # Shapes
@@ -101,31 +130,46 @@ impl MixedOperation {
     /// - `mixing`: `[num_primitives]`, the edge's row of the cell's mixing weights
     /// - output: `[batch, num_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, input: Tensor<4>, mixing: Tensor<1>, kernels: Kernels) -> Tensor<4> {
-        let columns: Vec<Tensor<1>> = mixing.split(1, 0);
-        let weights = self.columns.iter().map(|&column| columns[column].clone()).collect();
-        kernels.mix(&self.operations, input, Tensor::cat(weights, 0))
+        let mixing = self.candidates.mixing(&mixing.unsqueeze());
+        kernels.run(&self.cell, &self.packed, vec![input], mixing, None)
     }
 
-    fn parts(&self) -> EdgeParts<'_> {
-        EdgeParts::of(|parts| self.operations.iter().for_each(|each| parts.operation(each)))
+    /// The operation of a primitive with the weights it has here, if it is one of the candidates.
+    pub fn operation(&self, primitive: Primitive) -> Option<Operation> {
+        let position = self.candidates.position(primitive)?;
+        Some(Operation::part(&self.packed, candidate(&self.cell.inputs[0], position)))
     }
+}
 
-    /// The operation of a primitive, if it is one of the candidates.
-    pub fn operation(&self, primitive: Primitive) -> Option<&Operation> {
-        let position = self.primitives.iter().position(|&candidate| candidate == primitive)?;
-        Some(&self.operations[position])
+impl Packs for MixedOperation {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
+    }
+}
+
+/// One operation of an edge, at its place.
+fn candidate(edge: &Edge, position: usize) -> Edge {
+    let before = &edge.operations[..position];
+    let parameters = before.iter().map(|each| each.num_parameters(edge.channels, edge.affine));
+    let norms: usize = before.iter().map(|each| each.num_norms()).sum();
+    Edge {
+        operations: vec![edge.operations[position]],
+        parameters: edge.parameters + parameters.sum::<usize>(),
+        statistics: edge.statistics + norms * edge.channels[1],
+        ..edge.clone()
     }
 }
 
 /// A cell of the supernet: every edge holds every candidate.
 #[derive(Module, Debug)]
 pub struct SearchCell {
-    /// Of the output of the cell before the previous one.
-    pub preprocess0: Preprocess,
-    /// Of the output of the previous cell.
-    pub preprocess1: Preprocess,
-    /// One mixed operation per edge, ordered by target node.
-    pub edges: Vec<MixedOperation>,
+    /// Weights and running statistics of all edges.
+    pub packed: Packed,
+    /// The edges: both preprocessings, and a mixed operation between states.
+    #[module(skip)]
+    pub cell: Arc<Cell>,
+    #[module(skip)]
+    candidates: Arc<Candidates>,
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
@@ -137,16 +181,26 @@ pub struct SearchCell {
 impl SearchCell {
     /// The cell of a plan.
     pub fn new(space: &SearchSpace, plan: &CellPlan, device: &Device) -> Self {
-        let topology = *space.topology();
-        let [preprocess0, preprocess1] = Preprocess::pair(plan, Form::Search, device);
-        let edges = topology
-            .edges()
-            .map(|edge| {
-                let stride = topology.stride(plan.kind, edge);
-                MixedOperation::new(space, plan.num_channels, stride, device)
-            })
-            .collect();
-        Self { preprocess0, preprocess1, edges, topology, kernels: Kernels::default() }
+        let (topology, candidates) = (*space.topology(), Candidates::new(space));
+        let inputs = preprocess(plan, Form::Search);
+        let mut names = input_names(&inputs);
+        let mut nodes = vec![Vec::new(); topology.num_nodes()];
+        for (number, edge) in topology.edges().enumerate() {
+            let mixed = candidates.edge(plan.num_channels, topology.stride(plan.kind, edge));
+            names.extend(self::names(&format!("edges.{number}"), &mixed));
+            nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
+        }
+        let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
+        let mut cells = [Cell { inputs, nodes, concat }];
+        let layout = Layout::place(&mut cells, &names);
+        let [cell] = cells;
+        Self {
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
+            candidates: Arc::new(candidates),
+            topology,
+            kernels: Kernels::default(),
+        }
     }
 
     /// # Shapes
@@ -154,92 +208,76 @@ impl SearchCell {
     /// - `mixing`: `[num_edges, num_primitives]`
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
-        if let Some(memory) = self.kernels.fused(&older.device()) {
-            return self.fused([older, newer], mixing, memory);
-        }
-        let rows: Vec<Tensor<1>> =
-            mixing.clone().split(1, 0).into_iter().map(|row| row.squeeze_dim(0)).collect();
-        let mut states = self.inputs(older, newer);
-        for node in 0..self.topology.num_nodes() {
-            let edges = self.topology.edges_into(node);
-            let sum = edges
-                .zip(&states)
-                .map(|(edge, state)| {
-                    let row = rows[edge].clone();
-                    self.edges[edge].forward(state.clone(), row, self.kernels)
-                })
-                .reduce(|sum, term| sum + term)
-                .expect("every node has incoming edges");
-            states.push(sum);
-        }
-        Tensor::cat(states.split_off(NUM_INPUTS), 1)
+        let ones = Tensor::ones([NUM_INPUTS], &older.device());
+        let mixing = Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0);
+        self.kernels.run(&self.cell, &self.packed, vec![older, newer], mixing, None)
     }
 
-    /// The whole cell as one operation.
-    fn fused(&self, inputs: [Tensor<4>; 2], mixing: &Tensor<2>, memory: Memory) -> Tensor<4> {
-        let (num_nodes, device) = (self.topology.num_nodes(), inputs[0].device());
-        let concat = (NUM_INPUTS..NUM_INPUTS + num_nodes).collect();
-        let mut parts = CellParts::new(self.preprocess1.num_channels(), concat);
-        parts.input(self.preprocess0.parts(), &inputs[0]);
-        parts.input(self.preprocess1.parts(), &inputs[1]);
-        // Of the matrix of mixing weights, those that belong to an operation.
-        let [_, num_primitives] = mixing.dims();
-        let mut places: Vec<i32> = Vec::new();
-        for node in 0..num_nodes {
-            let edges = self.topology.edges_into(node).enumerate().map(|(state, edge)| {
-                let columns = self.edges[edge].columns.iter();
-                places.extend(columns.map(|column| (edge * num_primitives + column) as i32));
-                (state, self.edges[edge].parts())
-            });
-            let edges = edges.collect();
-            parts.node(edges);
-        }
-        let places = Tensor::<1, Int>::from_data(&places[..], &device);
-        let mixing = mixing.clone().flatten::<1>(0, 1).select(0, places);
-        let ones = Tensor::ones([NUM_INPUTS], &device);
-        parts.forward(inputs.into(), Tensor::cat(vec![ones, mixing], 0), memory)
+    /// The candidates of each edge, without `none`.
+    pub fn primitives(&self) -> &[Primitive] {
+        &self.candidates.primitives
     }
 
-    fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
-        vec![self.preprocess0.forward(older), self.preprocess1.forward(newer)]
-    }
-
-    /// The same cell restricted to the picks of a genotype; parameters are shared, not copied.
+    /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
     /// Where a pick is no candidate of its edge, or the genotype has another number of nodes.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
         assert_eq!(genotype.nodes.len(), self.topology.num_nodes(), "a genotype of these cells");
-        let pick = |node: usize, pick: &Pick| {
-            let edge = self.topology.edge_number(pick.from, node);
-            let operation = self.edges[edge].operation(pick.primitive);
-            operation.expect("a picked primitive is one of the candidates").clone()
+        let pick = |pick: &Pick, edges: &[(usize, Edge)]| {
+            let edge = edges.iter().find(|(from, _)| *from == pick.from);
+            let position = self.candidates.position(pick.primitive);
+            let (Some((_, edge)), Some(position)) = (edge, position) else {
+                panic!("a picked primitive is one of the candidates of its edge")
+            };
+            (pick.from, candidate(edge, position))
         };
-        let operations = genotype.nodes.iter().enumerate();
-        DiscreteCell {
-            preprocess0: self.preprocess0.clone(),
-            preprocess1: self.preprocess1.clone(),
-            operations: operations
-                .flat_map(|(node, picks)| picks.iter().map(move |p| pick(node, p)))
+        let nodes = genotype.nodes.iter().zip(&self.cell.nodes);
+        let cell = Cell {
+            inputs: self.cell.inputs.clone(),
+            nodes: nodes
+                .map(|(picks, edges)| picks.iter().map(|each| pick(each, edges)).collect())
                 .collect(),
-            genotype: genotype.clone(),
+            concat: genotype.concat.clone(),
+        };
+        // What is picked lies among what is not.
+        let own = &self.packed.layout;
+        let lengths = [own.weights.len, own.statistics.len];
+        let mut names = input_names(&cell.inputs);
+        names.extend(pick_names(&cell));
+        let layout = Layout::of(cell.edges(), &names, lengths);
+        DiscreteCell {
+            packed: self.packed.part(layout),
+            cell: Arc::new(cell),
             kernels: self.kernels,
         }
     }
 }
 
+impl Packs for SearchCell {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
+    }
+}
+
+/// Names of the picked operations, each alone on its edge.
+fn pick_names(cell: &Cell) -> Vec<Name> {
+    let edges = cell.nodes.iter().flatten().enumerate();
+    edges
+        .map(|(number, (_, edge))| {
+            Name::of_candidate(&format!("operations.{number}"), edge.operations[0])
+        })
+        .collect()
+}
+
 /// A cell of one genotype: only the kept operations, each with weight one.
 #[derive(Module, Debug)]
 pub struct DiscreteCell {
-    /// Of the output of the cell before the previous one.
-    pub preprocess0: Preprocess,
-    /// Of the output of the previous cell.
-    pub preprocess1: Preprocess,
-    /// The picked operations, in the order of the genotype.
-    pub operations: Vec<Operation>,
-    /// Which state each operation reads, and which states are joined.
+    /// Weights and running statistics; those of the picks may lie among others.
+    pub packed: Packed,
+    /// The edges: both preprocessings, and an edge for each pick in the order of the genotype.
     #[module(skip)]
-    pub genotype: CellGenotype,
+    pub cell: Arc<Cell>,
     /// How the operations are computed.
     #[module(skip)]
     pub kernels: Kernels,
@@ -248,24 +286,30 @@ pub struct DiscreteCell {
 impl DiscreteCell {
     /// A cell with weights of its own, in the form of the network that is retrained.
     pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
-        let [preprocess0, preprocess1] = Preprocess::pair(plan, Form::Retrain, device);
-        let operation = |pick: &Pick| {
-            let reduces = plan.kind == ec_darts_space::CellKind::Reduction;
+        let form = Form::Retrain;
+        let inputs = preprocess(plan, form);
+        let mut names = input_names(&inputs);
+        let pick = |pick: &Pick| {
+            let reduces = plan.kind == CellKind::Reduction;
             let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
-            Operation::new(pick.primitive, plan.num_channels, stride, Form::Retrain, device)
-                .expect("a genotype picks no `none`")
+            let operation = operation(pick.primitive, stride, form);
+            let operation = operation.expect("a genotype picks no `none`");
+            let channels = [plan.num_channels; 2];
+            (pick.from, edge(vec![operation], channels, stride, form.affine()))
         };
+        let nodes = genotype.nodes.iter().map(|picks| picks.iter().map(pick).collect());
+        let mut cells = [Cell { inputs, nodes: nodes.collect(), concat: genotype.concat.clone() }];
+        names.extend(pick_names(&cells[0]));
+        let layout = Layout::place(&mut cells, &names);
+        let [cell] = cells;
         Self {
-            preprocess0,
-            preprocess1,
-            operations: genotype.nodes.iter().flatten().map(operation).collect(),
-            genotype: genotype.clone(),
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
             kernels: Kernels::default(),
         }
     }
 
-    /// `drop_path` acts on every operation but the identity; with it the operations of a cell are
-    /// fused one by one.
+    /// `drop_path` acts on every picked operation but the identity.
     ///
     /// # Shapes
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
@@ -274,55 +318,17 @@ impl DiscreteCell {
         &self,
         older: Tensor<4>,
         newer: Tensor<4>,
-        mut drop_path: Option<&mut DropPath>,
+        drop_path: Option<&mut DropPath>,
     ) -> Tensor<4> {
-        if let (None, Some(memory)) = (&drop_path, self.kernels.fused(&older.device())) {
-            return self.fused([older, newer], memory);
-        }
-        let mut states = self.inputs(older, newer);
-        let mut operations = self.operations.iter();
-        for picks in &self.genotype.nodes {
-            let sum = picks
-                .iter()
-                .zip(operations.by_ref())
-                .map(|(pick, operation)| {
-                    let output = self.kernels.operation(operation, states[pick.from].clone());
-                    match &mut drop_path {
-                        Some(drop_path) if !matches!(operation, Operation::Identity(_)) => {
-                            drop_path.apply(output)
-                        }
-                        _ => output,
-                    }
-                })
-                .reduce(|sum, term| sum + term)
-                .expect("every node keeps an edge");
-            states.push(sum);
-        }
-        let joined = self.genotype.concat.iter().map(|&state| states[state].clone());
-        Tensor::cat(joined.collect(), 1)
+        let [batch, ..] = older.dims();
+        let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
+        let ones = Tensor::ones([self.cell.num_operations()], &older.device());
+        self.kernels.run(&self.cell, &self.packed, vec![older, newer], ones, factors)
     }
+}
 
-    /// The whole cell as one operation.
-    fn fused(&self, inputs: [Tensor<4>; 2], memory: Memory) -> Tensor<4> {
-        let concat = self.genotype.concat.clone();
-        let mut parts = CellParts::new(self.preprocess1.num_channels(), concat);
-        parts.input(self.preprocess0.parts(), &inputs[0]);
-        parts.input(self.preprocess1.parts(), &inputs[1]);
-        let mut operations = self.operations.iter();
-        for picks in &self.genotype.nodes {
-            let picked = picks.iter().zip(operations.by_ref());
-            let edge = |operation| EdgeParts::of(|parts| parts.operation(operation));
-            parts.node(picked.map(|(pick, operation)| (pick.from, edge(operation))).collect());
-        }
-        let ones = Tensor::ones([NUM_INPUTS + self.operations.len()], &inputs[0].device());
-        parts.forward(inputs.into(), ones, memory)
-    }
-
-    /// Both inputs at the cell's width and size.
-    fn inputs(&self, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
-        let input = |preprocess: &Preprocess, input| {
-            self.kernels.edge(|| preprocess.parts(), |input| preprocess.forward(input), input)
-        };
-        vec![input(&self.preprocess0, older), input(&self.preprocess1, newer)]
+impl Packs for DiscreteCell {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
     }
 }

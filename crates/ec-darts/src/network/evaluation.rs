@@ -1,7 +1,7 @@
 //! The network of one genotype in the form that is retrained from scratch.
 
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
@@ -10,7 +10,7 @@ use ec_darts_space::Genotype;
 use rand::Rng;
 
 use super::{DiscreteCell, Stem, StemKind, classify, plan_cells};
-use crate::ops::{DropPath, Kernels, Norm, conv, draw_parameters};
+use crate::ops::{DropPath, Kernels, Norm, Packed, Packs, draw_parameters};
 
 /// What determines an evaluation network's shape, besides its genotype.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,6 +127,13 @@ impl EvaluationNetwork {
     }
 }
 
+impl Packs for EvaluationNetwork {
+    fn packs(&self) -> Vec<&Packed> {
+        let cells = self.cells.iter().map(|cell| &cell.packed);
+        std::iter::once(&self.stem.packed).chain(cells).collect()
+    }
+}
+
 /// A small classifier on the map behind the second reduction cell; its loss is added while
 /// training. (Not the auxiliary model of Induced Structural Transition.)
 ///
@@ -157,10 +164,13 @@ pub struct AuxiliaryHead {
 impl AuxiliaryHead {
     /// On a map of `num_channels`.
     pub fn new(num_channels: usize, num_classes: usize, device: &Device) -> Self {
+        let conv = |channels: [usize; 2], kernel: usize| {
+            Conv2dConfig::new(channels, [kernel; 2]).with_bias(false).init(device)
+        };
         Self {
-            conv1: conv([num_channels, 128], 1, 1, 0, device),
+            conv1: conv([num_channels, 128], 1),
             bn1: Norm::new(128, true, device),
-            conv2: conv([128, 768], 2, 1, 0, device),
+            conv2: conv([128, 768], 2),
             bn2: Norm::new(768, true, device),
             classifier: LinearConfig::new(768, num_classes).init(device),
         }

@@ -9,7 +9,7 @@ mod plan;
 mod stem;
 mod supernet;
 
-pub use cell::{DiscreteCell, MixedOperation, Preprocess, SearchCell};
+pub use cell::{DiscreteCell, MixedOperation, SearchCell};
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
 pub use plan::{CellPlan, check_size, is_reduction, plan_cells};
 pub use stem::{Stem, StemKind};

@@ -1,11 +1,13 @@
 //! What stands before the first cell.
 
+use std::sync::Arc;
+
 use burn::module::Module;
-use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor, activation::relu};
+use burn::tensor::{Device, Tensor};
+use ec_darts_kernels::{Cell, EdgeOperation};
 use serde::{Deserialize, Serialize};
 
-use crate::ops::{EdgeParts, Kernels, Norm, conv};
+use crate::ops::{Kernels, Layout, Name, Packed, Packs, edge};
 
 /// Which stem a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,66 +54,41 @@ impl StemKind {
 }
 
 /// The convolutions before the first cell; their batch normalization is affine in every network.
-#[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
-pub enum Stem {
-    /// [`StemKind::Cifar`] and [`StemKind::Stride2`].
-    Single(SingleStem),
-    /// [`StemKind::Imagenet`].
-    Triple(TripleStem),
-}
-
-/// 3x3 convolution, batch normalization.
-#[derive(Module, Debug)]
-pub struct SingleStem {
-    /// From RGB to `3 * init_channels`.
-    pub conv: Conv2d,
-    /// Its normalization.
-    pub bn: Norm,
-}
-
-/// Three 3x3 convolutions of stride 2.
 ///
 /// # Source
-/// DARTS, `cnn/model.py`, `NetworkImageNet`.
+/// Three convolutions: DARTS, `cnn/model.py`, `NetworkImageNet`.
 #[derive(Module, Debug)]
-pub struct TripleStem {
-    /// RGB to `init_channels / 2`.
-    pub conv1: Conv2d,
-    /// Normalization behind `conv1`.
-    pub bn1: Norm,
-    /// To `init_channels`: the older state.
-    pub conv2: Conv2d,
-    /// Normalization behind `conv2`.
-    pub bn2: Norm,
-    /// To `init_channels` once more: the newer state.
-    pub conv3: Conv2d,
-    /// Normalization behind `conv3`.
-    pub bn3: Norm,
+pub struct Stem {
+    /// Weights and running statistics of all convolutions.
+    pub packed: Packed,
+    /// The convolutions in order, each a cell of one edge.
+    #[module(skip)]
+    layers: Vec<Arc<Cell>>,
 }
 
 impl Stem {
     /// The stem of a network of `init_channels`.
     pub fn new(kind: StemKind, init_channels: usize, device: &Device) -> Self {
-        let norm = |num_channels| Norm::new(num_channels, true, device);
-        let single = |stride| {
-            let num_channels = kind.num_channels(init_channels);
-            Self::Single(SingleStem {
-                conv: conv([3, num_channels], 3, stride, 1, device),
-                bn: norm(num_channels),
-            })
+        let (mut from, mut shrunk) = (3, 1);
+        let layer = |(number, (channels, shrink))| {
+            // The two states of an ImageNet stem are read before their ReLU.
+            let operation = EdgeOperation::Convolution { relu: number > 0 };
+            let layer = edge(vec![operation], [from, channels], shrink / shrunk, true);
+            (from, shrunk) = (channels, shrink);
+            Cell::from(layer)
         };
-        match kind {
-            StemKind::Cifar => single(1),
-            StemKind::Stride2 => single(2),
-            StemKind::Imagenet => Self::Triple(TripleStem {
-                conv1: conv([3, init_channels / 2], 3, 2, 1, device),
-                bn1: norm(init_channels / 2),
-                conv2: conv([init_channels / 2, init_channels], 3, 2, 1, device),
-                bn2: norm(init_channels),
-                conv3: conv([init_channels; 2], 3, 2, 1, device),
-                bn3: norm(init_channels),
-            }),
+        let mut layers: Vec<Cell> =
+            kind.layers(init_channels).into_iter().enumerate().map(layer).collect();
+        let names = match kind {
+            StemKind::Cifar | StemKind::Stride2 => vec![Name::new("Single")],
+            StemKind::Imagenet => {
+                ["1", "2", "3"].map(|number| Name::new("Triple").with_suffix(number)).to_vec()
+            }
+        };
+        let layout = Layout::place(&mut layers, &names);
+        Self {
+            packed: Packed::new(layout, device),
+            layers: layers.into_iter().map(Arc::new).collect(),
         }
     }
 
@@ -120,25 +97,21 @@ impl Stem {
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     pub fn forward(&self, images: Tensor<4>, kernels: Kernels) -> [Tensor<4>; 2] {
-        let layer = |conv: &Conv2d, norm: &Norm, has_relu: bool, input: Tensor<4>| {
-            let parts = || EdgeParts::of(|parts| parts.convolution(conv, norm, has_relu));
-            let reference = |input| {
-                let input = if has_relu { relu(input) } else { input };
-                norm.forward(conv.forward(input))
-            };
-            kernels.edge(parts, reference, input)
-        };
-        match self {
-            Self::Single(stem) => {
-                let state = layer(&stem.conv, &stem.bn, false, images);
-                [state.clone(), state]
-            }
-            Self::Triple(stem) => {
-                let half = layer(&stem.conv1, &stem.bn1, false, images);
-                let older = layer(&stem.conv2, &stem.bn2, true, half);
-                let newer = layer(&stem.conv3, &stem.bn3, true, older.clone());
-                [older, newer]
-            }
+        let one = Tensor::ones([1], &images.device());
+        let mut states = vec![images];
+        for layer in &self.layers {
+            let input = vec![states[states.len() - 1].clone()];
+            states.push(kernels.run(layer, &self.packed, input, one.clone(), None));
         }
+        // A single convolution gives both.
+        let newer = states.pop().expect("a stem has a convolution");
+        let older = if states.len() > 1 { states.pop() } else { None };
+        [older.unwrap_or_else(|| newer.clone()), newer]
+    }
+}
+
+impl Packs for Stem {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
     }
 }

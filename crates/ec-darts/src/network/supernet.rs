@@ -7,7 +7,7 @@ use ec_darts_space::{CellKind, SearchSpace};
 use rand::Rng;
 
 use super::{SearchCell, Stem, StemKind, classify, plan_cells};
-use crate::ops::{Kernels, draw_parameters};
+use crate::ops::{Kernels, Packed, Packs, draw_parameters};
 use crate::relaxation::Mixing;
 
 /// What determines a supernet's shape.
@@ -89,5 +89,12 @@ impl Supernet {
             (older, newer) = (newer, output);
         }
         classify(newer, &self.classifier)
+    }
+}
+
+impl Packs for Supernet {
+    fn packs(&self) -> Vec<&Packed> {
+        let cells = self.cells.iter().map(|cell| &cell.packed);
+        std::iter::once(&self.stem.packed).chain(cells).collect()
     }
 }

@@ -1,6 +1,6 @@
 //! Drop path: whole operations left out for single images while training.
 
-use burn::tensor::{Tensor, TensorData};
+use ec_darts_kernels::{Cell, EdgeOperation};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -33,45 +33,57 @@ impl DropPath {
         self.prob > 0.0
     }
 
+    /// What each operation of a cell is multiplied with, for each image; 1 for preprocessings and
+    /// identities, which are never left out.
+    ///
     /// # Shapes
-    /// - `input`, output: `[batch, channels, height, width]`
-    pub fn apply(&mut self, input: Tensor<4>) -> Tensor<4> {
-        if !self.acts() {
-            return input;
-        }
-        let [batch, ..] = input.dims();
+    /// - output: `[num_operations][batch]`
+    pub fn factors(&mut self, cell: &Cell, batch: usize) -> Vec<f32> {
         let (limit, scale) = (self.prob * 2_f64.powi(32), 1.0 / (1.0 - self.prob));
         let factor = |draw: u32| if f64::from(draw) < limit { 0.0 } else { scale as f32 };
-        let factors: Vec<f32> = (0..batch).map(|_| factor(self.rng.next_u32())).collect();
-        let factors = TensorData::new(factors, [batch, 1, 1, 1]);
-        let device = input.device();
-        input * Tensor::from_data(factors, &device)
+        let mut factors = Vec::new();
+        for (number, edge) in cell.edges().enumerate() {
+            for &operation in &edge.operations {
+                let stays = number < cell.inputs.len() || operation == EdgeOperation::Identity;
+                factors.extend((0..batch).map(|_| match stays || !self.acts() {
+                    true => 1.0,
+                    false => factor(self.rng.next_u32()),
+                }));
+            }
+        }
+        factors
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Device;
     use rand::SeedableRng;
 
     use super::*;
+    use crate::ops::edge;
 
+    /// Factors of a cell of a preprocessing, a convolution and an identity.
     fn draw(prob: f64, batch: usize) -> Vec<f32> {
-        let ones = Tensor::<4>::ones([batch, 2, 1, 3], &Device::flex());
-        let dropped = DropPath::new(prob, ChaCha8Rng::seed_from_u64(4)).apply(ones);
-        dropped.into_data().try_to_vec().expect("single precision")
+        let edge = |operation| edge(vec![operation], [2; 2], 1, true);
+        let nodes = vec![
+            vec![(0, edge(EdgeOperation::Separable { kernel: 3, dilation: 1, repeats: 2 }))],
+            vec![(1, edge(EdgeOperation::Identity))],
+        ];
+        let cell = Cell { inputs: vec![edge(EdgeOperation::Pointwise)], nodes, concat: vec![2] };
+        DropPath::new(prob, ChaCha8Rng::seed_from_u64(4)).factors(&cell, batch)
     }
 
     #[test]
-    fn images_are_dropped_whole_and_the_mean_is_kept() {
+    fn images_are_dropped_and_the_mean_is_kept() {
         let (prob, batch) = (0.3, 20_000);
-        let values = draw(prob, batch);
-        let mut kept = 0;
-        for image in values.chunks_exact(6) {
-            assert!(image.iter().all(|&value| value == image[0]), "{image:?}");
-            assert!(image[0] == 0.0 || (image[0] - 1.0 / 0.7).abs() < 1e-6, "{image:?}");
-            kept += usize::from(image[0] > 0.0);
+        let all = draw(prob, batch);
+        let [preprocessing, values, identity] =
+            [0, 1, 2].map(|operation: usize| &all[operation * batch..(operation + 1) * batch]);
+        assert_eq!((preprocessing, identity), (&vec![1.0; batch][..], &vec![1.0; batch][..]));
+        for &value in values {
+            assert!(value == 0.0 || (value - 1.0 / 0.7).abs() < 1e-6, "{value}");
         }
+        let kept = values.iter().filter(|&&value| value > 0.0).count();
         // Four deviations of a binomial: sqrt(0.3 * 0.7 / 20000) = 0.0032.
         let share = kept as f64 / batch as f64;
         assert!((share - 0.7).abs() < 0.013, "{share}");
@@ -81,6 +93,6 @@ mod tests {
 
     #[test]
     fn without_probability_nothing_changes() {
-        assert_eq!(draw(0.0, 5), [1.0; 30]);
+        assert_eq!(draw(0.0, 5), [1.0; 15]);
     }
 }

@@ -1,10 +1,14 @@
 //! First values of the weights: PyTorch's defaults, drawn from the seed and alike on every device.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, RngExt};
 
-/// Draws all convolutions and linear layers of a module, in the order of its fields.
+use super::{Packs, Part, Path, Role};
+use crate::tensors::to_vec;
+
+/// Draws all convolutions and linear layers of a module, in the order of its fields, and of a packed
+/// tensor in the order of its parts.
 ///
 /// ```text
 /// weight, bias ~ U(-1 / sqrt(fan_in), 1 / sqrt(fan_in))
@@ -16,41 +20,72 @@ use rand::{Rng, RngExt};
 ///
 /// # Source
 /// PyTorch's default initialization, which DARTS leaves as it is.
-pub fn draw_parameters<M: Module>(module: M, rng: &mut impl Rng) -> M {
-    module.map(&mut Draw { rng, containers: Vec::new(), bound: 0.0 })
+pub fn draw_parameters<M: Packs>(module: M, rng: &mut impl Rng) -> M {
+    let path = Path::new(&module, "");
+    module.map(&mut Draw { rng, path, containers: Vec::new(), bound: 0.0 })
 }
 
 struct Draw<'a, R> {
     rng: &'a mut R,
+    path: Path,
     containers: Vec<String>,
     bound: f32,
 }
 
+impl<R: Rng> Draw<'_, R> {
+    fn fill(&mut self, values: &mut [f32]) {
+        let bound = self.bound;
+        values.fill_with(|| self.rng.random_range(-bound..bound));
+    }
+
+    /// Draws the convolutions of a packed tensor.
+    fn fill_parts(&mut self, parts: &[Part], values: &mut [f32]) {
+        for part in parts.iter().filter(|part| part.role == Role::Convolution) {
+            self.set_bound(part.shape[1..].iter().product());
+            self.fill(&mut values[part.range()]);
+        }
+    }
+
+    fn set_bound(&mut self, fan_in: usize) {
+        self.bound = 1.0 / (fan_in as f32).sqrt();
+    }
+}
+
 impl<R: Rng> ModuleMapper for Draw<'_, R> {
-    fn enter_module(&mut self, _name: &str, container: &str) {
+    fn enter_module(&mut self, name: &str, container: &str) {
         self.containers.push(container.to_string());
+        self.path.enter(name, container);
     }
 
     fn exit_module(&mut self, _name: &str, _container: &str) {
         self.containers.pop();
+        self.path.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let dims = param.lazy_shape().dims::<D>();
-        let fan_in = match self.containers.last().map(String::as_str) {
-            Some("Struct:Conv2d") if D == 4 => Some(dims[1..].iter().product::<usize>()),
-            Some("Struct:Linear") if D == 2 => Some(dims[0]),
-            // The bias follows its weight and has the same bound.
-            Some("Struct:Linear") => None,
+        let mut values = vec![0.0; dims.iter().product()];
+        match (self.containers.last().map(String::as_str), self.path.met()) {
+            (_, Some(met)) if met.parts().parts.iter().all(|part| part.role == Role::Statistic) => {
+                return param;
+            }
+            (_, Some(met)) => {
+                values = to_vec(param.val());
+                self.fill_parts(&met.parts().parts, &mut values);
+            }
+            (Some("Struct:Conv2d"), _) if D == 4 => {
+                self.set_bound(dims[1..].iter().product());
+                self.fill(&mut values);
+            }
+            (Some("Struct:Linear"), _) => {
+                // The bias follows its weight and has the same bound.
+                if D == 2 {
+                    self.set_bound(dims[0]);
+                }
+                self.fill(&mut values);
+            }
             _ => return param,
-        };
-        if let Some(fan_in) = fan_in {
-            self.bound = 1.0 / (fan_in as f32).sqrt();
         }
-        let bound = self.bound;
-        let values: Vec<f32> = (0..dims.iter().product::<usize>())
-            .map(|_| self.rng.random_range(-bound..bound))
-            .collect();
         let data = TensorData::new(values, dims);
         param.map(|old| {
             let (device, tracked) = (old.device(), old.is_require_grad());

@@ -1,30 +1,32 @@
-//! The candidate operations of the search space as Burn modules.
+//! The candidate operations of the search space, and the packed values of cells made of them.
 //!
-//! Entry point: [`Operation::new`]. Invariant: an operation maps `[batch, C, H, W]` to
-//! `[batch, C, ceil(H / stride), ceil(W / stride)]`; `none` is no operation, it is never computed.
+//! Entry points: [`operation()`], [`Packed`], [`Kernels`]. Invariant: an operation maps
+//! `[batch, C, H, W]` to `[batch, C, ceil(H / stride), ceil(W / stride)]`; `none` is no operation, it is
+//! never computed.
 
-mod conv;
 mod drop_path;
-mod fused;
 mod init;
+mod kernels;
 mod norm;
+mod packed;
+mod path;
+
+use std::sync::Arc;
 
 use burn::module::Module;
-use burn::nn::Identity;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation};
 use ec_darts_space::Primitive;
 
-pub(crate) use conv::conv;
-pub use conv::{DepthwiseSeparable, FactorizedReduce, ReluConvNorm};
 pub use drop_path::DropPath;
+pub(crate) use ec_darts_kernels::EPSILON;
 pub use ec_darts_kernels::Memory;
-pub use fused::Kernels;
-pub(crate) use fused::{CellParts, EdgeParts};
 pub use init::draw_parameters;
-pub(crate) use norm::EPSILON;
+pub use kernels::Kernels;
 pub use norm::Norm;
+pub(crate) use packed::Name;
+pub use packed::{Layout, Packed, Packs, Part, Parts, Role};
+pub(crate) use path::{Met, Path};
 
 /// Which of the two networks an operation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,50 +44,52 @@ impl Form {
     }
 }
 
-/// A 3x3 pool, padding 1, with batch normalization behind it in the supernet.
-///
-/// Maximum pooling ignores the padding, average pooling divides by the pixels that are there.
-#[derive(Module, Debug)]
-pub struct Pool {
-    /// Pixels between two windows.
-    pub stride: usize,
-    /// Present in [`Form::Search`].
-    pub bn: Option<Norm>,
-}
-
-impl Pool {
-    fn new(num_channels: usize, stride: usize, form: Form, device: &Device) -> Self {
-        let bn = (form == Form::Search).then(|| Norm::new(num_channels, false, device));
-        Self { stride, bn }
-    }
-
-    fn normalize(&self, pooled: Tensor<4>) -> Tensor<4> {
-        match &self.bn {
-            Some(bn) => bn.forward(pooled),
-            None => pooled,
-        }
-    }
-}
-
-/// A primitive with its weights.
+/// The operation of a primitive, or nothing for `none`.
 ///
 /// # Source
 /// DARTS, `cnn/operations.py`, `OPS`.
+pub fn operation(primitive: Primitive, stride: usize, form: Form) -> Option<EdgeOperation> {
+    let norm = form == Form::Search;
+    let separable = |kernel| EdgeOperation::Separable { kernel, dilation: 1, repeats: 2 };
+    let dilated = |kernel| EdgeOperation::Separable { kernel, dilation: 2, repeats: 1 };
+    Some(match primitive {
+        Primitive::None => return None,
+        Primitive::MaxPool3x3 => EdgeOperation::MaxPool { norm },
+        Primitive::AvgPool3x3 => EdgeOperation::AvgPool { norm },
+        Primitive::SkipConnect if stride == 1 => EdgeOperation::Identity,
+        Primitive::SkipConnect => EdgeOperation::FactorizedReduce,
+        Primitive::SepConv3x3 => separable(3),
+        Primitive::SepConv5x5 => separable(5),
+        Primitive::DilConv3x3 => dilated(3),
+        Primitive::DilConv5x5 => dilated(5),
+    })
+}
+
+/// An edge of these operations, to be given a place.
+///
+/// # Panics
+/// Where a factorized reduction would make an odd number of channels.
+pub(crate) fn edge(
+    operations: Vec<EdgeOperation>,
+    channels: [usize; 2],
+    stride: usize,
+    affine: bool,
+) -> Edge {
+    let to = channels[1];
+    assert!(
+        to % 2 == 0 || !operations.contains(&EdgeOperation::FactorizedReduce),
+        "a factorized reduction makes an even number of channels, not {to}"
+    );
+    Edge { operations, channels, stride, affine, parameters: 0, statistics: 0 }
+}
+
+/// A primitive by itself, with its weights.
 #[derive(Module, Debug)]
-#[expect(clippy::large_enum_variant, reason = "handles of tensors; a few dozen per network")]
-pub enum Operation {
-    /// `max_pool_3x3`.
-    MaxPool(Pool),
-    /// `avg_pool_3x3`.
-    AvgPool(Pool),
-    /// `skip_connect` at stride 1.
-    Identity(Identity),
-    /// `skip_connect` at stride 2.
-    FactorizedReduce(FactorizedReduce),
-    /// `sep_conv_3x3` and `sep_conv_5x5`; only the first half has the stride.
-    SepConv([DepthwiseSeparable; 2]),
-    /// `dil_conv_3x3` and `dil_conv_5x5`.
-    DilConv(DepthwiseSeparable),
+pub struct Operation {
+    /// Its weights and running statistics.
+    pub packed: Packed,
+    #[module(skip)]
+    cell: Arc<Cell>,
 }
 
 impl Operation {
@@ -97,25 +101,21 @@ impl Operation {
         form: Form,
         device: &Device,
     ) -> Option<Self> {
-        let pool = || Pool::new(num_channels, stride, form, device);
-        let block = |kernel, stride, dilation| {
-            DepthwiseSeparable::new(num_channels, kernel, stride, dilation, form.affine(), device)
-        };
-        let separable = |kernel| Self::SepConv([block(kernel, stride, 1), block(kernel, 1, 1)]);
-        Some(match primitive {
-            Primitive::None => return None,
-            Primitive::MaxPool3x3 => Self::MaxPool(pool()),
-            Primitive::AvgPool3x3 => Self::AvgPool(pool()),
-            Primitive::SkipConnect if stride == 1 => Self::Identity(Identity),
-            Primitive::SkipConnect => {
-                let channels = [num_channels; 2];
-                Self::FactorizedReduce(FactorizedReduce::new(channels, form.affine(), device))
-            }
-            Primitive::SepConv3x3 => separable(3),
-            Primitive::SepConv5x5 => separable(5),
-            Primitive::DilConv3x3 => Self::DilConv(block(3, stride, 2)),
-            Primitive::DilConv5x5 => Self::DilConv(block(5, stride, 2)),
-        })
+        let operation = operation(primitive, stride, form)?;
+        let edge = edge(vec![operation], [num_channels; 2], stride, form.affine());
+        let mut cells = [Cell::from(edge)];
+        let layout = Layout::place(&mut cells, &[Name::of_candidate("", operation)]);
+        let [cell] = cells;
+        Some(Self { packed: Packed::new(layout, device), cell: Arc::new(cell) })
+    }
+
+    /// One operation of a cell, by itself on an edge at its place in the cell's packed tensors, which
+    /// are shared.
+    pub(crate) fn part(packed: &Packed, edge: Edge) -> Self {
+        let names = [Name::of_candidate("", edge.operations[0])];
+        let lengths = [packed.layout.weights.len, packed.layout.statistics.len];
+        let layout = Layout::of(std::iter::once(&edge), &names, lengths);
+        Self { packed: packed.part(layout), cell: Arc::new(Cell::from(edge)) }
     }
 
     /// # Shapes
@@ -125,23 +125,13 @@ impl Operation {
     /// # Panics
     /// `skip_connect` at stride 2 where height or width is odd.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        match self {
-            Self::MaxPool(pool) => {
-                let options =
-                    MaxPoolOptions::new([3; 2]).with_stride([pool.stride; 2]).with_padding([1; 2]);
-                pool.normalize(max_pool2d(input, options))
-            }
-            Self::AvgPool(pool) => {
-                let options = AvgPoolOptions::new([3; 2])
-                    .with_stride([pool.stride; 2])
-                    .with_padding([1; 2])
-                    .with_count_include_pad(false);
-                pool.normalize(avg_pool2d(input, options))
-            }
-            Self::Identity(_) => input,
-            Self::FactorizedReduce(reduce) => reduce.forward(input),
-            Self::SepConv([first, second]) => second.forward(first.forward(input)),
-            Self::DilConv(block) => block.forward(input),
-        }
+        let one = Tensor::ones([1], &input.device());
+        Kernels::Reference.run(&self.cell, &self.packed, vec![input], one, None)
+    }
+}
+
+impl Packs for Operation {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
     }
 }

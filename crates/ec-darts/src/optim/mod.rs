@@ -9,6 +9,8 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{Adam, AdamConfig, GradientsParams, Sgd, SgdConfig};
 use burn::tensor::Tensor;
 
+use crate::ops::Packs;
+
 pub use average::WeightAverage;
 pub use schedule::{Schedule, cosine_learning_rate};
 pub use stepper::Stepper;
@@ -79,7 +81,7 @@ impl WeightOptimizer {
     }
 
     /// One step; returns the moved module and the global norm of the gradient before clipping.
-    pub fn step<M: Module>(
+    pub fn step<M: Packs>(
         &mut self,
         learning_rate: f64,
         module: M,
@@ -99,17 +101,19 @@ impl WeightOptimizer {
     /// ```text
     /// w' = w - xi (momentum * v + g + decay * w)
     /// ```
-    pub fn virtual_step<M: Module>(
-        &mut self,
-        xi: f64,
-        module: M,
-        gradients: &GradientsParams,
-    ) -> M {
+    pub fn virtual_step<M: Packs>(&mut self, xi: f64, module: M, gradients: &GradientsParams) -> M {
         self.stepper.virtual_step(xi, module, gradients)
     }
 }
 
+/// Values of a gradient that are summed in one operation: more are summed by several threads of the
+/// CPU, in no fixed order.
+const SUM: usize = 1 << 20;
+
 /// Euclidean norm over the gradients of all parameters of a module at once.
+///
+/// Squares are summed in single precision, at most 2^20 at a time, and these sums in double precision,
+/// in the order of the parameters.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     struct Norm<'a> {
         gradients: &'a GradientsParams,
@@ -118,7 +122,15 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     impl ModuleVisitor for Norm<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                self.squares.push(gradient.square().sum());
+                let squares = gradient.square().flatten::<1>(0, D - 1);
+                let [len] = squares.dims();
+                if len <= SUM {
+                    return self.squares.push(squares.sum());
+                }
+                for start in (0..len).step_by(SUM) {
+                    let part = squares.clone().slice([start..len.min(start + SUM)]);
+                    self.squares.push(part.sum());
+                }
             }
         }
     }

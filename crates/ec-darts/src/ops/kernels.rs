@@ -1,0 +1,66 @@
+//! How a cell is computed: fused where the device has kernels for it, else as Burn's operations.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use ec_darts_kernels::{Cell, Memory, cell, cell_given, reference, serves};
+
+use super::Packed;
+
+/// How the operations of a cell are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernels {
+    /// One operation of Burn after the other, on every device: the definition.
+    Reference,
+    /// Fused, where the device has fused kernels for the cell; the reference elsewhere.
+    Fused(Memory),
+}
+
+impl Default for Kernels {
+    fn default() -> Self {
+        Self::Fused(Memory::Save)
+    }
+}
+
+impl Kernels {
+    /// Runs a cell with its packed values; on an autodiff device by the statistics of the batch, which
+    /// move the running ones, elsewhere by the running ones.
+    ///
+    /// # Shapes
+    /// - `inputs`: one for each of the cell's, `[batch, channels, height, width]`
+    /// - `mixing`: `[num_operations]` of all edges
+    /// - `factors`: drop path, `[num_operations][batch]`; only on an autodiff device
+    pub(crate) fn run(
+        self,
+        description: &Arc<Cell>,
+        packed: &Packed,
+        inputs: Vec<Tensor<4>>,
+        mixing: Tensor<1>,
+        factors: Option<Arc<Vec<f32>>>,
+    ) -> Tensor<4> {
+        let device = inputs[0].device();
+        let fused = match self {
+            Self::Fused(memory) if serves(&device, description) => Some(memory),
+            _ => None,
+        };
+        let parameters = packed.weights.val();
+        if !device.is_autodiff() {
+            let running = [packed.running_mean.value(), packed.running_var.value()];
+            return match fused {
+                Some(_) => cell_given(inputs, parameters, mixing, running, description.clone()),
+                None => reference::cell_given(inputs, parameters, mixing, running, description),
+            };
+        }
+        let running = [packed.running_mean.value_sync(), packed.running_var.value_sync()];
+        let all = match fused {
+            Some(memory) => {
+                cell(inputs, parameters, mixing, running, factors, description.clone(), memory)
+            }
+            None => reference::cell(inputs, parameters, mixing, running, factors, description),
+        };
+        let [mean, variance] = all.running;
+        packed.running_mean.update(mean);
+        packed.running_var.update(variance);
+        all.output
+    }
+}

@@ -1,0 +1,268 @@
+//! The weights and running statistics of a cell, each in one tensor, and the names of their parts.
+//!
+//! Entry points: [`Packed::new`], [`Packed::part`]. Invariant: a layout knows the name, shape and
+//! place of every part; files hold parts under their names, everything else works on whole tensors.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::{Device, Tensor};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation};
+
+/// Weights and running statistics of one or more cells, each in one tensor.
+#[derive(Module, Debug)]
+pub struct Packed {
+    /// Weights of convolutions, scales and shifts, `[layout.weights.len]`.
+    pub weights: Param<Tensor<1>>,
+    /// Running means, `[layout.statistics.len]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running unbiased variances, `[layout.statistics.len]`.
+    pub running_var: RunningState<Tensor<1>>,
+    /// What lies where.
+    #[module(skip)]
+    pub layout: Arc<Layout>,
+}
+
+impl Packed {
+    /// Convolutions of zeros, scales of one and shifts of zero; running means 0 and variances 1.
+    pub fn new(layout: Layout, device: &Device) -> Self {
+        let mut weights = vec![0.0_f32; layout.weights.len];
+        for part in layout.weights.parts.iter().filter(|part| part.role == Role::Scale) {
+            weights[part.range()].fill(1.0);
+        }
+        let num_statistics = layout.statistics.len;
+        Self {
+            weights: Param::from_data(&weights[..], device),
+            running_mean: RunningState::new(Tensor::zeros([num_statistics], device)),
+            running_var: RunningState::new(Tensor::ones([num_statistics], device)),
+            layout: Arc::new(layout),
+        }
+    }
+
+    /// The same tensors, of which `layout` describes a part; nothing is copied.
+    pub fn part(&self, layout: Layout) -> Self {
+        Self { layout: Arc::new(layout), ..self.clone() }
+    }
+}
+
+/// A module, and the packed tensors in it.
+pub trait Packs: Module {
+    /// In the order in which a visitor meets them.
+    fn packs(&self) -> Vec<&Packed>;
+}
+
+impl Packs for burn::nn::Linear {
+    fn packs(&self) -> Vec<&Packed> {
+        Vec::new()
+    }
+}
+
+/// What a part of the weights is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Weights of a convolution, `[out, in, height, width]`.
+    Convolution,
+    /// Of a batch normalization.
+    Scale,
+    /// Of a batch normalization.
+    Shift,
+    /// Of a batch normalization, running.
+    Statistic,
+}
+
+/// One named part of a packed tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Behind the path of the module that holds the packed tensors.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Its shape by itself.
+    pub shape: Vec<usize>,
+    /// Where it begins.
+    pub start: usize,
+}
+
+impl Part {
+    /// Where it lies.
+    pub fn range(&self) -> Range<usize> {
+        self.start..self.start + self.shape.iter().product::<usize>()
+    }
+}
+
+/// The parts of a packed tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// In the order of the cell's edges.
+    pub parts: Vec<Part>,
+    /// Values of the packed tensor.
+    pub len: usize,
+    /// What the parts cover, where they do not cover everything: ranges from first to last, none of
+    /// them empty and no two of them touching.
+    pub covered: Option<Vec<Range<usize>>>,
+}
+
+impl Parts {
+    fn new(parts: Vec<Part>, len: usize) -> Self {
+        let mut ranges: Vec<Range<usize>> = parts.iter().map(Part::range).collect();
+        ranges.retain(|range| !range.is_empty());
+        ranges.sort_by_key(|range| range.start);
+        let mut covered: Vec<Range<usize>> = Vec::new();
+        for range in ranges {
+            match covered.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => covered.push(range),
+            }
+        }
+        let is_whole = covered.len() == 1 && covered[0] == (0..len);
+        Self { parts, len, covered: (!is_whole).then_some(covered) }
+    }
+
+    /// Where a place of the packed tensor lies among the covered ones alone.
+    pub fn among_covered(&self, place: usize) -> usize {
+        let Some(covered) = &self.covered else { return place };
+        let before = covered.iter().filter(|range| range.start <= place);
+        before.map(|range| place.min(range.end) - range.start).sum()
+    }
+
+    /// Values that the parts cover.
+    pub fn num_covered(&self) -> usize {
+        let all = |covered: &Vec<Range<usize>>| covered.iter().map(Range::len).sum();
+        self.covered.as_ref().map_or(self.len, all)
+    }
+}
+
+/// What lies where in the packed tensors of a cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Of the weights.
+    pub weights: Parts,
+    /// Of the running means, and in the same way of the variances; names without `running_mean` and
+    /// `running_var`.
+    pub statistics: Parts,
+}
+
+/// How the parts of one operation are named: `prefix.part` and `suffix`, for instance
+/// `Triple.conv` and `2`.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    prefix: String,
+    suffix: &'static str,
+}
+
+impl Name {
+    /// Without a suffix.
+    pub(crate) fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), suffix: "" }
+    }
+
+    pub(crate) fn with_suffix(self, suffix: &'static str) -> Self {
+        Self { suffix, ..self }
+    }
+
+    /// Of a candidate: the path of its place, and the variant that stands in files.
+    pub(crate) fn of_candidate(path: &str, operation: EdgeOperation) -> Self {
+        let variant = match operation {
+            EdgeOperation::Identity => "Identity",
+            EdgeOperation::MaxPool { .. } => "MaxPool",
+            EdgeOperation::AvgPool { .. } => "AvgPool",
+            EdgeOperation::FactorizedReduce => "FactorizedReduce",
+            EdgeOperation::Separable { repeats: 1, .. } => "DilConv",
+            EdgeOperation::Separable { .. } => "SepConv",
+            EdgeOperation::Pointwise | EdgeOperation::Convolution { .. } => {
+                unreachable!("no candidate of a search space")
+            }
+        };
+        Self::new(if path.is_empty() { variant.into() } else { format!("{path}.{variant}") })
+    }
+
+    fn part(&self, part: &str) -> String {
+        format!("{}.{part}{}", self.prefix, self.suffix)
+    }
+}
+
+/// Names of the convolutions of each block of an operation, and of the normalization behind it.
+fn block_names(operation: EdgeOperation) -> Vec<(Vec<String>, String)> {
+    let block = |convolutions: &[&str]| {
+        (convolutions.iter().map(ToString::to_string).collect(), "bn".to_string())
+    };
+    match operation {
+        EdgeOperation::Identity => vec![],
+        EdgeOperation::MaxPool { norm } | EdgeOperation::AvgPool { norm } => {
+            if norm {
+                vec![block(&[])]
+            } else {
+                vec![]
+            }
+        }
+        EdgeOperation::Pointwise | EdgeOperation::Convolution { .. } => vec![block(&["conv"])],
+        EdgeOperation::FactorizedReduce => vec![block(&["conv1", "conv2"])],
+        EdgeOperation::Separable { repeats: 1, .. } => vec![block(&["depthwise", "pointwise"])],
+        EdgeOperation::Separable { repeats, .. } => {
+            let numbered = |number: usize| {
+                let names = ["depthwise", "pointwise"].map(|part| format!("{number}.{part}"));
+                (names.to_vec(), format!("{number}.bn"))
+            };
+            (0..repeats).map(numbered).collect()
+        }
+    }
+}
+
+impl Layout {
+    /// Gives the edges of cells places one after the other, in the order of their targets, and names
+    /// the parts; `names` has one for each operation.
+    pub(crate) fn place(cells: &mut [Cell], names: &[Name]) -> Self {
+        let mut ends = [0; 2];
+        for edge in cells.iter_mut().flat_map(edges_mut) {
+            [edge.parameters, edge.statistics] = ends;
+            ends = [edge.parameter_range().end, edge.statistic_range().end];
+        }
+        // Some devices have no tensors without values.
+        Self::of(cells.iter().flat_map(Cell::edges), names, ends.map(|end| end.max(1)))
+    }
+
+    /// The parts of edges that have their places in packed tensors of these lengths.
+    pub(crate) fn of<'a>(
+        edges: impl Iterator<Item = &'a Edge>,
+        names: &[Name],
+        [num_weights, num_statistics]: [usize; 2],
+    ) -> Self {
+        let (mut weights, mut statistics) = (Vec::new(), Vec::new());
+        let mut names = names.iter();
+        for edge in edges {
+            let [mut weight, mut statistic] = [edge.parameters, edge.statistics];
+            let mut add = |name: String, role, shape: &[usize]| {
+                let part = Part { name, role, shape: shape.to_vec(), start: weight };
+                weight = part.range().end;
+                weights.push(part);
+            };
+            for &operation in &edge.operations {
+                let name = names.next().expect("a name for each operation");
+                let blocks = operation.blocks(edge.channels).into_iter();
+                for (shapes, (convolutions, norm)) in blocks.zip(block_names(operation)) {
+                    for (shape, part) in shapes.iter().zip(convolutions) {
+                        add(format!("{}.weight", name.part(&part)), Role::Convolution, shape);
+                    }
+                    let (norm, channels) = (name.part(&norm), [edge.channels[1]]);
+                    if edge.affine {
+                        add(format!("{norm}.gamma"), Role::Scale, &channels);
+                        add(format!("{norm}.beta"), Role::Shift, &channels);
+                    }
+                    let shape = channels.to_vec();
+                    let part = Part { name: norm, role: Role::Statistic, shape, start: statistic };
+                    statistic = part.range().end;
+                    statistics.push(part);
+                }
+            }
+        }
+        Self {
+            weights: Parts::new(weights, num_weights),
+            statistics: Parts::new(statistics, num_statistics),
+        }
+    }
+}
+
+fn edges_mut(cell: &mut Cell) -> impl Iterator<Item = &mut Edge> {
+    cell.inputs.iter_mut().chain(cell.nodes.iter_mut().flatten().map(|(_, edge)| edge))
+}
