@@ -99,6 +99,7 @@ impl Inputs {
             inputs: self.inputs.iter().map(|input| (slice(input), input.shape().dims())).collect(),
             parameters: slice(&self.parameters),
             mixing: slice(&self.mixing),
+            factors: None,
         }
     }
 

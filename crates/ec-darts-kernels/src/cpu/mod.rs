@@ -13,6 +13,7 @@ mod depthwise;
 mod direct;
 mod image;
 mod layout;
+mod mixing;
 mod norm;
 mod pass;
 mod plan;
@@ -26,11 +27,14 @@ mod tests;
 mod tiles;
 mod transpose;
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
+use mixing::Mixing;
 use norm::Norms;
 use run::{EdgeGradient, Input, InputGradient, Run, Statistics};
 pub use simd::Isa;
@@ -46,6 +50,9 @@ pub struct Values<'a> {
     pub parameters: &'a [f32],
     /// One per operation.
     pub mixing: &'a [f32],
+    /// `[operation][batch]`, without gradient: what an operation's output is multiplied by for each
+    /// image, besides its mixing weight. Statistics are of all images as they are.
+    pub factors: Option<&'a [f32]>,
 }
 
 /// What a cell's backward pass needs besides its inputs.
@@ -110,6 +117,10 @@ impl Layout {
         let lengths = layout.links.last().map_or([0; 2], |l| [l.parameters.end, l.mixing.end]);
         assert_eq!(values.parameters.len(), lengths[0], "the packed parameters of this cell");
         assert_eq!(values.mixing.len(), lengths[1], "one mixing weight for each operation");
+        if let Some(factors) = values.factors {
+            let len = lengths[1] * layout.batch;
+            assert_eq!(factors.len(), len, "one factor for each operation and image");
+        }
         layout
     }
 }
@@ -126,6 +137,13 @@ impl<'a> Values<'a> {
                 Input::Blocks(states[state].as_ref().expect("states that are read are kept"))
             }
         }
+    }
+
+    /// What scales the terms of an edge.
+    fn mixing(&self, link: &Link, batch: usize) -> Mixing<'a> {
+        let Range { start, end } = link.mixing;
+        let factors = self.factors.map(|all| &all[start * batch..end * batch]);
+        Mixing { weights: &self.mixing[start..end], factors }
     }
 
     /// The inputs that pools and identities read, in blocks.
@@ -200,7 +218,7 @@ fn run_forward(
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
                 None => Statistics::OfBatch { pools },
             };
-            let (norms, maps) = run.forward(statistics, &values.mixing[link.mixing.clone()]);
+            let (norms, maps) = run.forward(statistics, values.mixing(link, layout.batch));
             (run, norms, maps)
         });
         let edges: Vec<_> = edges.collect();
@@ -352,7 +370,7 @@ fn run_backward(
                 let parameters = &values.parameters[link.parameters.clone()];
                 let run = Run::new(isa, &link.plan, input, parameters);
                 let Kept { norms, maps } = &tape.edges[number];
-                let (maps, mixing) = (maps.as_ref(), &values.mixing[link.mixing.clone()]);
+                let (maps, mixing) = (maps.as_ref(), values.mixing(link, layout.batch));
                 (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
             });
             for (number, norms) in done.collect::<Vec<_>>() {

@@ -1,5 +1,8 @@
 //! Every instruction set against the portable one, on edges that fill no block.
 
+mod factors;
+mod plain;
+
 use super::{Isa, Values, Wanted, backward, forward};
 use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
@@ -59,7 +62,7 @@ fn every_instruction_set_computes_the_same() {
         let input = numbers(1, shape.iter().product());
         let mixing = numbers(3, edge.operations.len());
         let inputs = vec![(&input[..], shape)];
-        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let cell = Cell::from(edge.clone());
         let run = |isa: Isa, memory| {
             let (output, _, tape) = forward(isa, &cell, &values, None, memory);
@@ -115,7 +118,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let parameters = numbers(2, last.parameters.end);
         let mixing = numbers(3, last.mixing.end);
         let inputs = vec![(&input[..], shape)];
-        let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+        let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
         let out_gradient = numbers(4, output.len());
         let wanted = Wanted { inputs: vec![true], parameters: true };
@@ -138,6 +141,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 inputs: vec![(&read, shape)],
                 parameters: &parameters[link.parameters.clone()],
                 mixing: &mixing[link.mixing.clone()],
+                factors: None,
             };
             let alone = Cell::from((*edge).clone());
             let (sum, shape, tape) = forward(isa, &alone, &values, None, Memory::Save);
@@ -176,6 +180,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 inputs: vec![(read, shape)],
                 parameters: &parameters[link.parameters.clone()],
                 mixing: &mixing[link.mixing.clone()],
+                factors: None,
             };
             let alone = Cell::from(edges[number].clone());
             let alone = backward(isa, &alone, &values, &tapes[number], &gradient, &wanted);
@@ -210,7 +215,7 @@ fn threads_do_not_change_a_bit() {
     let mixing = numbers(3, last.mixing.end);
     let inputs = [numbers(1, shape.iter().product()), numbers(5, shape.iter().product())];
     let inputs = inputs.iter().map(|input| (&input[..], shape)).collect();
-    let values = Values { inputs, parameters: &parameters, mixing: &mixing };
+    let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
