@@ -11,7 +11,8 @@ use pulp::Simd;
 
 use super::buffer::Buffer;
 use super::image;
-use super::norm::Norms;
+use super::mixing::PerImage;
+use super::norm::{Norms, TermBackward};
 use super::pass::Context;
 use super::plan::{Plan, Pool, Term};
 
@@ -26,7 +27,7 @@ pub struct Reader<'a> {
 }
 
 /// Gradients of the whole batch, each with its scale.
-type Scaled<'a> = Vec<(&'a [f32], &'a [f32])>;
+type Scaled<'a> = Vec<(&'a [f32], &'a PerImage)>;
 
 /// What reaches the input of a group, besides what convolutions pass on.
 pub struct Direct<'a> {
@@ -47,7 +48,7 @@ impl<'a> Direct<'a> {
         let mut direct = Self { identities: Vec::new(), pools: Vec::new() };
         for &Reader { plan, norms, gradient } in readers {
             for (position, term) in plan.terms.iter().enumerate() {
-                let [first, second, third] = norms.term_backward(position);
+                let TermBackward { first, second, third } = norms.term_backward(position);
                 match *term {
                     Term::Identity => direct.identities.push((gradient, first)),
                     Term::Pool { pool, .. } => {
@@ -88,9 +89,10 @@ impl<'a> Direct<'a> {
         let mut pooled = Buffer::new(map_len);
         let mut gradient = Buffer::new(map_len);
         for (number, to) in to.chunks_exact_mut(plan.input_len()).enumerate() {
-            let range = (start + number) * map_len..(start + number + 1) * map_len;
-            let of_image = |all: &Scaled<'a>| -> Scaled<'a> {
-                all.iter().map(|(each, scale)| (&each[range.clone()], *scale)).collect()
+            let image = start + number;
+            let range = image * map_len..(image + 1) * map_len;
+            let of_image = |all: &Scaled<'a>| -> Vec<(&[f32], &[f32])> {
+                all.iter().map(|(each, scale)| (&each[range.clone()], scale.of(image))).collect()
             };
             if !add {
                 to.fill(0.0);
@@ -99,7 +101,7 @@ impl<'a> Direct<'a> {
                 let identities = of_image(&self.identities);
                 image::weighted_sum(simd, &identities, &zeros, blocks, (&mut *to, true));
             }
-            let raw = context.blocks(start + number);
+            let raw = context.blocks(image);
             for PoolGradient { pool, gradients, second, third } in &self.pools {
                 image::pool(simd, plan, *pool, raw, &mut pooled);
                 let mut terms = of_image(gradients);

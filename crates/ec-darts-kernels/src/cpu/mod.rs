@@ -13,6 +13,7 @@ mod depthwise;
 mod direct;
 mod image;
 mod layout;
+mod mixing;
 mod norm;
 mod pass;
 mod plan;
@@ -33,6 +34,7 @@ use rayon::prelude::*;
 pub use buffer::Buffer;
 use direct::{Direct, Reader};
 use layout::{From, Layout, Link};
+use mixing::Mixing;
 use norm::Norms;
 pub use plan::serves;
 use run::{EdgeGradient, Input, InputGradient, Run, Statistics};
@@ -51,7 +53,8 @@ pub struct Values<'a> {
     pub parameters: &'a [f32],
     /// One per operation.
     pub mixing: &'a [f32],
-    /// Drop path, `[operation][image]`: what each term of the mixed sums is multiplied with besides.
+    /// `[operation][batch]`, without gradient: what an operation's output is multiplied by for each
+    /// image, besides its mixing weight. Statistics are of all images as they are.
     pub factors: Option<&'a [f32]>,
 }
 
@@ -139,6 +142,13 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// What scales the terms of an edge.
+    fn mixing(&self, link: &Link, batch: usize) -> Mixing<'a> {
+        let Range { start, end } = link.mixing;
+        let factors = self.factors.map(|all| &all[start * batch..end * batch]);
+        Mixing { weights: &self.mixing[start..end], factors }
+    }
+
     /// The inputs that pools and identities read, in blocks.
     fn blocks(&self, isa: Isa, layout: &Layout) -> Blocks {
         let inputs = self.inputs.iter().zip(&layout.links).enumerate();
@@ -215,7 +225,7 @@ fn run_forward(
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
                 None => Statistics::OfBatch { pools },
             };
-            let (norms, maps) = run.forward(statistics, &values.mixing[link.mixing.clone()]);
+            let (norms, maps) = run.forward(statistics, values.mixing(link, layout.batch));
             (run, norms, maps)
         });
         let edges: Vec<_> = edges.collect();
@@ -378,7 +388,7 @@ fn run_backward(
                 let parameters = &values.parameters[link.parameters.clone()];
                 let run = Run::new(isa, &link.plan, input, parameters);
                 let Kept { norms, maps, .. } = &tape.edges[number];
-                let (maps, mixing) = (maps.as_ref(), &values.mixing[link.mixing.clone()]);
+                let (maps, mixing) = (maps.as_ref(), values.mixing(link, layout.batch));
                 (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
             });
             for (number, norms) in done.collect::<Vec<_>>() {

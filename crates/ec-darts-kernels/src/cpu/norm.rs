@@ -1,5 +1,6 @@
 //! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
 
+use super::mixing::{Mixing, PerImage};
 use super::plan::Plan;
 use crate::EPSILON;
 
@@ -15,10 +16,26 @@ pub struct Norms {
     scale: Vec<f32>,
     shift: Vec<f32>,
     /// Sum of what each term adds besides its scaled map.
-    pub shift_sum: Vec<f32>,
-    term_scale: Vec<f32>,
-    term_backward: Vec<[Vec<f32>; 3]>,
+    shift_sum: PerImage,
+    term_scale: Vec<PerImage>,
+    term_backward: Vec<TermBackward>,
     inner_backward: Vec<[Vec<f32>; 3]>,
+}
+
+/// `dz = first * dy + second * z + third` per channel: from the gradient of a mixed sum to that of a
+/// term's map before its normalization.
+#[derive(Clone, Debug)]
+pub struct TermBackward {
+    /// Holds the factors of the images; the others come of statistics, and are of the whole batch.
+    pub first: PerImage,
+    pub second: Vec<f32>,
+    pub third: Vec<f32>,
+}
+
+impl TermBackward {
+    pub fn of(&self, image: usize) -> [&[f32]; 3] {
+        [self.first.of(image), &self.second, &self.third]
+    }
 }
 
 impl Norms {
@@ -28,7 +45,7 @@ impl Norms {
         let len = (plan.num_norms * 2 * width).max(1);
         let count = (plan.out_size[0] * plan.out_size[1]) as f64;
         let batch = plan.batch as f64;
-        let mut centers = totals(moments, len);
+        let mut centers = totals(moments, len, None);
         centers.iter_mut().for_each(|center| *center /= batch);
         let mut squares = vec![0.0; len];
         for image in moments.chunks_exact(len) {
@@ -89,7 +106,7 @@ impl Norms {
             gamma,
             scale,
             shift,
-            shift_sum: vec![0.0; width],
+            shift_sum: PerImage::new(Vec::new(), None),
             term_scale: Vec::new(),
             term_backward: Vec::new(),
             inner_backward: Vec::new(),
@@ -97,22 +114,24 @@ impl Norms {
     }
 
     /// Sets the mixing weight of each term.
-    pub fn mix(&mut self, plan: &Plan, mixing: &[f32]) {
-        let width = self.width;
-        self.term_scale = vec![0.0; plan.terms.len() * width];
-        self.shift_sum = vec![0.0; width];
+    pub fn mix(&mut self, plan: &Plan, mixing: Mixing<'_>) {
+        self.term_scale.clear();
+        self.shift_sum = PerImage::new(vec![0.0; self.width], mixing.factors_of(0));
         for (position, term) in plan.terms.iter().enumerate() {
-            let weight = mixing[position];
-            for channel in 0..width {
-                self.term_scale[position * width + channel] = match plan.norm_of(term) {
-                    None => weight,
-                    Some(norm) => {
-                        let place = norm * width + channel;
-                        self.shift_sum[channel] += weight * self.shift[place];
-                        weight * self.scale[place]
-                    }
-                };
-            }
+            let (weight, factors) = (mixing.weights[position], mixing.factors_of(position));
+            let weighted = |all: &[f32]| {
+                PerImage::new(all.iter().map(|each| weight * each).collect(), factors)
+            };
+            let scale = match plan.norm_of(term) {
+                None => PerImage::new(vec![weight; self.width], factors),
+                Some(norm) => {
+                    let (scale, shift) = self.affine(norm);
+                    let (scale, shift) = (weighted(scale), weighted(shift));
+                    self.shift_sum.add(&shift);
+                    scale
+                }
+            };
+            self.term_scale.push(scale);
         }
     }
 
@@ -134,12 +153,16 @@ impl Norms {
         (&self.scale[range.clone()], &self.shift[range])
     }
 
-    pub fn term_scale(&self, term: usize) -> &[f32] {
-        &self.term_scale[term * self.width..(term + 1) * self.width]
+    pub fn term_scale(&self, term: usize, image: usize) -> &[f32] {
+        self.term_scale[term].of(image)
     }
 
-    pub fn term_backward(&self, term: usize) -> [&[f32]; 3] {
-        self.term_backward[term].each_ref().map(|each| &each[..])
+    pub fn shift_sum(&self, image: usize) -> &[f32] {
+        self.shift_sum.of(image)
+    }
+
+    pub fn term_backward(&self, term: usize) -> &TermBackward {
+        &self.term_backward[term]
     }
 
     pub fn inner_backward(&self, place: usize) -> [&[f32]; 3] {
@@ -152,20 +175,26 @@ impl Norms {
         &mut self,
         plan: &Plan,
         sums: &[f32],
-        mixing: &[f32],
+        mixing: Mixing<'_>,
         packed: &mut [f32],
     ) -> Vec<f32> {
         let (width, channels) = (self.width, plan.channels[1]);
-        let totals = totals(sums, (1 + plan.terms.len()) * width);
-        let (total, products) = totals.split_at(width);
+        let len = (1 + plan.terms.len()) * width;
+        let alike = totals(sums, len, None);
         let mut gradient = Vec::new();
         for (position, term) in plan.terms.iter().enumerate() {
+            let factors = mixing.factors_of(position);
+            let own = factors.map(|factors| totals(sums, len, Some(factors)));
+            let (total, products) = own.as_ref().unwrap_or(&alike).split_at(width);
             let product = &products[position * width..(position + 1) * width];
-            let weight = f64::from(mixing[position]);
+            let weight = f64::from(mixing.weights[position]);
             let Some(norm) = plan.norm_of(term) else {
                 gradient.push(product.iter().sum::<f64>() as f32);
-                let scale = self.term_scale(position).to_vec();
-                self.term_backward.push([scale, vec![0.0; width], vec![0.0; width]]);
+                self.term_backward.push(TermBackward {
+                    first: self.term_scale[position].clone(),
+                    second: vec![0.0; width],
+                    third: vec![0.0; width],
+                });
                 continue;
             };
             let mut sum = 0.0;
@@ -183,8 +212,9 @@ impl Norms {
                 }
             }
             gradient.push(sum as f32);
-            let coefficients = self.coefficients(plan, norm, weight, total, product);
-            self.term_backward.push(coefficients);
+            let [first, second, third] = self.coefficients(plan, norm, weight, total, product);
+            let first = PerImage::new(first, factors);
+            self.term_backward.push(TermBackward { first, second, third });
         }
         gradient
     }
@@ -192,7 +222,7 @@ impl Norms {
     /// The same for the normalizations inside an operation: `[batch][inner][2][width]`.
     pub fn take_inner_sums(&mut self, plan: &Plan, sums: &[f32], packed: &mut [f32]) {
         let (width, channels) = (self.width, plan.channels[1]);
-        let totals = totals(sums, plan.num_inner * 2 * width);
+        let totals = totals(sums, plan.num_inner * 2 * width, None);
         for block in &plan.blocks {
             let Some(place) = block.inner else { continue };
             let (total, product) = totals[place * 2 * width..][..2 * width].split_at(width);
@@ -237,12 +267,13 @@ impl Norms {
     }
 }
 
-/// Sums over the images, in their order.
-fn totals(sums: &[f32], len: usize) -> Vec<f64> {
+/// Sums over the images, in their order, each with its factor where there are factors.
+fn totals(sums: &[f32], len: usize, factors: Option<&[f32]>) -> Vec<f64> {
     let mut totals = vec![0.0; len];
-    for image in sums.chunks_exact(len.max(1)) {
+    for (number, image) in sums.chunks_exact(len.max(1)).enumerate() {
+        let factor = factors.map_or(1.0, |all| f64::from(all[number]));
         for (total, &value) in totals.iter_mut().zip(image) {
-            *total += f64::from(value);
+            *total += factor * f64::from(value);
         }
     }
     totals

@@ -105,9 +105,9 @@ impl WithSimd for Combine<'_> {
                     let &Mixed { context, norms, maps } = edge;
                     let maps = context.maps(image, maps);
                     let terms = pooled.terms(simd, context, image, maps, &part).enumerate();
-                    let scale = |term| &norms.term_scale(term)[channels.clone()];
+                    let scale = |term| &norms.term_scale(term, image)[channels.clone()];
                     let scaled: Vec<_> = terms.map(|(term, map)| (map, scale(term))).collect();
-                    let shift = &norms.shift_sum[channels.clone()];
+                    let shift = &norms.shift_sum(image)[channels.clone()];
                     image::weighted_sum(simd, &scaled, shift, 1, (&mut *sum, position > 0));
                 }
             }
@@ -149,7 +149,8 @@ impl WithSimd for Pass<'_> {
                 sum(simd, context, start, norms, [maps, gradient], sums);
             }
             Step::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
-                second_backward(simd, context, norms, [maps, gradient], inner, sums, weights);
+                let maps = [maps, gradient];
+                second_backward(simd, context, start, norms, maps, [inner, sums], weights);
             }
             Step::FirstBackward { norms, maps, gradient, inner, weights, to } => {
                 let maps = [maps, gradient, inner];
@@ -345,10 +346,10 @@ fn sum<S: Simd>(
 fn second_backward<S: Simd>(
     simd: S,
     context: Context<'_>,
+    start: usize,
     norms: &Norms,
     [maps, gradient]: [&[f32]; 2],
-    inner: &mut [f32],
-    sums: &mut [f32],
+    [inner, sums]: [&mut [f32]; 2],
     mut weights: Option<&mut [f32]>,
 ) {
     let plan = context.plan;
@@ -374,7 +375,7 @@ fn second_backward<S: Simd>(
             if weights.is_some() {
                 image::pad(simd, before, plan.middle, Some(affine), 0.0, &mut middle);
             }
-            let coefficients = norms.term_backward(position);
+            let coefficients = norms.term_backward(position).of(start + number);
             let maps = [gradient, map];
             let convolution = context.convolution(block, &middle);
             let to = Some((to, false));
@@ -417,7 +418,7 @@ fn first_backward<S: Simd>(
             let block = &plan.blocks[number_of_first];
             let map = &maps[number_of_first * map_len..(number_of_first + 1) * map_len];
             let (gradient, coefficients) = match block.inner {
-                None => (gradient, norms.term_backward(position)),
+                None => (gradient, norms.term_backward(position).of(start + number)),
                 Some(place) => {
                     let all = number * plan.num_inner + place;
                     let inner = &inner[all * map_len..(all + 1) * map_len];

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::direct::Direct;
 use super::layout::Layout;
+use super::mixing::Mixing;
 use super::norm::Norms;
 use super::pass::{Combine, Context, Mixed, Pass, Relayout, Step, Target};
 use super::plan::{Plan, Pool, Term};
@@ -103,7 +104,7 @@ impl<'a> Run<'a> {
     }
 
     /// The maps before each batch normalization, and what to scale them with for the mixed sum.
-    pub fn forward(&self, statistics: Statistics<'_>, mixing: &[f32]) -> (Norms, Buffer) {
+    pub fn forward(&self, statistics: Statistics<'_>, mixing: Mixing<'_>) -> (Norms, Buffer) {
         let plan = self.plan;
         let mut maps = Buffer::new(plan.batch * plan.maps_len().max(1));
         let mut norms = match statistics {
@@ -129,7 +130,7 @@ impl<'a> Run<'a> {
         &self,
         norms: &Norms,
         maps: Option<&Buffer>,
-        mixing: &[f32],
+        mixing: Mixing<'_>,
         gradient: &[f32],
         with_parameters: bool,
         to: EdgeGradient<'_>,

@@ -1,5 +1,8 @@
 //! Every instruction set against the portable one, on edges that fill no block.
 
+mod factors;
+mod plain;
+
 use super::{Isa, Values, Wanted, backward, forward};
 use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
