@@ -192,6 +192,6 @@ impl AuxiliaryHead {
         let pooled = avg_pool2d(relu(map), options);
         let narrow = relu(self.bn1.forward(self.conv1.forward(pooled)));
         let wide = relu(self.bn2.forward(self.conv2.forward(narrow)));
-        self.classifier.forward(wide.flatten(1, 3))
+        classify(wide, &self.classifier)
     }
 }

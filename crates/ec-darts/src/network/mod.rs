@@ -18,13 +18,12 @@ pub use supernet::{Supernet, SupernetConfig};
 use burn::nn::Linear;
 use burn::tensor::Tensor;
 
-/// Classifies the mean of the last cell's map.
+/// Classifies the mean of a map.
 ///
 /// # Shapes
 /// - `map`: `[batch, channels, height, width]`
 /// - output: `[batch, num_classes]`
 pub(crate) fn classify(map: Tensor<4>, classifier: &Linear) -> Tensor<2> {
-    let [batch, channels, height, width] = map.dims();
-    let pooled = map.reshape([batch, channels, height * width]).mean_dim(2);
-    classifier.forward(pooled.reshape([batch, channels]))
+    let bias = classifier.bias.as_ref().expect("classifiers have a bias");
+    ec_darts_kernels::classify(map, classifier.weight.val(), bias.val())
 }
