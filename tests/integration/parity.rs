@@ -1,4 +1,4 @@
-//! Parity with the golden numbers, on every device of this machine.
+//! Parity with the golden numbers, on the CPU and on WebGPU.
 
 use burn::module::{Module, ModuleVisitor, Param, list_param_ids};
 use burn::optim::GradientsParams;
