@@ -3,15 +3,16 @@
 use std::io::Write;
 
 use burn::tensor::Device;
+use ec_darts::device::DeviceName;
 
-/// A WebGPU device, or nothing with the reason printed. Tests that ask for one have `wgpu` in their
-/// names, since a build with that feature runs those alone.
-pub fn wgpu() -> Option<Device> {
-    match ec_darts::device::DeviceName::Wgpu.open() {
+/// A device of a GPU kind, or nothing with the reason printed. Tests that ask for one have its name in
+/// theirs: a build with that feature runs those alone.
+pub fn gpu(name: DeviceName) -> Option<Device> {
+    match name.open() {
         Ok(opened) => Some(opened.device),
         Err(error) => {
             // Written past the capture of tests that pass: nobody would read it.
-            let _ = writeln!(std::io::stderr(), "skipped on wgpu: {error}");
+            let _ = writeln!(std::io::stderr(), "skipped on {}: {error}", name.name());
             None
         }
     }
@@ -20,7 +21,7 @@ pub fn wgpu() -> Option<Device> {
 /// Without a name a GPU, else the CPU: never a driver that only looks like a GPU.
 #[test]
 fn the_best_device_is_no_software_driver_of_wgpu() {
-    let best = ec_darts::device::DeviceName::open_or_best(None).expect("the CPU is always there");
+    let best = DeviceName::open_or_best(None).expect("the CPU is always there");
     assert!(!best.description.contains("llvmpipe"), "{}", best.description);
     assert_eq!(best.is_cpu, best.description.starts_with("flex"), "{}", best.description);
 }
@@ -31,7 +32,7 @@ fn the_best_device_is_no_software_driver_of_wgpu() {
 fn wgpu_on_a_machine_without_a_driver() {
     const CHILD: &str = "EC_DARTS_TEST_WITHOUT_A_DRIVER";
     if std::env::var_os(CHILD).is_some() {
-        let error = ec_darts::device::DeviceName::Wgpu.open().expect_err("no driver");
+        let error = DeviceName::Wgpu.open().expect_err("no driver");
         eprintln!("error: {error}");
         return;
     }
