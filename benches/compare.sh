@@ -1,41 +1,36 @@
 #!/usr/bin/env bash
-# The paper's search step here and in PyTorch, in turn, on the same threads; prints a table of ratios.
+# The paper's step here and in PyTorch, in turn, on the same device; prints a table of ratios.
 #
 #     pip install -r benches/pytorch/requirements.txt
-#     benches/compare.sh                 first order; `benches/compare.sh second` for the second
+#     benches/compare.sh                           search step, first order; `second`, `retrain` for the others
+#     DEVICE=cuda benches/compare.sh retrain       on a GPU: cuda, or wgpu beside PyTorch's CUDA
 #     MODES="eager channels-last" ROUNDS=1 SAMPLES=1 benches/compare.sh second
+#
+# PROGRAM is a time_step that is built already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step=${1:-first}
+device=${DEVICE:-flex}
 threads=${THREADS:-2}
+case $device in
+  flex) torch=cpu modes="eager channels-last compiled" samples=2 ;;
+  cuda | wgpu) torch=cuda modes="eager channels-last tf32 graph graph-tf32 graph-bf16" samples=3 ;;
+  *) echo "DEVICE is $device, allowed: flex, cuda, wgpu" >&2 && exit 2 ;;
+esac
 lines=$(mktemp)
-cargo build --release --workspace --features "${FEATURES:-flex}" --example time_step
-program=${CARGO_TARGET_DIR:-target}/release/examples/time_step
+program=${PROGRAM:-}
+if [ -z "$program" ]; then
+  cargo build --release --workspace --features "${FEATURES:-$device}" --example time_step
+  program=${CARGO_TARGET_DIR:-target}/release/examples/time_step
+fi
 for round in $(seq "${ROUNDS:-2}"); do
   for kernels in fused recompute; do
-    "$program" --step "$step" --kernels "$kernels" --threads "$threads" --samples 5 >>"$lines"
+    "$program" --device "$device" --step "$step" --kernels "$kernels" --threads "$threads" --samples 5 >>"$lines"
   done
-  for mode in ${MODES:-eager channels-last compiled}; do
-    python3 benches/pytorch/search_step.py --step "$step" --mode "$mode" --threads "$threads" \
-      --samples "${SAMPLES:-2}" >>"$lines" || echo "pytorch $mode failed" >&2
+  # One process a mode, since the peak of resident memory is that of a process.
+  for mode in ${MODES:-$modes}; do
+    python3 benches/pytorch/search_step.py --device "$torch" --step "$step" --mode "$mode" \
+      --threads "$threads" --samples "${SAMPLES:-$samples}" >>"$lines" || echo "pytorch $mode failed" >&2
   done
 done
-python3 - "$lines" <<'PYTHON'
-import collections, json, sys
-rows = collections.defaultdict(list)
-for line in open(sys.argv[1]):
-    row = json.loads(line)
-    rows[row["mode"]].append(row)
-def middle(values):
-    values = sorted(values)
-    half = len(values) // 2
-    return values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2
-medians = {mode: middle([r["median_s"] for r in group]) for mode, group in rows.items()}
-best = min(median for mode, median in medians.items() if "ec-darts" in mode)
-print("| way | median s | fastest to slowest s | peak MiB | times ours |")
-print("| --- | --- | --- | --- | --- |")
-for mode, group in rows.items():
-    low, high = min(r["fastest_s"] for r in group), max(r["slowest_s"] for r in group)
-    peak = max(r["peak_mib"] for r in group)
-    print(f"| {mode} | {medians[mode]:.2f} | {low:.2f} to {high:.2f} | {peak} | {medians[mode] / best:.1f} |")
-PYTHON
+python3 benches/ratios.py "$lines"

@@ -1,11 +1,14 @@
-//! Times whole search steps and prints one JSON line: what `benches/compare.sh` sets against
-//! PyTorch.
+//! Times whole search or retraining steps on one device and prints one JSON line: what
+//! `benches/compare.sh` and `benches/gpu/measure.sh` set against PyTorch.
 //!
 //! ```text
 //! cargo run --release --example time_step -- --step first --kernels fused
+//! cargo run --release --example time_step --features cuda -- --device cuda --step retrain
 //! ```
 //!
-//! A step is one on alpha and one on the weights, as in the interleaved search.
+//! A step of a search is one on alpha and one on the weights, as in the interleaved search; one of a
+//! retraining has drop path and the auxiliary head. A GPU works behind the program's back: there
+//! steps are timed in blocks, and the device is waited for at the end of each.
 
 use std::time::Instant;
 
@@ -15,14 +18,18 @@ use clap::{Parser, ValueEnum};
 use ec_darts::architect::{Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
+use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
-use ec_darts::network::{StemKind, SupernetConfig};
-use ec_darts::ops::{Kernels, Memory};
+use ec_darts::network::{EvaluationConfig, StemKind, SupernetConfig};
+use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::{Mixing, Relaxation};
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
-use ec_darts_space::{Primitive, SearchSpace};
+use ec_darts_space::{Genotype, Preset, Primitive, SearchSpace};
+
+const LEARNING_RATE: f64 = 0.025;
+const SGD: SgdSettings = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Step {
@@ -34,6 +41,8 @@ enum Step {
     Weights,
     /// Weights of the auxiliary model.
     Auxiliary,
+    /// Weights of a network that is retrained.
+    Retrain,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -48,115 +57,226 @@ enum Way {
 
 #[derive(Parser)]
 struct Arguments {
+    /// flex, wgpu, vulkan, metal, cuda or rocm.
+    #[arg(long, default_value = "flex")]
+    device: DeviceName,
     #[arg(long, value_enum, default_value = "first")]
     step: Step,
     #[arg(long, value_enum, default_value = "fused")]
     kernels: Way,
+    /// Of the CPU.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    #[arg(long, default_value_t = 5)]
-    samples: usize,
+    /// Timed blocks of steps, after one that warms up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    samples: u64,
+    /// Steps of a block [default: 1 on the CPU, 20 elsewhere].
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    steps_per_wait: Option<u64>,
     /// Of alpha, from which the auxiliary model's genotype comes.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The auxiliary model's, in JSON as a search writes it, instead of alpha's.
+    /// The auxiliary model's or the retrained network's, in JSON as a search writes it [default:
+    /// alpha's, DARTS_V2].
     #[arg(long)]
     genotype: Option<String>,
-    #[arg(long, default_value_t = 64)]
-    batch: usize,
-    #[arg(long, default_value_t = 16)]
-    channels: usize,
-    #[arg(long, default_value_t = 8)]
-    cells: usize,
+    /// [default: 64, of a retraining 96]
+    #[arg(long)]
+    batch: Option<usize>,
+    /// [default: 16, of a retraining 36]
+    #[arg(long)]
+    channels: Option<usize>,
+    /// [default: 8, of a retraining 20]
+    #[arg(long)]
+    cells: Option<usize>,
     /// Height and width of the images, in pixels.
     #[arg(long, default_value_t = 32)]
     size: usize,
 }
 
+/// What is timed, whatever the network is.
+struct Run {
+    step: Step,
+    kernels: Kernels,
+    seed: u64,
+    genotype: Option<Genotype>,
+    batch: usize,
+    channels: usize,
+    cells: usize,
+    size: usize,
+    device: Device,
+}
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build_global()?;
-    let device = Device::flex().autodiff();
-    let space = SearchSpace::darts();
-    let network = SupernetConfig {
-        space: space.clone(),
-        stem: StemKind::Cifar,
-        init_channels: arguments.channels,
-        num_cells: arguments.cells,
-        num_classes: 10,
+    let opened = arguments.device.open()?;
+    let (batch, channels, cells) =
+        if arguments.step == Step::Retrain { (96, 36, 20) } else { (64, 16, 8) };
+    let run = Run {
+        step: arguments.step,
+        kernels: match arguments.kernels {
+            Way::Fused => Kernels::Fused(Memory::Save),
+            Way::Recompute => Kernels::Fused(Memory::Recompute),
+            Way::Reference => Kernels::Reference,
+        },
+        seed: arguments.seed,
+        genotype: arguments.genotype.as_deref().map(serde_json::from_str).transpose()?,
+        batch: arguments.batch.unwrap_or(batch),
+        channels: arguments.channels.unwrap_or(channels),
+        cells: arguments.cells.unwrap_or(cells),
+        size: arguments.size,
+        device: opened.device.clone().autodiff(),
     };
-    let kernels = match arguments.kernels {
-        Way::Fused => Kernels::Fused(Memory::Save),
-        Way::Recompute => Kernels::Fused(Memory::Recompute),
-        Way::Reference => Kernels::Reference,
+    let (genotype, mut step) = match arguments.step {
+        Step::Retrain => run.retraining(),
+        _ => run.search()?,
     };
-    let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
-    let mut supernet = network.init(weights, &device).with_kernels(kernels);
-    let rng = &mut stream_rng(arguments.seed, Purpose::Alpha, 0, 0);
-    let mut alpha = ArchitectureParameters::new(&space, 1e-3, rng, &device);
-    let batch = || {
-        let shape = [arguments.batch, 3, arguments.size, arguments.size];
-        let labels: Vec<i32> = (0..arguments.batch as i32).map(|image| image % 10).collect();
-        ImageBatch {
-            images: Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device),
-            labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [shape[0]]), &device),
-        }
-    };
-    let batches = BilevelBatch { train: Some(batch()), valid: batch() };
-    let train = batches.train.clone().expect("made on the line above");
-    let sgd = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
-    let mut optimizer = WeightOptimizer::new(&sgd);
-    let order = match arguments.step {
-        Step::Second => ArchitectOrder::Second,
-        _ => ArchitectOrder::First,
-    };
-    let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
-    let mut architect = Architect::new(order, 3e-4, &adam);
-    let genotype = match &arguments.genotype {
-        Some(text) => serde_json::from_str(text)?,
-        None => alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?,
-    };
-    let picks = [&genotype.normal, &genotype.reduction].map(|cell| cell.nodes.iter().flatten());
-    let convolutions = picks.into_iter().flatten().filter(|pick| {
-        use Primitive::{DilConv3x3, DilConv5x5, SepConv3x3, SepConv5x5};
-        matches!(pick.primitive, DilConv3x3 | DilConv5x5 | SepConv3x3 | SepConv5x5)
-    });
-    let convolutions = convolutions.count();
-    let mut auxiliary = induce(&supernet, &genotype);
-    let mut seconds = Vec::new();
-    for sample in 0..=arguments.samples {
+    let block = arguments.steps_per_wait.unwrap_or(if opened.is_cpu { 1 } else { 20 });
+    let mut number = 0;
+    let mut seconds_of = |steps: u64| -> anyhow::Result<f64> {
         let start = Instant::now();
-        if matches!(arguments.step, Step::First | Step::Second) {
-            let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
-            alpha = architect.step(&model, alpha, &supernet, &batches, &mut optimizer, 0.025).0;
+        for _ in 0..steps {
+            step(number);
+            number += 1;
         }
-        if arguments.step == Step::Auxiliary {
-            let loss = cross_entropy(auxiliary.forward(train.images.clone()), &train);
-            let gradients = GradientsParams::from_grads(loss.backward(), &auxiliary);
-            auxiliary = optimizer.step(0.025, auxiliary, gradients).0;
-        } else {
-            let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
-            let loss = cross_entropy(supernet.forward(train.images.clone(), &mixing), &train);
-            let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
-            supernet = optimizer.step(0.025, supernet, gradients).0;
-        }
-        // The first one takes memory from the system.
-        if sample > 0 {
-            seconds.push(start.elapsed().as_secs_f64());
-        }
+        opened.device.sync()?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    // The first one takes memory from the system, and compiles a GPU's kernels.
+    let first = seconds_of(1)?;
+    if !opened.is_cpu {
+        seconds_of(block)?;
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..arguments.samples {
+        seconds.push(seconds_of(block)? / block as f64);
     }
     seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    // A GPU's pool gives nothing back while it runs, so what it holds is the most that it held.
+    let peak = match opened.is_cpu {
+        true => peak_bytes(),
+        false => opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved),
+    };
     println!(
         "{}",
         serde_json::json!({
             "mode": format!("ec-darts {:?}", arguments.kernels).to_lowercase(),
+            "device": opened.description,
             "step": format!("{:?}", arguments.step).to_lowercase(),
-            "median_s": seconds[seconds.len() / 2],
+            "first_s": first,
+            "median_s": median,
             "fastest_s": seconds[0],
             "slowest_s": seconds[seconds.len() - 1],
-            "convolutions": convolutions,
-            "peak_mib": peak_bytes().map(|bytes| bytes >> 20),
+            "steps": block * arguments.samples,
+            "steps_per_wait": block,
+            "convolutions": num_convolutions(&genotype),
+            "peak_mib": peak.map(|bytes| bytes >> 20),
         })
     );
     Ok(())
+}
+
+/// Does the step of a number.
+type StepFn = Box<dyn FnMut(u64)>;
+
+impl Run {
+    /// Random images; each label as often as the others.
+    fn images(&self) -> ImageBatch {
+        let shape = [self.batch, 3, self.size, self.size];
+        let labels: Vec<i32> = (0..self.batch as i32).map(|image| image % 10).collect();
+        ImageBatch {
+            images: Tensor::random(shape, Distribution::Normal(0.0, 1.0), &self.device),
+            labels: Tensor::<1, Int>::from_data(TensorData::new(labels, [shape[0]]), &self.device),
+        }
+    }
+
+    fn search(self) -> anyhow::Result<(Genotype, StepFn)> {
+        let space = SearchSpace::darts();
+        let network = SupernetConfig {
+            space: space.clone(),
+            stem: StemKind::Cifar,
+            init_channels: self.channels,
+            num_cells: self.cells,
+            num_classes: 10,
+        };
+        let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
+        let supernet = network.init(weights, &self.device).with_kernels(self.kernels);
+        let rng = &mut stream_rng(self.seed, Purpose::Alpha, 0, 0);
+        let alpha = ArchitectureParameters::new(&space, 1e-3, rng, &self.device);
+        let batches = BilevelBatch { train: Some(self.images()), valid: self.images() };
+        let train = batches.train.clone().expect("made on the line above");
+        let mut optimizer = WeightOptimizer::new(&SGD);
+        let order = match self.step {
+            Step::Second => ArchitectOrder::Second,
+            _ => ArchitectOrder::First,
+        };
+        let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
+        let mut architect = Architect::new(order, 3e-4, &adam);
+        let genotype = match self.genotype {
+            Some(genotype) => genotype,
+            None => alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?,
+        };
+        let auxiliary = induce(&supernet, &genotype);
+        // Handed on whole, as optimizers work in place where nobody else holds a tensor.
+        let mut state = Some((alpha, supernet, auxiliary));
+        let step = move |_| {
+            let (mut alpha, mut supernet, mut auxiliary) = state.take().expect("put back below");
+            if matches!(self.step, Step::First | Step::Second) {
+                let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
+                let (batches, optimizer) = (&batches, &mut optimizer);
+                alpha =
+                    architect.step(&model, alpha, &supernet, batches, optimizer, LEARNING_RATE).0;
+            }
+            if self.step == Step::Auxiliary {
+                let loss = cross_entropy(auxiliary.forward(train.images.clone()), &train);
+                let gradients = GradientsParams::from_grads(loss.backward(), &auxiliary);
+                auxiliary = optimizer.step(LEARNING_RATE, auxiliary, gradients).0;
+            } else {
+                let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
+                let loss = cross_entropy(supernet.forward(train.images.clone(), &mixing), &train);
+                let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
+                supernet = optimizer.step(LEARNING_RATE, supernet, gradients).0;
+            }
+            state = Some((alpha, supernet, auxiliary));
+        };
+        Ok((genotype, Box::new(step)))
+    }
+
+    /// The paper's: drop path at its end, 0.2, and an auxiliary loss of weight 0.4.
+    fn retraining(mut self) -> (Genotype, StepFn) {
+        let preset = || Preset::find("DARTS_V2").expect("a preset").genotype();
+        let genotype = self.genotype.take().unwrap_or_else(preset);
+        let network = EvaluationConfig {
+            stem: StemKind::Cifar,
+            init_channels: self.channels,
+            num_cells: self.cells,
+            num_classes: 10,
+        };
+        let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
+        let network = network.init(&genotype, weights, &self.device).with_kernels(self.kernels);
+        let train = self.images();
+        let mut optimizer = WeightOptimizer::new(&SGD);
+        let mut state = Some(network);
+        let step = move |number| {
+            let network = state.take().expect("put back below");
+            let mut drop_path = DropPath::new(0.2, stream_rng(0, Purpose::DropPath, 0, number));
+            let (logits, side) = network.forward_training(train.images.clone(), &mut drop_path);
+            let loss = cross_entropy(logits, &train) + cross_entropy(side, &train) * 0.4;
+            let gradients = GradientsParams::from_grads(loss.backward(), &network);
+            state = Some(optimizer.step(LEARNING_RATE, network, gradients).0);
+        };
+        (genotype, Box::new(step))
+    }
+}
+
+fn num_convolutions(genotype: &Genotype) -> usize {
+    use Primitive::{DilConv3x3, DilConv5x5, SepConv3x3, SepConv5x5};
+    let picks = [&genotype.normal, &genotype.reduction].map(|cell| cell.nodes.iter().flatten());
+    let convolutions = picks
+        .into_iter()
+        .flatten()
+        .filter(|pick| matches!(pick.primitive, DilConv3x3 | DilConv5x5 | SepConv3x3 | SepConv5x5));
+    convolutions.count()
 }

@@ -1,14 +1,20 @@
-"""One search step in PyTorch: the network and the step of benches/search_step.rs, for comparison.
+"""One search or retraining step in PyTorch: the networks and the steps of examples/time_step.rs, for comparison.
 
     python3 benches/pytorch/search_step.py --mode channels-last --step first
+    python3 benches/pytorch/search_step.py --device cuda --mode eager,graph,graph-tf32 --step retrain
 
-Written for this project from the method's description (docs/method.md); prints one JSON line.
+Written for this project from the method's description (docs/method.md); prints one JSON line a mode. `graph` is the
+whole step as one CUDA graph, so that its launches cost the CPU nothing; `bf16` is autocast, channels-last. On a GPU
+steps are timed in blocks, and the device is waited for at the end of each.
 """
 
 import argparse
+import contextlib
+import gc
 import json
 import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -20,28 +26,28 @@ def norm(channels, affine=False):
     return nn.BatchNorm2d(channels, affine=affine)
 
 
-def relu_conv_norm(source, target):
-    return nn.Sequential(nn.ReLU(), nn.Conv2d(source, target, 1, bias=False), norm(target))
+def relu_conv_norm(source, target, affine=False):
+    return nn.Sequential(nn.ReLU(), nn.Conv2d(source, target, 1, bias=False), norm(target, affine))
 
 
 class FactorizedReduce(nn.Module):
-    def __init__(self, source, target):
+    def __init__(self, source, target, affine=False):
         super().__init__()
         self.conv1 = nn.Conv2d(source, target // 2, 1, 2, bias=False)
         self.conv2 = nn.Conv2d(source, target // 2, 1, 2, bias=False)
-        self.bn = norm(target)
+        self.bn = norm(target, affine)
 
     def forward(self, x):
         x = F.relu(x)
         return self.bn(torch.cat([self.conv1(x), self.conv2(x[:, :, 1:, 1:])], 1))
 
 
-def separable(channels, kernel, stride, dilation):
+def separable(channels, kernel, stride, dilation, affine=False):
     padding = dilation * (kernel - 1) // 2
     depthwise = nn.Conv2d(
         channels, channels, kernel, stride, padding, dilation, groups=channels, bias=False
     )
-    return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), norm(channels)]
+    return [nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), norm(channels, affine)]
 
 
 def candidates(channels, stride):
@@ -123,21 +129,121 @@ def cross_edge(alpha):
     return torch.cat([node.softmax(0) for node in alpha.split([2, 3, 4, 5])])
 
 
-class Search:
-    def __init__(self, arguments, layout):
-        torch.manual_seed(0)
-        self.network = Supernet(arguments.channels, arguments.cells).to(memory_format=layout)
-        self.alpha = [(1e-3 * torch.randn(14, 8)).requires_grad_() for _ in range(2)]
-        self.adam = torch.optim.Adam(self.alpha, 3e-4, (0.5, 0.999), weight_decay=1e-3)
+# DARTS_V2, as quark0/darts states it: operation and the state that it reads, two a node.
+NORMAL = [("sep3", 0), ("sep3", 1), ("sep3", 0), ("sep3", 1), ("sep3", 1), ("skip", 0), ("skip", 0), ("dil3", 2)]
+REDUCTION = [("max", 0), ("max", 1), ("skip", 2), ("max", 1), ("max", 0), ("skip", 2), ("skip", 2), ("max", 1)]
+
+
+def operation(name, channels, stride):
+    if name == "max":
+        return nn.MaxPool2d(3, stride, 1)
+    if name == "skip":
+        return nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, True)
+    if name == "dil3":
+        return nn.Sequential(*separable(channels, 3, stride, 2, True))
+    return nn.Sequential(
+        *separable(channels, 3, stride, 1, True), *separable(channels, 3, 1, 1, True)
+    )
+
+
+class DiscreteCell(nn.Module):
+    def __init__(self, inputs, channels, reduces, after_reduction):
+        super().__init__()
+        older, newer = inputs
+        preprocess = FactorizedReduce if after_reduction else relu_conv_norm
+        self.preprocess0 = preprocess(older, channels, True)
+        self.preprocess1 = relu_conv_norm(newer, channels, True)
+        self.picks = REDUCTION if reduces else NORMAL
+        self.operations = nn.ModuleList(
+            operation(name, channels, 2 if reduces and source < 2 else 1)
+            for name, source in self.picks
+        )
+
+    def forward(self, older, newer, drop_prob):
+        states = [self.preprocess0(older), self.preprocess1(newer)]
+        for node in range(4):
+            terms = []
+            for place in (2 * node, 2 * node + 1):
+                term = self.operations[place](states[self.picks[place][1]])
+                if not isinstance(self.operations[place], nn.Identity):
+                    keep = term.new_empty(term.shape[0], 1, 1, 1).bernoulli_(1 - drop_prob)
+                    term = term * (keep / (1 - drop_prob))
+                terms.append(term)
+            states.append(sum(terms))
+        return torch.cat(states[2:], 1)
+
+
+class EvaluationNetwork(nn.Module):
+    def __init__(self, channels, cells, size, classes=10):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 3 * channels, 3, padding=1, bias=False), norm(3 * channels, True)
+        )
+        self.cells = nn.ModuleList()
+        self.head_position = 2 * cells // 3
+        inputs, after = (3 * channels, 3 * channels), False
+        for position in range(cells):
+            reduces = position in (cells // 3, 2 * cells // 3)
+            channels *= 2 if reduces else 1
+            self.cells.append(DiscreteCell(inputs, channels, reduces, after))
+            inputs, after = (inputs[1], 4 * channels), reduces
+        side = -(-size // 4)
+        window = min(max(-(-side // 2), 5), side - 1)
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.AvgPool2d(window, side - window, count_include_pad=False),
+            nn.Conv2d(4 * channels, 128, 1, bias=False), norm(128, True), nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False), norm(768, True), nn.ReLU(),
+            nn.Flatten(), nn.Linear(768, classes),
+        )
+        self.classifier = nn.Linear(4 * channels, classes)
+
+    def forward(self, images, drop_prob=0.2):
+        older = newer = self.stem(images)
+        for position, cell in enumerate(self.cells):
+            older, newer = newer, cell(older, newer, drop_prob)
+            if position == self.head_position:
+                side = self.head(newer)
+        return self.classifier(newer.mean((2, 3))), side
+
+
+class Run:
+    """A network, its optimizer and batches; `step` does one step."""
+
+    def __init__(self, arguments, network, layout, amp):
+        self.amp = amp
+        self.device = arguments.device
+        self.network = network.to(self.device).to(memory_format=layout)
         self.weights = list(self.network.parameters())
         self.sgd = torch.optim.SGD(self.weights, 0.025, 0.9, weight_decay=3e-4)
-        images = lambda: torch.randn(arguments.batch, 3, arguments.size, arguments.size)
-        self.images = [images().to(memory_format=layout) for _ in range(2)]
-        self.labels = torch.arange(arguments.batch) % 10
+        shape = (arguments.batch, 3, arguments.size, arguments.size)
+        images = lambda: torch.randn(shape, device=self.device).contiguous(memory_format=layout)
+        self.images = [images() for _ in range(2)]
+        self.labels = torch.arange(arguments.batch, device=self.device) % 10
 
-    def loss(self, half):
-        mixing = [cross_edge(alpha) for alpha in self.alpha]
-        return F.cross_entropy(self.network(self.images[half], *mixing), self.labels)
+    def precision(self):
+        return torch.autocast(self.device, torch.bfloat16) if self.amp else contextlib.nullcontext()
+
+    def step_weights(self, loss):
+        self.sgd.zero_grad()
+        loss().backward()
+        nn.utils.clip_grad_norm_(self.weights, 5.0)
+        self.sgd.step()
+
+
+class Search(Run):
+    def __init__(self, arguments, layout, amp):
+        torch.manual_seed(0)
+        super().__init__(arguments, Supernet(arguments.channels, arguments.cells), layout, amp)
+        draw = lambda: 1e-3 * torch.randn(14, 8, device=self.device)
+        self.alpha = [draw().requires_grad_() for _ in range(2)]
+        on_gpu = {"capturable": True} if self.device == "cuda" else {}
+        self.adam = torch.optim.Adam(self.alpha, 3e-4, (0.5, 0.999), weight_decay=1e-3, **on_gpu)
+        self.second = arguments.step == "second"
+
+    def loss(self, half, mixing=None):
+        mixing = mixing or [cross_edge(alpha) for alpha in self.alpha]
+        with self.precision():
+            return F.cross_entropy(self.network(self.images[half], *mixing), self.labels)
 
     def alpha_first(self):
         gradients = torch.autograd.grad(self.loss(1), self.alpha)
@@ -150,68 +256,157 @@ class Search:
 
     def alpha_second(self, rate=0.025):
         saved = [weight.detach().clone() for weight in self.weights]
-        move = lambda terms: [w.data.copy_(s + t) for w, s, t in zip(self.weights, saved, terms)]
+
+        @torch.no_grad()
+        def move(terms, factor):
+            moved = torch._foreach_add(saved, torch._foreach_mul(terms, factor))
+            torch._foreach_copy_(self.weights, moved)
+
         gradients = torch.autograd.grad(self.loss(0), self.weights)
-        steps = []
-        for weight, gradient in zip(saved, gradients):
-            steps.append(-rate * (gradient + 3e-4 * weight))
-        move(steps)
+        move(torch._foreach_add(gradients, saved, alpha=3e-4), -rate)
         both = torch.autograd.grad(self.loss(1), self.alpha + self.weights)
         direct, direction = both[:2], both[2:]
-        epsilon = 0.01 / torch.cat([d.flatten() for d in direction]).norm()
+        epsilon = 0.01 / torch.stack(torch._foreach_norm(direction)).norm()
         sides = []
         for radius in (epsilon, -epsilon):
-            move([radius * d for d in direction])
+            move(direction, radius)
             sides.append(torch.autograd.grad(self.loss(0), self.alpha))
-        move([0.0 * d for d in direction])
+        move(direction, 0.0)
         implicit = [(p - m) / (2 * epsilon) for p, m in zip(*sides)]
         self.step_alpha([d - rate * i for d, i in zip(direct, implicit)])
 
-    def weight_step(self):
-        self.sgd.zero_grad()
+    def step(self):
+        self.alpha_second() if self.second else self.alpha_first()
         mixing = [cross_edge(alpha).detach() for alpha in self.alpha]
-        F.cross_entropy(self.network(self.images[0], *mixing), self.labels).backward()
-        nn.utils.clip_grad_norm_(self.weights, 5.0)
-        self.sgd.step()
+        self.step_weights(lambda: self.loss(0, mixing))
+
+
+class Retraining(Run):
+    """The paper's: drop path at its end, 0.2, and an auxiliary loss of weight 0.4."""
+
+    def __init__(self, arguments, layout, amp):
+        torch.manual_seed(0)
+        network = EvaluationNetwork(arguments.channels, arguments.cells, arguments.size)
+        super().__init__(arguments, network, layout, amp)
+
+    def loss(self):
+        with self.precision():
+            logits, side = self.network(self.images[0])
+            return F.cross_entropy(logits, self.labels) + 0.4 * F.cross_entropy(side, self.labels)
+
+    def step(self):
+        self.step_weights(self.loss)
+
+
+MODES = {
+    "eager": {},
+    "channels-last": {"last": True},
+    "compiled": {"last": True, "compiled": True},
+    "tf32": {"tf32": True},
+    "bf16": {"last": True, "amp": True},
+    "graph": {"graph": True},
+    "graph-channels-last": {"graph": True, "last": True},
+    "graph-tf32": {"graph": True, "tf32": True},
+    "graph-bf16": {"graph": True, "last": True, "amp": True},
+}
+
+
+def captured(step):
+    """The step as one CUDA graph, after what is allocated and chosen in the first ones."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def measure(mode, arguments, last=False, compiled=False, tf32=False, amp=False, graph=False):
+    on_gpu = arguments.device == "cuda"
+    if graph and not on_gpu:
+        raise ValueError("a graph needs --device cuda")
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+    wait = torch.cuda.synchronize if on_gpu else lambda: None
+    gc.collect()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    layout = torch.channels_last if last else torch.contiguous_format
+    run = (Retraining if arguments.step == "retrain" else Search)(arguments, layout, amp)
+    if compiled:
+        # The whole network takes many minutes to compile; its parts are alike.
+        torch._dynamo.config.cache_size_limit = 64
+        for cell in run.network.cells:
+            for part in cell.edges if hasattr(cell, "edges") else cell.operations:
+                part.compile()
+    step = captured(run.step) if graph else run.step
+    step()
+    wait()
+    first = time.perf_counter() - start
+    for _ in range(3 if on_gpu else 0):
+        step()
+    wait()
+    block = arguments.steps_per_wait or (20 if on_gpu else 1)
+    seconds = []
+    for _ in range(arguments.samples):
+        start = time.perf_counter()
+        for _ in range(block):
+            step()
+        wait()
+        seconds.append((time.perf_counter() - start) / block)
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(json.dumps({
+        "mode": f"pytorch {torch.__version__} {mode}",
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "step": arguments.step,
+        "first_s": first,
+        "median_s": statistics.median(seconds),
+        "fastest_s": min(seconds),
+        "slowest_s": max(seconds),
+        "steps": block * arguments.samples,
+        "steps_per_wait": block,
+        "peak_mib": torch.cuda.max_memory_allocated() >> 20 if on_gpu else resident,
+    }), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mode", choices=["eager", "channels-last", "compiled"], default="eager")
-    parser.add_argument("--step", choices=["first", "second"], default="first")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--mode", default="eager", help=f"one or more of {','.join(MODES)}")
+    parser.add_argument("--step", choices=["first", "second", "retrain"], default="first")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--channels", type=int, default=16)
-    parser.add_argument("--cells", type=int, default=8)
+    parser.add_argument("--samples", type=int, default=3, help="timed blocks of steps")
+    parser.add_argument("--steps-per-wait", type=int, help="default: 1 on the CPU, else 20")
+    parser.add_argument("--batch", type=int, help="default: 64, of a retraining 96")
+    parser.add_argument("--channels", type=int, help="default: 16, of a retraining 36")
+    parser.add_argument("--cells", type=int, help="default: 8, of a retraining 20")
     parser.add_argument("--size", type=int, default=32)
     arguments = parser.parse_args()
+    retrain = arguments.step == "retrain"
+    arguments.batch = arguments.batch or (96 if retrain else 64)
+    arguments.channels = arguments.channels or (36 if retrain else 16)
+    arguments.cells = arguments.cells or (20 if retrain else 8)
+    modes = arguments.mode.split(",")
+    for mode in modes:
+        if mode not in MODES:
+            parser.error(f"--mode {mode} is none of {', '.join(MODES)}")
     torch.set_num_threads(arguments.threads)
-    layout = torch.contiguous_format if arguments.mode == "eager" else torch.channels_last
-    search = Search(arguments, layout)
-    if arguments.mode == "compiled":
-        # The whole network takes many minutes to compile; its edges are alike.
-        torch._dynamo.config.cache_size_limit = 64
-        for cell in search.network.cells:
-            for edge in cell.edges:
-                edge.compile()
-    alpha_step = search.alpha_first if arguments.step == "first" else search.alpha_second
-    seconds = []
-    for sample in range(1 + arguments.samples):
-        start = time.perf_counter()
-        alpha_step()
-        search.weight_step()
-        if sample > 0:  # The first one warms up, and compiles.
-            seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({
-        "mode": f"pytorch {torch.__version__} {arguments.mode}",
-        "step": arguments.step,
-        "median_s": statistics.median(seconds),
-        "fastest_s": min(seconds),
-        "slowest_s": max(seconds),
-        "peak_mib": peak,
-    }))
+    failed = False
+    for mode in modes:
+        try:
+            measure(mode, arguments, **MODES[mode])
+        except Exception as error:  # The other modes are worth their numbers.
+            print(f"pytorch {mode} failed: {error!r}", file=sys.stderr, flush=True)
+            failed = True
+    sys.exit(failed)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,18 @@
 //! Which devices a test can use here.
 
-use burn::tensor::Device;
+use std::io::Write;
 
-/// A WebGPU device, or nothing with the reason printed.
-pub fn wgpu() -> Option<Device> {
-    match ec_darts::device::DeviceName::Wgpu.open() {
+use burn::tensor::Device;
+use ec_darts::device::DeviceName;
+
+/// A device of a GPU kind, or nothing with the reason printed. Tests that ask for one have its name in
+/// theirs: a build with that feature runs those alone.
+pub fn gpu(name: DeviceName) -> Option<Device> {
+    match name.open() {
         Ok(opened) => Some(opened.device),
         Err(error) => {
-            println!("skipped on wgpu: {error}");
+            // Written past the capture of tests that pass: nobody would read it.
+            let _ = writeln!(std::io::stderr(), "skipped on {}: {error}", name.name());
             None
         }
     }
@@ -15,8 +20,34 @@ pub fn wgpu() -> Option<Device> {
 
 /// Without a name a GPU, else the CPU: never a driver that only looks like a GPU.
 #[test]
-fn the_best_device_is_no_software_driver() {
-    let best = ec_darts::device::DeviceName::open_or_best(None).expect("the CPU is always there");
+fn the_best_device_is_no_software_driver_of_wgpu() {
+    let best = DeviceName::open_or_best(None).expect("the CPU is always there");
     assert!(!best.description.contains("llvmpipe"), "{}", best.description);
     assert_eq!(best.is_cpu, best.description.starts_with("flex"), "{}", best.description);
+}
+
+/// Drivers that are absent panic on the way: it is told as an error, without the panic's message.
+#[cfg(feature = "wgpu")]
+#[test]
+fn wgpu_on_a_machine_without_a_driver() {
+    const CHILD: &str = "EC_DARTS_TEST_WITHOUT_A_DRIVER";
+    if std::env::var_os(CHILD).is_some() {
+        let error = DeviceName::Wgpu.open().expect_err("no driver");
+        eprintln!("error: {error}");
+        return;
+    }
+    // No driver at all: neither Vulkan's loader nor OpenGL finds one. They are asked once a process.
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "devices::wgpu_on_a_machine_without_a_driver", "--nocapture"])
+        .env(CHILD, "1")
+        .env("VK_ICD_FILENAMES", "/nonexistent.json")
+        .env("VK_DRIVER_FILES", "/nonexistent.json")
+        .env("LIBGL_DRIVERS_PATH", "/nonexistent")
+        .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/none")
+        .output()
+        .expect("this program runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("error: device wgpu") && told.contains("driver"), "{told}");
+    assert!(!told.contains("panicked"), "{told}");
 }

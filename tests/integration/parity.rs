@@ -1,4 +1,4 @@
-//! Parity with the golden numbers, on every device of this machine.
+//! Parity with the golden numbers, on the CPU and on GPUs.
 
 use burn::module::{Module, Param, list_param_ids};
 use burn::optim::GradientsParams;
@@ -8,6 +8,7 @@ use ec_darts::architect::{
     first_order_gradient, second_order_gradient,
 };
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::device::DeviceName;
 use ec_darts::network::{
     CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
 };
@@ -63,8 +64,16 @@ fn parity_on_flex() {
 
 #[test]
 fn parity_on_wgpu() {
-    if let Some(device) = crate::devices::wgpu() {
+    if let Some(device) = crate::devices::gpu(DeviceName::Wgpu) {
         check(&device, "wgpu", 1.0, |_| true);
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn parity_on_cuda() {
+    if let Some(device) = crate::devices::gpu(DeviceName::Cuda) {
+        check(&device, "cuda", 1.0, |_| true);
     }
 }
 

@@ -1,10 +1,11 @@
-//! A small search on the bundled images, to its end on Flex and for two steps on WebGPU.
+//! A small search on the bundled images, to its end on Flex and for two steps on GPUs.
 
 use std::path::Path;
 
 use burn::tensor::Device;
 use ec_darts::config::{KernelSetting, SearchConfig};
 use ec_darts::data;
+use ec_darts::device::DeviceName;
 use ec_darts::train::{Event, Search};
 
 fn config() -> SearchConfig {
@@ -23,8 +24,10 @@ fn config() -> SearchConfig {
 /// The first events of a search, or all of them.
 fn check(device: &Device, most: usize) -> (Search, Vec<Event>) {
     let config = config();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
-    let images = data::load(&config.data.source(&folder)).expect("the bundled images").train;
+    // Relative, since on a machine with a GPU the project may lie elsewhere than where it was built.
+    let images = data::load(&config.data.source(Path::new("data/cifar10-mini")))
+        .expect("the bundled images")
+        .train;
     let mut search = Search::new(config, images, device).expect("its settings");
     let mut events = Vec::new();
     while events.len() < most
@@ -65,10 +68,20 @@ fn on_flex_to_the_end() {
     search.best().expect("a genotype").genotype.validate().expect("a network");
 }
 
-/// The same weights and images as on Flex, so the same losses but for rounding.
 #[test]
-fn on_wgpu_for_two_steps() {
-    let Some(device) = crate::devices::wgpu() else { return };
+fn two_steps_on_wgpu() {
+    two_steps(DeviceName::Wgpu);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn two_steps_on_cuda() {
+    two_steps(DeviceName::Cuda);
+}
+
+/// The same weights and images as on Flex, so the same losses but for rounding.
+fn two_steps(name: DeviceName) {
+    let Some(device) = crate::devices::gpu(name) else { return };
     let losses = |device: &Device| -> Vec<f64> {
         let (_, events) = check(device, 2);
         let both = |event: &Event| match event {

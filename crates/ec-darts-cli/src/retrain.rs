@@ -3,9 +3,9 @@
 use ec_darts::config::{RetrainConfig, Settings};
 use ec_darts::cost::NetworkCost;
 use ec_darts::data::Datasets;
+use ec_darts::preflight::{self, Room};
 use ec_darts::train::run::{self, Outcome};
 use ec_darts::train::{Measured, MeasuredOn};
-use ec_darts::{memory, preflight};
 use ec_darts_space::Genotype;
 
 use crate::args::RetrainArguments;
@@ -54,11 +54,8 @@ pub fn retrain(
     session: &mut Session,
 ) -> anyhow::Result<Outcome<Measured>> {
     let (train, test) = (&images.train, &images.test);
-    let available = memory::available_bytes();
-    let needed = match session.opened.is_cpu {
-        true => preflight::describe_retraining(&config, genotype, train, available),
-        false => "not estimated for this device".to_string(),
-    };
+    let room = Room::of(&session.opened.device);
+    let needed = preflight::describe_retraining(&config, genotype, train, &room);
     let shape = config.network.evaluation(train.num_classes());
     let cost = NetworkCost::new(genotype, &shape, train.size()[0]);
     let network = format!(

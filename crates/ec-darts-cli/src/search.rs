@@ -2,9 +2,9 @@
 
 use ec_darts::config::{SearchConfig, Settings};
 use ec_darts::data::Datasets;
+use ec_darts::preflight::{self, Room};
 use ec_darts::train::Best;
 use ec_darts::train::run::{self, Outcome};
-use ec_darts::{memory, preflight};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
@@ -40,10 +40,7 @@ pub fn search(
     session: &mut Session,
 ) -> anyhow::Result<Outcome<Best>> {
     let train = &images.train;
-    let needed = match session.opened.is_cpu {
-        true => preflight::describe(&config, train, memory::available_bytes())?,
-        false => "not estimated for this device".to_string(),
-    };
+    let needed = preflight::describe(&config, train, &Room::of(&session.opened.device))?;
     let (shape, batch) = (&config.network, config.search.batch_size);
     let network =
         format!("{} cells, {} channels, batch {batch}", shape.num_cells, shape.init_channels);

@@ -10,7 +10,7 @@ use burn::tensor::Device;
     feature = "cuda",
     feature = "rocm"
 ))]
-use burn::tensor::DeviceType;
+use burn::{backend::DispatchDevice, tensor::DeviceType};
 
 use crate::{Error, Result};
 
@@ -158,6 +158,34 @@ impl DeviceName {
         let description = format!("{} ({adapter})", self.name());
         Ok(Opened { device, is_cpu: false, description })
     }
+}
+
+/// Whether tensors of this device lie in the memory of the process.
+pub fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    return device.clone().inner() == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// All memory of a GPU in bytes, whether used or free; nothing of a CPU, or where its driver does not
+/// tell (WebGPU hides it). Opens the device.
+pub fn memory_bytes(device: &Device) -> Option<u64> {
+    #[cfg(any(
+        feature = "wgpu",
+        feature = "vulkan",
+        feature = "metal",
+        feature = "cuda",
+        feature = "rocm"
+    ))]
+    if let DispatchDevice::Cube(device) = device.clone().inner().as_dispatch() {
+        return device.client().properties().memory.max_memory();
+    }
+    let _ = device;
+    None
 }
 
 /// Runs a probe whose panic means no, without the panic's message.

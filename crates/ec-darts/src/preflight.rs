@@ -1,8 +1,10 @@
 //! What memory a search or a retraining needs, told before its first step.
 //!
-//! Entry points: [`MemoryNeed::new`], [`MemoryNeed::retraining`]. The estimate counts the maps that
-//! a step keeps; it is checked against the measured peak by the command line's tests.
+//! Entry points: [`describe`], [`describe_retraining`]; [`Room`] says what there is. The estimate counts
+//! the maps that a step keeps; on the CPU it is checked against the measured peak by the command
+//! line's tests.
 
+use burn::tensor::Device;
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
 
 use crate::Result;
@@ -11,15 +13,43 @@ use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
 use crate::network::{CellPlan, StemKind, plan_cells};
 use crate::ops::{Kernels, Memory};
+use crate::{device, memory};
 
 /// Program, tables and allocator, measured on Linux.
 const BASE: u64 = 60 << 20;
 /// Bytes of a value.
 const VALUE: u64 = 4;
 
-/// Peak resident memory of a search or a retraining on the CPU, in bytes.
+/// Where the tensors of a run lie, and how much memory there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Whether it is the memory of the process.
+    pub is_cpu: bool,
+    /// Whether cells are computed fused there.
+    pub has_fused: bool,
+    /// On the CPU what is free, on a GPU all that it has, in bytes; nothing where that is not told.
+    pub bytes: Option<u64>,
+}
+
+impl Room {
+    /// That of a device, now.
+    pub fn of(device: &Device) -> Self {
+        let is_cpu = device::is_cpu(device);
+        Self {
+            is_cpu,
+            has_fused: ec_darts_kernels::serves(device),
+            bytes: if is_cpu { memory::available_bytes() } else { device::memory_bytes(device) },
+        }
+    }
+}
+
+/// Peak memory of a search or a retraining, in bytes: resident memory of the process where it
+/// computes on the CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
+    /// Program, images, and batches that are prepared ahead: in the process whatever the device is.
+    /// The others count it.
+    pub host: u64,
     /// Fused kernels that keep the maps before each batch normalization.
     pub save: u64,
     /// Fused kernels that compute them again.
@@ -88,25 +118,28 @@ impl MemoryNeed {
         need.total(data, ahead)
     }
 
-    /// Bytes with these kernels.
-    pub fn bytes(&self, kernels: Kernels) -> u64 {
-        match kernels {
+    /// Bytes with these kernels, of the memory where the tensors lie.
+    pub fn bytes(&self, kernels: Kernels, room: &Room) -> u64 {
+        let all = match kernels {
             Kernels::Reference => self.reference,
             Kernels::Fused(Memory::Save) => self.save,
             Kernels::Fused(Memory::Recompute) => self.recompute,
-        }
+        };
+        if room.is_cpu { all } else { all - self.host }
     }
 
-    /// The kernels that the settings ask for; `auto` keeps the maps where they fit into
-    /// `available` bytes.
-    pub fn kernels(&self, run: &RunConfig, available: Option<u64>) -> Kernels {
+    /// The kernels that the settings ask for, where the device has them; `auto` keeps the maps where
+    /// they fit.
+    pub fn kernels(&self, run: &RunConfig, room: &Room) -> Kernels {
         match (run.kernels, run.memory) {
             (KernelSetting::Reference, _) => Kernels::Reference,
+            _ if !room.has_fused => Kernels::Reference,
             (KernelSetting::Fused, MemorySetting::Save) => Kernels::Fused(Memory::Save),
             (KernelSetting::Fused, MemorySetting::Recompute) => Kernels::Fused(Memory::Recompute),
             (KernelSetting::Fused, MemorySetting::Auto) => {
-                let fits = available.is_none_or(|available| self.save <= available);
-                Kernels::Fused(if fits { Memory::Save } else { Memory::Recompute })
+                let save = Kernels::Fused(Memory::Save);
+                let fits = room.bytes.is_none_or(|bytes| self.bytes(save, room) <= bytes);
+                if fits { save } else { Kernels::Fused(Memory::Recompute) }
             }
         }
     }
@@ -116,11 +149,7 @@ impl MemoryNeed {
 ///
 /// # Errors
 /// [`crate::Error::ConfigValue`] where the settings describe no search space.
-pub fn describe(
-    config: &SearchConfig,
-    data: &ImageDataset,
-    available: Option<u64>,
-) -> Result<String> {
+pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Result<String> {
     let need = MemoryNeed::new(config, data)?;
     let mut smaller = Vec::new();
     let mut batch_size = config.search.batch_size / 2;
@@ -131,7 +160,7 @@ pub fn describe(
         smaller.push((setting, MemoryNeed::new(&config, data)?));
         batch_size /= 2;
     }
-    Ok(describe_need(&need, &smaller, &config.run, available))
+    Ok(describe_need(&need, &smaller, &config.run, room))
 }
 
 /// One line about a retraining, as [`describe`].
@@ -139,7 +168,7 @@ pub fn describe_retraining(
     config: &RetrainConfig,
     genotype: &Genotype,
     data: &ImageDataset,
-    available: Option<u64>,
+    room: &Room,
 ) -> String {
     let need = MemoryNeed::retraining(config, genotype, data);
     let mut smaller = Vec::new();
@@ -151,7 +180,7 @@ pub fn describe_retraining(
         smaller.push((setting, MemoryNeed::retraining(&config, genotype, data)));
         accumulation *= 2;
     }
-    describe_need(&need, &smaller, &config.run, available)
+    describe_need(&need, &smaller, &config.run, room)
 }
 
 /// `smaller` are settings that need less, with what they need.
@@ -159,31 +188,41 @@ fn describe_need(
     need: &MemoryNeed,
     smaller: &[(String, MemoryNeed)],
     run: &RunConfig,
-    available: Option<u64>,
+    room: &Room,
 ) -> String {
-    let kernels = need.kernels(run, available);
+    let kernels = need.kernels(run, room);
     let policy = match kernels {
         Kernels::Reference => "reference kernels",
         Kernels::Fused(Memory::Save) => "maps kept",
         Kernels::Fused(Memory::Recompute) => "maps computed again",
     };
     let mebibytes = |bytes: u64| bytes >> 20;
-    let bytes = need.bytes(kernels);
-    let mut text = format!("about {} MiB, {policy}", mebibytes(bytes));
-    let Some(available) = available else { return text };
-    text += &format!("; {} MiB are free", mebibytes(available));
-    if bytes <= available {
+    let bytes = need.bytes(kernels, room);
+    let place = if room.is_cpu { "" } else { " on the device" };
+    let mut text = format!("about {} MiB{place}, {policy}", mebibytes(bytes));
+    let Some(there) = room.bytes else {
+        if !room.is_cpu {
+            text += "; its driver does not tell how much it has";
+        }
+        return text;
+    };
+    text += &match room.is_cpu {
+        true => format!("; {} MiB are free", mebibytes(there)),
+        false => format!("; it has {} MiB, used or free", mebibytes(there)),
+    };
+    if bytes <= there {
         return text;
     }
     text += ": it does not fit";
-    if kernels != Kernels::Fused(Memory::Recompute) && need.recompute <= available {
-        let needed = mebibytes(need.recompute);
+    let recompute = Kernels::Fused(Memory::Recompute);
+    if kernels != recompute && room.has_fused && need.bytes(recompute, room) <= there {
+        let needed = mebibytes(need.bytes(recompute, room));
         text += &format!("; run.memory=recompute with run.kernels=fused needs about {needed} MiB");
         return text;
     }
-    let fitting = smaller.iter().find(|(_, need)| need.bytes(kernels) <= available);
+    let fitting = smaller.iter().find(|(_, need)| need.bytes(kernels, room) <= there);
     if let Some((setting, need)) = fitting {
-        text += &format!("; {setting} needs about {} MiB", mebibytes(need.bytes(kernels)));
+        text += &format!("; {setting} needs about {} MiB", mebibytes(need.bytes(kernels, room)));
     }
     text
 }
@@ -215,6 +254,7 @@ impl Activations {
         // Buffers of unlike sizes leave about a tenth unused, as measured.
         let need = |maps: u64| base + (self.kept + self.passing + maps) * 11 / 10;
         MemoryNeed {
+            host: base,
             save: need(self.maps),
             recompute: need(self.largest_node),
             reference: need(self.reference),
@@ -335,5 +375,52 @@ fn num_blocks(primitive: Primitive, stride: usize) -> u64 {
         Primitive::DilConv3x3 | Primitive::DilConv5x5 => 1,
         Primitive::SkipConnect => u64::from(stride == 2),
         Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn check(kernels: KernelSetting, room: Room, expected: &str) {
+        let run = RunConfig { kernels, ..SearchConfig::quick().run };
+        let need = |scale: u64| MemoryNeed {
+            host: 100 * MIB,
+            save: (100 + 80 * scale) * MIB,
+            recompute: (100 + 20 * scale) * MIB,
+            reference: (100 + 200 * scale) * MIB,
+        };
+        let smaller = [("search.batch_size=8".to_string(), need(5))];
+        assert_eq!(describe_need(&need(10), &smaller, &run, &room), expected);
+    }
+
+    #[test]
+    fn what_there_is_depends_on_where_the_tensors_lie() {
+        let room = |is_cpu, has_fused, mebibytes: Option<u64>| Room {
+            is_cpu,
+            has_fused,
+            bytes: mebibytes.map(|mebibytes| mebibytes * MIB),
+        };
+        use KernelSetting::{Fused, Reference};
+        check(Fused, room(true, true, Some(900)), "about 900 MiB, maps kept; 900 MiB are free");
+        check(Fused, room(true, true, None), "about 900 MiB, maps kept");
+        let again = "about 300 MiB, maps computed again; 899 MiB are free";
+        check(Fused, room(true, true, Some(899)), again);
+        let kept = "about 800 MiB on the device, maps kept; it has 800 MiB, used or free";
+        check(Fused, room(false, true, Some(800)), kept);
+        let again =
+            "about 200 MiB on the device, maps computed again; it has 799 MiB, used or free";
+        check(Fused, room(false, true, Some(799)), again);
+        let unknown = "about 2000 MiB on the device, reference kernels; its driver does not tell how \
+                       much it has";
+        check(Fused, room(false, false, None), unknown);
+        let too_large = "about 2000 MiB on the device, reference kernels; it has 1000 MiB, used or \
+                         free: it does not fit; search.batch_size=8 needs about 1000 MiB";
+        check(Fused, room(false, false, Some(1000)), too_large);
+        let fused = "about 2000 MiB on the device, reference kernels; it has 1000 MiB, used or free: it \
+                     does not fit; run.memory=recompute with run.kernels=fused needs about 200 MiB";
+        check(Reference, room(false, true, Some(1000)), fused);
     }
 }

@@ -15,10 +15,9 @@ use crate::architect::{Architect, BilevelBatch, RelaxedModel};
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
 use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
-use crate::memory;
 use crate::network::{Supernet, SupernetConfig, check_size};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
-use crate::preflight::MemoryNeed;
+use crate::preflight::{MemoryNeed, Room};
 use crate::relaxation::Mixing;
 use crate::tensors::{ImageBatch, scalar, to_vec};
 use crate::transition::{AuxiliaryModel, induce, return_weights};
@@ -78,7 +77,7 @@ impl Search {
         };
         let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
-        let kernels = need.kernels(&config.run, memory::available_bytes());
+        let kernels = need.kernels(&config.run, &Room::of(&device));
         let supernet = network
             .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
             .with_kernels(kernels);

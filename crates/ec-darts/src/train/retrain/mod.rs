@@ -22,9 +22,9 @@ use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
 use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer};
-use crate::preflight::MemoryNeed;
+use crate::preflight::{MemoryNeed, Room};
 use crate::tensors::{ImageBatch, scalar};
-use crate::{Error, Result, memory};
+use crate::{Error, Result};
 
 /// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
 ///
@@ -87,7 +87,7 @@ impl Retraining {
         let device = device.clone().autodiff();
         let shape = config.network.evaluation(data.train.num_classes());
         let need = MemoryNeed::retraining(&config, genotype, &data.train);
-        let kernels = need.kernels(&config.run, memory::available_bytes());
+        let kernels = need.kernels(&config.run, &Room::of(&device));
         let rng = &mut stream_rng(config.retrain.seed, Purpose::Weights, 0, 0);
         let network = shape.init(genotype, rng, &device).with_kernels(kernels);
         let decay = config.retrain.average_decay;

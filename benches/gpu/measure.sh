@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# Everything that we measure on a GPU, in one call on a machine that has the driver, the CUDA toolkit and this
+# checkout, but no Rust: programs come built, `time_step`, `search_cifar` and the test binary `integration`, in packed
+# folders or plain ones. Each part has a time limit and may fail by itself; a short table of all comes last.
+#
+#     benches/gpu/measure.sh PACK...                       all parts
+#     PARTS="steps torch" benches/gpu/measure.sh PACK...   some: device parity steps torch growth resume launches
+#     DEVICE=wgpu SCALE=0.5 benches/gpu/measure.sh target/release target/release/examples
+#
+# Whole outputs lie in OUT (./measured). SCALE multiplies the time limits. They are meant to stop what hangs: together they
+# allow 22 minutes, so where a call may take ten, PARTS splits it, `torch` from the rest.
+# A folder with libllvm-stub.so has programs whose LLVM is absent (feature cuda-nvrtc): it is loaded before them.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+[ $# -gt 0 ] || { sed -n '2,12p' "$0" >&2 && exit 2; }
+parts=${PARTS:-device parity steps torch growth resume launches}
+device=${DEVICE:-cuda}
+out=${OUT:-measured}
+mkdir -p "$out"
+out=$(realpath "$out")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export CUDA_PATH=${CUDA_PATH:-/usr/local/cuda}
+export LD_LIBRARY_PATH=$CUDA_PATH/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# Golden numbers, relative to the checkout: the test binary was built elsewhere.
+export EC_DARTS_FIXTURES=${EC_DARTS_FIXTURES:-$PWD/tests/fixtures/reference}
+
+folders=()
+for pack in "$@"; do
+  if [ -d "$pack" ]; then
+    folders+=("$(realpath "$pack")")
+  else
+    folder=$work/pack-${#folders[@]}
+    mkdir "$folder" && tar xf "$pack" -C "$folder" || exit 1
+    folders+=("$folder")
+  fi
+done
+
+table=$out/table.txt
+: >"$table"
+tell() { printf '%-44s %s\n' "$1" "$2" | tee -a "$table"; }
+
+seconds() { awk -v s="$1" -v by="${SCALE:-1}" 'BEGIN { print s * by }'; }
+# NAME: `command` becomes what starts that program.
+locate() {
+  local folder
+  for folder in "${folders[@]}"; do
+    if [ -x "$folder/$1" ]; then
+      command=("$folder/$1")
+      [ -e "$folder/libllvm-stub.so" ] && command=(env "LD_PRELOAD=$folder/libllvm-stub.so" "$folder/$1")
+      return 0
+    fi
+  done
+  echo "no $1 in ${folders[*]}" >&2
+  return 127
+}
+# SECONDS NAME ARGUMENTS...: a program within a limit.
+run() {
+  local limit=$1 command
+  locate "$2" || return
+  shift 2
+  timeout -k 5 "$(seconds "$limit")" "${command[@]}" "$@"
+}
+why() { case $1 in 124 | 137) echo "over its time limit" ;; 127) echo "not there" ;; *) echo "failed, $1" ;; esac; }
+# FILE: a JSON line of time_step or search_step.py in short.
+short() {
+  python3 - "$1" <<'PYTHON'
+import json, sys
+row = [json.loads(line) for line in open(sys.argv[1]) if line.startswith("{")][-1]
+peak = "" if row["peak_mib"] is None else f", {row['peak_mib']} MiB"
+print(f"{1e3 * row['median_s']:.2f} ms ({1e3 * row['fastest_s']:.2f} to {1e3 * row['slowest_s']:.2f}), "
+      f"first {row['first_s']:.1f} s{peak}")
+PYTHON
+}
+# SECONDS TITLE ARGUMENTS...: a line of the table by time_step.
+timed() {
+  local limit=$1 title=$2 file code
+  shift 2
+  file=$out/$(echo "$title" | tr -c 'a-z0-9\n' -).json
+  run "$limit" time_step --device "$device" --threads "$(nproc)" "$@" >"$file" 2>"$file.err"
+  code=$?
+  if [ $code = 0 ]; then tell "$title" "$(short "$file")"; else tell "$title" "$(why $code): $(tail -n 1 "$file.err")"; fi
+}
+
+part_device() {
+  if command -v nvidia-smi >/dev/null; then
+    tell device "$(nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap --format=csv,noheader | head -n 1)"
+  fi
+  tell "CUDA toolkit" "$(cat "$CUDA_PATH/version.json" 2>/dev/null | tr -d ' \n' | grep -o '"cuda":{[^}]*}' || echo "none in $CUDA_PATH")"
+  tell "cores" "$(nproc)"
+  tell "PyTorch" "$(python3 -c 'import torch; print(torch.__version__)' 2>/dev/null || echo none)"
+}
+part_parity() {
+  local file=$out/parity.txt code
+  run 120 integration "on_$device" --nocapture --test-threads 1 >"$file" 2>&1
+  code=$?
+  tell "tests on $device" "$(grep -E '^test result|skipped on' "$file" | head -n 2 | tr '\n' ' ')"
+  [ $code = 0 ] || tell "tests on $device" "$(why $code): $(grep -m 1 -E 'panicked|off by|error' "$file")"
+}
+part_steps() {
+  timed 60 "ours: first order" --step first
+  timed 40 "ours: first order, maps computed again" --step first --kernels recompute
+  timed 60 "ours: second order" --step second --samples 3
+  timed 40 "ours: retraining" --step retrain --samples 3
+}
+part_torch() {
+  python3 -c 'import torch' 2>/dev/null || { tell "PyTorch" "not measured: it is not installed"; return; }
+  local step modes mode
+  for step in first second retrain; do
+    modes="eager graph graph-tf32 graph-bf16"
+    [ $step = first ] && modes="eager channels-last tf32 graph graph-tf32 graph-bf16"
+    [ $step = second ] && modes="graph graph-tf32"
+    for mode in $modes; do
+      local file=$out/torch-$step-$mode.json code
+      timeout -k 5 "$(seconds 45)" python3 benches/pytorch/search_step.py --device cuda --step $step --mode "$mode" \
+        --samples 1 >"$file" 2>"$file.err"
+      code=$?
+      if [ $code = 0 ]; then tell "PyTorch: $step, $mode" "$(short "$file")"; else
+        tell "PyTorch: $step, $mode" "$(why $code): $(tail -n 1 "$file.err")"
+      fi
+    done
+  done
+}
+# Once both sides are measured, how many times ours PyTorch takes.
+ratios() {
+  local step
+  for step in first second retrain; do
+    cat "$out/ours--$step"*.json "$out/torch-$step"-*.json 2>/dev/null >"$work/lines"
+    grep -q ec-darts "$work/lines" && grep -q pytorch "$work/lines" || continue
+    printf '\n%s\n' "$step"
+    python3 benches/ratios.py "$work/lines"
+  done
+}
+part_growth() { # Around batch 64, 16 channels, 8 cells, images of 32.
+  local value
+  for value in 16 32 128 256; do timed 20 "growth: batch $value" --batch "$value" --samples 2 --steps-per-wait 10; done
+  for value in 8 32 48; do timed 20 "growth: channels $value" --channels "$value" --samples 2 --steps-per-wait 10; done
+  for value in 5 14 20; do timed 20 "growth: cells $value" --cells "$value" --samples 2 --steps-per-wait 10; done
+  timed 20 "growth: image 64" --size 64 --samples 2 --steps-per-wait 10
+}
+part_resume() { # A whole small search, and one that is killed three times and goes on: the same bytes.
+  local of=(--device "$device" --config configs/quick.toml --data data/cifar10-mini --resume)
+  local begin code command kill before name different=()
+  begin=$SECONDS
+  run 90 search_cifar "${of[@]}" --out "$work/whole" >"$out/search.txt" 2>&1
+  code=$?
+  [ $code = 0 ] || { tell "whole small search" "$(why $code): $(tail -n 1 "$out/search.txt")"; return; }
+  tell "whole small search" "$((SECONDS - begin)) s"
+  locate search_cifar || return
+  newest() { ls "$work/killed/checkpoints" 2>/dev/null | grep 'safetensors$' | tail -n 1; }
+  for kill in 1 2 3; do
+    before=$(newest)
+    "${command[@]}" "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 &
+    # Some steps after its first new checkpoint; this signal asks nobody.
+    while [ "$(newest)" = "$before" ] && kill -0 $! 2>/dev/null; do sleep 0.05; done
+    sleep 0.2
+    kill -KILL $! 2>/dev/null
+    wait $! 2>/dev/null
+  done
+  run 90 search_cifar "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 ||
+    { tell "killed and resumed" "failed: $(tail -n 1 "$out/killed.txt")"; return; }
+  for name in genotype.json metrics.jsonl "checkpoints/$(newest)"; do
+    cmp -s "$work/whole/$name" "$work/killed/$name" || different+=("$name")
+  done
+  cp "$work"/whole/genotype.json "$work"/whole/metrics.jsonl "$out"
+  if [ ${#different[@]} = 0 ]; then tell "killed three times and resumed" "the same bytes"; else
+    tell "killed three times and resumed" "other bytes: ${different[*]}"
+  fi
+}
+part_launches() { # By CubeCL's log; every launch of the three steps that time_step does, divided by three.
+  mkdir -p "$work/log"
+  printf '[profiling]\nlogger = { level = "minimal", file = "%s" }\n' "$out/launches.log" >"$work/log/cubecl.toml"
+  rm -f "$out/launches.log"
+  local step
+  step() { (cd "$work/log" && run 60 time_step --device "$device" --samples 1 --steps-per-wait 1); }
+  step >"$out/launches.json" 2>"$out/launches.err" || { tell "launches a step" "$(why $?)"; return; }
+  python3 - "$out/launches.log" <<'PYTHON' | tee -a "$table"
+import collections, re, sys
+names = [line.split("Executing ", 1)[1].strip() for line in open(sys.argv[1]) if "Executing " in line]
+short = lambda name: re.sub(r"<.*", "", name).split("::")[-1][:40]
+counts = collections.Counter(map(short, names))
+print(f"{'launches a step, with the preparation':<44} {len(names) / 3:.0f}")
+for name, count in counts.most_common(12):
+    print(f"  {name:<42} {count / 3:.0f}")
+PYTHON
+}
+
+for part in $parts; do
+  echo "== $SECONDS s: $part"
+  "part_$part"
+done
+echo
+echo "== after $SECONDS s:"
+cat "$table"
+ratios | tee "$out/ratios.txt"
