@@ -1,5 +1,5 @@
-//! The classifier behind a network as an operation of Burn: on the devices of CubeCL a kernel, in single
-//! precision; on others the plain composition.
+//! The classifier behind a network and the loss behind it as operations of Burn: on the devices of CubeCL two kernels
+//! each, in single precision; on others the plain composition.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -8,11 +8,20 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, TensorMetadata, backend_extension};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
 
-/// The classifier on every backend that has kernels for it and under automatic differentiation.
+/// What a loss returns, `[1]` each.
+#[derive(ExtensionType, Debug)]
+pub struct LossTensors<B: Backend> {
+    /// Mean cross entropy.
+    pub loss: FloatTensor<B>,
+    /// Images whose class has the largest logit; without gradient.
+    pub correct: FloatTensor<B>,
+}
+
+/// Classifier and loss on every backend that has kernels for it and under automatic differentiation.
 #[backend_extension(Cube, Autodiff)]
 pub trait ClassifierOps: Backend {
     /// Mean over the map, linear layer.
@@ -21,6 +30,13 @@ pub trait ClassifierOps: Backend {
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+
+    /// Mean cross entropy with label smoothing, and hits.
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        smoothing: f32,
+    ) -> LossTensors<Self>;
 }
 
 /// Gradients of a classifier.
@@ -32,7 +48,7 @@ pub struct ClassifierGradients<B: Backend> {
     pub weights: Option<[FloatTensor<B>; 2]>,
 }
 
-/// Kernels of a backend for a classifier.
+/// Kernels of a backend for a classifier and its loss.
 pub trait ClassifierKernels: Backend {
     /// Logits, and the means over the map.
     fn forward(
@@ -49,6 +65,21 @@ pub trait ClassifierKernels: Backend {
         map: [usize; 4],
         wants_weights: bool,
     ) -> ClassifierGradients<Self>;
+
+    /// Mean cross entropy, and hits.
+    fn loss(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        smoothing: f32,
+    ) -> LossTensors<Self>;
+
+    /// The gradient of the logits, from that of the mean, `[1]`.
+    fn loss_backward(
+        gradient: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        smoothing: f32,
+    ) -> FloatTensor<Self>;
 }
 
 impl ClassifierOps for CubeBackend {
@@ -59,6 +90,36 @@ impl ClassifierOps for CubeBackend {
     ) -> FloatTensor<Self> {
         let [logits, _] = <Self as ClassifierKernels>::forward(map, weight, bias);
         logits
+    }
+
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+        smoothing: f32,
+    ) -> LossTensors<Self> {
+        Self::loss(logits, labels, smoothing)
+    }
+}
+
+#[derive(Debug)]
+struct LossBackward<B>(PhantomData<B>);
+
+/// The parent is the logits.
+impl<B: ClassifierKernels> Backward<B, 1> for LossBackward<B> {
+    type State = (FloatTensor<B>, IntTensor<B>, f32);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (logits, labels, smoothing) = ops.state;
+        let gradient = grads.consume::<B>(&ops.node);
+        if let [Some(node)] = ops.parents {
+            let gradient = B::loss_backward(gradient, logits, labels, smoothing);
+            grads.register::<B>(node.id, gradient);
+        }
     }
 }
 
@@ -105,5 +166,21 @@ impl<B: ClassifierKernels, C: CheckpointStrategy> ClassifierOps for Autodiff<B, 
             OpsKind::Tracked(prep) => prep.finish((pooled, weight, shape), logits),
             OpsKind::UnTracked(prep) => prep.finish(logits),
         }
+    }
+
+    fn cross_entropy(
+        logits: Tracked<B, C>,
+        labels: IntTensor<Self>,
+        smoothing: f32,
+    ) -> LossTensors<Self> {
+        let node = logits.node();
+        let logits = logits.into_primitive();
+        let LossTensors { loss, correct } = B::loss(logits.clone(), labels.clone(), smoothing);
+        let backward = LossBackward::<B>(PhantomData);
+        let loss = match backward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((logits, labels, smoothing), loss),
+            OpsKind::UnTracked(prep) => prep.finish(loss),
+        };
+        LossTensors { loss, correct: <Tracked<B, C>>::new(correct) }
     }
 }

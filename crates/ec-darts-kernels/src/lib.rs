@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 #[cfg(any(feature = "flex", feature = "cube"))]
 use burn::backend::Dispatch;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 #[cfg(feature = "cube")]
 mod classifier;
@@ -51,6 +51,19 @@ pub struct CellOutput {
     /// Running mean and unbiased variance, packed as they were given, without gradient: moved where
     /// an edge ran, the same elsewhere.
     pub running: [Tensor<1>; 2],
+}
+
+/// Whether a device has fused kernels at all.
+pub fn has_kernels(device: &Device) -> bool {
+    use burn::backend::DispatchDevice;
+    match device.clone().inner().as_dispatch() {
+        #[cfg(feature = "flex")]
+        DispatchDevice::Flex(_) => true,
+        #[cfg(feature = "cube")]
+        DispatchDevice::Cube(_) => true,
+        #[allow(unreachable_patterns, reason = "other backends of the program that uses this")]
+        _ => false,
+    }
 }
 
 /// Whether a device has fused kernels for a cell. All others run on [`reference`].
@@ -176,6 +189,42 @@ pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
         ));
     }
     reference::classify(map, weight, bias)
+}
+
+/// What a loss returns.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Mean cross entropy, `[1]`.
+    pub loss: Tensor<1>,
+    /// Images whose class has the largest logit, the first of equal ones, `[1]`, without gradient.
+    pub correct: Tensor<1>,
+}
+
+/// Mean cross entropy of logits, and how many images have the right class.
+///
+/// ```text
+/// loss = mean over n of -(1 - s) log p[n, label] - s / K * sum over k of log p[n, k],   p = softmax(logits)
+/// ```
+/// `s` is the label smoothing, `K` the number of classes. One kernel on the devices of CubeCL, forward and backward;
+/// elsewhere the plain composition.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_classes]`
+/// - `labels`: `[batch]`, class numbers
+pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Loss {
+    #[cfg(feature = "cube")]
+    if let burn::backend::DispatchDevice::Cube(_) = logits.device().inner().as_dispatch() {
+        let tensors = <Dispatch as classifier::ClassifierOps>::cross_entropy(
+            logits.into_dispatch(),
+            labels.into_dispatch(),
+            smoothing as f32,
+        );
+        return Loss {
+            loss: Tensor::from_dispatch(tensors.loss),
+            correct: Tensor::from_dispatch(tensors.correct),
+        };
+    }
+    reference::cross_entropy(logits, labels, smoothing)
 }
 
 /// Compiles the example in the README.

@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::relu;
+use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Tensor, TensorData, s};
+use burn::tensor::{Int, Tensor, TensorData, s};
 
 use crate::edge::{Cell, Edge, EdgeOperation};
-use crate::{CellOutput, EPSILON, MOMENTUM, unbiased};
+use crate::{CellOutput, EPSILON, Loss, MOMENTUM, unbiased};
 
 /// As [`crate::cell()`].
 ///
@@ -57,6 +57,21 @@ pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
     let [batch, channels, height, width] = map.dims();
     let pooled = map.reshape([batch, channels, height * width]).mean_dim(2);
     pooled.reshape([batch, channels]).matmul(weight) + bias.unsqueeze()
+}
+
+/// As [`crate::cross_entropy`].
+pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Loss {
+    let [count, classes] = logits.dims();
+    let places = labels.reshape([count, 1]);
+    let guesses = logits.clone().argmax(1);
+    let correct = guesses.equal(places.clone()).float().sum();
+    let logs = log_softmax(logits, 1);
+    let mut loss = logs.clone().gather(1, places).mean().neg();
+    if smoothing > 0.0 {
+        let all = logs.sum_dim(1).mean().neg() / classes as f64;
+        loss = loss * (1.0 - smoothing) + all * smoothing;
+    }
+    Loss { loss, correct }
 }
 
 /// Sum of the terms, each scaled by its mixing weight, one after the other.

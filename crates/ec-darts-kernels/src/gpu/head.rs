@@ -8,10 +8,8 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
 
 use super::run::Values;
-use crate::classifier::{ClassifierGradients, ClassifierKernels};
-
-/// Units of a cube.
-const UNITS: usize = 64;
+use super::sums::{UNITS, total};
+use crate::classifier::{ClassifierGradients, ClassifierKernels, LossTensors};
 
 /// Means over planes.
 #[cube(launch_unchecked)]
@@ -97,6 +95,86 @@ fn weight_gradients(
         } else {
             of_bias[class] = sum;
         }
+    }
+}
+
+/// The largest logit of an image, and the logarithm of the sum of their exponentials.
+#[cube]
+fn log_sum(logits: &[f32], first: usize, classes: usize) -> f32 {
+    let mut largest = logits[first];
+    for class in 1..classes {
+        largest = max(largest, logits[first + class]);
+    }
+    let mut sum = f32::new(0.0);
+    for class in 0..classes {
+        sum += (logits[first + class] - largest).exp();
+    }
+    largest + sum.ln()
+}
+
+/// Mean over the images of `-(1 - s) log p[label] - s / K sum over k of log p[k]`, and images whose label has the
+/// largest logit. One cube.
+#[cube(launch_unchecked)]
+fn losses(
+    logits: &[f32],
+    labels: &[i32],
+    loss: &mut [f32],
+    correct: &mut [f32],
+    images: usize,
+    classes: usize,
+    smoothing: f32,
+) {
+    let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+    let mut sum = f32::new(0.0);
+    let mut hits = f32::new(0.0);
+    let mut image = UNIT_POS as usize;
+    while image < images {
+        let first = image * classes;
+        let label = labels[image] as usize;
+        let norm = log_sum(logits, first, classes);
+        let of_label = logits[first + label];
+        let mut all = f32::new(0.0);
+        let mut is_hit = of_label == of_label;
+        for class in 0..classes {
+            let other = logits[first + class];
+            all += other - norm;
+            // Of equal logits the first counts; what is no number is no hit.
+            if other > of_label || (other == of_label && class < label) || other != other {
+                is_hit = false;
+            }
+        }
+        sum -= (1.0 - smoothing) * (of_label - norm) + smoothing / classes as f32 * all;
+        hits += select(is_hit, f32::new(1.0), f32::new(0.0));
+        image += UNITS;
+    }
+    let sum = total(&mut scratch, sum);
+    let hits = total(&mut scratch, hits);
+    if UNIT_POS == 0 {
+        loss[0] = sum / images as f32;
+        correct[0] = hits;
+    }
+}
+
+/// `dlogits[n, k] = gradient / n (p[k] - (1 - s) [k = label] - s / K)`.
+#[cube(launch_unchecked)]
+fn loss_gradients(
+    gradient: &[f32],
+    logits: &[f32],
+    labels: &[i32],
+    of_logits: &mut [f32],
+    images: usize,
+    classes: usize,
+    smoothing: f32,
+) {
+    if ABSOLUTE_POS < of_logits.len() {
+        let image = ABSOLUTE_POS / classes;
+        let class = ABSOLUTE_POS % classes;
+        let norm = log_sum(logits, image * classes, classes);
+        let mut value = (logits[ABSOLUTE_POS] - norm).exp() - smoothing / classes as f32;
+        if labels[image] as usize == class {
+            value -= 1.0 - smoothing;
+        }
+        of_logits[ABSOLUTE_POS] = gradient[0] / images as f32 * value;
     }
 }
 
@@ -193,5 +271,57 @@ impl ClassifierKernels for CubeBackend {
             [of_weight, of_bias]
         });
         ClassifierGradients { map: of_map, weights }
+    }
+
+    fn loss(logits: CubeTensor, labels: CubeTensor, smoothing: f32) -> LossTensors<Self> {
+        let [logits, labels] = [logits, labels].map(into_contiguous);
+        assert_eq!(labels.dtype, DType::I32, "labels of a batch");
+        let [images, classes] = logits.meta.shape().dims();
+        let (loss, correct) = (empty(&logits, [1]), empty(&logits, [1]));
+        // SAFETY: as in `forward`; labels are classes of the logits.
+        unsafe {
+            let (count, dim) = launch(UNITS);
+            losses::launch_unchecked(
+                &logits.client,
+                count,
+                dim,
+                Values::of(&logits).arg(),
+                Values::of(&labels).arg(),
+                Values::of(&loss).arg(),
+                Values::of(&correct).arg(),
+                images,
+                classes,
+                smoothing,
+            );
+        }
+        LossTensors { loss, correct }
+    }
+
+    fn loss_backward(
+        gradient: CubeTensor,
+        logits: CubeTensor,
+        labels: CubeTensor,
+        smoothing: f32,
+    ) -> CubeTensor {
+        let [gradient, logits, labels] = [gradient, logits, labels].map(into_contiguous);
+        let [images, classes] = logits.meta.shape().dims();
+        let of_logits = empty(&logits, [images, classes]);
+        // SAFETY: as in `loss`.
+        unsafe {
+            let (count, dim) = launch(images * classes);
+            loss_gradients::launch_unchecked(
+                &logits.client,
+                count,
+                dim,
+                Values::of(&gradient).arg(),
+                Values::of(&logits).arg(),
+                Values::of(&labels).arg(),
+                Values::of(&of_logits).arg(),
+                images,
+                classes,
+                smoothing,
+            );
+        }
+        of_logits
     }
 }

@@ -32,14 +32,11 @@ pub struct Target {
     /// What first blocks of two made, and what the edges read.
     pub inner_sources: Rows,
     pub sources: Rows,
-    /// Sums of the partial weight gradients.
-    pub parts: Rows,
     /// Largest height and width, and channels, of what the edges read.
     pub source_size: [usize; 2],
     pub source_channels: usize,
     /// Values of all maps.
     pub maps_len: usize,
-    pub partials_len: usize,
     /// Most channels that a block gathers and makes.
     pub inputs: usize,
     pub outputs: usize,
@@ -141,6 +138,10 @@ pub struct Plan {
     pub output: [usize; 4],
     /// States for the gradient of the output.
     pub parts: Rows,
+    /// Sums of the partial weight gradients, how many values these have, and the most of a sum.
+    pub weight_parts: Rows,
+    pub partials_len: usize,
+    pub largest_part: usize,
     /// All normalizations in order, and where their statistics are packed.
     pub norms: Rows,
     pub places: usize,
@@ -203,7 +204,6 @@ struct Builder {
     /// Of each block that reads a source: the number of the source.
     maps_len: usize,
     gathered_len: usize,
-    partials_len: usize,
 }
 
 /// What an edge reads.
@@ -256,6 +256,9 @@ impl Plan {
             num_coefficients: 0,
             output: [0; 4],
             parts: Rows::default(),
+            weight_parts: Rows::default(),
+            partials_len: 0,
+            largest_part: 1,
             norms: Rows::default(),
             places: 0,
             packed_numbers: 0,
@@ -278,6 +281,7 @@ impl Plan {
             plan.add_state(&mut states, size);
         }
         let mut all_norms: Vec<([u32; norm::LEN], usize, usize)> = Vec::new();
+        let mut weight_parts = Vec::new();
         let mut mixing = 0;
         let joined = |state| cell.concat.iter().position(|&each| each == state);
         for state in 0..states.len() {
@@ -302,8 +306,12 @@ impl Plan {
                 assert_eq!(out_size(from.size, edge), to.size, "edges of a node make one size");
             }
             let output = joined(state).map(|number| number * channels);
-            plan.add_target(input, to, output, &edges, &mut mixing, &mut all_norms);
+            let (builder, inner) = plan.gather(to, &edges, &mut mixing, &mut all_norms);
+            plan.add_target(input, to, output, &edges, builder, inner, &mut weight_parts);
         }
+        plan.weight_parts = plan.rows(&weight_parts);
+        let sizes = weight_parts.iter().map(|row| row[part::SIZE] as usize);
+        plan.largest_part = sizes.max().unwrap_or(1);
         let [height, width] = states[cell.concat[0]].size;
         for &state in &cell.concat {
             assert_eq!(states[state].size, [height, width], "joined states have one size");
@@ -346,15 +354,14 @@ impl Plan {
         Rows { first, count: rows.len() }
     }
 
-    fn add_target(
+    /// The rows of all that is launched for the edges into a state.
+    fn gather(
         &mut self,
-        input: Option<usize>,
         to: Source,
-        output: Option<usize>,
         edges: &[(Source, &Edge)],
         mixing: &mut usize,
         all_norms: &mut Vec<([u32; norm::LEN], usize, usize)>,
-    ) {
+    ) -> (Builder, Vec<[u32; source::LEN]>) {
         let (batch, channels) = (self.batch, self.channels);
         let size: usize = to.size.iter().product();
         let mut builder = Builder::default();
@@ -493,10 +500,10 @@ impl Plan {
         }
         self.num_coefficients = self.num_coefficients.max(coefficients);
         self.scratch_len = self.scratch_len.max(builder.gathered_len);
-        self.finish_target(input, to, output, edges, builder, inner);
+        (builder, inner)
     }
 
-    fn finish_target(
+    fn add_target(
         &mut self,
         input: Option<usize>,
         to: Source,
@@ -504,22 +511,22 @@ impl Plan {
         edges: &[(Source, &Edge)],
         mut builder: Builder,
         mut inner: Vec<[u32; source::LEN]>,
+        parts: &mut Vec<[u32; part::LEN]>,
     ) {
         let channels = self.channels;
         let with_weights = || builder.firsts.iter().chain(&builder.lasts).chain(&builder.seconds);
         let most = |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
         let weights = WeightTile::new(outputs, inputs, self.batch);
-        let mut parts = Vec::new();
         let (firsts, lasts, seconds) =
             (&mut builder.firsts, &mut builder.lasts, &mut builder.seconds);
         let mut has_depthwise = false;
         for row in firsts.iter_mut().chain(lasts).chain(seconds) {
             let [inputs, outputs] = [block::INPUTS, block::OUTPUTS].map(|at| row[at] as usize);
             let mut add = |to: u32, num: usize, size: usize| {
-                let from = builder.partials_len;
+                let from = self.partials_len;
                 parts.push([place(from), place(num), place(size), to]);
-                builder.partials_len += num * size;
+                self.partials_len += num * size;
                 place(from)
             };
             row[block::POINTWISE_PARTIALS] =
@@ -595,11 +602,9 @@ impl Plan {
             first: firsts,
             inner_sources: self.rows(&inner),
             sources: self.rows(&sources),
-            parts: self.rows(&parts),
             source_size: [largest(0), largest(1)],
             source_channels: distinct[0].channels,
             maps_len: builder.maps_len,
-            partials_len: builder.partials_len,
             inputs,
             outputs,
             tile: Tile::new(to.size, channels),

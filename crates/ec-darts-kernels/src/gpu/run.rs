@@ -225,17 +225,22 @@ impl Inputs {
             factors: tape.factors,
             client,
         };
-        let mixing = empty(&pass.client, pass.mixing.len);
-        let parameters = wants_parameters.then(|| pass.parameter_gradient());
+        // Nobody asks for what lies behind an input's own edge.
+        let skips = |input: usize| {
+            !wanted_inputs[input] && !wants_parameters && plan.targets.len() > 1
+        };
+        let mixing = pass.gradient(pass.mixing.len, (0..wanted_inputs.len()).any(skips));
+        let parameters =
+            wants_parameters.then(|| pass.gradient(pass.parameters.len, !plan.covers_parameters));
+        let partials = wants_parameters.then(|| empty(&pass.client, plan.partials_len));
         let work = empty(&pass.client, plan.states_len + plan.scratch_len);
         pass.parts(&Values::of(&into_contiguous(gradient)), &work);
         let mut of_inputs = vec![None; self.inputs.len()];
         for (target, maps) in plan.targets.iter().zip(&tape.maps).rev() {
-            let input = target.input.map(|input| wanted_inputs[input]);
-            // Nobody asks for what lies behind an input's own edge.
-            if input == Some(false) && !wants_parameters && plan.targets.len() > 1 {
+            if target.input.is_some_and(skips) {
                 continue;
             }
+            let input = target.input.map(|input| wanted_inputs[input]);
             let maps = match maps {
                 Some(handle) => Values { handle: handle.clone(), len: target.maps_len.max(1) },
                 None => {
@@ -245,16 +250,18 @@ impl Inputs {
                 }
             };
             pass.normalizations(target, &maps, &work, [parameters.as_ref(), Some(&mixing)]);
-            pass.products(&target.last, target, &maps, &work);
+            let wants_source = input != Some(false);
+            if wants_source || target.has_depthwise {
+                pass.products(&target.last, target, &maps, &work);
+            }
             if target.inner_sources.count > 0 {
                 pass.inner(target, &maps, &work, [parameters.as_ref(), Some(&mixing)]);
             }
-            let wants_source = input != Some(false);
             if wants_source || wants_parameters {
                 pass.products(&target.first, target, &maps, &work);
             }
-            if let Some(parameters) = &parameters {
-                pass.weights(target, &maps, &work, parameters);
+            if let Some(partials) = &partials {
+                pass.weights(target, &maps, &work, partials);
             }
             match target.input {
                 Some(number) if wanted_inputs[number] => {
@@ -266,6 +273,9 @@ impl Inputs {
                 Some(_) => {}
                 None => pass.sources(target, &pass.states, &work, None),
             }
+        }
+        if let (Some(partials), Some(parameters)) = (&partials, &parameters) {
+            pass.add_parts(partials, parameters);
         }
         let like = &self.inputs[0];
         let mixing_shape = self.mixing.meta.shape().clone();
@@ -435,9 +445,10 @@ impl Pass<'_> {
         }
     }
 
-    fn parameter_gradient(&self) -> Values {
-        let gradient = empty(&self.client, self.parameters.len);
-        if !self.plan.covers_parameters {
+    /// A gradient, zero at first where not all of it will be written.
+    fn gradient(&self, len: usize, in_part: bool) -> Values {
+        let gradient = empty(&self.client, len);
+        if in_part {
             // SAFETY: the launch writes within the buffer's length.
             unsafe {
                 sums::clear::launch_unchecked(
@@ -634,8 +645,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The gradients of all weights of a target.
-    fn weights(&self, target: &Target, maps: &Values, work: &Values, gradient: &Values) {
+    /// The parts of the gradients of all weights of a target.
+    fn weights(&self, target: &Target, maps: &Values, work: &Values, partials: &Values) {
         let plan = self.plan;
         let rows = Rows {
             first: target.first.first,
@@ -646,7 +657,6 @@ impl Pass<'_> {
         }
         let [height, width] = target.size;
         let tile = target.weights;
-        let partials = empty(&self.client, target.partials_len);
         let parts = |channels: usize, of: usize| channels.div_ceil(4 * of);
         let input_parts = parts(target.inputs, tile.inputs);
         let output_parts = parts(target.outputs, tile.outputs);
@@ -696,20 +706,25 @@ impl Pass<'_> {
                     width,
                 );
             }
-            let largest = self.plan.table[target.parts.first..]
-                .chunks(super::table::part::LEN)
-                .take(target.parts.count)
-                .map(|row| row[super::table::part::SIZE] as usize)
-                .max()
-                .unwrap_or(1);
+        }
+    }
+
+    /// The gradients of all weights of the cell from their parts.
+    fn add_parts(&self, partials: &Values, gradient: &Values) {
+        let plan = self.plan;
+        if plan.weight_parts.count == 0 {
+            return;
+        }
+        // SAFETY: as in `take`.
+        unsafe {
             sums::add_parts::launch_unchecked(
                 &self.client,
-                count(largest.div_ceil(VALUES), target.parts.count, 1),
+                count(plan.largest_part.div_ceil(VALUES), plan.weight_parts.count, 1),
                 dim(VALUES),
                 self.table.arg(),
                 partials.arg(),
                 gradient.arg(),
-                target.parts.first,
+                plan.weight_parts.first,
             );
         }
     }
