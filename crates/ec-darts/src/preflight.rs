@@ -37,7 +37,7 @@ impl Room {
         let is_cpu = device::is_cpu(device);
         Self {
             is_cpu,
-            has_fused: ec_darts_kernels::serves(device),
+            has_fused: ec_darts_kernels::has_kernels(device),
             bytes: if is_cpu { memory::available_bytes() } else { device::memory_bytes(device) },
         }
     }
