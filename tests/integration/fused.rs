@@ -1,7 +1,7 @@
 //! The fused kernels against the plain composition of Burn's operations: value, every gradient,
 //! running statistics, evaluation mode; and their independence of the number of threads.
 
-use burn::module::{ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{

@@ -77,12 +77,12 @@ impl Case {
     /// Packs the edges one after the other, with `gap` values before each.
     fn new(mut cell: Cell, shapes: Vec<[usize; 4]>, gap: usize) -> Self {
         let channels = cell.inputs[0].channels[1];
-        let (mut parameters, mut statistics) = (gap, gap.min(1) * channels);
+        let (mut parameters, mut statistics) = (gap, gap);
         let nodes = cell.nodes.iter_mut().flatten().map(|(_, edge)| edge);
         for edge in cell.inputs.iter_mut().chain(nodes) {
             (edge.parameters, edge.statistics) = (parameters, statistics);
             parameters += edge.num_parameters() + gap;
-            statistics += edge.num_statistics() + gap.min(1) * channels;
+            statistics += edge.num_statistics() + gap;
         }
         Self {
             cell,

@@ -145,9 +145,10 @@ pub struct Plan {
     /// All normalizations in order, and where their statistics are packed.
     pub norms: Rows,
     pub places: usize,
-    /// Of each packed normalization its number and count, and how many there are.
+    /// Of each packed statistic, which channel of all normalizations it is; of each of these, how many values a
+    /// channel has.
     pub packed_numbers: usize,
-    pub num_packed: usize,
+    pub counts: usize,
     pub largest_size: usize,
     pub affine: bool,
     /// Whether every packed parameter gets its gradient.
@@ -262,7 +263,7 @@ impl Plan {
             norms: Rows::default(),
             places: 0,
             packed_numbers: 0,
-            num_packed: lengths[1] / channels,
+            counts: 0,
             largest_size: 0,
             affine: false,
             covers_parameters: false,
@@ -331,11 +332,15 @@ impl Plan {
         plan.places = plan.table.len();
         plan.table.extend(all_norms.iter().map(|(_, at, _)| place(*at)));
         plan.packed_numbers = plan.table.len();
-        let mut packed = vec![[NONE, 0]; plan.num_packed];
-        for (number, (_, at, count)) in all_norms.iter().enumerate() {
-            packed[at / channels] = [place(number), place(*count)];
+        let mut packed = vec![NONE; lengths[1]];
+        for (number, (_, at, _)) in all_norms.iter().enumerate() {
+            for (channel, value) in packed[*at..at + channels].iter_mut().enumerate() {
+                *value = place(number * channels + channel);
+            }
         }
-        plan.table.extend(packed.into_iter().flatten());
+        plan.table.extend(packed);
+        plan.counts = plan.table.len();
+        plan.table.extend(all_norms.iter().map(|(.., count)| place(*count)));
         let covered: usize = cell.edges().map(Edge::num_parameters).sum();
         plan.covers_parameters = covered == lengths[0];
         plan.affine = cell.edges().any(|edge| edge.affine);

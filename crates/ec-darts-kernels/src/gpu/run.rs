@@ -347,6 +347,7 @@ impl Pass<'_> {
                 moved[0].arg(),
                 moved[1].arg(),
                 plan.packed_numbers,
+                plan.counts,
                 plan.channels,
                 MOMENTUM as f32,
             );

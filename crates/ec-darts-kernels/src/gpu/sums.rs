@@ -127,8 +127,8 @@ pub fn given(
     }
 }
 
-/// Running statistics moved towards those of the batch; `numbers`: of each normalization in the packed
-/// statistics its number among those that ran, `counts`: the values of a channel that it saw.
+/// Running statistics moved towards those of the batch; `numbers`: of each packed one, which channel of those that ran
+/// it is, `counts`: of each normalization, how many values a channel has.
 #[cube(launch_unchecked)]
 pub fn observe(
     table: &[u32],
@@ -138,17 +138,18 @@ pub fn observe(
     new_mean: &mut [f32],
     new_variance: &mut [f32],
     numbers: usize,
+    counts: usize,
     channels: usize,
     momentum: f32,
 ) {
     if ABSOLUTE_POS < new_mean.len() {
         let at = ABSOLUTE_POS;
-        let entry = numbers + at / channels * 2;
+        let number = table[numbers + at];
         let mut of_mean = mean[at];
         let mut of_variance = variance[at];
-        if table[entry] != NONE {
-            let from = (table[entry] as usize * channels + at % channels) * OF_NORM;
-            let count = table[entry + 1] as f32;
+        if number != NONE {
+            let from = number as usize * OF_NORM;
+            let count = table[counts + number as usize / channels] as f32;
             // A single value has no unbiased variance.
             let unbiased = select(count > 1.0, count / max(count - 1.0, 1.0), f32::new(1.0));
             of_mean = of_mean * (1.0 - momentum) + norms[from] * momentum;
