@@ -55,7 +55,10 @@ fn gpu() -> Option<Device> {
         }
     }
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped on wgpu: no GPU and no software driver of one answers");
+    let _ = writeln!(
+        std::io::stderr(),
+        "skipped on wgpu: no GPU and no software driver of one answers"
+    );
     None
 }
 

@@ -278,7 +278,7 @@ fn pooled_back(
                         total += value;
                         count += 1.0;
                         // The first of equal values, as the forward pass has it.
-                        if value > largest || value != value {
+                        if value > largest || value.is_nan() {
                             largest = value;
                             is_largest = at_y == y && at_x == x;
                         }
