@@ -4,6 +4,8 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+#[cfg(feature = "flex")]
+use burn::backend::Flex;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -11,8 +13,6 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, ExtensionType, backend_extension};
-#[cfg(feature = "flex")]
-use burn::backend::Flex;
 #[cfg(feature = "cube")]
 use burn_cubecl::CubeBackend;
 
@@ -287,8 +287,8 @@ impl<B: CellKernels, C: CheckpointStrategy> CellOps for Autodiff<B, C> {
         cell: Arc<Cell>,
     ) -> Tracked<B, C> {
         let inputs = inputs.into_vec().into_iter().map(|input| input.into_primitive());
-        let [parameters, mixing, mean, variance] = [parameters, mixing, running_mean, running_var]
-            .map(|tensor| tensor.into_primitive());
+        let [parameters, mixing, mean, variance] =
+            [parameters, mixing, running_mean, running_var].map(|tensor| tensor.into_primitive());
         let inputs = B::inputs(inputs.collect(), parameters, mixing, None);
         <Tracked<B, C>>::new(B::forward_given(&inputs, [mean, variance], &cell))
     }

@@ -124,9 +124,7 @@ impl Case {
                 assert!(serves(&device, &description), "{description:?}");
                 cell(tensors, weights, mix, running.clone(), factors, description.clone(), memory)
             }
-            None => {
-                reference::cell(tensors, weights, mix, running.clone(), factors, &description)
-            }
+            None => reference::cell(tensors, weights, mix, running.clone(), factors, &description),
         };
         let random = tensor(seed + 20, out.output.dims(), &device);
         let gradients = (out.output.clone() * random).sum().backward();

@@ -246,7 +246,8 @@ fn pooled_back(
     let b = norms[at + 1];
     let c = norms[at + 2];
     let what = table[row + term::KIND];
-    let first = table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
+    let first =
+        table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
     let mut sum = f32::new(0.0);
     if what == kind::IDENTITY {
         sum = a * work[first + (y * plane.width + x) as usize];
@@ -358,13 +359,14 @@ pub fn sources(
         let rows = table[row + source::BLOCKS] as usize;
         for entry in 0..table[row + source::NUM_BLOCKS] as usize {
             let of_block = table[rows + entry] as usize;
-            let mut back = scattered(
-                table, of_block, &*work, weights, image, channel, height, width, y, x,
-            );
+            let mut back =
+                scattered(table, of_block, &*work, weights, image, channel, height, width, y, x);
             if table[of_block + block::RELU] == 1 {
                 #[unroll]
                 for pixel in 0..4usize {
-                    if x + pixel < in_width && lifted(values, plane.first + at + pixel, &plane) <= 0.0 {
+                    if x + pixel < in_width
+                        && lifted(values, plane.first + at + pixel, &plane) <= 0.0
+                    {
                         back.insert(pixel, 0.0);
                     }
                 }
@@ -668,13 +670,35 @@ pub fn depthwise_gradients(
     let kernel = table[row + block::KERNEL];
     if kernel == 3 {
         of_kernel(
-            table, row, values, maps, work, norms, partials, images, images_per_chunk, channels,
-            height, width, 3usize,
+            table,
+            row,
+            values,
+            maps,
+            work,
+            norms,
+            partials,
+            images,
+            images_per_chunk,
+            channels,
+            height,
+            width,
+            3usize,
         );
     } else {
         of_kernel(
-            table, row, values, maps, work, norms, partials, images, images_per_chunk, channels,
-            height, width, 5usize,
+            table,
+            row,
+            values,
+            maps,
+            work,
+            norms,
+            partials,
+            images,
+            images_per_chunk,
+            channels,
+            height,
+            width,
+            5usize,
         );
     }
 }

@@ -119,8 +119,7 @@ pub fn blocks(
                 let is_max = way == gather::MAX_POOL;
                 #[unroll]
                 for pixel in 0..4usize {
-                    let value =
-                        pooled(source, &plane, top, left + pixel as i32 * stride, is_max);
+                    let value = pooled(source, &plane, top, left + pixel as i32 * stride, is_max);
                     let mut four = sums[pixel * vectors + lane / 4];
                     four.insert(lane % 4, value);
                     sums[pixel * vectors + lane / 4] = four;

@@ -507,7 +507,8 @@ impl Plan {
     ) {
         let channels = self.channels;
         let with_weights = || builder.firsts.iter().chain(&builder.lasts).chain(&builder.seconds);
-        let most = |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
+        let most =
+            |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
         let weights = WeightTile::new(outputs, inputs, self.batch);
         let mut parts = Vec::new();
@@ -557,9 +558,7 @@ impl Plan {
             let terms: Vec<_> = builder
                 .terms
                 .iter()
-                .filter(|row| {
-                    row[term::KIND] != kind::MAP && row[term::VALUE] == place(from.place)
-                })
+                .filter(|row| row[term::KIND] != kind::MAP && row[term::VALUE] == place(from.place))
                 .copied()
                 .collect();
             let mut row = [0; source::LEN];

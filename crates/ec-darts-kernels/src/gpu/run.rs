@@ -44,7 +44,6 @@ pub struct Tape {
     factors: usize,
 }
 
-
 /// A plan whose table lies on the device.
 #[derive(Debug)]
 struct Planned {
@@ -62,7 +61,8 @@ const MOST_PLANS: usize = 512;
 
 fn planned(inputs: &Inputs, cell: &Cell, statistics: usize) -> Arc<Planned> {
     let first = &inputs.inputs[0];
-    let shapes: Vec<[usize; 4]> = inputs.inputs.iter().map(|each| each.meta.shape().dims()).collect();
+    let shapes: Vec<[usize; 4]> =
+        inputs.inputs.iter().map(|each| each.meta.shape().dims()).collect();
     let lengths = [inputs.parameters.meta.num_elements(), statistics];
     let key = (first.device.clone(), cell.clone(), shapes, lengths);
     let mut plans = PLANS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -580,8 +580,7 @@ impl Pass<'_> {
         let [height, width] = target.size;
         let tiles = (height * width.div_ceil(4)).div_ceil(UNITS);
         let chunks = plan.batch * tiles;
-        let partials =
-            empty(&self.client, target.inner_sources.count * plan.channels * chunks * 2);
+        let partials = empty(&self.client, target.inner_sources.count * plan.channels * chunks * 2);
         self.source_launch(&target.inner_sources, target, maps, work, &partials, true, false);
         self.coefficients(&target.inner_terms, &partials, chunks, height * width, to);
     }
@@ -637,10 +636,8 @@ impl Pass<'_> {
     /// The gradients of all weights of a target.
     fn weights(&self, target: &Target, maps: &Values, work: &Values, gradient: &Values) {
         let plan = self.plan;
-        let rows = Rows {
-            first: target.first.first,
-            count: target.first.count + target.last.count,
-        };
+        let rows =
+            Rows { first: target.first.first, count: target.first.count + target.last.count };
         if rows.count == 0 {
             return;
         }

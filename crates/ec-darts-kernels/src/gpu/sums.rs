@@ -251,9 +251,8 @@ pub fn nodes(
                     table, entry, &*states, maps, image, channels, channel, y, x, size, at,
                 );
             } else {
-                value = value_of(
-                    table, entry, source, maps, image, channels, channel, y, x, size, at,
-                );
+                value =
+                    value_of(table, entry, source, maps, image, channels, channel, y, x, size, at);
             }
             let of_norm = table[entry + term::NORM];
             if of_norm != NONE {
