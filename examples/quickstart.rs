@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     let batches = BilevelBatch { train: None, valid };
     let (alpha, valid_loss) =
         architect.step(&model, alpha, &supernet, &batches, &mut weights, 0.025);
-    println!("validation loss before the step on alpha: {valid_loss:.3}");
+    println!("validation loss before the step on alpha: {:.3}", valid_loss.into_scalar::<f32>());
 
     // One step on the weights, by the training loss at the new alpha.
     let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
     let (supernet, norm) = weights.step(0.025, supernet, gradients);
     println!("training loss before the step on the weights: {:.3}", loss.into_scalar::<f32>());
-    println!("norm of its gradient: {norm:.3}");
+    println!("norm of its gradient: {:.3}", norm.into_scalar::<f32>());
 
     // The genotype, and the supernet restricted to it.
     let genotype = alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?;

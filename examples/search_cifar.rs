@@ -78,11 +78,15 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
         max_steps: arguments.max_steps,
         stop,
         device: opened.description,
+        read_every: None,
     };
     let start = Instant::now();
     let outcome = run::search(config, images, &opened.device, &options, &mut |notice| {
-        if let Notice::Event(Event::Epoch(report)) = notice {
-            print_epoch(report, start.elapsed().as_secs_f64());
+        let Notice::Events(events) = notice else { return };
+        for event in events {
+            if let Event::Epoch(report) = event {
+                print_epoch(report, start.elapsed().as_secs_f64());
+            }
         }
     })?;
     match outcome {

@@ -80,7 +80,8 @@ fn first_order_is_plain_autodiff() {
     let expected = |param: &Param<Tensor<2>>| gradients.get::<2>(param.id).expect("a gradient");
     assert_near(&actual.normal, &expected(&alpha.normal), "normal");
     assert_near(&actual.reduction, &expected(&alpha.reduction), "reduction");
-    assert!((actual.valid_loss - f64::from(tiny::values(loss)[0])).abs() < 1e-6);
+    let [actual, expected] = [actual.valid_loss, loss].map(|loss| tiny::values(loss)[0]);
+    assert!((actual - expected).abs() < 1e-6);
 }
 
 #[test]
@@ -106,17 +107,18 @@ fn second_order_is_direct_minus_implicit() {
     assert_near(direct_reduction, &first.reduction, "direct, reduction");
     let loss = model.loss(&moved, &alpha, &setup.valid);
     let direction = GradientsParams::from_grads(loss.backward(), &moved);
-    let radius = parts.epsilon * global_norm(&moved, &direction);
+    let radius = tiny::values(parts.epsilon.clone() * global_norm(&moved, &direction))[0];
     assert!((radius - 0.01).abs() < 1e-6, "the difference reaches {radius}");
 
     // The quotient, from weights shifted by hand.
+    let epsilon = f64::from(tiny::values(parts.epsilon)[0]);
     let side = |sign: f64| {
-        let by = sign * parts.epsilon;
+        let by = sign * epsilon;
         let mut shift = WeightOptimizer::new(&SgdSettings { weight_decay: 0.0, ..SGD });
         let shifted = shift.virtual_step(-by, separate(&supernet), &direction);
         first_order_gradient(&model, &shifted, &alpha, &setup.train).normal
     };
-    let quotient = (side(1.0) - side(-1.0)) / (2.0 * parts.epsilon);
+    let quotient = (side(1.0) - side(-1.0)) / (2.0 * epsilon);
     let miss = tiny::distance(&tiny::values(implicit_normal.clone()), &tiny::values(quotient));
     assert!(miss < 1e-5, "implicit part off by {miss} of its norm");
 }

@@ -114,8 +114,9 @@ fn a_step_on_alpha_changes_the_genotype() {
 /// The tensor in the checkpoint is what the genotype is read from.
 #[test]
 fn the_genotype_follows_alpha() {
-    let search = tiny::search(tiny::config());
-    let (mut snapshot, description) = Snapshot::from_bytes(&search.save()).expect("a snapshot");
+    let mut search = tiny::search(tiny::config());
+    let (mut snapshot, description) =
+        Snapshot::from_bytes(&search.save().expect("finite")).expect("a snapshot");
     let space = search.space();
     let width = space.primitives().len();
     let sep_conv = Primitive::ALL.iter().position(|&each| each == Primitive::SepConv5x5);

@@ -254,7 +254,7 @@ fn alpha_gradients(fixture: &Fixture) {
         let [train, valid] = ["in.train.", "in.valid."].map(|prefix| batch(fixture, prefix));
         let AlphaGradient { valid_loss, normal, reduction } =
             first_order_gradient(&model, &supernet, &alpha, &valid);
-        fixture.check(&format!("out.{kind}.first.valid_loss"), &[valid_loss as f32]);
+        fixture.check(&format!("out.{kind}.first.valid_loss"), &[value(valid_loss)]);
         fixture.check_matrix(&format!("out.{kind}.first.alpha.normal"), normal);
         fixture.check_matrix(&format!("out.{kind}.first.alpha.reduce"), reduction);
         for case in ["fresh", "moving"] {
@@ -278,8 +278,8 @@ fn alpha_gradients(fixture: &Fixture) {
             );
             let prefix = format!("out.{kind}.second.{case}");
             let AlphaGradient { valid_loss, normal, reduction } = found.gradient;
-            fixture.check(&format!("{prefix}.valid_loss"), &[valid_loss as f32]);
-            fixture.check(&format!("{prefix}.epsilon"), &[found.epsilon as f32]);
+            fixture.check(&format!("{prefix}.valid_loss"), &[value(valid_loss)]);
+            fixture.check(&format!("{prefix}.epsilon"), &[value(found.epsilon)]);
             for (what, [of_normal, of_reduction]) in [
                 ("direct", found.direct),
                 ("implicit", found.implicit),
@@ -326,9 +326,9 @@ fn search_steps(fixture: &Fixture) {
         (supernet, norm) = optimizer.step(learning_rate, supernet, gradients);
 
         let case = format!("out.step{step}.");
-        fixture.check(&format!("{case}valid_loss"), &[valid_loss as f32]);
+        fixture.check(&format!("{case}valid_loss"), &[value(valid_loss)]);
         fixture.check(&format!("{case}train_loss"), &[train_loss]);
-        fixture.check(&format!("{case}grad_norm"), &[norm as f32]);
+        fixture.check(&format!("{case}grad_norm"), &[value(norm)]);
         let prefix = format!("{case}after.param.");
         check_parameters(&supernet, fixture, &prefix, Naming::Search);
         fixture.check_matrix(&format!("{case}after.alpha.normal"), alpha.normal.val());

@@ -1,5 +1,6 @@
 //! A search that is saved and restored goes on as if nothing had happened, or is refused.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use ec_darts::architect::ArchitectOrder;
 use ec_darts::config::{Order, SearchConfig};
 use ec_darts::data::ImageDataset;
 use ec_darts::relaxation::Relaxation;
-use ec_darts::train::Search;
+use ec_darts::train::{Done, Search};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -27,13 +28,13 @@ fn check(change: impl Fn(&mut SearchConfig)) {
     let mut config = tiny::config();
     change(&mut config);
     let (mut unbroken, mut broken) = (tiny::search(config.clone()), tiny::search(config.clone()));
-    let mut bytes = broken.save();
+    let mut bytes = broken.save().expect("finite");
     loop {
         broken = restore(config.clone(), tiny::data(1), &bytes).expect("its own bytes");
         let event = unbroken.advance().expect("a finite search");
         assert_eq!(broken.advance().expect("a finite search"), event);
-        bytes = broken.save();
-        assert!(bytes == unbroken.save(), "{:?} after {event:?}", config.search);
+        bytes = broken.save().expect("finite");
+        assert!(bytes == unbroken.save().expect("finite"), "{:?} after {event:?}", config.search);
         if event.is_none() {
             break;
         }
@@ -81,7 +82,7 @@ fn end(seed: u64) -> Vec<u8> {
     config.search.seed = seed;
     let mut search = tiny::search(config);
     while search.advance().expect("a finite search").is_some() {}
-    search.save()
+    search.save().expect("finite")
 }
 
 #[test]
@@ -95,6 +96,68 @@ fn the_seed_decides() {
     assert_eq!(equal, 0, "tensors that the seed does not change");
 }
 
+fn read_every(steps: usize, search: Search) -> Search {
+    search.with_read_every(NonZeroUsize::new(steps).expect("some steps"))
+}
+
+fn finish(search: &mut Search) -> Vec<u8> {
+    while search.work().expect("a finite search") != Done::Everything {}
+    search.save().expect("finite")
+}
+
+/// Losses read together are those that are read one by one, and so is what they end in.
+#[test]
+fn how_often_losses_are_read_changes_nothing() {
+    for architect in [ArchitectOrder::First, ArchitectOrder::Second] {
+        let mut config = tiny::config();
+        (config.search.batch_size, config.search.architect) = (1, architect);
+        let (mut often, seldom) = (tiny::search(config.clone()), tiny::search(config.clone()));
+        let mut seldom = read_every(7, seldom);
+        while let Some(event) = often.advance().expect("a finite search") {
+            assert_eq!(seldom.advance().expect("a finite search"), Some(event));
+        }
+        assert_eq!(seldom.advance().expect("over"), None);
+        let bytes = often.save().expect("finite");
+        assert!(bytes == seldom.save().expect("finite"));
+
+        // Saved between two reads.
+        let mut broken = read_every(7, tiny::search(config.clone()));
+        for _ in 0..10 {
+            broken.work().expect("a step");
+        }
+        broken.take_events();
+        let saved = broken.save().expect("finite");
+        assert!(!broken.take_events().is_empty(), "steps that were not read before");
+        let mut broken = read_every(7, restore(config, tiny::data(1), &saved).expect("its own"));
+        assert!(bytes == finish(&mut broken));
+    }
+}
+
+/// The same bytes twice, and after ten stops, with losses that are read together.
+#[test]
+fn on_wgpu_goes_on_as_unbroken() {
+    let Some(device) = crate::devices::wgpu() else { return };
+    let new = || Search::new(tiny::config(), tiny::data(1), &device).expect("its settings");
+    let (mut first, mut second) = (new(), new());
+    let bytes = finish(&mut first);
+    assert!(bytes == finish(&mut second), "the same twice");
+    let total = first.position().1;
+    // Ten of the sixteen steps, in no order that a phase has.
+    let mut stops: Vec<u64> = (0..10).map(|number| (number * 7 + 3) % total).collect();
+    stops.sort_unstable();
+    let mut broken = new();
+    for stop in stops {
+        while broken.position().0 < stop {
+            broken.work().expect("a step");
+        }
+        let saved = broken.save().expect("finite");
+        let path = Path::new("some.safetensors");
+        broken = Search::restore(tiny::config(), tiny::data(1), &device, &saved, path)
+            .expect("its own bytes");
+    }
+    assert!(bytes == finish(&mut broken), "other bytes after ten stops");
+}
+
 fn check_refused(bytes: &[u8], config: SearchConfig, data: Arc<ImageDataset>, expected: &str) {
     let error = restore(config, data, bytes).err().expect(expected).to_string();
     let named = error.starts_with("some.safetensors: ");
@@ -104,7 +167,7 @@ fn check_refused(bytes: &[u8], config: SearchConfig, data: Arc<ImageDataset>, ex
 #[test]
 fn bytes_of_no_search_are_refused() {
     let (config, data) = (tiny::config(), tiny::data(1));
-    let bytes = tiny::search(config.clone()).save();
+    let bytes = tiny::search(config.clone()).save().expect("finite");
     for length in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
         check_refused(&bytes[..length], config.clone(), data.clone(), "not a checkpoint");
     }
@@ -116,7 +179,7 @@ fn bytes_of_no_search_are_refused() {
 #[test]
 fn bytes_of_another_search_are_refused() {
     let (config, data) = (tiny::config(), tiny::data(1));
-    let bytes = tiny::search(config.clone()).save();
+    let bytes = tiny::search(config.clone()).save().expect("finite");
     let mut wider = config.clone();
     wider.network.init_channels = 4;
     let expected = "network.init_channels is 4 here and 2 there";

@@ -1,5 +1,6 @@
 //! A retraining: what its settings do, and how it goes on after an interruption.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -67,13 +68,13 @@ fn check_goes_on(change: impl Fn(&mut RetrainConfig)) {
     let mut config = config();
     change(&mut config);
     let (mut unbroken, mut broken) = (retraining(config.clone()), retraining(config.clone()));
-    let mut bytes = broken.save();
+    let mut bytes = broken.save().expect("finite");
     loop {
         broken = restore(config.clone(), &genotype(), &bytes).expect("its own bytes");
         let event = unbroken.advance().expect("a finite retraining");
         assert_eq!(broken.advance().expect("a finite retraining"), event);
-        bytes = broken.save();
-        assert!(bytes == unbroken.save(), "after {event:?}");
+        bytes = broken.save().expect("finite");
+        assert!(bytes == unbroken.save().expect("finite"), "after {event:?}");
         if event.is_none() {
             break;
         }
@@ -207,7 +208,7 @@ fn others_are_refused() {
     for _ in 0..3 {
         retraining.advance().expect("finite");
     }
-    let bytes = retraining.save();
+    let bytes = retraining.save().expect("finite");
     let check = |config: RetrainConfig, genotype: &Genotype, bytes: &[u8], expected: &str| {
         let error = restore(config, genotype, bytes).err().expect(expected).to_string();
         assert!(error.starts_with("some.safetensors: "), "{error}");
@@ -219,7 +220,7 @@ fn others_are_refused() {
     let v1 = presets::DARTS_V1.genotype();
     check(config(), &v1, &bytes, "a checkpoint of another network: its genotype is Genotype(");
     check(config(), &genotype(), &bytes[..100], "not a checkpoint of a retraining");
-    let search = tiny::search(tiny::config()).save();
+    let search = tiny::search(tiny::config()).save().expect("finite");
     check(config(), &genotype(), &search, "not a checkpoint of a retraining");
 
     let path = Path::new("some.safetensors");
@@ -252,4 +253,59 @@ fn the_average_is_kept() {
     finish(&mut plain);
     assert!(weights(&averaged) != start && weights(&averaged) != weights(&plain));
     assert_eq!(averaged.network().num_params(), plain.network().num_params());
+}
+
+fn read_every(steps: usize, retraining: Retraining) -> Retraining {
+    retraining.with_read_every(NonZeroUsize::new(steps).expect("some steps"))
+}
+
+/// Losses read together are those that are read one by one, and so is what they end in.
+#[test]
+fn how_often_losses_are_read_changes_nothing() {
+    let mut config = config();
+    config.retrain.batch_size = 2;
+    config.retrain.accumulation = 2;
+    let (mut often, seldom) = (retraining(config.clone()), retraining(config.clone()));
+    let mut seldom = read_every(7, seldom);
+    let mut steps = 0;
+    while let Some(event) = often.advance().expect("a finite retraining") {
+        assert_eq!(seldom.advance().expect("a finite retraining"), Some(event));
+        steps += 1;
+        if steps == 3 {
+            // Seven steps are queued and read; the others were told already.
+            assert_eq!(seldom.position().0, 7);
+        }
+    }
+    assert_eq!(seldom.advance().expect("over"), None);
+    let bytes = often.save().expect("finite");
+    assert!(bytes == seldom.save().expect("finite"));
+
+    let mut broken = read_every(7, retraining(config.clone()));
+    for _ in 0..3 {
+        broken.work().expect("a step");
+    }
+    assert!(broken.take_events().is_empty());
+    let saved = broken.save().expect("finite");
+    assert_eq!(broken.take_events().len(), 3);
+    let mut broken = read_every(5, restore(config, &genotype(), &saved).expect("its own bytes"));
+    finish(&mut broken);
+    assert!(bytes == broken.save().expect("finite"));
+}
+
+#[test]
+fn a_diverged_retraining_is_not_saved() {
+    let mut config = config();
+    config.weights.learning_rate = 1e30;
+    config.weights.clip_norm = None;
+    config.retrain.batch_size = 2;
+    let mut retraining = read_every(7, retraining(config));
+    for _ in 0..4 {
+        retraining.work().expect("a step that is not read yet");
+    }
+    for _ in 0..2 {
+        let error = retraining.save().expect_err("weights beyond single precision");
+        assert!(matches!(error, Error::NonFinite { step: 1, .. }), "{error}");
+    }
+    assert!(matches!(retraining.advance(), Ok(Some(RetrainEvent::Step(step))) if step.step == 0));
+    assert!(matches!(retraining.advance(), Err(Error::NonFinite { step: 1, .. })));
 }

@@ -1,6 +1,7 @@
 //! A search in a run folder: what it leaves there, how it stops and goes on.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +26,8 @@ fn place(name: &str) -> PathBuf {
 
 fn options(out: &Path, resume: bool, max_steps: Option<u64>) -> RunOptions {
     let stop = Arc::new(AtomicBool::new(false));
-    RunOptions { out: out.to_path_buf(), resume, max_steps, stop, device: "flex".into() }
+    let (out, device) = (out.to_path_buf(), "flex".into());
+    RunOptions { out, resume, max_steps, stop, device, read_every: None }
 }
 
 /// One session on the tiny data; returns its end and how often a checkpoint was skipped.
@@ -182,4 +184,41 @@ fn a_search_that_diverges_stops() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// The figures of the bad step are read after other steps, and the error names it all the same.
+#[test]
+fn a_search_that_diverges_before_it_is_read_saves_nothing() {
+    let out = place("diverges_unread");
+    let mut config = tiny::config();
+    config.search.batch_size = 1;
+    config.weights.learning_rate = 1e30;
+    config.weights.clip_norm = None;
+    config.run.checkpoint_steps = 4;
+    let options = RunOptions { read_every: NonZeroUsize::new(7), ..options(&out, false, None) };
+    let mut told = 0;
+    let error = search(config, tiny::data(1), &Device::flex(), &options, &mut |notice| {
+        if let Notice::Events(events) = notice {
+            told += events.len();
+        }
+    });
+    let Err(Error::Stopped { last_checkpoint: None, source }) = error else { panic!("{error:?}") };
+    let found = matches!(*source, Error::NonFinite { epoch: 0, phase: "supernet", step: 1, .. });
+    assert!(found, "{source:?}");
+    assert_eq!(told, 1, "the step before the bad one");
+    assert!(checkpoints(&out).is_empty());
+}
+
+/// However often losses are read, the folder ends the same, and a session stops where it is told to.
+#[test]
+fn a_run_read_seldom_ends_as_one_read_every_step() {
+    let (often, seldom) = (place("read_often"), place("read_seldom"));
+    finish(&often, false);
+    let read_every = NonZeroUsize::new(7);
+    let first = RunOptions { read_every, ..options(&seldom, false, Some(3)) };
+    let outcome = session(tiny::config(), &first).0.expect("a session");
+    assert!(matches!(outcome, Outcome::Stopped { total_step: 3, .. }), "{outcome:?}");
+    let rest = RunOptions { read_every, ..options(&seldom, true, None) };
+    assert!(matches!(session(tiny::config(), &rest).0, Ok(Outcome::Finished(_))));
+    check_same_end(&often, &seldom);
 }

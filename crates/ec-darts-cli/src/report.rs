@@ -26,6 +26,7 @@ pub struct Report {
     first_step: u64,
     last_line_s: f64,
     last_loss: f64,
+    last_step: Option<(String, [u64; 2])>,
 }
 
 impl Report {
@@ -45,6 +46,7 @@ impl Report {
             first_step: 0,
             last_line_s: 0.0,
             last_loss: f64::NAN,
+            last_step: None,
         }
     }
 
@@ -70,24 +72,29 @@ impl Report {
                 if *step > 0 { self.line(&format!("goes on at step {step}")) } else { Ok(()) }
             }
             Notice::SkippedCheckpoint(reason) => self.line(&format!("warning: skipped {reason}")),
-            Notice::Event(event) if self.json => {
-                print(&format!("{}\n", serde_json::to_string(event)?))
+            Notice::Events(events) if self.json => {
+                let line = |event: &E| Ok(format!("{}\n", serde_json::to_string(event)?));
+                print(&events.iter().map(line).collect::<anyhow::Result<String>>()?)
             }
-            Notice::Event(event) => event.tell(self),
+            Notice::Events(events) => {
+                let (steps, others) = events.split_at(events.partition_point(|e| e.is_step()));
+                steps.iter().try_for_each(|event| event.tell(self))?;
+                self.show_step()?;
+                others.iter().try_for_each(|event| event.tell(self))
+            }
         }
     }
 
-    /// `position` is how many steps are done, of how many.
-    fn step(
-        &mut self,
-        place: &str,
-        loss: Option<f64>,
-        images: usize,
-        position: [u64; 2],
-    ) -> anyhow::Result<()> {
+    /// Adds a step; `position` is how many steps are done, of how many.
+    fn step(&mut self, place: String, loss: Option<f64>, images: usize, position: [u64; 2]) {
         self.images += images as u64;
         self.last_loss = loss.unwrap_or(self.last_loss);
-        let [step, steps] = position;
+        self.last_step = Some((place, position));
+    }
+
+    /// Shows the last of the steps that were told at once: time went by for all of them.
+    fn show_step(&mut self) -> anyhow::Result<()> {
+        let Some((place, [step, steps])) = self.last_step.take() else { return Ok(()) };
         let elapsed_s = self.start.elapsed().as_secs_f64();
         let done = step - self.first_step;
         let text = format!(
@@ -143,17 +150,23 @@ impl Report {
 
 /// An event that can be told in a line.
 pub trait Told: Serialize {
+    fn is_step(&self) -> bool;
     fn tell(&self, report: &mut Report) -> anyhow::Result<()>;
 }
 
 impl Told for Event {
+    fn is_step(&self) -> bool {
+        matches!(self, Self::Step(_))
+    }
+
     fn tell(&self, report: &mut Report) -> anyhow::Result<()> {
         match self {
             Self::Step(step) => {
                 let StepReport { epoch, phase, train_loss, valid_loss, .. } = step;
                 let place = format!("epoch {} {}", epoch + 1, phase.label());
                 let position = [step.total_step, step.total_steps];
-                report.step(&place, train_loss.or(*valid_loss), step.images, position)
+                report.step(place, train_loss.or(*valid_loss), step.images, position);
+                Ok(())
             }
             Self::Transition(_) => Ok(()),
             Self::Epoch(epoch) => {
@@ -166,6 +179,10 @@ impl Told for Event {
 }
 
 impl Told for RetrainEvent {
+    fn is_step(&self) -> bool {
+        matches!(self, Self::Step(_))
+    }
+
     fn tell(&self, report: &mut Report) -> anyhow::Result<()> {
         match self {
             Self::Step(step) => {
@@ -173,7 +190,8 @@ impl Told for RetrainEvent {
                 let part = if *measuring { "measure" } else { "train" };
                 let place = format!("epoch {} {part}", epoch + 1);
                 let position = [step.total_step, step.total_steps];
-                report.step(&place, *train_loss, step.images, position)
+                report.step(place, *train_loss, step.images, position);
+                Ok(())
             }
             Self::Epoch(epoch) => report.line(&retrain_epoch(epoch)),
         }

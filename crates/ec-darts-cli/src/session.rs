@@ -49,6 +49,7 @@ impl Session {
             max_steps: arguments.max_steps,
             stop,
             device: opened.description.clone(),
+            read_every: None,
         };
         let report = Report::new(arguments.json, arguments.quiet);
         Ok(Self { opened, report, options, failed: None })

@@ -60,6 +60,10 @@ pub struct CellTensors<B: Backend> {
 
 /// The fused cell, on every backend that has kernels for it and under automatic differentiation. Other
 /// backends run the plain composition of Burn's operations, which is the definition (`reference.rs`).
+#[allow(
+    clippy::too_many_arguments,
+    reason = "tensors of an operation cannot be bundled with what is none"
+)]
 #[backend_extension(Flex: cfg(feature = "flex"), Cube: cfg(feature = "cube"), Autodiff)]
 pub trait CellOps: Backend {
     /// A cell with the statistics of its batch.
@@ -237,7 +241,7 @@ fn tracked<B: CellKernels, C: CheckpointStrategy, const N: usize>(
     let nodes = tensors.each_ref().map(|tensor| tensor.node());
     let mut tensors = Vec::from(tensors.map(|tensor| tensor.into_primitive()));
     let others = tensors.split_off(N - 2);
-    let [parameters, mixing]: [_; 2] = others.try_into().ok().expect("the last two");
+    let [parameters, mixing]: [_; 2] = others.try_into().expect("the last two");
     let running = running.map(|tensor| tensor.into_primitive());
     let inputs = B::inputs(tensors, parameters, mixing, factors);
     let backward = CellBackward::<B>(PhantomData);

@@ -90,6 +90,7 @@ pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
 }
 
 /// What batch normalizations normalize with.
+#[allow(clippy::large_enum_variant, reason = "two of them, on the stack of one call")]
 enum Statistics {
     /// Those of the batch, which are told here.
     OfBatch(Vec<Seen>),
@@ -125,12 +126,12 @@ fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) ->
         end = start + runs.last().map_or(0, |(_, run)| run[run.len() - 1].dims()[0]);
     }
     let (mut parts, mut done) = (Vec::new(), 0);
-    let between = |from: usize, to: usize| (from < to).then(|| running.clone().slice([from..to]));
+    let between = |from: usize, to: usize| (from < to).then(|| running.clone().slice(s![from..to]));
     for (start, run) in runs {
         parts.extend(between(done, start));
         let new = Tensor::cat(run, 0);
         done = start + new.dims()[0];
-        let old = running.clone().slice([start..done]);
+        let old = running.clone().slice(s![start..done]);
         parts.push(old * (1.0 - MOMENTUM) + new * MOMENTUM);
     }
     parts.extend(between(done, len));
@@ -173,7 +174,7 @@ fn compose(
         }
         let first = operation;
         operation += edge.operations.len();
-        mixed_sum(outputs, mixing.clone().slice([first..operation]))
+        mixed_sum(outputs, mixing.clone().slice(s![first..operation]))
     };
     let mut states: Vec<Tensor<4>> =
         cell.inputs.iter().zip(inputs).map(|(own, input)| edge(own, input)).collect();
@@ -205,7 +206,7 @@ impl Values<'_> {
         let start = self.parameters;
         self.parameters += shape.iter().product::<usize>();
         let own = self.own.clone().expect("an edge with parameters");
-        own.slice([start..self.parameters]).reshape(shape)
+        own.slice(s![start..self.parameters]).reshape(shape)
     }
 
     fn run(
@@ -282,7 +283,7 @@ impl Values<'_> {
         match statistics {
             Statistics::Given(running) => {
                 let [mean, variance] =
-                    running.each_ref().map(|all| all.clone().slice([start..self.statistics]));
+                    running.each_ref().map(|all| all.clone().slice(s![start..self.statistics]));
                 batch_norm(map, gamma, beta, mean, variance, EPSILON)
             }
             Statistics::OfBatch(seen) => {

@@ -55,7 +55,10 @@ fn gpu() -> Option<Device> {
         }
     }
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "skipped: no GPU and no software driver of one answers");
+    let _ = writeln!(
+        std::io::stderr(),
+        "skipped on wgpu: no GPU and no software driver of one answers"
+    );
     None
 }
 
@@ -153,7 +156,12 @@ impl Case {
     /// The first difference beyond rounding from the plain composition on the CPU.
     fn difference(&self, device: &Device, seed: u64) -> Option<String> {
         let expected = self.run(&Device::flex(), seed, None);
-        for memory in [Memory::Save, Memory::Recompute] {
+        // An edge by itself computes nothing again that a cell does not.
+        let policies = match self.cell.nodes.is_empty() {
+            true => &[Memory::Save][..],
+            false => &[Memory::Save, Memory::Recompute],
+        };
+        for &memory in policies {
             let actual = self.run(device, seed, Some(memory));
             for ((name, actual), (_, expected)) in actual.iter().zip(&expected) {
                 assert_eq!(actual.len(), expected.len(), "values of {name}");
@@ -251,13 +259,13 @@ fn check_all(device: &Device) {
     }
     whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
     whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
-    // As many channels as take several groups of units, and a whole tile.
-    whole(2, 36, [9, 9], 1, 1, true).check("36 channels", device);
+    // As many channels as take two groups of units.
+    whole(2, 20, [6, 5], 1, 1, true).check("20 channels", device);
 }
 
 #[cfg(feature = "cube")]
 #[test]
-fn kernels_agree_on_gpu() {
+fn kernels_agree_on_wgpu() {
     if let Some(device) = gpu() {
         check_all(&device);
     }
@@ -266,7 +274,7 @@ fn kernels_agree_on_gpu() {
 /// No atomics, and every sum in a fixed order.
 #[cfg(feature = "cube")]
 #[test]
-fn bits_repeat_on_gpu() {
+fn bits_repeat_on_wgpu() {
     if let Some(device) = gpu() {
         let case = whole(5, 8, [6, 5], 1, 2, true).with_factors();
         let first = case.run(&device, 3, Some(Memory::Save));

@@ -13,7 +13,7 @@ use crate::architecture::ArchitectureParameters;
 use crate::network::Supernet;
 use crate::optim::{AdamSettings, Stepper, WeightOptimizer, global_norm};
 use crate::relaxation::{Mixing, Relaxation};
-use crate::tensors::{ImageBatch, scalar, separate};
+use crate::tensors::{ImageBatch, separate};
 
 /// How far the gradient of alpha looks ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -65,8 +65,8 @@ pub fn cross_entropy(logits: Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
 /// A gradient of alpha, and the validation loss it was taken at.
 #[derive(Clone, Debug)]
 pub struct AlphaGradient {
-    /// Mean validation loss; in second order at the virtual weights.
-    pub valid_loss: f64,
+    /// Mean validation loss, `[1]`, on the device; in second order at the virtual weights.
+    pub valid_loss: Tensor<1>,
     /// Of the normal cells, `[num_edges, num_primitives]`.
     pub normal: Tensor<2>,
     /// Of the reduction cells, `[num_edges, num_primitives]`.
@@ -82,8 +82,8 @@ pub struct SecondOrderGradient {
     pub direct: [Tensor<2>; 2],
     /// `[normal, reduction]` difference quotient of the training loss' gradient.
     pub implicit: [Tensor<2>; 2],
-    /// The radius of the difference.
-    pub epsilon: f64,
+    /// The radius of the difference, `[1]`.
+    pub epsilon: Tensor<1>,
 }
 
 /// Gradient of the validation loss at the current weights.
@@ -142,19 +142,20 @@ pub fn second_order_gradient(
     let mut all = loss.backward();
     let direct = read_gradient(&GradientsParams::from_module(&mut all, alpha), alpha);
     let direction = GradientsParams::from_module(&mut all, &virtual_supernet);
-    let epsilon = 0.01 / global_norm(&virtual_supernet, &direction);
+    let epsilon = global_norm(&virtual_supernet, &direction).recip() * 0.01;
 
-    let side = |radius: f64| {
+    let side = |radius: Tensor<1>| {
         let moved = shift(separate(supernet).no_grad(), &direction, radius);
         alpha_gradient(model, &moved, alpha, train).1
     };
-    let (plus, minus) = (side(epsilon), side(-epsilon));
+    let (plus, minus) = (side(epsilon.clone()), side(-epsilon.clone()));
+    let width = (epsilon.clone() * 2.0).reshape([1, 1]);
     let [implicit_normal, implicit_reduction] =
-        [0, 1].map(|kind: usize| (plus[kind].clone() - minus[kind].clone()) / (2.0 * epsilon));
+        [0, 1].map(|kind: usize| (plus[kind].clone() - minus[kind].clone()) / width.clone());
     let [direct_normal, direct_reduction] = direct.clone();
     SecondOrderGradient {
         gradient: AlphaGradient {
-            valid_loss: scalar(loss),
+            valid_loss: loss.inner(),
             normal: direct_normal - implicit_normal.clone() * xi,
             reduction: direct_reduction - implicit_reduction.clone() * xi,
         },
@@ -177,7 +178,8 @@ impl Architect {
         Self { order, learning_rate, optimizer: settings.init() }
     }
 
-    /// One step of Adam on alpha; returns the moved alpha and the validation loss before it moved.
+    /// One step of Adam on alpha; returns the moved alpha and the validation loss before it moved,
+    /// `[1]`, on the device.
     ///
     /// `xi` is the learning rate of the weights, read in second order only, as are
     /// `weight_optimizer` and the training batch.
@@ -192,7 +194,7 @@ impl Architect {
         batches: &BilevelBatch,
         weight_optimizer: &mut WeightOptimizer,
         xi: f64,
-    ) -> (ArchitectureParameters, f64) {
+    ) -> (ArchitectureParameters, Tensor<1>) {
         let gradient = match self.order {
             ArchitectOrder::First => first_order_gradient(model, supernet, &alpha, &batches.valid),
             ArchitectOrder::Second => {
@@ -215,10 +217,10 @@ fn alpha_gradient(
     supernet: &Supernet,
     alpha: &ArchitectureParameters,
     batch: &ImageBatch,
-) -> (f64, [Tensor<2>; 2]) {
+) -> (Tensor<1>, [Tensor<2>; 2]) {
     let loss = model.loss(supernet, alpha, batch);
     let gradients = GradientsParams::from_grads(loss.backward(), alpha);
-    (scalar(loss), read_gradient(&gradients, alpha))
+    (loss.inner(), read_gradient(&gradients, alpha))
 }
 
 fn read_gradient(gradients: &GradientsParams, alpha: &ArchitectureParameters) -> [Tensor<2>; 2] {
@@ -233,16 +235,17 @@ fn read_gradient(gradients: &GradientsParams, alpha: &ArchitectureParameters) ->
 }
 
 /// `w + radius * direction`.
-fn shift<M: Module>(module: M, direction: &GradientsParams, radius: f64) -> M {
+fn shift<M: Module>(module: M, direction: &GradientsParams, radius: Tensor<1>) -> M {
     struct Shift<'a> {
         direction: &'a GradientsParams,
-        radius: f64,
+        radius: Tensor<1>,
     }
     impl ModuleMapper for Shift<'_> {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             match self.direction.get::<D>(param.id) {
                 Some(direction) => param.map(|tensor| {
-                    let moved = tensor.inner() + direction * self.radius;
+                    let radius = self.radius.clone().reshape([1; D]);
+                    let moved = tensor.inner() + direction * radius;
                     Tensor::from_inner(moved)
                 }),
                 None => param,

@@ -108,10 +108,18 @@ impl Mixing {
         relaxation: Relaxation,
         topology: &CellTopology,
     ) -> Self {
-        Self {
-            normal: relaxation.mixing(alpha.normal.val(), topology),
-            reduction: relaxation.mixing(alpha.reduction.val(), topology),
-        }
+        let kinds = [alpha.normal.val(), alpha.reduction.val()];
+        let [normal, reduction] = match relaxation {
+            Relaxation::Softmax => kinds.map(|alpha| relaxation.mixing(alpha, topology)),
+            // Columns are relaxed each for itself, so both kinds are relaxed at once.
+            Relaxation::CrossEdge => {
+                let [num_edges, num_primitives] = kinds[0].dims();
+                let both = relaxation.mixing(Tensor::cat(kinds.into(), 1), topology);
+                let columns = [0..num_primitives, num_primitives..2 * num_primitives];
+                columns.map(|columns| both.clone().slice([0..num_edges, columns]))
+            }
+        };
+        Self { normal, reduction }
     }
 
     /// The weights of one kind of cell.

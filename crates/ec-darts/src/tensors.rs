@@ -71,6 +71,7 @@ pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// The value of a tensor of one element.
+#[cfg(test)]
 pub(crate) fn scalar<const D: usize>(tensor: Tensor<D>) -> f64 {
     f64::from(to_vec(tensor)[0])
 }

@@ -278,7 +278,7 @@ fn pooled_back(
                         total += value;
                         count += 1.0;
                         // The first of equal values, as the forward pass has it.
-                        if value > largest || value != value {
+                        if value > largest || value.is_nan() {
                             largest = value;
                             is_largest = at_y == y && at_x == x;
                         }
@@ -774,15 +774,30 @@ fn of_kernel(
             place += UNITS;
         }
     }
-    let mut scratch = Shared::<[f32]>::new_slice(UNITS);
     let taps = comptime!(kernel * kernel);
-    let to = table[row + block::DEPTHWISE_PARTIALS] as usize
-        + (CUBE_POS_X as usize * inputs + input) * taps;
+    let mut scratch = Shared::<[f32]>::new_slice(comptime!(kernel * kernel * UNITS));
+    let unit = UNIT_POS as usize;
     #[unroll]
     for tap in 0..taps {
-        let sum = total(&mut scratch, sums[tap]);
-        if UNIT_POS == 0 {
-            partials[to + tap] = sum;
+        scratch[tap * UNITS + unit] = sums[tap];
+    }
+    sync_cube();
+    // All taps at once: a barrier costs as much as many sums.
+    let mut half = comptime!(UNITS / 2).runtime();
+    while half > 0 {
+        if unit < half {
+            #[unroll]
+            for tap in 0..taps {
+                let other = scratch[tap * UNITS + unit + half];
+                scratch[tap * UNITS + unit] += other;
+            }
         }
+        sync_cube();
+        half /= 2;
+    }
+    if unit < taps {
+        let to = table[row + block::DEPTHWISE_PARTIALS] as usize
+            + (CUBE_POS_X as usize * inputs + input) * taps;
+        partials[to + unit] = scratch[unit * UNITS];
     }
 }

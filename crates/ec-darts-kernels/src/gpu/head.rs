@@ -134,12 +134,12 @@ fn losses(
         let norm = log_sum(logits, first, classes);
         let of_label = logits[first + label];
         let mut all = f32::new(0.0);
-        let mut is_hit = of_label == of_label;
+        let mut is_hit = !of_label.is_nan();
         for class in 0..classes {
             let other = logits[first + class];
             all += other - norm;
             // Of equal logits the first counts; what is no number is no hit.
-            if other > of_label || (other == of_label && class < label) || other != other {
+            if other > of_label || (other == of_label && class < label) || other.is_nan() {
                 is_hit = false;
             }
         }

@@ -7,6 +7,7 @@
 //! All maps are planes, `[batch][channel][position]`. A unit works on four neighbouring pixels.
 #![allow(missing_docs, reason = "private")]
 #![allow(clippy::too_many_arguments, reason = "a kernel's arguments are its bindings")]
+#![allow(unused_assignments, reason = "in a kernel a value that branches give is a variable first")]
 
 mod backward;
 mod blocks;

@@ -1,6 +1,6 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
-use super::table::{BIAS, NONE, block, gather, kind, node, norm, part, source, term};
+use super::table::{BIAS, NONE, block, gather, kind, norm, part, source, term};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
 /// Rows of one launch in the table.
@@ -73,7 +73,8 @@ impl Tile {
         let four = 4 * size_of::<f32>();
         let shared = super::blocks::CHUNK * (quads + groups * vectors) * four;
         let fits = |at_once: &usize| {
-            vectors % at_once == 0 && shared + at_once * quads * groups * four <= SHARED_BYTES
+            vectors.is_multiple_of(*at_once)
+                && shared + at_once * quads * groups * four <= SHARED_BYTES
         };
         let at_once = (1..=vectors).rev().find(fits).unwrap_or(1);
         Self { quads, groups, vectors, at_once }

@@ -159,7 +159,7 @@ pub fn pooled(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) 
         if y >= 0 && y < plane.height && x >= 0 && x < plane.width {
             let value = source[plane.first + (y * plane.width + x) as usize];
             // Not a number stays so.
-            largest = select(value > largest || value != value, value, largest);
+            largest = select(value > largest || value.is_nan(), value, largest);
             sum += value;
             count += 1.0;
         }

@@ -12,7 +12,6 @@ use cubecl::server::Handle;
 
 use super::plan::{Plan, Rows, Target, Tile, chunks};
 use super::sums::{OF_NORM, UNITS};
-use super::table::source;
 use super::{backward, blocks, sums};
 use crate::MOMENTUM;
 use crate::edge::{Cell, Memory};

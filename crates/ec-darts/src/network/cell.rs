@@ -208,8 +208,28 @@ impl SearchCell {
     /// - `mixing`: `[num_edges, num_primitives]`
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
-        let ones = Tensor::ones([NUM_INPUTS], &older.device());
-        let mixing = Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0);
+        let mixing = self.operation_mixing(mixing);
+        self.forward_operations(older, newer, mixing)
+    }
+
+    /// Of the mixing weights of a cell those of its operations, one for each preprocessing before them: the same for
+    /// all cells of a kind.
+    ///
+    /// # Shapes
+    /// - `mixing`: `[num_edges, num_primitives]`
+    /// - output: `[num_operations]`
+    pub(super) fn operation_mixing(&self, mixing: &Tensor<2>) -> Tensor<1> {
+        let ones = Tensor::ones([NUM_INPUTS], &mixing.device());
+        Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0)
+    }
+
+    /// As [`Self::forward`], by the weights of [`Self::operation_mixing`].
+    pub(super) fn forward_operations(
+        &self,
+        older: Tensor<4>,
+        newer: Tensor<4>,
+        mixing: Tensor<1>,
+    ) -> Tensor<4> {
         self.kernels.run(&self.cell, &self.packed, vec![older, newer], mixing, None)
     }
 

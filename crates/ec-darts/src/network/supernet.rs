@@ -1,5 +1,7 @@
 //! The supernet, also called one-shot model: all candidate networks in one.
 
+use std::collections::HashMap;
+
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
@@ -84,8 +86,13 @@ impl Supernet {
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, images: Tensor<4>, mixing: &Mixing) -> Tensor<2> {
         let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
+        let mut of_kinds = HashMap::new();
         for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
-            let output = cell.forward(older, newer.clone(), mixing.cell(kind));
+            let of_kind = of_kinds
+                .entry(kind)
+                .or_insert_with(|| cell.operation_mixing(mixing.cell(kind)))
+                .clone();
+            let output = cell.forward_operations(older, newer.clone(), of_kind);
             (older, newer) = (newer, output);
         }
         classify(newer, &self.classifier)

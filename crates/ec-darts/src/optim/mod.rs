@@ -80,18 +80,19 @@ impl WeightOptimizer {
         Self { stepper: Stepper::new(config.build()), clip_norm: settings.clip_norm }
     }
 
-    /// One step; returns the moved module and the global norm of the gradient before clipping.
+    /// One step; returns the moved module and the global norm of the gradient before clipping, `[1]`.
+    ///
+    /// The norm stays on the device, so that no step waits for it.
     pub fn step<M: Packs>(
         &mut self,
         learning_rate: f64,
         module: M,
         mut gradients: GradientsParams,
-    ) -> (M, f64) {
+    ) -> (M, Tensor<1>) {
         let norm = global_norm(&module, &gradients);
-        if let Some(clip) = self.clip_norm
-            && norm + 1e-6 > clip
-        {
-            gradients = scale(&module, gradients, clip / (norm + 1e-6));
+        if let Some(clip) = self.clip_norm {
+            let factor = ((norm.clone() + 1e-6).recip() * clip).clamp_max(1.0);
+            gradients = scale(&module, gradients, factor);
         }
         (self.stepper.step(learning_rate, module, &gradients), norm)
     }
@@ -110,11 +111,14 @@ impl WeightOptimizer {
 /// CPU, in no fixed order.
 const SUM: usize = 1 << 20;
 
-/// Euclidean norm over the gradients of all parameters of a module at once.
+/// Euclidean norm over the gradients of all parameters of a module at once, `[1]`, on the device.
 ///
-/// Squares are summed in single precision, at most 2^20 at a time, and these sums in double precision,
-/// in the order of the parameters.
-pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
+/// Squares are summed in single precision, at most 2^20 at a time, then these sums, in the order of the
+/// parameters.
+///
+/// # Panics
+/// Where no parameter has a gradient.
+pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor<1> {
     struct Norm<'a> {
         gradients: &'a GradientsParams,
         squares: Vec<Tensor<1>>,
@@ -136,23 +140,20 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> f64 {
     }
     let mut visitor = Norm { gradients, squares: Vec::new() };
     module.visit(&mut visitor);
-    if visitor.squares.is_empty() {
-        return 0.0;
-    }
-    // One read of the device for all parameters.
-    let squares: Vec<f32> = crate::tensors::to_vec(Tensor::cat(visitor.squares, 0));
-    squares.into_iter().map(f64::from).sum::<f64>().sqrt()
+    assert!(!visitor.squares.is_empty(), "a step has gradients");
+    Tensor::cat(visitor.squares, 0).sum().sqrt()
 }
 
-fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: f64) -> GradientsParams {
+fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: Tensor<1>) -> GradientsParams {
     struct Scale {
         gradients: GradientsParams,
-        factor: f64,
+        factor: Tensor<1>,
     }
     impl ModuleVisitor for Scale {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-                self.gradients.register(param.id, gradient * self.factor);
+                let factor = self.factor.clone().reshape([1; D]);
+                self.gradients.register(param.id, gradient * factor);
             }
         }
     }

@@ -37,8 +37,13 @@ impl Search {
     /// All that the search's future depends on; equal searches give equal bytes.
     ///
     /// Weights, running statistics, alpha, the states of both optimizers, the auxiliary model and
-    /// its optimizer, the gate, sums of the epoch so far, and the place in the data.
-    pub fn save(&self) -> Vec<u8> {
+    /// its optimizer, the gate, sums of the epoch so far, and the place in the data. The figures of all
+    /// steps are read first.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where one of them is no number: such a search is not saved.
+    pub fn save(&mut self) -> Result<Vec<u8>> {
+        self.settle()?;
         let mut snapshot = Snapshot::default();
         snapshot.save(&self.supernet, "supernet");
         snapshot.save(&self.alpha, "alpha");
@@ -58,7 +63,7 @@ impl Search {
         };
         let description =
             serde_json::to_string(&description).expect("plain values and finite numbers");
-        snapshot.to_bytes(&description)
+        Ok(snapshot.to_bytes(&description))
     }
 
     /// The search that [`Self::save`] described.

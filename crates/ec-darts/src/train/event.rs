@@ -1,4 +1,9 @@
 //! What the search tells whoever listens. It prints and writes nothing itself.
+//!
+//! A step is told when its figures are known. They stay on the device and are read together: after
+//! every step on the CPU, every 20 steps elsewhere, and always at the end of a phase and before a
+//! search is saved. So several steps may be told at once, in their order, each with its own figures, and
+//! the position of a search can be ahead of what was told.
 
 use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive};
 use serde::{Deserialize, Serialize};
@@ -30,6 +35,19 @@ impl Phase {
             Self::Alpha => "alpha",
         }
     }
+}
+
+/// What one piece of work was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A batch was sent through; its event follows when its figures are read.
+    Step,
+    /// The gate decided.
+    Transition,
+    /// An epoch was closed.
+    Epoch,
+    /// Nothing was left to do.
+    Everything,
 }
 
 /// Something that happened.

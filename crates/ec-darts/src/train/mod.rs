@@ -9,6 +9,7 @@ mod checkpoint;
 mod event;
 mod feed;
 pub mod folder;
+mod ledger;
 mod retrain;
 pub mod run;
 mod score;
@@ -16,7 +17,7 @@ mod search;
 mod state;
 
 pub use checkpoint::SavedAlpha;
-pub use event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
+pub use event::{CellReport, Done, EpochReport, Event, Phase, StepReport, TransitionReport};
 pub use folder::RunFolder;
 pub use retrain::{
     Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport, Retraining,

@@ -1,5 +1,6 @@
 //! A search or a retraining in a run folder: resumes, saves, stops when asked.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use ec_darts_space::Genotype;
 
-use super::event::Event;
+use super::event::{Done, Event};
 use super::folder::RunFolder;
 use super::retrain::{Measured, RetrainEvent, Retraining};
 use super::search::Search;
@@ -33,6 +34,9 @@ pub struct RunOptions {
     pub stop: Arc<AtomicBool>,
     /// What the log says about the device.
     pub device: String,
+    /// Losses are read from the device every so many steps; off: after each on the CPU, every 20 steps
+    /// elsewhere. It changes when steps are told, and nothing else.
+    pub read_every: Option<NonZeroUsize>,
 }
 
 /// How a run ended.
@@ -56,19 +60,8 @@ pub enum Notice<'a, E> {
     Begin(u64),
     /// A checkpoint could not be used, and an older one is tried.
     SkippedCheckpoint(String),
-    /// The search or retraining reports.
-    Event(&'a E),
-}
-
-/// When the next checkpoint is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// After so many steps as the settings say.
-    BySteps,
-    /// Now: an epoch is over.
-    Now,
-    /// Not now: no step was taken.
-    Later,
+    /// The search or retraining reports; all that became known at once, in its order.
+    Events(&'a [E]),
 }
 
 /// Work that a run folder holds. It does no I/O but in [`Self::record`] and [`Self::finish`].
@@ -82,10 +75,13 @@ pub(super) trait Job: Sized {
     fn position(&self) -> (u64, u64);
     /// The epoch under way, counted from 0.
     fn epoch(&self) -> usize;
-    fn advance(&mut self) -> Result<Option<Self::Event>>;
-    fn save(&self) -> Vec<u8>;
+    fn with_read_every(self, steps: NonZeroUsize) -> Self;
+    fn work(&mut self) -> Result<Done>;
+    fn take_events(&mut self) -> Vec<Self::Event>;
+    /// Settles all steps first.
+    fn save(&mut self) -> Result<Vec<u8>>;
     /// Writes what an event leaves in the folder.
-    fn record(&self, event: &Self::Event, folder: &mut RunFolder) -> Result<Due>;
+    fn record(&self, event: &Self::Event, folder: &mut RunFolder) -> Result<()>;
     /// Writes what the whole work leaves in the folder.
     fn finish(&self, folder: &mut RunFolder) -> Result<Self::Output>;
 }
@@ -140,6 +136,9 @@ fn run<J: Job>(
 ) -> Result<Outcome<J::Output>> {
     let mut folder = RunFolder::open(&options.out, options.resume)?;
     let mut job = resume(&folder, config, begin, listen)?;
+    if let Some(steps) = options.read_every {
+        job = job.with_read_every(steps);
+    }
     let first = job.position().0;
     folder.keep_metrics_before(job.epoch());
     folder.write_config(job.config())?;
@@ -195,23 +194,36 @@ fn drive<J: Job>(
 ) -> Result<Outcome<J::Output>> {
     let first = job.position().0;
     let every = job.config().run().checkpoint_steps as u64;
+    let mut tell = |job: &mut J, folder: &mut RunFolder| {
+        let events = job.take_events();
+        events.iter().try_for_each(|event| job.record(event, folder))?;
+        if !events.is_empty() {
+            listen(Notice::Events(&events));
+        }
+        Ok(())
+    };
     loop {
-        let Some(event) = job.advance()? else {
+        // What was known before something failed is told all the same.
+        let done = job.work();
+        tell(job, folder)?;
+        let done = done?;
+        if done == Done::Everything {
             let output = job.finish(folder)?;
             folder.log("finished")?;
             return Ok(Outcome::Finished(output));
-        };
+        }
         let (total_step, _) = job.position();
         let steps_done = options.max_steps.is_some_and(|most| total_step - first >= most);
         let stop = steps_done || options.stop.load(Ordering::Relaxed);
-        let due = match job.record(&event, folder)? {
-            Due::BySteps => total_step.is_multiple_of(every),
-            Due::Now => true,
-            Due::Later => false,
+        let due = match done {
+            Done::Step => total_step.is_multiple_of(every),
+            Done::Epoch => true,
+            Done::Transition | Done::Everything => false,
         };
-        listen(Notice::Event(&event));
         if due || stop {
-            let checkpoint = folder.write_checkpoint(total_step, &job.save())?;
+            let bytes = job.save();
+            tell(job, folder)?;
+            let checkpoint = folder.write_checkpoint(total_step, &bytes?)?;
             if stop {
                 folder.log(&format!("stopped at step {total_step}"))?;
                 return Ok(Outcome::Stopped { checkpoint, total_step });
@@ -237,25 +249,32 @@ impl Job for Search {
         self.epoch()
     }
 
-    fn advance(&mut self) -> Result<Option<Event>> {
-        self.advance()
+    fn with_read_every(self, steps: NonZeroUsize) -> Self {
+        self.with_read_every(steps)
     }
 
-    fn save(&self) -> Vec<u8> {
+    fn work(&mut self) -> Result<Done> {
+        self.work()
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        self.take_events()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>> {
         self.save()
     }
 
-    fn record(&self, event: &Event, folder: &mut RunFolder) -> Result<Due> {
+    fn record(&self, event: &Event, folder: &mut RunFolder) -> Result<()> {
         match event {
-            Event::Step(_) => Ok(Due::BySteps),
+            Event::Step(_) => Ok(()),
             Event::Transition(report) => {
                 let verdict = if report.accepted { "returned" } else { "dropped" };
                 let accuracy = report.valid_accuracy;
                 folder.log(&format!(
                     "epoch {}: auxiliary model {verdict} at validation accuracy {accuracy:.4}",
                     report.epoch
-                ))?;
-                Ok(Due::Later)
+                ))
             }
             Event::Epoch(report) => {
                 let genotype = match self.config().search.strength {
@@ -266,8 +285,7 @@ impl Job for Search {
                 folder.write_epoch_genotype(report.epoch, genotype)?;
                 folder.write_genotype(&self.best().expect("an epoch is over").genotype)?;
                 folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))?;
-                report.warnings.iter().try_for_each(|warning| folder.log(warning))?;
-                Ok(Due::Now)
+                report.warnings.iter().try_for_each(|warning| folder.log(warning))
             }
         }
     }
@@ -294,22 +312,29 @@ impl Job for Retraining {
         self.epoch()
     }
 
-    fn advance(&mut self) -> Result<Option<RetrainEvent>> {
-        self.advance()
+    fn with_read_every(self, steps: NonZeroUsize) -> Self {
+        self.with_read_every(steps)
     }
 
-    fn save(&self) -> Vec<u8> {
+    fn work(&mut self) -> Result<Done> {
+        self.work()
+    }
+
+    fn take_events(&mut self) -> Vec<RetrainEvent> {
+        self.take_events()
+    }
+
+    fn save(&mut self) -> Result<Vec<u8>> {
         self.save()
     }
 
-    fn record(&self, event: &RetrainEvent, folder: &mut RunFolder) -> Result<Due> {
+    fn record(&self, event: &RetrainEvent, folder: &mut RunFolder) -> Result<()> {
         match event {
-            RetrainEvent::Step(_) => Ok(Due::BySteps),
+            RetrainEvent::Step(_) => Ok(()),
             RetrainEvent::Epoch(report) => {
                 folder.write_metrics(report.epoch, report)?;
                 folder.write_genotype(self.genotype())?;
-                folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))?;
-                Ok(Due::Now)
+                folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))
             }
         }
     }

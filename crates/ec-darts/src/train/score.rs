@@ -1,4 +1,4 @@
-//! Loss and accuracy of logits.
+//! Loss and accuracy of logits, as tensors of one element that wait on the device.
 
 use burn::tensor::{Int, Tensor};
 
@@ -6,28 +6,28 @@ use crate::architect::cross_entropy;
 use crate::tensors::ImageBatch;
 
 /// Mean cross entropy, and how many images have the right class.
-pub(super) fn loss_and_correct(logits: &Tensor<2>, batch: &ImageBatch) -> (Tensor<1>, u64) {
+pub(super) fn loss_and_correct(logits: &Tensor<2>, batch: &ImageBatch) -> (Tensor<1>, Tensor<1>) {
     (cross_entropy(logits.clone(), batch), correct(logits, batch))
 }
 
 /// How many images have the right class.
-pub(super) fn correct(logits: &Tensor<2>, batch: &ImageBatch) -> u64 {
+pub(super) fn correct(logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
     let [count, _] = logits.dims();
     let guesses = logits.clone().argmax(1).reshape([count]);
     sum(guesses.equal(batch.labels.clone()).int())
 }
 
 /// How many images have the right class among the `k` of largest logits.
-pub(super) fn correct_in_top(k: i64, logits: &Tensor<2>, batch: &ImageBatch) -> u64 {
+pub(super) fn correct_in_top(k: i64, logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
     let [count, _] = logits.dims();
     let right = logits.clone().gather(1, batch.labels.clone().reshape([count, 1]));
     let above = logits.clone().greater(right.expand(logits.dims())).int().sum_dim(1);
     sum(above.lower_elem(k).int())
 }
 
-fn sum<const D: usize>(hits: Tensor<D, Int>) -> u64 {
-    let hits: i64 = hits.sum().into_scalar();
-    hits as u64
+/// Exact in single precision: a batch has fewer than 2^24 images.
+fn sum<const D: usize>(hits: Tensor<D, Int>) -> Tensor<1> {
+    hits.sum().float().inner()
 }
 
 #[cfg(test)]
@@ -36,6 +36,7 @@ mod tests {
 
     use super::*;
     use crate::data::Batch;
+    use crate::tensors::scalar;
 
     #[test]
     fn the_right_class_among_the_first() {
@@ -44,8 +45,8 @@ mod tests {
         let logits = Tensor::<2>::from_floats(logits, &device);
         let batch = Batch { images: vec![0.0; 9], labels: vec![0, 0, 2], shape: [3, 3, 1, 1] };
         let batch = ImageBatch::new(batch, &device);
-        assert_eq!(correct(&logits, &batch), 1);
-        let found: Vec<u64> = (1..=4).map(|k| correct_in_top(k, &logits, &batch)).collect();
-        assert_eq!(found, [1, 2, 2, 3]);
+        assert_eq!(scalar(correct(&logits, &batch)), 1.0);
+        let top = |k| scalar(correct_in_top(k, &logits, &batch));
+        assert_eq!([1, 2, 3, 4].map(top), [1.0, 2.0, 2.0, 3.0]);
     }
 }

@@ -1,16 +1,19 @@
 //! The search loop: one batch at a time, without I/O.
 
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
 
-use super::event::{CellReport, EpochReport, Event, Phase, StepReport, TransitionReport};
+use super::event::{CellReport, Done, EpochReport, Event, Phase, StepReport, TransitionReport};
 use super::feed::Feed;
+use super::ledger::Ledger;
 use super::score::loss_and_correct;
-use super::state::{Best, Progress};
+use super::state::{Best, Progress, QueuedStep};
 use crate::architect::{Architect, BilevelBatch, RelaxedModel};
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
@@ -19,7 +22,7 @@ use crate::network::{Supernet, SupernetConfig, check_size};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
 use crate::preflight::{MemoryNeed, Room};
 use crate::relaxation::Mixing;
-use crate::tensors::{ImageBatch, scalar, to_vec};
+use crate::tensors::{ImageBatch, to_vec};
 use crate::transition::{AuxiliaryModel, induce, return_weights};
 use crate::{Error, Result};
 
@@ -50,6 +53,15 @@ pub struct Search {
     pub(super) auxiliary: Option<Auxiliary>,
     pub(super) progress: Progress,
     pub(super) feed: Feed,
+    ledger: Ledger<QueuedStep>,
+    told: VecDeque<Event>,
+    measured: Option<Measured>,
+}
+
+/// What a phase measures, in evaluation mode: built for its first batch, dropped after its last.
+enum Measured {
+    Supernet(Supernet, Mixing),
+    Auxiliary(AuxiliaryModel),
 }
 
 /// The auxiliary model of a transition under way.
@@ -94,6 +106,9 @@ impl Search {
             feed: Feed::new(&config, data)?,
             progress: Progress::new(),
             auxiliary: None,
+            ledger: Ledger::new(&device),
+            told: VecDeque::new(),
+            measured: None,
             config,
             space,
             device,
@@ -103,26 +118,84 @@ impl Search {
         })
     }
 
-    /// Does the next piece of work, or nothing when the search is over.
+    /// The next event, or nothing when the search is over; works until there is one.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss is no number any more; the search must not go on.
+    /// As [`Self::work`].
     pub fn advance(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return Ok(Some(event));
+            }
+            let done = self.work();
+            // Steps before the one that failed are told first; the error comes again.
+            if self.told.is_empty() && done? == Done::Everything {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Does the next piece of work: one step, the gate's decision, or the end of an epoch.
+    ///
+    /// What there is to tell then is in [`Self::take_events`].
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// are read only now; the search must not go on.
+    pub fn work(&mut self) -> Result<Done> {
+        if self.ledger.is_due() {
+            self.settle()?;
+        }
         while self.progress.epoch < self.config.search.epochs {
             let phase = self.progress.phase;
             if self.progress.step < self.num_steps(phase) {
-                let report = self.step(phase)?;
-                return Ok(Some(Event::Step(report)));
+                self.step(phase)?;
+                let over = self.progress.step == self.num_steps(phase);
+                if over {
+                    self.measured = None;
+                }
+                if over || self.ledger.is_due() {
+                    self.settle()?;
+                }
+                return Ok(Done::Step);
             }
             if phase == Phase::MeasureAuxiliary && self.progress.transition.is_none() {
-                return Ok(Some(Event::Transition(self.decide()?)));
+                let report = self.decide()?;
+                self.told.push_back(Event::Transition(report));
+                return Ok(Done::Transition);
             }
             match self.next_phase() {
                 Some(next) => self.enter(next)?,
-                None => return Ok(Some(Event::Epoch(Box::new(self.close_epoch()?)))),
+                None => {
+                    let report = self.close_epoch()?;
+                    self.told.push_back(Event::Epoch(Box::new(report)));
+                    return Ok(Done::Epoch);
+                }
             }
         }
-        Ok(None)
+        Ok(Done::Everything)
+    }
+
+    /// The events since the last call, in their order. A saved search does not hold them.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.told.drain(..).collect()
+    }
+
+    /// Reads losses from the device every so many steps instead of what suits the device.
+    ///
+    /// Neither the search nor its events depend on it, but for when the events come.
+    pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
+        self.ledger.set_read_every(steps);
+        self
+    }
+
+    /// Reads the figures of all steps so far, adds them up and tells them.
+    pub(super) fn settle(&mut self) -> Result<()> {
+        let (progress, told) = (&mut self.progress, &mut self.told);
+        self.ledger.settle(|step, figures| {
+            told.push_back(Event::Step(progress.settle(step, figures)?));
+            Ok(())
+        })
     }
 
     /// The genotype that the search would return now: of the best epoch, or the last one.
@@ -160,7 +233,7 @@ impl Search {
         &self.alpha
     }
 
-    /// Steps taken, and steps of the whole search.
+    /// Steps taken, also those that are not told yet, and steps of the whole search.
     pub fn position(&self) -> (u64, u64) {
         (self.progress.total_step, self.total_steps())
     }
@@ -220,11 +293,6 @@ impl Search {
         }
     }
 
-    /// The loss' value.
-    fn finite(&self, what: &str, value: f64) -> Result<f64> {
-        if value.is_finite() { Ok(value) } else { Err(self.non_finite(what)) }
-    }
-
     fn enter(&mut self, phase: Phase) -> Result<()> {
         self.progress.phase = phase;
         self.progress.step = 0;
@@ -239,23 +307,24 @@ impl Search {
         Ok(())
     }
 
-    fn step(&mut self, phase: Phase) -> Result<StepReport> {
+    /// Queues one step on the device and leaves its figures in the ledger.
+    fn step(&mut self, phase: Phase) -> Result<()> {
         let batches = self.feed.next(phase, self.progress.epoch, self.progress.step)?;
         let learning_rate = self.learning_rate();
-        let (mut train_loss, mut valid_loss) = (None, None);
-        let mut images = 0;
+        let count = |batch: &Batch| batch.labels.len();
+        let alpha_images = batches.valid.as_ref().map(count);
+        let model_images = batches.model.as_ref().map(count);
+        let mut figures = Vec::new();
         if let Some(valid) = batches.valid {
-            images += valid.labels.len();
             // The second order unrolls the very weight step that follows.
             let train = batches.train_of_alpha.or_else(|| batches.model.clone());
-            valid_loss = Some(self.alpha_step(valid, train, learning_rate)?);
+            figures.push(self.alpha_step(valid, train, learning_rate));
         }
         if let Some(batch) = batches.model {
-            images += batch.labels.len();
             match phase {
-                Phase::Supernet => train_loss = Some(self.supernet_step(batch, learning_rate)?),
-                Phase::Auxiliary => train_loss = Some(self.auxiliary_step(batch, learning_rate)?),
-                _ => valid_loss = self.measure(phase, batch),
+                Phase::Supernet => figures.extend(self.supernet_step(batch, learning_rate)),
+                Phase::Auxiliary => figures.extend(self.auxiliary_step(batch, learning_rate)),
+                _ => figures.extend(self.measure(batch)),
             }
         }
         let report = StepReport {
@@ -265,18 +334,18 @@ impl Search {
             num_steps: self.num_steps(phase),
             total_step: self.progress.total_step + 1,
             total_steps: self.total_steps(),
-            images,
-            train_loss,
-            valid_loss,
+            images: alpha_images.unwrap_or(0) + model_images.unwrap_or(0),
+            train_loss: None,
+            valid_loss: None,
             learning_rate,
         };
+        self.ledger.push(QueuedStep { report, alpha_images, model_images }, figures);
         self.progress.step += 1;
         self.progress.total_step += 1;
-        Ok(report)
+        Ok(())
     }
 
-    fn alpha_step(&mut self, valid: Batch, train: Option<Batch>, xi: f64) -> Result<f64> {
-        let count = valid.labels.len();
+    fn alpha_step(&mut self, valid: Batch, train: Option<Batch>, xi: f64) -> Tensor<1> {
         let batches = BilevelBatch {
             valid: ImageBatch::new(valid, &self.device),
             train: train.map(|train| ImageBatch::new(train, &self.device)),
@@ -290,65 +359,55 @@ impl Search {
             &mut self.weight_optimizer,
             xi,
         );
-        let loss = self.finite("the validation loss of the step on alpha", loss)?;
         self.alpha = alpha;
-        self.progress.valid_loss.add(loss, 0, count);
-        Ok(loss)
+        loss
     }
 
-    fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> Result<f64> {
+    fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let batch = ImageBatch::new(batch, &self.device);
         let relaxation = self.config.search.relaxation;
         let mixing = Mixing::new(&self.alpha, relaxation, self.space.topology()).detach();
         let logits = self.supernet.forward(batch.images.clone(), &mixing);
         let (loss, correct) = loss_and_correct(&logits, &batch);
-        let value = self.finite("the training loss of the supernet", scalar(loss.clone()))?;
+        let value = loss.clone().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), &self.supernet);
         let (supernet, norm) =
             self.weight_optimizer.step(learning_rate, self.supernet.clone(), gradients);
-        self.finite("the gradient of the supernet", norm)?;
         self.supernet = supernet;
-        self.progress.train.add(value, correct, batch.len());
-        Ok(value)
+        [value, correct, norm]
     }
 
-    fn auxiliary_step(&mut self, batch: Batch, learning_rate: f64) -> Result<f64> {
+    fn auxiliary_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let batch = ImageBatch::new(batch, &self.device);
         let Auxiliary { model, mut optimizer } =
             self.auxiliary.take().expect("the auxiliary phase begins with a model");
         let logits = model.forward(batch.images.clone());
         let (loss, correct) = loss_and_correct(&logits, &batch);
-        let value =
-            self.finite("the training loss of the auxiliary model", scalar(loss.clone()))?;
+        let value = loss.clone().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let (model, norm) = optimizer.step(learning_rate, model, gradients);
-        self.finite("the gradient of the auxiliary model", norm)?;
         self.auxiliary = Some(Auxiliary { model, optimizer });
-        self.progress.auxiliary_train.add(value, correct, batch.len());
-        Ok(value)
+        [value, correct, norm]
     }
 
     /// Loss and accuracy in evaluation mode, by the running statistics.
-    ///
-    /// Those of the first steps can be far off: no reason to stop, but there is no loss then.
-    fn measure(&mut self, phase: Phase, batch: Batch) -> Option<f64> {
+    fn measure(&mut self, batch: Batch) -> [Tensor<1>; 2] {
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
-        let (images, relaxation) = (batch.images.clone(), self.config.search.relaxation);
-        let logits = match &self.auxiliary {
-            Some(auxiliary) => auxiliary.model.valid().forward(images),
+        let images = batch.images.clone();
+        let measured = self.measured.get_or_insert_with(|| match &self.auxiliary {
+            Some(auxiliary) => Measured::Auxiliary(auxiliary.model.valid()),
             None => {
-                let alpha = self.alpha.valid();
+                let (alpha, relaxation) = (self.alpha.valid(), self.config.search.relaxation);
                 let mixing = Mixing::new(&alpha, relaxation, self.space.topology());
-                self.supernet.valid().forward(images, &mixing)
+                Measured::Supernet(self.supernet.valid(), mixing)
             }
+        });
+        let logits = match measured {
+            Measured::Supernet(supernet, mixing) => supernet.forward(images, mixing),
+            Measured::Auxiliary(model) => model.forward(images),
         };
         let (loss, correct) = loss_and_correct(&logits, &batch);
-        let mean = match phase {
-            Phase::MeasureSupernet => &mut self.progress.supernet,
-            _ => &mut self.progress.auxiliary,
-        };
-        mean.count(correct, batch.len());
-        Some(scalar(loss)).filter(|loss| loss.is_finite())
+        [loss, correct]
     }
 
     /// The gate: the auxiliary model's weights go back into the supernet where its validation

@@ -3,7 +3,8 @@
 use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Phase, TransitionReport};
+use super::event::{Phase, StepReport, TransitionReport};
+use crate::{Error, Result};
 
 /// The place in the search, and what was summed up since the epoch began.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,29 @@ impl Mean {
     }
 }
 
+/// A step that was queued on the device, and what its figures are.
+///
+/// In their order: of a step on alpha its validation loss; of a step on weights the training loss, the
+/// images with the right class and the norm of the gradient; of a measured batch loss and images.
+pub(super) struct QueuedStep {
+    /// Complete but for the losses.
+    pub report: StepReport,
+    /// Images of the step on alpha, where there was one.
+    pub alpha_images: Option<usize>,
+    /// Images that moved weights or were measured, where there were any.
+    pub model_images: Option<usize>,
+}
+
+fn non_finite(step: &StepReport, what: &str) -> Error {
+    Error::NonFinite {
+        what: what.to_string(),
+        epoch: step.epoch,
+        phase: step.phase.label(),
+        step: step.step,
+        learning_rate: step.learning_rate,
+    }
+}
+
 impl Progress {
     pub fn new() -> Self {
         Self {
@@ -92,6 +116,47 @@ impl Progress {
             induced: None,
             best: None,
         }
+    }
+
+    /// Adds what a step came to, and completes its report.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss or the gradient of a step is no number.
+    pub(super) fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<StepReport> {
+        let mut report = step.report.clone();
+        let mut figures = figures.iter().map(|&figure| f64::from(figure));
+        let mut next = || figures.next().expect("the figures that the step left");
+        let finite = |what: &str, value: f64| match value.is_finite() {
+            true => Ok(value),
+            false => Err(non_finite(&step.report, what)),
+        };
+        if let Some(images) = step.alpha_images {
+            let loss = finite("the validation loss of the step on alpha", next())?;
+            self.valid_loss.add(loss, 0, images);
+            report.valid_loss = Some(loss);
+        }
+        let Some(images) = step.model_images else { return Ok(report) };
+        let (loss, correct) = (next(), next() as u64);
+        let (model, mean) = match report.phase {
+            Phase::Supernet => ("supernet", &mut self.train),
+            Phase::Auxiliary => ("auxiliary model", &mut self.auxiliary_train),
+            // The running statistics of the first steps can be far off: no reason to stop, but
+            // there is no loss then.
+            Phase::MeasureSupernet | Phase::MeasureAuxiliary | Phase::Alpha => {
+                let measured = match report.phase {
+                    Phase::MeasureSupernet => &mut self.supernet,
+                    _ => &mut self.auxiliary,
+                };
+                measured.count(correct, images);
+                report.valid_loss = Some(loss).filter(|loss| loss.is_finite());
+                return Ok(report);
+            }
+        };
+        let loss = finite(&format!("the training loss of the {model}"), loss)?;
+        finite(&format!("the gradient of the {model}"), next())?;
+        mean.add(loss, correct, images);
+        report.train_loss = Some(loss);
+        Ok(report)
     }
 
     /// The first step of the next epoch.

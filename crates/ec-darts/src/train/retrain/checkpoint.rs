@@ -30,8 +30,13 @@ struct Description {
 }
 
 impl Retraining {
-    /// All that the retraining's future depends on; equal retrainings give equal bytes.
-    pub fn save(&self) -> Vec<u8> {
+    /// All that the retraining's future depends on; equal retrainings give equal bytes. The figures of
+    /// all steps are read first.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where one of them is no number: such a retraining is not saved.
+    pub fn save(&mut self) -> Result<Vec<u8>> {
+        self.settle()?;
         let mut snapshot = Snapshot::default();
         snapshot.save(&self.network, "network");
         self.optimizer.stepper.save(&self.network, "optimizer", &mut snapshot);
@@ -48,7 +53,7 @@ impl Retraining {
         };
         let description =
             serde_json::to_string(&description).expect("plain values and finite numbers");
-        snapshot.to_bytes(&description)
+        Ok(snapshot.to_bytes(&description))
     }
 
     /// The retraining that [`Self::save`] described.

@@ -4,6 +4,9 @@ mod checkpoint;
 mod event;
 mod feed;
 
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -14,6 +17,8 @@ use serde::{Deserialize, Serialize};
 pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport};
 
 use self::feed::RetrainFeed;
+use super::event::Done;
+use super::ledger::Ledger;
 use super::score::{correct, correct_in_top};
 use super::state::Mean;
 use crate::config::{RetrainConfig, Settings};
@@ -23,7 +28,7 @@ use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
 use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer};
 use crate::preflight::{MemoryNeed, Room};
-use crate::tensors::{ImageBatch, scalar};
+use crate::tensors::ImageBatch;
 use crate::{Error, Result};
 
 /// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
@@ -48,6 +53,22 @@ pub struct Retraining {
     optimizer: WeightOptimizer,
     progress: Progress,
     feed: RetrainFeed,
+    ledger: Ledger<QueuedStep>,
+    told: VecDeque<RetrainEvent>,
+    /// In evaluation mode: built for the first measured batch of an epoch, dropped after the last.
+    evaluated: Option<EvaluationNetwork>,
+}
+
+/// A step that was queued on the device, and what its figures are.
+///
+/// In their order: of each part of a training batch its loss and the images with the right class, then
+/// the norm of the gradient; of a measured batch the images with the right class, and those with it
+/// among the first five.
+struct QueuedStep {
+    /// Complete but for the loss.
+    report: RetrainStepReport,
+    /// Fraction of the batch in each of its parts.
+    shares: Vec<f64>,
 }
 
 /// The place in the retraining, and what was summed up since the epoch began.
@@ -102,6 +123,9 @@ impl Retraining {
             optimizer: WeightOptimizer::new(&settings),
             progress: Progress::default(),
             feed: RetrainFeed::new(&config, data)?,
+            ledger: Ledger::new(&device),
+            told: VecDeque::new(),
+            evaluated: None,
             genotype: genotype.clone(),
             config,
             device,
@@ -109,25 +133,86 @@ impl Retraining {
         })
     }
 
-    /// Does the next piece of work, or nothing when the retraining is over.
+    /// The next event, or nothing when the retraining is over; works until there is one.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss is no number any more; the retraining must not go on.
-    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    /// As [`Self::work`].
     pub fn advance(&mut self) -> Result<Option<RetrainEvent>> {
+        loop {
+            if let Some(event) = self.told.pop_front() {
+                return Ok(Some(event));
+            }
+            let done = self.work();
+            // Steps before the one that failed are told first; the error comes again.
+            if self.told.is_empty() && done? == Done::Everything {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Does the next piece of work: one step, or the end of an epoch.
+    ///
+    /// What there is to tell then is in [`Self::take_events`].
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// are read only now; the retraining must not go on. [`Error::Io`] and [`Error::Data`] where the
+    /// file of an image cannot be read.
+    pub fn work(&mut self) -> Result<Done> {
+        if self.ledger.is_due() {
+            self.settle()?;
+        }
         if self.progress.epoch == self.config.retrain.epochs {
-            return Ok(None);
+            return Ok(Done::Everything);
         }
         if !self.progress.measuring {
             if self.progress.step < self.feed.train_steps() {
-                return self.train_step().map(|report| Some(RetrainEvent::Step(report)));
+                self.train_step()?;
+                return self.after_step(self.feed.train_steps());
             }
             (self.progress.measuring, self.progress.step) = (true, 0);
         }
         if self.measures() && self.progress.step < self.feed.measure_steps() {
-            return self.measure_step().map(|report| Some(RetrainEvent::Step(report)));
+            self.measure_step()?;
+            return self.after_step(self.feed.measure_steps());
         }
-        Ok(Some(RetrainEvent::Epoch(Box::new(self.close_epoch()))))
+        let report = self.close_epoch();
+        self.told.push_back(RetrainEvent::Epoch(Box::new(report)));
+        Ok(Done::Epoch)
+    }
+
+    /// Settles where it is time to, and always after the last of so many steps.
+    fn after_step(&mut self, num_steps: usize) -> Result<Done> {
+        let over = self.progress.step == num_steps;
+        if over {
+            self.evaluated = None;
+        }
+        if over || self.ledger.is_due() {
+            self.settle()?;
+        }
+        Ok(Done::Step)
+    }
+
+    /// The events since the last call, in their order. A saved retraining does not hold them.
+    pub fn take_events(&mut self) -> Vec<RetrainEvent> {
+        self.told.drain(..).collect()
+    }
+
+    /// Reads losses from the device every so many steps instead of what suits the device.
+    ///
+    /// Neither the retraining nor its events depend on it, but for when the events come.
+    pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
+        self.ledger.set_read_every(steps);
+        self
+    }
+
+    /// Reads the figures of all steps so far, adds them up and tells them.
+    fn settle(&mut self) -> Result<()> {
+        let (progress, told) = (&mut self.progress, &mut self.told);
+        self.ledger.settle(|step, figures| {
+            told.push_back(RetrainEvent::Step(progress.settle(step, figures)?));
+            Ok(())
+        })
     }
 
     /// The trained network: the average of the weights where the settings ask for one.
@@ -166,7 +251,7 @@ impl Retraining {
         &self.config
     }
 
-    /// Steps taken, and steps of the whole retraining.
+    /// Steps taken, also those that are not told yet, and steps of the whole retraining.
     pub fn position(&self) -> (u64, u64) {
         let retrain = &self.config.retrain;
         let measured = (0..retrain.epochs).filter(|&epoch| self.is_measured(epoch)).count();
@@ -214,20 +299,7 @@ impl Retraining {
         self.config.network.drop_path_prob * ramp
     }
 
-    fn finite(&self, what: &str, value: f64) -> Result<f64> {
-        if value.is_finite() {
-            return Ok(value);
-        }
-        Err(Error::NonFinite {
-            what: what.to_string(),
-            epoch: self.progress.epoch,
-            phase: "training",
-            step: self.progress.step,
-            learning_rate: self.learning_rate(),
-        })
-    }
-
-    fn train_step(&mut self) -> Result<RetrainStepReport> {
+    fn train_step(&mut self) -> Result<()> {
         let batch = self.feed.train_batch(self.progress.epoch, self.progress.step)?;
         let images = batch.labels.len();
         let rng = stream_rng(
@@ -239,14 +311,14 @@ impl Retraining {
         let mut drop_path = DropPath::new(self.drop_path_prob(), rng);
         let smoothing = self.config.retrain.label_smoothing;
         let mut gradients = GradientsAccumulator::new();
-        let (mut value, mut hits) = (0.0, 0);
+        let (mut shares, mut figures) = (Vec::new(), Vec::new());
         for part in parts(batch, self.config.retrain.accumulation) {
             let part = ImageBatch::new(part, &self.device);
             let share = part.len() as f64 / images as f64;
             let (logits, side) = self.network.forward_training(part.images.clone(), &mut drop_path);
             let mut loss = smoothed_cross_entropy(logits.clone(), &part, smoothing);
-            value += share * scalar(loss.clone());
-            hits += correct(&logits, &part);
+            shares.push(share);
+            figures.extend([loss.clone().inner(), correct(&logits, &part)]);
             if let Some(weight) = self.config.network.auxiliary_loss_weight {
                 loss = loss + smoothed_cross_entropy(side, &part, smoothing) * weight;
             }
@@ -254,43 +326,49 @@ impl Retraining {
             gradients
                 .accumulate(&self.network, GradientsParams::from_grads(backward, &self.network));
         }
-        self.finite("the training loss", value)?;
         let rate = self.learning_rate();
         let (network, norm) = self.optimizer.step(rate, self.network.clone(), gradients.grads());
-        self.finite("the gradient", norm)?;
+        figures.push(norm);
         self.network = network;
         if let Some(average) = &mut self.average {
             average.update(&self.network, self.progress.weight_steps);
         }
         self.progress.weight_steps += 1;
-        self.progress.train.add(value, hits, images);
-        Ok(self.step_report(images, Some(value)))
+        self.queue(images, shares, figures);
+        Ok(())
     }
 
-    fn measure_step(&mut self) -> Result<RetrainStepReport> {
+    fn measure_step(&mut self) -> Result<()> {
         let batch = self.feed.measure_batch(self.progress.step)?;
         let images = batch.labels.len();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
-        let logits = self.network().valid().forward(batch.images.clone());
-        self.progress.valid.count(correct(&logits, &batch), images);
-        self.progress.valid_top5 += correct_in_top(5, &logits, &batch);
-        Ok(self.step_report(images, None))
+        let network = match self.evaluated.take() {
+            Some(network) => network,
+            None => self.network().valid(),
+        };
+        let logits = network.forward(batch.images.clone());
+        self.evaluated = Some(network);
+        let figures = vec![correct(&logits, &batch), correct_in_top(5, &logits, &batch)];
+        self.queue(images, Vec::new(), figures);
+        Ok(())
     }
 
-    fn step_report(&mut self, images: usize, train_loss: Option<f64>) -> RetrainStepReport {
+    /// Leaves the figures of a step in the ledger.
+    fn queue(&mut self, images: usize, shares: Vec<f64>, figures: Vec<Tensor<1>>) {
         self.progress.step += 1;
         self.progress.total_step += 1;
         let (total_step, total_steps) = self.position();
-        RetrainStepReport {
+        let report = RetrainStepReport {
             epoch: self.progress.epoch,
             measuring: self.progress.measuring,
             step: self.progress.step - 1,
             total_step,
             total_steps,
             images,
-            train_loss,
+            train_loss: None,
             learning_rate: self.learning_rate(),
-        }
+        };
+        self.ledger.push(QueuedStep { report, shares }, figures);
     }
 
     fn close_epoch(&mut self) -> RetrainEpochReport {
@@ -321,6 +399,38 @@ impl Retraining {
             ..Progress::default()
         };
         report
+    }
+}
+
+impl Progress {
+    /// Adds what a step came to, and completes its report.
+    fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<RetrainStepReport> {
+        let mut report = step.report.clone();
+        if report.measuring {
+            self.valid.count(figures[0] as u64, report.images);
+            self.valid_top5 += figures[1] as u64;
+            return Ok(report);
+        }
+        let (parts, norm) = figures.split_at(2 * step.shares.len());
+        let (mut loss, mut hits) = (0.0, 0);
+        for (part, share) in parts.chunks(2).zip(&step.shares) {
+            loss += share * f64::from(part[0]);
+            hits += part[1] as u64;
+        }
+        for (what, value) in [("the training loss", loss), ("the gradient", f64::from(norm[0]))] {
+            if !value.is_finite() {
+                return Err(Error::NonFinite {
+                    what: what.to_string(),
+                    epoch: report.epoch,
+                    phase: "training",
+                    step: report.step,
+                    learning_rate: report.learning_rate,
+                });
+            }
+        }
+        self.train.add(loss, hits, report.images);
+        report.train_loss = Some(loss);
+        Ok(report)
     }
 }
 
@@ -356,6 +466,7 @@ fn parts(batch: Batch, count: usize) -> Vec<Batch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensors::scalar;
 
     /// By hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With label 1
     /// and smoothing 0.3 the targets are 0.1, 0.8, 0.1, so the loss is 0.1 * 0.407606 + 0.8 *

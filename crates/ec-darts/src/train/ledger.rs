@@ -1,0 +1,130 @@
+//! Figures of steps that wait on the device until they are read together.
+
+use std::num::NonZeroUsize;
+
+use burn::tensor::{Device, Tensor};
+
+use crate::Result;
+use crate::tensors::to_vec;
+
+/// Steps between two reads of a device that works on while the host goes ahead.
+const READ_EVERY: usize = 20;
+
+/// The steps whose figures were not read yet, each with what is needed to make sense of them.
+///
+/// A read makes the host wait for all that the device has to do, so a step only leaves its figures
+/// here. [`Self::settle`] reads all of them at once and hands them on in the order of the steps, so
+/// that sums do not depend on how often it is called.
+pub(super) struct Ledger<S> {
+    read_every: usize,
+    waiting: Vec<(S, Vec<Tensor<1>>)>,
+    failed: bool,
+}
+
+impl<S> Ledger<S> {
+    /// Reads after every step on the CPU, where nothing is gained by waiting.
+    pub fn new(device: &Device) -> Self {
+        let read_every = if is_cpu(device) { 1 } else { READ_EVERY };
+        Self { read_every, waiting: Vec::new(), failed: false }
+    }
+
+    pub fn set_read_every(&mut self, steps: NonZeroUsize) {
+        self.read_every = steps.get();
+    }
+
+    /// Leaves the figures of a step, a tensor of one element each.
+    pub fn push(&mut self, step: S, figures: Vec<Tensor<1>>) {
+        self.waiting.push((step, figures));
+    }
+
+    /// Whether it is time to settle.
+    pub fn is_due(&self) -> bool {
+        self.failed || self.waiting.len() >= self.read_every
+    }
+
+    /// Hands on every step with its figures, after one read of the device.
+    ///
+    /// # Errors
+    /// The first of `take`. The step it came from and those behind stay, so that the next call fails
+    /// alike: nothing that depends on them can be saved.
+    pub fn settle(&mut self, mut take: impl FnMut(&S, &[f32]) -> Result<()>) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let all = self.waiting.iter().flat_map(|(_, figures)| figures.iter().cloned());
+        let values = to_vec(Tensor::cat(all.collect(), 0));
+        let (mut start, mut settled) = (0, 0);
+        let outcome = self.waiting.iter().try_for_each(|(step, figures)| {
+            let end = start + figures.len();
+            take(step, &values[start..end])?;
+            (start, settled) = (end, settled + 1);
+            Ok(())
+        });
+        self.waiting.drain(..settled);
+        self.failed = outcome.is_err();
+        outcome
+    }
+}
+
+fn is_cpu(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    if let burn::backend::DispatchDevice::Flex(_) = device.clone().inner().as_dispatch() {
+        return true;
+    }
+    let _ = device;
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+
+    fn one(value: f32) -> Tensor<1> {
+        Tensor::from_floats([value], &Device::flex())
+    }
+
+    fn fail(step: usize) -> Error {
+        Error::NonFinite { what: "it".into(), epoch: 0, phase: "", step, learning_rate: 0.0 }
+    }
+
+    #[test]
+    fn steps_are_settled_in_their_order() {
+        let mut ledger = Ledger::new(&Device::flex());
+        ledger.set_read_every(NonZeroUsize::new(2).expect("two"));
+        ledger.push("a", vec![one(1.0), one(2.0)]);
+        assert!(!ledger.is_due());
+        ledger.push("b", vec![one(3.0)]);
+        assert!(ledger.is_due());
+        let mut found = Vec::new();
+        let take = |step: &&str, figures: &[f32]| {
+            found.push((*step, figures.to_vec()));
+            Ok(())
+        };
+        ledger.settle(take).expect("all are taken");
+        assert_eq!(found, [("a", vec![1.0, 2.0]), ("b", vec![3.0])]);
+        assert!(!ledger.is_due());
+    }
+
+    #[test]
+    fn a_step_that_fails_is_not_forgotten() {
+        let mut ledger = Ledger::new(&Device::flex());
+        ledger.set_read_every(NonZeroUsize::new(5).expect("five"));
+        for step in 0..4 {
+            ledger.push(step, vec![one(if step == 2 { f32::NAN } else { 1.0 })]);
+        }
+        let mut taken = Vec::new();
+        for _ in 0..2 {
+            let outcome = ledger.settle(|&step, figures| {
+                if figures[0].is_nan() {
+                    return Err(fail(step));
+                }
+                taken.push(step);
+                Ok(())
+            });
+            assert!(matches!(outcome, Err(Error::NonFinite { step: 2, .. })), "{outcome:?}");
+            assert!(ledger.is_due());
+        }
+        assert_eq!(taken, [0, 1]);
+    }
+}
