@@ -132,7 +132,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor
                     return self.squares.push(squares.sum());
                 }
                 for start in (0..len).step_by(SUM) {
-                    let part = squares.clone().slice([start..len.min(start + SUM)]);
+                    let part = squares.clone().narrow(0, start, SUM.min(len - start));
                     self.squares.push(part.sum());
                 }
             }
