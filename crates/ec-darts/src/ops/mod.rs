@@ -77,7 +77,7 @@ pub(crate) fn edge(
 ) -> Edge {
     let to = channels[1];
     assert!(
-        to % 2 == 0 || !operations.contains(&EdgeOperation::FactorizedReduce),
+        to.is_multiple_of(2) || !operations.contains(&EdgeOperation::FactorizedReduce),
         "a factorized reduction makes an even number of channels, not {to}"
     );
     Edge { operations, channels, stride, affine, parameters: 0, statistics: 0 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use burn::tensor::{Device, Tensor};
 
 use crate::Result;
+use crate::device::is_cpu;
 use crate::tensors::to_vec;
 
 /// Steps between two reads of a device that works on while the host goes ahead.
@@ -64,15 +65,6 @@ impl<S> Ledger<S> {
         self.failed = outcome.is_err();
         outcome
     }
-}
-
-fn is_cpu(device: &Device) -> bool {
-    #[cfg(feature = "flex")]
-    if let burn::backend::DispatchDevice::Flex(_) = device.clone().inner().as_dispatch() {
-        return true;
-    }
-    let _ = device;
-    false
 }
 
 #[cfg(test)]
