@@ -143,6 +143,16 @@ impl Cell {
         self.inputs.iter().chain(self.nodes.iter().flatten().map(|(_, edge)| edge))
     }
 
+    /// Gives the edges places one after the other, in the order of their targets, among packed
+    /// parameters and statistics; `start` is the first place of each. Returns where they end.
+    pub fn place(&mut self, start: [usize; 2]) -> [usize; 2] {
+        let nodes = self.nodes.iter_mut().flatten().map(|(_, edge)| edge);
+        self.inputs.iter_mut().chain(nodes).fold(start, |start, edge| {
+            [edge.parameters, edge.statistics] = start;
+            [edge.parameter_range().end, edge.statistic_range().end]
+        })
+    }
+
     /// Mixing weights: one for each operation of each edge.
     pub fn num_operations(&self) -> usize {
         self.edges().map(|edge| edge.operations.len()).sum()

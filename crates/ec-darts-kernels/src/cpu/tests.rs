@@ -3,7 +3,7 @@
 mod factors;
 mod plain;
 
-use super::{Isa, Values, Wanted, backward, forward};
+use super::{Isa, Tape, Values, Wanted, backward, forward};
 use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 
@@ -17,6 +17,11 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
         (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     };
     (0..count).map(|_| next()).collect()
+}
+
+/// An edge whose values are the first of the packed ones.
+fn edge(operations: Vec<EdgeOperation>, channels: [usize; 2], stride: usize, affine: bool) -> Edge {
+    Edge { operations, channels, stride, affine, parameters: 0, statistics: 0 }
 }
 
 /// Every operation of a stride.
@@ -37,14 +42,6 @@ fn all(stride: usize) -> Vec<EdgeOperation> {
 fn edges() -> Vec<(Edge, [usize; 4])> {
     let separable =
         |kernel, dilation, repeats| EdgeOperation::Separable { kernel, dilation, repeats };
-    let edge = |operations, channels, stride, affine| Edge {
-        operations,
-        channels,
-        stride,
-        affine,
-        parameters: 0,
-        statistics: 0,
-    };
     vec![
         (edge(all(1), [5, 5], 1, false), [3, 5, 7, 9]),
         (edge(all(2), [18, 18], 2, false), [2, 18, 8, 6]),
@@ -106,14 +103,7 @@ fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
 #[test]
 fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let isa = Isa::best(6);
-    let edge = |operations, stride| Edge {
-        operations,
-        channels: [6, 6],
-        stride,
-        affine: false,
-        parameters: 0,
-        statistics: 0,
-    };
+    let edge = |operations, stride| edge(operations, [6, 6], stride, false);
     let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
     // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
     // with stride 1, by three edges.
@@ -230,14 +220,7 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
 #[test]
 fn threads_do_not_change_a_bit() {
     let isa = Isa::best(6);
-    let edge = Edge {
-        operations: all(1),
-        channels: [6, 6],
-        stride: 1,
-        affine: false,
-        parameters: 0,
-        statistics: 0,
-    };
+    let edge = edge(all(1), [6, 6], 1, false);
     let node = |number: usize| (0..2 + number).map(|state| (state, edge.clone())).collect();
     let cell = Cell {
         inputs: vec![edge.clone(), edge.clone()],

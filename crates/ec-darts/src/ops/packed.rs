@@ -213,11 +213,7 @@ impl Layout {
     /// Gives the edges of cells places one after the other, in the order of their targets, and names
     /// the parts; `names` has one for each operation.
     pub(crate) fn place(cells: &mut [Cell], names: &[Name]) -> Self {
-        let mut ends = [0; 2];
-        for edge in cells.iter_mut().flat_map(edges_mut) {
-            [edge.parameters, edge.statistics] = ends;
-            ends = [edge.parameter_range().end, edge.statistic_range().end];
-        }
+        let ends = cells.iter_mut().fold([0; 2], |start, cell| cell.place(start));
         // Some devices have no tensors without values.
         Self::of(cells.iter().flat_map(Cell::edges), names, ends.map(|end| end.max(1)))
     }
@@ -261,8 +257,4 @@ impl Layout {
             statistics: Parts::new(statistics, num_statistics),
         }
     }
-}
-
-fn edges_mut(cell: &mut Cell) -> impl Iterator<Item = &mut Edge> {
-    cell.inputs.iter_mut().chain(cell.nodes.iter_mut().flatten().map(|(_, edge)| edge))
 }

@@ -1,8 +1,8 @@
 //! A factor for each image, as drop path has it: against the same cell in double precision, its
 //! gradients by finite differences.
 
-use super::{Cell, Edge, EdgeOperation, Isa, Memory, Values, Wanted, all, assert_near, backward};
-use super::{forward, numbers, plain};
+use super::{Cell, EdgeOperation, Isa, Memory, Values, Wanted, all, assert_near, backward};
+use super::{Tape, edge, forward, numbers, plain};
 use crate::cpu::layout::Layout;
 
 /// What a cell is computed from, and the gradient of its output.
@@ -19,7 +19,8 @@ struct Case {
 type Results = [Vec<f32>; 4];
 
 impl Case {
-    fn new(cell: Cell, shape: [usize; 4]) -> Self {
+    fn new(mut cell: Cell, shape: [usize; 4]) -> Self {
+        cell.place([0; 2]);
         let layout = layout(&cell, shape);
         let last = layout.links.last().expect("edges");
         let count = shape.iter().product();
@@ -128,7 +129,7 @@ fn every(stride: usize) -> Vec<EdgeOperation> {
 /// Two inputs and nodes that share what they read. Somebody reads each state without a normalization,
 /// before which its scale would have no gradient.
 fn cell(channels: usize, affine: bool) -> Cell {
-    let edge = |operations, stride| Edge { operations, channels: [channels; 2], stride, affine };
+    let edge = |operations, stride| edge(operations, [channels; 2], stride, affine);
     Cell {
         inputs: vec![edge(every(1), 1), edge(vec![EdgeOperation::Pointwise], 1)],
         nodes: vec![
@@ -148,7 +149,7 @@ fn operations_by_themselves_follow_the_definition() {
         for operation in operations {
             for affine in [false, true] {
                 let operations = vec![operation];
-                let edge = Edge { operations, channels: [2, 2], stride, affine };
+                let edge = edge(operations, [2, 2], stride, affine);
                 Case::new(edge.into(), shape).check();
             }
         }
@@ -193,13 +194,14 @@ fn neither_memory_nor_threads_change_a_bit() {
 #[test]
 fn statistics_are_of_the_images_as_they_are() {
     let isa = Isa::best(6);
-    let edge = Edge { operations: every(1), channels: [6, 6], stride: 1, affine: true };
+    let edge = edge(every(1), [6, 6], 1, true);
     let case = Case::new(edge.into(), [5, 6, 8, 8]);
     let run =
         |factors, given| forward(isa, &case.cell, &case.values(factors), given, Memory::Recompute);
     let (output, _, tape) = run(Some(&case.factors), None);
-    let [mean, variance] = tape.statistics();
-    assert_eq!(run(None, None).2.statistics(), [mean.clone(), variance.clone()]);
+    let statistics = |tape: &Tape| tape.edges[0].norms.statistics();
+    let [mean, variance] = statistics(&tape);
+    assert_eq!(statistics(&run(None, None).2), [mean.clone(), variance.clone()]);
     let (again, ..) = run(Some(&case.factors), Some([&mean, &variance]));
     assert_near(&again, &output, "with the same statistics, given");
 }
