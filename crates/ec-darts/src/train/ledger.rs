@@ -89,7 +89,7 @@ mod tests {
         ledger.push("b", vec![one(3.0)]);
         assert!(ledger.is_due());
         let mut found = Vec::new();
-        let take = |step: &&str, figures: &[f32]| {
+        let take = |step: &&'static str, figures: &[f32]| {
             found.push((*step, figures.to_vec()));
             Ok(())
         };
