@@ -136,7 +136,7 @@ fn how_often_losses_are_read_changes_nothing() {
 /// The same bytes twice, and after ten stops, with losses that are read together.
 #[test]
 fn on_wgpu_goes_on_as_unbroken() {
-    let Some(device) = crate::devices::wgpu() else { return };
+    let Some(device) = crate::devices::gpu(ec_darts::device::DeviceName::Wgpu) else { return };
     let new = || Search::new(tiny::config(), tiny::data(1), &device).expect("its settings");
     let (mut first, mut second) = (new(), new());
     let bytes = finish(&mut first);

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData, s};
 
 use crate::data::Batch;
 
@@ -59,7 +59,7 @@ pub(crate) fn put<const D: usize>(
 ) -> Tensor<D> {
     let mut start = 0;
     ranges.iter().fold(tensor, |tensor, range| {
-        let part = values.clone().narrow(0, start, range.len());
+        let part = values.clone().slice(s![start..start + range.len()]);
         start += range.len();
         tensor.slice_assign([range.clone()], part)
     })

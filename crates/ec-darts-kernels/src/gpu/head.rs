@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
 
-use super::run::Values;
+use super::launch::Values;
 use super::sums::{UNITS, total};
 use crate::classifier::{ClassifierGradients, ClassifierKernels, LossTensors};
 

@@ -11,12 +11,16 @@
 
 mod backward;
 mod blocks;
+mod gather;
 mod head;
+mod launch;
 mod plan;
 mod planes;
 mod run;
 mod sums;
 mod table;
+mod tile;
+mod weights;
 
 use std::sync::Arc;
 

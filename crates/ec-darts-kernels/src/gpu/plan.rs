@@ -1,6 +1,8 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
-use super::table::{BIAS, NONE, block, gather, kind, norm, part, source, term};
+use super::gather::{Gather, Source, block_row, gathers, place};
+use super::table::{NONE, block, gather, kind, norm, part, source, term};
+use super::tile::{Tile, WeightTile};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
 /// Rows of one launch in the table.
@@ -45,83 +47,6 @@ pub struct Target {
     pub has_depthwise: bool,
 }
 
-/// How a cube of [`super::blocks`] shares its work.
-#[derive(Clone, Copy, Debug)]
-pub struct Tile {
-    pub quads: usize,
-    pub groups: usize,
-    pub vectors: usize,
-    /// Vectors whose moments are added at once.
-    pub at_once: usize,
-}
-
-/// Bytes that the values of a cube may take: the default of WebGPU.
-const SHARED_BYTES: usize = 16 << 10;
-
-/// Units of a cube: the default of WebGPU.
-const UNITS: usize = 256;
-
-impl Tile {
-    /// For maps of `size` and this number of channels.
-    pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
-        let groups = channels.div_ceil(16);
-        let vectors = channels.div_ceil(groups).div_ceil(4);
-        let mut quads = (height * width.div_ceil(4)).next_power_of_two().min(64);
-        while quads > 16 && quads * groups > UNITS / 2 {
-            quads /= 2;
-        }
-        let four = 4 * size_of::<f32>();
-        let shared = super::blocks::CHUNK * (quads + groups * vectors) * four;
-        let fits = |at_once: &usize| {
-            vectors.is_multiple_of(*at_once)
-                && shared + at_once * quads * groups * four <= SHARED_BYTES
-        };
-        let at_once = (1..=vectors).rev().find(fits).unwrap_or(1);
-        Self { quads, groups, vectors, at_once }
-    }
-
-    /// For products of this number of channels, as many cubes as it takes side by side.
-    pub fn of_products(size: [usize; 2], channels: usize) -> Self {
-        Self::new(size, channels.min(64))
-    }
-
-    /// Tiles of a map.
-    pub fn count(&self, [height, width]: [usize; 2]) -> usize {
-        (height * width.div_ceil(4)).div_ceil(self.quads)
-    }
-}
-
-/// How a cube of weight gradients shares its work: fours of outputs and inputs, and units that share a weight.
-#[derive(Clone, Copy, Debug)]
-pub struct WeightTile {
-    pub outputs: usize,
-    pub inputs: usize,
-    pub splits: usize,
-    pub quads: usize,
-    /// Chunks of images, and images of each.
-    pub chunks: usize,
-    pub images: usize,
-}
-
-impl WeightTile {
-    fn new(outputs: usize, inputs: usize, batch: usize) -> Self {
-        let [outputs, inputs] = [outputs, inputs].map(|channels| channels.div_ceil(4).min(16));
-        let room = SHARED_BYTES * 3 / 4 / size_of::<f32>() / (4 * (outputs + inputs));
-        // A power of two, so that splits share pixels evenly.
-        let quads = (room / 4 + 1).next_power_of_two() / 2;
-        let quads = quads.clamp(1, 16);
-        let splits = (UNITS / (outputs * inputs)).clamp(1, 4 * quads);
-        let (chunks, images) = chunks(batch);
-        Self { outputs, inputs, splits, quads, chunks, images }
-    }
-}
-
-/// Chunks of images whose sums are made side by side, and the images of each.
-pub fn chunks(batch: usize) -> (usize, usize) {
-    let images = batch.div_ceil(16);
-    (batch.div_ceil(images), images)
-}
-
 /// All launches of a cell at one shape.
 #[derive(Debug)]
 pub struct Plan {
@@ -156,43 +81,6 @@ pub struct Plan {
     pub covers_parameters: bool,
 }
 
-/// What a block is told besides its place.
-#[derive(Clone, Copy)]
-struct Gather {
-    way: u32,
-    stride: usize,
-    kernel: usize,
-    dilation: usize,
-    padding: usize,
-    relu: bool,
-}
-
-impl Gather {
-    fn pixel(stride: usize, offset: usize) -> Self {
-        // One pixel after the window's corner: an offset is a negative padding.
-        let padding = BIAS - offset;
-        Self { way: gather::PIXEL, stride, kernel: 1, dilation: 1, padding, relu: true }
-    }
-
-    fn depthwise(kernel: usize, dilation: usize, stride: usize) -> Self {
-        let padding = BIAS + dilation * (kernel - 1) / 2;
-        Self { way: gather::DEPTHWISE, stride, kernel, dilation, padding, relu: true }
-    }
-
-    fn window(stride: usize, relu: bool) -> Self {
-        let padding = BIAS + 1;
-        Self { way: gather::WINDOW, stride, kernel: 3, dilation: 1, padding, relu }
-    }
-
-    fn pool(way: u32, stride: usize) -> Self {
-        Self { way, stride, kernel: 3, dilation: 1, padding: BIAS + 1, relu: false }
-    }
-
-    fn taps(&self) -> usize {
-        if self.way == gather::DEPTHWISE { self.kernel * self.kernel } else { 0 }
-    }
-}
-
 /// Rows of a target while they are gathered.
 #[derive(Default)]
 struct Builder {
@@ -206,20 +94,6 @@ struct Builder {
     /// Of each block that reads a source: the number of the source.
     maps_len: usize,
     gathered_len: usize,
-}
-
-/// What an edge reads.
-#[derive(Clone, Copy, PartialEq)]
-struct Source {
-    place: usize,
-    channels: usize,
-    size: [usize; 2],
-    /// Place of its gradient.
-    gradient: usize,
-}
-
-fn place(value: usize) -> u32 {
-    u32::try_from(value).expect("values of a cell are counted in 32 bits")
 }
 
 /// Whether the kernels have all operations of a cell.
@@ -617,50 +491,5 @@ impl Plan {
             has_depthwise,
         };
         self.targets.push(target);
-    }
-}
-
-/// Columns of a block that its source and gather give.
-fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
-    let mut row = [0; block::LEN];
-    row[block::GATHER] = gather.way;
-    row[block::SOURCE] = place(from.place);
-    row[block::CHANNELS] = place(from.channels);
-    row[block::HEIGHT] = place(from.size[0]);
-    row[block::WIDTH] = place(from.size[1]);
-    row[block::STRIDE] = place(gather.stride);
-    row[block::KERNEL] = place(gather.kernel);
-    row[block::DILATION] = place(gather.dilation);
-    row[block::PADDING] = place(gather.padding);
-    row[block::SOURCE_NORM] = NONE;
-    row[block::RELU] = u32::from(gather.relu);
-    row
-}
-
-/// The blocks of an operation with weights, each in one part, or two that share its channels.
-fn gathers(operation: EdgeOperation, stride: usize, from: &Source) -> Vec<Vec<Gather>> {
-    match operation {
-        EdgeOperation::Pointwise => {
-            assert_eq!(stride, 1, "a 1x1 convolution has stride 1");
-            vec![vec![Gather::pixel(1, 0)]]
-        }
-        EdgeOperation::Convolution { relu } => vec![vec![Gather::window(stride, relu)]],
-        EdgeOperation::FactorizedReduce => {
-            let [height, width] = from.size;
-            assert!(
-                height % 2 == 0 && width % 2 == 0 && stride == 2,
-                "a factorized reduction halves even sizes, here {height}x{width}"
-            );
-            vec![vec![Gather::pixel(2, 0), Gather::pixel(2, 1)]]
-        }
-        EdgeOperation::Separable { kernel, dilation, repeats } => (0..repeats)
-            .map(|repeat| {
-                let stride = if repeat == 0 { stride } else { 1 };
-                vec![Gather::depthwise(kernel, dilation, stride)]
-            })
-            .collect(),
-        EdgeOperation::Identity | EdgeOperation::MaxPool { .. } | EdgeOperation::AvgPool { .. } => {
-            unreachable!("without weights")
-        }
     }
 }

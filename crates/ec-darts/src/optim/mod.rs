@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{Adam, AdamConfig, GradientsParams, Sgd, SgdConfig};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, s};
 
 use crate::ops::Packs;
 
@@ -132,7 +132,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor
                     return self.squares.push(squares.sum());
                 }
                 for start in (0..len).step_by(SUM) {
-                    let part = squares.clone().narrow(0, start, SUM.min(len - start));
+                    let part = squares.clone().slice(s![start..len.min(start + SUM)]);
                     self.squares.push(part.sum());
                 }
             }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use burn::tensor::{Device, Tensor};
 
 use crate::Result;
+use crate::device::is_cpu;
 use crate::tensors::to_vec;
 
 /// Steps between two reads of a device that works on while the host goes ahead.
@@ -66,15 +67,6 @@ impl<S> Ledger<S> {
     }
 }
 
-fn is_cpu(device: &Device) -> bool {
-    #[cfg(feature = "flex")]
-    if let burn::backend::DispatchDevice::Flex(_) = device.clone().inner().as_dispatch() {
-        return true;
-    }
-    let _ = device;
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,7 +89,7 @@ mod tests {
         ledger.push("b", vec![one(3.0)]);
         assert!(ledger.is_due());
         let mut found = Vec::new();
-        let take = |step: &&str, figures: &[f32]| {
+        let take = |step: &&'static str, figures: &[f32]| {
             found.push((*step, figures.to_vec()));
             Ok(())
         };

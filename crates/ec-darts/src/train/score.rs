@@ -1,20 +1,32 @@
 //! Loss and accuracy of logits, as tensors of one element that wait on the device.
 
 use burn::tensor::{Int, Tensor};
+use ec_darts_kernels::{Loss, cross_entropy};
 
-use crate::architect::cross_entropy;
 use crate::tensors::ImageBatch;
 
-/// Mean cross entropy, and how many images have the right class.
-pub(super) fn loss_and_correct(logits: &Tensor<2>, batch: &ImageBatch) -> (Tensor<1>, Tensor<1>) {
-    (cross_entropy(logits.clone(), batch), correct(logits, batch))
+/// Mean cross entropy against targets mixed with the uniform distribution, and how many images have the right class,
+/// `[1]` each.
+///
+/// ```text
+/// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
+/// ```
+/// `s` is the label smoothing.
+///
+/// # Source
+/// DARTS, `cnn/train_imagenet.py`, `CrossEntropyLabelSmooth`.
+pub(super) fn loss_and_correct(
+    logits: &Tensor<2>,
+    batch: &ImageBatch,
+    smoothing: f64,
+) -> (Tensor<1>, Tensor<1>) {
+    let Loss { loss, correct } = cross_entropy(logits.clone(), batch.labels.clone(), smoothing);
+    (loss, correct.inner())
 }
 
 /// How many images have the right class.
 pub(super) fn correct(logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
-    let [count, _] = logits.dims();
-    let guesses = logits.clone().argmax(1).reshape([count]);
-    sum(guesses.equal(batch.labels.clone()).int())
+    loss_and_correct(logits, batch, 0.0).1
 }
 
 /// How many images have the right class among the `k` of largest logits.

@@ -59,6 +59,7 @@ pub struct Search {
 }
 
 /// What a phase measures, in evaluation mode: built for its first batch, dropped after its last.
+#[allow(clippy::large_enum_variant, reason = "one of them in a search")]
 enum Measured {
     Supernet(Supernet, Mixing),
     Auxiliary(AuxiliaryModel),
@@ -368,7 +369,7 @@ impl Search {
         let relaxation = self.config.search.relaxation;
         let mixing = Mixing::new(&self.alpha, relaxation, self.space.topology()).detach();
         let logits = self.supernet.forward(batch.images.clone(), &mixing);
-        let (loss, correct) = loss_and_correct(&logits, &batch);
+        let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), &self.supernet);
         let (supernet, norm) =
@@ -382,7 +383,7 @@ impl Search {
         let Auxiliary { model, mut optimizer } =
             self.auxiliary.take().expect("the auxiliary phase begins with a model");
         let logits = model.forward(batch.images.clone());
-        let (loss, correct) = loss_and_correct(&logits, &batch);
+        let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let (model, norm) = optimizer.step(learning_rate, model, gradients);
@@ -406,7 +407,7 @@ impl Search {
             Measured::Supernet(supernet, mixing) => supernet.forward(images, mixing),
             Measured::Auxiliary(model) => model.forward(images),
         };
-        let (loss, correct) = loss_and_correct(&logits, &batch);
+        let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         [loss, correct]
     }
 

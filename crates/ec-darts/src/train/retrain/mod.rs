@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use burn::module::Module;
-use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use ec_darts_space::Genotype;
@@ -19,7 +18,7 @@ pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainS
 use self::feed::RetrainFeed;
 use super::event::Done;
 use super::ledger::Ledger;
-use super::score::{correct, correct_in_top};
+use super::score::{correct, correct_in_top, loss_and_correct};
 use super::state::Mean;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Batch, Datasets, Purpose, stream_rng};
@@ -316,11 +315,11 @@ impl Retraining {
             let part = ImageBatch::new(part, &self.device);
             let share = part.len() as f64 / images as f64;
             let (logits, side) = self.network.forward_training(part.images.clone(), &mut drop_path);
-            let mut loss = smoothed_cross_entropy(logits.clone(), &part, smoothing);
+            let (mut loss, hits) = loss_and_correct(&logits, &part, smoothing);
             shares.push(share);
-            figures.extend([loss.clone().inner(), correct(&logits, &part)]);
+            figures.extend([loss.clone().inner(), hits]);
             if let Some(weight) = self.config.network.auxiliary_loss_weight {
-                loss = loss + smoothed_cross_entropy(side, &part, smoothing) * weight;
+                loss = loss + loss_and_correct(&side, &part, smoothing).0 * weight;
             }
             let backward = (loss * share).backward();
             gradients
@@ -434,22 +433,6 @@ impl Progress {
     }
 }
 
-/// Cross entropy against targets mixed with the uniform distribution, mean over the images, `[1]`.
-///
-/// ```text
-/// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
-/// ```
-/// `s` is the label smoothing.
-///
-/// # Source
-/// DARTS, `cnn/train_imagenet.py`, `CrossEntropyLabelSmooth`.
-fn smoothed_cross_entropy(logits: Tensor<2>, batch: &ImageBatch, smoothing: f64) -> Tensor<1> {
-    let device = logits.device();
-    let smoothing = (smoothing > 0.0).then_some(smoothing as f32);
-    let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
-    loss.forward(logits, batch.labels.clone())
-}
-
 /// A batch in up to `count` parts of almost equal size, in order.
 fn parts(batch: Batch, count: usize) -> Vec<Batch> {
     let [images, channels, height, width] = batch.shape;
@@ -477,11 +460,11 @@ mod tests {
         let batch = Batch { images: vec![0.0; 3], labels: vec![1], shape: [1, 3, 1, 1] };
         let batch = ImageBatch::new(batch, &device);
         let logits = Tensor::<2>::from_floats([[2.0, 1.0, 0.0]], &device);
-        let loss = |smoothing| scalar(smoothed_cross_entropy(logits.clone(), &batch, smoothing));
+        let loss = |smoothing| scalar(loss_and_correct(&logits, &batch, smoothing).0);
         assert!((loss(0.3) - 1.407606).abs() < 1e-5, "{}", loss(0.3));
         assert!((loss(0.0) - 1.407606).abs() < 1e-5);
         let skewed = ImageBatch { labels: batch.labels.clone() - 1, ..batch.clone() };
-        let found = scalar(smoothed_cross_entropy(logits, &skewed, 0.3));
+        let found = scalar(loss_and_correct(&logits, &skewed, 0.3).0);
         let expected = 0.8 * 0.407606 + 0.1 * 1.407606 + 0.1 * 2.407606;
         assert!((found - expected).abs() < 1e-5, "{found}");
     }

@@ -1,0 +1,78 @@
+//! How cubes share their work: tiles of a map, weights of a convolution.
+
+/// How a cube of [`super::blocks`] shares its work.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile {
+    pub quads: usize,
+    pub groups: usize,
+    pub vectors: usize,
+    /// Vectors whose moments are added at once.
+    pub at_once: usize,
+}
+
+/// Bytes that the values of a cube may take: the default of WebGPU.
+const SHARED_BYTES: usize = 16 << 10;
+
+/// Units of a cube: the default of WebGPU.
+const UNITS: usize = 256;
+
+impl Tile {
+    /// For maps of `size` and this number of channels.
+    pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
+        let groups = channels.div_ceil(16);
+        let vectors = channels.div_ceil(groups).div_ceil(4);
+        let mut quads = (height * width.div_ceil(4)).next_power_of_two().min(64);
+        while quads > 16 && quads * groups > UNITS / 2 {
+            quads /= 2;
+        }
+        let four = 4 * size_of::<f32>();
+        let shared = super::blocks::CHUNK * (quads + groups * vectors) * four;
+        let fits = |at_once: &usize| {
+            vectors.is_multiple_of(*at_once)
+                && shared + at_once * quads * groups * four <= SHARED_BYTES
+        };
+        let at_once = (1..=vectors).rev().find(fits).unwrap_or(1);
+        Self { quads, groups, vectors, at_once }
+    }
+
+    /// For products of this number of channels, as many cubes as it takes side by side.
+    pub fn of_products(size: [usize; 2], channels: usize) -> Self {
+        Self::new(size, channels.min(64))
+    }
+
+    /// Tiles of a map.
+    pub fn count(&self, [height, width]: [usize; 2]) -> usize {
+        (height * width.div_ceil(4)).div_ceil(self.quads)
+    }
+}
+
+/// How a cube of weight gradients shares its work: fours of outputs and inputs, and units that share a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightTile {
+    pub outputs: usize,
+    pub inputs: usize,
+    pub splits: usize,
+    pub quads: usize,
+    /// Chunks of images, and images of each.
+    pub chunks: usize,
+    pub images: usize,
+}
+
+impl WeightTile {
+    pub fn new(outputs: usize, inputs: usize, batch: usize) -> Self {
+        let [outputs, inputs] = [outputs, inputs].map(|channels| channels.div_ceil(4).min(16));
+        let room = SHARED_BYTES * 3 / 4 / size_of::<f32>() / (4 * (outputs + inputs));
+        // A power of two, so that splits share pixels evenly.
+        let quads = (room / 4 + 1).next_power_of_two() / 2;
+        let quads = quads.clamp(1, 16);
+        let splits = (UNITS / (outputs * inputs)).clamp(1, 4 * quads);
+        let (chunks, images) = chunks(batch);
+        Self { outputs, inputs, splits, quads, chunks, images }
+    }
+}
+
+/// Chunks of images whose sums are made side by side, and the images of each.
+pub fn chunks(batch: usize) -> (usize, usize) {
+    let images = batch.div_ceil(16);
+    (batch.div_ceil(images), images)
+}
