@@ -1,6 +1,6 @@
 //! The fused kernels of every device that this build and machine have, against the plain composition on the CPU:
 //! value, every gradient, running statistics, evaluation; and the same bits every time.
-#![cfg(feature = "flex")]
+#![cfg(all(feature = "flex", feature = "cube"))]
 
 use std::sync::Arc;
 
@@ -30,7 +30,6 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// A GPU of this machine, or the software driver; why there is none is printed past the capture.
-#[cfg(feature = "cube")]
 fn gpu() -> Option<Device> {
     use burn::tensor::DeviceType;
     let kinds = [
@@ -263,7 +262,6 @@ fn check_all(device: &Device) {
     whole(2, 20, [6, 5], 1, 1, true).check("20 channels", device);
 }
 
-#[cfg(feature = "cube")]
 #[test]
 fn kernels_agree_on_wgpu() {
     if let Some(device) = gpu() {
@@ -272,7 +270,6 @@ fn kernels_agree_on_wgpu() {
 }
 
 /// No atomics, and every sum in a fixed order.
-#[cfg(feature = "cube")]
 #[test]
 fn bits_repeat_on_wgpu() {
     if let Some(device) = gpu() {
