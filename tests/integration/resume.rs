@@ -133,15 +133,14 @@ fn how_often_losses_are_read_changes_nothing() {
     }
 }
 
-/// The same bytes twice, and after ten stops, with losses that are read together.
+/// The same bytes again after ten stops, with losses that are read together: every sum there has a fixed order.
 #[test]
 fn on_wgpu_goes_on_as_unbroken() {
     let Some(device) = crate::devices::gpu(ec_darts::device::DeviceName::Wgpu) else { return };
     let new = || Search::new(tiny::config(), tiny::data(1), &device).expect("its settings");
-    let (mut first, mut second) = (new(), new());
-    let bytes = finish(&mut first);
-    assert!(bytes == finish(&mut second), "the same twice");
-    let total = first.position().1;
+    let mut unbroken = new();
+    let bytes = finish(&mut unbroken);
+    let total = unbroken.position().1;
     // Ten of the sixteen steps, in no order that a phase has.
     let mut stops: Vec<u64> = (0..10).map(|number| (number * 7 + 3) % total).collect();
     stops.sort_unstable();
