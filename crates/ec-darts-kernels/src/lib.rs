@@ -2,7 +2,7 @@
 //! the devices of CubeCL (`cuda`, `rocm`, `vulkan`, `metal`, `wgpu`).
 //!
 //! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device has them. The
-//! definition they follow is the plain composition of Burn's operations in [`reference`]; tests
+//! definition they follow is the plain composition of Burn's operations in [`mod@reference`]; tests
 //! compare value and every gradient of both. Invariant: the result does not depend on the number of
 //! threads.
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
@@ -66,7 +66,7 @@ pub fn has_kernels(device: &Device) -> bool {
     }
 }
 
-/// Whether a device has fused kernels for a cell. All others run on [`reference`].
+/// Whether a device has fused kernels for a cell. All others run on [`mod@reference`].
 pub fn serves(device: &Device, cell: &Cell) -> bool {
     use burn::backend::DispatchDevice;
     match device.clone().inner().as_dispatch() {
