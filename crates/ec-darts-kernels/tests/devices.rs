@@ -258,6 +258,7 @@ fn check_all(device: &Device) {
     }
     whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
     whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
+    whole(1, 4, [8, 6], 1, 1, false).check("a batch of one", device);
     // As many channels as take two groups of units.
     whole(2, 20, [6, 5], 1, 1, true).check("20 channels", device);
 }
@@ -266,6 +267,15 @@ fn check_all(device: &Device) {
 fn kernels_agree_on_wgpu() {
     if let Some(device) = gpu() {
         check_all(&device);
+    }
+}
+
+/// As many channels as the last cells of the paper's network have.
+#[test]
+fn wide_edges_agree_on_wgpu() {
+    if let Some(device) = gpu() {
+        let single = edge(&candidates(1, true), [64; 2], 1, false);
+        Case::new(single.into(), vec![[4, 64, 4, 4]], 0).check("64 channels", &device);
     }
 }
 
