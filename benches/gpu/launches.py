@@ -16,6 +16,8 @@ for line in open(sys.argv[1]):
     if found := re.match(r"\| [\d.]+\S+ *\| (.*)", line):
         counts[re.sub(r"_[0-9a-f]{8}$", "", found[1].strip())] += 1
 steps = counts["Logits"] / 2
+if not steps:
+    sys.exit(f"{sys.argv[1]} has no launches of a step")
 ours = ("Blocks Moments Nodes Observe Given Parts GradientSums Coefficients Products Sources PointwiseGradients "
         "DepthwiseGradients AddParts Clear Means Logits MapGradient WeightGradients Losses LossGradients").split()
 print(f"{sum(counts.values()) / steps:.0f} launches a step, {steps:.0f} steps")

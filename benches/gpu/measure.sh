@@ -167,22 +167,16 @@ part_resume() { # A whole small search, and one that is killed three times and g
     tell "killed three times and resumed" "other bytes: ${different[*]}"
   fi
 }
-part_launches() { # By CubeCL's log; every launch of the three steps that time_step does, divided by three.
+part_launches() {
   mkdir -p "$work/log"
-  printf '[profiling]\nlogger = { level = "minimal", file = "%s" }\n' "$out/launches.log" >"$work/log/cubecl.toml"
+  printf '[profiling]\nlogger = { level = "basic", file = "%s" }\n' "$out/launches.log" >"$work/log/cubecl.toml"
   rm -f "$out/launches.log"
   local step
   step() { (cd "$work/log" && run 60 time_step --device "$device" --samples 1 --steps-per-wait 1); }
   step >"$out/launches.json" 2>"$out/launches.err" || { tell "launches a step" "$(why $?)"; return; }
-  python3 - "$out/launches.log" <<'PYTHON' | tee -a "$table"
-import collections, re, sys
-names = [line.split("Executing ", 1)[1].strip() for line in open(sys.argv[1]) if "Executing " in line]
-short = lambda name: re.sub(r"<.*", "", name).split("::")[-1][:40]
-counts = collections.Counter(map(short, names))
-print(f"{'launches a step, with the preparation':<44} {len(names) / 3:.0f}")
-for name, count in counts.most_common(12):
-    print(f"  {name:<42} {count / 3:.0f}")
-PYTHON
+  python3 benches/gpu/launches.py "$out/launches.log" >"$out/launches.txt" ||
+    { tell "launches a step" "$(why $?)"; return; }
+  tell "launches a step" "$(head -n 1 "$out/launches.txt"), by kernel in launches.txt"
 }
 
 for part in $parts; do
