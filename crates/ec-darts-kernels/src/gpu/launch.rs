@@ -267,7 +267,7 @@ impl Pass<'_> {
         target: &Target,
         maps: &Values,
         work: &Values,
-        to: [Option<&Values>; 2],
+        to: (Option<&Values>, &Values),
     ) {
         let plan = self.plan;
         let [height, width] = target.size;
@@ -303,10 +303,9 @@ impl Pass<'_> {
         partials: &Values,
         chunks: usize,
         size: usize,
-        [parameters, mixing]: [Option<&Values>; 2],
+        (parameters, mixing): (Option<&Values>, &Values),
     ) {
         let plan = self.plan;
-        let mixing = mixing.expect("mixing weights always have a gradient");
         // Where parameters have no gradient, nothing is written there.
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`.
@@ -365,7 +364,13 @@ impl Pass<'_> {
     }
 
     /// What comes back through second blocks, and the normalizations before them.
-    pub fn inner(&self, target: &Target, maps: &Values, work: &Values, to: [Option<&Values>; 2]) {
+    pub fn inner(
+        &self,
+        target: &Target,
+        maps: &Values,
+        work: &Values,
+        to: (Option<&Values>, &Values),
+    ) {
         let plan = self.plan;
         let [height, width] = target.size;
         let tiles = (height * width.div_ceil(4)).div_ceil(UNITS);

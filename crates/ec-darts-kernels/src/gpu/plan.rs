@@ -76,7 +76,6 @@ pub struct Plan {
     pub packed_numbers: usize,
     pub counts: usize,
     pub largest_size: usize,
-    pub affine: bool,
     /// Whether every packed parameter gets its gradient.
     pub covers_parameters: bool,
 }
@@ -140,7 +139,6 @@ impl Plan {
             packed_numbers: 0,
             counts: 0,
             largest_size: 0,
-            affine: false,
             covers_parameters: false,
         };
         let out_size = |[height, width]: [usize; 2], edge: &Edge| {
@@ -218,7 +216,6 @@ impl Plan {
         plan.table.extend(all_norms.iter().map(|(.., count)| place(*count)));
         let covered: usize = cell.edges().map(Edge::num_parameters).sum();
         plan.covers_parameters = covered == lengths[0];
-        plan.affine = cell.edges().any(|edge| edge.affine);
         plan
     }
 
@@ -357,7 +354,6 @@ impl Plan {
                                 builder.inner_terms.push(inner_row);
                                 let mut made = [0; source::LEN];
                                 made[source::PLACE] = place(map);
-                                made[source::CHANNELS] = place(channels);
                                 made[source::HEIGHT] = place(to.size[0]);
                                 made[source::WIDTH] = place(to.size[1]);
                                 made[source::GRADIENT] = place(gradient);
@@ -450,7 +446,6 @@ impl Plan {
                 .collect();
             let mut row = [0; source::LEN];
             row[source::PLACE] = place(from.place);
-            row[source::CHANNELS] = place(from.channels);
             row[source::HEIGHT] = place(from.size[0]);
             row[source::WIDTH] = place(from.size[1]);
             row[source::GRADIENT] = place(from.gradient);

@@ -192,13 +192,13 @@ impl Inputs {
                     maps
                 }
             };
-            pass.normalizations(target, &maps, &work, [parameters.as_ref(), Some(&mixing)]);
+            pass.normalizations(target, &maps, &work, (parameters.as_ref(), &mixing));
             let wants_source = input != Some(false);
             if wants_source || target.has_depthwise {
                 pass.products(&target.last, target, &maps, &work);
             }
             if target.inner_sources.count > 0 {
-                pass.inner(target, &maps, &work, [parameters.as_ref(), Some(&mixing)]);
+                pass.inner(target, &maps, &work, (parameters.as_ref(), &mixing));
             }
             if wants_source || wants_parameters {
                 pass.products(&target.first, target, &maps, &work);

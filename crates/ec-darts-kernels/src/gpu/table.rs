@@ -114,20 +114,19 @@ pub mod norm {
 /// Columns of a source that gradients come back to.
 pub mod source {
     pub const PLACE: usize = 0;
-    pub const CHANNELS: usize = 1;
-    pub const HEIGHT: usize = 2;
-    pub const WIDTH: usize = 3;
+    pub const HEIGHT: usize = 1;
+    pub const WIDTH: usize = 2;
     /// Place of its gradient.
-    pub const GRADIENT: usize = 4;
+    pub const GRADIENT: usize = 3;
     /// Blocks that read it, and the places of the numbers of their rows.
-    pub const NUM_BLOCKS: usize = 5;
-    pub const BLOCKS: usize = 6;
+    pub const NUM_BLOCKS: usize = 4;
+    pub const BLOCKS: usize = 5;
     /// Pools and identities that read it, and the place of the first of their terms.
-    pub const NUM_TERMS: usize = 7;
-    pub const TERMS: usize = 8;
+    pub const NUM_TERMS: usize = 6;
+    pub const TERMS: usize = 7;
     /// The normalization of a source between two blocks.
-    pub const NORM: usize = 9;
-    pub const LEN: usize = 10;
+    pub const NORM: usize = 8;
+    pub const LEN: usize = 9;
 }
 
 /// Columns of a sum of partial gradients.
