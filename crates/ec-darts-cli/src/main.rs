@@ -16,14 +16,13 @@ mod report_html;
 mod retrain;
 mod search;
 mod session;
+mod settings;
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Arguments, Command, ConfigCommand};
+use args::{Arguments, Command};
 use clap::Parser;
-use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
         Command::Classify(arguments) => classify::run(arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(arguments),
-        Command::Config(command) => config(command),
+        Command::Config(command) => settings::run(command),
         Command::Data(command) => data::run(command),
     };
     let Err(error) = done else {
@@ -58,29 +57,6 @@ fn main() -> ExitCode {
             matches!(cause, ConfigSyntax { .. } | ConfigValue { .. })
         });
     ExitCode::from(if usage { 2 } else { 1 })
-}
-
-fn config(command: ConfigCommand) -> anyhow::Result<()> {
-    match command {
-        ConfigCommand::Check { config, set } => {
-            resolved(&config, &set)?;
-            print(&format!("{}: valid\n", config.display()))
-        }
-        ConfigCommand::Print { config, set } => print(&resolved(&config, &set)?),
-    }
-}
-
-/// Settings of a search, a retraining or a whole run, whichever the file has, as they would be used.
-fn resolved(path: &Path, set: &[String]) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    if pipeline::is_whole_run(&text) {
-        let (search, retrain) = pipeline::settings(path, set, None)?;
-        return Ok(format!("# search\n{}\n# retraining\n{}", search.to_toml(), retrain.to_toml()));
-    }
-    if text.lines().any(|line| line.trim() == "[retrain]") {
-        return Ok(RetrainConfig::load(path, set)?.to_toml());
-    }
-    Ok(SearchConfig::load(path, set)?.to_toml())
 }
 
 /// Standard output, where a reader may have gone away.

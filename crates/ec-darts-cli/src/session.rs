@@ -4,10 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use ec_darts::config::DataConfig;
 use ec_darts::data::{self, Datasets, Skipped};
 use ec_darts::device::{DeviceName, Opened};
+use ec_darts::preflight::Estimate;
 use ec_darts::train::run::{Notice, RunOptions};
 
 use crate::args::RunArguments;
@@ -28,6 +29,7 @@ pub struct Session {
     pub opened: Opened,
     pub report: Report,
     pub options: RunOptions,
+    force: bool,
     failed: Option<anyhow::Error>,
 }
 
@@ -52,7 +54,7 @@ impl Session {
             read_every: None,
         };
         let report = Report::new(arguments.json, arguments.quiet);
-        Ok(Self { opened, report, options, failed: None })
+        Ok(Self { opened, report, options, force: arguments.force, failed: None })
     }
 
     /// Reads the images; says which files were skipped.
@@ -60,6 +62,13 @@ impl Session {
         let images = data::load(&config.source(folder))?;
         self.warn(&images.skipped, "files skipped")?;
         Ok(images)
+    }
+
+    /// An error where the memory that is needed is not there, unless the user wants to try all the same.
+    pub fn require(&self, estimate: &Estimate) -> anyhow::Result<()> {
+        let told = &estimate.text;
+        ensure!(estimate.fits || self.force, "not enough memory: {told}; --force starts all the same");
+        Ok(())
     }
 
     /// Says which broken images were met on the way, after loading.

@@ -12,3 +12,4 @@ mod pipeline;
 mod program;
 mod report;
 mod retrain;
+mod settings;

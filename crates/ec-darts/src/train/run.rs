@@ -273,7 +273,7 @@ impl Job for Search {
                 let accuracy = report.valid_accuracy;
                 folder.log(&format!(
                     "epoch {}: auxiliary model {verdict} at validation accuracy {accuracy:.4}",
-                    report.epoch
+                    report.epoch + 1
                 ))
             }
             Event::Epoch(report) => {
