@@ -7,7 +7,8 @@ use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 
 /// The rows of the tables of a page by key: type, paper, allowed, effect, source.
 fn documented(page: &str) -> BTreeMap<String, Vec<String>> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("it is there");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page))
+        .expect("it is there");
     let rows = text.lines().filter(|line| line.starts_with("| `")).map(|line| {
         let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_string());
         let key = cells.next().expect("a first column").trim_matches('`').to_string();

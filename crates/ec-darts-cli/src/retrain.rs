@@ -10,8 +10,8 @@ use ec_darts_space::Genotype;
 
 use crate::args::RetrainArguments;
 use crate::genotype::read;
-use crate::{print, settings};
 use crate::session::{Session, tell_stopped};
+use crate::{print, settings};
 
 pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let genotype = read(&arguments.genotype)?;

@@ -8,8 +8,8 @@ use ec_darts::train::run::{self, Outcome};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
-use crate::{print, settings};
 use crate::session::{Session, tell_stopped};
+use crate::{print, settings};
 
 pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;

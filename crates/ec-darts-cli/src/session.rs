@@ -67,7 +67,10 @@ impl Session {
     /// An error where the memory that is needed is not there, unless the user wants to try all the same.
     pub fn require(&self, estimate: &Estimate) -> anyhow::Result<()> {
         let told = &estimate.text;
-        ensure!(estimate.fits || self.force, "not enough memory: {told}; --force starts all the same");
+        ensure!(
+            estimate.fits || self.force,
+            "not enough memory: {told}; --force starts all the same"
+        );
         Ok(())
     }
 

@@ -75,8 +75,8 @@ pub fn of_whole_run(
     {
         Err(source.fail(&format!("settings of {}, not of a whole run", kind.describe())))?;
     }
-    let stages: Stages = toml::from_str(&source.text)
-        .map_err(|error| source.fail(error.to_string().trim_end()))?;
+    let stages: Stages =
+        toml::from_str(&source.text).map_err(|error| source.fail(error.to_string().trim_end()))?;
     let sets: Result<Vec<_>, _> = changes.set.iter().map(|set| Override::set(set)).collect();
     let sets = sets?;
     let of = |stage: &str| sets.iter().filter_map(|set| set.in_stage(stage)).collect::<Vec<_>>();
@@ -127,18 +127,22 @@ fn changed<C: Settings>(
         SettingsKind::Retrain => "retrain",
         _ => "search",
     };
-    let options = [
-        ("--seed", format!("{section}.seed"), changes.seed),
-        ("--epochs", format!("{section}.epochs"), changes.epochs),
-        ("--batch-size", format!("{section}.batch_size"), changes.batch_size),
-        ("--image-size", "data.image_size".into(), changes.image_size),
-        ("--image-size", "data.resize".into(), resize(config.data(), &overrides, changes)),
-    ];
-    for (option, key, value) in options {
-        let Some(value) = value else { continue };
-        let given = Override::of(format!("{option} {value}"), &key, &value.to_string());
-        overrides.push(Override { prefix: prefix.into(), ..given });
+    let resize = resize(config.data(), &overrides, changes);
+    let mut change = |option: &str, typed: Option<u64>, key: String, value: Option<u64>| {
+        if let (Some(typed), Some(value)) = (typed, value) {
+            let given = Override::of(format!("{option} {typed}"), &key, &value.to_string());
+            overrides.push(Override { prefix: prefix.into(), ..given });
+        }
+    };
+    for (option, name, value) in [
+        ("--seed", "seed", changes.seed),
+        ("--epochs", "epochs", changes.epochs),
+        ("--batch-size", "batch_size", changes.batch_size),
+    ] {
+        change(option, value, format!("{section}.{name}"), value);
     }
+    change("--image-size", changes.image_size, "data.image_size".into(), changes.image_size);
+    change("--image-size", changes.image_size, "data.resize".into(), resize);
     config.overridden(&overrides)
 }
 

@@ -36,7 +36,8 @@ fn presets_are_found_by_name_without_a_file() {
         assert_eq!((code, out), (Some(0), format!("{name}: valid\n")), "{err}");
     }
     let (_, by_name, _) = run(&folder, &["config", "print", "search_folder"]);
-    let (_, by_path, _) = run(&folder, &["config", "print", &project("configs/search_folder.toml")]);
+    let (_, by_path, _) =
+        run(&folder, &["config", "print", &project("configs/search_folder.toml")]);
     assert_eq!(by_name, by_path);
     refused(&["config", "check", "serch_folder"], "did you mean the preset `search_folder`?");
     refused(&["config", "check", "configs/quick.toml"], "did you mean the preset `quick`?");
@@ -68,7 +69,8 @@ fn a_file_builds_on_a_preset_or_another_file() {
 fn options_change_both_stages() {
     let folder = Folder::new();
     let options = ["--image-size", "128", "--epochs", "5", "--batch-size", "16", "--seed", "9"];
-    let (code, out, err) = run(&folder, &[&["config", "print", "folder_run"], &options[..]].concat());
+    let (code, out, err) =
+        run(&folder, &[&["config", "print", "folder_run"], &options[..]].concat());
     assert_eq!(code, Some(0), "{err}");
     for line in ["image_size = 128", "resize = 144", "epochs = 5", "batch_size = 16", "seed = 9"] {
         assert_eq!(out.lines().filter(|found| *found == line).count(), 2, "{line} in\n{out}");
@@ -87,8 +89,14 @@ fn errors_show_what_was_typed_and_what_was_meant() {
         "retrain.epochs=2",
         "--set retrain.epochs=2: no setting `retrain.epochs`; did you mean `retrain.retrain.epochs`?",
     );
-    set("search.search.epoch=2", "no setting `search.search.epoch`; did you mean `search.search.epochs`?");
-    set("retrain.weights.momentum=2", "--set retrain.weights.momentum=2: `retrain.weights.momentum` is 2");
+    set(
+        "search.search.epoch=2",
+        "no setting `search.search.epoch`; did you mean `search.search.epochs`?",
+    );
+    set(
+        "retrain.weights.momentum=2",
+        "--set retrain.weights.momentum=2: `retrain.weights.momentum` is 2",
+    );
     let expected = "--epochs 0: `search.search.epochs` is 0, allowed: 1 to 100000";
     refused(&[&whole[..], &["--epochs", "0"]].concat(), expected);
     refused(
@@ -126,7 +134,8 @@ fn the_machine_is_not_asked_for_more_than_it_has() {
     let folder = Folder::new();
     let data = project("data/cifar10-mini");
     let large = ["search", "--config", "quick", "--device", "cpu", "--data", &data, "--out", "r"];
-    let large = [&large[..], &["--set", "network.init_channels=1024", "--set", "network.num_cells=64"]];
+    let large =
+        [&large[..], &["--set", "network.init_channels=1024", "--set", "network.num_cells=64"]];
     let large = [&large.concat()[..], &["--set", "network.stem=cifar"]].concat();
     let (code, out, err) = run(&folder, &large);
     assert_eq!(code, Some(1), "{out} {err}");

@@ -97,7 +97,8 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming the override.
     fn with(self, overrides: &[String]) -> Result<Self> {
-        let parsed: Result<Vec<Override>> = overrides.iter().map(|set| Override::set(set)).collect();
+        let parsed: Result<Vec<Override>> =
+            overrides.iter().map(|set| Override::set(set)).collect();
         self.overridden(&parsed?)
     }
 
@@ -112,7 +113,7 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         let mut config = self;
         for each in overrides {
             config = lay(Some(&config), each.table(), &each.prefix)
-               .map_err(|reason| each.fail(reason))?;
+                .map_err(|reason| each.fail(reason))?;
         }
         config.validate("").map_err(|error| Override::blame(overrides, error))?;
         Ok(config)
@@ -169,7 +170,9 @@ fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, 
     for (section, values) in layer {
         let inside = format!("{section}.");
         if !known.keys().any(|key| key.starts_with(&inside)) {
-            return Err(unknown(&section, known.keys(), prefix));
+            let name = values.as_table().and_then(|names| names.keys().next());
+            let key = name.map_or_else(|| section.clone(), |name| format!("{section}.{name}"));
+            return Err(unknown(&key, known.keys(), prefix));
         }
         let Value::Table(values) = values else {
             return Err(format!("`{prefix}{section}` is {values}, allowed: a section of keys"));
@@ -212,7 +215,9 @@ fn needs_a_value<C: Settings>(section: &str, name: &str, off: &[String], prefix:
         return format!("`{prefix}{key}` cannot be off, it needs a value");
     }
     let paper = C::PAPER;
-    format!("`{prefix}{key}` is missing; settings give every key, or build on others: base = \"{paper}\"")
+    format!(
+        "`{prefix}{key}` is missing; settings give every key, or build on others: base = \"{paper}\""
+    )
 }
 
 /// About a key that does not exist: the same name elsewhere, or the nearest one.
@@ -227,10 +232,10 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefi
     let same_name: Vec<&str> = same_name.map(String::as_str).collect();
     let mut sections: Vec<&str> = split.clone().map(|(section, _)| section).collect();
     sections.dedup();
-    let meant = if !same_name.is_empty() {
-        format!("did you mean {}?", listed(same_name))
-    } else if let Some(nearest) = nearest(key, known.clone().map(String::as_str)) {
+    let meant = if let Some(nearest) = nearest(key, known.clone().map(String::as_str)) {
         format!("did you mean {}?", listed(vec![nearest]))
+    } else if !same_name.is_empty() {
+        format!("did you mean {}?", listed(same_name))
     } else if let Some(name) = nearest(name, split.map(|(_, name)| name)) {
         let keys = known.clone().filter(|known| known.ends_with(&format!(".{name}")));
         format!("did you mean {}?", listed(keys.map(String::as_str).collect()))
@@ -244,7 +249,7 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefi
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let similar = |name: &&str| strsim::normalized_damerau_levenshtein(given, name);
     let best = names.max_by(|a, b| similar(a).total_cmp(&similar(b)))?;
-    (similar(&best) >= 0.65).then_some(best)
+    (similar(&best) >= 0.75).then_some(best)
 }
 
 #[cfg(test)]
@@ -301,15 +306,22 @@ mod tests {
             &["weights.momentun=0.5"],
             "no setting `weights.momentun`; did you mean `weights.momentum`?",
         );
-        check(&["weights.clip_nrom=none"], "no setting `weights.clip_nrom`; did you mean `weights.clip");
+        check(
+            &["weights.clip_nrom=none"],
+            "no setting `weights.clip_nrom`; did you mean `weights.clip",
+        );
         check(&["momentum=0.5"], "no setting `momentum`; did you mean `weights.momentum`?");
         check(&["momentm=0.5"], "no setting `momentm`; did you mean `weights.momentum`?");
         check(&["optimizer.learning_rate=1"], "`alpha.learning_rate`, `weights.learning_rate`");
         check(&["search=1"], "`search` is 1, allowed: a section of keys");
         check(&["xyz=1"], "no setting `xyz`; keys are SECTION.NAME, sections: alpha, data");
-        check(&["engine.xyz=1"], "sections: alpha, data");
+        check(&["engine.xyz=1"], "no setting `engine.xyz`; keys are SECTION.NAME, sections: alpha");
+        check(&["serch.epochs=1"], "no setting `serch.epochs`; did you mean `search.epochs`?");
         check(&["run.kernels=none"], "`run.kernels` cannot be off");
-        check(&["search.epochs=0", "weights.momentum=0.5"], "--set search.epochs=0: `search.epochs`");
+        check(
+            &["search.epochs=0", "weights.momentum=0.5"],
+            "--set search.epochs=0: `search.epochs`",
+        );
         check(&["weights.momentum"], "expected KEY=VALUE");
         check(&["weights.momentum=fast"], "`weights.momentum`: invalid type: string \"fast\"");
         check(&["weights.momentum=none"], "`weights.momentum` cannot be off");
@@ -330,13 +342,21 @@ mod tests {
             let message = error.to_string();
             assert!(message.starts_with("some.toml: ") && message.contains(expected), "{message}");
         };
-        check("flip = true", "flip = 3", "`data.flip`: invalid type: integer `3`, expected a boolean");
+        check(
+            "flip = true",
+            "flip = 3",
+            "`data.flip`: invalid type: integer `3`, expected a boolean",
+        );
         check("flip = true", "flop = true", "no setting `data.flop`; did you mean `data.flip`?");
-        check("flip = true", "", "`data.flip` is missing; settings give every key, or build on others");
+        check(
+            "flip = true",
+            "",
+            "`data.flip` is missing; settings give every key, or build on others",
+        );
         check("flip = true", "flip = 'none'", "`data.flip` cannot be off");
-        check("[alpha]", "[aplha]", "no setting `aplha`");
+        check("[alpha]", "[aplha]", "no setting `aplha.beta1`; did you mean `alpha.beta1`?");
         check("flip = true", "flip =", "line 4, column 7");
-        check("seed = 2", "seed = 18446744073709551615", "`search.seed` is 18446744073709551615");
+        check("seed = 2", "seed = 18446744073709551615", "value was too large");
         check("\"sep_conv_3x3\"", "\"sep_conv_7x7\"", "sep_conv_7x7");
     }
 

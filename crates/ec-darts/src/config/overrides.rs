@@ -73,7 +73,8 @@ impl Override {
     /// An error about a value of settings to which all these were applied.
     pub(super) fn blame(overrides: &[Self], error: Error) -> Error {
         let Error::ConfigValue { key, value, allowed, .. } = error else { return error };
-        let all: Vec<&str> = overrides.iter().map(|each| each.typed.as_str()).collect();
+        let mut all: Vec<&str> = overrides.iter().map(|each| each.typed.as_str()).collect();
+        all.dedup();
         let of_key = overrides.iter().rev().find(|each| each.key == key);
         let origin = of_key.map_or_else(|| all.join(" "), |each| each.typed.clone());
         let prefix = overrides.first().map_or("", |each| &each.prefix);

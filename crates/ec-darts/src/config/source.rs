@@ -131,7 +131,8 @@ impl Source {
     /// As [`Self::layers`].
     pub fn kind(&self) -> Result<Option<SettingsKind>> {
         let layers = self.layers()?;
-        let kind = |(_, table): &(String, Table)| match (table.get("search"), table.get("retrain")) {
+        let kind = |(_, table): &(String, Table)| match (table.get("search"), table.get("retrain"))
+        {
             (Some(Value::String(_)), _) | (_, Some(Value::String(_))) => {
                 Some(SettingsKind::WholeRun)
             }
@@ -191,9 +192,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told_with_the_nearest_name() {
-        let told = |given: &str| {
-            Source::open(Path::new(given)).expect_err("not there").to_string()
-        };
+        let told = |given: &str| Source::open(Path::new(given)).expect_err("not there").to_string();
         assert_eq!(told("quik"), "quik: no such file; did you mean the preset `quick`?");
         let expected = "configs/search_folder.toml: no such file; did you mean the preset \
                         `search_folder`?";

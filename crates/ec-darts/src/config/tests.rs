@@ -13,8 +13,9 @@ use super::{PRESETS, RetrainConfig, SearchConfig, Settings, SettingsKind, Source
 fn every_file_is_a_preset_and_every_preset_is_valid() {
     let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/presets"));
     let files = files.expect("the folder is there").map(|file| file.expect("an entry").path());
-    let names: BTreeSet<String> =
-        files.map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
+    let names: BTreeSet<String> = files
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
     assert_eq!(names, PRESETS.iter().map(|preset| preset.name.to_string()).collect());
     for preset in PRESETS {
         let source = Source::open(Path::new(preset.name)).expect("built in");
@@ -80,9 +81,30 @@ fn word() -> impl Strategy<Value = String> {
     let lines: Vec<String> = lines.collect();
     let keys: Vec<String> = SearchConfig::cifar10().settings().into_keys().collect();
     let values = [
-        "0", "-1", "1e400", "nan", "-inf", "9223372036854775807", "18446744073709551616", "1e-320",
-        "true", "none", "'none'", "''", "[]", "[[", "{}", "{a = 1}", "1979-05-27", "\"\\u0000\"", "\u{1b}[2J",
-        "'quick'", "'darts_v2'", "['none']", "0x7fffffffffffffff", "\u{feff}",
+        "0",
+        "-1",
+        "1e400",
+        "nan",
+        "-inf",
+        "9223372036854775807",
+        "18446744073709551616",
+        "1e-320",
+        "true",
+        "none",
+        "'none'",
+        "''",
+        "[]",
+        "[[",
+        "{}",
+        "{a = 1}",
+        "1979-05-27",
+        "\"\\u0000\"",
+        "\u{1b}[2J",
+        "'quick'",
+        "'darts_v2'",
+        "['none']",
+        "0x7fffffffffffffff",
+        "\u{feff}",
     ];
     let deep = ["[".repeat(20_000), format!("{}=1", "a.".repeat(20_000)), "{a=".repeat(20_000)];
     let value = || sample::select(values.to_vec());

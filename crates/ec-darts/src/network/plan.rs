@@ -106,7 +106,8 @@ mod tests {
         for stem in STEMS {
             for with_head in [true, false] {
                 let told = check_size(stem, [1, 1], with_head).expect_err("too small").to_string();
-                let mut numbers = told.split("multiples of ").nth(1).expect("a rule").split(", from ");
+                let mut numbers =
+                    told.split("multiples of ").nth(1).expect("a rule").split(", from ");
                 let step: usize = numbers.next().expect("a step").parse().expect("a number");
                 let least = numbers.next().expect("a least side").trim_end_matches(" up");
                 let least: usize = least.parse().expect("a number");

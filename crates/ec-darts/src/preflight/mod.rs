@@ -13,9 +13,7 @@ use activations::Activations;
 
 use crate::Result;
 use crate::architect::ArchitectOrder;
-use crate::config::{
-    KernelSetting, MemorySetting, Order, RetrainConfig, RunConfig, SearchConfig,
-};
+use crate::config::{KernelSetting, MemorySetting, Order, RetrainConfig, RunConfig, SearchConfig};
 use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
 use crate::network::plan_cells;
