@@ -1,8 +1,11 @@
 //! `ec-darts run`: search, retraining, evaluation and report, one after the other.
 
+use anyhow::Context;
 use ec_darts::config::Source;
 use ec_darts::model::TrainedModel;
+use ec_darts::preflight::{self, Room};
 use ec_darts::train::run::{MODEL, Outcome};
+use ec_darts_space::presets::DARTS_V2;
 
 use crate::args::WholeRunArguments;
 use crate::evaluate::Evaluated;
@@ -15,6 +18,10 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let (for_search, for_retrain) = settings::of_whole_run(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&for_search.data, &arguments.data)?;
+    // Which genotype will be retrained is not known yet; hours of search must not end in no memory.
+    let (typical, room) = (DARTS_V2.genotype(), Room::of(&session.opened.device));
+    let needed = preflight::describe_retraining(&for_retrain, &typical, &images.train, &room);
+    session.require(&needed).context("the retraining, if it were of darts_v2")?;
     let out = arguments.out.clone();
     let told = !arguments.json;
     let heading = |text: &str| if told { print(&format!("\n{text}\n")) } else { Ok(()) };

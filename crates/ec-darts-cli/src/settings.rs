@@ -92,9 +92,9 @@ pub fn of_whole_run(
             }
         );
     }
-    let search = SearchConfig::from_source(&source.beside(&stages.search)?)?;
+    let search = SearchConfig::from_source(&source.beside("search", &stages.search)?)?;
     let search = changed(search, of("search"), changes, "search.")?;
-    let retrain = RetrainConfig::from_source(&source.beside(&stages.retrain)?)?;
+    let retrain = RetrainConfig::from_source(&source.beside("retrain", &stages.retrain)?)?;
     let retrain = changed(retrain, of("retrain"), changes, "retrain.")?;
     // One set of images serves both stages.
     let (ours, theirs) = (search.data.source(""), retrain.data.source(""));

@@ -1,6 +1,6 @@
 //! Memory of this process and of the machine, as the operating system counts it.
 
-use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{CGroupLimits, Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System};
 
 /// Largest resident memory so far, in bytes; known on Linux only.
 pub fn peak_bytes() -> Option<u64> {
@@ -22,13 +22,18 @@ pub fn available_bytes() -> Option<u64> {
     system.refresh_memory();
     // A system that does not tell is not one without memory.
     let machine = Some(system.available_memory()).filter(|_| system.total_memory() > 0)?;
-    // The machine's limits are those of its root group, or of the container that the process sees as one.
-    let limits = [system.cgroup_limits(), of_process(Process::cgroup_limits).flatten()];
-    let free = limits.into_iter().flatten().map(|group| {
+    // The system's limits are those of the root group, which in a container is the container's.
+    let groups = [system.cgroup_limits(), of_process(Process::cgroup_limits).flatten()];
+    Some(within(machine, groups.into_iter().flatten()))
+}
+
+/// What is free on the machine, or less where a group's limit leaves less.
+fn within(machine: u64, groups: impl Iterator<Item = CGroupLimits>) -> u64 {
+    let left = groups.map(|group| {
         // Pages of files count as used, and are given back when they are needed.
-        group.total_memory.saturating_sub(group.rss).max(group.free_memory)
+        group.free_memory.max(group.total_memory.saturating_sub(group.rss))
     });
-    Some(free.fold(machine, u64::min))
+    left.fold(machine, u64::min)
 }
 
 fn of_process<T>(read: impl FnOnce(&Process) -> T) -> Option<T> {
@@ -60,5 +65,20 @@ mod tests {
         system.refresh_memory();
         let free = available_bytes().expect("every system of ours tells");
         assert!((1 << 20..=system.total_memory()).contains(&free), "{free} bytes");
+    }
+
+    #[test]
+    fn a_group_limits_what_is_free() {
+        let group = |total_memory, free_memory, rss| CGroupLimits {
+            total_memory,
+            free_memory,
+            free_swap: 0,
+            rss,
+        };
+        assert_eq!(within(100, [].into_iter()), 100);
+        assert_eq!(within(100, [group(40, 40, 0)].into_iter()), 40);
+        assert_eq!(within(100, [group(40, 5, 10)].into_iter()), 30, "files of 25 can be dropped");
+        assert_eq!(within(100, [group(500, 450, 50), group(60, 20, 45)].into_iter()), 20);
+        assert_eq!(within(100, [group(40, 0, 50)].into_iter()), 0);
     }
 }

@@ -56,6 +56,13 @@ fn a_file_builds_on_a_preset_or_another_file() {
     let (code, _, err) = run(&folder, &["config", "check", "circle.toml"]);
     assert_eq!(code, Some(2), "{err}");
     assert!(err.contains("build on each other in a circle: circle.toml"), "{err}");
+    folder.write("whole.toml", "search = 'quick'\nretrain = 'gone.toml'");
+    let (code, _, err) = run(&folder, &["config", "check", "whole.toml"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        err.contains("whole.toml: `retrain` is \"gone.toml\": cannot read gone.toml: "),
+        "{err}"
+    );
     folder.write("wrong.toml", "base = 'mine.toml'\n[search]\nepoch = 7\n");
     let (code, _, err) = run(&folder, &["config", "check", "wrong.toml"]);
     assert_eq!(code, Some(2), "{err}");
@@ -140,5 +147,12 @@ fn the_machine_is_not_asked_for_more_than_it_has() {
     let (code, out, err) = run(&folder, &large);
     assert_eq!(code, Some(1), "{out} {err}");
     assert!(err.contains("not enough memory: about") && err.contains("--force"), "{err}");
+    assert!(!folder.path("r").exists(), "nothing is made");
+    let whole = ["run", "--config", "quick_run", "--device", "cpu", "--data", &data, "--out", "r"];
+    let large = ["retrain.network.init_channels=4096", "retrain.network.num_cells=64"];
+    let large = [&whole[..], &["--set", large[0], "--set", large[1]]].concat();
+    let (code, out, err) = run(&folder, &large);
+    assert_eq!(code, Some(1), "{out} {err}");
+    assert!(err.contains("the retraining") && err.contains("not enough memory: about"), "{err}");
     assert!(!folder.path("r").exists(), "nothing is made");
 }

@@ -46,12 +46,18 @@ impl Source {
         Self::open_from(given, Path::new(""))
     }
 
-    /// As [`Self::open`], of a name or path that stands in this text.
+    /// As [`Self::open`], of a name or path that stands in this text as the value of `key`.
     ///
     /// # Errors
-    /// As [`Self::open`].
-    pub fn beside(&self, given: &str) -> Result<Self> {
-        Self::open_from(Path::new(given), &self.folder)
+    /// [`Error::ConfigSyntax`] where there is neither.
+    pub fn beside(&self, key: &str, given: &str) -> Result<Self> {
+        Self::open_from(Path::new(given), &self.folder).map_err(|error| {
+            let cause = match &error {
+                Error::Io { source, .. } => format!(": {source}"),
+                _ => String::new(),
+            };
+            self.fail(&format!("`{key}` is {given:?}: {error}{cause}"))
+        })
     }
 
     /// Text from elsewhere; `name` is named in errors, and paths in it start at the current folder.
@@ -102,7 +108,7 @@ impl Source {
             let mut table = source.table()?;
             next = match table.remove("base") {
                 None => None,
-                Some(Value::String(base)) => Some(source.beside(&base)?),
+                Some(Value::String(base)) => Some(source.beside("base", &base)?),
                 Some(other) => {
                     let reason = format!("`base` is {other}, allowed: a preset or a path, as text");
                     return Err(source.fail(&reason));
@@ -218,7 +224,8 @@ mod tests {
             assert!(told(name).contains("build on each other in a circle"), "{}", told(name));
         }
         assert!(told("c.toml").contains("`base` is 3, allowed: a preset or a path"));
-        assert!(told("d.toml").contains("gone.toml"));
+        let gone = told("d.toml");
+        assert!(gone.contains("d.toml: `base` is \"gone.toml\": cannot read"), "{gone}");
         for number in 0..20 {
             let path = folder.path().join(format!("chain{number}.toml"));
             std::fs::write(path, format!("base = 'chain{}.toml'", number + 1)).expect("written");
