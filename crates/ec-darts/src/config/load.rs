@@ -161,22 +161,47 @@ impl SettingsKind {
 }
 
 /// Settings with those of a layer above, or why there are none. `prefix` stands before keys in the
-/// reason, as the user typed them. `"none"` turns a key off.
+/// reason, as the user typed them.
 fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, String> {
-    let known = C::paper().settings();
-    let mut table = below.map(|config| Table::try_from(config).expect("valid settings fit TOML"));
-    let table = table.get_or_insert_default();
+    let below = below.map(|config| Table::try_from(config).expect("valid settings fit TOML"));
+    let mut table = below.unwrap_or_default();
+    let off = merge(&mut table, layer, &C::paper().settings(), prefix)?;
+    let read = serde_path_to_error::deserialize(table);
+    let config: C = read.map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
+        let (place, reason) = (error.path().to_string(), error.inner().message());
+        match reason.strip_prefix("missing field `") {
+            None => format!("`{prefix}{place}`: {reason}"),
+            Some(name) => needs_a_value::<C>(&place, name.trim_end_matches('`'), &off, prefix),
+        }
+    })?;
+    let settings = config.settings();
+    match off.into_iter().find(|key| settings[key] != Json::Null) {
+        Some(key) => Err(format!("`{prefix}{key}` cannot be off, it needs a value")),
+        None => Ok(config),
+    }
+}
+
+/// Puts the values of a layer into a table; returns the keys that it turns off by `"none"`.
+fn merge(
+    table: &mut Table,
+    layer: Table,
+    known: &BTreeMap<String, Json>,
+    prefix: &str,
+) -> Result<Vec<String>, String> {
     let mut off = Vec::new();
     for (section, values) in layer {
         let inside = format!("{section}.");
-        if !known.keys().any(|key| key.starts_with(&inside)) {
-            let name = values.as_table().and_then(|names| names.keys().next());
-            let key = name.map_or_else(|| section.clone(), |name| format!("{section}.{name}"));
-            return Err(unknown(&key, known.keys(), prefix));
-        }
-        let Value::Table(values) = values else {
-            return Err(format!("`{prefix}{section}` is {values}, allowed: a section of keys"));
+        let is_section = known.keys().any(|key| key.starts_with(&inside));
+        let values = match values {
+            Value::Table(values) => values,
+            _ if !is_section => return Err(unknown(&section, known.keys(), prefix)),
+            other => {
+                return Err(format!("`{prefix}{section}` is {other}, allowed: a section of keys"));
+            }
         };
+        if !is_section && values.is_empty() {
+            return Err(unknown(&section, known.keys(), prefix));
+        }
         for (name, value) in values {
             let key = format!("{section}.{name}");
             if !known.contains_key(&key) {
@@ -192,20 +217,7 @@ fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, 
             }
         }
     }
-    let read = serde_path_to_error::deserialize(std::mem::take(table));
-    let config: C = read.map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
-        let (section, reason) = (error.path().to_string(), error.inner().message());
-        let missing = reason.strip_prefix("missing field `").map(|name| name.trim_end_matches('`'));
-        match missing {
-            None => format!("`{prefix}{section}`: {reason}"),
-            Some(name) => needs_a_value::<C>(&section, name, &off, prefix),
-        }
-    })?;
-    let settings = config.settings();
-    match off.into_iter().find(|key| settings[key] != Json::Null) {
-        Some(key) => Err(format!("`{prefix}{key}` cannot be off, it needs a value")),
-        None => Ok(config),
-    }
+    Ok(off)
 }
 
 /// About a key without a value that must have one.
@@ -247,6 +259,8 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefi
 
 /// The most similar of some names, where one is similar at all.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Similarity takes memory in proportion to the length, and no name of ours is that long.
+    let given = Some(given).filter(|given| given.len() < 100)?;
     let similar = |name: &&str| strsim::normalized_damerau_levenshtein(given, name);
     let best = names.max_by(|a, b| similar(a).total_cmp(&similar(b)))?;
     (similar(&best) >= 0.75).then_some(best)
