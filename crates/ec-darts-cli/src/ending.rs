@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -144,10 +144,11 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         complain(error.render().to_string().trim_end());
         return ExitCode::from(2);
     }
-    match error.print() {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(128 + SIGPIPE as u8),
-        _ => ExitCode::SUCCESS,
-    }
+    let done = match io::stdout().is_terminal() {
+        true => error.print().map_err(anyhow::Error::from),
+        false => print(&error.render().to_string()),
+    };
+    ExitCode::from(Ending::of(done).tell(false))
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {

@@ -148,7 +148,7 @@ fn a_signal_ends_the_evaluation_of_a_run() {
     let folder = Folder::new();
     let mut child = start(pipeline::command(&folder, &[]));
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let evaluating = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("3 of 4")));
+    let evaluating = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("3 of 4: eval")));
     assert!(evaluating.is_some());
     signal(&child, "-INT");
     let rest: String = lines.map_while(Result::ok).collect();
@@ -193,8 +193,9 @@ fn completions_for_every_shell() {
         }
         if shell == "bash" {
             let script = folder.write("ec-darts", out);
-            let asked = "COMP_WORDS=(ec-darts re); COMP_CWORD=1; _ec-darts ec-darts re ec-darts; \
-                         echo \"${COMPREPLY[@]}\"";
+            let asked = "COMP_WORDS=(ec-darts re); COMP_CWORD=1; \
+                         complete=($(complete -p ec-darts)); function=${complete[@]: -2:1}; \
+                         $function ec-darts re ec-darts; echo \"${COMPREPLY[@]}\"";
             let line = format!("source '{}'; {asked}", script.display());
             let (code, out, err) =
                 told(&Command::new("bash").args(["-c", &line]).output().expect("bash"));

@@ -14,7 +14,8 @@ fn check(folder: &Folder, arguments: &[&str], code: i32) {
     assert_eq!(found, Some(code), "{told:?}");
     let raw = |character: char| character.is_control() && !"\n\t".contains(character);
     assert!(!told.contains(raw), "{told:?}");
-    assert!(told.contains("\\u001b[31m"), "{told:?}");
+    // The parser of arguments leaves out what it knows by itself.
+    assert!(told.contains("\\u001b[31m") || told.contains("\\u009b2J"), "{told:?}");
 }
 
 #[cfg(unix)]
@@ -73,9 +74,8 @@ fn the_progress_line_does_not_wrap() {
     let mut steps = 0;
     for part in plain(&shown).split(['\r', '\n']) {
         // Lines above the bar stay, and may be long.
-        if !part.contains(" left ") {
-            continue;
-        }
+        let Some(begin) = part.find(['█', '░']) else { continue };
+        let part = &part[begin..];
         steps += 1;
         assert!(part.chars().count() <= 40, "{} columns: {part:?}", part.chars().count());
         assert!(part.contains('/'), "{part:?}");
