@@ -148,7 +148,8 @@ fn a_signal_ends_the_evaluation_of_a_run() {
     let folder = Folder::new();
     let mut child = start(pipeline::command(&folder, &[]));
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let evaluating = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("3 of 4: eval")));
+    let evaluating =
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("3 of 4: eval")));
     assert!(evaluating.is_some());
     signal(&child, "-INT");
     let rest: String = lines.map_while(Result::ok).collect();

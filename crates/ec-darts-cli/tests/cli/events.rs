@@ -112,3 +112,25 @@ fn names_that_are_no_text() {
         "{out}"
     );
 }
+
+/// Where nothing but operations without parameters can be kept, every genotype is one of a collapsed cell.
+#[test]
+fn a_collapse_is_told_once_and_not_before_alpha_has_moved() {
+    let folder = Folder::new();
+    let warnings = |out: &str, learning_rate: &str| -> Vec<String> {
+        let rate = format!("alpha.learning_rate={learning_rate}");
+        let few = "network.primitives=['skip_connect', 'max_pool_3x3']";
+        let sets = ["--set", &rate, "--set", few, "--set", "search.epochs=4"];
+        let (code, stdout, err) =
+            run(&folder, &sample(&[&["--json", "--out", out][..], &sets].concat()));
+        assert_eq!(code, Some(0), "{err}");
+        let lists = events(&stdout, "finished");
+        let lists = lists.iter().filter_map(|event| event["warnings"].as_array());
+        lists.flatten().map(|warning| warning.as_str().expect("text").to_string()).collect()
+    };
+    assert_eq!(warnings("uniform", "1e-6"), [""; 0]);
+    let mut moved = warnings("moved", "1.0");
+    moved.sort();
+    assert_eq!(moved.len(), 2, "{moved:?}");
+    assert!(moved[0].contains("normal cell") && moved[1].contains("reduction cell"), "{moved:?}");
+}

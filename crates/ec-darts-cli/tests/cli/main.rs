@@ -16,3 +16,4 @@ mod program;
 mod report;
 mod retrain;
 mod terminal;
+mod trace;

@@ -1,7 +1,6 @@
 //! The folder of a run: settings, metrics, genotypes, checkpoints, and a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,7 +29,7 @@ const KEPT: usize = 2;
 /// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
 /// model.safetensors            retraining: the trained network, once it is done
-/// log.txt                      what happened, with time
+/// log.txt                      of the program: what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
 /// ```
@@ -41,7 +40,6 @@ pub struct RunFolder {
     path: PathBuf,
     /// The operating system drops the lock with the process, however it ends.
     _lock: File,
-    log: File,
     metrics: Vec<String>,
 }
 
@@ -71,10 +69,7 @@ impl RunFolder {
                 "holds a run already; add --resume to continue it, or name another folder",
             ));
         }
-        let log_path = path.join("log.txt");
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.map_err(Error::io("write", &log_path))?;
-        let mut folder = Self { path: path.to_path_buf(), _lock: lock, log, metrics: Vec::new() };
+        let mut folder = Self { path: path.to_path_buf(), _lock: lock, metrics: Vec::new() };
         folder.metrics = match fs::read_to_string(folder.metrics_path()) {
             Ok(text) => text.lines().map(str::to_string).collect(),
             Err(_) => Vec::new(),
@@ -196,15 +191,6 @@ impl RunFolder {
         let folder = self.path.join("genotypes");
         create(&folder)?;
         write_genotype(&folder, &format!("epoch-{epoch:03}"), genotype)
-    }
-
-    /// Adds a line to the log.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where it cannot be written.
-    pub fn log(&mut self, line: &str) -> Result<()> {
-        let fail = Error::io("write", self.path.join("log.txt"));
-        writeln!(self.log, "{} {line}", timestamp(SystemTime::now())).map_err(fail)
     }
 
     fn metrics_path(&self) -> PathBuf {
