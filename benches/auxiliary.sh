@@ -35,7 +35,7 @@ def table(name, cases):
 
 table("seed of alpha", [(seed, ["--seed", str(seed)]) for seed in range(10)])
 epochs = [row for row in map(json.loads, open(metrics)) if row["transition"]]
-genotypes = [(row["epoch"] + 1, json.dumps(row["transition"]["genotype"])) for row in epochs]
+genotypes = [(row["epoch"], json.dumps(row["transition"]["genotype"])) for row in epochs]
 if genotypes:
     table("epoch", [(epoch, ["--genotype", genotype]) for epoch, genotype in genotypes])
 PYTHON

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! cargo run --release --example search_cifar --features cuda -- \
-//!     --config configs/search_cifar10.toml --data DIR --out runs/cifar10
+//!     --config search_cifar10 --data DIR --out runs/cifar10
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -25,8 +25,8 @@ use ec_darts_space::{CellKind, Genotype};
 #[derive(Parser)]
 #[command(about = "Searches a network for CIFAR-10 images with EC-DARTS")]
 struct Arguments {
-    /// Settings, a TOML file.
-    #[arg(long, default_value = "configs/quick.toml")]
+    /// Settings: a preset, or a TOML file.
+    #[arg(long, default_value = "quick")]
     config: PathBuf,
     /// CIFAR in its binary version; the bundled sample of 1,000 images otherwise.
     #[arg(long, default_value = "data/cifar10-mini")]
@@ -64,7 +64,7 @@ fn in_project(path: &Path) -> PathBuf {
 fn search(arguments: &Arguments) -> anyhow::Result<()> {
     let opened = DeviceName::open_or_best(arguments.device)?;
     println!("device   {}", opened.description);
-    let config = SearchConfig::load(&in_project(&arguments.config), &[])?;
+    let config = SearchConfig::load(&arguments.config, &[])?;
     let images = data::load(&config.data.source(in_project(&arguments.data)))?.train;
     println!("data     {} training images of {} classes", images.len(), images.num_classes());
     println!("run      {}", arguments.out.display());

@@ -8,11 +8,12 @@
 #     DEVICE=wgpu SCALE=0.5 benches/gpu/measure.sh target/release target/release/examples
 #
 # Whole outputs lie in OUT (./measured). SCALE multiplies the time limits. They are meant to stop what hangs: together they
-# allow 22 minutes, so where a call may take ten, PARTS splits it, `torch` from the rest.
+# allow 22 minutes, so where a call may take ten, PARTS splits it, `torch` from the rest. KILLS (ten) is how often the
+# small search is killed.
 # A folder with libllvm-stub.so has programs whose LLVM is absent (feature cuda-nvrtc): it is loaded before them.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-[ $# -gt 0 ] || { sed -n '2,12p' "$0" >&2 && exit 2; }
+[ $# -gt 0 ] || { sed -n '2,13p' "$0" >&2 && exit 2; }
 parts=${PARTS:-device parity steps torch growth resume launches}
 device=${DEVICE:-cuda}
 out=${OUT:-measured}
@@ -138,23 +139,24 @@ part_growth() { # Around batch 64, 16 channels, 8 cells, images of 32.
   for value in 5 14 20; do timed 20 "growth: cells $value" --cells "$value" --samples 2 --steps-per-wait 10; done
   timed 20 "growth: image 64" --size 64 --samples 2 --steps-per-wait 10
 }
-part_resume() { # A whole small search, and one that is killed three times and goes on: the same bytes.
+part_resume() { # A whole small search, and one that is killed at random moments and goes on: the same bytes.
   local of=(--device "$device" --config configs/quick.toml --data data/cifar10-mini --resume)
-  local begin code command kill before name different=()
+  local begin code command kill whole before name kills=${KILLS:-10} different=()
   begin=$SECONDS
   run 90 search_cifar "${of[@]}" --out "$work/whole" >"$out/search.txt" 2>&1
   code=$?
   [ $code = 0 ] || { tell "whole small search" "$(why $code): $(tail -n 1 "$out/search.txt")"; return; }
-  tell "whole small search" "$((SECONDS - begin)) s"
+  whole=$((SECONDS - begin))
+  tell "whole small search" "$whole s"
   locate search_cifar || return
   newest() { ls "$work/killed/checkpoints" 2>/dev/null | grep 'safetensors$' | tail -n 1; }
-  for kill in 1 2 3; do
+  for ((kill = 0; kill < kills; kill++)); do
     before=$(newest)
     "${command[@]}" "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 &
-    # Some steps after its first new checkpoint; this signal asks nobody.
+    # A random moment after its first new checkpoint, so that each start gets on; this signal asks nobody.
     while [ "$(newest)" = "$before" ] && kill -0 $! 2>/dev/null; do sleep 0.05; done
-    sleep 0.2
-    kill -KILL $! 2>/dev/null
+    sleep "$(awk -v r=$RANDOM -v s="$whole" -v k="$kills" 'BEGIN { print r / 32768 * s / k }')"
+    kill -KILL $! 2>/dev/null || tell "kill $kill" "it had ended"
     wait $! 2>/dev/null
   done
   run 90 search_cifar "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 ||
@@ -163,8 +165,8 @@ part_resume() { # A whole small search, and one that is killed three times and g
     cmp -s "$work/whole/$name" "$work/killed/$name" || different+=("$name")
   done
   cp "$work"/whole/genotype.json "$work"/whole/metrics.jsonl "$out"
-  if [ ${#different[@]} = 0 ]; then tell "killed three times and resumed" "the same bytes"; else
-    tell "killed three times and resumed" "other bytes: ${different[*]}"
+  if [ ${#different[@]} = 0 ]; then tell "killed $kills times and resumed" "the same bytes"; else
+    tell "killed $kills times and resumed" "other bytes: ${different[*]}"
   fi
 }
 part_launches() {

@@ -3,6 +3,7 @@
 mod architect;
 mod dead_parameters;
 mod devices;
+mod documentation;
 mod export;
 mod fixture;
 mod fused;

@@ -83,9 +83,9 @@ impl Command {
 /// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  ec-darts search --config configs/quick.toml --data data/cifar10-mini --out runs/quick
-  ec-darts search --config configs/search_cifar10.toml --data DIR --out runs/cifar10 --device cuda
-  ec-darts search --config configs/darts.toml --data DIR --out runs/a --set search.epochs=50")]
+  ec-darts search --config quick --data data/cifar10-mini --out runs/quick
+  ec-darts search --config search_cifar10 --data DIR --out runs/cifar10 --device cuda
+  ec-darts search --config darts --data DIR --out runs/a --epochs 50 --set weights.momentum=0.8")]
 pub struct SearchArguments {
     #[command(flatten)]
     pub run: RunArguments,
@@ -97,9 +97,9 @@ pub struct SearchArguments {
 /// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  ec-darts retrain --genotype runs/quick/genotype.json --config configs/retrain_quick.toml \\
+  ec-darts retrain --genotype runs/quick/genotype.json --config retrain_quick \\
       --data data/cifar10-mini --out runs/quick-retrained
-  ec-darts retrain --genotype darts_v2 --config configs/retrain_cifar10.toml --data DIR --out runs/v2")]
+  ec-darts retrain --genotype darts_v2 --config retrain_cifar10 --data DIR --out runs/v2")]
 pub struct RetrainArguments {
     /// A file, or the name of a preset such as darts_v2.
     #[arg(long)]
@@ -114,36 +114,57 @@ pub struct RetrainArguments {
 /// Ctrl-C saves and stops; the same command with --resume goes on where it was.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  ec-darts run --config configs/quick_run.toml --data data/cifar10-mini --out runs/whole
-  ec-darts run --config configs/quick_run.toml --data DIR --out runs/b --set retrain.retrain.epochs=30
+  ec-darts run --config quick_run --data data/cifar10-mini --out runs/whole
+  ec-darts run --config folder_run --data IMAGES --out runs/mine --image-size 96 --batch-size 32
+  ec-darts run --config quick_run --data DIR --out runs/b --set retrain.retrain.epochs=30
 
-The settings file names those of the search and of the retraining; keys of --set begin with `search.` or
-`retrain.`.")]
+The settings name those of the search and of the retraining; keys of --set begin with `search.` or
+`retrain.`, the other options change both.")]
 pub struct WholeRunArguments {
     #[command(flatten)]
     pub run: RunArguments,
 }
 
+/// What is changed in settings.
+#[derive(Args)]
+pub struct SettingChanges {
+    /// Change one setting; may be given often. See docs/configuration.md.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Epochs; short for --set search.epochs=N or --set retrain.epochs=N.
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Images of a batch; short for --set search.batch_size=N or --set retrain.batch_size=N.
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<u64>,
+    /// Side of the images that the network reads, in pixels; short for --set data.image_size=N, with
+    /// data.resize in the same ratio as before.
+    #[arg(long, value_name = "PIXELS")]
+    pub image_size: Option<u64>,
+}
+
 #[derive(Args)]
 pub struct RunArguments {
-    /// Settings, a TOML file; `configs/` has the paper's and smaller ones.
+    /// Settings: the name of a preset, which `ec-darts config list` shows, or a TOML file.
     #[arg(long)]
     pub config: PathBuf,
+    #[command(flatten)]
+    pub changes: SettingChanges,
     /// Folder of the images; docs/data.md has the layouts.
     #[arg(long)]
     pub data: PathBuf,
     /// Run folder, made if it is not there.
     #[arg(long)]
     pub out: PathBuf,
-    /// Where to compute: flex (CPU), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
+    /// Where to compute: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
     /// answers, of those that this program was built for.
     #[arg(long)]
     pub device: Option<DeviceName>,
-    /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
-    #[arg(long)]
-    pub seed: Option<u64>,
     /// Threads of the CPU device. Default: all cores.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
     /// Save and stop after so many steps (batches of any kind); the exit code is then 3.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -151,9 +172,9 @@ pub struct RunArguments {
     /// Go on with the run in the folder; begins one where there is none.
     #[arg(long)]
     pub resume: bool,
-    /// Change one setting; may be given often. See docs/configuration.md.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
+    /// Start although the memory that is needed is not there.
+    #[arg(long)]
+    pub force: bool,
     /// Print results and errors only.
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
@@ -253,12 +274,12 @@ pub struct CostArguments {
     /// Also build the network with random weights and measure its forward pass.
     #[arg(long)]
     pub latency: bool,
-    /// Where to measure: flex (CPU), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
+    /// Where to measure: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
     /// answers, of those that this program was built for.
     #[arg(long, requires = "latency")]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
-    #[arg(long, requires = "latency", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, requires = "latency", value_parser = threads)]
     pub threads: Option<u16>,
     /// Images in a pass that is measured. Default: 1.
     #[arg(long, requires = "latency", value_parser = clap::value_parser!(u16).range(1..=4096))]
@@ -276,10 +297,10 @@ pub struct NetworkArguments {
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
     /// Cells, two of them reductions.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=1000))]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
     /// Classes.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub classes: Option<u32>,
 }
 
@@ -307,7 +328,7 @@ pub struct EvaluateArguments {
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
     /// Images classified together; latency is of one.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
@@ -337,7 +358,7 @@ pub struct ClassifyArguments {
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
     /// Print a line of JSON for each image.
     #[arg(long)]
@@ -387,11 +408,11 @@ pub struct ImportArguments {
     #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
     /// Cells, two of them reductions. Default: that of the network.
-    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(3..=1000))]
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
     /// Classes. Default: that of the network.
-    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(1..))]
-    pub classes: Option<u16>,
+    #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub classes: Option<u32>,
     /// Names of the classes, a line each. Default: numbers.
     #[arg(long, requires = "genotype")]
     pub class_names: Option<PathBuf>,
@@ -451,22 +472,30 @@ fn dataset(name: &str) -> Result<DatasetKind, String> {
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
+    /// List the presets that the program carries with it.
+    List,
     /// Say whether settings are valid, and what is wrong with them.
     Check {
-        /// A TOML file.
+        /// The name of a preset, or a TOML file.
         config: PathBuf,
-        /// Change one setting first.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
+        #[command(flatten)]
+        changes: SettingChanges,
     },
     /// Print settings as they would be used.
     Print {
-        /// A TOML file.
+        /// The name of a preset, or a TOML file.
         config: PathBuf,
-        /// Change one setting first.
-        #[arg(long = "set", value_name = "KEY=VALUE")]
-        set: Vec<String>,
+        #[command(flatten)]
+        changes: SettingChanges,
     },
+}
+
+/// Threads, of which a processor each is there: with more of them they take turns, and a step that others
+/// wait for takes a hundred times as long.
+fn threads(text: &str) -> Result<u16, String> {
+    let processors = ec_darts::device::processors();
+    let threads = text.parse().ok().filter(|threads| (1..=processors).contains(threads));
+    threads.ok_or_else(|| format!("allowed: 1 to {processors}, the processors of this machine"))
 }
 
 /// A count, by itself or in thousands (k), millions (M) or thousands of millions (G).

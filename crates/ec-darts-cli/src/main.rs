@@ -18,17 +18,16 @@ mod report_html;
 mod retrain;
 mod search;
 mod session;
+mod settings;
 mod signals;
 mod terminal;
 mod trace;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 use std::process::ExitCode;
 
-use args::{Arguments, Command, ConfigCommand};
+use args::{Arguments, Command};
 use clap::{CommandFactory, Parser};
-use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 use ending::Ending;
 
 pub(crate) use terminal::print;
@@ -58,33 +57,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Classify(arguments) => classify::run(arguments),
         Command::Export(arguments) => export::export(arguments),
         Command::Import(arguments) => export::import(arguments),
-        Command::Config(command) => config(command),
+        Command::Config(command) => settings::run(command),
         Command::Data(command) => data::run(command),
         Command::Completions { shell } => completions(shell),
     }
-}
-
-fn config(command: ConfigCommand) -> anyhow::Result<()> {
-    match command {
-        ConfigCommand::Check { config, set } => {
-            resolved(&config, &set)?;
-            print(&format!("{}: valid\n", config.display()))
-        }
-        ConfigCommand::Print { config, set } => print(&resolved(&config, &set)?),
-    }
-}
-
-/// Settings of a search, a retraining or a whole run, whichever the file has, as they would be used.
-fn resolved(path: &Path, set: &[String]) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    if pipeline::is_whole_run(&text) {
-        let (search, retrain) = pipeline::settings(path, set, None)?;
-        return Ok(format!("# search\n{}\n# retraining\n{}", search.to_toml(), retrain.to_toml()));
-    }
-    if text.lines().any(|line| line.trim() == "[retrain]") {
-        return Ok(RetrainConfig::load(path, set)?.to_toml());
-    }
-    Ok(SearchConfig::load(path, set)?.to_toml())
 }
 
 fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {

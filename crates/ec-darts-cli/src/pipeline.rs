@@ -1,32 +1,28 @@
 //! `ec-darts run`: search, retraining, evaluation and report, one after the other.
 
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, ensure};
-use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use anyhow::Context;
+use ec_darts::config::Source;
 use ec_darts::model::TrainedModel;
+use ec_darts::preflight::{self, Room};
 use ec_darts::train::run::{MODEL, Outcome};
-use serde::Deserialize;
+use ec_darts_space::presets::DARTS_V2;
 use serde_json::json;
 
 use crate::args::WholeRunArguments;
 use crate::evaluate::{Evaluated, Told};
 use crate::session::Session;
-use crate::{evaluate, print, report_html, retrain, search};
-
-/// The file of a whole run: the settings of its two stages, beside it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stages {
-    search: PathBuf,
-    retrain: PathBuf,
-}
+use crate::{evaluate, print, report_html, retrain, search, settings};
 
 pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
-    let (for_search, for_retrain) = settings(&arguments.config, &arguments.set, arguments.seed)?;
+    let source = Source::open(&arguments.config)?;
+    let (for_search, for_retrain) = settings::of_whole_run(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&for_search.data, &arguments.data)?;
+    // Which genotype will be retrained is not known yet; hours of search must not end in no memory.
+    let (typical, room) = (DARTS_V2.genotype(), Room::of(&session.opened.device));
+    let needed = preflight::describe_retraining(&for_retrain, &typical, &images.train, &room);
+    session.require(&needed).context("the retraining, if it were of darts_v2")?;
     let out = arguments.out.clone();
     let told = !arguments.json;
     let heading = |text: &str| if told { print(&format!("\n{text}\n")) } else { Ok(()) };
@@ -63,61 +59,4 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let report = report_html::write(&out)?;
     session.report.event(&json!({"event": "report", "path": report.display().to_string()}))?;
     if told { print(&format!("wrote {}\n", report.display())) } else { Ok(()) }
-}
-
-/// Whether a file of settings names those of two stages.
-pub fn is_whole_run(text: &str) -> bool {
-    toml::from_str::<Stages>(text).is_ok()
-}
-
-/// The settings of both stages. `--set` and the keys in errors begin with the stage.
-pub fn settings(
-    path: &Path,
-    set: &[String],
-    seed: Option<u64>,
-) -> anyhow::Result<(SearchConfig, RetrainConfig)> {
-    let name = path.display();
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
-    let stages: Stages = toml::from_str(&text).map_err(|error| ec_darts::Error::ConfigSyntax {
-        origin: name.to_string(),
-        reason: error.to_string().trim_end().to_string(),
-    })?;
-    let beside = |file: &Path| path.parent().unwrap_or(Path::new("")).join(file);
-    let of = |stage: &str| -> Vec<String> {
-        let start = format!("{stage}.");
-        let given = set.iter().filter_map(|set| set.strip_prefix(&start));
-        let seed = seed.map(|seed| format!("{stage}.seed={seed}"));
-        given.map(str::to_string).chain(seed).collect()
-    };
-    for set in set {
-        let known = ["search.", "retrain."].iter().any(|stage| set.starts_with(stage));
-        ensure!(
-            known,
-            ec_darts::Error::ConfigSyntax {
-                origin: format!("--set {set}"),
-                reason: "keys of a whole run begin with their stage: search.SECTION.NAME or \
-                         retrain.SECTION.NAME"
-                    .into(),
-            }
-        );
-    }
-    let search = SearchConfig::load(&beside(&stages.search), &of("search"))?;
-    let retrain = RetrainConfig::load(&beside(&stages.retrain), &of("retrain"))?;
-    // One set of images serves both stages.
-    let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
-    ensure!(
-        ours == theirs,
-        ec_darts::Error::ConfigValue {
-            origin: stages.retrain.display().to_string(),
-            key: "data".into(),
-            value: format!("{} read in another way", retrain.data.dataset.name()),
-            allowed: format!(
-                "the same set, image_size, resize, test_fraction, split_seed, broken_images and \
-                 cache_mib as in {} ({})",
-                stages.search.display(),
-                search.data.dataset.name()
-            ),
-        }
-    );
-    Ok((search, retrain))
 }

@@ -1,6 +1,6 @@
 //! `ec-darts retrain`.
 
-use ec_darts::config::{RetrainConfig, Settings};
+use ec_darts::config::{RetrainConfig, Source};
 use ec_darts::cost::NetworkCost;
 use ec_darts::data::Datasets;
 use ec_darts::preflight::{self, Room};
@@ -10,16 +10,14 @@ use ec_darts_space::Genotype;
 
 use crate::args::RetrainArguments;
 use crate::genotype::read;
-use crate::print;
 use crate::session::Session;
-use crate::trace;
+use crate::{print, settings, trace};
 
 pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let genotype = read(&arguments.genotype)?;
     let arguments = arguments.run;
-    let mut overrides = arguments.set.clone();
-    overrides.extend(arguments.seed.map(|seed| format!("retrain.seed={seed}")));
-    let config = RetrainConfig::load(&arguments.config, &overrides)?;
+    let source = Source::open(&arguments.config)?;
+    let config: RetrainConfig = settings::of_one(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&config.data, &arguments.data)?;
     match retrain(config, &genotype, &images, &mut session)? {
@@ -74,9 +72,10 @@ pub fn retrain(
         ("device", session.opened.description.clone()),
         ("data", counts),
         ("network", network),
-        ("memory", needed),
+        ("memory", needed.text.clone()),
         ("run", session.options.out.display().to_string()),
     ])?;
+    session.require(&needed)?;
     let (device, options) = (session.opened.device.clone(), session.options.clone());
     trace::log_into(&options.out);
     let outcome = session.saving(|session| {

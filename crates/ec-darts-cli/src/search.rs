@@ -1,6 +1,6 @@
 //! `ec-darts search`.
 
-use ec_darts::config::{SearchConfig, Settings};
+use ec_darts::config::{SearchConfig, Source};
 use ec_darts::data::Datasets;
 use ec_darts::preflight::{self, Room};
 use ec_darts::train::Best;
@@ -8,15 +8,13 @@ use ec_darts::train::run::{self, Outcome};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
-use crate::print;
 use crate::session::Session;
-use crate::trace;
+use crate::{print, settings, trace};
 
 pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
-    let mut overrides = arguments.set.clone();
-    overrides.extend(arguments.seed.map(|seed| format!("search.seed={seed}")));
-    let config = SearchConfig::load(&arguments.config, &overrides)?;
+    let source = Source::open(&arguments.config)?;
+    let config: SearchConfig = settings::of_one(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&config.data, &arguments.data)?;
     match search(config, &images, &mut session)? {
@@ -46,9 +44,10 @@ pub fn search(
         ("device", session.opened.description.clone()),
         ("data", format!("{} images of {} classes", train.len(), train.num_classes())),
         ("network", network),
-        ("memory", needed),
+        ("memory", needed.text.clone()),
         ("run", session.options.out.display().to_string()),
     ])?;
+    session.require(&needed)?;
     let (device, options) = (session.opened.device.clone(), session.options.clone());
     trace::log_into(&options.out);
     let outcome = session.saving(|session| {

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use ec_darts::config::DataConfig;
 use ec_darts::data::{self, Datasets, Skipped};
 use ec_darts::device::{DeviceName, Opened};
+use ec_darts::preflight::Estimate;
 use ec_darts::train::run::{Notice, RunOptions};
 use tracing::{info, info_span};
 
@@ -30,6 +31,7 @@ pub struct Session {
     pub report: Report,
     pub options: RunOptions,
     signals: Signals,
+    force: bool,
     failed: Option<anyhow::Error>,
 }
 
@@ -51,7 +53,7 @@ impl Session {
             read_every: None,
         };
         let report = Report::new(arguments.json, arguments.quiet);
-        Ok(Self { opened, report, options, signals, failed: None })
+        Ok(Self { opened, report, options, signals, force: arguments.force, failed: None })
     }
 
     /// Reads the images; says which files were skipped.
@@ -60,6 +62,16 @@ impl Session {
         let images = info_span!("data").in_scope(|| data::load(&config.source(folder)))?;
         self.warn(&images.skipped, "files skipped")?;
         Ok(images)
+    }
+
+    /// An error where the memory that is needed is not there, unless the user wants to try all the same.
+    pub fn require(&self, estimate: &Estimate) -> anyhow::Result<()> {
+        let told = &estimate.text;
+        ensure!(
+            estimate.fits || self.force,
+            "not enough memory: {told}; --force starts all the same"
+        );
+        Ok(())
     }
 
     /// Says which broken images were met on the way, after loading.

@@ -10,7 +10,7 @@ use ec_darts_space::SearchSpace;
 
 use crate::architecture::ArchitectureParameters;
 use crate::network::Supernet;
-use crate::optim::{AdamSettings, Stepper, WeightOptimizer, global_norm};
+use crate::optim::{AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
 use crate::relaxation::{Mixing, Relaxation};
 use crate::tensors::{ImageBatch, separate};
 
@@ -167,13 +167,22 @@ pub fn second_order_gradient(
 pub struct Architect {
     order: ArchitectOrder,
     learning_rate: f64,
+    clip_norm: Option<f64>,
     pub(crate) optimizer: Stepper<Adam>,
 }
 
 impl Architect {
     /// Adam without moments.
     pub fn new(order: ArchitectOrder, learning_rate: f64, settings: &AdamSettings) -> Self {
-        Self { order, learning_rate, optimizer: settings.init() }
+        Self { order, learning_rate, clip_norm: None, optimizer: settings.init() }
+    }
+
+    /// The same with the gradient clipped to this norm, over both kinds of cells.
+    ///
+    /// # Source
+    /// PC-DARTS, `train_search_imagenet.py`.
+    pub fn with_clip_norm(self, clip_norm: Option<f64>) -> Self {
+        Self { clip_norm, ..self }
     }
 
     /// One step of Adam on alpha; returns the moved alpha and the validation loss before it moved,
@@ -205,6 +214,10 @@ impl Architect {
         let mut gradients = GradientsParams::new();
         gradients.register(alpha.normal.id, gradient.normal);
         gradients.register(alpha.reduction.id, gradient.reduction);
+        if let Some(most) = self.clip_norm {
+            let norm = global_norm(&alpha, &gradients);
+            gradients = clip(&alpha, gradients, norm, most);
+        }
         let alpha = self.optimizer.step(self.learning_rate, alpha, &gradients);
         (alpha, gradient.valid_loss)
     }

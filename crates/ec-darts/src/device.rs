@@ -204,11 +204,19 @@ fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
     answer
 }
 
+/// Processors that this process may use, of those that the machine has.
+pub fn processors() -> u16 {
+    let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    count.try_into().unwrap_or(u16::MAX)
+}
+
 impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        // What it is, beside the name of the backend.
+        let text = if text == "cpu" { "flex" } else { text };
         let found = Self::ALL.into_iter().find(|name| name.name() == text);
-        found.ok_or_else(|| format!("allowed: {}", Self::ALL.map(Self::name).join(", ")))
+        found.ok_or_else(|| format!("allowed: cpu, {}", Self::ALL.map(Self::name).join(", ")))
     }
 }

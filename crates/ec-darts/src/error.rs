@@ -100,16 +100,18 @@ pub enum Error {
 
     /// A loss or gradient is no number any more.
     #[error(
-        "{what} is not finite in epoch {epoch}, {phase}, step {step} (learning rate {learning_rate})"
+        "{what} is not finite in epoch {}, {phase}, step {} (learning rate {learning_rate})",
+        epoch + 1,
+        step + 1
     )]
     NonFinite {
         /// Which figure.
         what: String,
-        /// Counted from 0.
+        /// Counted from 0; from 1 in the message.
         epoch: usize,
         /// Part of the epoch.
         phase: &'static str,
-        /// Counted from 0, within the part.
+        /// Counted from 0, within the part; from 1 in the message.
         step: usize,
         /// Of the weights, per step.
         learning_rate: f64,

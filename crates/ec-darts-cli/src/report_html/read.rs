@@ -126,7 +126,7 @@ impl Run {
         let sessions = json(&folder.join("sessions.json"), &place("sessions.json"), problems);
         run.sessions = sessions.and_then(|all| all.as_array().cloned()).unwrap_or_default();
         run.genotype = genotype(&folder.join("genotype.json"), &place("genotype.json"), problems);
-        for epoch in 0.. {
+        for epoch in 1.. {
             let file = format!("genotypes/epoch-{epoch:03}.json");
             match genotype(&folder.join(&file), &place(&file), problems) {
                 Some(genotype) => run.epochs.push(genotype),
@@ -168,8 +168,8 @@ impl Run {
         let values = self.metrics.iter().enumerate();
         values
             .filter_map(|(place, line)| {
-                let epoch = line["epoch"].as_u64().map_or(place, |epoch| epoch as usize);
-                Some(((epoch + 1) as f64, line.pointer(pointer)?.as_f64()?))
+                let epoch = line["epoch"].as_u64().map_or(place + 1, |epoch| epoch as usize);
+                Some((epoch as f64, line.pointer(pointer)?.as_f64()?))
             })
             .collect()
     }

@@ -27,7 +27,7 @@ fn result(material: &Material) -> Option<(f64, String)> {
             Some("validation") => "images held out from training",
             _ => "images it was not trained on",
         };
-        let epoch = line["epoch"].as_u64().map_or("?".into(), |epoch| (epoch + 1).to_string());
+        let epoch = line["epoch"].as_u64().map_or("?".into(), |epoch| epoch.to_string());
         let from = format!("top-1 on {on}, after epoch {epoch} of the retraining");
         Some((line["valid_accuracy"].as_f64()?, from))
     };
@@ -168,7 +168,7 @@ fn warnings(material: &Material) -> Vec<String> {
     let mut told: Vec<(String, Vec<String>)> = Vec::new();
     for run in [&material.search, &material.retrain].into_iter().flatten() {
         for line in &run.metrics {
-            let epoch = line["epoch"].as_u64().map_or("?".into(), |epoch| (epoch + 1).to_string());
+            let epoch = line["epoch"].as_u64().map_or("?".into(), |epoch| epoch.to_string());
             for warning in
                 line["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str)
             {

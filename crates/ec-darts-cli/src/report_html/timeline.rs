@@ -31,7 +31,7 @@ pub fn tables(run: Option<&Run>) -> String {
         "<ul class=\"legend\">\n{keys}<li><b class=\"pick skip new\">sk</b> framed: not so in the \
          epoch before</li>\n<li>★ the epoch whose genotype the search returns</li>\n</ul>\n"
     );
-    let best = run.metrics.last().and_then(|last| last["best_epoch"].as_u64());
+    let best = run.metrics.last().and_then(|last| last["best_epoch"].as_u64()?.checked_sub(1));
     for kind in CellKind::ALL {
         let cells: Vec<&CellGenotype> = run.epochs.iter().map(|epoch| epoch.cell(kind)).collect();
         text += &table(kind, &cells, best.map(|best| best as usize));

@@ -27,7 +27,7 @@ fn a_budget_is_kept_and_says_what_it_took() {
     assert!(out.contains("end of epoch 2 of 2") && out.contains("nothing was given up"), "{out}");
     let read = |name: &str| std::fs::read_to_string(folder.path(name)).expect("a genotype");
     let json = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
-    assert_eq!(json(&read("free.json")), json(&read("r/genotypes/epoch-001.json")));
+    assert_eq!(json(&read("free.json")), json(&read("r/genotypes/epoch-002.json")));
 
     let free = multiply_adds("free.json");
     let budget = free - 1_000_000;

@@ -15,5 +15,6 @@ mod pipeline;
 mod program;
 mod report;
 mod retrain;
+mod settings;
 mod terminal;
 mod trace;

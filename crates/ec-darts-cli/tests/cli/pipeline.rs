@@ -72,9 +72,9 @@ fn settings_name_their_stage() {
         assert!(!folder.path("r").exists());
     };
     check("weights.momentum=0.5", &["begin with their stage", "retrain.SECTION.NAME"]);
-    check("retrain.weights.momentum=2", &["`weights.momentum` is 2", "allowed"]);
+    check("retrain.weights.momentum=2", &["`retrain.weights.momentum` is 2", "allowed"]);
     check(
         "search.data.dataset=cifar100",
-        &["`data` is cifar10 read in another way", "quick.toml (cifar100)"],
+        &["`data` is cifar10 read in another way", "quick (cifar100)"],
     );
 }

@@ -68,7 +68,7 @@ fn retraining_and_evaluation_are_shown() {
         });
         line.to_string()
     };
-    let metrics = [line(0, Some(0.625)), line(1, None), "cut off {".into()].join("\n");
+    let metrics = [line(1, Some(0.625)), line(2, None), "cut off {".into()].join("\n");
     folder.write("all/retrain/metrics.jsonl", metrics);
     check(
         &folder,

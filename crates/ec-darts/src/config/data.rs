@@ -14,47 +14,34 @@ pub struct DataConfig {
     /// Which set.
     pub dataset: DatasetKind,
     /// Side of the images that the network reads, in pixels; off: the set's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
     /// Shorter side before the centre is cut out, in pixels; off: `image_size`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resize: Option<usize>,
     /// Use only so many images of the training set, drawn by the seed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_images: Option<usize>,
     /// Share of each class for testing, of a folder that has no test images; off: 0.2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_fraction: Option<f64>,
     /// Which images those are; off: 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split_seed: Option<u64>,
     /// What a file does that cannot be read; off: it is skipped.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken_images: Option<BrokenImages>,
     /// Memory for decoded images, in MiB; off: 2048. It does not change the result.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_mib: Option<u64>,
     /// Smallest share of an image that a random, resized part may have; off: the centre.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random_resized_crop: Option<f64>,
     /// Random change of brightness, as a share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub brightness: Option<f64>,
     /// Random change of contrast, as a share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contrast: Option<f64>,
     /// Random change of saturation, as a share.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub saturation: Option<f64>,
     /// Random turn of the hue, as a share of the circle.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hue: Option<f64>,
     /// Black pixels around an image before a random crop, in pixels; 0 is off.
     pub crop_padding: usize,
     /// Mirror half of the images.
     pub flip: bool,
     /// Side of a square that is cleared, in pixels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cutout: Option<usize>,
 }
 
@@ -79,6 +66,11 @@ impl DataConfig {
             flip: true,
             cutout: None,
         }
+    }
+
+    /// Side of the images that the network reads, in pixels; nothing for a folder without `image_size`.
+    pub fn side(&self) -> Option<usize> {
+        self.image_size.or(self.dataset.image_size())
     }
 
     /// What [`crate::data::load`] reads.
@@ -140,7 +132,7 @@ impl DataConfig {
             }
         }
         if let Some(resize) = self.resize {
-            let side = self.image_size.or(self.dataset.image_size()).unwrap_or(8);
+            let side = self.side().unwrap_or(8);
             let allowed = format!("{side} (image_size) to 2048 pixels, or omitted for image_size");
             require((side..=2048).contains(&resize), "resize", &resize, &allowed)?;
         }

@@ -1,4 +1,4 @@
-//! From files and `--set` to checked settings.
+//! From files and overrides to checked settings, layer by layer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,11 +8,16 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use super::RunConfig;
+use super::{DataConfig, Override, Preset, RunConfig, SettingsKind, Source};
 use crate::{Error, Result};
 
-/// Settings of one kind of run: read from TOML, changed by `--set`, checked.
+/// Settings of one kind of run: read from TOML, changed by overrides, checked.
 pub trait Settings: Clone + Serialize + DeserializeOwned {
+    /// Which kind.
+    const KIND: SettingsKind;
+    /// The preset with the settings of the paper, which gives every key a value or leaves it off.
+    const PAPER: &'static str;
+
     /// Checks every value; `origin` is named in errors.
     ///
     /// # Errors
@@ -22,51 +27,95 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// How the work is done.
     fn run(&self) -> &RunConfig;
 
-    /// Reads a file, applies overrides `key=value`, and checks every value.
+    /// Which images.
+    fn data(&self) -> &DataConfig;
+
+    /// The settings of the paper.
+    fn paper() -> Self {
+        let text = Preset::named(Self::PAPER).expect("a preset of ours").text;
+        toml::from_str(text).expect("a test reads every preset")
+    }
+
+    /// The settings of a preset.
     ///
-    /// The file must be valid by itself; see [`Self::with`] for the overrides.
+    /// # Errors
+    /// [`Error::ConfigSyntax`] where there is none of this name, or it is of another kind.
+    fn preset(name: &str) -> Result<Self> {
+        Self::from_source(&Source::open(Path::new(name))?)
+    }
+
+    /// Reads a preset or a file, applies overrides `key=value`, and checks every value.
+    ///
+    /// The file must be valid by itself; see [`Override`] for the overrides.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file or override,
     /// key, value and what is allowed.
     fn load(path: &Path, overrides: &[String]) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        Self::from_toml(&text, &path.display().to_string())?.with(overrides)
+        Self::from_source(&Source::open(path)?)?.with(overrides)
     }
 
     /// Reads settings from text; `origin` is named in errors.
     ///
     /// # Errors
-    /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`].
+    /// As [`Self::load`].
     fn from_toml(text: &str, origin: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text).map_err(|error| Error::ConfigSyntax {
-            origin: origin.to_string(),
-            reason: error.to_string().trim_end().to_string(),
-        })?;
-        config.validate(origin)?;
-        Ok(config)
+        Self::from_source(&Source::of_text(text, origin))
+    }
+
+    /// Reads settings and those they build on.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn from_source(source: &Source) -> Result<Self> {
+        if let Some(kind) = source.kind()?
+            && kind != Self::KIND
+        {
+            let (found, wanted) = (kind.describe(), Self::KIND.describe());
+            return Err(source.fail(&format!("settings of {found}, not of {wanted}")));
+        }
+        let mut config = None;
+        for (name, table) in source.layers()? {
+            let of_layer = |reason| Error::ConfigSyntax { origin: name.clone(), reason };
+            let laid: Self = lay(config.as_ref(), table, "").map_err(of_layer)?;
+            laid.validate(&name)?;
+            config = Some(laid);
+        }
+        Ok(config.expect("a source has a layer"))
     }
 
     /// These settings as TOML that [`Self::from_toml`] reads back.
+    ///
+    /// # Panics
+    /// Where a seed is above 2^63 - 1, which [`Self::validate`] refuses.
     fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("settings are plain values")
     }
 
-    /// These settings with overrides `key=value`, the last of a key counting.
-    ///
-    /// A value is TOML; a bare word is text, and `none` or nothing turns an optional key off.
-    /// Ranges are checked when all are applied, so that their order does not matter.
+    /// These settings with overrides `key=value`, the last of a key counting; see [`Override`].
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming the override.
     fn with(self, overrides: &[String]) -> Result<Self> {
+        let parsed: Result<Vec<Override>> =
+            overrides.iter().map(|set| Override::set(set)).collect();
+        self.overridden(&parsed?)
+    }
+
+    /// These settings with overrides, the last of a key counting.
+    ///
+    /// Ranges are checked when all are applied, so that their order does not matter.
+    ///
+    /// # Errors
+    /// As [`Self::with`].
+    fn overridden(self, overrides: &[Override]) -> Result<Self> {
         self.validate("the settings")?;
-        let mut table = Table::try_from(&self).expect("valid settings fit TOML");
         let mut config = self;
-        for given in overrides {
-            config = override_one(&mut table, given)?;
+        for each in overrides {
+            config = lay(Some(&config), each.table(), &each.prefix)
+                .map_err(|reason| each.fail(reason))?;
         }
-        config.validate(&format!("--set {}", overrides.join(" --set ")))?;
+        config.validate("").map_err(|error| Override::blame(overrides, error))?;
         Ok(config)
     }
 
@@ -78,14 +127,15 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
             !how && *key != "data.cache_mib"
         };
         let (ours, theirs) = (self.settings(), other.settings());
-        let mut keys = ours.keys().chain(theirs.keys()).filter(matters);
-        let key = keys.find(|&key| ours.get(key) != theirs.get(key))?;
-        let [ours, theirs] = [&ours, &theirs]
-            .map(|all| all.get(key).map_or_else(|| "not set".to_string(), Json::to_string));
+        let key = ours.keys().filter(matters).find(|&key| ours[key] != theirs[key])?;
+        let [ours, theirs] = [&ours[key], &theirs[key]].map(|value| match value {
+            Json::Null => "not set".to_string(),
+            value => value.to_string(),
+        });
         Some(format!("{key} is {ours} here and {theirs} there"))
     }
 
-    /// Every setting that is given, by its key `section.name`.
+    /// Every setting by its key `section.name`; one that is off is null.
     fn settings(&self) -> BTreeMap<String, Json> {
         // JSON, not TOML: it holds any count, also of settings that were not validated.
         let all = serde_json::to_value(self).expect("settings are plain values");
@@ -99,66 +149,126 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     }
 }
 
-fn override_one<C: Settings>(table: &mut Table, given: &str) -> Result<C> {
-    let fail = |reason| Error::ConfigSyntax { origin: format!("--set {given}"), reason };
-    let (key, text) = given.split_once('=').ok_or_else(|| fail("expected KEY=VALUE".into()))?;
-    let (key, text) = (key.trim(), text.trim());
-    let known = key.split_once('.').filter(|(section, _)| table.contains_key(*section));
-    let (section, name) = known.ok_or_else(|| fail(unknown(key, table)))?;
-    let mut read = |value| read_with(table, section, name, value);
-    if !matches!(text, "" | "none") {
-        return read(Some(value(text))).map_err(|reason| fail(format!("`{key}`: {reason}")));
+impl SettingsKind {
+    /// The kind of run in words.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Search => "a search",
+            Self::Retrain => "a retraining",
+            Self::WholeRun => "a whole run",
+        }
     }
-    // Without a value, a key that does not exist would be as good as one that is off.
-    if let Err(reason) = read(Some(Value::Boolean(true)))
-        && reason.starts_with("unknown field")
-    {
-        return Err(fail(format!("`{key}`: {reason}")));
-    }
-    read(None).map_err(|_| fail(format!("`{key}` cannot be off, it needs a value")))
 }
 
-/// The settings with one of them changed or removed, or why there are none.
-fn read_with<C: Settings>(
+/// Settings with those of a layer above, or why there are none. `prefix` stands before keys in the
+/// reason, as the user typed them.
+fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, String> {
+    let below = below.map(|config| Table::try_from(config).expect("valid settings fit TOML"));
+    let mut table = below.unwrap_or_default();
+    let off = merge(&mut table, layer, &C::paper().settings(), prefix)?;
+    let read = serde_path_to_error::deserialize(table);
+    let config: C = read.map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
+        let (place, reason) = (error.path().to_string(), error.inner().message());
+        match reason.strip_prefix("missing field `") {
+            None => format!("`{prefix}{place}`: {reason}"),
+            Some(name) => needs_a_value::<C>(&place, name.trim_end_matches('`'), &off, prefix),
+        }
+    })?;
+    let settings = config.settings();
+    match off.into_iter().find(|key| settings[key] != Json::Null) {
+        Some(key) => Err(format!("`{prefix}{key}` cannot be off, it needs a value")),
+        None => Ok(config),
+    }
+}
+
+/// Puts the values of a layer into a table; returns the keys that it turns off by `"none"`.
+fn merge(
     table: &mut Table,
-    section: &str,
-    name: &str,
-    value: Option<Value>,
-) -> Result<C, String> {
-    if let Some(Value::Table(settings)) = table.get_mut(section) {
-        match value {
-            Some(value) => settings.insert(name.to_string(), value),
-            None => settings.remove(name),
+    layer: Table,
+    known: &BTreeMap<String, Json>,
+    prefix: &str,
+) -> Result<Vec<String>, String> {
+    let mut off = Vec::new();
+    for (section, values) in layer {
+        let inside = format!("{section}.");
+        let is_section = known.keys().any(|key| key.starts_with(&inside));
+        let values = match values {
+            Value::Table(values) => values,
+            _ if !is_section => return Err(unknown(&section, known.keys(), prefix)),
+            other => {
+                return Err(format!("`{prefix}{section}` is {other}, allowed: a section of keys"));
+            }
         };
+        if !is_section && values.is_empty() {
+            return Err(unknown(&section, known.keys(), prefix));
+        }
+        for (name, value) in values {
+            let key = format!("{section}.{name}");
+            if !known.contains_key(&key) {
+                return Err(unknown(&key, known.keys(), prefix));
+            }
+            let names = table.entry(&section).or_insert_with(|| Value::Table(Table::new()));
+            let names = names.as_table_mut().expect("a section");
+            if value.as_str() == Some("none") {
+                names.remove(&name);
+                off.push(key);
+            } else {
+                names.insert(name, value);
+            }
+        }
     }
-    let config = table.clone().try_into();
-    config.map_err(|error: toml::de::Error| error.message().to_string())
+    Ok(off)
 }
 
-/// TOML where it is TOML, else text.
-fn value(text: &str) -> Value {
-    let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
-    let single = parsed.filter(|table| table.len() == 1);
-    let value = single.and_then(|mut table| table.remove("value"));
-    value.unwrap_or_else(|| Value::String(text.to_string()))
+/// About a key without a value that must have one.
+fn needs_a_value<C: Settings>(section: &str, name: &str, off: &[String], prefix: &str) -> String {
+    let key = if section == "." { name.to_string() } else { format!("{section}.{name}") };
+    if off.contains(&key) {
+        return format!("`{prefix}{key}` cannot be off, it needs a value");
+    }
+    let paper = C::PAPER;
+    format!(
+        "`{prefix}{key}` is missing; settings give every key, or build on others: base = \"{paper}\""
+    )
 }
 
-fn unknown(key: &str, table: &Table) -> String {
+/// About a key that does not exist: the same name elsewhere, or the nearest one.
+fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefix: &str) -> String {
     let name = key.rsplit('.').next().unwrap_or(key);
-    let has = |settings: &Value| settings.as_table().is_some_and(|names| names.contains_key(name));
-    let full = table.iter().filter(|(_, settings)| has(settings));
-    let full: Vec<String> = full.map(|(section, _)| format!("`{section}.{name}`")).collect();
-    let sections: Vec<&str> = table.keys().map(String::as_str).collect();
-    let meant = match full.as_slice() {
-        [] => format!("keys are SECTION.NAME, sections: {}", sections.join(", ")),
-        full => format!("allowed: {}", full.join(", ")),
+    let listed = |keys: Vec<&str>| {
+        let keys: Vec<String> = keys.iter().map(|key| format!("`{prefix}{key}`")).collect();
+        keys.join(", ")
     };
-    format!("no setting `{key}`; {meant}")
+    let split = known.clone().filter_map(|key| key.split_once('.'));
+    let same_name = known.clone().filter(|known| known.ends_with(&format!(".{name}")));
+    let same_name: Vec<&str> = same_name.map(String::as_str).collect();
+    let mut sections: Vec<&str> = split.clone().map(|(section, _)| section).collect();
+    sections.dedup();
+    let meant = if let Some(nearest) = nearest(key, known.clone().map(String::as_str)) {
+        format!("did you mean {}?", listed(vec![nearest]))
+    } else if !same_name.is_empty() {
+        format!("did you mean {}?", listed(same_name))
+    } else if let Some(name) = nearest(name, split.map(|(_, name)| name)) {
+        let keys = known.clone().filter(|known| known.ends_with(&format!(".{name}")));
+        format!("did you mean {}?", listed(keys.map(String::as_str).collect()))
+    } else {
+        format!("keys are {prefix}SECTION.NAME, sections: {}", sections.join(", "))
+    };
+    format!("no setting `{prefix}{key}`; {meant}")
+}
+
+/// The most similar of some names, where one is similar at all.
+pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Similarity takes memory in proportion to the length, and no name of ours is that long.
+    let given = Some(given).filter(|given| given.len() < 100)?;
+    let similar = |name: &&str| strsim::normalized_damerau_levenshtein(given, name);
+    let best = names.max_by(|a, b| similar(a).total_cmp(&similar(b)))?;
+    (similar(&best) >= 0.75).then_some(best)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SearchConfig;
+    use super::super::{RetrainConfig, SearchConfig};
     use super::*;
 
     fn check(overrides: &[&str], expected: &str) {
@@ -208,14 +318,24 @@ mod tests {
     fn wrong_overrides_say_what_is_right() {
         check(
             &["weights.momentun=0.5"],
-            "unknown field `momentun`, expected one of `learning_rate`",
+            "no setting `weights.momentun`; did you mean `weights.momentum`?",
         );
-        check(&["weights.clip_nrom=none"], "`weights.clip_nrom`: unknown field `clip_nrom`");
-        check(&["momentum=0.5"], "no setting `momentum`; allowed: `weights.momentum`");
+        check(
+            &["weights.clip_nrom=none"],
+            "no setting `weights.clip_nrom`; did you mean `weights.clip",
+        );
+        check(&["momentum=0.5"], "no setting `momentum`; did you mean `weights.momentum`?");
+        check(&["momentm=0.5"], "no setting `momentm`; did you mean `weights.momentum`?");
         check(&["optimizer.learning_rate=1"], "`alpha.learning_rate`, `weights.learning_rate`");
-        check(&["search=1"], "no setting `search`; keys are SECTION.NAME");
-        check(&["speed=1"], "no setting `speed`; keys are SECTION.NAME, sections: alpha, data");
-        check(&["engine.speed=1"], "sections: alpha, data");
+        check(&["search=1"], "`search` is 1, allowed: a section of keys");
+        check(&["xyz=1"], "no setting `xyz`; keys are SECTION.NAME, sections: alpha, data");
+        check(&["engine.xyz=1"], "no setting `engine.xyz`; keys are SECTION.NAME, sections: alpha");
+        check(&["serch.epochs=1"], "no setting `serch.epochs`; did you mean `search.epochs`?");
+        check(&["run.kernels=none"], "`run.kernels` cannot be off");
+        check(
+            &["search.epochs=0", "weights.momentum=0.5"],
+            "--set search.epochs=0: `search.epochs`",
+        );
         check(&["weights.momentum"], "expected KEY=VALUE");
         check(&["weights.momentum=fast"], "`weights.momentum`: invalid type: string \"fast\"");
         check(&["weights.momentum=none"], "`weights.momentum` cannot be off");
@@ -236,20 +356,58 @@ mod tests {
             let message = error.to_string();
             assert!(message.starts_with("some.toml: ") && message.contains(expected), "{message}");
         };
-        check("flip = true", "flip = 3", "invalid type: integer `3`, expected a boolean");
-        check("flip = true", "flop = true", "unknown field `flop`");
-        check("flip = true", "", "missing field `flip`");
+        check(
+            "flip = true",
+            "flip = 3",
+            "`data.flip`: invalid type: integer `3`, expected a boolean",
+        );
+        check("flip = true", "flop = true", "no setting `data.flop`; did you mean `data.flip`?");
+        check(
+            "flip = true",
+            "",
+            "`data.flip` is missing; settings give every key, or build on others",
+        );
+        check("flip = true", "flip = 'none'", "`data.flip` cannot be off");
+        check("[alpha]", "[aplha]", "no setting `aplha.beta1`; did you mean `alpha.beta1`?");
         check("flip = true", "flip =", "line 4, column 7");
-        check("seed = 2", "seed = 18446744073709551615", "`search.seed` is 18446744073709551615");
+        check("seed = 2", "seed = 18446744073709551615", "value was too large");
         check("\"sep_conv_3x3\"", "\"sep_conv_7x7\"", "sep_conv_7x7");
     }
 
     #[test]
-    fn resolved_settings_read_back() {
-        for (name, preset) in super::super::PRESETS {
-            let config = preset();
-            let read = SearchConfig::from_toml(&config.to_toml(), name).expect("its own text");
-            assert_eq!(read, config, "{name}");
-        }
+    fn settings_build_on_others() {
+        let config = RetrainConfig::from_toml(
+            "base = 'retrain_cifar10'\n[data]\ncutout = 'none'\n[retrain]\nepochs = 3",
+            "mine.toml",
+        );
+        let mut expected = RetrainConfig::cifar10();
+        (expected.data.cutout, expected.retrain.epochs) = (None, 3);
+        assert_eq!(config.expect("valid"), expected);
+        let told = |text: &str| {
+            RetrainConfig::from_toml(text, "mine.toml").expect_err("wrong").to_string()
+        };
+        let wrong = told("base = 'retrain_cifar10'\n[retrain]\nepochs = 0");
+        assert_eq!(wrong, "mine.toml: `retrain.epochs` is 0, allowed: 1 to 100000");
+        let wrong = told("base = 'quick'");
+        assert_eq!(wrong, "mine.toml: settings of a search, not of a retraining");
+        assert!(told("").contains("`data` is missing"), "{}", told(""));
+        assert!(told("data = 3").contains("`data` is 3, allowed: a section of keys"));
+    }
+
+    #[test]
+    fn a_stage_stands_before_keys_that_are_answered() {
+        let told = |set: &str| {
+            let set = Override::set(set).expect("with a value").in_stage("retrain").expect("its");
+            RetrainConfig::cifar10().overridden(&[set]).expect_err("wrong").to_string()
+        };
+        let expected = "--set retrain.epochs=2: no setting `retrain.epochs`; did you mean \
+                        `retrain.retrain.epochs`?";
+        assert_eq!(told("retrain.epochs=2"), expected);
+        let expected = "--set retrain.retrain.epochs=0: `retrain.retrain.epochs` is 0, allowed: 1 to \
+                        100000";
+        assert_eq!(told("retrain.retrain.epochs=0"), expected);
+        let expected = "--set retrain.data.flip=7: `retrain.data.flip`: invalid type: integer `7`, \
+                        expected a boolean";
+        assert_eq!(told("retrain.data.flip=7"), expected);
     }
 }

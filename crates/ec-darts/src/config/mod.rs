@@ -5,8 +5,10 @@
 
 mod data;
 mod load;
+mod overrides;
 mod preset;
 mod retrain;
+mod source;
 mod validate;
 
 #[cfg(test)]
@@ -17,10 +19,12 @@ use serde::{Deserialize, Serialize};
 
 pub use data::DataConfig;
 pub use load::Settings;
+pub use overrides::Override;
 pub use preset::{PRESETS, Preset};
-pub use retrain::{
-    RETRAIN_PRESETS, RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig,
-};
+pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig};
+pub use source::{SettingsKind, Source};
+
+use load::nearest;
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
@@ -75,10 +79,9 @@ pub struct LoopConfig {
     /// Share of the training set whose batches move the weights; the rest moves alpha.
     pub train_fraction: f64,
     /// Share whose batches move alpha; off: all that is left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub valid_fraction: Option<f64>,
     /// Take these shares of every class; off: of the set as a whole.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub per_class: bool,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
@@ -93,10 +96,8 @@ pub struct LoopConfig {
     /// Images of a batch.
     pub batch_size: usize,
     /// Cap on the steps of an epoch, which then sees a random part of the images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_per_epoch: Option<usize>,
     /// Cap on the validation images on which accuracy is measured.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_images: Option<usize>,
     /// Of weights, alpha, split, order and augmentation; at most 2^63 - 1, as TOML has no larger.
     pub seed: u64,
@@ -134,12 +135,14 @@ pub struct WeightsConfig {
     pub learning_rate: f64,
     /// Where the cosine would end, per step.
     pub min_learning_rate: f64,
+    /// Epochs over which the learning rate rises to that of the cosine.
+    #[serde(default)]
+    pub warmup_epochs: usize,
     /// Share of the old velocity.
     pub momentum: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
     /// Largest global norm of the gradient.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
 }
 
@@ -157,6 +160,8 @@ pub struct AlphaConfig {
     pub weight_decay: f64,
     /// Deviation of the first values.
     pub init_scale: f64,
+    /// Largest norm of the gradient over both kinds of cells.
+    pub clip_norm: Option<f64>,
 }
 
 /// What does not change the result, but for the kernels.

@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::validate::{MOST, require};
-use super::{DataConfig, KernelSetting, MemorySetting, RunConfig, Settings};
+use super::validate::{MOST, check_side, require};
+use super::{DataConfig, RunConfig, Settings, SettingsKind};
 use crate::Result;
-use crate::data::DatasetKind;
 use crate::network::{EvaluationConfig, StemKind};
 use crate::optim::Schedule;
 
@@ -38,7 +37,6 @@ pub struct RetrainNetworkConfig {
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Share of the auxiliary head's loss that is added while training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auxiliary_loss_weight: Option<f64>,
     /// Probability with which an operation is left out for an image, at the end of a linear ramp
     /// over the epochs.
@@ -57,17 +55,14 @@ pub struct RetrainLoopConfig {
     /// statistics; their gradients are added.
     pub accumulation: usize,
     /// Cap on the steps of an epoch, which then sees a random part of the images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_per_epoch: Option<usize>,
     /// Share of the training images that is held out and measured instead of the test images.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_fraction: Option<f64>,
     /// Epochs between two measurements; the last epoch is always measured.
     pub measure_every: usize,
     /// Weight of the uniform distribution in the targets.
     pub label_smoothing: f64,
     /// Decay of an average of the weights, which is then measured and kept instead of the weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub average_decay: Option<f64>,
     /// Of weights, order, augmentation and drop path; at most 2^63 - 1, as TOML has no larger.
     pub seed: u64,
@@ -90,7 +85,6 @@ pub struct RetrainWeightsConfig {
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
     /// Largest global norm of the gradient.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clip_norm: Option<f64>,
 }
 
@@ -103,8 +97,15 @@ impl RetrainNetworkConfig {
 }
 
 impl Settings for RetrainConfig {
+    const KIND: SettingsKind = SettingsKind::Retrain;
+    const PAPER: &'static str = "retrain_cifar10";
+
     fn run(&self) -> &RunConfig {
         &self.run
+    }
+
+    fn data(&self) -> &DataConfig {
+        &self.data
     }
 
     fn validate(&self, origin: &str) -> Result<()> {
@@ -116,11 +117,8 @@ impl Settings for RetrainConfig {
         self.data.validate(origin)?;
 
         let network = &self.network;
-        let (channels, cells) = (network.init_channels, network.num_cells);
-        let fits = range(channels, 4096) && channels.is_multiple_of(2);
-        require(fits, "network.init_channels", &channels, "2 to 4096, even")?;
-        let allowed = "3 to 64: two reductions and at least one normal cell";
-        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        network.evaluation(1).validate(origin)?;
+        check_side(origin, &self.data, network.stem, true)?;
         if let Some(weight) = network.auxiliary_loss_weight {
             let allowed = "a finite number above 0, or omitted for no auxiliary loss";
             let fits = finite(weight) && weight > 0.0;
@@ -166,7 +164,7 @@ impl Settings for RetrainConfig {
         let allowed = "0 <= min_learning_rate <= learning_rate";
         require(fits, "weights.min_learning_rate", &least, allowed)?;
         let warmup = weights.warmup_epochs;
-        require(warmup < epochs, "weights.warmup_epochs", &warmup, "fewer than retrain.epochs")?;
+        require(warmup < epochs, "weights.warmup_epochs", &warmup, "0 to below retrain.epochs")?;
         let momentum = weights.momentum;
         let fits = (0.0..1.0).contains(&momentum);
         require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
@@ -178,160 +176,6 @@ impl Settings for RetrainConfig {
             require(finite(clip) && clip > 0.0, "weights.clip_norm", &clip, allowed)?;
         }
         self.run.validate(origin)
-    }
-}
-
-/// The name of a file in `configs/` for retraining, and its settings.
-pub type RetrainPreset = (&'static str, fn() -> RetrainConfig);
-
-/// One preset for every file `configs/retrain_*.toml`.
-pub const RETRAIN_PRESETS: &[RetrainPreset] = &[
-    ("retrain_cifar10", RetrainConfig::cifar10),
-    ("retrain_cifar100", RetrainConfig::cifar100),
-    ("retrain_tiny_imagenet", RetrainConfig::tiny_imagenet),
-    ("retrain_imagenet", RetrainConfig::imagenet),
-    ("retrain_cifar10_cpu", RetrainConfig::cifar10_cpu),
-    ("retrain_folder", RetrainConfig::folder),
-    ("retrain_quick", RetrainConfig::quick),
-];
-
-impl RetrainConfig {
-    /// CIFAR-10 as in the paper.
-    ///
-    /// # Source
-    /// EC-DARTS, section 5.3; what it leaves open is DARTS, `cnn/train.py`.
-    pub fn cifar10() -> Self {
-        Self {
-            data: DataConfig { cutout: Some(16), ..DataConfig::new(DatasetKind::Cifar10) },
-            network: RetrainNetworkConfig {
-                stem: StemKind::Cifar,
-                init_channels: 36,
-                num_cells: 20,
-                auxiliary_loss_weight: Some(0.4),
-                drop_path_prob: 0.2,
-            },
-            retrain: RetrainLoopConfig {
-                epochs: 600,
-                batch_size: 96,
-                accumulation: 1,
-                steps_per_epoch: None,
-                validation_fraction: None,
-                measure_every: 1,
-                label_smoothing: 0.0,
-                average_decay: None,
-                seed: 0,
-            },
-            weights: RetrainWeightsConfig {
-                learning_rate: 0.025,
-                min_learning_rate: 0.0,
-                schedule: Schedule::Cosine,
-                warmup_epochs: 0,
-                momentum: 0.9,
-                weight_decay: 3e-4,
-                clip_norm: Some(5.0),
-            },
-            run: RunConfig {
-                checkpoint_steps: 200,
-                workers: 2,
-                kernels: KernelSetting::Fused,
-                memory: MemorySetting::Auto,
-            },
-        }
-    }
-
-    /// CIFAR-100 as in the paper.
-    pub fn cifar100() -> Self {
-        let mut config = Self::cifar10();
-        config.data.dataset = DatasetKind::Cifar100;
-        config
-    }
-
-    /// Tiny ImageNet as in the paper: CIFAR's settings behind a stem of stride 2.
-    ///
-    /// # Source
-    /// EC-DARTS, section 5.4.
-    pub fn tiny_imagenet() -> Self {
-        let mut config = Self::cifar10();
-        config.data.dataset = DatasetKind::TinyImagenet;
-        config.network.stem = StemKind::Stride2;
-        config
-    }
-
-    /// ImageNet as in the paper.
-    ///
-    /// # Source
-    /// EC-DARTS, section 5.5, with PC-DARTS' weight decay (docs/deviations.md, `imagenet-decay`);
-    /// what both leave open is PC-DARTS, `train_imagenet.py`.
-    pub fn imagenet() -> Self {
-        let mut config = Self::cifar10();
-        config.data = DataConfig {
-            resize: Some(256),
-            random_resized_crop: Some(0.08),
-            brightness: Some(0.4),
-            contrast: Some(0.4),
-            saturation: Some(0.4),
-            hue: Some(0.2),
-            crop_padding: 0,
-            ..DataConfig::new(DatasetKind::Imagenet)
-        };
-        config.network.stem = StemKind::Imagenet;
-        config.network.init_channels = 48;
-        config.network.num_cells = 14;
-        config.network.drop_path_prob = 0.0;
-        config.retrain.epochs = 250;
-        config.retrain.batch_size = 1024;
-        config.retrain.label_smoothing = 0.1;
-        config.weights.learning_rate = 0.5;
-        config.weights.schedule = Schedule::Linear;
-        config.weights.warmup_epochs = 5;
-        config.weights.weight_decay = 3e-5;
-        config.run.workers = 4;
-        config
-    }
-
-    /// A folder of one's own images, a folder per class, on a plain computer.
-    pub fn folder() -> Self {
-        let mut config = Self::cifar10();
-        config.data = DataConfig {
-            image_size: Some(64),
-            resize: Some(72),
-            random_resized_crop: Some(0.35),
-            crop_padding: 0,
-            ..DataConfig::new(DatasetKind::Folder)
-        };
-        config.network.stem = StemKind::Stride2;
-        config.network.init_channels = 16;
-        config.network.num_cells = 8;
-        config.network.drop_path_prob = 0.1;
-        config.retrain.epochs = 30;
-        config.retrain.batch_size = 32;
-        config.run.checkpoint_steps = 50;
-        config
-    }
-
-    /// All of CIFAR-10 on two cores: a small network, few epochs.
-    pub fn cifar10_cpu() -> Self {
-        let mut config = Self::cifar10();
-        config.network.stem = StemKind::Stride2;
-        config.network.init_channels = 16;
-        config.network.num_cells = 8;
-        config.network.drop_path_prob = 0.0;
-        config.data.cutout = None;
-        config.retrain.epochs = 6;
-        config
-    }
-
-    /// The bundled sample in about a minute on two cores.
-    pub fn quick() -> Self {
-        let mut config = Self::cifar10();
-        config.network.init_channels = 8;
-        config.network.num_cells = 5;
-        config.network.drop_path_prob = 0.1;
-        config.data.cutout = None;
-        config.retrain.epochs = 10;
-        config.retrain.batch_size = 32;
-        config.run.checkpoint_steps = 20;
-        config
     }
 }
 
@@ -352,6 +196,7 @@ mod tests {
         check(|c| c.data.cutout = Some(0), "data.cutout");
         check(|c| c.network.init_channels = 15, "network.init_channels");
         check(|c| c.network.num_cells = 2, "network.num_cells");
+        check(|c| c.network.stem = StemKind::Imagenet, "network.stem");
         check(|c| c.network.auxiliary_loss_weight = Some(0.0), "network.auxiliary_loss_weight");
         check(|c| c.network.drop_path_prob = 1.0, "network.drop_path_prob");
         check(|c| c.retrain.epochs = 0, "retrain.epochs");

@@ -1,91 +1,53 @@
-//! The files in `configs/` and the table of keys, held against the presets.
+//! The presets, and text of all kinds as settings.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::Path;
 
-use super::{PRESETS, RETRAIN_PRESETS, RetrainConfig, SearchConfig, Settings};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample;
 
-fn project(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
-}
-
-/// Takes the preset of a file out and compares.
-fn check_file<C: Settings + PartialEq + std::fmt::Debug>(
-    path: &Path,
-    presets: &mut BTreeMap<&'static str, fn() -> C>,
-) {
-    let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_string();
-    let preset = presets.remove(name.as_str()).unwrap_or_else(|| panic!("{name}: no preset"));
-    let config = C::load(path, &[]).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(config, preset(), "{name}");
-    assert_eq!(C::from_toml(&config.to_toml(), &name).expect("its own text"), config);
-}
+use super::{PRESETS, RetrainConfig, SearchConfig, Settings, SettingsKind, Source};
 
 #[test]
-fn every_file_equals_its_preset() {
-    let files = std::fs::read_dir(project("configs")).expect("the folder is there");
-    let mut searches: BTreeMap<_, _> = PRESETS.iter().copied().collect();
-    let mut retrainings: BTreeMap<_, _> = RETRAIN_PRESETS.iter().copied().collect();
-    for file in files {
-        let path = file.expect("an entry").path();
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-        match name {
+fn every_file_is_a_preset_and_every_preset_is_valid() {
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/presets"));
+    let files = files.expect("the folder is there").map(|file| file.expect("an entry").path());
+    let names: BTreeSet<String> = files
+        .map(|path| path.file_stem().expect("a name").to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names, PRESETS.iter().map(|preset| preset.name.to_string()).collect());
+    for preset in PRESETS {
+        let source = Source::open(Path::new(preset.name)).expect("built in");
+        match source.kind().expect("valid").expect("of a kind") {
+            SettingsKind::Search => check_preset::<SearchConfig>(&source),
+            SettingsKind::Retrain => check_preset::<RetrainConfig>(&source),
             // They name two of the others; the command line's tests read them.
-            "quick_run.toml" | "folder_run.toml" => {}
-            _ if name.starts_with("retrain_") => check_file(&path, &mut retrainings),
-            _ => check_file(&path, &mut searches),
+            SettingsKind::WholeRun => {}
         }
     }
-    assert!(searches.is_empty(), "without a file: {:?}", searches.keys());
-    assert!(retrainings.is_empty(), "without a file: {:?}", retrainings.keys());
 }
 
-/// All keys of some sections, the optional ones too, as the reader of a section lists them when it
-/// meets another.
-fn keys<C: Settings + std::fmt::Debug>(config: &C, sections: &[&str]) -> BTreeSet<String> {
-    let names = |section: &&str| -> Vec<String> {
-        let wrong = format!("{section}.nonsense=1");
-        let message = config.clone().with(&[wrong]).expect_err("no such key").to_string();
-        let (_, names) = message.split_once("expected ").expect("a list of names");
-        let names = names.split('`').skip(1).step_by(2);
-        names.map(|name| format!("{section}.{name}")).collect()
-    };
-    sections.iter().flat_map(names).collect()
-}
-
-/// The rows of the tables of a page by key: type, paper, allowed, effect, source.
-fn documented(page: &str) -> BTreeMap<String, Vec<String>> {
-    let text = std::fs::read_to_string(project(page)).expect("it is there");
-    let rows = text.lines().filter(|line| line.starts_with("| `")).map(|line| {
-        let mut cells = line.trim_matches('|').split('|').map(|cell| cell.trim().to_string());
-        let key = cells.next().expect("a first column").trim_matches('`').to_string();
-        (key, cells.collect::<Vec<_>>())
-    });
-    rows.filter(|(_, cells)| cells.len() == 5).collect()
-}
-
-/// A page has every key of these sections, with the values of the paper.
-fn check_page<C: Settings + std::fmt::Debug>(page: &str, paper: &C, sections: &[&str]) {
-    let (documented, settings) = (documented(page), paper.settings());
-    let found: BTreeSet<String> = documented.keys().cloned().collect();
-    assert_eq!(found, keys(paper, sections), "{page}");
-    for (key, cells) in documented {
-        assert!(cells.iter().all(|cell| !cell.is_empty()), "{key}: {cells:?}");
-        let expected = match settings.get(&key) {
-            None => "off".to_string(),
-            Some(serde_json::Value::Array(all)) => format!("all {}", all.len()),
-            Some(value) => format!("`{value}`"),
-        };
-        assert_eq!(cells[1], expected, "{key}");
-    }
+/// Its resolved text reads back.
+fn check_preset<C: Settings + PartialEq + std::fmt::Debug>(source: &Source) {
+    let config = C::from_source(source).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(C::from_toml(&config.to_toml(), &source.name).expect("its own text"), config);
 }
 
 #[test]
-fn the_documentation_has_every_key_and_the_values_of_the_paper() {
-    let search = ["data", "network", "search", "transition", "weights", "alpha", "run"];
-    check_page("docs/configuration.md", &SearchConfig::cifar10(), &search);
-    let retrain = ["network", "retrain", "weights"];
-    check_page("docs/retraining.md", &RetrainConfig::cifar10(), &retrain);
+fn presets_differ_in_what_they_are_about() {
+    let search = |name: &str| SearchConfig::preset(name).expect("built in");
+    let (paper, mut expected) = (SearchConfig::cifar10(), search("darts"));
+    assert_eq!(search("search_cifar10"), paper);
+    expected.search.relaxation = crate::relaxation::Relaxation::CrossEdge;
+    assert_eq!(search("darts_cen"), expected);
+    expected.transition.enabled = true;
+    assert_eq!(expected, paper);
+    let imagenet = RetrainConfig::preset("retrain_imagenet").expect("built in");
+    assert_eq!((imagenet.data.cutout, imagenet.weights.clip_norm), (None, Some(5.0)));
+    // Search and retraining of a whole run read the same images.
+    let folder = RetrainConfig::preset("retrain_folder").expect("built in");
+    assert_eq!(search("search_folder").data.source("x"), folder.data.source("x"));
 }
 
 #[test]
@@ -111,4 +73,83 @@ fn runs_differ_by_what_matters_for_the_result() {
         |other| other.search.order = super::Order::Sequential,
         Some("search.order is \"interleaved\" here and \"sequential\" there"),
     );
+}
+
+/// Words that text of settings is made of, and some that it never is.
+fn word() -> impl Strategy<Value = String> {
+    let lines = PRESETS.iter().flat_map(|preset| preset.text.lines()).map(str::to_string);
+    let lines: Vec<String> = lines.collect();
+    let keys: Vec<String> = SearchConfig::cifar10().settings().into_keys().collect();
+    let values = [
+        "0",
+        "-1",
+        "1e400",
+        "nan",
+        "-inf",
+        "9223372036854775807",
+        "18446744073709551616",
+        "1e-320",
+        "true",
+        "none",
+        "'none'",
+        "''",
+        "[]",
+        "[[",
+        "{}",
+        "{a = 1}",
+        "1979-05-27",
+        "\"\\u0000\"",
+        "\u{1b}[2J",
+        "'quick'",
+        "'darts_v2'",
+        "['none']",
+        "0x7fffffffffffffff",
+        "\u{feff}",
+    ];
+    let deep = ["[".repeat(20_000), format!("{}=1", "a.".repeat(20_000)), "{a=".repeat(20_000)];
+    let value = || sample::select(values.to_vec());
+    prop_oneof![
+        8 => sample::select(lines),
+        8 => (sample::select(keys.clone()), value()).prop_map(|(key, value)| {
+            let (section, name) = key.split_once('.').expect("a section");
+            format!("[{section}]\n{name} = {value}")
+        }),
+        8 => (sample::select(keys), value()).prop_map(|(key, value)| format!("{key} = {value}")),
+        4 => value().prop_map(|value| format!("base = {value}")),
+        4 => "\\PC{0,20}",
+        1 => sample::select(deep.to_vec()),
+    ]
+}
+
+/// What is not refused is valid, and its text reads back.
+fn check_read<C: Settings + PartialEq + std::fmt::Debug>(read: crate::Result<C>) {
+    match read {
+        Ok(config) => {
+            config.validate("again").expect("validated");
+            let text = config.to_toml();
+            assert_eq!(C::from_toml(&text, "again").expect("its own text"), config, "{text}");
+        }
+        Err(error) => assert!(error.to_string().contains(": "), "{error}"),
+    }
+}
+
+proptest! {
+    // More of them by PROPTEST_CASES.
+    #[test]
+    fn any_text_is_settings_or_an_error(words in vec(word(), 0..12), start in any::<bool>()) {
+        let start = if start { "base = 'search_cifar10'\n" } else { "" };
+        let text = format!("{start}{}", words.join("\n"));
+        check_read(SearchConfig::from_toml(&text, "text"));
+        check_read(RetrainConfig::from_toml(&text.replace("search_", "retrain_"), "text"));
+        let _ = Source::of_text(&text, "text").kind();
+    }
+
+    #[test]
+    fn any_override_is_a_setting_or_an_error(words in vec(word(), 1..4)) {
+        let sets: Vec<String> = words.iter().map(|word| {
+            word.strip_prefix('[').unwrap_or(word).replacen("]\n", ".", 1)
+        }).collect();
+        check_read(SearchConfig::cifar10().with(&sets));
+        check_read(RetrainConfig::cifar10().with(&sets));
+    }
 }

@@ -1,7 +1,7 @@
 //! What is allowed.
 
-use super::{RunConfig, SearchConfig, Settings};
-use crate::network::StemKind;
+use super::{DataConfig, RunConfig, SearchConfig, Settings, SettingsKind};
+use crate::network::{EvaluationConfig, StemKind, check_size};
 use crate::{Error, Result};
 
 /// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
@@ -26,6 +26,47 @@ pub(super) fn require(
     })
 }
 
+/// An error about a value of other settings, as one of `origin`.
+fn of_origin(origin: &str, error: Error) -> Error {
+    match error {
+        Error::ConfigValue { key, value, allowed, .. } => {
+            Error::ConfigValue { origin: origin.to_string(), key, value, allowed }
+        }
+        other => other,
+    }
+}
+
+/// An error unless images of these settings go through a network.
+pub(super) fn check_side(
+    origin: &str,
+    data: &DataConfig,
+    stem: StemKind,
+    with_head: bool,
+) -> Result<()> {
+    let Some(side) = data.side() else { return Ok(()) };
+    check_size(stem, [side; 2], with_head).map_err(|error| of_origin(origin, error))
+}
+
+impl EvaluationConfig {
+    /// Checks every value, as of settings or of a file; `origin` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] for the first value that is not allowed.
+    pub fn validate(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
+        };
+        let (channels, cells) = (self.init_channels, self.num_cells);
+        let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
+        require(fits, "network.init_channels", &channels, "2 to 4096, even")?;
+        let allowed = "3 to 64: two reductions and at least one normal cell";
+        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        let classes = self.num_classes;
+        // Labels are kept in two bytes.
+        require((1..=65_536).contains(&classes), "num_classes", &classes, "1 to 65536")
+    }
+}
+
 impl RunConfig {
     /// Checks the section `run`.
     pub(super) fn validate(&self, origin: &str) -> Result<()> {
@@ -40,8 +81,15 @@ impl RunConfig {
 }
 
 impl Settings for SearchConfig {
+    const KIND: SettingsKind = SettingsKind::Search;
+    const PAPER: &'static str = "search_cifar10";
+
     fn run(&self) -> &RunConfig {
         &self.run
+    }
+
+    fn data(&self) -> &DataConfig {
+        &self.data
     }
 
     fn validate(&self, origin: &str) -> Result<()> {
@@ -69,12 +117,8 @@ impl Settings for SearchConfig {
         require((1..=12).contains(&nodes), "network.num_nodes", &nodes, "1 to 12")?;
         let kept = network.edges_kept;
         require((1..=13).contains(&kept), "network.edges_kept", &kept, "1 to 13")?;
-        network.space().map_err(|error| match error {
-            Error::ConfigValue { key, value, allowed, .. } => {
-                Error::ConfigValue { origin: origin.to_string(), key, value, allowed }
-            }
-            other => other,
-        })?;
+        network.space().map_err(|error| of_origin(origin, error))?;
+        check_side(origin, &self.data, network.stem, false)?;
 
         let search = &self.search;
         let fraction = search.train_fraction;
@@ -114,15 +158,21 @@ impl Settings for SearchConfig {
         let fits = finite(least) && (0.0..=most).contains(&least);
         let allowed = "0 <= min_learning_rate <= learning_rate";
         require(fits, "weights.min_learning_rate", &least, allowed)?;
+        let warmup = weights.warmup_epochs;
+        let allowed = "0 to below search.epochs";
+        require(warmup < search.epochs, "weights.warmup_epochs", &warmup, allowed)?;
         let momentum = weights.momentum;
         let fits = (0.0..1.0).contains(&momentum);
         require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
-        if let Some(clip) = weights.clip_norm {
-            let allowed = "a finite number above 0, or omitted for no clipping";
-            require(finite(clip) && clip > 0.0, "weights.clip_norm", &clip, allowed)?;
-        }
-
         let alpha = &self.alpha;
+        for (key, clip) in
+            [("weights.clip_norm", weights.clip_norm), ("alpha.clip_norm", alpha.clip_norm)]
+        {
+            if let Some(clip) = clip {
+                let allowed = "a finite number above 0, or omitted for no clipping";
+                require(finite(clip) && clip > 0.0, key, &clip, allowed)?;
+            }
+        }
         let rate = alpha.learning_rate;
         let allowed = "a finite number above 0, per step";
         require(finite(rate) && rate > 0.0, "alpha.learning_rate", &rate, allowed)?;
@@ -168,6 +218,7 @@ mod tests {
             (c.network.stem, c.network.init_channels) = (StemKind::Imagenet, 15);
         };
         check(odd, "network.init_channels");
+        check(|c| c.data.image_size = Some(30), "network.stem");
         check(|c| c.network.primitives.push(c.network.primitives[0]), "network.primitives");
         check(|c| c.network.num_cells = 2, "network.num_cells");
         check(|c| c.network.num_cells = 65, "network.num_cells");
@@ -185,6 +236,8 @@ mod tests {
         check(|c| c.weights.momentum = 1.0, "weights.momentum");
         check(|c| c.weights.weight_decay = -1.0, "weights.weight_decay");
         check(|c| c.weights.clip_norm = Some(0.0), "weights.clip_norm");
+        check(|c| c.weights.warmup_epochs = 25, "weights.warmup_epochs");
+        check(|c| c.alpha.clip_norm = Some(f64::NAN), "alpha.clip_norm");
         check(|c| c.alpha.learning_rate = 0.0, "alpha.learning_rate");
         check(|c| c.alpha.beta1 = 1.0, "alpha.beta1");
         check(|c| c.alpha.beta2 = -0.1, "alpha.beta2");
@@ -193,6 +246,27 @@ mod tests {
         check(|c| c.run.checkpoint_steps = 0, "run.checkpoint_steps");
         check(|c| c.run.workers = 65, "run.workers");
     }
+
+    #[test]
+    fn every_value_of_a_network_has_a_range() {
+        let network = |change: fn(&mut EvaluationConfig)| {
+            let mut config = EvaluationConfig {
+                stem: StemKind::Cifar,
+                init_channels: 36,
+                num_cells: 20,
+                num_classes: 10,
+            };
+            change(&mut config);
+            config.validate("model.safetensors").err().map(|error| error.to_string())
+        };
+        assert_eq!(network(|_| ()), None);
+        let told = network(|c| c.num_classes = 1_000_000).expect("too many");
+        let expected = "model.safetensors: `num_classes` is 1000000, allowed: 1 to 65536";
+        assert_eq!(told, expected);
+        assert!(network(|c| c.num_cells = 1000).is_some_and(|told| told.contains("3 to 64")));
+        assert!(network(|c| c.init_channels = 1 << 63).is_some_and(|told| told.contains("4096")));
+    }
+
     #[test]
     fn any_allowed_number_of_cells_has_two_reductions_and_a_normal_cell() {
         for cells in 3..=64 {

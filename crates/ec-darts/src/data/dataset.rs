@@ -13,6 +13,8 @@ use crate::Result;
 
 /// Images over which [`ImageDataset::measure`] takes the mean, at most.
 const MEASURED: usize = 10_000;
+/// Files whose heads are read to know how large images are.
+const LOOKED_AT: usize = 200;
 
 /// What is read, and how: `config.data.source(folder)` makes one from settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,6 +202,16 @@ impl ImageDataset {
             Storage::Memory { pixels, .. } => pixels.len() as u64,
             Storage::Files(files) => files.memory_bytes(),
         }
+    }
+
+    /// What a thread holds while it decodes one of these images, about: the largest of some of them, as the
+    /// decoder has it and as a copy.
+    pub fn decoding_bytes(&self) -> u64 {
+        let Storage::Files(_) = &self.storage else { return 0 };
+        let every = self.len().div_ceil(LOOKED_AT).max(1);
+        let area = |image| self.original_size(image).map_or(0, |[height, width]| height * width);
+        let largest = (0..self.len()).step_by(every).map(area).max().unwrap_or(0);
+        2 * 3 * largest as u64
     }
 
     /// Broken images that were met after loading, each replaced by the next image of the set.

@@ -45,10 +45,9 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Bytes of the batches that so many workers hold, of so many images of this size.
-    pub(crate) fn ahead_bytes(num_workers: usize, batch_size: usize, size: [usize; 2]) -> u64 {
-        let batches = num_workers.max(1) * (AHEAD + 1);
-        (batches * batch_size * 3 * size[0] * size[1] * size_of::<f32>()) as u64
+    /// Batches that so many workers hold at most.
+    pub(crate) fn most_ahead(num_workers: usize) -> usize {
+        num_workers.max(1) * (AHEAD + 1)
     }
 
     /// Batches of an epoch, the last, smaller one included.

@@ -62,19 +62,15 @@ pub fn plan_cells(
         .collect()
 }
 
-/// Whether images of `[height, width]` pixels go through a network: both reductions halve an even
-/// number of rows and columns, and the auxiliary head of a network `with_head` has 2x2 left.
+/// Whether images of `[height, width]` pixels go through a network: stem and reductions halve an even number
+/// of rows and columns, and the auxiliary head of a network `with_head` has 2x2 left.
 ///
 /// # Errors
 /// [`Error::ConfigValue`] where they do not.
 pub fn check_size(stem: StemKind, size: [usize; 2], with_head: bool) -> Result<()> {
-    let shrink = stem.shrink();
-    let least = if with_head { 8 } else { 4 };
-    let fits = |side: usize| {
-        let side = side.div_ceil(shrink);
-        side.is_multiple_of(4) && side >= least
-    };
-    if size.into_iter().all(fits) {
+    // Both reductions halve; the head reads 2x2, a classifier alone 1x1.
+    let (step, least) = (4 * stem.shrink(), if with_head { 8 } else { 4 } * stem.shrink());
+    if size.into_iter().all(|side| side.is_multiple_of(step) && side >= least) {
         return Ok(());
     }
     let [height, width] = size;
@@ -82,33 +78,69 @@ pub fn check_size(stem: StemKind, size: [usize; 2], with_head: bool) -> Result<(
         origin: "the settings".into(),
         key: "network.stem".into(),
         value: format!("{stem:?} with images of {height}x{width}").to_lowercase(),
-        allowed: format!(
-            "images whose sides are multiples of {}, from {} up",
-            4 * shrink,
-            least * shrink
-        ),
+        allowed: format!("images whose sides are multiples of {step}, from {least} up"),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::{Device, Tensor};
+    use ec_darts_space::{CellTopology, Primitive, SearchSpace};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
     use super::*;
+    use crate::architecture::ArchitectureParameters;
+    use crate::network::SupernetConfig;
+    use crate::relaxation::{Mixing, Relaxation};
+
+    const STEMS: [StemKind; 3] = [StemKind::Cifar, StemKind::Stride2, StemKind::Imagenet];
+
+    fn fits(stem: StemKind, side: usize, with_head: bool) -> bool {
+        check_size(stem, [side, side], with_head).is_ok()
+    }
 
     #[test]
-    fn sizes_that_halve_twice_fit() {
-        let fits = |stem, side, head| check_size(stem, [side, side], head).is_ok();
-        for (stem, side) in [
-            (StemKind::Cifar, 32),
-            (StemKind::Cifar, 28),
-            (StemKind::Stride2, 64),
-            (StemKind::Imagenet, 224),
-        ] {
-            assert!(fits(stem, side, true), "{stem:?} {side}");
+    fn what_fits_is_what_the_message_says() {
+        assert!(fits(StemKind::Cifar, 28, true) && fits(StemKind::Imagenet, 224, true));
+        for stem in STEMS {
+            for with_head in [true, false] {
+                let told = check_size(stem, [1, 1], with_head).expect_err("too small").to_string();
+                let mut numbers =
+                    told.split("multiples of ").nth(1).expect("a rule").split(", from ");
+                let step: usize = numbers.next().expect("a step").parse().expect("a number");
+                let least = numbers.next().expect("a least side").trim_end_matches(" up");
+                let least: usize = least.parse().expect("a number");
+                for side in 1..=1024 {
+                    let expected = side % step == 0 && side >= least;
+                    assert_eq!(fits(stem, side, with_head), expected, "{stem:?} {side}");
+                    let stacked = side / stem.shrink() / 4;
+                    assert!(!expected || stacked >= if with_head { 2 } else { 1 });
+                }
+            }
         }
-        assert!(fits(StemKind::Cifar, 4, false) && !fits(StemKind::Cifar, 4, true));
-        assert!(!fits(StemKind::Cifar, 30, true) && !fits(StemKind::Stride2, 50, true));
         let message = check_size(StemKind::Stride2, [64, 50], true).expect_err("odd").to_string();
         assert!(message.contains("stride2 with images of 64x50"), "{message}");
-        assert!(message.contains("multiples of 8, from 16 up"), "{message}");
+    }
+
+    /// A skip connection is what halves no odd size.
+    #[test]
+    fn every_side_that_fits_goes_through_a_network() {
+        let device = Device::default();
+        let topology = CellTopology::new(1, 1).expect("a topology");
+        let space = SearchSpace::new(vec![Primitive::SkipConnect], topology).expect("a space");
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let alpha = ArchitectureParameters::new(&space, 1e-3, &mut rng, &device);
+        let mixing = Mixing::new(&alpha, Relaxation::Softmax, space.topology());
+        for stem in STEMS {
+            let (init_channels, num_cells, num_classes) = (2, 3, 2);
+            let space = space.clone();
+            let config = SupernetConfig { space, stem, init_channels, num_cells, num_classes };
+            let network = config.init(&mut rng, &device);
+            for side in (1..=128).filter(|&side| fits(stem, side, false)) {
+                let images = Tensor::zeros([1, 3, side, side], &device);
+                assert_eq!(network.forward(images, &mixing).dims(), [1, num_classes], "{side}");
+            }
+        }
     }
 }

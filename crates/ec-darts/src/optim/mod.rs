@@ -12,7 +12,7 @@ use burn::tensor::{Tensor, s};
 use crate::ops::Packs;
 
 pub use average::WeightAverage;
-pub use schedule::{Schedule, cosine_learning_rate};
+pub use schedule::{Schedule, cosine_learning_rate, warmup};
 pub use stepper::Stepper;
 
 mod average;
@@ -90,9 +90,8 @@ impl WeightOptimizer {
         mut gradients: GradientsParams,
     ) -> (M, Tensor<1>) {
         let norm = global_norm(&module, &gradients);
-        if let Some(clip) = self.clip_norm {
-            let factor = ((norm.clone() + 1e-6).recip() * clip).clamp_max(1.0);
-            gradients = scale(&module, gradients, factor);
+        if let Some(most) = self.clip_norm {
+            gradients = clip(&module, gradients, norm.clone(), most);
         }
         (self.stepper.step(learning_rate, module, &gradients), norm)
     }
@@ -142,6 +141,19 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor
     module.visit(&mut visitor);
     assert!(!visitor.squares.is_empty(), "a step has gradients");
     Tensor::cat(visitor.squares, 0).sum().sqrt()
+}
+
+/// Gradients whose global norm is `most` where it was more.
+///
+/// # Source
+/// PyTorch, `clip_grad_norm_`.
+pub(crate) fn clip<M: Module>(
+    module: &M,
+    gradients: GradientsParams,
+    norm: Tensor<1>,
+    most: f64,
+) -> GradientsParams {
+    scale(module, gradients, ((norm + 1e-6).recip() * most).clamp_max(1.0))
 }
 
 fn scale<M: Module>(module: &M, gradients: GradientsParams, factor: Tensor<1>) -> GradientsParams {

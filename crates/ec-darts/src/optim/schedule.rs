@@ -43,6 +43,18 @@ impl Schedule {
     }
 }
 
+/// Share of the learning rate in an epoch (counted from 0) while it rises.
+///
+/// ```text
+/// min(1, (epoch + 1) / warmup_epochs)
+/// ```
+///
+/// # Source
+/// PC-DARTS, `train_search_imagenet.py` and `train_imagenet.py`.
+pub fn warmup(epoch: usize, warmup_epochs: usize) -> f64 {
+    ((epoch + 1) as f64 / warmup_epochs.max(1) as f64).min(1.0)
+}
+
 /// Learning rate of an epoch (counted from 0), per step.
 ///
 /// ```text
@@ -68,6 +80,13 @@ mod tests {
         assert!((rate(244) - 0.5 / 245.0).abs() < 1e-12);
         assert!((rate(245) - 0.5 * 5.0 / 1225.0).abs() < 1e-12);
         assert!((rate(249) - 0.5 / 1225.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_rate_rises_evenly_and_stays() {
+        let shares: Vec<f64> = (0..7).map(|epoch| warmup(epoch, 5)).collect();
+        assert_eq!(shares, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0]);
+        assert_eq!(warmup(0, 0), 1.0);
     }
 
     #[test]

@@ -69,7 +69,8 @@ pub enum Event {
 /// One batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Counted from 0.
+    /// Counted from 0 here, from 1 in JSON.
+    #[serde(with = "from_one")]
     pub epoch: usize,
     /// Part of the epoch.
     pub phase: Phase,
@@ -95,7 +96,8 @@ pub struct StepReport {
 /// The end of one Induced Structural Transition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionReport {
-    /// Counted from 0.
+    /// Counted from 0 here, from 1 in JSON.
+    #[serde(with = "from_one")]
     pub epoch: usize,
     /// The auxiliary model's genotype.
     pub genotype: Genotype,
@@ -115,7 +117,8 @@ pub struct TransitionReport {
 /// One epoch of the search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// Counted from 0.
+    /// Counted from 0 here, from 1 in JSON.
+    #[serde(with = "from_one")]
     pub epoch: usize,
     /// Epochs of the whole search.
     pub epochs: usize,
@@ -139,7 +142,8 @@ pub struct EpochReport {
     pub normal: CellReport,
     /// What alpha looks like, in reduction cells.
     pub reduction: CellReport,
-    /// Epoch whose genotype the search would return now.
+    /// Epoch whose genotype the search would return now; counted from 0 here, from 1 in JSON.
+    #[serde(with = "from_one")]
     pub best_epoch: usize,
     /// What a person should look at.
     pub warnings: Vec<String>,
@@ -176,5 +180,47 @@ impl CellReport {
             "the {} cell is collapsing: {free} of {picks} kept operations have no parameters",
             kind.name()
         )
+    }
+}
+
+/// A number that is counted from 0 in memory, and from 1 where people read it.
+pub(super) mod from_one {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(number: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(*number as u64 + 1)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        let number = usize::deserialize(deserializer)?;
+        number.checked_sub(1).ok_or_else(|| D::Error::custom("0, but it is counted from 1"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_are_counted_from_one_in_json() {
+        let report = StepReport {
+            epoch: 0,
+            phase: Phase::Supernet,
+            step: 0,
+            num_steps: 1,
+            total_step: 1,
+            total_steps: 1,
+            images: 2,
+            train_loss: None,
+            valid_loss: None,
+            learning_rate: 0.1,
+        };
+        let json = serde_json::to_value(&report).expect("plain values");
+        assert_eq!(json["epoch"], 1);
+        assert_eq!(serde_json::from_value::<StepReport>(json.clone()).expect("its own"), report);
+        let mut zero = json;
+        zero["epoch"] = 0.into();
+        let error = serde_json::from_value::<StepReport>(zero).expect_err("no such epoch");
+        assert!(error.to_string().contains("counted from 1"), "{error}");
     }
 }

@@ -26,7 +26,7 @@ const KEPT: usize = 2;
 /// sessions.json                device, version, commit, time and steps of every start
 /// metrics.jsonl                one line per epoch
 /// results.csv                  its figures as a table
-/// genotypes/epoch-000.json     search: genotype of each epoch (.json .txt .svg)
+/// genotypes/epoch-001.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
 /// model.safetensors            retraining: the trained network, once it is done
 /// log.txt                      of the program: what happened, with time
@@ -183,14 +183,14 @@ impl RunFolder {
         write_genotype(&self.path, "genotype", genotype)
     }
 
-    /// Writes the genotype of an epoch, counted from 0, in `genotypes`.
+    /// Writes the genotype of an epoch, counted from 0, in `genotypes`; files are counted from 1.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
     pub fn write_epoch_genotype(&self, epoch: usize, genotype: &Genotype) -> Result<()> {
         let folder = self.path.join("genotypes");
         create(&folder)?;
-        write_genotype(&folder, &format!("epoch-{epoch:03}"), genotype)
+        write_genotype(&folder, &format!("epoch-{:03}", epoch + 1), genotype)
     }
 
     fn metrics_path(&self) -> PathBuf {

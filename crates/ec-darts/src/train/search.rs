@@ -20,7 +20,7 @@ use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
 use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
 use crate::network::{Supernet, SupernetConfig, check_size};
-use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate};
+use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
 use crate::preflight::{MemoryNeed, Room};
 use crate::relaxation::Mixing;
 use crate::tensors::{ImageBatch, to_vec};
@@ -102,7 +102,8 @@ impl Search {
             beta2: config.alpha.beta2,
             weight_decay: config.alpha.weight_decay,
         };
-        let architect = Architect::new(config.search.architect, config.alpha.learning_rate, &adam);
+        let architect = Architect::new(config.search.architect, config.alpha.learning_rate, &adam)
+            .with_clip_norm(config.alpha.clip_norm);
         Ok(Self {
             weight_optimizer: WeightOptimizer::new(&sgd(&config)),
             feed: Feed::new(&config, data)?,
@@ -291,7 +292,9 @@ impl Search {
     fn learning_rate(&self) -> f64 {
         let weights = &self.config.weights;
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
-        cosine_learning_rate(max, min, self.progress.epoch, self.config.search.epochs)
+        let epoch = self.progress.epoch;
+        cosine_learning_rate(max, min, epoch, self.config.search.epochs)
+            * warmup(epoch, weights.warmup_epochs)
     }
 
     fn non_finite(&self, what: &str) -> Error {

@@ -15,7 +15,8 @@ pub enum RetrainEvent {
 /// One batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrainStepReport {
-    /// Counted from 0.
+    /// Counted from 0 here, from 1 in JSON.
+    #[serde(with = "crate::train::event::from_one")]
     pub epoch: usize,
     /// Whether this step measured accuracy; else it moved the weights.
     pub measuring: bool,
@@ -36,7 +37,8 @@ pub struct RetrainStepReport {
 /// One epoch of the retraining.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrainEpochReport {
-    /// Counted from 0.
+    /// Counted from 0 here, from 1 in JSON.
+    #[serde(with = "crate::train::event::from_one")]
     pub epoch: usize,
     /// Epochs of the whole retraining.
     pub epochs: usize,

@@ -26,7 +26,7 @@ use crate::data::{Batch, Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
-use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer};
+use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer, warmup};
 use crate::preflight::{MemoryNeed, Room};
 use crate::tensors::ImageBatch;
 use crate::{Error, Result};
@@ -292,8 +292,7 @@ impl Retraining {
         let (weights, epoch) = (&self.config.weights, self.progress.epoch);
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
         let rate = weights.schedule.learning_rate(max, min, epoch, self.config.retrain.epochs);
-        let rise = (epoch + 1) as f64 / weights.warmup_epochs.max(1) as f64;
-        rate * rise.min(1.0)
+        rate * warmup(epoch, weights.warmup_epochs)
     }
 
     /// Probability of drop path in the epoch under way.

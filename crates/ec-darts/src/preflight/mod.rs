@@ -4,14 +4,19 @@
 //! the maps that a step keeps; on the CPU it is checked against the measured peak by the command
 //! line's tests.
 
+mod activations;
+
 use burn::tensor::Device;
-use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
+use ec_darts_space::{CellKind, Genotype};
+
+use activations::Activations;
 
 use crate::Result;
-use crate::config::{KernelSetting, MemorySetting, RetrainConfig, RunConfig, SearchConfig};
+use crate::architect::ArchitectOrder;
+use crate::config::{KernelSetting, MemorySetting, Order, RetrainConfig, RunConfig, SearchConfig};
 use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
-use crate::network::{CellPlan, StemKind, plan_cells};
+use crate::network::plan_cells;
 use crate::ops::{Kernels, Memory};
 use crate::{device, memory};
 
@@ -62,7 +67,8 @@ impl MemoryNeed {
     /// # Errors
     /// [`crate::Error::ConfigValue`] where the settings describe no search space.
     pub fn new(config: &SearchConfig, data: &ImageDataset) -> Result<Self> {
-        let batch = config.search.batch_size as u64;
+        let [train, valid] = halves(config, data.len());
+        let batch = config.search.batch_size.min(train.max(valid)).max(1);
         let [height, width] = data.size();
         let mut need = Activations::default();
         let stem = config.network.stem;
@@ -77,23 +83,33 @@ impl MemoryNeed {
         );
         let shrink = stem.shrink();
         let mut size = [height.div_ceil(shrink), width.div_ceil(shrink)];
-        need.stem(stem, channels, batch, data.size());
+        need.stem(stem, channels, batch as u64, data.size());
         let space = config.network.space()?;
         for plan in &plans {
-            need.cell(plan, batch, size, num_nodes, space.primitives());
+            need.cell(plan, batch as u64, size, num_nodes, space.primitives());
             if plan.kind == CellKind::Reduction {
                 size = size.map(|side| side.div_ceil(2));
             }
         }
-        // Batches for weights and alpha, prepared ahead.
-        let workers = config.run.workers;
-        let ahead = 2 * Loader::ahead_bytes(workers, config.search.batch_size, data.size());
-        Ok(need.total(data, ahead))
+        // Prepared ahead for weights and alpha: those of an epoch, and those of a pass without end.
+        let (search, bytes) = (&config.search, batch_bytes(batch, data));
+        let train = most_ahead(&config.run, Some(train.div_ceil(batch)));
+        let endless = most_ahead(&config.run, None);
+        let batches = match (search.order, search.architect) {
+            (Order::Interleaved, _) => train + endless,
+            (Order::Sequential, ArchitectOrder::First) => train.max(endless),
+            (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
+        };
+        Ok(need.total(host_bytes(&config.run, data) + batches * bytes))
     }
 
     /// What the retraining of a genotype needs.
     pub fn retraining(config: &RetrainConfig, genotype: &Genotype, data: &ImageDataset) -> Self {
-        let batch = config.retrain.batch_size.div_ceil(config.retrain.accumulation) as u64;
+        let held_out = config.retrain.validation_fraction.unwrap_or(0.0);
+        let images = data.len() - (data.len() as f64 * held_out) as usize;
+        let images = images.min(config.data.train_images.unwrap_or(usize::MAX));
+        let whole = config.retrain.batch_size.min(images).max(1);
+        let batch = whole.div_ceil(config.retrain.accumulation) as u64;
         let (stem, channels) = (config.network.stem, config.network.init_channels);
         let num_cells = config.network.num_cells;
         let outputs = |kind| genotype.cell(kind).concat.len();
@@ -114,8 +130,8 @@ impl MemoryNeed {
         // Weights, gradients, velocities, and the average where there is one.
         let copies = 3 + u64::from(config.retrain.average_decay.is_some());
         need.kept += copies * VALUE * parameters;
-        let ahead = Loader::ahead_bytes(config.run.workers, config.retrain.batch_size, data.size());
-        need.total(data, ahead)
+        let ahead = most_ahead(&config.run, Some(images.div_ceil(whole)));
+        need.total(host_bytes(&config.run, data) + ahead * batch_bytes(whole, data))
     }
 
     /// Bytes with these kernels, of the memory where the tensors lie.
@@ -145,11 +161,43 @@ impl MemoryNeed {
     }
 }
 
-/// One line about a search: what it needs, whether that fits, and what would.
+/// Images that move the weights and alpha, of so many in the training set.
+fn halves(config: &SearchConfig, images: usize) -> [usize; 2] {
+    let images = config.data.train_images.unwrap_or(usize::MAX).min(images) as f64;
+    let train = config.search.train_fraction;
+    [train, config.search.valid_fraction.unwrap_or(1.0 - train)]
+        .map(|share| (images * share).ceil() as usize)
+}
+
+/// Batches that workers hold at most, of so many in an epoch or without end.
+fn most_ahead(run: &RunConfig, steps: Option<usize>) -> u64 {
+    Loader::most_ahead(run.workers).min(steps.unwrap_or(usize::MAX)) as u64
+}
+
+fn batch_bytes(batch: usize, data: &ImageDataset) -> u64 {
+    let [height, width] = data.size();
+    VALUE * (batch * 3 * height * width) as u64
+}
+
+/// Program, images, and what workers decode.
+fn host_bytes(run: &RunConfig, data: &ImageDataset) -> u64 {
+    BASE + data.memory_bytes() + run.workers.max(1) as u64 * data.decoding_bytes()
+}
+
+/// What settings need, in words, and whether that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Estimate {
+    /// One line: what is needed, what there is, and what would fit.
+    pub text: String,
+    /// False where more is needed than there is.
+    pub fits: bool,
+}
+
+/// About a search: what it needs, whether that fits, and what would.
 ///
 /// # Errors
 /// [`crate::Error::ConfigValue`] where the settings describe no search space.
-pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Result<String> {
+pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Result<Estimate> {
     let need = MemoryNeed::new(config, data)?;
     let mut smaller = Vec::new();
     let mut batch_size = config.search.batch_size / 2;
@@ -163,13 +211,13 @@ pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Resu
     Ok(describe_need(&need, &smaller, &config.run, room))
 }
 
-/// One line about a retraining, as [`describe`].
+/// About a retraining, as [`describe`].
 pub fn describe_retraining(
     config: &RetrainConfig,
     genotype: &Genotype,
     data: &ImageDataset,
     room: &Room,
-) -> String {
+) -> Estimate {
     let need = MemoryNeed::retraining(config, genotype, data);
     let mut smaller = Vec::new();
     let mut accumulation = 2 * config.retrain.accumulation;
@@ -189,7 +237,7 @@ fn describe_need(
     smaller: &[(String, MemoryNeed)],
     run: &RunConfig,
     room: &Room,
-) -> String {
+) -> Estimate {
     let kernels = need.kernels(run, room);
     let policy = match kernels {
         Kernels::Reference => "reference kernels",
@@ -204,178 +252,27 @@ fn describe_need(
         if !room.is_cpu {
             text += "; its driver does not tell how much it has";
         }
-        return text;
+        return Estimate { text, fits: true };
     };
     text += &match room.is_cpu {
         true => format!("; {} MiB are free", mebibytes(there)),
         false => format!("; it has {} MiB, used or free", mebibytes(there)),
     };
     if bytes <= there {
-        return text;
+        return Estimate { text, fits: true };
     }
     text += ": it does not fit";
     let recompute = Kernels::Fused(Memory::Recompute);
     if kernels != recompute && room.has_fused && need.bytes(recompute, room) <= there {
         let needed = mebibytes(need.bytes(recompute, room));
         text += &format!("; run.memory=recompute with run.kernels=fused needs about {needed} MiB");
-        return text;
+        return Estimate { text, fits: false };
     }
     let fitting = smaller.iter().find(|(_, need)| need.bytes(kernels, room) <= there);
     if let Some((setting, need)) = fitting {
         text += &format!("; {setting} needs about {} MiB", mebibytes(need.bytes(kernels, room)));
     }
-    text
-}
-
-/// Bytes that a step keeps, by kind.
-#[derive(Default)]
-struct Activations {
-    /// States of the cells, whatever the kernels.
-    kept: u64,
-    /// Maps before normalization.
-    maps: u64,
-    /// Those of all edges into the node that has most.
-    largest_node: u64,
-    /// What Burn's own operations keep.
-    reference: u64,
-    /// Gradients and scratch of the largest cell.
-    passing: u64,
-}
-
-/// Bytes of a map; kernels fill channels up to whole blocks of 8.
-fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
-    VALUE * batch * (num_channels.next_multiple_of(8) * height * width) as u64
-}
-
-impl Activations {
-    /// With the images in memory and the batches prepared ahead.
-    fn total(&self, data: &ImageDataset, ahead: u64) -> MemoryNeed {
-        let base = BASE + data.memory_bytes() + ahead;
-        // Buffers of unlike sizes leave about a tenth unused, as measured.
-        let need = |maps: u64| base + (self.kept + self.passing + maps) * 11 / 10;
-        MemoryNeed {
-            host: base,
-            save: need(self.maps),
-            recompute: need(self.largest_node),
-            reference: need(self.reference),
-        }
-    }
-
-    /// Of each convolution: its output, and the map before its normalization.
-    fn stem(&mut self, kind: StemKind, channels: usize, batch: u64, size: [usize; 2]) {
-        for (num_channels, shrink) in kind.layers(channels) {
-            let size = size.map(|side| side.div_ceil(shrink));
-            let layer = map(batch, num_channels, size);
-            self.kept += layer;
-            self.maps += layer;
-            self.largest_node = self.largest_node.max(layer);
-            self.reference += 3 * layer;
-            // Two cells give the output's gradient, which is summed.
-            self.passing = self.passing.max(3 * layer);
-        }
-    }
-
-    fn discrete_cell(
-        &mut self,
-        plan: &CellPlan,
-        batch: u64,
-        size: [usize; 2],
-        genotype: &CellGenotype,
-    ) {
-        let reduces = plan.kind == CellKind::Reduction;
-        let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
-        let (input, node) =
-            (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
-        let picks = || genotype.nodes.iter().flatten();
-        // States that an operation reads, and the joined ones.
-        let is_read = |state: &usize| picks().any(|pick| pick.from == *state);
-        let inner = (NUM_INPUTS..NUM_INPUTS + genotype.nodes.len()).filter(is_read).count() as u64;
-        let inputs = (0..NUM_INPUTS).filter(is_read).count() as u64;
-        let joined = genotype.concat.len() as u64 * node;
-        self.kept += inputs * input + inner * node + joined;
-        self.maps += 2 * input;
-        self.reference += 8 * input;
-        for picks in &genotype.nodes {
-            let mut of_node = 0;
-            for pick in picks {
-                let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
-                let blocks = num_blocks(pick.primitive, stride);
-                of_node += blocks * node;
-                self.reference += (3 * blocks + 1) * node;
-            }
-            self.maps += of_node;
-            self.largest_node = self.largest_node.max(of_node);
-        }
-        self.gradients(plan, batch, size, joined + genotype.nodes.len() as u64 * node, node);
-    }
-
-    /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and what one
-    /// edge passes on.
-    fn gradients(&mut self, plan: &CellPlan, batch: u64, size: [usize; 2], nodes: u64, node: u64) {
-        let passed = plan.input_maps(size).map(|(channels, size)| map(batch, channels, size));
-        let inputs = 2 * map(batch, plan.num_channels, size) + passed.iter().sum::<u64>();
-        self.passing = self.passing.max(nodes + inputs + 2 * node);
-    }
-
-    fn cell(
-        &mut self,
-        plan: &CellPlan,
-        batch: u64,
-        size: [usize; 2],
-        num_nodes: usize,
-        primitives: &[Primitive],
-    ) {
-        let reduces = plan.kind == CellKind::Reduction;
-        let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
-        let (input, node) =
-            (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
-        // Both preprocessed inputs and their maps; the nodes, once each and once joined.
-        let nodes = 2 * num_nodes as u64 * node;
-        self.kept += 2 * input + nodes;
-        self.maps += 2 * input;
-        let mut parameters = plan.inputs.iter().sum::<usize>() * plan.num_channels;
-        self.reference += 8 * input;
-        for target in 0..num_nodes {
-            let mut of_node = 0;
-            for source in 0..NUM_INPUTS + target {
-                let stride = if reduces && source < NUM_INPUTS { 2 } else { 1 };
-                let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
-                let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
-                parameters += weights.sum::<usize>();
-                of_node += blocks * node;
-                // Depthwise, pointwise and normalized maps; pools and scaled outputs besides.
-                self.reference += (3 * blocks + primitives.len() as u64) * node;
-            }
-            self.maps += of_node;
-            self.largest_node = self.largest_node.max(of_node);
-        }
-        // Weights before and after a step, gradients and velocities.
-        self.kept += 4 * VALUE * parameters as u64;
-        self.gradients(plan, batch, size, nodes, node);
-    }
-}
-
-/// Weights of an operation of the search space.
-fn num_weights(primitive: Primitive, plan: &CellPlan, stride: usize) -> usize {
-    let channels = plan.num_channels;
-    let block = |kernel: usize| channels * (kernel * kernel + channels);
-    match primitive {
-        Primitive::SepConv3x3 => 2 * block(3),
-        Primitive::SepConv5x5 => 2 * block(5),
-        Primitive::DilConv3x3 => block(3),
-        Primitive::DilConv5x5 => block(5),
-        Primitive::SkipConnect if stride == 2 => channels * channels,
-        _ => 0,
-    }
-}
-
-fn num_blocks(primitive: Primitive, stride: usize) -> u64 {
-    match primitive {
-        Primitive::SepConv3x3 | Primitive::SepConv5x5 => 2,
-        Primitive::DilConv3x3 | Primitive::DilConv5x5 => 1,
-        Primitive::SkipConnect => u64::from(stride == 2),
-        Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => 0,
-    }
+    Estimate { text, fits: false }
 }
 
 #[cfg(test)]
@@ -393,7 +290,9 @@ mod tests {
             reference: (100 + 200 * scale) * MIB,
         };
         let smaller = [("search.batch_size=8".to_string(), need(5))];
-        assert_eq!(describe_need(&need(10), &smaller, &run, &room), expected);
+        let estimate = describe_need(&need(10), &smaller, &run, &room);
+        assert_eq!(estimate.text, expected);
+        assert_eq!(estimate.fits, !expected.contains("does not fit"));
     }
 
     #[test]
@@ -422,5 +321,46 @@ mod tests {
         let fused = "about 2000 MiB on the device, reference kernels; it has 1000 MiB, used or free: it \
                      does not fit; run.memory=recompute with run.kernels=fused needs about 200 MiB";
         check(Reference, room(false, true, Some(1000)), fused);
+    }
+
+    fn images(count: usize) -> ImageDataset {
+        let names = ["a".to_string(), "b".to_string()].to_vec();
+        let labels = (0..count).map(|image| (image % 2) as u16).collect();
+        ImageDataset::new([8, 8], vec![1; count * 192], labels, names)
+    }
+
+    #[test]
+    fn a_batch_is_no_larger_than_the_images_there_are() {
+        let mut config = SearchConfig::quick();
+        let data = images(500);
+        let need = |config: &SearchConfig| MemoryNeed::new(config, &data).expect("a space").save;
+        config.search.batch_size = 250;
+        let all = need(&config);
+        config.search.batch_size = 65_536;
+        assert_eq!(need(&config), all);
+        config.search.batch_size = 125;
+        assert!(need(&config) < all);
+        let mut retrain = RetrainConfig::quick();
+        let genotype = ec_darts_space::presets::DARTS_V2.genotype();
+        let need = |config: &RetrainConfig| MemoryNeed::retraining(config, &genotype, &data).save;
+        retrain.retrain.batch_size = 500;
+        let all = need(&retrain);
+        retrain.retrain.batch_size = 65_536;
+        assert_eq!(need(&retrain), all);
+        retrain.retrain.validation_fraction = Some(0.5);
+        assert!(need(&retrain) < all);
+    }
+
+    #[test]
+    fn workers_hold_no_more_batches_than_an_epoch_has() {
+        let data = images(64);
+        let host = |workers: usize, batch_size: usize| {
+            let mut config = RetrainConfig::quick();
+            (config.run.workers, config.retrain.batch_size) = (workers, batch_size);
+            let genotype = ec_darts_space::presets::DARTS_V2.genotype();
+            MemoryNeed::retraining(&config, &genotype, &data).host
+        };
+        assert_eq!(host(64, 64) - host(1, 64), 0, "one batch whoever prepares it");
+        assert_eq!(host(64, 16) - host(1, 16), 2 * 16 * 192 * VALUE, "4 of them instead of 2");
     }
 }
