@@ -146,7 +146,9 @@ fn a_signal_ends_the_reading_of_images() {
 #[test]
 fn a_signal_ends_the_evaluation_of_a_run() {
     let folder = Folder::new();
-    let mut child = start(pipeline::command(&folder, &[]));
+    // Large enough to be measured for a while.
+    let larger = ["--set", "retrain.network.init_channels=12"];
+    let mut child = start(pipeline::command(&folder, &larger));
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     let evaluating =
         lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("3 of 4: eval")));
