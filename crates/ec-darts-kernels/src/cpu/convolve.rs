@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::buffer::Buffer;
-use super::depthwise::{self, Steps};
+use super::depthwise::{self, Filled, Steps};
 use super::image;
 use super::plan::{Block, Gather, Padded, Plan};
 use super::tiles::{self, Mix, prefetch};
@@ -72,6 +72,30 @@ impl Convolution<'_> {
         (0..rows).step_by(step).map(move |first| first..(first + step).min(rows))
     }
 
+    /// Of a depthwise convolution, for some rows of its output of `columns` each: with its stride, and
+    /// the distance between rows of its input that hold values.
+    fn steps(
+        &self,
+        lanes: usize,
+        rows: Range<usize>,
+        columns: usize,
+        [stride, step]: [usize; 2],
+    ) -> Steps {
+        let geometry = self.geometry();
+        let padding = self.block.gather.padding();
+        let Gather::Depthwise { dilation, .. } = self.block.gather else {
+            unreachable!("asked of depthwise convolutions only");
+        };
+        let above = rows.start * stride;
+        let filled = Filled {
+            first: padding.saturating_sub(above),
+            end: geometry.height + padding - above,
+            step,
+        };
+        let out = [rows.len(), columns];
+        Steps { row: geometry.row() * lanes, stride, dilation, out, filled }
+    }
+
     /// What the 1x1 convolution reads of a strip, and the values between its blocks of channels.
     #[inline(always)]
     fn gather<'b, S: Simd>(
@@ -122,8 +146,8 @@ impl Convolution<'_> {
                     }
                 }
             }
-            Gather::Depthwise { kernel, dilation, stride } => {
-                let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
+            Gather::Depthwise { kernel, stride, .. } => {
+                let steps = self.steps(lanes, strip.clone(), columns, [stride, 1]);
                 let first = geometry.first(gather.padding()) * lanes + strip.start * stride * row;
                 let taps = kernel * kernel * lanes;
                 assert!(self.prepared.len() >= depthwise + source_blocks * taps);
@@ -267,11 +291,10 @@ impl Convolution<'_> {
                     let gradient = map_gradient.as_ptr();
                     tiles::pointwise_weights::<S>(simd, gathered.as_ptr(), gradient, to, mix);
                 }
-                if let Gather::Depthwise { kernel, dilation, stride } = gather {
-                    let row = geometry.row() * lanes;
-                    let steps = Steps { row, stride, dilation, out: [strip.len(), columns] };
+                if let Gather::Depthwise { kernel, stride, .. } = gather {
+                    let steps = self.steps(lanes, strip.clone(), columns, [stride, 1]);
                     let input =
-                        geometry.first(gather.padding()) * lanes + strip.start * stride * row;
+                        geometry.first(gather.padding()) * lanes + strip.start * stride * steps.row;
                     for block in 0..source_blocks {
                         // SAFETY: as in `gather`; the gradient's rows were written above.
                         unsafe {
@@ -396,7 +419,7 @@ impl Convolution<'_> {
     ) {
         let lanes = S::F32_LANES;
         let Block { gather, source_blocks, flipped, .. } = *self.block;
-        let Gather::Depthwise { kernel, dilation, .. } = gather else { return };
+        let Gather::Depthwise { kernel, stride, .. } = gather else { return };
         let geometry = self.geometry();
         let Padded { height, width, .. } = geometry;
         let [row, len, map] =
@@ -406,7 +429,7 @@ impl Convolution<'_> {
         assert!(rows.end <= height && to.len() >= source_blocks * map);
         assert!(self.prepared.len() >= flipped + source_blocks * taps);
         assert!(padded.len() >= source_blocks * len);
-        let steps = Steps { row, stride: 1, dilation, out: [rows.len(), width] };
+        let steps = self.steps(lanes, rows.clone(), width, [1, stride]);
         for block in 0..source_blocks {
             // SAFETY: the border is at least as wide as the kernel's reach, sizes are checked above.
             unsafe {

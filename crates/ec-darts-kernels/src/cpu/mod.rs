@@ -195,7 +195,7 @@ fn run_forward(
 ) -> Tape {
     let blocks = values.blocks(isa, layout);
     let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
-    let mut moments: Vec<Option<Vec<f32>>> = layout.groups.iter().map(|_| None).collect();
+    let mut moments: Blocks = layout.groups.iter().map(|_| None).collect();
     for state in 0..layout.sizes.len() {
         let mut edges = Vec::new();
         for (number, link) in layout.edges_into(state) {

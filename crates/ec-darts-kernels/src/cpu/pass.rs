@@ -222,8 +222,11 @@ impl<'a> Context<'a> {
         })
     }
 
+    /// Room for maps with a border of zeros.
     fn padded(&self, geometry: Padded, blocks: usize) -> Buffer {
-        Buffer::new(geometry.len() * blocks * self.plan.lanes)
+        let mut maps = Buffer::new(geometry.len() * blocks * self.plan.lanes);
+        geometry.clear_border(self.plan.lanes, &mut maps);
+        maps
     }
 
     fn convolution(&self, block: &'a Block, source: &'a [f32]) -> Convolution<'a> {

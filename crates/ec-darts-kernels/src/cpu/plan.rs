@@ -67,14 +67,44 @@ pub enum Gather {
     Reduce,
     /// The 3x3 window around a pixel, as nine times the channels.
     Window { stride: usize },
-    /// Depthwise convolution.
-    Depthwise { kernel: usize, dilation: usize, stride: usize },
+    /// Depthwise convolution with the middle of a kernel: the rest reaches no pixel of the map, as
+    /// it is too small.
+    Depthwise {
+        /// Sides of the middle and of the whole kernel.
+        kernel: usize,
+        whole: usize,
+        dilation: usize,
+        stride: usize,
+    },
 }
 
 impl Gather {
+    /// The depthwise convolution of a map of some height and width.
+    fn depthwise(whole: usize, dilation: usize, stride: usize, size: [usize; 2]) -> Self {
+        let is_out = |side: usize| side / 2 * dilation >= size[0].max(size[1]);
+        let kernel = if whole == 5 && is_out(whole) { 3 } else { whole };
+        Self::Depthwise { kernel, whole, dilation, stride }
+    }
+
+    /// Weights of a channel that are used.
     pub fn taps(self) -> usize {
+        self.packed_taps().count()
+    }
+
+    /// Where they lie among all weights of the channel, in order.
+    fn packed_taps(self) -> impl Iterator<Item = usize> {
+        let (kernel, whole) = match self {
+            Self::Depthwise { kernel, whole, .. } => (kernel, whole),
+            _ => (0, 0),
+        };
+        let middle = (whole - kernel) / 2..(whole + kernel) / 2;
+        middle.clone().flat_map(move |ky| middle.clone().map(move |kx| ky * whole + kx))
+    }
+
+    /// Weights of a channel, used or not.
+    fn packed_len(self) -> usize {
         match self {
-            Self::Depthwise { kernel, .. } => kernel * kernel,
+            Self::Depthwise { whole, .. } => whole * whole,
             _ => 0,
         }
     }
@@ -247,11 +277,11 @@ impl Plan {
                     self.num_inner += 1;
                     self.num_inner - 1
                 });
-                let gather = Gather::Depthwise { kernel, dilation, stride: self.stride };
+                let gather = Gather::depthwise(kernel, dilation, self.stride, self.size);
                 self.source.pad = self.source.pad.max(gather.padding());
                 let mut term = self.block(gather, false, inner);
                 if repeats == 2 {
-                    let gather = Gather::Depthwise { kernel, dilation, stride: 1 };
+                    let gather = Gather::depthwise(kernel, dilation, 1, self.out_size);
                     self.middle.pad = self.middle.pad.max(gather.padding());
                     term = self.block(gather, true, None);
                 }
@@ -282,7 +312,7 @@ impl Plan {
         let depthwise_len = source_blocks * gather.taps() * lanes;
         let pointwise_len = gathered_blocks * lanes * self.blocks_of[1] * lanes;
         let packed = self.packed_len;
-        self.packed_len += gather.taps() * from + inputs * self.channels[1];
+        self.packed_len += gather.packed_len() * from + inputs * self.channels[1];
         let depthwise = self.prepared_len;
         let flipped = depthwise + depthwise_len;
         let pointwise = flipped + depthwise_len;
@@ -356,7 +386,8 @@ impl Plan {
         block: &'a Block,
     ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
         let to = self.channels[1];
-        let offset = block.packed + block.gather.taps() * self.channels[usize::from(block.second)];
+        let offset =
+            block.packed + block.gather.packed_len() * self.channels[usize::from(block.second)];
         (0..to).map(move |out| {
             let row = match block.gather {
                 Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes,
@@ -376,7 +407,7 @@ impl Plan {
         let channels = if taps == 0 { 0 } else { self.channels[0] };
         (0..channels).map(move |channel| {
             let first = channel / lanes * taps * lanes + channel % lanes;
-            (block.packed + channel * taps, first)
+            (block.packed + channel * block.gather.packed_len(), first)
         })
     }
 
@@ -387,7 +418,8 @@ impl Plan {
         for block in &self.blocks {
             let taps = block.gather.taps();
             for (from, first) in self.depthwise_channels(block) {
-                for (tap, &value) in packed[from..from + taps].iter().enumerate() {
+                for (tap, place) in block.gather.packed_taps().enumerate() {
+                    let value = packed[from + place];
                     all[block.depthwise + first + tap * lanes] = value;
                     all[block.flipped + first + (taps - 1 - tap) * lanes] = value;
                 }
@@ -414,8 +446,8 @@ impl Plan {
             let taps = block.gather.taps();
             for (to, first) in self.depthwise_channels(block) {
                 let from = gradient[block.gradient + first..].iter().step_by(lanes);
-                for (to, value) in packed[to..to + taps].iter_mut().zip(from) {
-                    *to = *value;
+                for (place, value) in block.gather.packed_taps().zip(from) {
+                    packed[to + place] = *value;
                 }
             }
             let offset = block.gradient + block.source_blocks * taps * lanes;
