@@ -2,9 +2,9 @@
 
 use pulp::Simd;
 
-use super::plan::{Padded, Plan, Pool};
+use super::gather::Padded;
+use super::plan::{Part, Plan, Pool};
 use super::pools;
-use super::strips::Part;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 

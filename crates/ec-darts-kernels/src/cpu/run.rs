@@ -11,11 +11,12 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+use super::context::{Context, Input};
 use super::direct::Direct;
 use super::layout::Layout;
 use super::mixing::Mixing;
 use super::norm::Norms;
-use super::pass::{Combine, Context, Mixed, Pass, Relayout, Step, Target};
+use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
 use super::plan::{Plan, Pool, Term};
 use super::simd::Isa;
 
@@ -34,15 +35,6 @@ fn chunk(plan: &Plan) -> usize {
 
 /// Values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
-
-/// What an edge reads, of the whole batch.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// `[batch][channel][position]`.
-    Planes(&'a [f32]),
-    /// `[batch][block][position][lane]`.
-    Blocks(&'a [f32]),
-}
 
 /// Where the gradient of what an edge reads goes.
 #[derive(Debug)]

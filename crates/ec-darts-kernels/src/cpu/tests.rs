@@ -4,7 +4,9 @@ mod factors;
 mod plain;
 
 use super::{Isa, Tape, Values, Wanted, backward, forward};
-use crate::cpu::plan::{Gather, Plan};
+use crate::cpu::gather::Gather;
+use crate::cpu::layout::{From, Layout};
+use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 
 /// Numbers in (-1, 1) without a pattern that a kernel could share.
@@ -121,7 +123,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     for concat in [vec![1, 2], vec![3]] {
         let cell = Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat };
         let (cell, len) = placed(cell);
-        let layout = super::Layout::new(&cell, &[shape], isa.lanes());
+        let layout = Layout::new(&cell, &[shape], isa.lanes());
         let parameters = numbers(2, len);
         let mixing = numbers(3, cell.num_operations());
         let inputs = vec![(&input[..], shape)];
@@ -139,7 +141,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
         let mut shapes = Vec::new();
         let mut tapes = Vec::new();
-        let source = |from| if let super::From::State(state) = from { Some(state) } else { None };
+        let source = |from| if let From::State(state) = from { Some(state) } else { None };
         for (link, edge) in layout.links.iter().zip(&edges) {
             let from = source(link.from);
             let (read, shape) = match from {
