@@ -71,7 +71,10 @@ impl Gather {
 
     /// Weights of a channel that are used.
     pub fn taps(self) -> usize {
-        self.packed_taps().count()
+        match self {
+            Self::Depthwise { kernel, .. } => kernel * kernel,
+            _ => 0,
+        }
     }
 
     /// Where they lie among all weights of the channel, in order.
