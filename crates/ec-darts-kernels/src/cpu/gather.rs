@@ -64,8 +64,9 @@ pub enum Gather {
 impl Gather {
     /// The depthwise convolution of a map of some height and width.
     pub fn depthwise(whole: usize, dilation: usize, stride: usize, size: [usize; 2]) -> Self {
-        let is_out = |side: usize| side / 2 * dilation >= size[0].max(size[1]);
-        let kernel = if whole == 5 && is_out(whole) { 3 } else { whole };
+        // The outer taps of a 5x5 kernel lie two dilations from its center.
+        let is_small = size[0].max(size[1]) <= 2 * dilation;
+        let kernel = if whole == 5 && is_small { 3 } else { whole };
         Self::Depthwise { kernel, whole, dilation, stride }
     }
 
