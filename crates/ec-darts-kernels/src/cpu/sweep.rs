@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::cell::{Blocks, Gradients, Kept, Tape, Values};
 use super::direct::{Direct, Reader};
 use super::layout::{From, Layout, Link};
