@@ -45,7 +45,7 @@ fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<Mode
         kind: arguments.network,
         channels: arguments.channels,
         cells: arguments.cells,
-        classes: arguments.classes.map(u32::from),
+        classes: arguments.classes,
     })?;
     let class_names: Vec<String> = match &arguments.class_names {
         None => (0..config.num_classes).map(|class| class.to_string()).collect(),
