@@ -89,13 +89,15 @@ pub trait CellOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Which gradients of a cell somebody asks for, besides those of the mixing weights.
+/// Which gradients of a cell somebody asks for.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Of each input.
     pub inputs: Vec<bool>,
     /// Of the packed parameters.
     pub parameters: bool,
+    /// Of the mixing weights.
+    pub mixing: bool,
 }
 
 /// Gradients of a cell.
@@ -105,8 +107,8 @@ pub struct CellGradients<B: Backend> {
     pub inputs: Vec<Option<FloatTensor<B>>>,
     /// Of the packed parameters, where they were asked for.
     pub parameters: Option<FloatTensor<B>>,
-    /// Of the mixing weights.
-    pub mixing: FloatTensor<B>,
+    /// Of the mixing weights, at least where they were asked for.
+    pub mixing: Option<FloatTensor<B>>,
 }
 
 /// Kernels of a backend for whole cells, forward and backward.
@@ -208,6 +210,7 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
         let wanted = Wanted {
             inputs: inputs.iter().map(Option::is_some).collect(),
             parameters: parameters.is_some(),
+            mixing: mixing.is_some(),
         };
         let gradients = B::backward(&all, &cell, &tape, gradient, &wanted);
         let mut register = |node: &Option<NodeId>, gradient: Option<FloatTensor<B>>| {
@@ -219,7 +222,7 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
             register(node, gradient);
         }
         register(parameters, gradients.parameters);
-        register(mixing, Some(gradients.mixing));
+        register(mixing, gradients.mixing);
     }
 }
 

@@ -26,9 +26,13 @@ mod flex;
 #[cfg(feature = "cube")]
 mod gpu;
 pub mod reference;
+mod select;
+mod steps;
 
 pub use edge::{Cell, Edge, EdgeOperation, Memory};
 pub use reference::mixed_sum;
+pub use select::{pick, softmax_groups};
+pub use steps::{AdamNumbers, SgdNumbers, adam, norm, sgd};
 
 /// Added to the variance in every batch normalization, as in every network of the paper's recipe.
 pub const EPSILON: f64 = 1e-5;
@@ -64,6 +68,23 @@ pub fn has_kernels(device: &Device) -> bool {
         #[allow(unreachable_patterns, reason = "other backends of the program that uses this")]
         _ => false,
     }
+}
+
+/// Whether [`softmax_groups`] and [`pick`] are one kernel each on a device, and not a composition.
+pub fn in_one_kernel(device: &Device) -> bool {
+    #[cfg(feature = "cube")]
+    return is_cube(device);
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
+/// Whether the kernels of CubeCL run on a device.
+#[cfg(feature = "cube")]
+fn is_cube(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
 }
 
 /// Whether a device has fused kernels for a cell. All others run on [`mod@reference`].
@@ -181,7 +202,7 @@ pub fn cell_given(
 /// - output: `[batch, num_classes]`
 pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     #[cfg(feature = "cube")]
-    if let burn::backend::DispatchDevice::Cube(_) = map.device().inner().as_dispatch() {
+    if is_cube(&map.device()) {
         return Tensor::from_dispatch(<Dispatch as classifier::ClassifierOps>::classify(
             map.into_dispatch(),
             weight.into_dispatch(),
@@ -213,7 +234,7 @@ pub struct Loss {
 /// - `labels`: `[batch]`, class numbers
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Loss {
     #[cfg(feature = "cube")]
-    if let burn::backend::DispatchDevice::Cube(_) = logits.device().inner().as_dispatch() {
+    if is_cube(&logits.device()) {
         let tensors = <Dispatch as classifier::ClassifierOps>::cross_entropy(
             logits.into_dispatch(),
             labels.into_dispatch(),

@@ -12,6 +12,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Int, Tensor, TensorData, s};
 
 use crate::edge::{Cell, Edge, EdgeOperation};
+use crate::steps::{AdamNumbers, SgdNumbers};
 use crate::{CellOutput, EPSILON, Loss, MOMENTUM, unbiased};
 
 /// As [`crate::cell()`].
@@ -50,6 +51,49 @@ pub fn cell_given(
     cell: &Cell,
 ) -> Tensor<4> {
     compose(inputs, parameters, mixing, None, cell, &mut Statistics::Given(running))
+}
+
+/// As [`crate::sgd`].
+pub fn sgd<const D: usize>(
+    weights: Tensor<D>,
+    mut gradient: Tensor<D>,
+    velocity: Option<Tensor<D>>,
+    norm: Option<Tensor<1>>,
+    numbers: SgdNumbers,
+) -> [Tensor<D>; 2] {
+    if let (Some(norm), Some(clip)) = (norm, numbers.clip_norm) {
+        let factor = ((norm + 1e-6).recip() * clip).clamp_max(1.0);
+        gradient = gradient * factor.reshape([1; D]);
+    }
+    let gradient = weights.clone() * numbers.weight_decay + gradient;
+    let velocity = match velocity {
+        Some(velocity) => gradient + velocity * numbers.momentum,
+        None => gradient,
+    };
+    [weights - velocity.clone() * numbers.learning_rate, velocity]
+}
+
+/// As [`crate::adam`].
+pub fn adam<const D: usize>(
+    weights: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: Option<[Tensor<D>; 2]>,
+    numbers: AdamNumbers,
+) -> [Tensor<D>; 3] {
+    let gradient = weights.clone() * numbers.weight_decay + gradient;
+    let news =
+        [gradient.clone() * (1.0 - numbers.beta1), gradient.square() * (1.0 - numbers.beta2)];
+    let [first, second] = match moments {
+        Some([first, second]) => {
+            let [of_first, of_second] = news;
+            [first * numbers.beta1 + of_first, second * numbers.beta2 + of_second]
+        }
+        None => news,
+    };
+    let root = numbers.second_correction().sqrt();
+    let step = first.clone() * (root / numbers.first_correction())
+        / (second.clone().sqrt() + numbers.epsilon * root);
+    [weights - step * numbers.learning_rate, first, second]
 }
 
 /// As [`crate::classify`].

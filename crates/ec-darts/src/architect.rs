@@ -4,13 +4,13 @@
 //! run on a separated view of the supernet, so weights and running statistics stay as they are.
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::{Adam, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use ec_darts_space::SearchSpace;
 
 use crate::architecture::ArchitectureParameters;
 use crate::network::Supernet;
-use crate::optim::{AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
+use crate::optim::{Adam, AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
 use crate::relaxation::{Mixing, Relaxation};
 use crate::tensors::{ImageBatch, separate};
 

@@ -4,6 +4,7 @@
 //! edge, so that rules across edges have the same form as rules within one.
 
 use burn::tensor::{Tensor, activation::softmax};
+use ec_darts_kernels::{in_one_kernel, softmax_groups};
 use ec_darts_space::{CellKind, CellTopology};
 
 use crate::architecture::ArchitectureParameters;
@@ -46,16 +47,14 @@ impl Relaxation {
     /// # Panics
     /// Where `alpha` has another number of edges than the topology.
     pub fn mixing(&self, alpha: Tensor<2>, topology: &CellTopology) -> Tensor<2> {
-        let [num_edges, num_primitives] = alpha.dims();
+        let [num_edges, _] = alpha.dims();
         assert_eq!(num_edges, topology.num_edges(), "one row of alpha for each edge");
         match self {
             Self::Softmax => softmax(alpha, 1),
             Self::CrossEdge => {
-                let node = |node| {
-                    let edges = topology.edges_into(node);
-                    softmax(alpha.clone().slice([edges, 0..num_primitives]), 0)
-                };
-                Tensor::cat((0..topology.num_nodes()).map(node).collect(), 0)
+                let into = |node| topology.edges_into(node).len();
+                let sizes: Vec<usize> = (0..topology.num_nodes()).map(into).collect();
+                softmax_groups(alpha, &sizes)
             }
         }
     }
@@ -109,10 +108,11 @@ impl Mixing {
         topology: &CellTopology,
     ) -> Self {
         let kinds = [alpha.normal.val(), alpha.reduction.val()];
-        let [normal, reduction] = match relaxation {
-            Relaxation::Softmax => kinds.map(|alpha| relaxation.mixing(alpha, topology)),
+        let one_by_one = relaxation == Relaxation::Softmax || in_one_kernel(&kinds[0].device());
+        let [normal, reduction] = match one_by_one {
+            true => kinds.map(|alpha| relaxation.mixing(alpha, topology)),
             // Columns are relaxed each for itself, so both kinds are relaxed at once.
-            Relaxation::CrossEdge => {
+            false => {
                 let [num_edges, num_primitives] = kinds[0].dims();
                 let both = relaxation.mixing(Tensor::cat(kinds.into(), 1), topology);
                 let columns = [0..num_primitives, num_primitives..2 * num_primitives];

@@ -1,35 +1,110 @@
-//! Blocks backward: from the gradient behind a normalization to those of gathered values, sources and weights.
+//! Blocks backward: from the gradient behind a normalization to those of gathered values.
 
 use cubecl::prelude::*;
 
 use super::blocks::{CHUNK, add_product};
-use super::planes::{Four, Plane, correlate, lifted};
-use super::sums::{OF_NORM, UNITS, factor, total};
-use super::table::{BIAS, block, gather, kind, source, term};
+use super::planes::Four;
+use super::sums::{OF_NORM, factor};
+use super::table::{NONE, block};
+use crate::EPSILON;
 
-/// The gradient of a map before its normalization: `dz = a f g + b z + c`.
+/// Most channels of a block's output ([`super::serves`]).
+pub const MOST_CHANNELS: usize = 256;
+
+/// The backward pass of a normalization for one channel, linear in the gradient `g` that reaches its node and in the
+/// map: `dz = a f g + b z + c`.
+///
+/// ```text
+/// s1 = sum f g,  s2 = sum f g (z - mean),  r = 1 / sqrt(var + eps)
+/// a = gamma r m,  b = -a r^2 s2 / n,  c = -a s1 / n - b mean
+/// ```
+#[derive(CubeType, Clone, Copy)]
+pub struct Line {
+    pub a: f32,
+    pub b: f32,
+    pub c: f32,
+}
+
+/// That of the normalization at a place, with the mixing weight `mix` behind it.
+#[cube]
+pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f32) -> Line {
+    let mean = norms[at];
+    let inverse = 1.0 / (norms[at + 1] + EPSILON as f32).sqrt();
+    let a = norms[at + 2] * mix;
+    let b = -(a * inverse * inverse * products / n);
+    Line { a, b, c: -(a * sum / n) - b * mean }
+}
+
+/// The gradient of a map before its normalization.
 #[cube]
 pub fn map_gradient(
     table: &[u32],
     row: usize,
     maps: &[f32],
     work: &[f32],
-    norms: &[f32],
-    first_coefficient: usize,
+    line: &Line,
     scale: f32,
-    image: usize,
-    channels: usize,
-    output: usize,
-    size: usize,
     at: usize,
 ) -> f32 {
-    let channel = table[row + block::FIRST] as usize + output;
-    let place = (image * channels + channel) * size + at;
+    let reached = work[table[row + block::GRADIENT] as usize + at] * scale;
+    let value = maps[table[row + block::MAP] as usize + at];
+    line.a * reached + line.b * value + line.c
+}
+
+/// The coefficients of a block's channel: those that are there, or made of the sums that
+/// [`super::sources`] left. The `first`
+/// cube writes these.
+#[cube]
+fn coefficients_of(
+    table: &[u32],
+    row: usize,
+    norms: &mut [f32],
+    parameter_gradient: &mut [f32],
+    channel: usize,
+    channels: usize,
+    first_coefficient: usize,
+    first_sum: usize,
+    chunks: usize,
+    n: f32,
+    first: bool,
+    wants_parameters: u32,
+) -> Line {
     let number = table[row + block::COEFFICIENTS] as usize;
-    let from = first_coefficient + (number * channels + channel) * OF_NORM;
-    let reached = work[table[row + block::GRADIENT] as usize + place] * scale;
-    let value = maps[table[row + block::MAP] as usize + place];
-    norms[from] * reached + norms[from + 1] * value + norms[from + 2]
+    let to = first_coefficient + (number * channels + channel) * OF_NORM;
+    let mut a = f32::new(0.0);
+    let mut b = f32::new(0.0);
+    let mut c = f32::new(0.0);
+    let sums = table[row + block::SUMS];
+    if sums == NONE {
+        a = norms[to];
+        b = norms[to + 1];
+        c = norms[to + 2];
+    } else {
+        let from = first_sum + (sums as usize * channels + channel) * chunks * 2;
+        let mut sum = f32::new(0.0);
+        let mut products = f32::new(0.0);
+        for chunk in 0..chunks {
+            sum += norms[from + chunk * 2];
+            products += norms[from + chunk * 2 + 1];
+        }
+        let at = (table[row + block::NORM] as usize * channels + channel) * OF_NORM;
+        let line = line_of(&*norms, at, f32::new(1.0), sum, products, n);
+        a = line.a;
+        b = line.b;
+        c = line.c;
+        if first {
+            norms[to] = a;
+            norms[to + 1] = b;
+            norms[to + 2] = c;
+            let gamma = table[row + block::GAMMA];
+            if gamma != NONE && wants_parameters == 1 {
+                let inverse = 1.0 / (norms[at + 1] + EPSILON as f32).sqrt();
+                parameter_gradient[gamma as usize + channel] = inverse * products;
+                parameter_gradient[gamma as usize + channels + channel] = sum;
+            }
+        }
+    }
+    Line { a, b, c }
 }
 
 /// Gradients of what blocks gathered: `dy[q, p] = sum over o of w[o, q] dz[o, p]`. Cubes: tiles of quads, images,
@@ -39,15 +114,19 @@ pub fn products(
     table: &[u32],
     maps: &[f32],
     weights: &[f32],
-    norms: &[f32],
+    norms: &mut [f32],
     work: &mut [f32],
+    parameter_gradient: &mut [f32],
     first_row: usize,
     first_coefficient: usize,
+    first_sum: usize,
+    chunks: usize,
     factors: usize,
     channels: usize,
     height: usize,
     width: usize,
     num_parts: usize,
+    wants_parameters: u32,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
@@ -75,6 +154,29 @@ pub fn products(
     let pointwise = table[row + block::POINTWISE] as usize;
     let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
+    let mut lines = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
+    let mut output = position;
+    while output < outputs {
+        let line = coefficients_of(
+            table,
+            row,
+            norms,
+            parameter_gradient,
+            table[row + block::FIRST] as usize + output,
+            channels,
+            first_coefficient,
+            first_sum,
+            chunks,
+            (images * size) as f32,
+            CUBE_POS_X == 0 && image == 0 && part == 0,
+            wants_parameters,
+        );
+        lines[output * 3] = line.a;
+        lines[output * 3 + 1] = line.b;
+        lines[output * 3 + 2] = line.c;
+        output += threads;
+    }
+    sync_cube();
     let mut sums = Array::<Four>::new(comptime!(4 * vectors));
     let mut chunk = 0usize;
     while chunk < outputs {
@@ -83,24 +185,18 @@ pub fn products(
             let output = chunk + entry;
             let mut value = Four::new(0.0);
             if active && output < outputs {
+                let channel = table[row + block::FIRST] as usize + output;
+                let at = (image * channels + channel) * size + y * width + x;
+                let line = Line {
+                    a: lines[output * 3],
+                    b: lines[output * 3 + 1],
+                    c: lines[output * 3 + 2],
+                };
                 #[unroll]
                 for pixel in 0..4usize {
                     if x + pixel < width {
-                        let at = y * width + x + pixel;
-                        let of_map = map_gradient(
-                            table,
-                            row,
-                            maps,
-                            &*work,
-                            norms,
-                            first_coefficient,
-                            scale,
-                            image,
-                            channels,
-                            output,
-                            size,
-                            at,
-                        );
+                        let of_map =
+                            map_gradient(table, row, maps, &*work, &line, scale, at + pixel);
                         value.insert(pixel, of_map);
                     }
                 }
@@ -139,296 +235,6 @@ pub fn products(
                         sums[pixel * vectors + lane / 4].extract(lane % 4);
                 }
             }
-        }
-    }
-}
-
-/// What comes back to four neighbouring pixels of a source from what a block gathered there.
-#[cube]
-fn scattered(
-    table: &[u32],
-    row: usize,
-    work: &[f32],
-    weights: &[f32],
-    image: usize,
-    channel: usize,
-    height: usize,
-    width: usize,
-    y: usize,
-    x: usize,
-) -> Four {
-    let way = table[row + block::GATHER];
-    let inputs = table[row + block::INPUTS] as usize;
-    let kernel = table[row + block::KERNEL];
-    let dilation = table[row + block::DILATION];
-    let stride = table[row + block::STRIDE] as i32;
-    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
-    let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
-    let plane = Plane {
-        first: first + channel * height * width,
-        height: height as i32,
-        width: width as i32,
-        scale: 1.0,
-        shift: 0.0,
-        floor: f32::MIN,
-    };
-    let top = y as i32 - padding;
-    let left = x as i32 - padding;
-    let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
-    let mut sums = Four::new(0.0);
-    let is_plain = way == gather::DEPTHWISE && stride == 1;
-    if is_plain && kernel == 3 && dilation == 1 {
-        sums = correlate(work, &plane, top, left, weights, at, 3usize, 1usize, true);
-    } else if is_plain && kernel == 5 && dilation == 1 {
-        sums = correlate(work, &plane, top, left, weights, at, 5usize, 1usize, true);
-    } else if is_plain && kernel == 3 && dilation == 2 {
-        sums = correlate(work, &plane, top, left, weights, at, 3usize, 2usize, true);
-    } else if is_plain && kernel == 5 && dilation == 2 {
-        sums = correlate(work, &plane, top, left, weights, at, 5usize, 2usize, true);
-    } else {
-        let taps = select(way == gather::PIXEL, 1u32, kernel * kernel);
-        #[unroll]
-        for pixel in 0..4usize {
-            let mut sum = f32::new(0.0);
-            for tap in 0..taps {
-                // The output whose window has this pixel at this tap, if there is one.
-                let down = y as i32 + padding - (tap / kernel * dilation) as i32;
-                let right = x as i32 + pixel as i32 + padding - (tap % kernel * dilation) as i32;
-                let row = down / stride;
-                let column = right / stride;
-                if down >= 0
-                    && right >= 0
-                    && row * stride == down
-                    && column * stride == right
-                    && row < height as i32
-                    && column < width as i32
-                {
-                    let place = (row * width as i32 + column) as usize;
-                    let mut weight = f32::new(1.0);
-                    let mut from = plane.first;
-                    if way == gather::DEPTHWISE {
-                        weight = weights[at + tap as usize];
-                    }
-                    if way == gather::WINDOW {
-                        from = first + (channel * 9 + tap as usize) * height * width;
-                    }
-                    sum += weight * work[from + place];
-                }
-            }
-            sums.insert(pixel, sum);
-        }
-    }
-    sums
-}
-
-/// What comes back to one pixel from a pool or an identity.
-#[cube]
-fn pooled_back(
-    table: &[u32],
-    row: usize,
-    values: &[f32],
-    plane: &Plane,
-    work: &[f32],
-    norms: &[f32],
-    first_coefficient: usize,
-    scale: f32,
-    image: usize,
-    channels: usize,
-    channel: usize,
-    height: usize,
-    width: usize,
-    y: i32,
-    x: i32,
-) -> f32 {
-    let number = table[row + term::COEFFICIENTS] as usize;
-    let at = first_coefficient + (number * channels + channel) * OF_NORM;
-    let a = norms[at] * scale;
-    let b = norms[at + 1];
-    let c = norms[at + 2];
-    let what = table[row + term::KIND];
-    let first =
-        table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
-    let mut sum = f32::new(0.0);
-    if what == kind::IDENTITY {
-        sum = a * work[first + (y * plane.width + x) as usize];
-    } else {
-        let stride = table[row + term::STRIDE] as i32;
-        // The windows that hold the pixel: their centres are at most one away.
-        for window in 0..9i32 {
-            let down = y + window / 3 - 1;
-            let right = x + window % 3 - 1;
-            let row = down / stride;
-            let column = right / stride;
-            if down >= 0
-                && right >= 0
-                && row * stride == down
-                && column * stride == right
-                && row < height as i32
-                && column < width as i32
-            {
-                let mut largest = f32::new(f32::MIN);
-                let mut is_largest = false;
-                let mut total = f32::new(0.0);
-                let mut count = f32::new(0.0);
-                for tap in 0..9i32 {
-                    let at_y = down - 1 + tap / 3;
-                    let at_x = right - 1 + tap % 3;
-                    if at_y >= 0 && at_y < plane.height && at_x >= 0 && at_x < plane.width {
-                        let value = values[plane.first + (at_y * plane.width + at_x) as usize];
-                        total += value;
-                        count += 1.0;
-                        // The first of equal values, as the forward pass has it.
-                        if value > largest || value.is_nan() {
-                            largest = value;
-                            is_largest = at_y == y && at_x == x;
-                        }
-                    }
-                }
-                let reached = work[first + (row * width as i32 + column) as usize];
-                if what == kind::MEAN_POOL {
-                    sum += (a * reached + b * (total / count) + c) / count;
-                } else if is_largest {
-                    sum += a * reached + b * largest + c;
-                }
-            }
-        }
-    }
-    sum
-}
-
-/// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
-/// sources and channels, images.
-///
-/// States take them in addition to what is there, an input (`to_target`) as they are. A source between two blocks
-/// (`inner`) has a normalization of its own, and the sums that its backward pass needs go to `target`:
-/// `[slot][channel][image][tile]`.
-#[cube(launch_unchecked)]
-pub fn sources(
-    table: &[u32],
-    values: &[f32],
-    weights: &[f32],
-    norms: &[f32],
-    work: &mut [f32],
-    target: &mut [f32],
-    first_row: usize,
-    first_coefficient: usize,
-    factors: usize,
-    images: usize,
-    channels: usize,
-    of_sources: usize,
-    height: usize,
-    width: usize,
-    #[comptime] inner: bool,
-    #[comptime] to_target: bool,
-) {
-    let number = CUBE_POS_Y as usize / of_sources;
-    let channel = CUBE_POS_Y as usize % of_sources;
-    let row = first_row + number * source::LEN;
-    let image = CUBE_POS_Z as usize;
-    let in_height = table[row + source::HEIGHT] as usize;
-    let in_width = table[row + source::WIDTH] as usize;
-    let in_size = in_height * in_width;
-    let per_row = in_width.div_ceil(4);
-    let place = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
-    let y = place / per_row;
-    let x = place % per_row * 4;
-    let active = y < in_height;
-    let mut scale = f32::new(1.0);
-    let mut shift = f32::new(0.0);
-    let mut mean = f32::new(0.0);
-    if inner.comptime() {
-        let at = (table[row + source::NORM] as usize * channels + channel) * OF_NORM;
-        mean = norms[at];
-        scale = norms[at + 2];
-        shift = norms[at + 3];
-    }
-    let plane_place = (image * of_sources + channel) * in_size;
-    let plane = Plane {
-        first: table[row + source::PLACE] as usize + plane_place,
-        height: in_height as i32,
-        width: in_width as i32,
-        scale,
-        shift,
-        floor: f32::MIN,
-    };
-    let mut sum = f32::new(0.0);
-    let mut products = f32::new(0.0);
-    if active {
-        let at = y * in_width + x;
-        let mut all = Four::new(0.0);
-        let rows = table[row + source::BLOCKS] as usize;
-        for entry in 0..table[row + source::NUM_BLOCKS] as usize {
-            let of_block = table[rows + entry] as usize;
-            let mut back =
-                scattered(table, of_block, &*work, weights, image, channel, height, width, y, x);
-            if table[of_block + block::RELU] == 1 {
-                #[unroll]
-                for pixel in 0..4usize {
-                    if x + pixel < in_width
-                        && lifted(values, plane.first + at + pixel, &plane) <= 0.0
-                    {
-                        back.insert(pixel, 0.0);
-                    }
-                }
-            }
-            all += back;
-        }
-        let terms = table[row + source::TERMS] as usize;
-        for entry in 0..table[row + source::NUM_TERMS] as usize {
-            let of_term = terms + entry * term::LEN;
-            let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
-            #[unroll]
-            for pixel in 0..4usize {
-                if x + pixel < in_width {
-                    let back = pooled_back(
-                        table,
-                        of_term,
-                        values,
-                        &plane,
-                        &*work,
-                        norms,
-                        first_coefficient,
-                        scale,
-                        image,
-                        channels,
-                        channel,
-                        height,
-                        width,
-                        y as i32,
-                        (x + pixel) as i32,
-                    );
-                    let before = all.extract(pixel);
-                    all.insert(pixel, before + back);
-                }
-            }
-        }
-        let to = table[row + source::GRADIENT] as usize + plane_place + at;
-        #[unroll]
-        for pixel in 0..4usize {
-            if x + pixel < in_width {
-                let value = all.extract(pixel);
-                if to_target.comptime() {
-                    target[to + pixel] = value;
-                } else if inner.comptime() {
-                    work[to + pixel] = value;
-                    sum += value;
-                    products += value * (values[plane.first + at + pixel] - mean);
-                } else {
-                    work[to + pixel] += value;
-                }
-            }
-        }
-    }
-    if inner.comptime() {
-        let mut scratch = Shared::<[f32]>::new_slice(UNITS);
-        let sum = total(&mut scratch, sum);
-        let products = total(&mut scratch, products);
-        if UNIT_POS == 0 {
-            let tiles = CUBE_COUNT_X as usize;
-            let tile = image * tiles + CUBE_POS_X as usize;
-            let to = ((number * channels + channel) * images * tiles + tile) * 2;
-            target[to] = sum;
-            target[to + 1] = products;
         }
     }
 }

@@ -52,12 +52,13 @@ pub fn pixels_before(quad: usize, width: usize) -> usize {
     quad / quads * width + last
 }
 
-/// Cubes: tiles of quads, images, branches. `partials`: `[slot][channel][image][tile]`, sum and sum of squared
+/// Cubes: tiles of quads, images, branches. In a `pair` a branch reads one of two inputs. `partials`: `[slot][channel][image][tile]`, sum and sum of squared
 /// distances from the tile's mean.
 #[cube(launch_unchecked)]
 pub fn blocks(
     table: &[u32],
     source: &[f32],
+    other: &[f32],
     maps: &mut [f32],
     weights: &[f32],
     norms: &[f32],
@@ -67,6 +68,7 @@ pub fn blocks(
     width: usize,
     channels: usize,
     #[comptime] inner: bool,
+    #[comptime] pair: bool,
     #[comptime] moments: bool,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
@@ -159,6 +161,11 @@ pub fn blocks(
                     if inner.comptime() {
                         value = gathered(
                             &*maps, &plane, top, left, weights, way, kernel, dilation, stride,
+                            depthwise, input,
+                        );
+                    } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                        value = gathered(
+                            other, &plane, top, left, weights, way, kernel, dilation, stride,
                             depthwise, input,
                         );
                     } else {

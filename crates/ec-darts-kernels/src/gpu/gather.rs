@@ -43,6 +43,8 @@ impl Gather {
 /// What an edge reads.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Source {
+    /// Number of the input that it is, among those of its launch.
+    pub input: usize,
     pub place: usize,
     pub channels: usize,
     pub size: [usize; 2],
@@ -67,6 +69,8 @@ pub fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
     row[block::DILATION] = place(gather.dilation);
     row[block::PADDING] = place(gather.padding);
     row[block::SOURCE_NORM] = NONE;
+    row[block::SUMS] = NONE;
+    row[block::INPUT] = place(from.input);
     row[block::RELU] = u32::from(gather.relu);
     row
 }

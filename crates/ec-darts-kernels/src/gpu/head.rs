@@ -147,8 +147,8 @@ fn losses(
         hits += select(is_hit, f32::new(1.0), f32::new(0.0));
         image += UNITS;
     }
-    let sum = total(&mut scratch, sum);
-    let hits = total(&mut scratch, hits);
+    let sum = total(&mut scratch, sum, UNITS);
+    let hits = total(&mut scratch, hits, UNITS);
     if UNIT_POS == 0 {
         loss[0] = sum / images as f32;
         correct[0] = hits;

@@ -1,4 +1,4 @@
-//! The launches of a cell, one method each.
+//! The launches of a cell's forward pass, one method each.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::cubecl;
@@ -6,14 +6,11 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::plan::{Plan, Rows, Target};
-use super::sums::{OF_NORM, UNITS};
+use super::plan::{Plan, Target};
+use super::sums::{OF_NORM, UNITS, VALUES};
 use super::tile::{Tile, chunks};
-use super::{backward, blocks, sums, weights};
+use super::{blocks, sums};
 use crate::MOMENTUM;
-
-/// Units of a cube that works value by value.
-const VALUES: usize = 256;
 
 /// A handle and the number of its values.
 #[derive(Clone, Debug)]
@@ -57,23 +54,32 @@ pub fn tensor(like: &CubeTensor, values: Values, shape: impl Into<Shape>) -> Cub
     CubeTensor::new_contiguous(client, device, shape.into(), values.handle, DType::F32)
 }
 
-fn count(x: usize, y: usize, z: usize) -> CubeCount {
+pub fn count(x: usize, y: usize, z: usize) -> CubeCount {
     let [x, y, z] = [x, y, z].map(|count| u32::try_from(count).expect("cubes of a launch"));
     CubeCount::Static(x, y, z)
 }
 
-fn dim(units: usize) -> CubeDim {
+pub fn dim(units: usize) -> CubeDim {
     CubeDim::new_1d(units as u32)
 }
 
 impl Pass<'_> {
-    /// What the edges into a target read.
-    fn values(&self, target: &Target) -> &Values {
-        target.input.map_or(&self.states, |input| &self.inputs[input])
+    /// The buffers that the edges into a target read, one or two.
+    pub fn values(&self, target: &Target) -> [&Values; 2] {
+        match target.inputs_read[..] {
+            [] => [&self.states; 2],
+            [one] => [&self.inputs[one]; 2],
+            [one, other, ..] => [one, other].map(|input| &self.inputs[input]),
+        }
     }
 
-    fn first_coefficient(&self) -> usize {
+    pub fn first_coefficient(&self) -> usize {
         self.plan.num_norms * self.plan.channels * OF_NORM
+    }
+
+    /// Where the sums lie that make the coefficients between two blocks.
+    pub fn first_sum(&self) -> usize {
+        self.first_coefficient() + self.plan.num_coefficients * self.plan.channels * OF_NORM
     }
 
     /// Normalizations by given statistics.
@@ -143,6 +149,7 @@ impl Pass<'_> {
         let Tile { quads, groups, vectors, at_once } = target.tile;
         let tiles = target.tile.count(target.size);
         let [height, width] = target.size;
+        let [source, other] = self.values(target);
         for (inner, (rows, norms)) in target.blocks.iter().zip(&target.norms).enumerate() {
             if rows.count == 0 {
                 continue;
@@ -156,7 +163,8 @@ impl Pass<'_> {
                     count(tiles, plan.batch, rows.count),
                     CubeDim::new_2d(quads as u32, groups as u32),
                     self.table.arg(),
-                    self.values(target).arg(),
+                    source.arg(),
+                    other.arg(),
                     maps.arg(),
                     self.parameters.arg(),
                     self.norms.arg(),
@@ -166,6 +174,7 @@ impl Pass<'_> {
                     width,
                     plan.channels,
                     inner == 1,
+                    inner == 0 && target.inputs_read.len() > 1,
                     moments,
                     quads,
                     groups,
@@ -206,8 +215,8 @@ impl Pass<'_> {
                 count(len.div_ceil(VALUES), target.node.count, plan.batch),
                 dim(VALUES),
                 self.table.arg(),
-                // States are read where they are written.
-                target.input.map_or(&self.mixing, |input| &self.inputs[input]).arg(),
+                // States are read where they are written; of two inputs none is read here.
+                target.inputs_read.first().map_or(&self.mixing, |&input| &self.inputs[input]).arg(),
                 self.states.arg(),
                 maps.arg(),
                 self.norms.arg(),
@@ -219,294 +228,15 @@ impl Pass<'_> {
                 height,
                 width,
                 plan.output[1],
-                target.input.is_none(),
+                target.inputs_read.is_empty(),
             );
         }
     }
+}
 
-    /// A gradient, zero at first where not all of it will be written.
-    pub fn gradient(&self, len: usize, in_part: bool) -> Values {
-        let gradient = empty(&self.client, len);
-        if in_part {
-            // SAFETY: the launch writes within the buffer's length.
-            unsafe {
-                sums::clear::launch_unchecked(
-                    &self.client,
-                    count(gradient.len.div_ceil(VALUES), 1, 1),
-                    dim(VALUES),
-                    gradient.arg(),
-                );
-            }
-        }
-        gradient
-    }
-
-    /// The gradients of all states as the output gives them.
-    pub fn parts(&self, gradient: &Values, work: &Values) {
-        let plan = self.plan;
-        let len = plan.channels * plan.largest_size;
-        // SAFETY: as in `take`.
-        unsafe {
-            sums::parts::launch_unchecked(
-                &self.client,
-                count(len.div_ceil(VALUES), plan.parts.count, plan.batch),
-                dim(VALUES),
-                self.table.arg(),
-                gradient.arg(),
-                work.arg(),
-                plan.parts.first,
-                plan.channels,
-                plan.output[1],
-            );
-        }
-    }
-
-    /// The linear backward pass of the terms' normalizations.
-    pub fn normalizations(
-        &self,
-        target: &Target,
-        maps: &Values,
-        work: &Values,
-        to: (Option<&Values>, &Values),
-    ) {
-        let plan = self.plan;
-        let [height, width] = target.size;
-        let (chunks, images) = chunks(plan.batch);
-        let partials = empty(&self.client, target.terms.count * plan.channels * chunks * 2);
-        // SAFETY: as in `take`.
-        unsafe {
-            sums::gradient_sums::launch_unchecked(
-                &self.client,
-                count(chunks, plan.channels, target.terms.count),
-                dim(UNITS),
-                self.table.arg(),
-                self.values(target).arg(),
-                maps.arg(),
-                work.arg(),
-                self.norms.arg(),
-                partials.arg(),
-                target.terms.first,
-                self.factors,
-                plan.batch,
-                plan.channels,
-                height,
-                width,
-                images,
-            );
-        }
-        self.coefficients(&target.terms, &partials, chunks, height * width, to);
-    }
-
-    fn coefficients(
-        &self,
-        rows: &Rows,
-        partials: &Values,
-        chunks: usize,
-        size: usize,
-        (parameters, mixing): (Option<&Values>, &Values),
-    ) {
-        let plan = self.plan;
-        // Where parameters have no gradient, nothing is written there.
-        let nowhere = empty(&self.client, 1);
-        // SAFETY: as in `take`.
-        unsafe {
-            sums::coefficients::launch_unchecked(
-                &self.client,
-                count(rows.count, 1, 1),
-                dim(UNITS),
-                self.table.arg(),
-                partials.arg(),
-                self.norms.arg(),
-                self.mixing.arg(),
-                parameters.unwrap_or(&nowhere).arg(),
-                mixing.arg(),
-                rows.first,
-                self.first_coefficient(),
-                plan.channels,
-                chunks,
-                plan.batch * size,
-                u32::from(parameters.is_some()),
-            );
-        }
-    }
-
-    pub fn products(&self, rows: &Rows, target: &Target, maps: &Values, work: &Values) {
-        if rows.count == 0 {
-            return;
-        }
-        let plan = self.plan;
-        let [height, width] = target.size;
-        let tile = Tile::of_products(target.size, target.inputs);
-        let parts = target.inputs.div_ceil(4 * tile.groups * tile.vectors);
-        // SAFETY: as in `take`.
-        unsafe {
-            backward::products::launch_unchecked(
-                &self.client,
-                count(tile.count(target.size), plan.batch, rows.count * parts),
-                CubeDim::new_2d(tile.quads as u32, tile.groups as u32),
-                self.table.arg(),
-                maps.arg(),
-                self.parameters.arg(),
-                self.norms.arg(),
-                work.arg(),
-                rows.first,
-                self.first_coefficient(),
-                self.factors,
-                plan.channels,
-                height,
-                width,
-                parts,
-                tile.quads,
-                tile.groups,
-                tile.vectors,
-            );
-        }
-    }
-
-    /// What comes back through second blocks, and the normalizations before them.
-    pub fn inner(
-        &self,
-        target: &Target,
-        maps: &Values,
-        work: &Values,
-        to: (Option<&Values>, &Values),
-    ) {
-        let plan = self.plan;
-        let [height, width] = target.size;
-        let tiles = (height * width.div_ceil(4)).div_ceil(UNITS);
-        let chunks = plan.batch * tiles;
-        let partials = empty(&self.client, target.inner_sources.count * plan.channels * chunks * 2);
-        self.source_launch(&target.inner_sources, target, maps, work, &partials, true, false);
-        self.coefficients(&target.inner_terms, &partials, chunks, height * width, to);
-    }
-
-    pub fn sources(&self, target: &Target, values: &Values, work: &Values, to: Option<&Values>) {
-        let nowhere = empty(&self.client, 1);
-        let to_target = to.is_some();
-        let to = to.unwrap_or(&nowhere);
-        self.source_launch(&target.sources, target, values, work, to, false, to_target);
-    }
-
-    fn source_launch(
-        &self,
-        rows: &Rows,
-        target: &Target,
-        values: &Values,
-        work: &Values,
-        to: &Values,
-        inner: bool,
-        to_target: bool,
-    ) {
-        let plan = self.plan;
-        let [height, width] = target.size;
-        let [in_height, in_width] = if inner { target.size } else { target.source_size };
-        let channels = if inner { plan.channels } else { target.source_channels };
-        let tiles = (in_height * in_width.div_ceil(4)).div_ceil(UNITS);
-        // SAFETY: as in `take`; each cube adds to values of its own.
-        unsafe {
-            backward::sources::launch_unchecked(
-                &self.client,
-                count(tiles, rows.count * channels, plan.batch),
-                dim(UNITS),
-                self.table.arg(),
-                values.arg(),
-                self.parameters.arg(),
-                self.norms.arg(),
-                work.arg(),
-                to.arg(),
-                rows.first,
-                self.first_coefficient(),
-                self.factors,
-                plan.batch,
-                plan.channels,
-                channels,
-                height,
-                width,
-                inner,
-                to_target,
-            );
-        }
-    }
-
-    /// The parts of the gradients of all weights of a target.
-    pub fn weights(&self, target: &Target, maps: &Values, work: &Values, partials: &Values) {
-        let plan = self.plan;
-        let rows =
-            Rows { first: target.first.first, count: target.first.count + target.last.count };
-        if rows.count == 0 {
-            return;
-        }
-        let [height, width] = target.size;
-        let tile = target.weights;
-        let parts = |channels: usize, of: usize| channels.div_ceil(4 * of);
-        let input_parts = parts(target.inputs, tile.inputs);
-        let output_parts = parts(target.outputs, tile.outputs);
-        // SAFETY: as in `take`.
-        unsafe {
-            weights::pointwise_gradients::launch_unchecked(
-                &self.client,
-                count(tile.chunks, output_parts * input_parts, rows.count),
-                dim(tile.outputs * tile.inputs * tile.splits),
-                self.table.arg(),
-                self.values(target).arg(),
-                maps.arg(),
-                work.arg(),
-                self.parameters.arg(),
-                self.norms.arg(),
-                partials.arg(),
-                rows.first,
-                self.first_coefficient(),
-                self.factors,
-                plan.batch,
-                tile.images,
-                plan.channels,
-                height,
-                width,
-                input_parts,
-                tile.outputs,
-                tile.inputs,
-                tile.splits,
-                tile.quads,
-            );
-            if target.has_depthwise {
-                weights::depthwise_gradients::launch_unchecked(
-                    &self.client,
-                    count(tile.chunks, plan.channels, rows.count),
-                    dim(UNITS),
-                    self.table.arg(),
-                    self.values(target).arg(),
-                    maps.arg(),
-                    work.arg(),
-                    self.norms.arg(),
-                    partials.arg(),
-                    rows.first,
-                    plan.batch,
-                    tile.images,
-                    plan.channels,
-                    height,
-                    width,
-                );
-            }
-        }
-    }
-
-    /// The gradients of all weights of the cell from their parts.
-    pub fn add_parts(&self, partials: &Values, gradient: &Values) {
-        let plan = self.plan;
-        if plan.weight_parts.count == 0 {
-            return;
-        }
-        // SAFETY: as in `take`.
-        unsafe {
-            sums::add_parts::launch_unchecked(
-                &self.client,
-                count(plan.largest_part.div_ceil(VALUES), plan.weight_parts.count, 1),
-                dim(VALUES),
-                self.table.arg(),
-                partials.arg(),
-                gradient.arg(),
-                plan.weight_parts.first,
-            );
-        }
-    }
+/// Values of normalizations, coefficients and sums.
+pub fn norms_len(plan: &Plan) -> usize {
+    let entries = (plan.num_norms + plan.num_coefficients) * OF_NORM;
+    let (chunks, _) = chunks(plan.batch);
+    (entries + plan.num_inner_sources * chunks * 2) * plan.channels
 }

@@ -13,10 +13,17 @@ mod backward;
 mod blocks;
 mod gather;
 mod head;
+mod kept;
 mod launch;
+mod launch_backward;
 mod plan;
 mod planes;
+mod reached;
+mod rows;
 mod run;
+mod select;
+mod sources;
+mod steps;
 mod sums;
 mod table;
 mod tile;
@@ -67,6 +74,6 @@ impl CellKernels for CubeBackend {
         gradient: CubeTensor,
         wanted: &Wanted,
     ) -> CellGradients<Self> {
-        inputs.backward(tape, gradient, &wanted.inputs, wanted.parameters)
+        inputs.backward(tape, gradient, wanted)
     }
 }

@@ -1,7 +1,8 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
-use super::gather::{Gather, Source, block_row, gathers, place};
-use super::table::{NONE, block, gather, kind, norm, part, source, term};
+use super::gather::{Source, place};
+use super::rows::Builder;
+use super::table::{NONE, norm, part};
 use super::tile::{Tile, WeightTile};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
@@ -12,31 +13,35 @@ pub struct Rows {
     pub count: usize,
 }
 
-/// A state, and all that is launched for the edges into it.
+/// Sources that gradients come back to in one launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    pub rows: Rows,
+    /// Largest height and width, and most channels.
+    pub size: [usize; 2],
+    pub channels: usize,
+}
+
+/// A node, or the states behind one or both inputs, and all that is launched for the edges into it.
 #[derive(Debug)]
 pub struct Target {
-    /// The input that its edge reads; a node reads states.
-    pub input: Option<usize>,
-    /// Height and width of the state.
+    /// The inputs that its edges read; a node reads states.
+    pub inputs_read: Vec<usize>,
+    /// Height and width of the states.
     pub size: [usize; 2],
     /// Blocks that read a source, with the pools whose moments are wanted, and blocks behind them.
     pub blocks: [Rows; 2],
     /// The normalizations behind them.
     pub norms: [Rows; 2],
-    /// The node's own row.
+    /// A row of each state.
     pub node: Rows,
     pub terms: Rows,
-    /// The same columns for the normalizations between two blocks.
-    pub inner_terms: Rows,
     /// Last blocks, and the first ones of two; together all with weights, one after the other.
     pub last: Rows,
     pub first: Rows,
     /// What first blocks of two made, and what the edges read.
     pub inner_sources: Rows,
-    pub sources: Rows,
-    /// Largest height and width, and channels, of what the edges read.
-    pub source_size: [usize; 2],
-    pub source_channels: usize,
+    pub sources: Sources,
     /// Values of all maps.
     pub maps_len: usize,
     /// Most channels that a block gathers and makes.
@@ -58,8 +63,11 @@ pub struct Plan {
     /// Values of all states, and of the scratch that a backward pass needs behind them.
     pub states_len: usize,
     pub scratch_len: usize,
-    /// Most coefficients of a target.
     pub num_coefficients: usize,
+    /// Most sources of a target that lie between two blocks.
+    pub num_inner_sources: usize,
+    /// Of each mixing weight, what its gradient is made of.
+    pub mixed: Rows,
     /// Shape of the output.
     pub output: [usize; 4],
     /// States for the gradient of the output.
@@ -80,21 +88,6 @@ pub struct Plan {
     pub covers_parameters: bool,
 }
 
-/// Rows of a target while they are gathered.
-#[derive(Default)]
-struct Builder {
-    firsts: Vec<[u32; block::LEN]>,
-    lasts: Vec<[u32; block::LEN]>,
-    seconds: Vec<[u32; block::LEN]>,
-    pools: Vec<[u32; block::LEN]>,
-    norms: [Vec<[u32; norm::LEN]>; 2],
-    terms: Vec<[u32; term::LEN]>,
-    inner_terms: Vec<[u32; term::LEN]>,
-    /// Of each block that reads a source: the number of the source.
-    maps_len: usize,
-    gathered_len: usize,
-}
-
 /// Whether the kernels have all operations of a cell.
 pub fn serves(cell: &Cell) -> bool {
     let has = |edge: &Edge| {
@@ -109,6 +102,19 @@ pub fn serves(cell: &Cell) -> bool {
             })
     };
     cell.edges().all(has)
+}
+
+/// The states of each target: both inputs where one launch can do them, each of the other states by itself.
+fn groups(cell: &Cell, states: &[Source]) -> Vec<Vec<usize>> {
+    // Pools and identities read a source where they are added up, which knows one input only.
+    let has_maps = |edge: &Edge| {
+        let blocks = |operation: &EdgeOperation| operation.blocks(edge.channels);
+        edge.operations.iter().all(|each| blocks(each).iter().any(|block| !block.is_empty()))
+    };
+    let alike = cell.inputs.len() == 2 && states[0].size == states[1].size;
+    let first = if alike && cell.inputs.iter().all(has_maps) { 2 } else { 0 };
+    let both = (first > 0).then(|| (0..first).collect());
+    both.into_iter().chain((first..states.len()).map(|state| vec![state])).collect()
 }
 
 impl Plan {
@@ -129,6 +135,8 @@ impl Plan {
             states_len: 0,
             scratch_len: 0,
             num_coefficients: 0,
+            num_inner_sources: 0,
+            mixed: Rows::default(),
             output: [0; 4],
             parts: Rows::default(),
             weight_parts: Rows::default(),
@@ -156,33 +164,48 @@ impl Plan {
         }
         let mut all_norms: Vec<([u32; norm::LEN], usize, usize)> = Vec::new();
         let mut weight_parts = Vec::new();
-        let mut mixing = 0;
+        let mut all_mixed = Vec::new();
         let joined = |state| cell.concat.iter().position(|&each| each == state);
-        for state in 0..states.len() {
-            let to = states[state];
-            let (input, edges) = match state.checked_sub(cell.inputs.len()) {
-                None => {
-                    let [_, channels, height, width] = shapes[state];
-                    assert_eq!(channels, cell.inputs[state].channels[0], "the edge's channels");
-                    let from = Source { place: 0, channels, size: [height, width], gradient: 0 };
-                    (Some(state), vec![(from, &cell.inputs[state])])
+        for group in groups(cell, &states) {
+            let mut builder = Builder::default();
+            let mut edges: Vec<(Source, &Edge)> = Vec::new();
+            let mut inputs_read = Vec::new();
+            for &state in &group {
+                let of_state: Vec<(Source, &Edge)> = match state.checked_sub(cell.inputs.len()) {
+                    None => {
+                        let [_, channels, height, width] = shapes[state];
+                        assert_eq!(channels, cell.inputs[state].channels[0], "the edge's channels");
+                        let (input, size) = (inputs_read.len(), [height, width]);
+                        inputs_read.push(state);
+                        let from = Source { input, place: 0, channels, size, gradient: 0 };
+                        vec![(from, &cell.inputs[state])]
+                    }
+                    Some(node) => {
+                        let edges = cell.nodes[node].iter().map(|(from, edge)| {
+                            assert!(*from < state, "edges come from earlier states");
+                            assert_eq!(edge.channels, [channels; 2], "nodes have one width");
+                            (states[*from], edge)
+                        });
+                        edges.collect()
+                    }
+                };
+                let to = states[state];
+                for (from, edge) in &of_state {
+                    assert_eq!(out_size(from.size, edge), to.size, "edges of a node make one size");
                 }
-                Some(node) => {
-                    let edges = cell.nodes[node].iter().map(|(from, edge)| {
-                        assert!(*from < state, "edges come from earlier states");
-                        assert_eq!(edge.channels, [channels; 2], "nodes have one width");
-                        (states[*from], edge)
-                    });
-                    (None, edges.collect())
-                }
-            };
-            for (from, edge) in &edges {
-                assert_eq!(out_size(from.size, edge), to.size, "edges of a node make one size");
+                let first_term = builder.terms.len();
+                let input = (state < cell.inputs.len()).then_some(state);
+                plan.gather(to, input, &of_state, &mut builder, all_mixed.len(), &mut all_norms);
+                all_mixed.append(&mut builder.mixed);
+                let output = joined(state).map_or(NONE, |number| place(number * channels));
+                let count = builder.terms.len() - first_term;
+                builder.nodes.push([place(count), place(first_term), place(to.place), output]);
+                edges.extend(of_state);
             }
-            let output = joined(state).map(|number| number * channels);
-            let (builder, inner) = plan.gather(to, &edges, &mut mixing, &mut all_norms);
-            plan.add_target(input, to, output, &edges, builder, inner, &mut weight_parts);
+            let size = states[group[0]].size;
+            plan.add_target(inputs_read, size, &edges, builder, &mut weight_parts);
         }
+        plan.mixed = plan.rows(&all_mixed);
         plan.weight_parts = plan.rows(&weight_parts);
         let sizes = weight_parts.iter().map(|row| row[part::SIZE] as usize);
         plan.largest_part = sizes.max().unwrap_or(1);
@@ -221,270 +244,7 @@ impl Plan {
 
     fn add_state(&mut self, states: &mut Vec<Source>, size: [usize; 2]) {
         let (at, channels) = (self.states_len, self.channels);
-        states.push(Source { place: at, channels, size, gradient: at });
+        states.push(Source { input: 0, place: at, channels, size, gradient: at });
         self.states_len += self.batch * channels * size[0] * size[1];
-    }
-
-    fn rows<const N: usize>(&mut self, rows: &[[u32; N]]) -> Rows {
-        let first = self.table.len();
-        self.table.extend(rows.iter().flatten());
-        Rows { first, count: rows.len() }
-    }
-
-    /// The rows of all that is launched for the edges into a state.
-    fn gather(
-        &mut self,
-        to: Source,
-        edges: &[(Source, &Edge)],
-        mixing: &mut usize,
-        all_norms: &mut Vec<([u32; norm::LEN], usize, usize)>,
-    ) -> (Builder, Vec<[u32; source::LEN]>) {
-        let (batch, channels) = (self.batch, self.channels);
-        let size: usize = to.size.iter().product();
-        let mut builder = Builder::default();
-        let mut inner: Vec<[u32; source::LEN]> = Vec::new();
-        let mut coefficients = 0;
-        let mut coefficient = || {
-            coefficients += 1;
-            place(coefficients - 1)
-        };
-        let count = batch * size;
-        for (from, edge) in edges {
-            let mut parameters = edge.parameters;
-            let mut statistics = edge.statistics;
-            // The next normalization: its number, and the place of its gamma.
-            let mut next_norm = |parameters: &mut usize| {
-                let gamma = if edge.affine { place(*parameters) } else { NONE };
-                *parameters += if edge.affine { 2 * channels } else { 0 };
-                let number = place(all_norms.len());
-                all_norms.push(([number, gamma], statistics, count));
-                statistics += channels;
-                (number, gamma)
-            };
-            for &operation in &edge.operations {
-                let weight = place(*mixing);
-                *mixing += 1;
-                let mut row = [0; term::LEN];
-                row[term::VALUE] = place(from.place);
-                row[term::HEIGHT] = place(from.size[0]);
-                row[term::WIDTH] = place(from.size[1]);
-                row[term::STRIDE] = place(edge.stride);
-                row[term::NORM] = NONE;
-                row[term::MIXING] = weight;
-                row[term::GRADIENT] = place(to.gradient);
-                row[term::COEFFICIENTS] = coefficient();
-                row[term::GAMMA] = NONE;
-                let alike = from.channels == channels;
-                match operation {
-                    EdgeOperation::Identity => {
-                        assert!(alike && edge.stride == 1, "an identity keeps its shape");
-                        row[term::KIND] = kind::IDENTITY;
-                    }
-                    EdgeOperation::MaxPool { norm } | EdgeOperation::AvgPool { norm } => {
-                        assert!(alike, "a pool keeps its channels");
-                        let is_max = matches!(operation, EdgeOperation::MaxPool { .. });
-                        row[term::KIND] = if is_max { kind::MAX_POOL } else { kind::MEAN_POOL };
-                        if norm {
-                            let way = if is_max { gather::MAX_POOL } else { gather::MEAN_POOL };
-                            let mut pool = block_row(from, &Gather::pool(way, edge.stride));
-                            let (number, gamma) = next_norm(&mut parameters);
-                            pool[block::OUTPUTS] = place(channels);
-                            pool[block::SLOT] = place(builder.norms[0].len());
-                            builder.norms[0].push([number, gamma]);
-                            (row[term::NORM], row[term::GAMMA]) = (number, gamma);
-                            builder.pools.push(pool);
-                        }
-                    }
-                    _ => {
-                        row[term::KIND] = kind::MAP;
-                        let blocks = gathers(operation, edge.stride, from);
-                        let num_blocks = blocks.len();
-                        let mut source = *from;
-                        let mut source_norm = NONE;
-                        for (number, halves) in blocks.into_iter().enumerate() {
-                            let is_last = number + 1 == num_blocks;
-                            let reads_map = number > 0;
-                            let slots = &mut builder.norms[usize::from(reads_map)];
-                            let slot = place(slots.len());
-                            let map = builder.maps_len;
-                            builder.maps_len += batch * channels * size;
-                            let of_norm =
-                                if is_last { row[term::COEFFICIENTS] } else { coefficient() };
-                            let mut rows = Vec::new();
-                            let outputs = channels / halves.len();
-                            for (half, gather) in halves.iter().enumerate() {
-                                let inputs = match gather.way {
-                                    gather::WINDOW => 9 * source.channels,
-                                    _ => source.channels,
-                                };
-                                let mut block = block_row(&source, gather);
-                                block[block::SOURCE_NORM] = source_norm;
-                                block[block::DEPTHWISE] = place(parameters);
-                                parameters += gather.taps() * source.channels;
-                                block[block::POINTWISE] = place(parameters);
-                                parameters += inputs * outputs;
-                                block[block::INPUTS] = place(inputs);
-                                block[block::OUTPUTS] = place(outputs);
-                                block[block::MAP] = place(map);
-                                block[block::FIRST] = place(half * outputs);
-                                block[block::SLOT] = slot;
-                                block[block::COEFFICIENTS] = of_norm;
-                                block[block::MIXING] = if is_last { weight } else { NONE };
-                                block[block::GRADIENT] = place(to.gradient);
-                                block[block::GATHERED] =
-                                    place(self.states_len + builder.gathered_len);
-                                builder.gathered_len += batch * inputs * size;
-                                rows.push(block);
-                            }
-                            let (norm, gamma) = next_norm(&mut parameters);
-                            builder.norms[usize::from(reads_map)].push([norm, gamma]);
-                            if is_last {
-                                (row[term::NORM], row[term::GAMMA]) = (norm, gamma);
-                            } else {
-                                let gradient = self.states_len + builder.gathered_len;
-                                builder.gathered_len += batch * channels * size;
-                                for block in &mut rows {
-                                    block[block::GRADIENT] = place(gradient);
-                                }
-                                let mut inner_row = row;
-                                inner_row[term::NORM] = norm;
-                                inner_row[term::GAMMA] = gamma;
-                                inner_row[term::MIXING] = NONE;
-                                inner_row[term::COEFFICIENTS] = of_norm;
-                                builder.inner_terms.push(inner_row);
-                                let mut made = [0; source::LEN];
-                                made[source::PLACE] = place(map);
-                                made[source::HEIGHT] = place(to.size[0]);
-                                made[source::WIDTH] = place(to.size[1]);
-                                made[source::GRADIENT] = place(gradient);
-                                made[source::NORM] = norm;
-                                inner.push(made);
-                                source = Source { place: map, channels, size: to.size, gradient };
-                                source_norm = norm;
-                            }
-                            row[term::VALUE] = place(map);
-                            match (reads_map, is_last) {
-                                (true, _) => builder.seconds.extend(rows),
-                                (false, true) => builder.lasts.extend(rows),
-                                (false, false) => builder.firsts.extend(rows),
-                            }
-                        }
-                    }
-                }
-                builder.terms.push(row);
-            }
-        }
-        self.num_coefficients = self.num_coefficients.max(coefficients);
-        self.scratch_len = self.scratch_len.max(builder.gathered_len);
-        (builder, inner)
-    }
-
-    fn add_target(
-        &mut self,
-        input: Option<usize>,
-        to: Source,
-        output: Option<usize>,
-        edges: &[(Source, &Edge)],
-        mut builder: Builder,
-        mut inner: Vec<[u32; source::LEN]>,
-        parts: &mut Vec<[u32; part::LEN]>,
-    ) {
-        let channels = self.channels;
-        let with_weights = || builder.firsts.iter().chain(&builder.lasts).chain(&builder.seconds);
-        let most =
-            |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
-        let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
-        let weights = WeightTile::new(outputs, inputs, self.batch);
-        let (firsts, lasts, seconds) =
-            (&mut builder.firsts, &mut builder.lasts, &mut builder.seconds);
-        let mut has_depthwise = false;
-        for row in firsts.iter_mut().chain(lasts).chain(seconds) {
-            let [inputs, outputs] = [block::INPUTS, block::OUTPUTS].map(|at| row[at] as usize);
-            let mut add = |to: u32, num: usize, size: usize| {
-                let from = self.partials_len;
-                parts.push([place(from), place(num), place(size), to]);
-                self.partials_len += num * size;
-                place(from)
-            };
-            row[block::POINTWISE_PARTIALS] =
-                add(row[block::POINTWISE], weights.chunks * weights.splits, inputs * outputs);
-            if row[block::GATHER] == gather::DEPTHWISE {
-                has_depthwise = true;
-                let taps = (row[block::KERNEL] * row[block::KERNEL]) as usize;
-                row[block::DEPTHWISE_PARTIALS] =
-                    add(row[block::DEPTHWISE], weights.chunks, inputs * taps);
-            }
-        }
-        let pools = self.rows(&builder.pools);
-        let firsts = self.rows(&builder.firsts);
-        let lasts = self.rows(&builder.lasts);
-        let seconds = self.rows(&builder.seconds);
-        for (number, made) in inner.iter_mut().enumerate() {
-            (made[source::NUM_BLOCKS], made[source::BLOCKS]) = (1, place(self.table.len()));
-            self.table.push(place(seconds.first + number * block::LEN));
-        }
-        let mut distinct: Vec<Source> = Vec::new();
-        for (from, _) in edges {
-            if !distinct.contains(from) {
-                distinct.push(*from);
-            }
-        }
-        let mut sources = Vec::new();
-        for from in &distinct {
-            let reads = |row: &[u32; block::LEN]| row[block::SOURCE] == place(from.place);
-            let numbered = |rows: Rows, all: &[[u32; block::LEN]]| -> Vec<u32> {
-                let places = all.iter().enumerate().filter(|(_, row)| reads(row));
-                places.map(|(number, _)| place(rows.first + number * block::LEN)).collect()
-            };
-            let mut blocks = numbered(firsts, &builder.firsts);
-            blocks.extend(numbered(lasts, &builder.lasts));
-            let terms: Vec<_> = builder
-                .terms
-                .iter()
-                .filter(|row| row[term::KIND] != kind::MAP && row[term::VALUE] == place(from.place))
-                .copied()
-                .collect();
-            let mut row = [0; source::LEN];
-            row[source::PLACE] = place(from.place);
-            row[source::HEIGHT] = place(from.size[0]);
-            row[source::WIDTH] = place(from.size[1]);
-            row[source::GRADIENT] = place(from.gradient);
-            row[source::NORM] = NONE;
-            row[source::NUM_BLOCKS] = place(blocks.len());
-            row[source::BLOCKS] = place(self.table.len());
-            self.table.extend(blocks);
-            let rows = self.rows(&terms);
-            (row[source::NUM_TERMS], row[source::TERMS]) = (place(rows.count), place(rows.first));
-            sources.push(row);
-        }
-        let terms = self.rows(&builder.terms);
-        let output = output.map_or(NONE, place);
-        let node = [place(terms.count), place(terms.first), place(to.place), output];
-        let largest = |at: usize| distinct.iter().map(|from| from.size[at]).max().unwrap_or(0);
-        let target = Target {
-            input,
-            size: to.size,
-            blocks: [
-                Rows { first: pools.first, count: pools.count + firsts.count + lasts.count },
-                seconds,
-            ],
-            norms: [self.rows(&builder.norms[0]), self.rows(&builder.norms[1])],
-            node: self.rows(&[node]),
-            terms,
-            inner_terms: self.rows(&builder.inner_terms),
-            last: Rows { first: lasts.first, count: lasts.count + seconds.count },
-            first: firsts,
-            inner_sources: self.rows(&inner),
-            sources: self.rows(&sources),
-            source_size: [largest(0), largest(1)],
-            source_channels: distinct[0].channels,
-            maps_len: builder.maps_len,
-            inputs,
-            outputs,
-            tile: Tile::new(to.size, channels),
-            weights,
-            has_depthwise,
-        };
-        self.targets.push(target);
     }
 }

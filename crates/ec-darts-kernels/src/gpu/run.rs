@@ -9,11 +9,10 @@ use burn_cubecl::{CubeBackend, CubeDevice, cubecl};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::launch::{Pass, Values, empty, tensor};
-use super::plan::Plan;
-use super::sums::OF_NORM;
+use super::launch::{Pass, Values, empty, norms_len, tensor};
+use super::plan::{Plan, Target};
 use crate::edge::{Cell, Memory};
-use crate::extension::CellGradients;
+use crate::extension::{CellGradients, Wanted};
 
 /// What a cell is computed from.
 #[derive(Clone, Debug)]
@@ -108,7 +107,6 @@ impl Inputs {
                 (Values { handle, len: table.len() }, plan.table.len())
             }
         };
-        let per_channel = plan.num_norms + plan.num_coefficients;
         let pass = Pass {
             plan,
             table,
@@ -116,7 +114,7 @@ impl Inputs {
             parameters: Values::of(&self.parameters),
             mixing: Values::of(&self.mixing),
             states: empty(&client, plan.states_len),
-            norms: empty(&client, per_channel * plan.channels * OF_NORM),
+            norms: empty(&client, norms_len(plan)),
             factors,
             client,
         };
@@ -148,12 +146,10 @@ impl Inputs {
         &self,
         tape: &Tape,
         gradient: CubeTensor,
-        wanted_inputs: &[bool],
-        wants_parameters: bool,
+        wanted: &Wanted,
     ) -> CellGradients<CubeBackend> {
         let plan = &tape.plan.plan;
         let client = self.inputs[0].client.clone();
-        let per_channel = plan.num_norms + plan.num_coefficients;
         let table_len = plan.table.len() + self.factors.as_ref().map_or(0, |each| each.len());
         let pass = Pass {
             plan,
@@ -162,28 +158,30 @@ impl Inputs {
             parameters: Values::of(&self.parameters),
             mixing: Values::of(&self.mixing),
             states: Values { handle: tape.states.clone(), len: plan.states_len },
-            norms: Values {
-                handle: tape.norms.clone(),
-                len: per_channel * plan.channels * OF_NORM,
-            },
+            norms: Values { handle: tape.norms.clone(), len: norms_len(plan) },
             factors: tape.factors,
             client,
         };
         // Nobody asks for what lies behind an input's own edge.
         let skips =
-            |input: usize| !wanted_inputs[input] && !wants_parameters && plan.targets.len() > 1;
-        let mixing = pass.gradient(pass.mixing.len, (0..wanted_inputs.len()).any(skips));
-        let parameters =
-            wants_parameters.then(|| pass.gradient(pass.parameters.len, !plan.covers_parameters));
-        let partials = wants_parameters.then(|| empty(&pass.client, plan.partials_len));
-        let work = empty(&pass.client, plan.states_len + plan.scratch_len);
+            |input: usize| !wanted.inputs[input] && !wanted.parameters && plan.targets.len() > 1;
+        let skips_target = |target: &Target| {
+            let inputs = &target.inputs_read;
+            !inputs.is_empty() && inputs.iter().all(|&input| skips(input))
+        };
+        let gradient_of = || pass.gradient(pass.parameters.len, !plan.covers_parameters);
+        let parameters = wanted.parameters.then(gradient_of);
+        let parameters = parameters.as_ref();
+        let partials_len = if wanted.parameters { plan.partials_len } else { 0 };
+        let work = empty(&pass.client, plan.states_len + plan.scratch_len + partials_len);
         pass.parts(&Values::of(&into_contiguous(gradient)), &work);
         let mut of_inputs = vec![None; self.inputs.len()];
+        let mut skipped = 0;
         for (target, maps) in plan.targets.iter().zip(&tape.maps).rev() {
-            if target.input.is_some_and(skips) {
+            if skips_target(target) {
+                skipped |= target.inputs_read.iter().fold(0, |bits, input| bits | 1 << input);
                 continue;
             }
-            let input = target.input.map(|input| wanted_inputs[input]);
             let maps = match maps {
                 Some(handle) => Values { handle: handle.clone(), len: target.maps_len.max(1) },
                 None => {
@@ -192,41 +190,49 @@ impl Inputs {
                     maps
                 }
             };
-            pass.normalizations(target, &maps, &work, (parameters.as_ref(), &mixing));
-            let wants_source = input != Some(false);
+            pass.normalizations(target, &maps, &work, parameters);
+            let mut inputs_read = target.inputs_read.iter();
+            let wants_source =
+                target.inputs_read.is_empty() || inputs_read.any(|&input| wanted.inputs[input]);
             if wants_source || target.has_depthwise {
-                pass.products(&target.last, target, &maps, &work);
+                pass.products(&target.last, target, &maps, &work, parameters);
             }
             if target.inner_sources.count > 0 {
-                pass.inner(target, &maps, &work, (parameters.as_ref(), &mixing));
+                pass.inner(target, &maps, &work);
             }
-            if wants_source || wants_parameters {
-                pass.products(&target.first, target, &maps, &work);
+            if wants_source || wanted.parameters {
+                pass.products(&target.first, target, &maps, &work, parameters);
             }
-            if let Some(partials) = &partials {
-                pass.weights(target, &maps, &work, partials);
+            if wanted.parameters {
+                pass.weights(target, &maps, &work);
             }
-            match target.input {
-                Some(number) if wanted_inputs[number] => {
-                    let of_input = empty(&pass.client, pass.inputs[number].len);
-                    pass.sources(target, &pass.inputs[number], &work, Some(&of_input));
-                    let shape = self.inputs[number].meta.shape().clone();
-                    of_inputs[number] = Some(tensor(&self.inputs[number], of_input, shape));
-                }
-                Some(_) => {}
-                None => pass.sources(target, &pass.states, &work, None),
+            if target.inputs_read.is_empty() {
+                pass.states(target, &work);
+            }
+            let to = target.inputs_read.iter().map(|&input| {
+                wanted.inputs[input].then(|| empty(&pass.client, pass.inputs[input].len))
+            });
+            let to: Vec<Option<Values>> = to.collect();
+            pass.inputs(target, &work, &to);
+            for (&input, to) in target.inputs_read.iter().zip(to) {
+                let shape = self.inputs[input].meta.shape().clone();
+                of_inputs[input] = to.map(|to| tensor(&self.inputs[input], to, shape));
             }
         }
-        if let (Some(partials), Some(parameters)) = (&partials, &parameters) {
-            pass.add_parts(partials, parameters);
+        if let Some(parameters) = parameters {
+            pass.add_parts(&work, parameters);
         }
         let like = &self.inputs[0];
-        let mixing_shape = self.mixing.meta.shape().clone();
+        let mixing = wanted.mixing.then(|| {
+            let mixing = empty(&pass.client, pass.mixing.len);
+            pass.mixing_gradients(&mixing, skipped);
+            tensor(like, mixing, self.mixing.meta.shape().clone())
+        });
         let parameter_shape = self.parameters.meta.shape().clone();
         CellGradients {
             inputs: of_inputs,
-            parameters: parameters.map(|values| tensor(like, values, parameter_shape)),
-            mixing: tensor(like, mixing, mixing_shape),
+            parameters: parameters.map(|values| tensor(like, values.clone(), parameter_shape)),
+            mixing,
         }
     }
 }

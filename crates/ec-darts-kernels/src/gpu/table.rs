@@ -49,7 +49,14 @@ pub mod block {
     /// Places of its partial weight gradients.
     pub const POINTWISE_PARTIALS: usize = 22;
     pub const DEPTHWISE_PARTIALS: usize = 23;
-    pub const LEN: usize = 24;
+    /// Its normalization, and the place of gamma, where there is one.
+    pub const NORM: usize = 24;
+    pub const GAMMA: usize = 25;
+    /// The number of the sums from which its coefficients are made, if they are not there yet.
+    pub const SUMS: usize = 26;
+    /// The input that it reads, of two.
+    pub const INPUT: usize = 27;
+    pub const LEN: usize = 28;
 }
 
 /// What a block makes of its source before the 1x1 convolution.
@@ -103,6 +110,15 @@ pub mod kind {
     pub const MAP: u32 = 3;
 }
 
+/// Columns of a mixing weight.
+pub mod mixed {
+    /// Number of its term's coefficients.
+    pub const COEFFICIENTS: usize = 0;
+    /// The input before its term, if that reads one.
+    pub const INPUT: usize = 1;
+    pub const LEN: usize = 2;
+}
+
 /// Columns of a normalization whose moments are complete.
 pub mod norm {
     pub const NORM: usize = 0;
@@ -126,7 +142,10 @@ pub mod source {
     pub const TERMS: usize = 7;
     /// The normalization of a source between two blocks.
     pub const NORM: usize = 8;
-    pub const LEN: usize = 9;
+    pub const CHANNELS: usize = 9;
+    /// The input that it is, of two.
+    pub const INPUT: usize = 10;
+    pub const LEN: usize = 11;
 }
 
 /// Columns of a sum of partial gradients.

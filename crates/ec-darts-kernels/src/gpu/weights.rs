@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::backward::map_gradient;
+use super::backward::{Line, map_gradient};
 use super::planes::{Four, Plane, gathered, lifted};
 use super::sums::{OF_NORM, UNITS, factor};
 use super::table::{BIAS, NONE, block, gather};
@@ -84,12 +84,13 @@ fn plane_of(
 pub fn pointwise_gradients(
     table: &[u32],
     values: &[f32],
+    other: &[f32],
     maps: &[f32],
-    work: &[f32],
+    work: &mut [f32],
     weights: &[f32],
     norms: &[f32],
-    partials: &mut [f32],
     first_row: usize,
+    first_partial: usize,
     first_coefficient: usize,
     factors: usize,
     images: usize,
@@ -102,6 +103,7 @@ pub fn pointwise_gradients(
     #[comptime] inputs_of: usize,
     #[comptime] splits: usize,
     #[comptime] quads: usize,
+    #[comptime] pair: bool,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
@@ -140,20 +142,12 @@ pub fn pointwise_gradients(
                 for pixel in 0..4usize {
                     let mut value = f32::new(0.0);
                     if place < all && x + pixel < width && output < outputs {
-                        value = map_gradient(
-                            table,
-                            row,
-                            maps,
-                            work,
-                            norms,
-                            first_coefficient,
-                            scale,
-                            image,
-                            channels,
-                            output,
-                            size,
-                            y * width + x + pixel,
-                        );
+                        let channel = table[row + block::FIRST] as usize + output;
+                        let number = table[row + block::COEFFICIENTS] as usize;
+                        let from = first_coefficient + (number * channels + channel) * OF_NORM;
+                        let line = Line { a: norms[from], b: norms[from + 1], c: norms[from + 2] };
+                        let at = (image * channels + channel) * size + y * width + x + pixel;
+                        value = map_gradient(table, row, maps, &*work, &line, scale, at);
                     }
                     let at = entry % quads * 4 + pixel;
                     gradients[at * comptime!(outputs_of * 4) + entry / quads] = value;
@@ -171,6 +165,10 @@ pub fn pointwise_gradients(
                     if table[row + block::SOURCE_NORM] != NONE {
                         value = gathered_again(
                             table, row, maps, weights, norms, image, channels, input, y, x,
+                        );
+                    } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                        value = gathered_again(
+                            table, row, other, weights, norms, image, channels, input, y, x,
                         );
                     } else {
                         value = gathered_again(
@@ -206,7 +204,8 @@ pub fn pointwise_gradients(
         }
     }
     let number = CUBE_POS_X as usize * splits + split;
-    let to = table[row + block::POINTWISE_PARTIALS] as usize + number * outputs * inputs;
+    let to =
+        first_partial + table[row + block::POINTWISE_PARTIALS] as usize + number * outputs * inputs;
     #[unroll]
     for output in 0..4usize {
         #[unroll]
@@ -214,7 +213,7 @@ pub fn pointwise_gradients(
             let at_output = first_output + of_output * 4 + output;
             let at_input = first_input + of_input * 4 + input;
             if at_output < outputs && at_input < inputs {
-                partials[to + at_output * inputs + at_input] = sums[output * 4 + input];
+                work[to + at_output * inputs + at_input] = sums[output * 4 + input];
             }
         }
     }
@@ -226,16 +225,18 @@ pub fn pointwise_gradients(
 pub fn depthwise_gradients(
     table: &[u32],
     values: &[f32],
+    other: &[f32],
     maps: &[f32],
-    work: &[f32],
+    work: &mut [f32],
     norms: &[f32],
-    partials: &mut [f32],
     first_row: usize,
+    first_partial: usize,
     images: usize,
     images_per_chunk: usize,
     channels: usize,
     height: usize,
     width: usize,
+    #[comptime] pair: bool,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     if table[row + block::GATHER] != gather::DEPTHWISE {
@@ -247,32 +248,36 @@ pub fn depthwise_gradients(
             table,
             row,
             values,
+            other,
             maps,
             work,
             norms,
-            partials,
+            first_partial,
             images,
             images_per_chunk,
             channels,
             height,
             width,
             3usize,
+            pair,
         );
     } else {
         of_kernel(
             table,
             row,
             values,
+            other,
             maps,
             work,
             norms,
-            partials,
+            first_partial,
             images,
             images_per_chunk,
             channels,
             height,
             width,
             5usize,
+            pair,
         );
     }
 }
@@ -282,16 +287,18 @@ fn of_kernel(
     table: &[u32],
     row: usize,
     values: &[f32],
+    other: &[f32],
     maps: &[f32],
-    work: &[f32],
+    work: &mut [f32],
     norms: &[f32],
-    partials: &mut [f32],
+    first_partial: usize,
     images: usize,
     images_per_chunk: usize,
     channels: usize,
     height: usize,
     width: usize,
     #[comptime] kernel: usize,
+    #[comptime] pair: bool,
 ) {
     let input = CUBE_POS_Y as usize;
     let inputs = table[row + block::INPUTS] as usize;
@@ -337,6 +344,8 @@ fn of_kernel(
                             let mut value = f32::new(0.0);
                             if is_inner {
                                 value = lifted(maps, at, &plane);
+                            } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                                value = lifted(other, at, &plane);
                             } else {
                                 value = lifted(values, at, &plane);
                             }
@@ -370,8 +379,9 @@ fn of_kernel(
         half /= 2;
     }
     if unit < taps {
-        let to = table[row + block::DEPTHWISE_PARTIALS] as usize
+        let to = first_partial
+            + table[row + block::DEPTHWISE_PARTIALS] as usize
             + (CUBE_POS_X as usize * inputs + input) * taps;
-        partials[to + unit] = scratch[unit * UNITS];
+        work[to + unit] = scratch[unit * UNITS];
     }
 }

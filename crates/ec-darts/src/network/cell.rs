@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, s};
-use ec_darts_kernels::{Cell, Edge, EdgeOperation};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation, in_one_kernel, pick};
 use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace,
 };
@@ -219,8 +219,16 @@ impl SearchCell {
     /// - `mixing`: `[num_edges, num_primitives]`
     /// - output: `[num_operations]`
     pub(super) fn operation_mixing(&self, mixing: &Tensor<2>) -> Tensor<1> {
-        let ones = Tensor::ones([NUM_INPUTS], &mixing.device());
-        Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0)
+        if !in_one_kernel(&mixing.device()) {
+            let ones = Tensor::ones([NUM_INPUTS], &mixing.device());
+            return Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0);
+        }
+        let [num_edges, num_primitives] = mixing.dims();
+        let columns = || self.candidates.columns.iter().cloned().flatten();
+        let row = |edge| columns().map(move |column| Some(edge * num_primitives + column));
+        let places: Vec<Option<usize>> =
+            [None; NUM_INPUTS].into_iter().chain((0..num_edges).flat_map(row)).collect();
+        pick(mixing.clone(), &places)
     }
 
     /// As [`Self::forward`], by the weights of [`Self::operation_mixing`].

@@ -1,21 +1,21 @@
 //! Optimizers, learning rate and gradient clipping, with PyTorch's meaning of every number.
 //!
-//! Invariant: Burn's optimizers are built here and nowhere else, because their defaults differ
-//! from the paper's (docs/deviations.md, `optimizers`).
+//! Burn's own optimizers have other defaults than the paper's (docs/deviations.md, `optimizers`) and take some ten
+//! launches for each parameter on a GPU; ours stand behind the same trait ([`Sgd`], [`Adam`]).
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{Adam, AdamConfig, GradientsParams, Sgd, SgdConfig};
-use burn::tensor::{Tensor, s};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
 
 use crate::ops::Packs;
 
 pub use average::WeightAverage;
+pub use rules::{Adam, Moments, Sgd, Velocity};
 pub use schedule::{Schedule, cosine_learning_rate, warmup};
 pub use stepper::Stepper;
 
 mod average;
+mod rules;
 mod schedule;
 mod stepper;
 
@@ -42,14 +42,9 @@ pub struct AdamSettings {
 }
 
 impl AdamSettings {
-    /// Adam with epsilon 1e-8; Burn's default is 1e-5.
+    /// Adam with epsilon 1e-8.
     pub fn init(&self) -> Stepper<Adam> {
-        let config = AdamConfig::new()
-            .with_beta_1(self.beta1 as f32)
-            .with_beta_2(self.beta2 as f32)
-            .with_epsilon(1e-8)
-            .with_weight_decay(Some(WeightDecayConfig::new(self.weight_decay as f32)));
-        Stepper::new(config.build())
+        Stepper::new(Adam::new(*self))
     }
 }
 
@@ -64,20 +59,15 @@ impl AdamSettings {
 /// # Source
 /// PyTorch, `torch.optim.SGD` and `clip_grad_norm_`, as in DARTS, `cnn/train_search.py`.
 pub struct WeightOptimizer {
-    /// Burn's SGD and the velocities.
+    /// SGD and the velocities.
     pub stepper: Stepper<Sgd>,
-    clip_norm: Option<f64>,
+    clips: bool,
 }
 
 impl WeightOptimizer {
     /// Without velocity: the first step takes the gradient as it is.
     pub fn new(settings: &SgdSettings) -> Self {
-        // Burn's momentum dampens the gradient by 0.1 unless told not to.
-        let momentum = MomentumConfig::new().with_momentum(settings.momentum).with_dampening(0.0);
-        let config = SgdConfig::new()
-            .with_momentum(Some(momentum))
-            .with_weight_decay(Some(WeightDecayConfig::new(settings.weight_decay as f32)));
-        Self { stepper: Stepper::new(config.build()), clip_norm: settings.clip_norm }
+        Self { stepper: Stepper::new(Sgd::new(*settings)), clips: settings.clip_norm.is_some() }
     }
 
     /// One step; returns the moved module and the global norm of the gradient before clipping, `[1]`.
@@ -87,13 +77,13 @@ impl WeightOptimizer {
         &mut self,
         learning_rate: f64,
         module: M,
-        mut gradients: GradientsParams,
+        gradients: GradientsParams,
     ) -> (M, Tensor<1>) {
         let norm = global_norm(&module, &gradients);
-        if let Some(most) = self.clip_norm {
-            gradients = clip(&module, gradients, norm.clone(), most);
-        }
-        (self.stepper.step(learning_rate, module, &gradients), norm)
+        self.stepper.optimizer.norm = self.clips.then(|| norm.clone());
+        let module = self.stepper.step(learning_rate, module, &gradients);
+        self.stepper.optimizer.norm = None;
+        (module, norm)
     }
 
     /// Where a step without clipping would lead; the optimizer itself does not move.
@@ -106,41 +96,27 @@ impl WeightOptimizer {
     }
 }
 
-/// Values of a gradient that are summed in one operation: more are summed by several threads of the
-/// CPU, in no fixed order.
-const SUM: usize = 1 << 20;
-
 /// Euclidean norm over the gradients of all parameters of a module at once, `[1]`, on the device.
 ///
-/// Squares are summed in single precision, at most 2^20 at a time, then these sums, in the order of the
-/// parameters.
+/// Squares are summed in single precision, then these sums, in the order of the parameters.
 ///
 /// # Panics
 /// Where no parameter has a gradient.
 pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor<1> {
-    struct Norm<'a> {
+    struct Collect<'a> {
         gradients: &'a GradientsParams,
-        squares: Vec<Tensor<1>>,
+        all: Vec<Tensor<1>>,
     }
-    impl ModuleVisitor for Norm<'_> {
+    impl ModuleVisitor for Collect<'_> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             if let Some(gradient) = self.gradients.get::<D>(param.id) {
-                let squares = gradient.square().flatten::<1>(0, D - 1);
-                let [len] = squares.dims();
-                if len <= SUM {
-                    return self.squares.push(squares.sum());
-                }
-                for start in (0..len).step_by(SUM) {
-                    let part = squares.clone().slice(s![start..len.min(start + SUM)]);
-                    self.squares.push(part.sum());
-                }
+                self.all.push(gradient.flatten::<1>(0, D - 1));
             }
         }
     }
-    let mut visitor = Norm { gradients, squares: Vec::new() };
+    let mut visitor = Collect { gradients, all: Vec::new() };
     module.visit(&mut visitor);
-    assert!(!visitor.squares.is_empty(), "a step has gradients");
-    Tensor::cat(visitor.squares, 0).sum().sqrt()
+    ec_darts_kernels::norm(visitor.all)
 }
 
 /// Gradients whose global norm is `most` where it was more.

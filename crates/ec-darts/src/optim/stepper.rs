@@ -1,4 +1,4 @@
-//! Burn's optimizers with the state of each parameter in our hands.
+//! Optimizers with the state of each parameter in our hands.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::ops::{Met, Packs, Part, Path};
 use crate::snapshot::{Snapshot, apart};
 use crate::tensors::{pick, put};
 
-/// Applies a Burn optimizer to every parameter of a module and keeps its states.
+/// Applies an optimizer to every parameter of a module and keeps its states.
 ///
-/// The arithmetic is Burn's. The bookkeeping is ours because `ModuleOptimizer` of Burn 0.22.1
+/// The bookkeeping is ours because `ModuleOptimizer` of Burn 0.22.1
 /// restores its states on `Device::default()`, whatever device the run is on, and names them by
 /// random parameter ids, so that two equal runs have unequal checkpoints. Of a packed tensor, only what
 /// its layout describes is moved and has a state; in files each part has its own.
 pub struct Stepper<O> {
-    optimizer: O,
+    pub(super) optimizer: O,
     states: TensorContainer<ParamId>,
 }
 

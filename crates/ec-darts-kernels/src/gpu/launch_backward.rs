@@ -1,0 +1,322 @@
+//! The launches of a cell's backward pass, one method each.
+
+use burn_cubecl::cubecl;
+use cubecl::prelude::*;
+
+use super::launch::{Pass, Values, count, dim, empty};
+use super::plan::{Rows, Sources, Target};
+use super::sums::{UNITS, VALUES};
+use super::table::source;
+use super::tile::{Tile, chunks};
+use super::{backward, reached, sources, weights};
+
+impl Pass<'_> {
+    /// A gradient, zero at first where not all of it will be written.
+    pub fn gradient(&self, len: usize, in_part: bool) -> Values {
+        let gradient = empty(&self.client, len);
+        if in_part {
+            // SAFETY: the launch writes within the buffer's length.
+            unsafe {
+                reached::clear::launch_unchecked(
+                    &self.client,
+                    count(gradient.len.div_ceil(VALUES), 1, 1),
+                    dim(VALUES),
+                    gradient.arg(),
+                );
+            }
+        }
+        gradient
+    }
+
+    /// The gradients of all states as the output gives them.
+    pub fn parts(&self, gradient: &Values, work: &Values) {
+        let plan = self.plan;
+        let len = plan.channels * plan.largest_size;
+        // SAFETY: as in `take`.
+        unsafe {
+            reached::parts::launch_unchecked(
+                &self.client,
+                count(len.div_ceil(VALUES), plan.parts.count, plan.batch),
+                dim(VALUES),
+                self.table.arg(),
+                gradient.arg(),
+                work.arg(),
+                plan.parts.first,
+                plan.channels,
+                plan.output[1],
+            );
+        }
+    }
+
+    /// The linear backward pass of the terms' normalizations.
+    pub fn normalizations(
+        &self,
+        target: &Target,
+        maps: &Values,
+        work: &Values,
+        parameters: Option<&Values>,
+    ) {
+        let plan = self.plan;
+        let [height, width] = target.size;
+        // Where parameters have no gradient, nothing is written there.
+        let nowhere = empty(&self.client, 1);
+        // SAFETY: as in `take`.
+        unsafe {
+            reached::normalizations::launch_unchecked(
+                &self.client,
+                count(plan.channels, target.terms.count, 1),
+                dim(VALUES),
+                self.table.arg(),
+                self.values(target)[0].arg(),
+                maps.arg(),
+                work.arg(),
+                self.norms.arg(),
+                self.mixing.arg(),
+                parameters.unwrap_or(&nowhere).arg(),
+                target.terms.first,
+                self.first_coefficient(),
+                self.factors,
+                plan.batch,
+                plan.channels,
+                height,
+                width,
+                u32::from(parameters.is_some()),
+            );
+        }
+    }
+
+    /// The gradients of mixing weights, zero behind the inputs whose bits are in `skipped`.
+    pub fn mixing_gradients(&self, gradient: &Values, skipped: u32) {
+        let plan = self.plan;
+        // SAFETY: as in `take`.
+        unsafe {
+            reached::mixing_gradients::launch_unchecked(
+                &self.client,
+                count(plan.mixed.count, 1, 1),
+                dim(UNITS),
+                self.table.arg(),
+                self.norms.arg(),
+                gradient.arg(),
+                plan.mixed.first,
+                self.first_coefficient(),
+                plan.channels,
+                skipped,
+            );
+        }
+    }
+
+    /// Gradients of what blocks gathered; first blocks of two make their coefficients from the sums of
+    /// [`Self::inner`].
+    pub fn products(
+        &self,
+        rows: &Rows,
+        target: &Target,
+        maps: &Values,
+        work: &Values,
+        parameters: Option<&Values>,
+    ) {
+        if rows.count == 0 {
+            return;
+        }
+        let plan = self.plan;
+        let [height, width] = target.size;
+        let tile = Tile::of_products(target.size, target.inputs);
+        let parts = target.inputs.div_ceil(4 * tile.groups * tile.vectors);
+        let nowhere = empty(&self.client, 1);
+        // SAFETY: as in `take`.
+        unsafe {
+            backward::products::launch_unchecked(
+                &self.client,
+                count(tile.count(target.size), plan.batch, rows.count * parts),
+                CubeDim::new_2d(tile.quads as u32, tile.groups as u32),
+                self.table.arg(),
+                maps.arg(),
+                self.parameters.arg(),
+                self.norms.arg(),
+                work.arg(),
+                parameters.unwrap_or(&nowhere).arg(),
+                rows.first,
+                self.first_coefficient(),
+                self.first_sum(),
+                chunks(plan.batch).0,
+                self.factors,
+                plan.channels,
+                height,
+                width,
+                parts,
+                u32::from(parameters.is_some()),
+                tile.quads,
+                tile.groups,
+                tile.vectors,
+            );
+        }
+    }
+
+    /// What comes back through second blocks, and the sums that the normalizations before them need.
+    pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
+        let (size, channels) = (target.size, self.plan.channels);
+        let sources = Sources { rows: target.inner_sources, size, channels };
+        self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
+    }
+
+    /// What comes back to states, in addition to what is there.
+    pub fn states(&self, target: &Target, work: &Values) {
+        self.source_launch(&target.sources, target, [&self.states; 2], work, [None; 2], false);
+    }
+
+    /// What comes back to the inputs of a target, `to` those that want it.
+    pub fn inputs(&self, target: &Target, work: &Values, to: &[Option<Values>]) {
+        let values = self.values(target);
+        if let [Some(one), Some(other)] = to {
+            let to = [Some(one), Some(other)];
+            return self.source_launch(&target.sources, target, values, work, to, false);
+        }
+        for (number, to) in to.iter().enumerate().filter(|(_, to)| to.is_some()) {
+            let rows = Rows { first: target.sources.rows.first + number * source::LEN, count: 1 };
+            let sources = Sources { rows, ..target.sources };
+            let (values, to) = ([values[number]; 2], [to.as_ref(), None]);
+            self.source_launch(&sources, target, values, work, to, false);
+        }
+    }
+
+    fn source_launch(
+        &self,
+        sources: &Sources,
+        target: &Target,
+        [values, other]: [&Values; 2],
+        work: &Values,
+        [to, other_to]: [Option<&Values>; 2],
+        inner: bool,
+    ) {
+        let plan = self.plan;
+        let nowhere = [(); 2].map(|()| empty(&self.client, 1));
+        let [height, width] = target.size;
+        let tiles = (sources.size[0] * sources.size[1].div_ceil(4)).div_ceil(UNITS);
+        // Sums over a channel are made in few parts.
+        let (tiles, (chunks, images)) =
+            if inner { (1, chunks(plan.batch)) } else { (tiles, (plan.batch, 1)) };
+        // SAFETY: as in `take`; each cube adds to values of its own.
+        unsafe {
+            sources::sources::launch_unchecked(
+                &self.client,
+                count(tiles, sources.rows.count * sources.channels, chunks),
+                dim(UNITS),
+                self.table.arg(),
+                values.arg(),
+                other.arg(),
+                self.parameters.arg(),
+                self.norms.arg(),
+                work.arg(),
+                to.unwrap_or(&nowhere[0]).arg(),
+                other_to.unwrap_or(&nowhere[1]).arg(),
+                sources.rows.first,
+                self.first_coefficient(),
+                self.first_sum(),
+                self.factors,
+                plan.batch,
+                images,
+                plan.channels,
+                sources.channels,
+                height,
+                width,
+                inner,
+                to.is_some(),
+                other_to.is_some(),
+            );
+        }
+    }
+
+    /// The parts of the gradients of all weights of a target.
+    pub fn weights(&self, target: &Target, maps: &Values, work: &Values) {
+        let plan = self.plan;
+        let rows =
+            Rows { first: target.first.first, count: target.first.count + target.last.count };
+        if rows.count == 0 {
+            return;
+        }
+        let [height, width] = target.size;
+        let tile = target.weights;
+        let parts = |channels: usize, of: usize| channels.div_ceil(4 * of);
+        let input_parts = parts(target.inputs, tile.inputs);
+        let output_parts = parts(target.outputs, tile.outputs);
+        let [source, other] = self.values(target);
+        let (first_partial, pair) = (self.first_partial(), target.inputs_read.len() > 1);
+        // SAFETY: as in `take`.
+        unsafe {
+            weights::pointwise_gradients::launch_unchecked(
+                &self.client,
+                count(tile.chunks, output_parts * input_parts, rows.count),
+                dim(tile.outputs * tile.inputs * tile.splits),
+                self.table.arg(),
+                source.arg(),
+                other.arg(),
+                maps.arg(),
+                work.arg(),
+                self.parameters.arg(),
+                self.norms.arg(),
+                rows.first,
+                first_partial,
+                self.first_coefficient(),
+                self.factors,
+                plan.batch,
+                tile.images,
+                plan.channels,
+                height,
+                width,
+                input_parts,
+                tile.outputs,
+                tile.inputs,
+                tile.splits,
+                tile.quads,
+                pair,
+            );
+            if target.has_depthwise {
+                weights::depthwise_gradients::launch_unchecked(
+                    &self.client,
+                    count(tile.chunks, plan.channels, rows.count),
+                    dim(UNITS),
+                    self.table.arg(),
+                    source.arg(),
+                    other.arg(),
+                    maps.arg(),
+                    work.arg(),
+                    self.norms.arg(),
+                    rows.first,
+                    first_partial,
+                    plan.batch,
+                    tile.images,
+                    plan.channels,
+                    height,
+                    width,
+                    pair,
+                );
+            }
+        }
+    }
+
+    /// Where the parts of weight gradients lie in the work of a backward pass.
+    fn first_partial(&self) -> usize {
+        self.plan.states_len + self.plan.scratch_len
+    }
+
+    /// The gradients of all weights of the cell from their parts.
+    pub fn add_parts(&self, work: &Values, gradient: &Values) {
+        let plan = self.plan;
+        if plan.weight_parts.count == 0 {
+            return;
+        }
+        // SAFETY: as in `take`.
+        unsafe {
+            reached::add_parts::launch_unchecked(
+                &self.client,
+                count(plan.largest_part.div_ceil(VALUES), plan.weight_parts.count, 1),
+                dim(VALUES),
+                self.table.arg(),
+                work.arg(),
+                gradient.arg(),
+                plan.weight_parts.first,
+                self.first_partial(),
+            );
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What comes back: to the terms of nodes, to mixing weights, and sums of the parts of weight gradients.
+
+use cubecl::prelude::*;
+
+use super::backward::line_of;
+use super::sums::{OF_NORM, UNITS, VALUES, factor, total, value_of};
+use super::table::{NONE, kind, mixed, part, term};
+use crate::EPSILON;
+
+/// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the gradients of scale
+/// and shift; behind each line what its channel adds to the gradient of the mixing weight. Cubes: channels, terms.
+///
+/// ```text
+/// dm = sum over channels of gamma r s2 + beta s1,  dgamma = m r s2,  dbeta = m s1
+/// ```
+#[cube(launch_unchecked)]
+pub fn normalizations(
+    table: &[u32],
+    source: &[f32],
+    maps: &[f32],
+    work: &[f32],
+    norms: &mut [f32],
+    mixing: &[f32],
+    parameter_gradient: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    factors: usize,
+    images: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    wants_parameters: u32,
+) {
+    let row = first_row + CUBE_POS_Y as usize * term::LEN;
+    let channel = CUBE_POS_X as usize;
+    let size = height * width;
+    let all = images * size;
+    let mut scratch = Shared::<[f32]>::new_slice(VALUES);
+    let of_norm = table[row + term::NORM];
+    let at_norm = (of_norm as usize * channels + channel) * OF_NORM;
+    let mut mean = f32::new(0.0);
+    if of_norm != NONE {
+        mean = norms[at_norm];
+    }
+    let gradient = table[row + term::GRADIENT] as usize;
+    let weight = table[row + term::MIXING];
+    let value = table[row + term::VALUE] as usize;
+    let is_map = table[row + term::KIND] == kind::MAP;
+    let mut sum = f32::new(0.0);
+    let mut products = f32::new(0.0);
+    let mut first = UNIT_POS as usize;
+    while first < all {
+        // Loads of several values are under way at once.
+        #[unroll]
+        for step in 0..4usize {
+            let place = first + step * VALUES;
+            if is_map && place < all {
+                let image = place / size;
+                let at = (image * channels + channel) * size + place % size;
+                let scale = factor(table, factors, weight, image, images);
+                let reached = scale * work[gradient + at];
+                sum += reached;
+                products += reached * (maps[value + at] - mean);
+            }
+        }
+        if !is_map {
+            for step in 0..4usize {
+                let place = first + step * VALUES;
+                if place < all {
+                    let image = place / size;
+                    let at = place % size;
+                    let scale = factor(table, factors, weight, image, images);
+                    let reached = scale * work[gradient + (image * channels + channel) * size + at];
+                    let value = value_of(
+                        table,
+                        row,
+                        source,
+                        maps,
+                        image,
+                        channels,
+                        channel,
+                        at / width,
+                        at % width,
+                        size,
+                        at,
+                    );
+                    sum += reached;
+                    products += reached * (value - mean);
+                }
+            }
+        }
+        first += comptime!(4 * VALUES);
+    }
+    let sum = total(&mut scratch, sum, VALUES);
+    let products = total(&mut scratch, products, VALUES);
+    if UNIT_POS == 0 {
+        let mix = mixing[weight as usize];
+        let mut a = mix;
+        let mut b = f32::new(0.0);
+        let mut c = f32::new(0.0);
+        let mut of_mixing = products;
+        if of_norm != NONE {
+            let line = line_of(&*norms, at_norm, mix, sum, products, all as f32);
+            a = line.a;
+            b = line.b;
+            c = line.c;
+            let scale = norms[at_norm + 2];
+            let beta = norms[at_norm + 3] + mean * scale;
+            of_mixing = scale * products + beta * sum;
+            let gamma = table[row + term::GAMMA];
+            if gamma != NONE && wants_parameters == 1 {
+                let inverse = 1.0 / (norms[at_norm + 1] + EPSILON as f32).sqrt();
+                let to = gamma as usize + channel;
+                parameter_gradient[to] = mix * inverse * products;
+                parameter_gradient[to + channels] = mix * sum;
+            }
+        }
+        let number = table[row + term::COEFFICIENTS] as usize;
+        let to = first_coefficient + (number * channels + channel) * OF_NORM;
+        norms[to] = a;
+        norms[to + 1] = b;
+        norms[to + 2] = c;
+        norms[to + 3] = of_mixing;
+    }
+}
+
+/// Gradients of mixing weights from their parts, zero behind an input whose bit is in `skipped`. Cubes: mixing weights.
+#[cube(launch_unchecked)]
+pub fn mixing_gradients(
+    table: &[u32],
+    norms: &[f32],
+    gradient: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    channels: usize,
+    skipped: u32,
+) {
+    let row = first_row + CUBE_POS_X as usize * mixed::LEN;
+    let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+    let number = table[row + mixed::COEFFICIENTS] as usize;
+    let input = table[row + mixed::INPUT];
+    let mut sum = f32::new(0.0);
+    if input == NONE || (skipped >> input) & 1 == 0 {
+        let mut channel = UNIT_POS as usize;
+        while channel < channels {
+            sum += norms[first_coefficient + (number * channels + channel) * OF_NORM + 3];
+            channel += UNITS;
+        }
+    }
+    let sum = total(&mut scratch, sum, UNITS);
+    if UNIT_POS == 0 {
+        gradient[CUBE_POS_X as usize] = sum;
+    }
+}
+
+/// Gradients of states as the output's gradient gives them, zero for those that are not joined. Cubes: values
+/// of an image, states, images.
+#[cube(launch_unchecked)]
+pub fn parts(
+    table: &[u32],
+    gradient: &[f32],
+    work: &mut [f32],
+    first_row: usize,
+    channels: usize,
+    out_channels: usize,
+) {
+    let row = first_row + CUBE_POS_Y as usize * part::LEN;
+    let image = CUBE_POS_Z as usize;
+    let size = table[row + part::SIZE] as usize;
+    let index = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
+    if index < channels * size {
+        let mut value = f32::new(0.0);
+        let from = table[row + part::FROM];
+        if from != NONE {
+            value = gradient[(image * out_channels + from as usize) * size + index];
+        }
+        work[table[row + part::TO] as usize + image * channels * size + index] = value;
+    }
+}
+
+/// Gradients of weights from their parts, which lie in `work` from a place on. Cubes: weights of a part, parts.
+#[cube(launch_unchecked)]
+pub fn add_parts(
+    table: &[u32],
+    work: &[f32],
+    gradient: &mut [f32],
+    first_row: usize,
+    first_partial: usize,
+) {
+    let row = first_row + CUBE_POS_Y as usize * part::LEN;
+    let size = table[row + part::SIZE] as usize;
+    let index = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
+    if index < size {
+        let from = first_partial + table[row + part::FROM] as usize + index;
+        let mut sum = f32::new(0.0);
+        for number in 0..table[row + part::NUM] as usize {
+            sum += work[from + number * size];
+        }
+        gradient[table[row + part::TO] as usize + index] = sum;
+    }
+}
+
+/// Zeros.
+#[cube(launch_unchecked)]
+pub fn clear(values: &mut [f32]) {
+    if ABSOLUTE_POS < values.len() {
+        values[ABSOLUTE_POS] = 0.0;
+    }
+}

@@ -1,0 +1,295 @@
+//! The rows of a target's launches in the table.
+
+use super::gather::{Gather, Source, block_row, gathers, place};
+use super::plan::{Plan, Rows, Sources, Target};
+use super::table::{NONE, block, gather, kind, mixed, node, norm, part, source, term};
+use super::tile::{Tile, WeightTile};
+use crate::edge::{Edge, EdgeOperation};
+
+/// Rows of a target while they are gathered.
+#[derive(Default)]
+pub struct Builder {
+    firsts: Vec<[u32; block::LEN]>,
+    lasts: Vec<[u32; block::LEN]>,
+    seconds: Vec<[u32; block::LEN]>,
+    pools: Vec<[u32; block::LEN]>,
+    norms: [Vec<[u32; norm::LEN]>; 2],
+    pub terms: Vec<[u32; term::LEN]>,
+    pub nodes: Vec<[u32; node::LEN]>,
+    /// What first blocks of two made.
+    inner: Vec<[u32; source::LEN]>,
+    /// Of each mixing weight.
+    pub mixed: Vec<[u32; mixed::LEN]>,
+    maps_len: usize,
+    gathered_len: usize,
+}
+
+impl Plan {
+    /// Adds rows to the table.
+    pub fn rows<const N: usize>(&mut self, rows: &[[u32; N]]) -> Rows {
+        let first = self.table.len();
+        self.table.extend(rows.iter().flatten());
+        Rows { first, count: rows.len() }
+    }
+
+    /// Adds the rows of all that is launched for the edges into a state, behind this number of mixing weights.
+    pub fn gather(
+        &mut self,
+        to: Source,
+        input: Option<usize>,
+        edges: &[(Source, &Edge)],
+        builder: &mut Builder,
+        num_mixed: usize,
+        all_norms: &mut Vec<([u32; norm::LEN], usize, usize)>,
+    ) {
+        let (batch, channels) = (self.batch, self.channels);
+        let size: usize = to.size.iter().product();
+        let mut coefficient = || {
+            self.num_coefficients += 1;
+            place(self.num_coefficients - 1)
+        };
+        let count = batch * size;
+        for (from, edge) in edges {
+            let mut parameters = edge.parameters;
+            let mut statistics = edge.statistics;
+            // The next normalization: its number, and the place of its gamma.
+            let mut next_norm = |parameters: &mut usize| {
+                let gamma = if edge.affine { place(*parameters) } else { NONE };
+                *parameters += if edge.affine { 2 * channels } else { 0 };
+                let number = place(all_norms.len());
+                all_norms.push(([number, gamma], statistics, count));
+                statistics += channels;
+                (number, gamma)
+            };
+            for &operation in &edge.operations {
+                let weight = place(num_mixed + builder.mixed.len());
+                let mut row = [0; term::LEN];
+                row[term::VALUE] = place(from.place);
+                row[term::HEIGHT] = place(from.size[0]);
+                row[term::WIDTH] = place(from.size[1]);
+                row[term::STRIDE] = place(edge.stride);
+                row[term::NORM] = NONE;
+                row[term::MIXING] = weight;
+                row[term::GRADIENT] = place(to.gradient);
+                row[term::COEFFICIENTS] = coefficient();
+                row[term::GAMMA] = NONE;
+                builder.mixed.push([row[term::COEFFICIENTS], input.map_or(NONE, place)]);
+                let alike = from.channels == channels;
+                match operation {
+                    EdgeOperation::Identity => {
+                        assert!(alike && edge.stride == 1, "an identity keeps its shape");
+                        row[term::KIND] = kind::IDENTITY;
+                    }
+                    EdgeOperation::MaxPool { norm } | EdgeOperation::AvgPool { norm } => {
+                        assert!(alike, "a pool keeps its channels");
+                        let is_max = matches!(operation, EdgeOperation::MaxPool { .. });
+                        row[term::KIND] = if is_max { kind::MAX_POOL } else { kind::MEAN_POOL };
+                        if norm {
+                            let way = if is_max { gather::MAX_POOL } else { gather::MEAN_POOL };
+                            let mut pool = block_row(from, &Gather::pool(way, edge.stride));
+                            let (number, gamma) = next_norm(&mut parameters);
+                            pool[block::OUTPUTS] = place(channels);
+                            pool[block::SLOT] = place(builder.norms[0].len());
+                            builder.norms[0].push([number, gamma]);
+                            (row[term::NORM], row[term::GAMMA]) = (number, gamma);
+                            builder.pools.push(pool);
+                        }
+                    }
+                    _ => {
+                        row[term::KIND] = kind::MAP;
+                        let blocks = gathers(operation, edge.stride, from);
+                        let num_blocks = blocks.len();
+                        let mut source = *from;
+                        let mut source_norm = NONE;
+                        for (number, halves) in blocks.into_iter().enumerate() {
+                            let is_last = number + 1 == num_blocks;
+                            let reads_map = number > 0;
+                            let slots = &mut builder.norms[usize::from(reads_map)];
+                            let slot = place(slots.len());
+                            let map = builder.maps_len;
+                            builder.maps_len += batch * channels * size;
+                            let of_norm =
+                                if is_last { row[term::COEFFICIENTS] } else { coefficient() };
+                            let mut rows = Vec::new();
+                            let outputs = channels / halves.len();
+                            for (half, gather) in halves.iter().enumerate() {
+                                let inputs = match gather.way {
+                                    gather::WINDOW => 9 * source.channels,
+                                    _ => source.channels,
+                                };
+                                let mut block = block_row(&source, gather);
+                                block[block::SOURCE_NORM] = source_norm;
+                                block[block::DEPTHWISE] = place(parameters);
+                                parameters += gather.taps() * source.channels;
+                                block[block::POINTWISE] = place(parameters);
+                                parameters += inputs * outputs;
+                                block[block::INPUTS] = place(inputs);
+                                block[block::OUTPUTS] = place(outputs);
+                                block[block::MAP] = place(map);
+                                block[block::FIRST] = place(half * outputs);
+                                block[block::SLOT] = slot;
+                                block[block::COEFFICIENTS] = of_norm;
+                                block[block::MIXING] = if is_last { weight } else { NONE };
+                                block[block::GRADIENT] = place(to.gradient);
+                                block[block::GATHERED] =
+                                    place(self.states_len + builder.gathered_len);
+                                builder.gathered_len += batch * inputs * size;
+                                rows.push(block);
+                            }
+                            let (norm, gamma) = next_norm(&mut parameters);
+                            builder.norms[usize::from(reads_map)].push([norm, gamma]);
+                            for block in &mut rows {
+                                (block[block::NORM], block[block::GAMMA]) = (norm, gamma);
+                            }
+                            if is_last {
+                                (row[term::NORM], row[term::GAMMA]) = (norm, gamma);
+                            } else {
+                                let gradient = self.states_len + builder.gathered_len;
+                                builder.gathered_len += batch * channels * size;
+                                for block in &mut rows {
+                                    block[block::GRADIENT] = place(gradient);
+                                    block[block::SUMS] = place(builder.inner.len());
+                                }
+                                let mut made = [0; source::LEN];
+                                made[source::PLACE] = place(map);
+                                made[source::HEIGHT] = place(to.size[0]);
+                                made[source::WIDTH] = place(to.size[1]);
+                                made[source::GRADIENT] = place(gradient);
+                                made[source::NORM] = norm;
+                                made[source::CHANNELS] = place(channels);
+                                builder.inner.push(made);
+                                let size = to.size;
+                                source = Source { input: 0, place: map, channels, size, gradient };
+                                source_norm = norm;
+                            }
+                            row[term::VALUE] = place(map);
+                            match (reads_map, is_last) {
+                                (true, _) => builder.seconds.extend(rows),
+                                (false, true) => builder.lasts.extend(rows),
+                                (false, false) => builder.firsts.extend(rows),
+                            }
+                        }
+                    }
+                }
+                builder.terms.push(row);
+            }
+        }
+        self.scratch_len = self.scratch_len.max(builder.gathered_len);
+        self.num_inner_sources = self.num_inner_sources.max(builder.inner.len());
+    }
+
+    /// Adds a target of the rows of its states.
+    pub fn add_target(
+        &mut self,
+        inputs_read: Vec<usize>,
+        size: [usize; 2],
+        edges: &[(Source, &Edge)],
+        mut builder: Builder,
+        parts: &mut Vec<[u32; part::LEN]>,
+    ) {
+        let channels = self.channels;
+        let with_weights = || builder.firsts.iter().chain(&builder.lasts).chain(&builder.seconds);
+        let most =
+            |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
+        let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
+        let weights = WeightTile::new(outputs, inputs, self.batch);
+        let (firsts, lasts, seconds) =
+            (&mut builder.firsts, &mut builder.lasts, &mut builder.seconds);
+        let mut has_depthwise = false;
+        for row in firsts.iter_mut().chain(lasts).chain(seconds) {
+            let [inputs, outputs] = [block::INPUTS, block::OUTPUTS].map(|at| row[at] as usize);
+            let mut add = |to: u32, num: usize, size: usize| {
+                let from = self.partials_len;
+                parts.push([place(from), place(num), place(size), to]);
+                self.partials_len += num * size;
+                place(from)
+            };
+            row[block::POINTWISE_PARTIALS] =
+                add(row[block::POINTWISE], weights.chunks * weights.splits, inputs * outputs);
+            if row[block::GATHER] == gather::DEPTHWISE {
+                has_depthwise = true;
+                let taps = (row[block::KERNEL] * row[block::KERNEL]) as usize;
+                row[block::DEPTHWISE_PARTIALS] =
+                    add(row[block::DEPTHWISE], weights.chunks, inputs * taps);
+            }
+        }
+        let pools = self.rows(&builder.pools);
+        let firsts = self.rows(&builder.firsts);
+        let lasts = self.rows(&builder.lasts);
+        let seconds = self.rows(&builder.seconds);
+        for (number, made) in builder.inner.iter_mut().enumerate() {
+            (made[source::NUM_BLOCKS], made[source::BLOCKS]) = (1, place(self.table.len()));
+            self.table.push(place(seconds.first + number * block::LEN));
+        }
+        let mut distinct: Vec<Source> = Vec::new();
+        for (from, _) in edges {
+            if !distinct.contains(from) {
+                distinct.push(*from);
+            }
+        }
+        let mut sources = Vec::new();
+        for from in &distinct {
+            let reads = |row: &[u32; block::LEN]| {
+                row[block::SOURCE] == place(from.place) && row[block::INPUT] == place(from.input)
+            };
+            let numbered = |rows: Rows, all: &[[u32; block::LEN]]| -> Vec<u32> {
+                let places = all.iter().enumerate().filter(|(_, row)| reads(row));
+                places.map(|(number, _)| place(rows.first + number * block::LEN)).collect()
+            };
+            let mut blocks = numbered(firsts, &builder.firsts);
+            blocks.extend(numbered(lasts, &builder.lasts));
+            let terms: Vec<_> = builder
+                .terms
+                .iter()
+                .filter(|row| row[term::KIND] != kind::MAP && row[term::VALUE] == place(from.place))
+                .copied()
+                .collect();
+            let mut row = [0; source::LEN];
+            row[source::PLACE] = place(from.place);
+            row[source::HEIGHT] = place(from.size[0]);
+            row[source::WIDTH] = place(from.size[1]);
+            row[source::GRADIENT] = place(from.gradient);
+            row[source::NORM] = NONE;
+            row[source::CHANNELS] = place(from.channels);
+            row[source::INPUT] = place(from.input);
+            row[source::NUM_BLOCKS] = place(blocks.len());
+            row[source::BLOCKS] = place(self.table.len());
+            self.table.extend(blocks);
+            let rows = self.rows(&terms);
+            (row[source::NUM_TERMS], row[source::TERMS]) = (place(rows.count), place(rows.first));
+            sources.push(row);
+        }
+        let terms = self.rows(&builder.terms);
+        for row in &mut builder.nodes {
+            row[node::TERMS] = place(terms.first + row[node::TERMS] as usize * term::LEN);
+        }
+        let largest = |at: usize| distinct.iter().map(|from| from.size[at]).max().unwrap_or(0);
+        let sources = Sources {
+            rows: self.rows(&sources),
+            size: [largest(0), largest(1)],
+            channels: distinct.iter().map(|from| from.channels).max().unwrap_or(0),
+        };
+        let target = Target {
+            inputs_read,
+            size,
+            blocks: [
+                Rows { first: pools.first, count: pools.count + firsts.count + lasts.count },
+                seconds,
+            ],
+            norms: [self.rows(&builder.norms[0]), self.rows(&builder.norms[1])],
+            node: self.rows(&builder.nodes),
+            terms,
+            last: Rows { first: lasts.first, count: lasts.count + seconds.count },
+            first: firsts,
+            inner_sources: self.rows(&builder.inner),
+            sources,
+            maps_len: builder.maps_len,
+            inputs,
+            outputs,
+            tile: Tile::new(size, channels),
+            weights,
+            has_depthwise,
+        };
+        self.targets.push(target);
+    }
+}

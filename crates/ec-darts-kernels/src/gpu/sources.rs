@@ -1,0 +1,317 @@
+//! Blocks backward: from the gradients of gathered values, and of pools and identities, to those of sources.
+
+use cubecl::prelude::*;
+
+use super::planes::{Four, Plane, correlate, lifted};
+use super::sums::{OF_NORM, UNITS, factor, total};
+use super::table::{BIAS, block, gather, kind, source, term};
+
+/// What comes back to four neighbouring pixels of a source from what a block gathered there.
+#[cube]
+fn scattered(
+    table: &[u32],
+    row: usize,
+    work: &[f32],
+    weights: &[f32],
+    image: usize,
+    channel: usize,
+    height: usize,
+    width: usize,
+    y: usize,
+    x: usize,
+) -> Four {
+    let way = table[row + block::GATHER];
+    let inputs = table[row + block::INPUTS] as usize;
+    let kernel = table[row + block::KERNEL];
+    let dilation = table[row + block::DILATION];
+    let stride = table[row + block::STRIDE] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
+    let plane = Plane {
+        first: first + channel * height * width,
+        height: height as i32,
+        width: width as i32,
+        scale: 1.0,
+        shift: 0.0,
+        floor: f32::MIN,
+    };
+    let top = y as i32 - padding;
+    let left = x as i32 - padding;
+    let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
+    let mut sums = Four::new(0.0);
+    let is_plain = way == gather::DEPTHWISE && stride == 1;
+    if is_plain && kernel == 3 && dilation == 1 {
+        sums = correlate(work, &plane, top, left, weights, at, 3usize, 1usize, true);
+    } else if is_plain && kernel == 5 && dilation == 1 {
+        sums = correlate(work, &plane, top, left, weights, at, 5usize, 1usize, true);
+    } else if is_plain && kernel == 3 && dilation == 2 {
+        sums = correlate(work, &plane, top, left, weights, at, 3usize, 2usize, true);
+    } else if is_plain && kernel == 5 && dilation == 2 {
+        sums = correlate(work, &plane, top, left, weights, at, 5usize, 2usize, true);
+    } else {
+        let taps = select(way == gather::PIXEL, 1u32, kernel * kernel);
+        #[unroll]
+        for pixel in 0..4usize {
+            let mut sum = f32::new(0.0);
+            for tap in 0..taps {
+                // The output whose window has this pixel at this tap, if there is one.
+                let down = y as i32 + padding - (tap / kernel * dilation) as i32;
+                let right = x as i32 + pixel as i32 + padding - (tap % kernel * dilation) as i32;
+                let row = down / stride;
+                let column = right / stride;
+                if down >= 0
+                    && right >= 0
+                    && row * stride == down
+                    && column * stride == right
+                    && row < height as i32
+                    && column < width as i32
+                {
+                    let place = (row * width as i32 + column) as usize;
+                    let mut weight = f32::new(1.0);
+                    let mut from = plane.first;
+                    if way == gather::DEPTHWISE {
+                        weight = weights[at + tap as usize];
+                    }
+                    if way == gather::WINDOW {
+                        from = first + (channel * 9 + tap as usize) * height * width;
+                    }
+                    sum += weight * work[from + place];
+                }
+            }
+            sums.insert(pixel, sum);
+        }
+    }
+    sums
+}
+
+/// What comes back to one pixel from a pool or an identity.
+#[cube]
+fn pooled_back(
+    table: &[u32],
+    row: usize,
+    values: &[f32],
+    plane: &Plane,
+    work: &[f32],
+    norms: &[f32],
+    first_coefficient: usize,
+    scale: f32,
+    image: usize,
+    channels: usize,
+    channel: usize,
+    height: usize,
+    width: usize,
+    y: i32,
+    x: i32,
+) -> f32 {
+    let number = table[row + term::COEFFICIENTS] as usize;
+    let at = first_coefficient + (number * channels + channel) * OF_NORM;
+    let a = norms[at] * scale;
+    let b = norms[at + 1];
+    let c = norms[at + 2];
+    let what = table[row + term::KIND];
+    let first =
+        table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
+    let mut sum = f32::new(0.0);
+    if what == kind::IDENTITY {
+        sum = a * work[first + (y * plane.width + x) as usize];
+    } else {
+        let stride = table[row + term::STRIDE] as i32;
+        // The windows that hold the pixel: their centres are at most one away.
+        for window in 0..9i32 {
+            let down = y + window / 3 - 1;
+            let right = x + window % 3 - 1;
+            let row = down / stride;
+            let column = right / stride;
+            if down >= 0
+                && right >= 0
+                && row * stride == down
+                && column * stride == right
+                && row < height as i32
+                && column < width as i32
+            {
+                let mut largest = f32::new(f32::MIN);
+                let mut is_largest = false;
+                let mut total = f32::new(0.0);
+                let mut count = f32::new(0.0);
+                for tap in 0..9i32 {
+                    let at_y = down - 1 + tap / 3;
+                    let at_x = right - 1 + tap % 3;
+                    if at_y >= 0 && at_y < plane.height && at_x >= 0 && at_x < plane.width {
+                        let value = values[plane.first + (at_y * plane.width + at_x) as usize];
+                        total += value;
+                        count += 1.0;
+                        // The first of equal values, as the forward pass has it.
+                        if value > largest || value.is_nan() {
+                            largest = value;
+                            is_largest = at_y == y && at_x == x;
+                        }
+                    }
+                }
+                let reached = work[first + (row * width as i32 + column) as usize];
+                if what == kind::MEAN_POOL {
+                    sum += (a * reached + b * (total / count) + c) / count;
+                } else if is_largest {
+                    sum += a * reached + b * largest + c;
+                }
+            }
+        }
+    }
+    sum
+}
+
+/// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
+/// sources and channels, chunks of images.
+///
+/// States take them in addition to what is there, an input (`to_target`) or two of them (`pair`) as they are. A source between two blocks
+/// (`inner`) has a normalization of its own; its cubes have all tiles, and leave the sums that its backward pass needs
+/// behind the coefficients: `[source][channel][chunk]`.
+#[cube(launch_unchecked)]
+pub fn sources(
+    table: &[u32],
+    values: &[f32],
+    other: &[f32],
+    weights: &[f32],
+    norms: &mut [f32],
+    work: &mut [f32],
+    target: &mut [f32],
+    other_target: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    first_sum: usize,
+    factors: usize,
+    images: usize,
+    images_per_chunk: usize,
+    channels: usize,
+    most_channels: usize,
+    height: usize,
+    width: usize,
+    #[comptime] inner: bool,
+    #[comptime] to_target: bool,
+    #[comptime] pair: bool,
+) {
+    let number = CUBE_POS_Y as usize / most_channels;
+    let channel = CUBE_POS_Y as usize % most_channels;
+    let row = first_row + number * source::LEN;
+    let of_source = table[row + source::CHANNELS] as usize;
+    if channel >= of_source {
+        terminate!();
+    }
+    let in_height = table[row + source::HEIGHT] as usize;
+    let in_width = table[row + source::WIDTH] as usize;
+    let in_size = in_height * in_width;
+    let per_row = in_width.div_ceil(4);
+    let mut scale = f32::new(1.0);
+    let mut shift = f32::new(0.0);
+    let mut mean = f32::new(0.0);
+    if inner.comptime() {
+        let at = (table[row + source::NORM] as usize * channels + channel) * OF_NORM;
+        mean = norms[at];
+        scale = norms[at + 2];
+        shift = norms[at + 3];
+    }
+    let mut sum = f32::new(0.0);
+    let mut products = f32::new(0.0);
+    let begin = CUBE_POS_Z as usize * images_per_chunk;
+    let end = min(begin + images_per_chunk, images);
+    for image in begin..end {
+        let plane_place = (image * of_source + channel) * in_size;
+        let plane = Plane {
+            first: table[row + source::PLACE] as usize + plane_place,
+            height: in_height as i32,
+            width: in_width as i32,
+            scale,
+            shift,
+            floor: f32::MIN,
+        };
+        let mut place = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
+        while place < in_height * per_row {
+            let y = place / per_row;
+            let x = place % per_row * 4;
+            let at = y * in_width + x;
+            let mut all = Four::new(0.0);
+            let rows = table[row + source::BLOCKS] as usize;
+            for entry in 0..table[row + source::NUM_BLOCKS] as usize {
+                let of_block = table[rows + entry] as usize;
+                let mut back = scattered(
+                    table, of_block, &*work, weights, image, channel, height, width, y, x,
+                );
+                if table[of_block + block::RELU] == 1 {
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        if x + pixel < in_width {
+                            let at = plane.first + at + pixel;
+                            let mut value = f32::new(0.0);
+                            if pair.comptime() && table[row + source::INPUT] == 1 {
+                                value = lifted(other, at, &plane);
+                            } else {
+                                value = lifted(values, at, &plane);
+                            }
+                            if value <= 0.0 {
+                                back.insert(pixel, 0.0);
+                            }
+                        }
+                    }
+                }
+                all += back;
+            }
+            let terms = table[row + source::TERMS] as usize;
+            for entry in 0..table[row + source::NUM_TERMS] as usize {
+                let of_term = terms + entry * term::LEN;
+                let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
+                #[unroll]
+                for pixel in 0..4usize {
+                    if x + pixel < in_width {
+                        let back = pooled_back(
+                            table,
+                            of_term,
+                            values,
+                            &plane,
+                            &*work,
+                            &*norms,
+                            first_coefficient,
+                            scale,
+                            image,
+                            channels,
+                            channel,
+                            height,
+                            width,
+                            y as i32,
+                            (x + pixel) as i32,
+                        );
+                        let before = all.extract(pixel);
+                        all.insert(pixel, before + back);
+                    }
+                }
+            }
+            let to = table[row + source::GRADIENT] as usize + plane_place + at;
+            #[unroll]
+            for pixel in 0..4usize {
+                if x + pixel < in_width {
+                    let value = all.extract(pixel);
+                    if pair.comptime() && table[row + source::INPUT] == 1 {
+                        other_target[to + pixel] = value;
+                    } else if to_target.comptime() {
+                        target[to + pixel] = value;
+                    } else if inner.comptime() {
+                        work[to + pixel] = value;
+                        sum += value;
+                        products += value * (values[plane.first + at + pixel] - mean);
+                    } else {
+                        work[to + pixel] += value;
+                    }
+                }
+            }
+            place += CUBE_COUNT_X as usize * UNITS;
+        }
+    }
+    if inner.comptime() {
+        let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+        let sum = total(&mut scratch, sum, UNITS);
+        let products = total(&mut scratch, products, UNITS);
+        if UNIT_POS == 0 {
+            let at = (number * channels + channel) * CUBE_COUNT_Z as usize + CUBE_POS_Z as usize;
+            norms[first_sum + at * 2] = sum;
+            norms[first_sum + at * 2 + 1] = products;
+        }
+    }
+}

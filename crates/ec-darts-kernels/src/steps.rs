@@ -1,0 +1,231 @@
+//! Steps of SGD and Adam, and the norm of gradients: on the devices of CubeCL one kernel for each parameter, elsewhere
+//! the plain composition.
+//!
+//! Entry points: [`norm`], [`sgd`] and [`adam`].
+
+#[cfg(feature = "cube")]
+use burn::backend::tensor::FloatTensor;
+#[cfg(feature = "cube")]
+use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
+use burn::tensor::{Tensor, s};
+
+#[cfg(feature = "cube")]
+use crate::is_cube;
+use crate::reference;
+
+/// Numbers of a step of SGD.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdNumbers {
+    /// What the velocity is scaled by.
+    pub learning_rate: f32,
+    /// Share of the old velocity.
+    pub momentum: f32,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f32,
+    /// Largest norm of all gradients, or none.
+    pub clip_norm: Option<f32>,
+    /// Whether there is no old velocity; set by [`sgd`].
+    pub(crate) is_first: bool,
+}
+
+/// Numbers of a step of Adam.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamNumbers {
+    /// What the step is scaled by.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+    /// Counted from 1.
+    pub step: usize,
+    /// Whether there are no old moments; set by [`adam`].
+    pub(crate) is_first: bool,
+}
+
+impl SgdNumbers {
+    /// Without clipping.
+    pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
+        let [learning_rate, momentum, weight_decay] =
+            [learning_rate, momentum, weight_decay].map(|number| number as f32);
+        Self { learning_rate, momentum, weight_decay, clip_norm: None, is_first: false }
+    }
+}
+
+impl AdamNumbers {
+    /// The step of this number, counted from 1; epsilon is 1e-8.
+    pub fn new(
+        learning_rate: f64,
+        [beta1, beta2]: [f64; 2],
+        weight_decay: f64,
+        step: usize,
+    ) -> Self {
+        let [learning_rate, beta1, beta2, weight_decay] =
+            [learning_rate, beta1, beta2, weight_decay].map(|number| number as f32);
+        Self { learning_rate, beta1, beta2, weight_decay, epsilon: 1e-8, step, is_first: false }
+    }
+
+    /// `1 - beta1^step`.
+    pub fn first_correction(&self) -> f32 {
+        1.0 - self.beta1.powi(self.step as i32)
+    }
+
+    /// `1 - beta2^step`.
+    pub fn second_correction(&self) -> f32 {
+        1.0 - self.beta2.powi(self.step as i32)
+    }
+}
+
+/// Moved weights of SGD.
+#[cfg(feature = "cube")]
+#[derive(ExtensionType, Debug)]
+pub struct SgdTensors<B: Backend> {
+    /// Of the shape they had.
+    pub weights: FloatTensor<B>,
+    /// Of the weights' shape.
+    pub velocity: FloatTensor<B>,
+}
+
+/// Moved weights of Adam.
+#[cfg(feature = "cube")]
+#[derive(ExtensionType, Debug)]
+pub struct AdamTensors<B: Backend> {
+    /// Of the shape they had.
+    pub weights: FloatTensor<B>,
+    /// Of the weights' shape.
+    pub moment_1: FloatTensor<B>,
+    /// Of the weights' shape.
+    pub moment_2: FloatTensor<B>,
+}
+
+/// Steps on the backends that have kernels for them; without gradient.
+#[cfg(feature = "cube")]
+#[backend_extension(Cube)]
+pub trait StepOps: Backend {
+    /// Room for the sums of squares of this number of gradients.
+    fn sums_of_squares(like: FloatTensor<Self>, num_gradients: usize) -> FloatTensor<Self>;
+
+    /// Writes those of one gradient, and gives the sums back.
+    fn add_squares(
+        gradient: FloatTensor<Self>,
+        sums: FloatTensor<Self>,
+        number: usize,
+    ) -> FloatTensor<Self>;
+
+    /// The norm, `[1]`.
+    fn root_of_sums(sums: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`sgd()`].
+    fn sgd(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        numbers: SgdNumbers,
+    ) -> SgdTensors<Self>;
+
+    /// See [`adam()`].
+    fn adam(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moment_1: FloatTensor<Self>,
+        moment_2: FloatTensor<Self>,
+        numbers: AdamNumbers,
+    ) -> AdamTensors<Self>;
+}
+
+/// Values of a gradient that are summed in one operation: more are summed by several threads of the CPU, in no fixed
+/// order.
+const SUM: usize = 1 << 20;
+
+/// Euclidean norm over all gradients at once, `[1]`.
+///
+/// Squares are summed in single precision. Elsewhere than on the devices of CubeCL at most 2^20 at a time, then these
+/// sums, in the order of the gradients.
+///
+/// # Panics
+/// Where there is no gradient.
+pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
+    assert!(!gradients.is_empty(), "a step has gradients");
+    #[cfg(feature = "cube")]
+    if is_cube(&gradients[0].device()) {
+        let like = gradients[0].clone().into_dispatch();
+        let sums = <Dispatch as StepOps>::sums_of_squares(like, gradients.len());
+        let sums = gradients.into_iter().enumerate().fold(sums, |sums, (number, gradient)| {
+            <Dispatch as StepOps>::add_squares(gradient.into_dispatch(), sums, number)
+        });
+        return Tensor::from_dispatch(<Dispatch as StepOps>::root_of_sums(sums));
+    }
+    let sums = gradients.into_iter().flat_map(|gradient| {
+        let [len] = gradient.dims();
+        let squares = gradient.square();
+        let part = |start: usize| match len <= SUM {
+            true => squares.clone().sum(),
+            false => squares.clone().slice(s![start..len.min(start + SUM)]).sum(),
+        };
+        (0..len).step_by(SUM).map(part).collect::<Vec<_>>()
+    });
+    Tensor::cat(sums.collect(), 0).sum().sqrt()
+}
+
+/// A step of SGD: moved weights, and the velocity.
+///
+/// ```text
+/// g <- g * min(1, clip / (norm + 1e-6))
+/// v <- momentum * v + g + decay * w         v = g + decay * w in the first step
+/// w <- w - rate * v
+/// ```
+/// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, nothing is clipped.
+pub fn sgd<const D: usize>(
+    weights: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Option<Tensor<D>>,
+    norm: Option<Tensor<1>>,
+    numbers: SgdNumbers,
+) -> [Tensor<D>; 2] {
+    #[cfg(feature = "cube")]
+    if is_cube(&weights.device()) {
+        let numbers = SgdNumbers {
+            clip_norm: numbers.clip_norm.filter(|_| norm.is_some()),
+            is_first: velocity.is_none(),
+            ..numbers
+        };
+        let velocity = velocity.unwrap_or_else(|| gradient.clone()).into_dispatch();
+        let gradient = gradient.into_dispatch();
+        let norm = norm.map_or_else(|| gradient.clone(), Tensor::into_dispatch);
+        let weights = weights.into_dispatch();
+        let all = <Dispatch as StepOps>::sgd(weights, gradient, velocity, norm, numbers);
+        return [all.weights, all.velocity].map(Tensor::from_dispatch);
+    }
+    reference::sgd(weights, gradient, velocity, norm, numbers)
+}
+
+/// A step of Adam, step `t`: moved weights, then both moments.
+///
+/// ```text
+/// g <- g + decay * w
+/// m <- beta1 * m + (1 - beta1) * g          m = 0 before the first step, v too
+/// v <- beta2 * v + (1 - beta2) * g^2
+/// w <- w - rate * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
+/// ```
+pub fn adam<const D: usize>(
+    weights: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: Option<[Tensor<D>; 2]>,
+    numbers: AdamNumbers,
+) -> [Tensor<D>; 3] {
+    #[cfg(feature = "cube")]
+    if is_cube(&weights.device()) {
+        let numbers = AdamNumbers { is_first: moments.is_none(), ..numbers };
+        let moments = moments.unwrap_or_else(|| [gradient.clone(), gradient.clone()]);
+        let [first, second] = moments.map(Tensor::into_dispatch);
+        let (weights, gradient) = (weights.into_dispatch(), gradient.into_dispatch());
+        let all = <Dispatch as StepOps>::adam(weights, gradient, first, second, numbers);
+        return [all.weights, all.moment_1, all.moment_2].map(Tensor::from_dispatch);
+    }
+    reference::adam(weights, gradient, moments, numbers)
+}
