@@ -142,6 +142,37 @@ fn a_step_on_alpha_moves_alpha_alone() {
     }
 }
 
+/// Adam goes a learning rate far whatever the size of a gradient: of one that was clipped to nothing, decay
+/// alone is left.
+#[test]
+fn what_is_clipped_away_does_not_move_alpha() {
+    let mut setup = Setup::new();
+    let alpha = setup.search.alpha().clone();
+    let before = tiny::values(alpha.normal.val());
+    let rate = 1e-3;
+    let mut moved = |clip_norm| {
+        let adam = AdamSettings { weight_decay: 1e-2, ..ADAM };
+        let mut architect =
+            Architect::new(ArchitectOrder::First, rate, &adam).with_clip_norm(clip_norm);
+        let batches = BilevelBatch { train: None, valid: setup.valid.clone() };
+        let model = RelaxedModel { space: setup.search.space(), relaxation: Relaxation::CrossEdge };
+        let (supernet, optimizer) = (setup.search.supernet(), &mut setup.optimizer);
+        let (moved, _) = architect.step(&model, alpha.clone(), supernet, &batches, optimizer, XI);
+        tiny::values(moved.normal.val())
+    };
+    let towards_zero = |after: &[f32]| {
+        let steps = before
+            .iter()
+            .zip(after)
+            .map(|(before, after)| f64::from((after - before) * before.signum()) / -rate);
+        steps.map(|step| (step - 1.0).abs()).fold(0.0, f64::max)
+    };
+    let clipped = towards_zero(&moved(Some(1e-12)));
+    assert!(clipped < 0.1, "{clipped}");
+    let free = towards_zero(&moved(None));
+    assert!(free > 0.5, "{free}");
+}
+
 /// Three steps on a linear layer against the formulas, in double precision.
 fn check_optimizer(
     scale: f32,

@@ -77,7 +77,7 @@ fn a_run_leaves_a_whole_folder() {
     assert_eq!(best, reports[last.best_epoch].genotype_mixing);
     assert!(read("genotype.svg").starts_with("<svg"));
     assert_eq!(SearchConfig::from_toml(&read("config.toml"), "own").expect("own"), tiny::config());
-    assert!(read("log.txt").ends_with("finished\n") && read("sessions.json").contains("flex"));
+    assert!(read("sessions.json").contains("flex"));
     assert_eq!(fs::read_dir(out.join("checkpoints")).expect("a folder").count(), 2);
 }
 

@@ -6,7 +6,10 @@ use burn::tensor::Device;
 use ec_darts::config::{KernelSetting, SearchConfig};
 use ec_darts::data;
 use ec_darts::device::DeviceName;
+use ec_darts::optim::cosine_learning_rate;
 use ec_darts::train::{Event, Search};
+
+use crate::tiny;
 
 fn config() -> SearchConfig {
     let mut config = SearchConfig::quick();
@@ -66,6 +69,21 @@ fn on_flex_to_the_end() {
     }
     assert_eq!(count, 2);
     search.best().expect("a genotype").genotype.validate().expect("a network");
+}
+
+#[test]
+fn the_learning_rate_rises_first() {
+    let mut config = tiny::config();
+    (config.search.epochs, config.weights.warmup_epochs) = (4, 2);
+    let mut search = tiny::search(config);
+    let mut rates = Vec::new();
+    while let Some(event) = search.advance().expect("a finite search") {
+        if let Event::Epoch(report) = event {
+            rates.push(report.learning_rate);
+        }
+    }
+    let cosine = |epoch| cosine_learning_rate(0.025, 0.001, epoch, 4);
+    assert_eq!(rates, [cosine(0) / 2.0, cosine(1), cosine(2), cosine(3)]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ec_darts::data::DatasetKind;
 use ec_darts::device::DeviceName;
 
@@ -16,6 +16,13 @@ use ec_darts::device::DeviceName;
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
+    /// Tell on standard error what is done: -v epochs, -vv phases and checkpoints with their times, -vvv
+    /// steps. Where RUST_LOG is set, it decides.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Write where the time goes, for ui.perfetto.dev or chrome://tracing.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub trace: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -47,6 +54,27 @@ pub enum Command {
     /// Look into a folder of images, or fetch a known set.
     #[command(subcommand)]
     Data(DataCommand),
+    /// Print a script that completes commands and options in a shell.
+    #[command(after_help = "Examples:
+  ec-darts completions bash > ~/.local/share/bash-completion/completions/ec-darts
+  ec-darts completions zsh > \"${fpath[1]}/_ec-darts\"
+  ec-darts completions fish > ~/.config/fish/completions/ec-darts.fish")]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Whether each event of a run is printed as a line of JSON.
+    pub fn prints_events(&self) -> bool {
+        match self {
+            Self::Run(arguments) => arguments.run.json,
+            Self::Search(arguments) => arguments.run.json,
+            Self::Retrain(arguments) => arguments.run.json,
+            _ => false,
+        }
+    }
 }
 
 /// Searches, and leaves a run folder: settings, metrics, the genotype of every epoch and the best
@@ -138,7 +166,7 @@ pub struct RunArguments {
     /// Threads of the CPU device. Default: all cores.
     #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
-    /// Save and stop after so many steps (batches of any kind).
+    /// Save and stop after so many steps (batches of any kind); the exit code is then 3.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_steps: Option<u64>,
     /// Go on with the run in the folder; begins one where there is none.
@@ -150,7 +178,7 @@ pub struct RunArguments {
     /// Print results and errors only.
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Print every event as a line of JSON on standard output.
+    /// Print every event as a line of JSON on standard output; the last one says how it ended.
     #[arg(long)]
     pub json: bool,
 }

@@ -1,15 +1,13 @@
 //! `ec-darts classify`.
 
-use std::io::{self, Write};
-
 use anyhow::bail;
 use ec_darts::data;
 use ec_darts::model::TrainedModel;
 use serde_json::json;
 
 use crate::args::ClassifyArguments;
-use crate::print;
 use crate::session::open;
+use crate::terminal::{complain, print};
 
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
@@ -18,15 +16,15 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let resize = model.description.data.as_ref().and_then(|config| config.resize);
     let mut broken = 0;
     for path in &arguments.images {
+        let name = path.display().to_string();
         let pixels = match data::decode(path, size, resize) {
             Ok(pixels) => pixels,
             Err(error) => {
                 let error = anyhow::Error::from(error);
                 broken += 1;
-                // Nothing can be done where standard error is closed too.
-                let _ = writeln!(io::stderr(), "error: {error:#}");
+                complain(&format!("error: {error:#}"));
                 if arguments.json {
-                    print(&format!("{}\n", json!({"image": path, "error": format!("{error:#}")})))?;
+                    print(&format!("{}\n", json!({"image": name, "error": format!("{error:#}")})))?;
                 }
                 continue;
             }
@@ -37,11 +35,11 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
             let classes = found
                 .iter()
                 .map(|(name, probability)| json!({"class": name, "probability": probability}));
-            let line = json!({"image": path, "classes": classes.collect::<Vec<_>>()});
+            let line = json!({"image": name, "classes": classes.collect::<Vec<_>>()});
             print(&format!("{line}\n"))?;
             continue;
         }
-        let mut text = format!("{}\n", path.display());
+        let mut text = format!("{name}\n");
         for (name, probability) in found {
             text += &format!("  {:6.2} %  {name}\n", 100.0 * probability);
         }

@@ -2,6 +2,8 @@
 
 use ec_darts::model::Evaluation;
 
+use crate::terminal::visible;
+
 /// Space around the matrix, in pixels.
 const MARGIN: f64 = 16.0;
 /// Most classes whose names are written beside the matrix, and whose counts are written in it.
@@ -103,5 +105,5 @@ fn shade(share: f64) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -61,7 +61,9 @@ fn inspect(
         let classes = classes.map(|(name, (train, test))| {
             json!({"name": name, "train_images": train, "test_images": test})
         });
-        let skipped = skipped.iter().map(|each| json!({"path": each.path, "reason": each.reason}));
+        let skipped = skipped
+            .iter()
+            .map(|each| json!({"path": each.path.display().to_string(), "reason": each.reason}));
         let told = json!({
             "dataset": kind.name(),
             "train_images": train.len(),

@@ -31,7 +31,18 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let model = TrainedModel::load(path, &opened.device)?;
     let test = read_test(&model.description, data)?;
     let evaluated = Evaluated { model: &model, path, data, out: out.as_deref() };
-    evaluate(&evaluated, test, arguments.batch_size.into(), &opened, arguments.json)
+    let told = if arguments.json { Told::Json } else { Told::Text };
+    evaluate(&evaluated, test, arguments.batch_size.into(), &opened, told)
+}
+
+/// How the figures are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    Text,
+    /// As `evaluation.json`.
+    Json,
+    /// As an event of a run, in a line.
+    Event,
 }
 
 /// Measures a model on the test images, prints and writes what comes out.
@@ -40,7 +51,7 @@ pub fn evaluate(
     test: Arc<ImageDataset>,
     batch_size: usize,
     opened: &Opened,
-    json: bool,
+    told: Told,
 ) -> anyhow::Result<()> {
     let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
     model.check_data(&test, data)?;
@@ -53,20 +64,20 @@ pub fn evaluate(
     let time = Latency::of(&model.network, model.description.image_size, 1, device);
 
     let mut files: Vec<PathBuf> = Vec::new();
-    let report = json!({
-        "model": evaluated.path,
-        "data": data,
+    let mut report = json!({
+        "model": evaluated.path.display().to_string(),
+        "data": data.display().to_string(),
         "set": "test",
         "device": opened.description,
         "evaluation": evaluation,
         "latency": time,
     });
-    let report = format!("{}\n", serde_json::to_string_pretty(&report)?);
+    let file = format!("{report:#}\n");
     if let Some(out) = evaluated.out {
         std::fs::create_dir_all(out)
             .with_context(|| format!("cannot create the folder {}", out.display()))?;
         for (name, content) in [
-            ("evaluation.json", report.clone()),
+            ("evaluation.json", file.clone()),
             ("confusion.csv", confusion::csv(&evaluation)),
             ("confusion.svg", confusion::svg(&evaluation)),
         ] {
@@ -74,8 +85,13 @@ pub fn evaluate(
             files.push(out.join(name));
         }
     }
-    if json {
-        return print(&report);
+    match told {
+        Told::Text => {}
+        Told::Json => return print(&file),
+        Told::Event => {
+            report["event"] = "evaluation".into();
+            return print(&format!("{report}\n"));
+        }
     }
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
     let mut text = format!(

@@ -1,10 +1,12 @@
-//! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings.
+//! The program `ec-darts`. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 stopped by
+//! `--max-steps`, 128 and the number of the signal that stopped it.
 
 mod args;
 mod classify;
 mod confusion;
 mod cost;
 mod data;
+mod ending;
 mod evaluate;
 mod export;
 #[cfg(feature = "fetch")]
@@ -17,15 +19,34 @@ mod retrain;
 mod search;
 mod session;
 mod settings;
+mod signals;
+mod terminal;
+mod trace;
 
-use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use args::{Arguments, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
+use ending::Ending;
+
+pub(crate) use terminal::print;
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return ending::usage(&error),
+    };
+    let events = arguments.command.prints_events();
+    // A fault of the program ends a script's run as any error does.
+    let done = catch_unwind(AssertUnwindSafe(|| run(arguments)));
+    let ending = done.map_or_else(|payload| Ending::panicked(&*payload), Ending::of);
+    ExitCode::from(ending.tell(events))
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    trace::open(arguments.verbose, arguments.trace.as_deref())?;
+    match arguments.command {
         Command::Run(arguments) => pipeline::run(arguments),
         Command::Search(arguments) => search::run(arguments),
         Command::Retrain(arguments) => retrain::run(arguments),
@@ -38,30 +59,12 @@ fn main() -> ExitCode {
         Command::Import(arguments) => export::import(arguments),
         Command::Config(command) => settings::run(command),
         Command::Data(command) => data::run(command),
-    };
-    let Err(error) = done else {
-        return ExitCode::SUCCESS;
-    };
-    let broken_pipe = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>())
-        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe);
-    if broken_pipe {
-        return ExitCode::SUCCESS;
+        Command::Completions { shell } => completions(shell),
     }
-    // Nothing can be done where standard error is closed too.
-    let _ = writeln!(io::stderr(), "error: {error:#}");
-    let usage =
-        error.chain().filter_map(|cause| cause.downcast_ref::<ec_darts::Error>()).any(|cause| {
-            use ec_darts::Error::{ConfigSyntax, ConfigValue};
-            matches!(cause, ConfigSyntax { .. } | ConfigValue { .. })
-        });
-    ExitCode::from(if usage { 2 } else { 1 })
 }
 
-/// Standard output, where a reader may have gone away.
-pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    Ok(output.flush()?)
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "ec-darts", &mut script);
+    print(&String::from_utf8(script)?)
 }

@@ -6,10 +6,11 @@ use ec_darts::model::TrainedModel;
 use ec_darts::preflight::{self, Room};
 use ec_darts::train::run::{MODEL, Outcome};
 use ec_darts_space::presets::DARTS_V2;
+use serde_json::json;
 
 use crate::args::WholeRunArguments;
-use crate::evaluate::Evaluated;
-use crate::session::{Session, tell_stopped};
+use crate::evaluate::{Evaluated, Told};
+use crate::session::Session;
 use crate::{evaluate, print, report_html, retrain, search, settings};
 
 pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
@@ -30,11 +31,11 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.options.out = out.join("search");
     let best = match search::search(for_search, &images, &mut session)? {
         Outcome::Finished(best) => best,
-        Outcome::Stopped { .. } if !told => return Ok(()),
         Outcome::Stopped { checkpoint, total_step } => {
-            return tell_stopped(&checkpoint, total_step);
+            return Err(session.stopped(checkpoint, total_step));
         }
     };
+    session.go_on()?;
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
     match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {
@@ -42,18 +43,20 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
             print(&format!("{}\n", retrain::describe(&measured)))?
         }
         Outcome::Finished(_) => {}
-        Outcome::Stopped { .. } if !told => return Ok(()),
         Outcome::Stopped { checkpoint, total_step } => {
-            return tell_stopped(&checkpoint, total_step);
+            return Err(session.stopped(checkpoint, total_step));
         }
     }
+    session.go_on()?;
     heading("3 of 4: evaluation")?;
     let path = out.join("retrain").join(MODEL);
     let model = TrainedModel::load(&path, &session.opened.device)?;
     let evaluated =
         Evaluated { model: &model, path: &path, data: &arguments.data, out: Some(&out) };
-    evaluate::evaluate(&evaluated, images.test, 64, &session.opened, arguments.json)?;
+    let shape = if told { Told::Text } else { Told::Event };
+    evaluate::evaluate(&evaluated, images.test, 64, &session.opened, shape)?;
     heading("4 of 4: report")?;
     let report = report_html::write(&out)?;
+    session.report.event(&json!({"event": "report", "path": report.display().to_string()}))?;
     if told { print(&format!("wrote {}\n", report.display())) } else { Ok(()) }
 }

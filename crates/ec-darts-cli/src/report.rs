@@ -1,18 +1,19 @@
 //! What a person sees of a search or a retraining: a bar on a terminal, plain lines elsewhere, or JSON.
 
 use std::io::IsTerminal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ec_darts::memory;
 use ec_darts::train::run::Notice;
 use ec_darts::train::{
     EpochReport, Event, RetrainEpochReport, RetrainEvent, RetrainStepReport, StepReport,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::print;
+use crate::terminal::{print, visible};
+use crate::trace;
 
 /// Seconds between two plain lines.
 const EVERY_S: f64 = 10.0;
@@ -31,9 +32,10 @@ pub struct Report {
 
 impl Report {
     pub fn new(json: bool, quiet: bool) -> Self {
-        let plain = json || quiet || !std::io::stderr().is_terminal();
+        let plain = json || quiet || !std::io::stderr().is_terminal() || trace::is_on_terminal();
         let bar = (!plain).then(|| {
-            let style = "{wide_bar} {pos}/{len}  {msg}  {eta} left";
+            // The text is cut to the width that is left: a line that wraps cannot be drawn over.
+            let style = "{bar:10} {wide_msg}";
             let style = ProgressStyle::with_template(style).expect("a valid template");
             ProgressBar::no_length().with_style(style)
         });
@@ -50,12 +52,17 @@ impl Report {
         }
     }
 
+    /// An event of the program itself, where each is a line of JSON.
+    pub fn event(&self, event: &Value) -> anyhow::Result<()> {
+        if self.json { print(&format!("{event}\n")) } else { Ok(()) }
+    }
+
     /// What the search will work with.
     pub fn head(&self, facts: &[(&str, String)]) -> anyhow::Result<()> {
         if self.json {
             let facts: serde_json::Map<_, _> =
                 facts.iter().map(|(key, value)| (key.to_string(), json!(value))).collect();
-            return print(&format!("{}\n", json!({"event": "setup", "setup": facts})));
+            return self.event(&json!({"event": "setup", "setup": facts}));
         }
         if self.quiet {
             return Ok(());
@@ -101,6 +108,8 @@ impl Report {
         let Some((place, [step, steps])) = self.last_step.take() else { return Ok(()) };
         let elapsed_s = self.start.elapsed().as_secs_f64();
         let done = step - self.first_step;
+        let per_step_s = elapsed_s / done as f64;
+        let left_s = per_step_s * (steps - step) as f64;
         let text = format!(
             "{place}  loss {:.3}  {:.1} images/s{}",
             self.last_loss,
@@ -110,7 +119,12 @@ impl Report {
         if let Some(bar) = &self.bar {
             bar.set_length(steps);
             bar.set_position(step);
-            bar.set_message(text);
+            // What matters most comes first, as the rest may be cut off.
+            let left = Duration::try_from_secs_f64(left_s).unwrap_or_default();
+            let left = HumanDuration(left);
+            bar.set_message(
+                visible(&format!("{step}/{steps}  {left:#} left  {text}")).into_owned(),
+            );
             bar.tick();
             return Ok(());
         }
@@ -118,8 +132,6 @@ impl Report {
             return Ok(());
         }
         self.last_line_s = elapsed_s;
-        let per_step_s = elapsed_s / done as f64;
-        let left_s = per_step_s * (steps - step) as f64;
         self.line(&format!(
             "step {step}/{steps}  {text}  {per_step_s:.2} s/step  {:.0} min left",
             left_s / 60.0
@@ -130,7 +142,7 @@ impl Report {
         match &self.bar {
             _ if self.quiet || self.json => Ok(()),
             Some(bar) => {
-                bar.println(text);
+                bar.println(visible(text));
                 Ok(())
             }
             None => print(&format!("{text}\n")),

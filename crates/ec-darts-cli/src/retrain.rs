@@ -10,8 +10,8 @@ use ec_darts_space::Genotype;
 
 use crate::args::RetrainArguments;
 use crate::genotype::read;
-use crate::session::{Session, tell_stopped};
-use crate::{print, settings};
+use crate::session::Session;
+use crate::{print, settings, trace};
 
 pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let genotype = read(&arguments.genotype)?;
@@ -20,13 +20,10 @@ pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let config: RetrainConfig = settings::of_one(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&config.data, &arguments.data)?;
-    let outcome = retrain(config, &genotype, &images, &mut session)?;
-    if arguments.json {
-        return Ok(());
-    }
-    match outcome {
+    match retrain(config, &genotype, &images, &mut session)? {
+        Outcome::Finished(_) if arguments.json => Ok(()),
         Outcome::Finished(measured) => print(&format!("{}\n", describe(&measured))),
-        Outcome::Stopped { checkpoint, total_step } => tell_stopped(&checkpoint, total_step),
+        Outcome::Stopped { checkpoint, total_step } => Err(session.stopped(checkpoint, total_step)),
     }
 }
 
@@ -80,8 +77,11 @@ pub fn retrain(
     ])?;
     session.require(&needed)?;
     let (device, options) = (session.opened.device.clone(), session.options.clone());
-    let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
-    let outcome = run::retrain(config, genotype, images, &device, &options, listen);
+    trace::log_into(&options.out);
+    let outcome = session.saving(|session| {
+        let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
+        run::retrain(config, genotype, images, &device, &options, listen)
+    });
     let told = session.close().and_then(|()| session.tell_replaced(images));
     let outcome = outcome?;
     told.map(|()| outcome)

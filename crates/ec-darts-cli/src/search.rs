@@ -8,8 +8,8 @@ use ec_darts::train::run::{self, Outcome};
 
 use crate::args::SearchArguments;
 use crate::genotype::table;
-use crate::session::{Session, tell_stopped};
-use crate::{print, settings};
+use crate::session::Session;
+use crate::{print, settings, trace};
 
 pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     let arguments = arguments.run;
@@ -17,18 +17,15 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     let config: SearchConfig = settings::of_one(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&config.data, &arguments.data)?;
-    let outcome = search(config, &images, &mut session)?;
-    if arguments.json {
-        return Ok(());
-    }
-    match outcome {
+    match search(config, &images, &mut session)? {
+        Outcome::Finished(_) if arguments.json => Ok(()),
         Outcome::Finished(best) => print(&format!(
             "genotype of epoch {}, also in {}\n{}",
             best.epoch + 1,
             arguments.out.join("genotype.txt").display(),
             table(&best.genotype)
         )),
-        Outcome::Stopped { checkpoint, total_step } => tell_stopped(&checkpoint, total_step),
+        Outcome::Stopped { checkpoint, total_step } => Err(session.stopped(checkpoint, total_step)),
     }
 }
 
@@ -52,8 +49,11 @@ pub fn search(
     ])?;
     session.require(&needed)?;
     let (device, options) = (session.opened.device.clone(), session.options.clone());
-    let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
-    let outcome = run::search(config, train.clone(), &device, &options, listen);
+    trace::log_into(&options.out);
+    let outcome = session.saving(|session| {
+        let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
+        run::search(config, train.clone(), &device, &options, listen)
+    });
     let told = session.close().and_then(|()| session.tell_replaced(images));
     let outcome = outcome?;
     told.map(|()| outcome)

@@ -1,8 +1,7 @@
-//! What a search and a retraining have in common: threads, device, Ctrl-C, and what is printed.
+//! What a search and a retraining have in common: threads, device, signals, and what is printed.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
 use ec_darts::config::DataConfig;
@@ -10,11 +9,13 @@ use ec_darts::data::{self, Datasets, Skipped};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::preflight::Estimate;
 use ec_darts::train::run::{Notice, RunOptions};
+use tracing::{info, info_span};
 
 use crate::args::RunArguments;
 use crate::data::skipped_lines;
-use crate::print;
+use crate::ending::{Ending, Stopped};
 use crate::report::{Report, Told};
+use crate::signals::Signals;
 
 /// A device, with so many threads where it is the CPU.
 pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
@@ -29,37 +30,36 @@ pub struct Session {
     pub opened: Opened,
     pub report: Report,
     pub options: RunOptions,
+    signals: Signals,
     force: bool,
     failed: Option<anyhow::Error>,
 }
 
 impl Session {
-    /// Starts the threads and the device; from now on Ctrl-C saves and stops.
+    /// Starts the threads and the device; from now on a signal ends the program in an orderly way.
     pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
-        let opened = open(arguments.device, arguments.threads)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = stop.clone();
-        ctrlc::set_handler(move || {
-            // The second time the user means it.
-            if asked.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
+        let events = arguments.json;
+        let signals = Signals::watch(move |signal| {
+            let stopped = Stopped { signal: Some(signal), saved: None };
+            signal_hook::low_level::exit(Ending::stopped(&stopped).tell(events).into());
         })?;
+        let opened = open(arguments.device, arguments.threads)?;
         let options = RunOptions {
             out: arguments.out.clone(),
             resume: arguments.resume,
             max_steps: arguments.max_steps,
-            stop,
+            stop: signals.stop.clone(),
             device: opened.description.clone(),
             read_every: None,
         };
         let report = Report::new(arguments.json, arguments.quiet);
-        Ok(Self { opened, report, options, force: arguments.force, failed: None })
+        Ok(Self { opened, report, options, signals, force: arguments.force, failed: None })
     }
 
     /// Reads the images; says which files were skipped.
     pub fn load(&mut self, config: &DataConfig, folder: &Path) -> anyhow::Result<Datasets> {
-        let images = data::load(&config.source(folder))?;
+        info!("reading images in {}", folder.display());
+        let images = info_span!("data").in_scope(|| data::load(&config.source(folder)))?;
         self.warn(&images.skipped, "files skipped")?;
         Ok(images)
     }
@@ -88,6 +88,24 @@ impl Session {
         self.report.line(&format!("warning: {} {what}\n{}", skipped.len(), lines.trim_end()))
     }
 
+    /// Does work that stops and saves when it is asked to.
+    pub fn saving<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.signals.clone().saving(|| work(self))
+    }
+
+    /// A run that was stopped, as an error: its work is not done.
+    pub fn stopped(&self, checkpoint: PathBuf, total_step: u64) -> anyhow::Error {
+        Stopped { signal: self.signals.caught(), saved: Some((checkpoint, total_step)) }.into()
+    }
+
+    /// An error where a signal came while the last work of its kind was finished.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        match self.signals.caught() {
+            Some(signal) => Err(Stopped { signal: Some(signal), saved: None }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Tells the user, and stops the run where nobody listens any more.
     pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
         if let (None, Err(error)) = (&self.failed, self.report.notice(notice)) {
@@ -102,12 +120,4 @@ impl Session {
         self.report.close();
         self.failed.take().map_or(Ok(()), Err)
     }
-}
-
-/// Says how a stopped run goes on.
-pub fn tell_stopped(checkpoint: &Path, total_step: u64) -> anyhow::Result<()> {
-    print(&format!(
-        "stopped at step {total_step}, saved {}; the same command with --resume goes on\n",
-        checkpoint.display()
-    ))
 }

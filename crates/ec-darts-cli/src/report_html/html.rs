@@ -1,7 +1,10 @@
 //! Pieces of HTML.
 
+use crate::terminal::visible;
+
 /// Text that is no markup.
 pub fn escape(text: &str) -> String {
+    let text = visible(text);
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -70,5 +73,6 @@ mod tests {
         assert_eq!(duration(12_000.0), "3 h 20 min");
         assert_eq!(percent(0.1234), "12.3 %");
         assert_eq!(escape("<a href=\"b\">&"), "&lt;a href=&quot;b&quot;&gt;&amp;");
+        assert_eq!(escape("\u{1b}[1m\0"), "\\u001b[1m\\u0000");
     }
 }

@@ -62,34 +62,11 @@ fn a_partial_checkpoint_is_no_checkpoint() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         told(&folder.run(&arguments))
     };
-    assert_eq!(run(&["--max-steps", "3"]).0, Some(0));
+    assert_eq!(run(&["--max-steps", "3"]).0, Some(3));
     let whole = folder.path("r/checkpoints/step-000000003.safetensors");
     let half = std::fs::read(&whole).expect("a checkpoint");
     let partial = "r/checkpoints/step-000000004.safetensors.partial";
     folder.write(partial, &half[..half.len() / 2]);
     assert_eq!(run(&[]).0, Some(0));
     assert!(!folder.path(partial).exists(), "overwritten and renamed");
-}
-
-/// The first request to stop saves; the message says how to go on.
-#[cfg(unix)]
-#[test]
-fn an_interrupted_run_saves() {
-    let folder = Folder::new();
-    let arguments = sample(&["--out", "r"]);
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut command = folder.command(&arguments);
-    let child = command
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("runs");
-    while !folder.path("r/checkpoints/step-000000001.safetensors").exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let signal = ["-INT", &child.id().to_string()].map(String::from);
-    std::process::Command::new("kill").args(signal).status().expect("kill");
-    let (code, out, err) = told(&child.wait_with_output().expect("ended"));
-    assert_eq!(code, Some(0), "{err}");
-    assert!(out.contains("--resume goes on") || out.contains("genotype of epoch"), "{out}");
 }

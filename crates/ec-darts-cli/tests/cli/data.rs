@@ -57,7 +57,7 @@ fn a_search_runs_on_a_folder_and_names_what_it_skips() {
     let (code, _, err) = as_text(&[arguments.clone(), strict.to_vec()].concat());
     assert!(code == Some(1) && err.contains("broken.jpg: neither JPEG nor PNG"), "{err}");
     let (code, out, err) = as_text(&arguments);
-    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(code, Some(3), "{err}");
     for expected in ["1 files skipped", "broken.jpg", "10 images of 2 classes", "step 2"] {
         assert!(out.contains(expected), "{expected:?} in: {out}");
     }

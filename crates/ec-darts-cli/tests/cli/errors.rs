@@ -83,7 +83,7 @@ fn run_folders() {
     let first = run(&["--max-steps", "1"]);
     let arguments: Vec<&str> = first.iter().map(String::as_str).collect();
     let (code, out, err) = told(&folder.run(&arguments));
-    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(code, Some(3), "{err}");
     assert!(out.contains("stopped at step 1") && out.contains("--resume"), "{out}");
     check(&folder, &first, 1, &["holds a run already", "--resume"]);
     check(
@@ -131,7 +131,7 @@ fn a_full_disk_loses_nothing() {
     let folder = Folder::new();
     let whole: Vec<String> = sample(&["--out", "r", "--max-steps", "2"]);
     let arguments: Vec<&str> = whole.iter().map(String::as_str).collect();
-    assert_eq!(folder.run(&arguments).status.code(), Some(0));
+    assert_eq!(folder.run(&arguments).status.code(), Some(3));
     let kept = || {
         let mut names: Vec<_> = std::fs::read_dir(folder.path("r/checkpoints"))
             .expect("the folder")

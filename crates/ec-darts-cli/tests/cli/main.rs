@@ -1,10 +1,13 @@
 //! The real binary: what it prints, what it refuses, and what survives a kill.
 
+mod browser;
 mod cost;
 mod crash;
 mod data;
 mod discretize;
+mod ending;
 mod errors;
+mod events;
 mod genotype;
 mod memory;
 mod model;
@@ -13,3 +16,5 @@ mod program;
 mod report;
 mod retrain;
 mod settings;
+mod terminal;
+mod trace;

@@ -18,7 +18,7 @@ fn check(command: &[&str], settings: &[&str]) -> String {
         arguments.extend(["--set", setting]);
     }
     let (code, out, err) = told(&folder.run(&arguments));
-    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(code, Some(3), "{err}");
     let (told, measured) = (number(&out, "about "), number(&out, "peak memory "));
     let ratio = told / measured;
     assert!((0.7..1.4).contains(&ratio), "{told} MiB were told, {measured} taken: {settings:?}");

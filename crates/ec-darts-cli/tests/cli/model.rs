@@ -14,7 +14,7 @@ use crate::program::{Folder, project, sample, told};
 const DATA: &str = "data/cifar10-mini";
 
 /// A small untrained network of the sample's classes, saved in the folder.
-fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescription)) -> PathBuf {
+pub fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescription)) -> PathBuf {
     let kind = DatasetKind::Cifar10;
     let images = data::load(&Source::new(kind, project(DATA))).expect("the sample").test;
     let genotype = Preset::find("EC_DARTS_CIFAR").expect("a preset").genotype();
@@ -188,7 +188,7 @@ fn what_is_no_model_for_these_images() {
 
     let search: Vec<String> = sample(&["--out", "run", "--max-steps", "1"]);
     let search: Vec<&str> = search.iter().map(String::as_str).collect();
-    run(&folder, &search);
+    assert_eq!(folder.run(&search).status.code(), Some(3));
     let checkpoint = "run/checkpoints/step-000000001.safetensors";
     on(checkpoint, &data, &[checkpoint, "a checkpoint of a run, not a trained model"]);
 }

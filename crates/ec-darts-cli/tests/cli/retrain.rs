@@ -100,7 +100,7 @@ fn what_cannot_be_retrained() {
     check(&with("darts_v2", &stem), 2, &["imagenet with images of 32x32", "multiples of 32"]);
     assert!(!folder.path("r/config.toml").exists(), "nothing is made before the settings fit");
 
-    assert_eq!(run(&folder, &with("darts_v2", &["--max-steps", "2"])).0, Some(0));
+    assert_eq!(run(&folder, &with("darts_v2", &["--max-steps", "2"])).0, Some(3));
     check(&with("darts_v2", &[]), 1, &["holds a run already", "--resume"]);
     let resume = ["--resume"];
     check(&with("darts_v1", &resume), 1, &["a checkpoint of another network", "Genotype("]);

@@ -15,6 +15,27 @@ pub struct Steps {
     pub dilation: usize,
     /// Rows and columns of the output.
     pub out: [usize; 2],
+    pub filled: Filled,
+}
+
+/// Rows of the input that hold anything but zeros, counted from the first tap of the first output.
+#[derive(Clone, Copy)]
+pub struct Filled {
+    pub first: usize,
+    pub end: usize,
+    /// From one of them to the next.
+    pub step: usize,
+}
+
+impl Steps {
+    /// Whether a row of taps reads anything but zeros for a row of outputs: of a small map, most
+    /// taps of a wide kernel lie on the border.
+    #[inline(always)]
+    pub fn reads(&self, ky: usize, y: usize) -> bool {
+        let Filled { first, end, step } = self.filled;
+        let row = y * self.stride + ky * self.dilation;
+        (first..end).contains(&row) && (step == 1 || (row - first).is_multiple_of(step))
+    }
 }
 
 /// Depthwise convolution of one block of channels; adds to `out` where `ADD`.
@@ -30,8 +51,7 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
     steps: Steps,
 ) {
     // Steps that the compiler knows are a part of each load's address.
-    let Steps { row, out: size, .. } = steps;
-    let known = |stride, dilation| Steps { row, stride, dilation, out: size };
+    let known = |stride, dilation| Steps { stride, dilation, ..steps };
     // SAFETY: the caller's.
     unsafe {
         match (steps.stride, steps.dilation) {
@@ -58,49 +78,74 @@ unsafe fn lines<S: Simd, const K: usize, const ADD: bool>(
 ) {
     let lanes = S::F32_LANES;
     let [rows, columns] = steps.out;
-    let dense = lanes >= 16 && steps.stride == 1;
     for y in 0..rows {
+        let mut taps = [false; K];
+        for (ky, reads) in taps.iter_mut().enumerate() {
+            *reads = steps.reads(ky, y);
+        }
         // SAFETY: the caller's; every tap of every output lies in the padded map.
         unsafe {
-            let input = input.add(y * steps.stride * steps.row);
-            let out = out.add(y * columns * lanes);
+            let at = |x: usize| {
+                let input = input.add(y * steps.stride * steps.row + x * steps.stride * lanes);
+                (input, weights, out.add((y * columns + x) * lanes))
+            };
             let mut x = 0;
             while x + 8 <= columns {
-                match (dense, steps.dilation) {
-                    (true, 1) => dense_tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x),
-                    (true, 2) => dense_tile::<S, K, 2, ADD>(simd, input, weights, out, steps, x),
-                    _ => tile::<S, K, 8, ADD>(simd, input, weights, out, steps, x),
-                }
+                outputs::<S, K, 8, ADD>(simd, at(x), steps, taps);
                 x += 8;
             }
             if x + 4 <= columns {
-                tile::<S, K, 4, ADD>(simd, input, weights, out, steps, x);
+                outputs::<S, K, 4, ADD>(simd, at(x), steps, taps);
                 x += 4;
             }
             while x < columns {
-                tile::<S, K, 1, ADD>(simd, input, weights, out, steps, x);
+                tile::<S, K, 1, ADD>(simd, at(x), steps, taps);
                 x += 1;
             }
         }
     }
 }
 
+/// Input, weights and output of a tile.
+type Tile = (*const f32, *const f32, *mut f32);
+
+/// `T` outputs of a row: densely where there are registers for it.
+///
+/// # Safety
+/// As [`convolve`], of these outputs.
+#[inline(always)]
+unsafe fn outputs<S: Simd, const K: usize, const T: usize, const ADD: bool>(
+    simd: S,
+    at: Tile,
+    steps: Steps,
+    taps: [bool; K],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (S::F32_LANES >= 16 && steps.stride == 1, steps.dilation) {
+            (true, 1) => dense_tile::<S, K, 1, T, ADD>(simd, at, steps.row, taps),
+            (true, 2) => dense_tile::<S, K, 2, T, ADD>(simd, at, steps.row, taps),
+            _ => tile::<S, K, T, ADD>(simd, at, steps, taps),
+        }
+    }
+}
+
+/// `T` outputs of a row, from the rows of `taps` that read anything.
+///
+/// # Safety
+/// As [`convolve`], of these outputs.
 #[inline(always)]
 unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     simd: S,
-    input: *const f32,
-    weights: *const f32,
-    out: *mut f32,
+    (input, weights, out): Tile,
     steps: Steps,
-    x: usize,
+    taps: [bool; K],
 ) {
     let lanes = S::F32_LANES;
-    // SAFETY: as in `convolve`.
+    // SAFETY: the caller's.
     unsafe {
-        let input = input.add(x * steps.stride * lanes);
-        let out = out.add(x * lanes);
         let mut sums = start::<S, T, ADD>(simd, out);
-        for ky in 0..K {
+        for (ky, _) in taps.iter().enumerate().filter(|(_, reads)| **reads) {
             let line = input.add(ky * steps.dilation * steps.row);
             for kx in 0..K {
                 let weight = load::<S>(weights.add((ky * K + kx) * lanes));
@@ -147,27 +192,24 @@ unsafe fn finish<S: Simd, const T: usize>(out: *mut f32, sums: [S::f32s; T]) {
     }
 }
 
-/// Eight outputs of stride 1 whose taps are `D` pixels apart: what they read of a row is loaded
-/// once, into as many of 32 registers as it takes.
+/// [`tile`] of stride 1 whose taps are `D` pixels apart: what they read of a row is loaded once, into
+/// as many of 32 registers as it takes.
 ///
 /// # Safety
-/// As [`convolve`].
+/// As [`tile`].
 #[inline(always)]
-unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const ADD: bool>(
+unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const T: usize, const ADD: bool>(
     simd: S,
-    input: *const f32,
-    weights: *const f32,
-    out: *mut f32,
-    steps: Steps,
-    x: usize,
+    (input, weights, out): Tile,
+    row: usize,
+    taps: [bool; K],
 ) {
     let lanes = S::F32_LANES;
-    // SAFETY: as in `convolve`; the last tap of the last output is the last value read.
+    // SAFETY: the caller's; the last tap of the last output is the last value read.
     unsafe {
-        let (input, out) = (input.add(x * lanes), out.add(x * lanes));
-        let mut sums = start::<S, DENSE, ADD>(simd, out);
-        for ky in 0..K {
-            let values = reach::<S, K, D>(simd, input.add(ky * D * steps.row));
+        let mut sums = start::<S, T, ADD>(simd, out);
+        for (ky, _) in taps.iter().enumerate().filter(|(_, reads)| **reads) {
+            let values = reach::<S, K, D, T>(simd, input.add(ky * D * row));
             for kx in 0..K {
                 let weight = load::<S>(weights.add((ky * K + kx) * lanes));
                 for (t, sum) in sums.iter_mut().enumerate() {
@@ -175,232 +217,26 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const ADD: bool>(
                 }
             }
         }
-        finish::<S, DENSE>(out, sums);
+        finish::<S, T>(out, sums);
     }
 }
 
-/// Outputs of a dense tile.
-const DENSE: usize = 8;
-/// Values that a dense tile reads of a row at most: 5 taps, 2 apart.
-const REACH: usize = DENSE + 4 * 2;
+/// Values that a dense tile reads of a row at most: eight outputs of 5 taps, 2 apart.
+const REACH: usize = 8 + 4 * 2;
 
 /// What a dense tile reads of a row.
 ///
 /// # Safety
-/// `line` holds `8 + (K - 1) * D` registers.
+/// `line` holds `T + (K - 1) * D` registers.
 #[inline(always)]
-unsafe fn reach<S: Simd, const K: usize, const D: usize>(
+pub unsafe fn reach<S: Simd, const K: usize, const D: usize, const T: usize>(
     simd: S,
     line: *const f32,
 ) -> [S::f32s; REACH] {
     let mut values = [simd.splat_f32s(0.0); REACH];
-    for (j, value) in values.iter_mut().enumerate().take(DENSE + (K - 1) * D) {
+    for (j, value) in values.iter_mut().enumerate().take(T + (K - 1) * D) {
         // SAFETY: the caller's.
         *value = unsafe { load::<S>(line.add(j * S::F32_LANES)) };
     }
     values
-}
-
-/// Adds the weight gradient of a depthwise convolution of one block of channels.
-///
-/// # Safety
-/// As [`convolve`]; `gradient` is the output's, its rows `gradient_row` values apart, `to` holds
-/// `K * K` registers.
-#[inline(always)]
-pub unsafe fn weights<S: Simd, const K: usize>(
-    simd: S,
-    input: *const f32,
-    gradient: (*const f32, usize),
-    to: *mut f32,
-    steps: Steps,
-) {
-    let dense = S::F32_LANES >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
-    // As in `convolve`.
-    let Steps { row, out: size, .. } = steps;
-    let known = |stride, dilation| Steps { row, stride, dilation, out: size };
-    // SAFETY: the caller's.
-    unsafe {
-        match (steps.stride, steps.dilation) {
-            _ if dense => {
-                for ky in 0..K {
-                    dense_weights::<S, K>(simd, input, gradient, to, steps, ky);
-                }
-            }
-            (1, 1) => all_weights::<S, K>(simd, input, gradient, to, known(1, 1)),
-            (1, 2) => all_weights::<S, K>(simd, input, gradient, to, known(1, 2)),
-            (2, 1) => all_weights::<S, K>(simd, input, gradient, to, known(2, 1)),
-            (2, 2) => all_weights::<S, K>(simd, input, gradient, to, known(2, 2)),
-            _ => all_weights::<S, K>(simd, input, gradient, to, steps),
-        }
-    }
-}
-
-/// [`weights`] in as many sums at a time as 16 registers hold: enough to hide the latency.
-///
-/// # Safety
-/// As [`weights`].
-#[inline(always)]
-unsafe fn all_weights<S: Simd, const K: usize>(
-    simd: S,
-    input: *const f32,
-    gradient: (*const f32, usize),
-    to: *mut f32,
-    steps: Steps,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        if K == 3 {
-            row_weights::<S, K, 3, 1>(simd, input, gradient, to, steps, 0);
-        } else {
-            for ky in (0..K / 2 * 2).step_by(2) {
-                row_weights::<S, K, 2, 1>(simd, input, gradient, to, steps, ky);
-            }
-            row_weights::<S, K, 1, 2>(simd, input, gradient, to, steps, K - 1);
-        }
-    }
-}
-
-/// [`weights`] of `R` rows of taps from `ky` on: a gradient is read once for all of them, `U`
-/// gradients side by side.
-///
-/// # Safety
-/// As [`weights`].
-#[inline(always)]
-unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
-    simd: S,
-    input: *const f32,
-    (gradient, gradient_row): (*const f32, usize),
-    to: *mut f32,
-    steps: Steps,
-    ky: usize,
-) {
-    let lanes = S::F32_LANES;
-    let [rows, columns] = steps.out;
-    let mut sums = [[[simd.splat_f32s(0.0); K]; R]; U];
-    for y in 0..rows {
-        // SAFETY: the caller's; every tap of every output lies in the padded map.
-        unsafe {
-            let line = input.add((y * steps.stride + ky * steps.dilation) * steps.row);
-            let gradient = gradient.add(y * gradient_row);
-            let at = |x: usize| (gradient.add(x * lanes), line.add(x * steps.stride * lanes));
-            let whole = columns / U * U;
-            for x in (0..whole).step_by(U) {
-                for (u, sums) in sums.iter_mut().enumerate() {
-                    add_taps::<S, K, R>(simd, at(x + u), steps, sums);
-                }
-            }
-            for x in whole..columns {
-                add_taps::<S, K, R>(simd, at(x), steps, &mut sums[0]);
-            }
-        }
-    }
-    for r in 0..R {
-        for kx in 0..K {
-            let mut sum = sums[0][r][kx];
-            for sums in &sums[1..] {
-                sum = simd.add_f32s(sum, sums[r][kx]);
-            }
-            // SAFETY: `K * K` registers behind `to`.
-            unsafe {
-                let to = to.add(((ky + r) * K + kx) * lanes);
-                store::<S>(to, simd.add_f32s(load::<S>(to), sum));
-            }
-        }
-    }
-}
-
-/// What one output adds to the gradients of `R` rows of taps.
-///
-/// # Safety
-/// `gradient` is at the output, `line` at its first tap.
-#[inline(always)]
-unsafe fn add_taps<S: Simd, const K: usize, const R: usize>(
-    simd: S,
-    (gradient, line): (*const f32, *const f32),
-    steps: Steps,
-    sums: &mut [[S::f32s; K]; R],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let value = load::<S>(gradient);
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let line = line.add(r * steps.dilation * steps.row);
-            for (kx, sum) in sums.iter_mut().enumerate() {
-                let tap = load::<S>(line.add(kx * steps.dilation * S::F32_LANES));
-                *sum = simd.mul_add_e_f32s(tap, value, *sum);
-            }
-        }
-    }
-}
-
-/// [`weights`] of a row of taps, for 32 registers and stride 1.
-///
-/// # Safety
-/// As [`weights`].
-#[inline(always)]
-unsafe fn dense_weights<S: Simd, const K: usize>(
-    simd: S,
-    input: *const f32,
-    (gradient, gradient_row): (*const f32, usize),
-    to: *mut f32,
-    steps: Steps,
-    ky: usize,
-) {
-    let lanes = S::F32_LANES;
-    let [rows, columns] = steps.out;
-    let mut sums = [[simd.splat_f32s(0.0); K]; 4];
-    for y in 0..rows {
-        // SAFETY: the caller's; every tap of every output lies in the padded map.
-        unsafe {
-            let line = input.add((y + ky * steps.dilation) * steps.row);
-            let gradient = gradient.add(y * gradient_row);
-            let whole = columns / DENSE * DENSE;
-            for x in (0..whole).step_by(DENSE) {
-                let (line, gradient) = (line.add(x * lanes), gradient.add(x * lanes));
-                if steps.dilation == 1 {
-                    eight_weights::<S, K, 1>(simd, line, gradient, &mut sums);
-                } else {
-                    eight_weights::<S, K, 2>(simd, line, gradient, &mut sums);
-                }
-            }
-            for x in whole..columns {
-                let at = (gradient.add(x * lanes), line.add(x * lanes));
-                add_taps::<S, K, 1>(simd, at, steps, std::array::from_mut(&mut sums[x % 4]));
-            }
-        }
-    }
-    let [totals, second, third, fourth] = sums;
-    for (kx, total) in totals.iter().enumerate() {
-        let pairs = (simd.add_f32s(*total, second[kx]), simd.add_f32s(third[kx], fourth[kx]));
-        // SAFETY: `K * K` registers behind `to`.
-        unsafe {
-            let to = to.add((ky * K + kx) * lanes);
-            store::<S>(to, simd.add_f32s(load::<S>(to), simd.add_f32s(pairs.0, pairs.1)));
-        }
-    }
-}
-
-/// What eight outputs of stride 1 add to the gradients of a row of taps `D` pixels apart.
-///
-/// # Safety
-/// As [`reach`]; `gradient` holds eight registers.
-#[inline(always)]
-unsafe fn eight_weights<S: Simd, const K: usize, const D: usize>(
-    simd: S,
-    line: *const f32,
-    gradient: *const f32,
-    sums: &mut [[S::f32s; K]; 4],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let values = reach::<S, K, D>(simd, line);
-        for t in 0..DENSE {
-            let gradient = load::<S>(gradient.add(t * S::F32_LANES));
-            // Three sums by themselves would wait for each other.
-            let sums = &mut sums[if K == 3 { t % 2 } else { 0 }];
-            for (kx, sum) in sums.iter_mut().enumerate() {
-                *sum = simd.mul_add_e_f32s(values[t + kx * D], gradient, *sum);
-            }
-        }
-    }
 }

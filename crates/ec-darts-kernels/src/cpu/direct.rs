@@ -10,10 +10,10 @@
 use pulp::Simd;
 
 use super::buffer::Buffer;
+use super::context::Context;
 use super::image;
 use super::mixing::PerImage;
 use super::norm::{Norms, TermBackward};
-use super::pass::Context;
 use super::plan::{Plan, Pool, Term};
 
 /// An edge of a group.

@@ -2,9 +2,9 @@
 
 use pulp::Simd;
 
-use super::plan::{Padded, Plan, Pool};
+use super::gather::Padded;
+use super::plan::{Part, Plan, Pool};
 use super::pools;
-use super::strips::Part;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 
@@ -70,7 +70,8 @@ pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f
     }
 }
 
-/// `max(scale * x + shift, floor)` with a border of zeros; with a floor of zero a ReLU.
+/// `max(scale * x + shift, floor)` inside the border of `to`, which stays as it is; with a floor of
+/// zero a ReLU.
 #[inline(always)]
 pub fn pad<S: Simd>(
     simd: S,
@@ -84,7 +85,6 @@ pub fn pad<S: Simd>(
     let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let positions = geometry.height * geometry.width;
     let (row, border) = (geometry.row() * lanes, geometry.pad * lanes);
-    geometry.clear_border(lanes, to);
     for (block, (from, to)) in from
         .chunks_exact(positions * lanes)
         .zip(to.chunks_exact_mut(geometry.len() * lanes))

@@ -45,24 +45,27 @@ impl Norms {
         let len = (plan.num_norms * 2 * width).max(1);
         let count = (plan.out_size[0] * plan.out_size[1]) as f64;
         let batch = plan.batch as f64;
-        let mut centers = totals(moments, len, None);
-        centers.iter_mut().for_each(|center| *center /= batch);
-        let mut squares = vec![0.0; len];
+        let mut centers = vec![0.0; plan.num_norms * width];
+        let mut squares = centers.clone();
         for image in moments.chunks_exact(len) {
-            for norm in 0..plan.num_norms {
-                for place in 2 * norm * width..(2 * norm + 1) * width {
-                    let off = f64::from(image[place]) - centers[place];
-                    squares[place] += f64::from(image[place + width]) + count * off * off;
+            for ((means, _), centers) in norms_of(image, width).zip(centers.chunks_exact_mut(width))
+            {
+                centers.iter_mut().zip(means).for_each(|(sum, &mean)| *sum += f64::from(mean));
+            }
+        }
+        centers.iter_mut().for_each(|center| *center /= batch);
+        for image in moments.chunks_exact(len) {
+            let sums = squares.chunks_exact_mut(width).zip(centers.chunks_exact(width));
+            for ((means, of_image), (squares, centers)) in norms_of(image, width).zip(sums) {
+                let values = of_image.iter().zip(means).zip(centers);
+                for (sum, ((&square, &mean), center)) in squares.iter_mut().zip(values) {
+                    let off = f64::from(mean) - center;
+                    *sum += f64::from(square) + count * off * off;
                 }
             }
         }
-        let (mut mean, mut variance) = (Vec::new(), Vec::new());
-        for place in
-            (0..plan.num_norms).flat_map(|norm| (0..width).map(move |c| 2 * norm * width + c))
-        {
-            mean.push(centers[place] as f32);
-            variance.push((squares[place] / (count * batch)) as f32);
-        }
+        let mean = centers.iter().map(|&center| center as f32).collect();
+        let variance = squares.iter().map(|sum| (sum / (count * batch)) as f32).collect();
         Self::new(plan, mean, variance, packed)
     }
 
@@ -265,6 +268,11 @@ impl Norms {
         }
         all
     }
+}
+
+/// Means and squares of each normalization, of an image's moments.
+fn norms_of(image: &[f32], width: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
+    image.chunks_exact(2 * width).map(move |of| of.split_at(width))
 }
 
 /// Sums over the images, in their order, each with its factor where there are factors.

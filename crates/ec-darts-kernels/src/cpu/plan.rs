@@ -1,6 +1,8 @@
 //! From an edge and a shape to blocks, offsets and sizes.
 
-use super::buffer::Buffer;
+use std::ops::Range;
+
+use super::gather::{Gather, Padded};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
 /// Whether the kernels have all operations of a cell.
@@ -15,77 +17,6 @@ pub fn serves(cell: &Cell) -> bool {
         })
     };
     (1..=2).contains(&cell.inputs.len()) && cell.edges().all(has)
-}
-
-/// A map with a border of zeros on all four sides.
-#[derive(Clone, Copy, Debug)]
-pub struct Padded {
-    pub height: usize,
-    pub width: usize,
-    pub pad: usize,
-}
-
-impl Padded {
-    /// Positions of a row.
-    pub fn row(self) -> usize {
-        self.width + 2 * self.pad
-    }
-
-    /// Positions of the whole map.
-    pub fn len(self) -> usize {
-        self.row() * (self.height + 2 * self.pad)
-    }
-
-    /// Writes zeros to the borders of blocked maps.
-    pub fn clear_border(self, lanes: usize, maps: &mut [f32]) {
-        let (row, border) = (self.row() * lanes, self.pad * lanes);
-        for map in maps.chunks_exact_mut(self.len() * lanes) {
-            let (top, rows) = map.split_at_mut(self.pad * row);
-            let (rows, bottom) = rows.split_at_mut(self.height * row);
-            top.fill(0.0);
-            bottom.fill(0.0);
-            for row in rows.chunks_exact_mut(row) {
-                let (row, right) = row.split_at_mut(row.len() - border);
-                row[..border].fill(0.0);
-                right.fill(0.0);
-            }
-        }
-    }
-
-    /// The first position that a kernel with its own padding reads.
-    pub fn first(self, padding: usize) -> usize {
-        (self.pad - padding) * (self.row() + 1)
-    }
-}
-
-/// How a block gathers its inputs before the 1x1 convolution.
-#[derive(Clone, Copy, Debug)]
-pub enum Gather {
-    /// As they are.
-    Copy,
-    /// Even pixels, then odd pixels as further channels.
-    Reduce,
-    /// The 3x3 window around a pixel, as nine times the channels.
-    Window { stride: usize },
-    /// Depthwise convolution.
-    Depthwise { kernel: usize, dilation: usize, stride: usize },
-}
-
-impl Gather {
-    pub fn taps(self) -> usize {
-        match self {
-            Self::Depthwise { kernel, .. } => kernel * kernel,
-            _ => 0,
-        }
-    }
-
-    pub fn padding(self) -> usize {
-        match self {
-            Self::Depthwise { kernel, dilation, .. } => dilation * (kernel - 1) / 2,
-            Self::Window { .. } => 1,
-            _ => 0,
-        }
-    }
 }
 
 /// ReLU, gather, 1x1 convolution, batch normalization.
@@ -247,11 +178,11 @@ impl Plan {
                     self.num_inner += 1;
                     self.num_inner - 1
                 });
-                let gather = Gather::Depthwise { kernel, dilation, stride: self.stride };
+                let gather = Gather::depthwise(kernel, dilation, self.stride, self.size);
                 self.source.pad = self.source.pad.max(gather.padding());
                 let mut term = self.block(gather, false, inner);
                 if repeats == 2 {
-                    let gather = Gather::Depthwise { kernel, dilation, stride: 1 };
+                    let gather = Gather::depthwise(kernel, dilation, 1, self.out_size);
                     self.middle.pad = self.middle.pad.max(gather.padding());
                     term = self.block(gather, true, None);
                 }
@@ -282,7 +213,7 @@ impl Plan {
         let depthwise_len = source_blocks * gather.taps() * lanes;
         let pointwise_len = gathered_blocks * lanes * self.blocks_of[1] * lanes;
         let packed = self.packed_len;
-        self.packed_len += gather.taps() * from + inputs * self.channels[1];
+        self.packed_len += gather.packed_len() * from + inputs * self.channels[1];
         let depthwise = self.prepared_len;
         let flipped = depthwise + depthwise_len;
         let pointwise = flipped + depthwise_len;
@@ -348,85 +279,37 @@ impl Plan {
     pub fn maps_len(&self) -> usize {
         self.blocks.len() * self.map_len()
     }
+}
 
-    /// Of each output of a block's 1x1 convolution: where its packed weights begin, and the row
-    /// that the first of them is prepared in.
-    fn pointwise_outputs<'a>(
-        &'a self,
-        block: &'a Block,
-    ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-        let to = self.channels[1];
-        let offset = block.packed + block.gather.taps() * self.channels[usize::from(block.second)];
-        (0..to).map(move |out| {
-            let row = match block.gather {
-                Gather::Reduce if out >= to / 2 => block.source_blocks * self.lanes,
-                _ => 0,
-            };
-            (out, offset + out * block.inputs, row)
+/// Values of a strip of one pool: two of them and what else is read fit a small first level.
+const STRIP: usize = 2048;
+
+/// Rows of one block of an edge's output.
+#[derive(Clone, Debug)]
+pub struct Part {
+    pub block: usize,
+    pub rows: Range<usize>,
+}
+
+impl Part {
+    /// All parts of an output.
+    pub fn all(plan: &Plan) -> impl Iterator<Item = Self> {
+        let [rows, step] = [plan.out_size[0], Self::most_rows(plan)];
+        (0..plan.blocks_of[1]).flat_map(move |block| {
+            let strips = (0..rows).step_by(step);
+            strips.map(move |first| Self { block, rows: first..(first + step).min(rows) })
         })
     }
 
-    /// Of each channel of a block's depthwise convolution: where its packed weights begin, and where
-    /// the first of them is prepared; the others follow a register apart.
-    fn depthwise_channels<'a>(
-        &'a self,
-        block: &'a Block,
-    ) -> impl Iterator<Item = (usize, usize)> + 'a {
-        let (taps, lanes) = (block.gather.taps(), self.lanes);
-        let channels = if taps == 0 { 0 } else { self.channels[0] };
-        (0..channels).map(move |channel| {
-            let first = channel / lanes * taps * lanes + channel % lanes;
-            (block.packed + channel * taps, first)
-        })
+    /// Rows of the largest part.
+    pub fn most_rows(plan: &Plan) -> usize {
+        (STRIP / (plan.out_size[1] * plan.lanes)).max(1)
     }
 
-    /// Lays the packed weights out for the kernels.
-    pub fn prepare(&self, packed: &[f32]) -> Buffer {
-        let mut all = Buffer::zeros(self.prepared_len);
-        let lanes = self.lanes;
-        for block in &self.blocks {
-            let taps = block.gather.taps();
-            for (from, first) in self.depthwise_channels(block) {
-                for (tap, &value) in packed[from..from + taps].iter().enumerate() {
-                    all[block.depthwise + first + tap * lanes] = value;
-                    all[block.flipped + first + (taps - 1 - tap) * lanes] = value;
-                }
-            }
-            let (columns, rows) = (self.width(), block.gathered_blocks * lanes);
-            let inputs = block.inputs;
-            for (out, from, row) in self.pointwise_outputs(block) {
-                let values = &packed[from..from + inputs];
-                let first = block.transposed + out * rows + row;
-                all[first..first + inputs].copy_from_slice(values);
-                let column = all[block.pointwise + row * columns + out..].iter_mut();
-                for (to, value) in column.step_by(columns).zip(values) {
-                    *to = *value;
-                }
-            }
-        }
-        all
-    }
-
-    /// Packs weight gradients in the kernels' layout.
-    pub fn unpack_gradient(&self, gradient: &[f32], packed: &mut [f32]) {
-        let lanes = self.lanes;
-        for block in &self.blocks {
-            let taps = block.gather.taps();
-            for (to, first) in self.depthwise_channels(block) {
-                let from = gradient[block.gradient + first..].iter().step_by(lanes);
-                for (to, value) in packed[to..to + taps].iter_mut().zip(from) {
-                    *to = *value;
-                }
-            }
-            let offset = block.gradient + block.source_blocks * taps * lanes;
-            let inputs = block.inputs;
-            for (out, to, row) in self.pointwise_outputs(block) {
-                let from = gradient[offset + row * self.width() + out..].iter();
-                let to = &mut packed[to..to + inputs];
-                for (to, value) in to.iter_mut().zip(from.step_by(self.width())) {
-                    *to = *value;
-                }
-            }
-        }
+    /// Its values, of a map.
+    pub fn range(&self, plan: &Plan) -> Range<usize> {
+        let [rows, columns] = plan.out_size;
+        let row = |row: usize| (self.block * rows + row) * columns * plan.lanes;
+        row(self.rows.start)..row(self.rows.end)
     }
 }

@@ -11,34 +11,30 @@
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
+use super::context::{Context, Input};
 use super::direct::Direct;
 use super::layout::Layout;
 use super::mixing::Mixing;
 use super::norm::Norms;
-use super::pass::{Combine, Context, Mixed, Pass, Relayout, Step, Target};
+use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
 use super::plan::{Plan, Pool, Term};
 use super::simd::Isa;
 
 /// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
 /// from the last to the first, which the pass before has left in the caches.
 const CHUNKS: usize = 16;
+/// Of small maps, whose chunks would take no longer than it takes to prepare them.
+const SMALL_CHUNKS: usize = 8;
+/// Values of such a map, of the output.
+const SMALL: usize = 1 << 12;
 
 /// Images of a chunk.
 fn chunk(plan: &Plan) -> usize {
-    plan.batch.div_ceil(CHUNKS)
+    plan.batch.div_ceil(if plan.map_len() <= SMALL { SMALL_CHUNKS } else { CHUNKS })
 }
 
 /// Values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
-
-/// What an edge reads, of the whole batch.
-#[derive(Clone, Copy, Debug)]
-pub enum Input<'a> {
-    /// `[batch][channel][position]`.
-    Planes(&'a [f32]),
-    /// `[batch][block][position][lane]`.
-    Blocks(&'a [f32]),
-}
 
 /// Where the gradient of what an edge reads goes.
 #[derive(Debug)]
@@ -93,9 +89,9 @@ impl<'a> Run<'a> {
     }
 
     /// Moments of some pools of what the edge reads, for each image and pool.
-    pub fn pool_moments(&self, of: [bool; Pool::ALL.len()]) -> Vec<f32> {
+    pub fn pool_moments(&self, of: [bool; Pool::ALL.len()]) -> Buffer {
         let len = Pool::ALL.len() * 2 * self.plan.width();
-        let mut all = vec![0.0; self.plan.batch * len];
+        let mut all = Buffer::zeros(self.plan.batch * len);
         if of.contains(&true) {
             let chunks = all.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1);
             chunks.for_each(|(chunk, moments)| self.pass(chunk, Step::Pools { of, moments }));
@@ -152,7 +148,7 @@ impl<'a> Run<'a> {
         let maps_len = plan.maps_len().max(1);
 
         let sums_len = (1 + plan.terms.len()) * width;
-        let mut sums = vec![0.0; plan.batch * sums_len];
+        let mut sums = Buffer::zeros(plan.batch * sums_len);
         sums.par_chunks_mut(self.chunk() * sums_len)
             .zip(maps.par_chunks(self.chunk() * maps_len))
             .zip(gradient.par_chunks(self.chunk() * map_len))
@@ -173,7 +169,7 @@ impl<'a> Run<'a> {
         let mut inner = Buffer::new(plan.batch * inner_len);
         if plan.num_inner > 0 {
             let sums_len = plan.num_inner * 2 * width;
-            let mut sums = vec![0.0; plan.batch * sums_len];
+            let mut sums = Buffer::zeros(plan.batch * sums_len);
             inner
                 .par_chunks_mut(self.chunk() * inner_len)
                 .zip(sums.par_chunks_mut(self.chunk() * sums_len))
@@ -283,7 +279,7 @@ impl<'a> Run<'a> {
         let plan = self.plan;
         let len = self.chunk() * plan.maps_len().max(1);
         let moments_len = (plan.num_norms * 2 * plan.width()).max(1);
-        let mut all = vec![0.0; plan.batch * moments_len];
+        let mut all = Buffer::zeros(plan.batch * moments_len);
         self.place_pools(pools, &mut all);
         maps.par_chunks_mut(len)
             .zip(all.par_chunks_mut(self.chunk() * moments_len))

@@ -1,45 +1,11 @@
 //! Rows of a block of channels at a time: what pools make of them stays in the first level of cache.
 
-use std::ops::Range;
-
 use pulp::Simd;
 
 use super::buffer::Buffer;
+use super::context::Context;
 use super::image;
-use super::pass::Context;
-use super::plan::{Plan, Term};
-
-/// Values of a strip of one pool: two of them and what else is read fit a small first level.
-const STRIP: usize = 2048;
-
-/// Rows of one block of an edge's output.
-#[derive(Clone, Debug)]
-pub struct Part {
-    pub block: usize,
-    pub rows: Range<usize>,
-}
-
-impl Part {
-    /// All parts of an output.
-    pub fn all(plan: &Plan) -> impl Iterator<Item = Self> {
-        let [rows, step] = [plan.out_size[0], Self::most_rows(plan)];
-        (0..plan.blocks_of[1]).flat_map(move |block| {
-            let strips = (0..rows).step_by(step);
-            strips.map(move |first| Self { block, rows: first..(first + step).min(rows) })
-        })
-    }
-
-    fn most_rows(plan: &Plan) -> usize {
-        (STRIP / (plan.out_size[1] * plan.lanes)).max(1)
-    }
-
-    /// Its values, of a map.
-    pub fn range(&self, plan: &Plan) -> Range<usize> {
-        let [rows, columns] = plan.out_size;
-        let row = |row: usize| (self.block * rows + row) * columns * plan.lanes;
-        row(self.rows.start)..row(self.rows.end)
-    }
-}
+use super::plan::{Part, Plan, Term};
 
 /// Room for what the pools of an edge make of a part.
 pub struct Strips {

@@ -4,6 +4,8 @@ mod factors;
 mod plain;
 
 use super::{Isa, Tape, Values, Wanted, backward, forward};
+use crate::cpu::gather::Gather;
+use crate::cpu::layout::{From, Layout};
 use crate::cpu::plan::Plan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 
@@ -46,6 +48,9 @@ fn edges() -> Vec<(Edge, [usize; 4])> {
         (edge(all(1), [5, 5], 1, false), [3, 5, 7, 9]),
         (edge(all(2), [18, 18], 2, false), [2, 18, 8, 6]),
         (edge(all(1), [33, 33], 1, true), [2, 33, 5, 4]),
+        // Smaller than the reach of the widest kernel.
+        (edge(all(1), [20, 20], 1, false), [2, 20, 4, 4]),
+        (edge(all(2), [20, 20], 2, false), [2, 20, 4, 4]),
         // Steps that the kernels are not compiled for.
         (edge(vec![separable(3, 3, 2), separable(5, 2, 1)], [6, 6], 3, false), [2, 6, 9, 13]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
@@ -118,7 +123,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     for concat in [vec![1, 2], vec![3]] {
         let cell = Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat };
         let (cell, len) = placed(cell);
-        let layout = super::Layout::new(&cell, &[shape], isa.lanes());
+        let layout = Layout::new(&cell, &[shape], isa.lanes());
         let parameters = numbers(2, len);
         let mixing = numbers(3, cell.num_operations());
         let inputs = vec![(&input[..], shape)];
@@ -136,7 +141,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
         let mut shapes = Vec::new();
         let mut tapes = Vec::new();
-        let source = |from| if let super::From::State(state) = from { Some(state) } else { None };
+        let source = |from| if let From::State(state) = from { Some(state) } else { None };
         for (link, edge) in layout.links.iter().zip(&edges) {
             let from = source(link.from);
             let (read, shape) = match from {
@@ -260,4 +265,22 @@ fn blocks_are_mostly_filled() {
         let filled = 4 * channels >= 3 * channels.next_multiple_of(isa.lanes());
         assert!(filled || isa.lanes() <= 8.max(narrowest), "{channels} channels, {isa:?}");
     }
+}
+
+/// Of a 5x5 kernel with dilation 2, the outer taps of a map of 4x4 all lie on the border.
+#[test]
+fn taps_that_reach_no_pixel_are_left_out() {
+    let wide = EdgeOperation::Separable { kernel: 5, dilation: 2, repeats: 2 };
+    let edge = |stride| edge(vec![wide], [8, 8], stride, false);
+    let taps = |size, stride| {
+        let plan = Plan::new(&edge(stride), [1, 8, size, size], 8);
+        assert_eq!(plan.packed_len, wide.num_parameters([8, 8], false), "all of them are packed");
+        let taps: Vec<_> = plan.blocks.iter().map(|block| block.gather.taps()).collect();
+        (taps, [plan.source.pad, plan.middle.pad])
+    };
+    assert_eq!(taps(4, 1), (vec![9, 9], [2, 2]));
+    assert_eq!(taps(5, 1), (vec![25, 25], [4, 4]));
+    // The second block reads a map of half the size.
+    assert_eq!(taps(8, 2), (vec![25, 9], [4, 2]));
+    assert_eq!(Gather::Copy.taps(), 0);
 }

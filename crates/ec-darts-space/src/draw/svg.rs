@@ -184,8 +184,11 @@ fn legend() -> (String, f32) {
     (text, x - 20.0)
 }
 
+/// Text that is no markup, without what XML cannot hold.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let barred =
+        |character: char| character.is_control() || matches!(character, '\u{fffe}'..='\u{ffff}');
+    text.replace(barred, "\u{fffd}").replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

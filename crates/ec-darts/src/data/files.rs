@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
+use tracing::trace_span;
 
 use super::BrokenImages;
 use super::decode::Picture;
@@ -141,6 +142,7 @@ impl Files {
             return Ok(Cow::Borrowed(picture));
         }
         let path = self.root.join(&self.entries[image].0);
+        let _span = trace_span!("decode", file = %path.display()).entered();
         let picture = Picture::read(&path, self.decoding.most)?;
         let bytes = picture.pixels.len() as u64;
         let take = |room: u64| room.checked_sub(bytes);

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use tracing::debug_span;
+
 use super::random::{Purpose, shuffled, stream_rng};
 use super::{Augmentation, ImageDataset, Normalization};
 use crate::Result;
@@ -129,6 +131,7 @@ impl Maker {
     }
 
     fn make(&mut self, number: u64) -> Result<Batch> {
+        let _span = debug_span!("prepare batch", number).entered();
         let steps = self.loader.steps_per_epoch() as u64;
         let (epoch, step) = (number / steps, number % steps);
         if self.epoch != Some(epoch) {
@@ -164,14 +167,16 @@ impl Batches {
             let start = |worker: u64| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let mut maker = Maker::new(loader.clone());
-                std::thread::spawn(move || {
+                let thread = std::thread::Builder::new().name(format!("loader {worker}"));
+                let work = move || {
                     let mut number = first + worker;
                     while end.is_none_or(|end| number < end)
                         && sender.send(maker.make(number)).is_ok()
                     {
                         number += workers;
                     }
-                });
+                };
+                thread.spawn(work).expect("the system has threads left");
                 receiver
             };
             Source::Workers { channels: (0..workers).map(start).collect(), turn: 0 }
@@ -191,6 +196,7 @@ impl Iterator for Batches {
             return None;
         }
         self.next += 1;
+        let _span = debug_span!("wait for batch").entered();
         Some(match &mut self.source {
             Source::Here(maker) => maker.make(self.next - 1),
             Source::Workers { channels, turn } => {

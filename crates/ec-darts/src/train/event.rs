@@ -8,6 +8,10 @@
 use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive};
 use serde::{Deserialize, Serialize};
 
+/// From this fraction of the largest entropy on, mixing weights count as uniform: they differ by less than
+/// about a twelfth of their mean.
+const UNIFORM_ENTROPY: f64 = 0.999;
+
 /// Part of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,19 +163,23 @@ pub struct CellReport {
 }
 
 impl CellReport {
-    /// Says so when a cell keeps more parameter-free operations than others.
+    /// Whether the cell of a genotype keeps more parameter-free operations than others, by mixing weights
+    /// that are no longer uniform: before that its picks are those of chance.
     ///
     /// # Source
-    /// The collapse that EC-DARTS, section 1, and DARTS+ describe; the threshold is ours.
-    pub(crate) fn warning(kind: CellKind, genotype: &CellGenotype) -> Option<String> {
+    /// The collapse that EC-DARTS, section 1, and DARTS+ describe; the thresholds are ours.
+    pub(crate) fn is_collapsing(&self, genotype: &CellGenotype) -> bool {
+        let free = genotype.count(Primitive::is_parameter_free);
+        2 * free > genotype.count(|_| true) && self.entropy < UNIFORM_ENTROPY
+    }
+
+    pub(crate) fn warning(kind: CellKind, genotype: &CellGenotype) -> String {
         let picks = genotype.count(|_| true);
         let free = genotype.count(Primitive::is_parameter_free);
-        (2 * free > picks).then(|| {
-            format!(
-                "the {} cell is collapsing: {free} of {picks} kept operations have no parameters",
-                kind.name()
-            )
-        })
+        format!(
+            "the {} cell is collapsing: {free} of {picks} kept operations have no parameters",
+            kind.name()
+        )
     }
 }
 

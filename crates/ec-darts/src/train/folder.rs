@@ -1,18 +1,21 @@
 //! The folder of a run: settings, metrics, genotypes, checkpoints, and a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ec_darts_space::{Genotype, draw};
 use serde_json::json;
 
 use serde::Serialize;
 
+use super::results;
 use crate::config::Settings;
 use crate::files::write;
 use crate::{Error, Result};
 
+/// Seconds from 1970 to where RFC 3339 ends.
+const YEAR_10000_S: u64 = 253_402_300_800;
 /// Checkpoints kept.
 const KEPT: usize = 2;
 
@@ -22,10 +25,11 @@ const KEPT: usize = 2;
 /// config.toml                  the resolved settings
 /// sessions.json                device, version, commit, time and steps of every start
 /// metrics.jsonl                one line per epoch
+/// results.csv                  its figures as a table
 /// genotypes/epoch-001.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
 /// model.safetensors            retraining: the trained network, once it is done
-/// log.txt                      what happened, with time
+/// log.txt                      of the program: what happened, with time
 /// checkpoints/step-*.safetensors   the last two
 /// lock                         held while a process works here
 /// ```
@@ -36,7 +40,6 @@ pub struct RunFolder {
     path: PathBuf,
     /// The operating system drops the lock with the process, however it ends.
     _lock: File,
-    log: File,
     metrics: Vec<String>,
 }
 
@@ -66,10 +69,7 @@ impl RunFolder {
                 "holds a run already; add --resume to continue it, or name another folder",
             ));
         }
-        let log_path = path.join("log.txt");
-        let log = OpenOptions::new().create(true).append(true).open(&log_path);
-        let log = log.map_err(Error::io("write", &log_path))?;
-        let mut folder = Self { path: path.to_path_buf(), _lock: lock, log, metrics: Vec::new() };
+        let mut folder = Self { path: path.to_path_buf(), _lock: lock, metrics: Vec::new() };
         folder.metrics = match fs::read_to_string(folder.metrics_path()) {
             Ok(text) => text.lines().map(str::to_string).collect(),
             Err(_) => Vec::new(),
@@ -148,7 +148,7 @@ impl RunFolder {
         let path = self.path.join("sessions.json");
         let mut sessions = self.sessions();
         sessions.push(json!({
-            "started": now(),
+            "started": timestamp(SystemTime::now()),
             "device": device,
             "version": crate::VERSION,
             "commit": crate::COMMIT,
@@ -171,7 +171,8 @@ impl RunFolder {
     pub fn write_metrics(&mut self, epoch: usize, report: &impl Serialize) -> Result<()> {
         self.metrics.truncate(epoch);
         self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
-        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())
+        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;
+        write(&self.path.join("results.csv"), &results::table(&self.metrics))
     }
 
     /// Writes `genotype.json`, `.txt` and `.svg`.
@@ -190,15 +191,6 @@ impl RunFolder {
         let folder = self.path.join("genotypes");
         create(&folder)?;
         write_genotype(&folder, &format!("epoch-{:03}", epoch + 1), genotype)
-    }
-
-    /// Adds a line to the log.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where it cannot be written.
-    pub fn log(&mut self, line: &str) -> Result<()> {
-        let fail = Error::io("write", self.path.join("log.txt"));
-        writeln!(self.log, "{} {line}", now()).map_err(fail)
     }
 
     fn metrics_path(&self) -> PathBuf {
@@ -229,8 +221,13 @@ pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn now() -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
+/// A time as RFC 3339; a clock that is set before 1970 or after 9999 is no reason to lose a run.
+fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).ok().filter(|since| since.as_secs() < YEAR_10000_S);
+    match since {
+        Some(_) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => "the clock is not set".into(),
+    }
 }
 
 fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> {
@@ -238,4 +235,20 @@ fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> 
     write(&file("json"), genotype.to_json().as_bytes())?;
     write(&file("txt"), format!("{genotype}\n").as_bytes())?;
     write(&file("svg"), draw::svg(genotype).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn any_clock_gives_a_text() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(timestamp(at(0)), "1970-01-01T00:00:00Z");
+        assert_eq!(timestamp(at(YEAR_10000_S - 1)), "9999-12-31T23:59:59Z");
+        let unset = [at(YEAR_10000_S), at(1 << 40), UNIX_EPOCH - Duration::from_secs(1)];
+        assert!(unset.into_iter().all(|time| timestamp(time) == "the clock is not set"));
+    }
 }

@@ -10,6 +10,7 @@ mod event;
 mod feed;
 pub mod folder;
 mod ledger;
+mod results;
 mod retrain;
 pub mod run;
 mod score;

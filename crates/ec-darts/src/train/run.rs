@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use ec_darts_space::Genotype;
+use tracing::span::EnteredSpan;
+use tracing::{debug_span, error, info, info_span, warn};
 
 use super::event::{Done, Event};
 use super::folder::RunFolder;
@@ -77,6 +79,8 @@ pub(super) trait Job: Sized {
     fn position(&self) -> (u64, u64);
     /// The epoch under way, counted from 0.
     fn epoch(&self) -> usize;
+    /// Where the next step is taken.
+    fn phase(&self) -> &'static str;
     fn with_read_every(self, steps: NonZeroUsize) -> Self;
     fn work(&mut self) -> Result<Done>;
     fn take_events(&mut self) -> Vec<Self::Event>;
@@ -138,6 +142,7 @@ fn run<J: Job>(
     listen: &mut dyn FnMut(Notice<J::Event>),
 ) -> Result<Outcome<J::Output>> {
     let mut folder = RunFolder::open(&options.out, options.resume)?;
+    let _span = info_span!("run", folder = %folder.path().display()).entered();
     let mut job = resume(&folder, config, begin, listen)?;
     if let Some(steps) = options.read_every {
         job = job.with_read_every(steps);
@@ -146,7 +151,7 @@ fn run<J: Job>(
     folder.keep_metrics_before(job.epoch());
     folder.write_config(job.config())?;
     folder.write_session(&options.device, first)?;
-    folder.log(&format!("begin at step {first} on {}", options.device))?;
+    info!("begin at step {first} on {}", options.device);
     listen(Notice::Begin(first));
     if compiles && first < job.position().1 {
         listen(Notice::Compiling);
@@ -158,8 +163,7 @@ fn run<J: Job>(
     });
     outcome.map_err(|source| {
         let last_checkpoint = folder.checkpoints().ok().and_then(|all| all.into_iter().next());
-        // The reason is returned; that the log misses it is the lesser trouble.
-        let _ = folder.log(&format!("stopped: {source}"));
+        error!("stopped: {source}");
         Error::Stopped { last_checkpoint, source: Box::new(source) }
     })
 }
@@ -179,7 +183,10 @@ fn resume<J: Job>(
         match restored {
             Ok(job) => return Ok(job),
             Err(error) if age + 1 == checkpoints.len() => return Err(error),
-            Err(error) => listen(Notice::SkippedCheckpoint(error.to_string())),
+            Err(error) => {
+                warn!("skipped {error}");
+                listen(Notice::SkippedCheckpoint(error.to_string()));
+            }
         }
     }
     // Stopped before its first checkpoint: it begins anew, but not with other settings.
@@ -190,6 +197,28 @@ fn resume<J: Job>(
         return Err(Error::Folder { path: folder.path().to_path_buf(), reason });
     }
     begin(None)
+}
+
+/// The spans of the epoch and phase under way. The inner one is left first.
+#[derive(Default)]
+struct Under {
+    phase: Option<(&'static str, EnteredSpan)>,
+    epoch: Option<(usize, EnteredSpan)>,
+}
+
+impl Under {
+    fn enter(&mut self, epoch: usize, phase: &'static str) {
+        let is_epoch = self.epoch.as_ref().is_some_and(|(under, _)| *under == epoch);
+        if is_epoch && self.phase.as_ref().is_some_and(|(under, _)| *under == phase) {
+            return;
+        }
+        self.phase = None;
+        if !is_epoch {
+            self.epoch = None;
+            self.epoch = Some((epoch, info_span!("epoch", epoch = epoch + 1).entered()));
+        }
+        self.phase = Some((phase, debug_span!("phase", phase).entered()));
+    }
 }
 
 fn drive<J: Job>(
@@ -208,14 +237,19 @@ fn drive<J: Job>(
         }
         Ok(())
     };
+    let mut under = Under::default();
     loop {
+        let (step, steps) = job.position();
+        if step < steps {
+            under.enter(job.epoch(), job.phase());
+        }
         // What was known before something failed is told all the same.
         let done = job.work();
         tell(job, folder)?;
         let done = done?;
         if done == Done::Everything {
             let output = job.finish(folder)?;
-            folder.log("finished")?;
+            info!("finished");
             return Ok(Outcome::Finished(output));
         }
         let (total_step, _) = job.position();
@@ -227,11 +261,12 @@ fn drive<J: Job>(
             Done::Transition | Done::Everything => false,
         };
         if due || stop {
+            let _span = debug_span!("checkpoint", total_step).entered();
             let bytes = job.save();
             tell(job, folder)?;
             let checkpoint = folder.write_checkpoint(total_step, &bytes?)?;
             if stop {
-                folder.log(&format!("stopped at step {total_step}"))?;
+                info!("stopped at step {total_step}");
                 return Ok(Outcome::Stopped { checkpoint, total_step });
             }
         }
@@ -253,6 +288,10 @@ impl Job for Search {
 
     fn epoch(&self) -> usize {
         self.epoch()
+    }
+
+    fn phase(&self) -> &'static str {
+        self.upcoming().label()
     }
 
     fn with_read_every(self, steps: NonZeroUsize) -> Self {
@@ -277,10 +316,11 @@ impl Job for Search {
             Event::Transition(report) => {
                 let verdict = if report.accepted { "returned" } else { "dropped" };
                 let accuracy = report.valid_accuracy;
-                folder.log(&format!(
-                    "epoch {}: auxiliary model {verdict} at validation accuracy {accuracy:.4}",
-                    report.epoch + 1
-                ))
+                let epoch = report.epoch + 1;
+                info!(
+                    "epoch {epoch}: auxiliary model {verdict} at validation accuracy {accuracy:.4}"
+                );
+                Ok(())
             }
             Event::Epoch(report) => {
                 let genotype = match self.config().search.strength {
@@ -290,8 +330,9 @@ impl Job for Search {
                 folder.write_metrics(report.epoch, report)?;
                 folder.write_epoch_genotype(report.epoch, genotype)?;
                 folder.write_genotype(&self.best().expect("an epoch is over").genotype)?;
-                folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))?;
-                report.warnings.iter().try_for_each(|warning| folder.log(warning))
+                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
+                report.warnings.iter().for_each(|warning| warn!("{warning}"));
+                Ok(())
             }
         }
     }
@@ -318,6 +359,10 @@ impl Job for Retraining {
         self.epoch()
     }
 
+    fn phase(&self) -> &'static str {
+        if self.is_measuring() { "measure" } else { "train" }
+    }
+
     fn with_read_every(self, steps: NonZeroUsize) -> Self {
         self.with_read_every(steps)
     }
@@ -340,7 +385,8 @@ impl Job for Retraining {
             RetrainEvent::Epoch(report) => {
                 folder.write_metrics(report.epoch, report)?;
                 folder.write_genotype(self.genotype())?;
-                folder.log(&format!("epoch {} of {} is over", report.epoch + 1, report.epochs))
+                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
+                Ok(())
             }
         }
     }

@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
+use tracing::debug_span;
 
 use super::event::{CellReport, Done, EpochReport, Event, Phase, StepReport, TransitionReport};
 use super::feed::Feed;
@@ -193,6 +194,7 @@ impl Search {
 
     /// Reads the figures of all steps so far, adds them up and tells them.
     pub(super) fn settle(&mut self) -> Result<()> {
+        let _span = debug_span!("read figures").entered();
         let (progress, told) = (&mut self.progress, &mut self.told);
         self.ledger.settle(|step, figures| {
             told.push_back(Event::Step(progress.settle(step, figures)?));
@@ -269,6 +271,14 @@ impl Search {
         all.into_iter().filter(|&(_, present)| present).map(|(phase, _)| phase)
     }
 
+    /// The phase of the next step.
+    pub(super) fn upcoming(&self) -> Phase {
+        match self.progress.step < self.num_steps(self.progress.phase) {
+            true => self.progress.phase,
+            false => self.next_phase().unwrap_or(self.progress.phase),
+        }
+    }
+
     fn next_phase(&self) -> Option<Phase> {
         let current = self.progress.phase;
         self.phases().skip_while(|&phase| phase != current).nth(1)
@@ -313,6 +323,7 @@ impl Search {
 
     /// Queues one step on the device and leaves its figures in the ledger.
     fn step(&mut self, phase: Phase) -> Result<()> {
+        let _span = debug_span!("step", step = self.progress.step).entered();
         let batches = self.feed.next(phase, self.progress.epoch, self.progress.step)?;
         let learning_rate = self.learning_rate();
         let count = |batch: &Batch| batch.labels.len();
@@ -350,6 +361,7 @@ impl Search {
     }
 
     fn alpha_step(&mut self, valid: Batch, train: Option<Batch>, xi: f64) -> Tensor<1> {
+        let _span = debug_span!("alpha step").entered();
         let batches = BilevelBatch {
             valid: ImageBatch::new(valid, &self.device),
             train: train.map(|train| ImageBatch::new(train, &self.device)),
@@ -368,34 +380,41 @@ impl Search {
     }
 
     fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
+        let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
         let relaxation = self.config.search.relaxation;
         let mixing = Mixing::new(&self.alpha, relaxation, self.space.topology()).detach();
-        let logits = self.supernet.forward(batch.images.clone(), &mixing);
+        let forward = || self.supernet.forward(batch.images.clone(), &mixing);
+        let logits = debug_span!("forward").in_scope(forward);
         let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.supernet);
-        let (supernet, norm) =
-            self.weight_optimizer.step(learning_rate, self.supernet.clone(), gradients);
+        let backward = || GradientsParams::from_grads(loss.backward(), &self.supernet);
+        let gradients = debug_span!("backward").in_scope(backward);
+        let step = || self.weight_optimizer.step(learning_rate, self.supernet.clone(), gradients);
+        let (supernet, norm) = debug_span!("optimizer").in_scope(step);
         self.supernet = supernet;
         [value, correct, norm]
     }
 
     fn auxiliary_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
+        let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
         let Auxiliary { model, mut optimizer } =
             self.auxiliary.take().expect("the auxiliary phase begins with a model");
-        let logits = model.forward(batch.images.clone());
+        let logits = debug_span!("forward").in_scope(|| model.forward(batch.images.clone()));
         let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
-        let (model, norm) = optimizer.step(learning_rate, model, gradients);
+        let backward = || GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = debug_span!("backward").in_scope(backward);
+        let step = || optimizer.step(learning_rate, model, gradients);
+        let (model, norm) = debug_span!("optimizer").in_scope(step);
         self.auxiliary = Some(Auxiliary { model, optimizer });
         [value, correct, norm]
     }
 
     /// Loss and accuracy in evaluation mode, by the running statistics.
     fn measure(&mut self, batch: Batch) -> [Tensor<1>; 2] {
+        let _span = debug_span!("measure").entered();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let images = batch.images.clone();
         let measured = self.measured.get_or_insert_with(|| match &self.auxiliary {
@@ -466,9 +485,10 @@ impl Search {
             valid_loss: self.progress.valid_loss.loss(),
             supernet_accuracy: self.progress.supernet.accuracy(),
             transition: self.progress.transition.clone(),
-            warnings: kinds
+            warnings: [(CellKind::Normal, &normal), (CellKind::Reduction, &reduction)]
                 .into_iter()
-                .filter_map(|kind| CellReport::warning(kind, read.cell(kind)))
+                .filter(|(kind, report)| report.is_collapsing(read.cell(*kind)))
+                .map(|(kind, _)| CellReport::warning(kind, read.cell(kind)))
                 .collect(),
             normal,
             reduction,

@@ -12,6 +12,7 @@ use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
+use tracing::debug_span;
 
 pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport};
 
@@ -205,8 +206,14 @@ impl Retraining {
         self
     }
 
+    /// Whether the next step measures.
+    pub(super) fn is_measuring(&self) -> bool {
+        self.progress.measuring || self.progress.step == self.feed.train_steps()
+    }
+
     /// Reads the figures of all steps so far, adds them up and tells them.
     fn settle(&mut self) -> Result<()> {
+        let _span = debug_span!("read figures").entered();
         let (progress, told) = (&mut self.progress, &mut self.told);
         self.ledger.settle(|step, figures| {
             told.push_back(RetrainEvent::Step(progress.settle(step, figures)?));
@@ -298,6 +305,7 @@ impl Retraining {
     }
 
     fn train_step(&mut self) -> Result<()> {
+        let _span = debug_span!("step", step = self.progress.step).entered();
         let batch = self.feed.train_batch(self.progress.epoch, self.progress.step)?;
         let images = batch.labels.len();
         let rng = stream_rng(
@@ -313,19 +321,20 @@ impl Retraining {
         for part in parts(batch, self.config.retrain.accumulation) {
             let part = ImageBatch::new(part, &self.device);
             let share = part.len() as f64 / images as f64;
-            let (logits, side) = self.network.forward_training(part.images.clone(), &mut drop_path);
+            let forward = || self.network.forward_training(part.images.clone(), &mut drop_path);
+            let (logits, side) = debug_span!("forward").in_scope(forward);
             let (mut loss, hits) = loss_and_correct(&logits, &part, smoothing);
             shares.push(share);
             figures.extend([loss.clone().inner(), hits]);
             if let Some(weight) = self.config.network.auxiliary_loss_weight {
                 loss = loss + loss_and_correct(&side, &part, smoothing).0 * weight;
             }
-            let backward = (loss * share).backward();
-            gradients
-                .accumulate(&self.network, GradientsParams::from_grads(backward, &self.network));
+            let backward = || GradientsParams::from_grads((loss * share).backward(), &self.network);
+            gradients.accumulate(&self.network, debug_span!("backward").in_scope(backward));
         }
         let rate = self.learning_rate();
-        let (network, norm) = self.optimizer.step(rate, self.network.clone(), gradients.grads());
+        let step = || self.optimizer.step(rate, self.network.clone(), gradients.grads());
+        let (network, norm) = debug_span!("optimizer").in_scope(step);
         figures.push(norm);
         self.network = network;
         if let Some(average) = &mut self.average {
@@ -337,6 +346,7 @@ impl Retraining {
     }
 
     fn measure_step(&mut self) -> Result<()> {
+        let _span = debug_span!("step", step = self.progress.step).entered();
         let batch = self.feed.measure_batch(self.progress.step)?;
         let images = batch.labels.len();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
@@ -344,7 +354,7 @@ impl Retraining {
             Some(network) => network,
             None => self.network().valid(),
         };
-        let logits = network.forward(batch.images.clone());
+        let logits = debug_span!("measure").in_scope(|| network.forward(batch.images.clone()));
         self.evaluated = Some(network);
         let figures = vec![correct(&logits, &batch), correct_in_top(5, &logits, &batch)];
         self.queue(images, Vec::new(), figures);

@@ -1,0 +1,157 @@
+//! How the program ends: what it says last, and its exit code. docs/scripting.md has both.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, ErrorKind, IsTerminal};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::terminal::{complain, print};
+use crate::trace;
+
+/// A closed pipe ends other Unix tools by SIGPIPE.
+const SIGPIPE: i32 = 13;
+
+/// A run that ended before its work was done, because it was asked to.
+///
+/// It travels as an error, so that nobody takes half a run for a whole one.
+#[derive(Clone, Debug)]
+pub struct Stopped {
+    /// The signal that asked for it; none where `--max-steps` did.
+    pub signal: Option<i32>,
+    /// The checkpoint from which it goes on, and its steps; none where nothing was under way.
+    pub saved: Option<(PathBuf, u64)>,
+}
+
+impl Stopped {
+    fn exit_code(&self) -> u8 {
+        self.signal.map_or(3, |signal| 128 + signal as u8)
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by = self.signal.map_or(String::new(), |signal| format!(" by {}", name(signal)));
+        match &self.saved {
+            Some((checkpoint, step)) => write!(
+                text,
+                "stopped{by} at step {step}, saved {}; the same command with --resume goes on",
+                checkpoint.display()
+            ),
+            None => write!(text, "stopped{by}"),
+        }
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+fn name(signal: i32) -> String {
+    match signal {
+        1 => "SIGHUP".into(),
+        2 => "SIGINT".into(),
+        15 => "SIGTERM".into(),
+        _ => format!("signal {signal}"),
+    }
+}
+
+/// Code, last event and last words of the program.
+pub struct Ending {
+    code: u8,
+    event: Value,
+    words: Words,
+}
+
+enum Words {
+    None,
+    /// What a user wants to know, on standard output.
+    Told(String),
+    Error(String),
+}
+
+impl Ending {
+    /// Of a command that returned.
+    pub fn of(done: anyhow::Result<()>) -> Self {
+        let Err(error) = done else {
+            return Self { code: 0, event: json!({"event": "finished"}), words: Words::None };
+        };
+        if let Some(stopped) = error.downcast_ref::<Stopped>() {
+            return Self::stopped(stopped);
+        }
+        if is_closed_pipe(&error) {
+            return Self::stopped(&Stopped { signal: Some(SIGPIPE), saved: None });
+        }
+        let usage = error.chain().filter_map(|cause| cause.downcast_ref::<ec_darts::Error>()).any(
+            |cause| {
+                use ec_darts::Error::{ConfigSyntax, ConfigValue};
+                matches!(cause, ConfigSyntax { .. } | ConfigValue { .. })
+            },
+        );
+        Self::failed(if usage { 2 } else { 1 }, &format!("{error:#}"))
+    }
+
+    /// Of a command that was stopped.
+    pub fn stopped(stopped: &Stopped) -> Self {
+        let event = json!({
+            "event": "stopped",
+            "signal": stopped.signal.map(name),
+            "checkpoint": stopped.saved.as_ref().map(|(path, _)| path.display().to_string()),
+            "total_step": stopped.saved.as_ref().map(|&(_, step)| step),
+        });
+        // Nobody reads any more.
+        let silent = stopped.signal == Some(SIGPIPE);
+        let words = if silent { Words::None } else { Words::Told(stopped.to_string()) };
+        Self { code: stopped.exit_code(), event, words }
+    }
+
+    /// Of a fault of the program, which has told its message on standard error.
+    pub fn panicked(payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        let reason = format!("a fault of the program: {text}");
+        Self { words: Words::None, ..Self::failed(101, &reason) }
+    }
+
+    fn failed(code: u8, reason: &str) -> Self {
+        let event = json!({"event": "failed", "error": reason, "exit_code": code});
+        Self { code, event, words: Words::Error(format!("error: {reason}")) }
+    }
+
+    /// Says it, as the last event where `events` are printed, and closes the trace.
+    pub fn tell(self, events: bool) -> u8 {
+        trace::close();
+        // That nobody can be told does not change how the work ended.
+        match (events, self.words) {
+            (true, words) => {
+                let _ = print(&format!("{}\n", self.event));
+                if let Words::Error(text) = words {
+                    complain(&text);
+                }
+            }
+            (false, Words::None) => {}
+            (false, Words::Told(text)) => drop(print(&format!("{text}\n"))),
+            (false, Words::Error(text)) => complain(&text),
+        }
+        self.code
+    }
+}
+
+/// A command line that was not understood, or that asked for help or the version.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // Without colours, since it repeats what was typed.
+        complain(error.render().to_string().trim_end());
+        return ExitCode::from(2);
+    }
+    let done = match io::stdout().is_terminal() {
+        true => error.print().map_err(anyhow::Error::from),
+        false => print(&error.render().to_string()),
+    };
+    ExitCode::from(Ending::of(done).tell(false))
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,214 @@
+//! Who listens to the spans and events of the libraries: `log.txt` of the run under way, the terminal where
+//! it is asked for, and the file of `--trace`.
+//!
+//! Without `-v`, `RUST_LOG` and `--trace` nobody listens but the log, which takes events of a run from
+//! `INFO` on: spans of steps are then not even made.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::Context;
+use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
+use tracing_subscriber::fmt::format::{FmtSpan, FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{self, FmtContext};
+use tracing_subscriber::layer::{Context as LayerContext, Filter, Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, filter::Targets, registry};
+
+use crate::terminal::{complain, visible};
+
+/// Crates whose spans and events a trace holds, by the start of their names.
+const TRACED: [&str; 3] = ["ec_darts", "burn", "cubecl"];
+
+/// The trace under way: held here, as a signal's thread must close it too.
+static TRACE: Mutex<Option<FlushGuard>> = Mutex::new(None);
+/// The log of the run under way, opened by the first event that is written.
+static LOG: Mutex<Log> = Mutex::new(Log::None);
+
+static ON_TERMINAL: AtomicBool = AtomicBool::new(false);
+
+enum Log {
+    None,
+    At(PathBuf),
+    Open(File),
+}
+
+/// Lets them listen.
+///
+/// # Errors
+/// Where `RUST_LOG` is not understood, or the file of the trace cannot be written.
+pub fn open(verbose: u8, trace: Option<&Path>) -> anyhow::Result<()> {
+    let terminal = terminal_filter(verbose)?.map(|filter| {
+        let layer = fmt::layer().with_ansi(false).with_span_events(FmtSpan::CLOSE);
+        layer.with_writer(|| Visible(io::stderr())).with_filter(filter)
+    });
+    ON_TERMINAL.store(terminal.is_some(), Ordering::Relaxed);
+    let chrome = trace.map(chrome_file).transpose()?.map(|file| {
+        let (layer, guard) = ChromeLayerBuilder::new().writer(file).include_args(true).build();
+        *TRACE.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+        let targets = TRACED.map(|target| (target, LevelFilter::TRACE));
+        layer.with_filter(Targets::new().with_targets(targets))
+    });
+    let log =
+        fmt::layer().event_format(LogLine).with_writer(|| Visible(LogFile)).with_filter(InRun);
+    registry().with(log).with(terminal).with(chrome).try_init().context("cannot start to log")
+}
+
+/// Completes the file of the trace.
+pub fn close() {
+    drop(TRACE.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Events of runs go to `log.txt` in this folder from now on.
+pub fn log_into(folder: &Path) {
+    *LOG.lock().unwrap_or_else(PoisonError::into_inner) = Log::At(folder.join("log.txt"));
+}
+
+/// Whether the terminal shows events, which a progress bar would be torn by.
+pub fn is_on_terminal() -> bool {
+    ON_TERMINAL.load(Ordering::Relaxed)
+}
+
+fn rust_log() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|directives| !directives.trim().is_empty())
+}
+
+fn terminal_filter(verbose: u8) -> anyhow::Result<Option<EnvFilter>> {
+    if let Some(directives) = rust_log() {
+        let filter = EnvFilter::try_new(&directives).map_err(|error| {
+            let reason = format!("{error}; allowed: levels and targets, such as ec_darts=debug");
+            ec_darts::Error::ConfigSyntax { origin: format!("RUST_LOG={directives}"), reason }
+        })?;
+        return Ok(Some(filter));
+    }
+    let level = match verbose {
+        0 => return Ok(None),
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    Ok(Some(EnvFilter::default().add_directive(level.into())))
+}
+
+/// The file of a trace. What cannot be written is told once and left out, since the run goes on.
+struct ChromeFile {
+    path: PathBuf,
+    file: Option<io::BufWriter<File>>,
+}
+
+fn chrome_file(path: &Path) -> anyhow::Result<ChromeFile> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(ChromeFile { path: path.to_path_buf(), file: Some(io::BufWriter::new(file)) })
+}
+
+impl ChromeFile {
+    fn tried(&mut self, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            complain(&format!("warning: {} ends early: {error}", self.path.display()));
+            self.file = None;
+        }
+    }
+}
+
+impl Write for ChromeFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let outcome = self.file.as_mut().map_or(Ok(()), |file| file.write_all(bytes));
+        self.tried(outcome);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let outcome = self.file.as_mut().map_or(Ok(()), Write::flush);
+        self.tried(outcome);
+        Ok(())
+    }
+}
+
+/// Text of others made harmless, on its way to a terminal or a file that is shown on one.
+struct Visible<W>(W);
+
+impl<W: Write> Write for Visible<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(visible(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+struct LogFile;
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut log = LOG.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Log::At(path) = &*log {
+            *log = Log::Open(OpenOptions::new().create(true).append(true).open(path)?);
+        }
+        if let Log::Open(file) = &mut *log {
+            file.write_all(bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Events inside a run, from `INFO` on. What happens before its folder is held is none of its business.
+struct InRun;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for InRun {
+    fn enabled(&self, metadata: &Metadata<'_>, context: &LayerContext<'_, S>) -> bool {
+        let in_run = || {
+            let mut spans = context.lookup_current().into_iter().flat_map(|span| span.scope());
+            spans.any(|span| span.name() == "run")
+        };
+        *metadata.level() <= Level::INFO && (metadata.is_span() || in_run())
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        match *metadata.level() <= Level::INFO {
+            true => Interest::sometimes(),
+            false => Interest::never(),
+        }
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
+    }
+}
+
+/// Time, level where it is no mere information, message.
+struct LogLine;
+
+impl<S, N> FormatEvent<S, N> for LogLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        SystemTime.format_time(&mut line)?;
+        match *event.metadata().level() {
+            Level::INFO => write!(line, " ")?,
+            level => write!(line, " {} ", level.as_str().to_lowercase())?,
+        }
+        context.format_fields(line.by_ref(), event)?;
+        writeln!(line)
+    }
+}

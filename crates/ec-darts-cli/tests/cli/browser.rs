@@ -1,0 +1,79 @@
+//! `report.html` as a browser shows it, on a screen as narrow as a phone's.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::pipeline;
+use crate::program::{Folder, told};
+
+/// Chromium by the names it has; where `EC_DARTS_CHROMIUM` names it, it must be there.
+fn browser() -> Option<String> {
+    let runs = |name: &String| Command::new(name).arg("--version").output().is_ok();
+    if let Ok(named) = std::env::var("EC_DARTS_CHROMIUM") {
+        assert!(runs(&named), "EC_DARTS_CHROMIUM={named} does not run");
+        return Some(named);
+    }
+    ["chromium", "chromium-browser", "google-chrome"].map(String::from).into_iter().find(runs)
+}
+
+/// What the page says when its scripts are done, and what was logged.
+fn open(browser: &str, folder: &Folder, page: &str) -> (String, String) {
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]);
+    command.args(["--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", folder.path("profile").display()));
+    command.arg(format!("file://{}", folder.path(page).display()));
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the browser starts");
+    let (id, done) = (child.id(), std::thread::spawn(|| child.wait_with_output()));
+    let begin = Instant::now();
+    while !done.is_finished() {
+        if begin.elapsed() > Duration::from_secs(120) {
+            let _ = Command::new("kill").args(["-KILL", &id.to_string()]).status();
+            panic!("the browser does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (code, out, err) = told(&done.join().expect("no panic").expect("ended"));
+    assert_eq!(code, Some(0), "{err}");
+    (out, err)
+}
+
+#[test]
+fn the_report_on_a_narrow_screen() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: no Chromium is installed");
+        return;
+    };
+    let folder = Folder::new();
+    let (code, _, err) = told(&pipeline::command(&folder, &["--quiet"]).output().expect("runs"));
+    assert_eq!(code, Some(0), "{err}");
+    folder.write("r/browser.html", include_str!("browser.html"));
+    let (shown, log) = open(&browser, &folder, "r/browser.html");
+    let messages: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(messages.is_empty(), "{messages:?}");
+    let measured =
+        shown.split("<pre id=\"measured\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+    let measured = measured.unwrap_or_default().replace("&lt;", "<").replace("&gt;", ">");
+    let measured: Value = serde_json::from_str(&measured).unwrap_or_else(|_| panic!("{shown}"));
+    let names = |key: &str| -> Vec<String> {
+        serde_json::from_value(measured[key].clone()).expect("a list of names")
+    };
+    let sections = names("sections");
+    for section in
+        ["not-run", "cells", "search", "changes", "retraining", "accuracy", "costs", "settings"]
+    {
+        assert!(sections.iter().any(|found| found == section), "{section} in {sections:?}");
+    }
+    assert_eq!(names("empty"), [""; 0]);
+    assert!(measured["svgs"].as_u64() > Some(2), "{measured}");
+    // A scroll bar may take a part of the width.
+    assert!(measured["width"].as_u64() <= Some(390), "the page scrolls sideways: {measured}");
+    // The cells are drawn as wide as they are, and can be moved to and fro; so can the picture of how they
+    // changed over many epochs.
+    let others = names("scrolling");
+    let cells = |name: &String| name.starts_with("cells: <div") || name.starts_with("changes:");
+    assert!(others.iter().all(cells), "{others:?}");
+}
