@@ -107,7 +107,7 @@ pub struct CellGradients<B: Backend> {
     pub inputs: Vec<Option<FloatTensor<B>>>,
     /// Of the packed parameters, where they were asked for.
     pub parameters: Option<FloatTensor<B>>,
-    /// Of the mixing weights, at least where they were asked for.
+    /// Of the mixing weights, where they were asked for.
     pub mixing: Option<FloatTensor<B>>,
 }
 

@@ -106,7 +106,7 @@ impl CellKernels for Flex {
                 .map(|((values, like), wanted)| wanted.then(|| held(values, like.shape())))
                 .collect(),
             parameters: wanted.parameters.then_some(parameters),
-            mixing: Some(tensor(all.mixing, inputs.mixing.shape())),
+            mixing: wanted.mixing.then(|| tensor(all.mixing, inputs.mixing.shape())),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From alpha to the mixing weights of a cell's operations, as few kernels: [`softmax_groups`] and [`pick`].
 
+#[cfg(feature = "cube")]
 use std::sync::Arc;
 
 #[cfg(feature = "cube")]

@@ -77,7 +77,7 @@ fn every_instruction_set_computes_the_same() {
             let (output, _, tape) = forward(isa, &cell, &values, None, memory);
             let gradient = numbers(4, output.len());
             let of = |input, parameters| {
-                let wanted = Wanted { inputs: vec![input], parameters };
+                let wanted = Wanted { inputs: vec![input], parameters, mixing: true };
                 backward(isa, &cell, &values, &tape, &gradient, &wanted)
             };
             let all = of(true, true);
@@ -130,7 +130,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
         let out_gradient = numbers(4, output.len());
-        let wanted = Wanted { inputs: vec![true], parameters: true };
+        let wanted = Wanted { inputs: vec![true], parameters: true, mixing: true };
         let all = backward(isa, &cell, &values, &tape, &out_gradient, &wanted);
 
         // The same, edge by edge.
@@ -244,7 +244,7 @@ fn threads_do_not_change_a_bit() {
         pool.install(|| {
             let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
             let gradient = numbers(4, output.len());
-            let wanted = Wanted { inputs: vec![true; 2], parameters: true };
+            let wanted = Wanted { inputs: vec![true; 2], parameters: true, mixing: true };
             let all = backward(isa, &cell, &values, &tape, &gradient, &wanted);
             let inputs = all.inputs.iter().flat_map(|input| input.to_vec()).collect::<Vec<_>>();
             [output.to_vec(), inputs, all.parameters, all.mixing]
