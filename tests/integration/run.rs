@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Device;
 use ec_darts::Error;
 use ec_darts::config::{SearchConfig, Settings};
+use ec_darts::device::DeviceName;
 use ec_darts::train::run::{Notice, Outcome, RunOptions, search};
 use ec_darts::train::{Best, EpochReport, RunFolder};
 use ec_darts_space::Genotype;
@@ -35,6 +36,7 @@ fn session(config: SearchConfig, options: &RunOptions) -> (Result<Outcome<Best>,
     let mut skipped = 0;
     let outcome = search(config, tiny::data(1), &Device::flex(), options, &mut |notice| {
         skipped += usize::from(matches!(notice, Notice::SkippedCheckpoint(_)));
+        assert!(!matches!(notice, Notice::Compiling), "the CPU compiles nothing");
     });
     (outcome, skipped)
 }
@@ -221,4 +223,22 @@ fn a_run_read_seldom_ends_as_one_read_every_step() {
     let rest = RunOptions { read_every, ..options(&seldom, true, None) };
     assert!(matches!(session(tiny::config(), &rest).0, Ok(Outcome::Finished(_))));
     check_same_end(&often, &seldom);
+}
+
+/// The first step waits for the kernels of a GPU, and that is told before it.
+#[test]
+fn compiling_is_told_on_wgpu() {
+    let Some(device) = crate::devices::gpu(DeviceName::Wgpu) else { return };
+    let options = options(&place("compiling"), false, Some(1));
+    let mut told = Vec::new();
+    let outcome = search(tiny::config(), tiny::data(1), &device, &options, &mut |notice| {
+        told.push(match notice {
+            Notice::Begin(_) => "begin",
+            Notice::Compiling => "compiling",
+            Notice::SkippedCheckpoint(_) => "skipped",
+            Notice::Events(_) => "events",
+        });
+    });
+    assert!(matches!(outcome, Ok(Outcome::Stopped { total_step: 1, .. })), "{outcome:?}");
+    assert_eq!(told, ["begin", "compiling", "events"]);
 }

@@ -78,6 +78,8 @@ impl Report {
                 (self.images, self.last_line_s) = (0, 0.0);
                 if *step > 0 { self.line(&format!("goes on at step {step}")) } else { Ok(()) }
             }
+            Notice::Compiling if self.json => self.event(&json!({"event": "compiling"})),
+            Notice::Compiling => self.line("compiling the kernels of the device"),
             Notice::SkippedCheckpoint(reason) => self.line(&format!("warning: skipped {reason}")),
             Notice::Events(events) if self.json => {
                 let line = |event: &E| Ok(format!("{}\n", serde_json::to_string(event)?));

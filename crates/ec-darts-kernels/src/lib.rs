@@ -47,6 +47,38 @@ pub fn unbiased(count: usize) -> f32 {
     if count > 1 { (n / (n - 1.0)) as f32 } else { 1.0 }
 }
 
+/// Bytes of the buffers that the kernels of a GPU make for a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CellBytes {
+    /// From the forward pass to the backward pass: output, states, statistics.
+    pub kept: u64,
+    /// Maps before each normalization, which [`Memory::Save`] keeps too.
+    pub maps: u64,
+    /// Those that are there at once where they are made again.
+    pub maps_at_once: u64,
+    /// During the backward pass: gradients of the output, the states, the inputs and the weights, and scratch.
+    pub passing: u64,
+}
+
+/// What the kernels of a GPU need for a cell; nothing where the build has none.
+///
+/// # Shapes
+/// - `shapes`: those of the inputs, `[batch, channels, height, width]`
+///
+/// # Panics
+/// Where a shape does not fit the cell, or the kernels do not have it.
+pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
+    #[cfg(feature = "cube")]
+    {
+        gpu::cell_bytes(cell, shapes)
+    }
+    #[cfg(not(feature = "cube"))]
+    {
+        let _ = (cell, shapes);
+        CellBytes::default()
+    }
+}
+
 /// What a cell returns.
 #[derive(Clone, Debug)]
 pub struct CellOutput {

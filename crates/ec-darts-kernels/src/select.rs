@@ -1,6 +1,7 @@
 //! From alpha to the mixing weights of a cell's operations, as few kernels: [`softmax_groups`] and [`pick`].
 
 #[cfg(feature = "cube")]
+#[cfg(feature = "cube")]
 use std::sync::Arc;
 
 #[cfg(feature = "cube")]

@@ -24,8 +24,6 @@ pub struct SgdNumbers {
     pub weight_decay: f32,
     /// Largest norm of all gradients, or none.
     pub clip_norm: Option<f32>,
-    /// Whether there is no old velocity; set by [`sgd`].
-    pub(crate) is_first: bool,
 }
 
 /// Numbers of a step of Adam.
@@ -43,8 +41,6 @@ pub struct AdamNumbers {
     pub epsilon: f32,
     /// Counted from 1.
     pub step: usize,
-    /// Whether there are no old moments; set by [`adam`].
-    pub(crate) is_first: bool,
 }
 
 impl SgdNumbers {
@@ -52,7 +48,7 @@ impl SgdNumbers {
     pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
         let [learning_rate, momentum, weight_decay] =
             [learning_rate, momentum, weight_decay].map(|number| number as f32);
-        Self { learning_rate, momentum, weight_decay, clip_norm: None, is_first: false }
+        Self { learning_rate, momentum, weight_decay, clip_norm: None }
     }
 }
 
@@ -66,7 +62,7 @@ impl AdamNumbers {
     ) -> Self {
         let [learning_rate, beta1, beta2, weight_decay] =
             [learning_rate, beta1, beta2, weight_decay].map(|number| number as f32);
-        Self { learning_rate, beta1, beta2, weight_decay, epsilon: 1e-8, step, is_first: false }
+        Self { learning_rate, beta1, beta2, weight_decay, epsilon: 1e-8, step }
     }
 
     /// `1 - beta1^step`.
@@ -126,6 +122,7 @@ pub trait StepOps: Backend {
         velocity: FloatTensor<Self>,
         norm: FloatTensor<Self>,
         numbers: SgdNumbers,
+        is_first: bool,
     ) -> SgdTensors<Self>;
 
     /// See [`adam()`].
@@ -135,6 +132,7 @@ pub trait StepOps: Backend {
         moment_1: FloatTensor<Self>,
         moment_2: FloatTensor<Self>,
         numbers: AdamNumbers,
+        is_first: bool,
     ) -> AdamTensors<Self>;
 }
 
@@ -189,16 +187,14 @@ pub fn sgd<const D: usize>(
 ) -> [Tensor<D>; 2] {
     #[cfg(feature = "cube")]
     if is_cube(&weights.device()) {
-        let numbers = SgdNumbers {
-            clip_norm: numbers.clip_norm.filter(|_| norm.is_some()),
-            is_first: velocity.is_none(),
-            ..numbers
-        };
+        let clip_norm = numbers.clip_norm.filter(|_| norm.is_some());
+        let numbers = SgdNumbers { clip_norm, ..numbers };
+        let is_first = velocity.is_none();
         let velocity = velocity.unwrap_or_else(|| gradient.clone()).into_dispatch();
         let gradient = gradient.into_dispatch();
         let norm = norm.map_or_else(|| gradient.clone(), Tensor::into_dispatch);
         let weights = weights.into_dispatch();
-        let all = <Dispatch as StepOps>::sgd(weights, gradient, velocity, norm, numbers);
+        let all = <Dispatch as StepOps>::sgd(weights, gradient, velocity, norm, numbers, is_first);
         return [all.weights, all.velocity].map(Tensor::from_dispatch);
     }
     reference::sgd(weights, gradient, velocity, norm, numbers)
@@ -220,11 +216,11 @@ pub fn adam<const D: usize>(
 ) -> [Tensor<D>; 3] {
     #[cfg(feature = "cube")]
     if is_cube(&weights.device()) {
-        let numbers = AdamNumbers { is_first: moments.is_none(), ..numbers };
+        let is_first = moments.is_none();
         let moments = moments.unwrap_or_else(|| [gradient.clone(), gradient.clone()]);
         let [first, second] = moments.map(Tensor::into_dispatch);
         let (weights, gradient) = (weights.into_dispatch(), gradient.into_dispatch());
-        let all = <Dispatch as StepOps>::adam(weights, gradient, first, second, numbers);
+        let all = <Dispatch as StepOps>::adam(weights, gradient, first, second, numbers, is_first);
         return [all.weights, all.moment_1, all.moment_2].map(Tensor::from_dispatch);
     }
     reference::adam(weights, gradient, moments, numbers)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_kernels::{
-    Cell, Edge, EdgeOperation as Op, Memory, cell, cell_given, reference, serves,
+    AdamNumbers, Cell, Edge, EdgeOperation as Op, Memory, SgdNumbers, adam, cell, cell_given, norm,
+    pick, reference, serves, sgd, softmax_groups,
 };
 
 /// Numbers in (-2, 2) that depend on the seed alone.
@@ -287,6 +288,56 @@ fn bits_repeat_on_wgpu() {
         let first = case.run(&device, 3, Some(Memory::Save));
         for memory in [Memory::Save, Memory::Recompute] {
             assert!(case.run(&device, 3, Some(memory)) == first, "{memory:?} differs");
+        }
+    }
+}
+
+/// Three steps of both optimizers, with a norm that clips, and the mixing weights with their gradients.
+fn small_tensors(device: &Device) -> Vec<Vec<f32>> {
+    let tensor = |seed| tensor(seed, [7, 45], device);
+    let gradient = |step: u64| tensor(10 + step);
+    let mut all = Vec::new();
+    let (mut weights, mut velocity) = (tensor(1), None);
+    for step in 0..3 {
+        let gradients = vec![gradient(step).flatten(0, 1), tensor(5).flatten(0, 1)];
+        let norm = norm(gradients);
+        all.push(values(norm.clone()));
+        let mut numbers = SgdNumbers::new(0.1, 0.9, 0.01);
+        numbers.clip_norm = (step > 0).then_some(5.0);
+        let [moved, new] = sgd(weights, gradient(step), velocity, Some(norm), numbers);
+        (weights, velocity) = (moved, Some(new));
+    }
+    all.push(values(weights));
+    let (mut weights, mut moments) = (tensor(2), None);
+    for step in 0..3 {
+        let numbers = AdamNumbers::new(0.1, [0.5, 0.999], 0.01, step as usize + 1);
+        let [moved, first, second] = adam(weights, gradient(step), moments, numbers);
+        (weights, moments) = (moved, Some([first, second]));
+    }
+    all.push(values(weights));
+    let device = device.clone().autodiff();
+    let alpha = Tensor::<2>::from_inner(tensor(3)).to_device(&device).require_grad();
+    let mixing = softmax_groups(alpha.clone(), &[2, 1, 4]);
+    let places: Vec<Option<usize>> =
+        (0..150).map(|place| (place % 5 > 0).then_some(place * 2)).collect();
+    let picked = pick(mixing.clone(), &places);
+    let random: Tensor<1> = self::tensor(4, [150], &device);
+    let gradients = (picked.clone() * random).sum().backward();
+    all.extend([values(mixing), values(picked), values(alpha.grad(&gradients).expect("tracked"))]);
+    all
+}
+
+#[test]
+fn steps_and_mixing_agree_on_wgpu() {
+    if let Some(device) = gpu() {
+        let expected = small_tensors(&Device::flex());
+        for (number, (actual, expected)) in small_tensors(&device).iter().zip(&expected).enumerate()
+        {
+            assert_eq!(actual.len(), expected.len());
+            for (actual, expected) in actual.iter().zip(expected) {
+                let off = (actual - expected).abs();
+                assert!(off <= 2e-6 * expected.abs().max(1.0), "{number}: {actual} not {expected}");
+            }
         }
     }
 }

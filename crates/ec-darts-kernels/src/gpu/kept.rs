@@ -10,8 +10,9 @@ use cubecl::server::Handle;
 
 use super::launch::Values;
 
-static TABLES: LazyLock<Mutex<HashMap<(CubeDevice, Arc<Vec<u32>>), Handle>>> =
-    LazyLock::new(Default::default);
+type Tables = HashMap<(CubeDevice, Arc<Vec<u32>>), Handle>;
+
+static TABLES: LazyLock<Mutex<Tables>> = LazyLock::new(Default::default);
 
 /// An auxiliary model brings new ones every epoch: old tables give way together.
 const MOST_TABLES: usize = 512;

@@ -36,7 +36,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
-pub use plan::serves;
+pub use plan::{cell_bytes, serves};
 use run::{Inputs, Tape};
 
 impl CellKernels for CubeBackend {

@@ -1,9 +1,11 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
 use super::gather::{Source, place};
+use super::launch::norms_len;
 use super::rows::Builder;
 use super::table::{NONE, norm, part};
 use super::tile::{Tile, WeightTile};
+use crate::CellBytes;
 use crate::edge::{Cell, Edge, EdgeOperation};
 
 /// Rows of one launch in the table.
@@ -102,6 +104,26 @@ pub fn serves(cell: &Cell) -> bool {
             })
     };
     cell.edges().all(has)
+}
+
+/// Bytes of the buffers of a cell's launches.
+pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
+    let end = |range: fn(&Edge) -> std::ops::Range<usize>| {
+        cell.edges().map(|edge| range(edge).end).max().unwrap_or(0)
+    };
+    let lengths = [end(Edge::parameter_range), end(Edge::statistic_range)];
+    let plan = Plan::new(cell, shapes, lengths);
+    let bytes = |values: usize| (values * size_of::<f32>()) as u64;
+    let output: usize = plan.output.iter().product();
+    let inputs: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
+    let maps = || plan.targets.iter().map(|target| bytes(target.maps_len));
+    let work = plan.states_len + plan.scratch_len + plan.partials_len;
+    CellBytes {
+        kept: bytes(output + plan.states_len + norms_len(&plan)),
+        maps: maps().sum(),
+        maps_at_once: maps().max().unwrap_or(0),
+        passing: bytes(output + work + inputs + lengths[0]),
+    }
 }
 
 /// The states of each target: both inputs where one launch can do them, each of the other states by itself.
@@ -246,5 +268,32 @@ impl Plan {
         let (at, channels) = (self.states_len, self.channels);
         states.push(Source { input: 0, place: at, channels, size, gradient: at });
         self.states_len += self.batch * channels * size[0] * size[1];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A 1x1 convolution from 3 to 4 channels, two images of 4x4, by hand.
+    #[test]
+    fn bytes_are_those_of_the_buffers() {
+        let edge = Edge {
+            operations: vec![EdgeOperation::Pointwise],
+            channels: [3, 4],
+            stride: 1,
+            affine: false,
+            parameters: 0,
+            statistics: 0,
+        };
+        let bytes = cell_bytes(&Cell::from(edge), &[[2, 3, 4, 4]]);
+        // Output, state and map; four values of each channel's normalization and of its coefficients.
+        let (output, norms) = (2 * 4 * 16, 2 * 4 * 4);
+        assert_eq!(bytes.kept, 4 * (2 * output + norms));
+        assert_eq!([bytes.maps, bytes.maps_at_once], [4 * output; 2]);
+        // Gradients of output and state, of what was gathered, parts of the weights' and these, the input's.
+        let (input, weights) = (2 * 3 * 16, 3 * 4);
+        let parts = 2 * 64 * weights;
+        assert_eq!(bytes.passing, 4 * (2 * output + input + parts + weights + input));
     }
 }

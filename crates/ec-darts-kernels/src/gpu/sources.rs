@@ -213,7 +213,12 @@ pub fn sources(
     let mut products = f32::new(0.0);
     let begin = CUBE_POS_Z as usize * images_per_chunk;
     let end = min(begin + images_per_chunk, images);
-    for image in begin..end {
+    let quads = in_height * per_row;
+    let count = (end - begin) * quads;
+    let mut index = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
+    while index < count {
+        let image = begin + index / quads;
+        let place = index % quads;
         let plane_place = (image * of_source + channel) * in_size;
         let plane = Plane {
             first: table[row + source::PLACE] as usize + plane_place,
@@ -223,86 +228,82 @@ pub fn sources(
             shift,
             floor: f32::MIN,
         };
-        let mut place = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
-        while place < in_height * per_row {
-            let y = place / per_row;
-            let x = place % per_row * 4;
-            let at = y * in_width + x;
-            let mut all = Four::new(0.0);
-            let rows = table[row + source::BLOCKS] as usize;
-            for entry in 0..table[row + source::NUM_BLOCKS] as usize {
-                let of_block = table[rows + entry] as usize;
-                let mut back = scattered(
-                    table, of_block, &*work, weights, image, channel, height, width, y, x,
-                );
-                if table[of_block + block::RELU] == 1 {
-                    #[unroll]
-                    for pixel in 0..4usize {
-                        if x + pixel < in_width {
-                            let at = plane.first + at + pixel;
-                            let mut value = f32::new(0.0);
-                            if pair.comptime() && table[row + source::INPUT] == 1 {
-                                value = lifted(other, at, &plane);
-                            } else {
-                                value = lifted(values, at, &plane);
-                            }
-                            if value <= 0.0 {
-                                back.insert(pixel, 0.0);
-                            }
-                        }
-                    }
-                }
-                all += back;
-            }
-            let terms = table[row + source::TERMS] as usize;
-            for entry in 0..table[row + source::NUM_TERMS] as usize {
-                let of_term = terms + entry * term::LEN;
-                let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
+        let y = place / per_row;
+        let x = place % per_row * 4;
+        let at = y * in_width + x;
+        let mut all = Four::new(0.0);
+        let rows = table[row + source::BLOCKS] as usize;
+        for entry in 0..table[row + source::NUM_BLOCKS] as usize {
+            let of_block = table[rows + entry] as usize;
+            let mut back =
+                scattered(table, of_block, &*work, weights, image, channel, height, width, y, x);
+            if table[of_block + block::RELU] == 1 {
                 #[unroll]
                 for pixel in 0..4usize {
                     if x + pixel < in_width {
-                        let back = pooled_back(
-                            table,
-                            of_term,
-                            values,
-                            &plane,
-                            &*work,
-                            &*norms,
-                            first_coefficient,
-                            scale,
-                            image,
-                            channels,
-                            channel,
-                            height,
-                            width,
-                            y as i32,
-                            (x + pixel) as i32,
-                        );
-                        let before = all.extract(pixel);
-                        all.insert(pixel, before + back);
+                        let at = plane.first + at + pixel;
+                        let mut value = f32::new(0.0);
+                        if pair.comptime() && table[row + source::INPUT] == 1 {
+                            value = lifted(other, at, &plane);
+                        } else {
+                            value = lifted(values, at, &plane);
+                        }
+                        if value <= 0.0 {
+                            back.insert(pixel, 0.0);
+                        }
                     }
                 }
             }
-            let to = table[row + source::GRADIENT] as usize + plane_place + at;
+            all += back;
+        }
+        let terms = table[row + source::TERMS] as usize;
+        for entry in 0..table[row + source::NUM_TERMS] as usize {
+            let of_term = terms + entry * term::LEN;
+            let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
             #[unroll]
             for pixel in 0..4usize {
                 if x + pixel < in_width {
-                    let value = all.extract(pixel);
-                    if pair.comptime() && table[row + source::INPUT] == 1 {
-                        other_target[to + pixel] = value;
-                    } else if to_target.comptime() {
-                        target[to + pixel] = value;
-                    } else if inner.comptime() {
-                        work[to + pixel] = value;
-                        sum += value;
-                        products += value * (values[plane.first + at + pixel] - mean);
-                    } else {
-                        work[to + pixel] += value;
-                    }
+                    let back = pooled_back(
+                        table,
+                        of_term,
+                        values,
+                        &plane,
+                        &*work,
+                        &*norms,
+                        first_coefficient,
+                        scale,
+                        image,
+                        channels,
+                        channel,
+                        height,
+                        width,
+                        y as i32,
+                        (x + pixel) as i32,
+                    );
+                    let before = all.extract(pixel);
+                    all.insert(pixel, before + back);
                 }
             }
-            place += CUBE_COUNT_X as usize * UNITS;
         }
+        let to = table[row + source::GRADIENT] as usize + plane_place + at;
+        #[unroll]
+        for pixel in 0..4usize {
+            if x + pixel < in_width {
+                let value = all.extract(pixel);
+                if pair.comptime() && table[row + source::INPUT] == 1 {
+                    other_target[to + pixel] = value;
+                } else if to_target.comptime() {
+                    target[to + pixel] = value;
+                } else if inner.comptime() {
+                    work[to + pixel] = value;
+                    sum += value;
+                    products += value * (values[plane.first + at + pixel] - mean);
+                } else {
+                    work[to + pixel] += value;
+                }
+            }
+        }
+        index += CUBE_COUNT_X as usize * UNITS;
     }
     if inner.comptime() {
         let mut scratch = Shared::<[f32]>::new_slice(UNITS);

@@ -169,6 +169,7 @@ impl StepOps for CubeBackend {
         velocity: CubeTensor,
         norm: CubeTensor,
         numbers: SgdNumbers,
+        is_first: bool,
     ) -> SgdTensors<Self> {
         let [weights, gradient, velocity] = [weights, gradient, velocity].map(into_contiguous);
         let [moved, new_velocity] = alike(&weights);
@@ -188,7 +189,7 @@ impl StepOps for CubeBackend {
                 numbers.momentum,
                 numbers.weight_decay,
                 numbers.clip_norm.unwrap_or(0.0),
-                u32::from(numbers.is_first),
+                u32::from(is_first),
             );
         }
         SgdTensors { weights: moved, velocity: new_velocity }
@@ -200,6 +201,7 @@ impl StepOps for CubeBackend {
         moment_1: CubeTensor,
         moment_2: CubeTensor,
         numbers: AdamNumbers,
+        is_first: bool,
     ) -> AdamTensors<Self> {
         let [weights, gradient, moment_1, moment_2] =
             [weights, gradient, moment_1, moment_2].map(into_contiguous);
@@ -223,7 +225,7 @@ impl StepOps for CubeBackend {
                 numbers.beta2,
                 numbers.weight_decay,
                 numbers.epsilon * root,
-                u32::from(numbers.is_first),
+                u32::from(is_first),
             );
         }
         AdamTensors { weights: moved, moment_1: new_moment_1, moment_2: new_moment_2 }

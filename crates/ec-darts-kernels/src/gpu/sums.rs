@@ -175,7 +175,7 @@ pub fn factor(table: &[u32], factors: usize, mixing: u32, image: usize, images: 
 
 /// A term's value before its normalization.
 #[cube]
-pub fn value_of(
+fn value_of(
     table: &[u32],
     row: usize,
     source: &[f32],

@@ -181,6 +181,18 @@ pub struct SearchCell {
 impl SearchCell {
     /// The cell of a plan.
     pub fn new(space: &SearchSpace, plan: &CellPlan, device: &Device) -> Self {
+        let (cell, layout) = Self::describe(space, plan);
+        Self {
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
+            candidates: Arc::new(Candidates::new(space)),
+            topology: *space.topology(),
+            kernels: Kernels::default(),
+        }
+    }
+
+    /// The edges of a plan's cell, and where their values lie.
+    pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan) -> (Cell, Layout) {
         let (topology, candidates) = (*space.topology(), Candidates::new(space));
         let inputs = preprocess(plan, Form::Search);
         let mut names = input_names(&inputs);
@@ -194,13 +206,7 @@ impl SearchCell {
         let mut cells = [Cell { inputs, nodes, concat }];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
-        Self {
-            packed: Packed::new(layout, device),
-            cell: Arc::new(cell),
-            candidates: Arc::new(candidates),
-            topology,
-            kernels: Kernels::default(),
-        }
+        (cell, layout)
     }
 
     /// # Shapes
@@ -314,6 +320,16 @@ pub struct DiscreteCell {
 impl DiscreteCell {
     /// A cell with weights of its own, in the form of the network that is retrained.
     pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
+        let (cell, layout) = Self::describe(genotype, plan);
+        Self {
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
+            kernels: Kernels::default(),
+        }
+    }
+
+    /// The edges of a plan's cell, and where their values lie.
+    pub(crate) fn describe(genotype: &CellGenotype, plan: &CellPlan) -> (Cell, Layout) {
         let form = Form::Retrain;
         let inputs = preprocess(plan, form);
         let mut names = input_names(&inputs);
@@ -330,11 +346,7 @@ impl DiscreteCell {
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
-        Self {
-            packed: Packed::new(layout, device),
-            cell: Arc::new(cell),
-            kernels: Kernels::default(),
-        }
+        (cell, layout)
     }
 
     /// `drop_path` acts on every picked operation but the identity.

@@ -69,16 +69,7 @@ pub struct Stem {
 impl Stem {
     /// The stem of a network of `init_channels`.
     pub fn new(kind: StemKind, init_channels: usize, device: &Device) -> Self {
-        let (mut from, mut shrunk) = (3, 1);
-        let layer = |(number, (channels, shrink))| {
-            // The two states of an ImageNet stem are read before their ReLU.
-            let operation = EdgeOperation::Convolution { relu: number > 0 };
-            let layer = edge(vec![operation], [from, channels], shrink / shrunk, true);
-            (from, shrunk) = (channels, shrink);
-            Cell::from(layer)
-        };
-        let mut layers: Vec<Cell> =
-            kind.layers(init_channels).into_iter().enumerate().map(layer).collect();
+        let mut layers = Self::describe(kind, init_channels);
         let names = match kind {
             StemKind::Cifar | StemKind::Stride2 => vec![Name::new("Single")],
             StemKind::Imagenet => {
@@ -90,6 +81,19 @@ impl Stem {
             packed: Packed::new(layout, device),
             layers: layers.into_iter().map(Arc::new).collect(),
         }
+    }
+
+    /// The convolutions, each a cell of one edge.
+    pub(crate) fn describe(kind: StemKind, init_channels: usize) -> Vec<Cell> {
+        let (mut from, mut shrunk) = (3, 1);
+        let layer = |(number, (channels, shrink))| {
+            // The two states of an ImageNet stem are read before their ReLU.
+            let operation = EdgeOperation::Convolution { relu: number > 0 };
+            let layer = edge(vec![operation], [from, channels], shrink / shrunk, true);
+            (from, shrunk) = (channels, shrink);
+            Cell::from(layer)
+        };
+        kind.layers(init_channels).into_iter().enumerate().map(layer).collect()
     }
 
     /// The two states that the first cell reads, the older one first.

@@ -2,6 +2,7 @@
 
 use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
 
+use super::buffers::Buffers;
 use super::{MemoryNeed, VALUE};
 use crate::network::{CellPlan, StemKind};
 
@@ -27,7 +28,7 @@ fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
 
 impl Activations {
     /// With `host` bytes that are in the process whatever a step keeps.
-    pub(super) fn total(&self, host: u64) -> MemoryNeed {
+    pub(super) fn total(&self, host: u64, buffers: &Buffers) -> MemoryNeed {
         // Buffers of unlike sizes leave about a tenth unused, as measured.
         let need = |maps: u64| host + (self.kept + self.passing + maps) * 11 / 10;
         MemoryNeed {
@@ -35,6 +36,7 @@ impl Activations {
             save: need(self.maps),
             recompute: need(self.largest_node),
             reference: need(self.reference),
+            gpu: buffers.total(),
         }
     }
 

@@ -5,18 +5,20 @@
 //! line's tests.
 
 mod activations;
+mod buffers;
 
 use burn::tensor::Device;
 use ec_darts_space::{CellKind, Genotype};
 
 use activations::Activations;
+use buffers::Buffers;
 
 use crate::Result;
 use crate::architect::ArchitectOrder;
 use crate::config::{KernelSetting, MemorySetting, Order, RetrainConfig, RunConfig, SearchConfig};
 use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
-use crate::network::plan_cells;
+use crate::network::{DiscreteCell, SearchCell, plan_cells};
 use crate::ops::{Kernels, Memory};
 use crate::{device, memory};
 
@@ -61,6 +63,8 @@ pub struct MemoryNeed {
     pub recompute: u64,
     /// Burn's own operations.
     pub reference: u64,
+    /// What the kernels of a GPU take there, maps kept and computed again: the buffers of their plans.
+    pub gpu: [u64; 2],
 }
 
 impl MemoryNeed {
@@ -84,9 +88,12 @@ impl MemoryNeed {
         let shrink = stem.shrink();
         let mut size = [height.div_ceil(shrink), width.div_ceil(shrink)];
         need.stem(stem, channels, batch as u64, data.size());
+        let mut buffers = Buffers::default();
+        buffers.stem(stem, channels, batch, data.size());
         let space = config.network.space()?;
         for plan in &plans {
             need.cell(plan, batch as u64, size, num_nodes, space.primitives());
+            buffers.cell(&SearchCell::describe(&space, plan), plan, batch, size);
             if plan.kind == CellKind::Reduction {
                 size = size.map(|side| side.div_ceil(2));
             }
@@ -100,7 +107,7 @@ impl MemoryNeed {
             (Order::Sequential, ArchitectOrder::First) => train.max(endless),
             (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
         };
-        Ok(need.total(host_bytes(&config.run, data) + batches * bytes))
+        Ok(need.total(host_bytes(&config.run, data) + batches * bytes, &buffers))
     }
 
     /// What the retraining of a genotype needs.
@@ -118,8 +125,12 @@ impl MemoryNeed {
         let mut need = Activations::default();
         let mut size = data.size().map(|side| side.div_ceil(stem.shrink()));
         need.stem(stem, channels, batch, data.size());
+        let mut buffers = Buffers::default();
+        buffers.stem(stem, channels, batch as usize, data.size());
         for plan in &plans {
-            need.discrete_cell(plan, batch, size, genotype.cell(plan.kind));
+            let cell = genotype.cell(plan.kind);
+            need.discrete_cell(plan, batch, size, cell);
+            buffers.cell(&DiscreteCell::describe(cell, plan), plan, batch as usize, size);
             if plan.kind == CellKind::Reduction {
                 size = size.map(|side| side.div_ceil(2));
             }
@@ -131,17 +142,19 @@ impl MemoryNeed {
         let copies = 3 + u64::from(config.retrain.average_decay.is_some());
         need.kept += copies * VALUE * parameters;
         let ahead = most_ahead(&config.run, Some(images.div_ceil(whole)));
-        need.total(host_bytes(&config.run, data) + ahead * batch_bytes(whole, data))
+        need.total(host_bytes(&config.run, data) + ahead * batch_bytes(whole, data), &buffers)
     }
 
     /// Bytes with these kernels, of the memory where the tensors lie.
     pub fn bytes(&self, kernels: Kernels, room: &Room) -> u64 {
-        let all = match kernels {
-            Kernels::Reference => self.reference,
-            Kernels::Fused(Memory::Save) => self.save,
-            Kernels::Fused(Memory::Recompute) => self.recompute,
-        };
-        if room.is_cpu { all } else { all - self.host }
+        match (kernels, room.is_cpu) {
+            (Kernels::Reference, true) => self.reference,
+            (Kernels::Reference, false) => self.reference - self.host,
+            (Kernels::Fused(Memory::Save), true) => self.save,
+            (Kernels::Fused(Memory::Recompute), true) => self.recompute,
+            (Kernels::Fused(Memory::Save), false) => self.gpu[0],
+            (Kernels::Fused(Memory::Recompute), false) => self.gpu[1],
+        }
     }
 
     /// The kernels that the settings ask for, where the device has them; `auto` keeps the maps where
@@ -288,6 +301,7 @@ mod tests {
             save: (100 + 80 * scale) * MIB,
             recompute: (100 + 20 * scale) * MIB,
             reference: (100 + 200 * scale) * MIB,
+            gpu: [80 * scale * MIB, 20 * scale * MIB],
         };
         let smaller = [("search.batch_size=8".to_string(), need(5))];
         let estimate = describe_need(&need(10), &smaller, &run, &room);

@@ -18,7 +18,7 @@ use super::search::Search;
 use super::state::Best;
 use crate::config::{RetrainConfig, SearchConfig, Settings};
 use crate::data::{Datasets, ImageDataset};
-use crate::{Error, Result};
+use crate::{Error, Result, device};
 
 /// The trained network in the folder of a retraining.
 pub const MODEL: &str = "model.safetensors";
@@ -60,6 +60,8 @@ pub enum Outcome<T> {
 pub enum Notice<'a, E> {
     /// The work begins, or goes on, at this step.
     Begin(u64),
+    /// The first step compiles the kernels of a GPU, which takes a while and has no events.
+    Compiling,
     /// A checkpoint could not be used, and an older one is tried.
     SkippedCheckpoint(String),
     /// The search or retraining reports; all that became known at once, in its order.
@@ -106,7 +108,7 @@ pub fn search(
         Some((bytes, path)) => Search::restore(config.clone(), data.clone(), device, bytes, path),
         None => Search::new(config.clone(), data.clone(), device),
     };
-    run(&config, &begin, options, listen)
+    run(&config, &begin, !device::is_cpu(device), options, listen)
 }
 
 /// Retrains a genotype to the end or until asked to stop.
@@ -127,7 +129,7 @@ pub fn retrain(
         }
         None => Retraining::new(config.clone(), genotype, data, device),
     };
-    run(&config, &begin, options, listen)
+    run(&config, &begin, !device::is_cpu(device), options, listen)
 }
 
 type Begin<'a, J> = &'a dyn Fn(Option<(&[u8], &Path)>) -> Result<J>;
@@ -135,6 +137,7 @@ type Begin<'a, J> = &'a dyn Fn(Option<(&[u8], &Path)>) -> Result<J>;
 fn run<J: Job>(
     config: &J::Config,
     begin: Begin<J>,
+    compiles: bool,
     options: &RunOptions,
     listen: &mut dyn FnMut(Notice<J::Event>),
 ) -> Result<Outcome<J::Output>> {
@@ -150,6 +153,9 @@ fn run<J: Job>(
     folder.write_session(&options.device, first)?;
     info!("begin at step {first} on {}", options.device);
     listen(Notice::Begin(first));
+    if compiles && first < job.position().1 {
+        listen(Notice::Compiling);
+    }
     let start = Instant::now();
     let outcome = drive(&mut job, &mut folder, options, listen).and_then(|outcome| {
         folder.close_session(job.position().0, start.elapsed().as_secs_f64())?;
