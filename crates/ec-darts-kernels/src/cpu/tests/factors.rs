@@ -51,7 +51,8 @@ impl Case {
         let values = self.values(factors);
         let (output, _, tape) = forward(isa, &self.cell, &values, None, memory);
         let gradient = numbers(1, output.len());
-        let wanted = Wanted { inputs: vec![true; self.inputs.len()], parameters: true, mixing: true };
+        let wanted =
+            Wanted { inputs: vec![true; self.inputs.len()], parameters: true, mixing: true };
         let all = backward(isa, &self.cell, &values, &tape, &gradient, &wanted);
         let inputs = all.inputs.iter().flat_map(|input| input.to_vec()).collect();
         [output.to_vec(), inputs, all.parameters, all.mixing]
