@@ -65,7 +65,7 @@ fn files_have_the_names_they_always_had() {
     (config.network.drop_path_prob, config.retrain.batch_size) = (0.0, 4);
     config.retrain.average_decay = Some(0.9);
     config.run.workers = 0;
-    let data = Datasets { train: tiny::data(1), test: tiny::data(2), skipped: Vec::new() };
+    let data = Datasets { train: tiny::data(1), test: tiny::data(2), notices: Vec::new() };
     let genotype = presets::DARTS_V2.genotype();
     let mut retraining =
         Retraining::new(config, &genotype, &data, &Device::flex()).expect("its settings");

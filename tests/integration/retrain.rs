@@ -30,7 +30,7 @@ fn config() -> RetrainConfig {
 }
 
 fn data() -> Datasets {
-    Datasets { train: tiny::data(1), test: tiny::data(2), skipped: Vec::new() }
+    Datasets { train: tiny::data(1), test: tiny::data(2), notices: Vec::new() }
 }
 
 fn genotype() -> Genotype {
@@ -183,7 +183,7 @@ fn parts_of_equal_images_are_the_whole() {
     let names = vec!["even".into(), "odd".into()];
     let same = ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), [0, 1].repeat(4), names);
     let same = Arc::new(same);
-    let data = Datasets { train: same.clone(), test: same, skipped: Vec::new() };
+    let data = Datasets { train: same.clone(), test: same, notices: Vec::new() };
     let run = |accumulation| {
         let mut config = config();
         (config.data.crop_padding, config.data.flip, config.data.cutout) = (0, false, None);
@@ -224,7 +224,7 @@ fn others_are_refused() {
     check(config(), &genotype(), &search, "not a checkpoint of a retraining");
 
     let path = Path::new("some.safetensors");
-    let moved = Datasets { train: tiny::data(5), test: tiny::data(2), skipped: Vec::new() };
+    let moved = Datasets { train: tiny::data(5), test: tiny::data(2), notices: Vec::new() };
     let error =
         Retraining::restore(config(), &genotype(), &moved, &Device::flex(), &bytes, path).err();
     assert!(error.expect("other images").to_string().contains("other images"));

@@ -1,7 +1,6 @@
 //! `ec-darts classify`.
 
 use anyhow::bail;
-use ec_darts::data;
 use ec_darts::model::TrainedModel;
 use serde_json::json;
 
@@ -12,12 +11,10 @@ use crate::terminal::{complain, print};
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
     let model = TrainedModel::load(&arguments.model, &opened.device)?;
-    let size = model.description.image_size[0];
-    let resize = model.description.data.as_ref().and_then(|config| config.resize);
     let mut broken = 0;
     for path in &arguments.images {
         let name = path.display().to_string();
-        let pixels = match data::decode(path, size, resize) {
+        let pixels = match model.read_image(path) {
             Ok(pixels) => pixels,
             Err(error) => {
                 let error = anyhow::Error::from(error);

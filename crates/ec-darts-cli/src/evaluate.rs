@@ -1,10 +1,9 @@
 //! `ec-darts evaluate`.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
-use ec_darts::data::{self, DatasetKind, ImageDataset, Source};
+use ec_darts::data::{self, DatasetKind, Datasets, Source};
 use ec_darts::device::Opened;
 use ec_darts::files::write;
 use ec_darts::latency::Latency;
@@ -14,7 +13,8 @@ use serde_json::json;
 
 use crate::args::EvaluateArguments;
 use crate::session::open;
-use crate::{confusion, print};
+use crate::terminal::print;
+use crate::{confusion, images};
 
 /// What is evaluated on what, and where the report goes.
 pub struct Evaluated<'a> {
@@ -29,10 +29,14 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
     let EvaluateArguments { model: path, data, out, .. } = &arguments;
     let model = TrainedModel::load(path, &opened.device)?;
-    let test = read_test(&model.description, data)?;
+    let images = read(&model.description, data)?;
+    if !arguments.json {
+        let lines = images.notices.iter().map(|notice| images::line(notice) + "\n");
+        print(&lines.collect::<String>())?;
+    }
     let evaluated = Evaluated { model: &model, path, data, out: out.as_deref() };
     let told = if arguments.json { Told::Json } else { Told::Text };
-    evaluate(&evaluated, test, arguments.batch_size.into(), &opened, told)
+    evaluate(&evaluated, &images, arguments.batch_size.into(), &opened, told)
 }
 
 /// How the figures are printed.
@@ -48,12 +52,13 @@ pub enum Told {
 /// Measures a model on the test images, prints and writes what comes out.
 pub fn evaluate(
     evaluated: &Evaluated,
-    test: Arc<ImageDataset>,
+    images: &Datasets,
     batch_size: usize,
     opened: &Opened,
     told: Told,
 ) -> anyhow::Result<()> {
     let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
+    let test = images.test.clone();
     model.check_data(&test, data)?;
     let bar = ProgressBar::new(test.len() as u64);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
@@ -71,6 +76,9 @@ pub fn evaluate(
         "device": opened.description,
         "evaluation": evaluation,
         "latency": time,
+        "images": images::facts(images),
+        "digest": images.test.digest(),
+        "same_images": same_images(&model.description, images),
     });
     let file = format!("{report:#}\n");
     if let Some(out) = evaluated.out {
@@ -105,6 +113,13 @@ pub fn evaluate(
         percent(evaluation.top1),
         percent(evaluation.top5)
     );
+    for notice in images.test.replaced() {
+        text += &format!("{}\n", images::line(&notice));
+    }
+    if same_images(&model.description, images) == Some(false) {
+        text += "warning: these are not the test images that were set apart when the model was trained; \
+                 it may have been trained on some of them\n";
+    }
     text += &format!(
         "latency   {:.2} ms an image (median of {} passes over one image; a tenth took less than \
          {:.2}, a tenth more than {:.2})\n\n",
@@ -124,9 +139,15 @@ pub fn evaluate(
     print(&format!("{}\n", text.trim_end()))
 }
 
-/// The test set of the data that a model was trained on, read as it was then, or of other data in the
+/// Whether the test images are those that were set apart in the model's training run; none where the
+/// model does not say which those were.
+fn same_images(description: &ModelDescription, images: &Datasets) -> Option<bool> {
+    Some(description.digests.as_ref()?.test == images.test.digest())
+}
+
+/// The images of the data that a model was trained on, read as they were then, or of other data in the
 /// same layout.
-fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<Arc<ImageDataset>> {
+fn read(description: &ModelDescription, folder: &Path) -> anyhow::Result<Datasets> {
     let name = &description.dataset;
     let kind: DatasetKind = serde_json::from_value(name.as_str().into())
         .with_context(|| format!("the model's data set `{name}` is unknown"))?;
@@ -137,5 +158,5 @@ fn read_test(description: &ModelDescription, folder: &Path) -> anyhow::Result<Ar
             ..Source::new(kind, folder)
         },
     };
-    Ok(data::load(&source)?.test)
+    Ok(data::load(&source)?)
 }

@@ -12,6 +12,7 @@ mod export;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod genotype;
+mod images;
 mod pipeline;
 mod report;
 mod report_html;

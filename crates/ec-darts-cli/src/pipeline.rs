@@ -54,7 +54,7 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let evaluated =
         Evaluated { model: &model, path: &path, data: &arguments.data, out: Some(&out) };
     let shape = if told { Told::Text } else { Told::Event };
-    evaluate::evaluate(&evaluated, images.test, 64, &session.opened, shape)?;
+    evaluate::evaluate(&evaluated, &images, 64, &session.opened, shape)?;
     heading("4 of 4: report")?;
     let report = report_html::write(&out)?;
     session.report.event(&json!({"event": "report", "path": report.display().to_string()}))?;

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use ec_darts::data::DataNotice;
 use ec_darts::memory;
 use ec_darts::train::run::Notice;
 use ec_darts::train::{
@@ -12,6 +13,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::images;
 use crate::terminal::{print, visible};
 use crate::trace;
 
@@ -134,6 +136,14 @@ impl Report {
             "step {step}/{steps}  {text}  {per_step_s:.2} s/step  {:.0} min left",
             left_s / 60.0
         ))
+    }
+
+    /// Something about the images: a line, or the event `data-notice`.
+    pub fn data_notice(&self, notice: &DataNotice) -> anyhow::Result<()> {
+        let mut event = json!(notice);
+        event["event"] = json!("data-notice");
+        self.event(&event)?;
+        self.line(&images::line(notice))
     }
 
     pub fn line(&self, text: &str) -> anyhow::Result<()> {

@@ -82,7 +82,7 @@ pub fn retrain(
         let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
         run::retrain(config, genotype, images, &device, &options, listen)
     });
-    let told = session.close().and_then(|()| session.tell_replaced(images));
+    let told = session.close();
     let outcome = outcome?;
     told.map(|()| outcome)
 }

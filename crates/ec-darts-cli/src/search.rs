@@ -54,7 +54,7 @@ pub fn search(
         let listen = &mut |notice: run::Notice<_>| session.listen(&notice);
         run::search(config, train.clone(), &device, &options, listen)
     });
-    let told = session.close().and_then(|()| session.tell_replaced(images));
+    let told = session.close();
     let outcome = outcome?;
     told.map(|()| outcome)
 }

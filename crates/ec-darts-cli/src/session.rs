@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, ensure};
 use ec_darts::config::DataConfig;
-use ec_darts::data::{self, Datasets, Skipped};
+use ec_darts::data::{self, Datasets};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::preflight::Estimate;
 use ec_darts::train::run::{Notice, RunOptions};
 use tracing::{info, info_span};
 
 use crate::args::RunArguments;
-use crate::data::skipped_lines;
 use crate::ending::{Ending, Stopped};
+use crate::images::Images;
 use crate::report::{Report, Told};
 use crate::signals::Signals;
 
@@ -32,6 +32,7 @@ pub struct Session {
     pub options: RunOptions,
     signals: Signals,
     force: bool,
+    images: Option<Images>,
     failed: Option<anyhow::Error>,
 }
 
@@ -53,14 +54,26 @@ impl Session {
             read_every: None,
         };
         let report = Report::new(arguments.json, arguments.quiet);
-        Ok(Self { opened, report, options, signals, force: arguments.force, failed: None })
+        let (force, images, failed) = (arguments.force, None, None);
+        Ok(Self { opened, report, options, signals, force, images, failed })
     }
 
-    /// Reads the images; says which files were skipped.
+    /// Reads the images; says what was left out, and what is read for their digest.
     pub fn load(&mut self, config: &DataConfig, folder: &Path) -> anyhow::Result<Datasets> {
         info!("reading images in {}", folder.display());
         let images = info_span!("data").in_scope(|| data::load(&config.source(folder)))?;
-        self.warn(&images.skipped, "files skipped")?;
+        let bytes = images.train.bytes_to_digest() + images.test.bytes_to_digest();
+        if bytes > 0 {
+            let mebibytes = bytes >> 20;
+            self.report.line(&format!(
+                "digest   of {mebibytes} MiB of files; those that were digested before are not read again"
+            ))?;
+        }
+        // Here a signal ends the program, which it does not while a run could be saved.
+        images.digests();
+        let mut told = Images::new(images.clone(), folder);
+        told.update(&self.report)?;
+        self.images = Some(told);
         Ok(images)
     }
 
@@ -72,20 +85,6 @@ impl Session {
             "not enough memory: {told}; --force starts all the same"
         );
         Ok(())
-    }
-
-    /// Says which broken images were met on the way, after loading.
-    pub fn tell_replaced(&self, images: &Datasets) -> anyhow::Result<()> {
-        self.warn(&images.train.replaced(), "broken training images replaced by others")?;
-        self.warn(&images.test.replaced(), "broken test images replaced by others")
-    }
-
-    fn warn(&self, skipped: &[Skipped], what: &str) -> anyhow::Result<()> {
-        if skipped.is_empty() {
-            return Ok(());
-        }
-        let lines = skipped_lines(skipped);
-        self.report.line(&format!("warning: {} {what}\n{}", skipped.len(), lines.trim_end()))
     }
 
     /// Does work that stops and saves when it is asked to.
@@ -108,16 +107,27 @@ impl Session {
 
     /// Tells the user, and stops the run where nobody listens any more.
     pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
-        if let (None, Err(error)) = (&self.failed, self.report.notice(notice)) {
+        let mut told = self.report.notice(notice);
+        if let Some(images) = &mut self.images {
+            told = told.and_then(|()| match notice {
+                Notice::Begin(_) => images.begin(&self.options.out),
+                Notice::Events(events) if events.iter().any(|event| !event.is_step()) => {
+                    images.update(&self.report)
+                }
+                _ => Ok(()),
+            });
+        }
+        if let (None, Err(error)) = (&self.failed, told) {
             // A reader that went away is no reason to lose the run: it stops and saves.
             self.options.stop.store(true, Ordering::Relaxed);
             self.failed = Some(error);
         }
     }
 
-    /// Ends the printing; an error where it failed on the way.
+    /// Ends the printing of a run that began; an error where it failed on the way.
     pub fn close(&mut self) -> anyhow::Result<()> {
         self.report.close();
-        self.failed.take().map_or(Ok(()), Err)
+        let told = self.images.as_mut().map_or(Ok(()), |images| images.update(&self.report));
+        self.failed.take().map_or(told, Err)
     }
 }

@@ -105,8 +105,8 @@ pub fn of_whole_run(
             key: "data".into(),
             value: format!("{} read in another way", retrain.data.dataset.name()),
             allowed: format!(
-                "the same set, image_size, resize, test_fraction, split_seed, broken_images and \
-                 cache_mib as in {} ({})",
+                "the same set, image_size, resize, test_fraction, split_seed, broken_images, \
+                 orientation and cache_mib as in {} ({})",
                 stages.search,
                 search.data.dataset.name()
             ),

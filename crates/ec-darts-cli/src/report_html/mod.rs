@@ -8,6 +8,7 @@ mod accuracy;
 mod costs;
 mod curves;
 mod html;
+mod images;
 mod read;
 mod summary;
 mod timeline;
@@ -52,6 +53,7 @@ fn page(material: &Material) -> String {
         },
     );
     body += &section("cells", "The cells", &found);
+    body += &section("images", "The images", &images::section(material));
     body += &section("search", "Search", &curves::search(search.as_ref()));
     body += &section("changes", "How the cells changed", &timeline::tables(search.as_ref()));
     body += &section("retraining", "Retraining", &curves::retrain(retrain.as_ref()));

@@ -15,6 +15,8 @@ pub struct Material {
     pub retrain: Option<Run>,
     /// Of `evaluation.json`: figures of the test set.
     pub evaluation: Option<Value>,
+    /// Which images the runs worked on: `data.json` of each.
+    pub data: Vec<Value>,
     /// Files that are there and could not be read.
     pub problems: Vec<String>,
 }
@@ -53,6 +55,10 @@ impl Material {
                 evaluation = json(&path.join(name), name, &mut problems);
             }
         }
+        let mut data = Vec::new();
+        for name in ["data.json", "search/data.json", "retrain/data.json"] {
+            data.extend(json(&path.join(name), name, &mut problems));
+        }
         ensure!(
             search.is_some() || retrain.is_some() || evaluation.is_some(),
             "{}: nothing to report on, expected `search` or `retrain` (run folders) or \
@@ -61,7 +67,7 @@ impl Material {
         );
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let name = whole.file_name().map_or("run".into(), |name| name.to_string_lossy().into());
-        Ok(Self { name, search, retrain, evaluation, problems })
+        Ok(Self { name, search, retrain, evaluation, data, problems })
     }
 
     /// The genotype that was retrained, or that of the search.

@@ -25,6 +25,9 @@ pub struct DataConfig {
     pub split_seed: Option<u64>,
     /// What a file does that cannot be read; off: it is skipped.
     pub broken_images: Option<BrokenImages>,
+    /// Turn images as their cameras noted (Exif); off: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orientation: Option<bool>,
     /// Memory for decoded images, in MiB; off: 2048. It does not change the result.
     pub cache_mib: Option<u64>,
     /// Smallest share of an image that a random, resized part may have; off: the centre.
@@ -56,6 +59,7 @@ impl DataConfig {
             test_fraction: None,
             split_seed: None,
             broken_images: None,
+            orientation: None,
             cache_mib: None,
             random_resized_crop: None,
             brightness: None,
@@ -82,6 +86,7 @@ impl DataConfig {
             test_fraction: self.test_fraction.unwrap_or(usual.test_fraction),
             split_seed: self.split_seed.unwrap_or(usual.split_seed),
             broken: self.broken_images.unwrap_or(usual.broken),
+            orientation: self.orientation.unwrap_or(usual.orientation),
             cache_bytes: self.cache_mib.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
             ..usual
         }

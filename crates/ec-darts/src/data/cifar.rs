@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::notice::Notices;
 use super::{DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
@@ -61,12 +62,12 @@ impl Layout {
 ///
 /// # Source
 /// The layout described with the data sets of Krizhevsky, Nair and Hinton.
-pub(super) fn load(source: &Source) -> Result<[ImageDataset; 2]> {
+pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDataset; 2]> {
     let (layout, other) = match source.kind {
         DatasetKind::Cifar100 => (CIFAR100, CIFAR10),
         _ => (CIFAR10, CIFAR100),
     };
-    let folder = find(&layout, &other, &source.folder)?;
+    let folder = find(&layout, &other, &source.folder, notices)?;
     let class_names = class_names(&layout, &folder.join(layout.names))?;
     let known = layout.kind.normalization().expect("published");
     let read = |names: &[&str]| {
@@ -81,10 +82,11 @@ pub(super) fn load(source: &Source) -> Result<[ImageDataset; 2]> {
 }
 
 /// The folder with the first training file in it.
-fn find(layout: &Layout, other: &Layout, folder: &Path) -> Result<PathBuf> {
+fn find(layout: &Layout, other: &Layout, folder: &Path, notices: &mut Notices) -> Result<PathBuf> {
     let first = layout.train[0];
     let candidates = [folder.to_path_buf(), folder.join(layout.folder)];
-    if let Some(found) = candidates.into_iter().find(|folder| folder.join(first).is_file()) {
+    let there = candidates.into_iter().filter(|folder| folder.join(first).is_file());
+    if let Some(found) = notices.first_of(there, "images are those of the folder itself") {
         return Ok(found);
     }
     let there = |name: &str| folder.join(name).exists();
@@ -108,7 +110,7 @@ fn find(layout: &Layout, other: &Layout, folder: &Path) -> Result<PathBuf> {
 
 fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
     let count = layout.num_classes();
-    if !path.exists() {
+    if !path.is_file() {
         return Ok((0..count).map(|class| class.to_string()).collect());
     }
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;

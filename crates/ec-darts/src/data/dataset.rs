@@ -1,14 +1,16 @@
 //! A set of labelled images, in memory or in files.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::decode::{Picture, Region};
-use super::files::{Files, Skipped};
-use super::{DatasetKind, Normalization};
+use super::digest::{hex, user_folder};
+use super::files::Files;
+use super::{DataNotice, DatasetKind, Normalization};
 use crate::Result;
 
 /// Images over which [`ImageDataset::measure`] takes the mean, at most.
@@ -22,7 +24,7 @@ pub struct Source {
     /// Which set.
     pub kind: DatasetKind,
     /// Where it lies.
-    pub folder: std::path::PathBuf,
+    pub folder: PathBuf,
     /// Side of the images that the network reads; none: the set's own.
     pub image_size: Option<usize>,
     /// Shorter side before the centre is cut out; none: no more than `image_size`.
@@ -33,13 +35,19 @@ pub struct Source {
     pub split_seed: u64,
     /// What a broken image does.
     pub broken: BrokenImages,
+    /// Whether images are turned as their cameras noted (Exif).
+    pub orientation: bool,
     /// Memory for decoded images of both sets, in bytes.
     pub cache_bytes: u64,
+    /// Folder in which digests of files are kept, so that a large set is not read for them again; none:
+    /// nothing is kept.
+    pub digests: Option<PathBuf>,
 }
 
 impl Source {
-    /// A set as it is, with the defaults of the settings.
-    pub fn new(kind: DatasetKind, folder: impl Into<std::path::PathBuf>) -> Self {
+    /// A set as it is, with the defaults of the settings. Digests are kept in the user's folder for
+    /// caches.
+    pub fn new(kind: DatasetKind, folder: impl Into<PathBuf>) -> Self {
         Self {
             kind,
             folder: folder.into(),
@@ -48,7 +56,9 @@ impl Source {
             test_fraction: 0.2,
             split_seed: 0,
             broken: BrokenImages::Skip,
+            orientation: true,
             cache_bytes: 2 << 30,
+            digests: user_folder(),
         }
     }
 }
@@ -64,14 +74,35 @@ pub enum BrokenImages {
 }
 
 /// Training and test images.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Datasets {
     /// What a search may use.
     pub train: Arc<ImageDataset>,
     /// What only the final evaluation may use.
     pub test: Arc<ImageDataset>,
-    /// Files that were left out, in the order of their paths.
-    pub skipped: Vec<Skipped>,
+    /// What was left out, passed over or looks wrong.
+    pub notices: Vec<DataNotice>,
+}
+
+/// What tells images from others: SHA-256 of both sets, in hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DataDigests {
+    /// Of the training images.
+    pub train: String,
+    /// Of the test images.
+    pub test: String,
+}
+
+impl Datasets {
+    /// [`ImageDataset::digest`] of both sets.
+    pub fn digests(&self) -> DataDigests {
+        DataDigests { train: self.train.digest(), test: self.test.digest() }
+    }
+
+    /// All notices: those of loading, and images that were found broken since.
+    pub fn all_notices(&self) -> Vec<DataNotice> {
+        [self.notices.clone(), self.train.replaced(), self.test.replaced()].concat()
+    }
 }
 
 /// Labelled RGB images that a network reads at one size.
@@ -83,6 +114,7 @@ pub struct ImageDataset {
     labels: Vec<u16>,
     class_names: Vec<String>,
     normalization: Normalization,
+    digest: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -125,7 +157,8 @@ impl ImageDataset {
         assert_eq!(pixels.len(), labels.len() * 3 * size[0] * size[1], "pixels of every image");
         assert!(labels.iter().all(|&label| usize::from(label) < class_names.len()), "a class each");
         let storage = Storage::Memory { size, pixels };
-        Self { size, resize: None, storage, labels, class_names, normalization }
+        let digest = OnceLock::new();
+        Self { size, resize: None, storage, labels, class_names, normalization, digest }
     }
 
     /// Images in files, a label each.
@@ -135,8 +168,8 @@ impl ImageDataset {
         class_names: Vec<String>,
         normalization: Normalization,
     ) -> Self {
-        let storage = Storage::Files(files);
-        Self { size: [0; 2], resize: None, storage, labels, class_names, normalization }
+        let (size, storage, digest) = ([0; 2], Storage::Files(files), OnceLock::new());
+        Self { size, resize: None, storage, labels, class_names, normalization, digest }
     }
 
     /// Images that a network reads at this size.
@@ -214,8 +247,16 @@ impl ImageDataset {
         2 * 3 * largest as u64
     }
 
-    /// Broken images that were met after loading, each replaced by the next image of the set.
-    pub fn replaced(&self) -> Vec<Skipped> {
+    /// Images of each class, in the order of the labels.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.num_classes()];
+        self.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
+        counts
+    }
+
+    /// Broken images that were met after loading. In random order the next image of the set stands in for
+    /// each; where images are measured in the order of a list, they are left out.
+    pub fn replaced(&self) -> Vec<DataNotice> {
         match &self.storage {
             Storage::Memory { .. } => Vec::new(),
             Storage::Files(files) => files.replaced(),
@@ -298,28 +339,40 @@ impl ImageDataset {
         Ok(Normalization::from_sums(sums?, (images.len() * area) as u64))
     }
 
-    /// SHA-256 over the images and labels: over the pixels of a set in memory, over names and sizes
-    /// of files.
-    pub fn digest(&self) -> String {
-        let mut hash = Sha256::new();
+    /// Bytes of files that [`Self::digest`] has to read unless it finds their digests kept.
+    pub fn bytes_to_digest(&self) -> u64 {
         match &self.storage {
-            Storage::Memory { size, pixels } => {
-                let images = pixels.chunks_exact(3 * size[0] * size[1]);
-                for (pixels, &label) in images.zip(&self.labels) {
-                    hash.update(pixels);
-                    hash.update(u64::from(label).to_le_bytes());
-                }
-            }
-            Storage::Files(files) => {
-                for (image, &label) in self.labels.iter().enumerate() {
-                    let (name, bytes) = files.entry(image);
-                    hash.update(name.to_string_lossy().as_bytes());
-                    hash.update([0]);
-                    hash.update(bytes.to_le_bytes());
-                    hash.update(u64::from(label).to_le_bytes());
-                }
-            }
+            Storage::Memory { .. } => 0,
+            Storage::Files(files) => files.bytes_to_read(),
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// SHA-256 over images and labels, in hexadecimal digits: over the pixels of a set in memory, over
+    /// names and contents of files. It is computed once.
+    ///
+    /// Files are read for it, unless they were decoded when the set was loaded or their digests are
+    /// kept in [`Source::digests`]. One that cannot be read counts by its name.
+    pub fn digest(&self) -> String {
+        self.digest.get_or_init(|| self.compute_digest()).clone()
+    }
+
+    fn compute_digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (image, &label) in self.labels.iter().enumerate() {
+            match &self.storage {
+                Storage::Memory { size, pixels } => {
+                    let length = 3 * size[0] * size[1];
+                    hash.update(&pixels[image * length..(image + 1) * length]);
+                }
+                Storage::Files(files) => {
+                    let (name, content) = files.content(image);
+                    hash.update(name.as_os_str().as_encoded_bytes());
+                    hash.update([0, content.is_some().into()]);
+                    hash.update(content.unwrap_or_default());
+                }
+            }
+            hash.update(u64::from(label).to_le_bytes());
+        }
+        hex(&hash.finalize())
     }
 }

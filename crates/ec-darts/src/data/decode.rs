@@ -1,28 +1,47 @@
 //! From an image file to RGB bytes of the size that a network reads.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{Cursor, Read};
 use std::path::Path;
 
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-use image::{ImageFormat, ImageReader};
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits};
 
 use crate::{Error, Result};
+
+/// The formats that are read, for people.
+pub(super) const FORMATS: &str = "JPEG, PNG, WebP and BMP";
+/// Bytes of an image file, at most.
+pub(super) const LARGEST: u64 = 512 << 20;
+
+/// Whether images of a format are read.
+pub(super) fn is_read(format: ImageFormat) -> bool {
+    use ImageFormat::{Bmp, Jpeg, Png, WebP};
+    matches!(format, Jpeg | Png | WebP | Bmp)
+}
 
 /// The evaluation's view of an image file, as bytes in planes: what [`super::Normalization::apply`]
 /// turns into the input of a network.
 ///
-/// The shorter side is resized to `resize` (`image_size` where it is none), then the centre is cut
-/// out, as in training without a random crop.
+/// The image is turned as its camera noted where `orientation` says so. The shorter side is resized to
+/// `resize` (`image_size` where it is none), then the centre is cut out, as in training without a
+/// random crop.
 ///
 /// # Shapes
 /// - output: `[3, image_size, image_size]`, row-major
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no whole JPEG or PNG.
-pub fn decode(path: &Path, image_size: usize, resize: Option<usize>) -> Result<Vec<u8>> {
-    let picture = Picture::read(path, usize::MAX)?;
+/// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no regular file or no
+/// whole image of a format that is read.
+pub fn decode(
+    path: &Path,
+    image_size: usize,
+    resize: Option<usize>,
+    orientation: bool,
+) -> Result<Vec<u8>> {
+    let picture = Picture::read(path, orientation, usize::MAX)?;
     let region = Region::centre(picture.size, [image_size; 2], resize);
     Ok(picture.view(region, [image_size; 2]))
 }
@@ -68,29 +87,27 @@ impl Region {
 }
 
 impl Picture {
-    /// Reads a JPEG or PNG by its content, whatever its name ends with.
+    /// Reads a file: [`read_file`], then [`Self::from_bytes`].
+    pub fn read(path: &Path, orientation: bool, most: usize) -> Result<Self> {
+        Self::from_bytes(&read_file(path)?, path, orientation, most)
+    }
+
+    /// Decodes an image by its content, whatever its name ends with.
     ///
     /// Grey becomes RGB, 16 bits become 8, alpha is dropped, CMYK and YCCK are read as Adobe writes
-    /// them (inverted). A picture whose shorter side is above `most` is made smaller.
-    pub fn read(path: &Path, most: usize) -> Result<Self> {
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    /// them (inverted). With `orientation` it is turned as its Exif note says. A picture whose shorter
+    /// side is above `most` is made smaller.
+    pub fn from_bytes(bytes: &[u8], path: &Path, orientation: bool, most: usize) -> Result<Self> {
         let fail = |reason: String| Error::Data { path: path.to_path_buf(), reason };
-        if bytes.is_empty() {
-            return Err(fail("the file is empty".into()));
-        }
-        let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
-        let reader = reader.map_err(Error::io("read", path))?;
-        match reader.format() {
-            Some(ImageFormat::Png) => {}
-            Some(ImageFormat::Jpeg) if is_whole_jpeg(&bytes) => {}
-            Some(ImageFormat::Jpeg) => {
-                return Err(fail(
-                    "the JPEG is cut short: no end marker behind its last scan".into(),
-                ));
+        match image::guess_format(bytes) {
+            Ok(ImageFormat::Jpeg) if !is_whole_jpeg(bytes) => {
+                return Err(fail("the JPEG is cut short: no end marker behind its scans".into()));
             }
-            _ => return Err(fail("neither JPEG nor PNG".into())),
+            Ok(format) if is_read(format) => {}
+            _ => return Err(fail(format!("none of {FORMATS}"))),
         }
-        let image = reader.decode().map_err(|error| fail(error.to_string()))?.into_rgb8();
+        let decoded = pixels(bytes, orientation).map_err(|error| fail(error.to_string()))?;
+        let image = decoded.into_rgb8();
         let size = [image.height() as usize, image.width() as usize];
         let picture = Self { size, pixels: image.into_raw() };
         let shorter = size[0].min(size[1]);
@@ -147,14 +164,91 @@ impl Picture {
     }
 }
 
-/// Whether an end marker follows the last scan.
+/// All bytes of a regular file that may be an image.
 ///
-/// Decoders fill what is missing with grey. Entropy-coded bytes never look like these markers, and a
-/// thumbnail within the head ends before the scan begins.
-fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    match (last(0xda), last(0xd9)) {
-        (Some(scan), Some(end)) => scan < end,
-        _ => false,
+/// A FIFO or a device would be read for ever, and files of `/proc`, which say that they are empty,
+/// too.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is no regular file, empty or above
+/// [`LARGEST`].
+pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
+    let fail = |reason: String| Err(Error::Data { path: path.to_path_buf(), reason });
+    let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !metadata.is_file() {
+        return fail("no regular file".into());
     }
+    if metadata.len() == 0 {
+        return fail("the file is empty".into());
+    }
+    let mut bytes = Vec::new();
+    if metadata.len() <= LARGEST {
+        let file = File::open(path).map_err(Error::io("read", path))?;
+        bytes.reserve_exact(metadata.len() as usize + 1);
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    }
+    match bytes.len() as u64 {
+        1..=LARGEST => Ok(bytes),
+        _ => fail(format!("above {} MiB, or empty by now", LARGEST >> 20)),
+    }
+}
+
+/// Height and width as the picture is turned, by the head of a file.
+///
+/// # Errors
+/// As for [`read_file`], and [`Error::Data`] where the head is none of an image.
+pub(super) fn read_size(path: &Path, orientation: bool) -> Result<[usize; 2]> {
+    let fail = |reason: String| Error::Data { path: path.to_path_buf(), reason };
+    if !fs::metadata(path).map_err(Error::io("read", path))?.is_file() {
+        return Err(fail("no regular file".into()));
+    }
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let decoder = reader.map_err(Error::io("read", path))?.into_decoder();
+    let size = decoder.map(|mut decoder| {
+        let [width, height] = <[u32; 2]>::from(decoder.dimensions()).map(|side| side as usize);
+        match turn(&mut decoder, orientation).to_exif() {
+            5.. => [width, height],
+            _ => [height, width],
+        }
+    });
+    size.map_err(|error| fail(error.to_string()))
+}
+
+/// Decodes within the limits of memory that the crate `image` sets by default.
+fn pixels(bytes: &[u8], orientation: bool) -> ImageResult<DynamicImage> {
+    let mut limits = Limits::default();
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
+    limits.reserve(decoder.total_bytes())?;
+    decoder.set_limits(limits)?;
+    let turn = turn(&mut decoder, orientation);
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(turn);
+    Ok(image)
+}
+
+/// How to turn a picture; a note that cannot be read is none.
+fn turn(decoder: &mut impl ImageDecoder, orientation: bool) -> Orientation {
+    let noted = if orientation { decoder.orientation().ok() } else { None };
+    noted.unwrap_or(Orientation::NoTransforms)
+}
+
+/// Whether a JPEG has its end marker; whatever follows it, such as the film of a motion photo, is not
+/// looked at.
+///
+/// Decoders fill what is missing with grey. Segments are gone through by their lengths, so markers in
+/// a thumbnail do not count, and entropy-coded bytes never look like a marker.
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[first, second]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        at += match (first, second) {
+            (0xff, 0xd9) => return true,
+            // Stuffed zeros, fill bytes, restarts; and all that is no marker.
+            (0xff, 0 | 0xff | 0xd0..=0xd7) | (..0xff, _) => 1,
+            (0xff, _) => match bytes.get(at + 2..).and_then(<[u8]>::first_chunk) {
+                Some(&length) => 2 + usize::from(u16::from_be_bytes(length)).max(2),
+                None => return false,
+            },
+        };
+    }
+    false
 }

@@ -10,32 +10,20 @@ use rayon::prelude::*;
 use tracing::trace_span;
 
 use super::BrokenImages;
-use super::decode::Picture;
-use crate::{Error, Result};
-
-/// A file that was left out, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong with it.
-    pub reason: String,
-}
-
-impl Skipped {
-    fn new(error: Error) -> Self {
-        match error {
-            Error::Data { path, reason } => Self { path, reason },
-            Error::Io { path, source, .. } => Self { path, reason: source.to_string() },
-            other => Self { path: PathBuf::new(), reason: other.to_string() },
-        }
-    }
-}
+use super::decode::{Picture, read_file, read_size};
+use super::digest::{FileDigest, digest_of, digests};
+use super::notice::{DataNotice, NoticeKind, Notices, reason};
+use super::walk::Entry;
+use crate::Result;
 
 /// How files of both sets are decoded and kept.
 #[derive(Clone, Debug)]
 pub(super) struct Decoding {
     pub broken: BrokenImages,
+    /// Whether pictures are turned as their cameras noted.
+    pub orientation: bool,
+    /// Where digests of files are kept.
+    pub digests: Option<PathBuf>,
     /// A larger shorter side is not kept.
     pub most: usize,
     /// Memory that is left for decoded images, shared by both sets.
@@ -46,23 +34,26 @@ pub(super) struct Decoding {
 #[derive(Debug)]
 pub(super) struct Files {
     root: PathBuf,
-    /// Below `root`, with its size in bytes.
-    entries: Vec<(PathBuf, u64)>,
+    entries: Vec<Entry>,
+    /// Known when all files were decoded, or when they are asked for.
+    contents: OnceLock<Vec<FileDigest>>,
     /// Grows only: what is kept stays.
     cache: Vec<OnceLock<Picture>>,
-    replaced: Mutex<BTreeMap<usize, Skipped>>,
+    /// Broken images by their numbers, with the reason.
+    broken: Mutex<BTreeMap<usize, String>>,
     decoding: Decoding,
     /// Room when this set was made.
     room_bytes: u64,
 }
 
 impl Files {
-    pub fn new(root: &Path, entries: Vec<(PathBuf, u64)>, decoding: &Decoding) -> Self {
+    pub fn new(root: &Path, entries: Vec<Entry>, decoding: &Decoding) -> Self {
         Self {
             root: root.to_path_buf(),
             cache: entries.iter().map(|_| OnceLock::new()).collect(),
             entries,
-            replaced: Mutex::default(),
+            contents: OnceLock::new(),
+            broken: Mutex::default(),
             decoding: decoding.clone(),
             room_bytes: decoding.room.load(Ordering::Relaxed),
         }
@@ -72,36 +63,47 @@ impl Files {
     ///
     /// # Errors
     /// That of the first broken file, where they are not to be skipped.
-    pub fn check(&mut self, labels: &mut Vec<u16>) -> Result<Vec<Skipped>> {
-        let all: Vec<Option<Error>> =
-            (0..self.entries.len()).into_par_iter().map(|image| self.decode(image).err()).collect();
-        let keep: Vec<bool> = all.iter().map(Option::is_none).collect();
-        let mut errors = all.into_iter().flatten();
-        if self.decoding.broken == BrokenImages::Fail
-            && let Some(first) = errors.next()
-        {
-            return Err(first);
+    pub fn check(&mut self, labels: &mut Vec<u16>, notices: &mut Notices) -> Result<()> {
+        let read = |image| -> Result<FileDigest> {
+            let path = self.path(image);
+            let bytes = read_file(&path)?;
+            self.keep(image, self.picture(&bytes, &path)?);
+            Ok(digest_of(&bytes))
+        };
+        let all: Vec<Result<FileDigest>> =
+            (0..self.entries.len()).into_par_iter().map(read).collect();
+        let keep: Vec<bool> = all.iter().map(Result::is_ok).collect();
+        let mut contents = Vec::with_capacity(all.len());
+        for one in all {
+            match one {
+                Ok(digest) => contents.push(digest),
+                Err(error) => notices.skip_for(error)?,
+            }
         }
         retain(&mut self.entries, &keep);
         retain(&mut self.cache, &keep);
         retain(labels, &keep);
-        Ok(errors.map(Skipped::new).collect())
+        self.contents = contents.into();
+        Ok(())
     }
 
-    /// Name below the root, and size in bytes.
-    pub fn entry(&self, image: usize) -> (&Path, u64) {
-        let (name, bytes) = &self.entries[image];
-        (name, *bytes)
+    /// Name below the root, and digest of the content.
+    pub fn content(&self, image: usize) -> (&Path, FileDigest) {
+        let all = || digests(&self.root, &self.entries, self.decoding.digests.as_deref());
+        (&self.entries[image].path, self.contents.get_or_init(all)[image])
+    }
+
+    /// Bytes to be read before [`Self::content`] is known.
+    pub fn bytes_to_read(&self) -> u64 {
+        match self.contents.get() {
+            Some(_) => 0,
+            None => self.entries.iter().map(|entry| entry.bytes).sum(),
+        }
     }
 
     /// Height and width that the head of a file names.
     pub fn original_size(&self, image: usize) -> Result<[usize; 2]> {
-        let path = self.root.join(&self.entries[image].0);
-        let reader =
-            image::ImageReader::open(&path).and_then(image::ImageReader::with_guessed_format);
-        let size = reader.map_err(Error::io("read", &path))?.into_dimensions();
-        let fail = |error: image::ImageError| Error::Data { path, reason: error.to_string() };
-        size.map(|(width, height)| [height as usize, width as usize]).map_err(fail)
+        read_size(&self.path(image), self.decoding.orientation)
     }
 
     /// Memory for decoded images, at most.
@@ -112,8 +114,12 @@ impl Files {
         if whole { kept } else { self.room_bytes }
     }
 
-    pub fn replaced(&self) -> Vec<Skipped> {
-        self.replaced.lock().expect("no panic holds it").values().cloned().collect()
+    pub fn replaced(&self) -> Vec<DataNotice> {
+        let mut notices = Notices::new(&self.root, self.decoding.broken);
+        for (&image, reason) in &*self.broken.lock().expect("no panic holds it") {
+            notices.add(NoticeKind::Replaced, &self.entries[image].path, reason.as_str());
+        }
+        notices.finish()
     }
 
     /// An image and its number, or the next one where it is broken and may be skipped.
@@ -131,30 +137,43 @@ impl Files {
             if self.decoding.broken == BrokenImages::Fail || after == image {
                 return Err(error);
             }
-            let mut replaced = self.replaced.lock().expect("no panic holds it");
-            replaced.insert(next, Skipped::new(error));
+            let mut broken = self.broken.lock().expect("no panic holds it");
+            broken.insert(next, reason(error).1);
             next = after;
         }
+    }
+
+    fn path(&self, image: usize) -> PathBuf {
+        self.root.join(&self.entries[image].path)
     }
 
     fn decode(&self, image: usize) -> Result<Cow<'_, Picture>> {
         if let Some(picture) = self.cache[image].get() {
             return Ok(Cow::Borrowed(picture));
         }
-        let path = self.root.join(&self.entries[image].0);
+        let path = self.path(image);
         let _span = trace_span!("decode", file = %path.display()).entered();
-        let picture = Picture::read(&path, self.decoding.most)?;
+        let picture = self.picture(&read_file(&path)?, &path)?;
+        Ok(self.keep(image, picture))
+    }
+
+    fn picture(&self, bytes: &[u8], path: &Path) -> Result<Picture> {
+        Picture::from_bytes(bytes, path, self.decoding.orientation, self.decoding.most)
+    }
+
+    /// Keeps a picture where there is room.
+    fn keep(&self, image: usize, picture: Picture) -> Cow<'_, Picture> {
         let bytes = picture.pixels.len() as u64;
         let take = |room: u64| room.checked_sub(bytes);
         let room = &self.decoding.room;
         if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_err() {
-            return Ok(Cow::Owned(picture));
+            return Cow::Owned(picture);
         }
         // Another thread may have been faster: its picture is the same.
         if let Err(again) = self.cache[image].set(picture) {
             room.fetch_add(again.pixels.len() as u64, Ordering::Relaxed);
         }
-        Ok(Cow::Borrowed(self.cache[image].get().expect("set above")))
+        Cow::Borrowed(self.cache[image].get().expect("set above"))
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::debug_span;
 
 use super::random::{Purpose, shuffled, stream_rng};
 use super::{Augmentation, ImageDataset, Normalization};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Batches that each worker prepares ahead, besides the one it has in hand.
 const AHEAD: usize = 1;
@@ -23,6 +23,18 @@ pub struct Batch {
     pub shape: [usize; 4],
 }
 
+impl Batch {
+    /// # Errors
+    /// [`Error::Data`] where all images of a measured batch are broken and were left out.
+    pub(crate) fn not_empty(self) -> Result<Self> {
+        if !self.labels.is_empty() {
+            return Ok(self);
+        }
+        let reason = "no image of a batch that is measured can be read any more".into();
+        Err(Error::Data { path: "the images".into(), reason })
+    }
+}
+
 /// Makes the batches of a part of a data set.
 #[derive(Clone, Debug)]
 pub struct Loader {
@@ -36,7 +48,8 @@ pub struct Loader {
     pub augmentation: Augmentation,
     /// Mean and deviation to remove.
     pub normalization: Normalization,
-    /// Whose random stream orders and changes the images; none keeps the order of `indices`.
+    /// Whose random stream orders and changes the images; none keeps the order of `indices`, and leaves
+    /// out images that turn out to be broken, so that a batch may be smaller, or empty.
     pub order: Option<Purpose>,
     /// Of all random streams.
     pub seed: u64,
@@ -100,20 +113,27 @@ impl Loader {
         let [height, width] = self.dataset.size();
         let length = 3 * height * width;
         let mut batch = Batch {
-            images: vec![0.0; images.len() * length],
+            images: Vec::with_capacity(images.len() * length),
             labels: Vec::with_capacity(images.len()),
-            shape: [images.len(), 3, height, width],
+            shape: [0, 3, height, width],
         };
-        let outputs = batch.images.chunks_exact_mut(length);
-        for (place, (&image, output)) in images.iter().zip(outputs).enumerate() {
+        for (place, &image) in images.iter().enumerate() {
             let purpose = self.order.unwrap_or(Purpose::Listed);
             let mut rng = stream_rng(self.seed, purpose, epoch, (first + place) as u64);
             let size = self.dataset.size();
             let region = |stored| self.augmentation.region(stored, &mut rng);
-            let (image, pixels) = self.dataset.view(image as usize, region)?;
+            let (found, pixels) = self.dataset.view(image as usize, region)?;
+            // No image is measured twice, in the place of one that is broken.
+            if self.order.is_none() && found != image as usize {
+                continue;
+            }
+            let start = batch.images.len();
+            batch.images.resize(start + length, 0.0);
+            let output = &mut batch.images[start..];
             self.augmentation.apply(&pixels, size, &self.normalization, &mut rng, output);
-            batch.labels.push(self.dataset.label(image).into());
+            batch.labels.push(self.dataset.label(found).into());
         }
+        batch.shape[0] = batch.labels.len();
         Ok(batch)
     }
 }

@@ -8,29 +8,33 @@ mod augment;
 mod cifar;
 mod dataset;
 mod decode;
+mod digest;
 mod files;
 mod folder;
 mod idx;
 mod jitter;
 mod kind;
 mod loader;
+mod notice;
 mod random;
+mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub use augment::{Augmentation, Normalization};
-pub use dataset::{BrokenImages, Datasets, ImageDataset, Source};
+pub use dataset::{BrokenImages, DataDigests, Datasets, ImageDataset, Source};
 pub use decode::decode;
-pub use files::Skipped;
 pub use jitter::ColorJitter;
 pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
+pub use notice::{DataNotice, NoticeKind};
 pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
 
 use std::sync::Arc;
 
 use crate::{Error, Result};
+use notice::Notices;
 
 /// Reads training and test images; docs/data.md has the layouts.
 ///
@@ -47,20 +51,23 @@ pub fn load(source: &Source) -> Result<Datasets> {
         let what = if folder.exists() { "this is a file, not a folder" } else { "no such folder" };
         return Err(Error::Data { path: folder.clone(), reason: what.into() });
     }
-    let sized = |set: ImageDataset| match source.image_size {
-        Some(side) => set.with_size([side; 2], source.resize),
-        None => {
-            let size = set.size();
-            set.with_size(size, source.resize)
-        }
-    };
+    let mut notices = Notices::new(folder, source.broken);
     let sets = match source.kind {
-        DatasetKind::Cifar10 | DatasetKind::Cifar100 => cifar::load(source)?,
-        DatasetKind::FashionMnist => idx::load(source)?,
+        DatasetKind::Cifar10 | DatasetKind::Cifar100 => cifar::load(source, &mut notices)?,
+        DatasetKind::FashionMnist => idx::load(source, &mut notices)?,
         DatasetKind::TinyImagenet | DatasetKind::Imagenet | DatasetKind::Folder => {
-            return folder::load(source);
+            folder::load(source, &mut notices)?
         }
     };
-    let [train, test] = sets.map(|set| Arc::new(sized(set)));
-    Ok(Datasets { train, test, skipped: Vec::new() })
+    let [train, test] = sets.map(|set| {
+        let size = source.image_size.map_or(set.size(), |side| [side; 2]);
+        Arc::new(set.with_size(size, source.resize))
+    });
+    if test.is_empty() {
+        let about = notices.about(folder);
+        let reason = format!("no image for testing is left{about}");
+        return Err(Error::Data { path: folder.clone(), reason });
+    }
+    notices.of_classes(&train, &test);
+    Ok(Datasets { train, test, notices: notices.finish() })
 }

@@ -27,8 +27,6 @@ pub enum Purpose {
     DropPath = 8,
     /// A random genotype.
     Genotype = 9,
-    /// The test images of a folder that has none of its own.
-    Test = 16,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
@@ -80,24 +78,6 @@ pub fn shuffled(indices: &[u32], seed: u64, purpose: Purpose, epoch: u64) -> Vec
     let mut order = indices.to_vec();
     shuffle(&mut order, &mut stream_rng(seed, purpose, epoch, ORDER));
     order
-}
-
-/// Two random parts of the images of one class, each in ascending order; the second is for testing
-/// and has `fraction` of them, rounded. As long as there are two, neither part is empty.
-pub(super) fn split_class(
-    images: &[u32],
-    fraction: f64,
-    seed: u64,
-    class: usize,
-) -> (Vec<u32>, Vec<u32>) {
-    let mut train = images.to_vec();
-    shuffle(&mut train, &mut stream_rng(seed, Purpose::Test, class as u64, ORDER));
-    let most = images.len().saturating_sub(1);
-    let tested = ((images.len() as f64 * fraction).round() as usize).clamp(most.min(1), most);
-    let mut test = train.split_off(images.len() - tested);
-    train.sort_unstable();
-    test.sort_unstable();
-    (train, test)
 }
 
 /// Two random parts of `0..len`, each in random order; the first has `fraction` of it, rounded.

@@ -40,6 +40,9 @@ pub struct ClassAccuracy {
 
 /// Classifies all images of a set, without augmentation; `each` is told how many are done.
 ///
+/// An image that cannot be read is left out where the set skips those; [`ImageDataset::replaced`] names
+/// them afterwards.
+///
 /// # Errors
 /// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
 ///
@@ -69,6 +72,10 @@ pub fn evaluate(
     let mut confusion = vec![vec![0_u64; num_classes]; num_classes];
     for batch in loader.epoch(0, 0) {
         let batch = batch?;
+        // Broken images were left out, all of this batch.
+        if batch.labels.is_empty() {
+            continue;
+        }
         let labels = batch.labels.clone();
         let logits = to_vec(model.logits(ImageBatch::new(batch, device).images));
         for (logits, label) in logits.chunks_exact(num_classes).zip(labels) {

@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::DataConfig;
-use crate::data::{ImageDataset, Normalization, Purpose, stream_rng};
+use crate::data::{
+    DataDigests, DatasetKind, ImageDataset, Normalization, Purpose, decode, stream_rng,
+};
 use crate::files::write;
 use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind, check_size};
 use crate::snapshot::Snapshot;
@@ -62,6 +64,9 @@ pub struct ModelDescription {
     /// How its images were read and split from the test images; absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataConfig>,
+    /// Which images it was trained on, and which were set apart; absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<DataDigests>,
     /// Version of the program that wrote it.
     pub version: String,
     /// Commit of that program.
@@ -104,6 +109,7 @@ impl ModelDescription {
             std: normalization.std,
             dataset: dataset.into(),
             data: None,
+            digests: None,
             version: VERSION.into(),
             commit: COMMIT.into(),
         }
@@ -260,7 +266,8 @@ impl TrainedModel {
 
     /// Whether images of a set have the model's size and classes.
     ///
-    /// Names that are numbers are those of a set without a list of names, and fit any.
+    /// CIFAR without its list of names has numbers for names, which fit any; other names are equal, each at
+    /// its place.
     ///
     /// # Errors
     /// [`Error::Data`] with `folder`: another size, number of classes or class name.
@@ -271,11 +278,17 @@ impl TrainedModel {
             let found = dataset.num_classes();
             return fail(format!("{found} classes, the model knows {num_classes}"));
         }
-        let named = |name: &&String| name.parse::<usize>().is_err();
+        let is_cifar = [DatasetKind::Cifar10, DatasetKind::Cifar100]
+            .iter()
+            .any(|kind| kind.name() == self.description.dataset);
+        let unnamed = |names: &[String]| {
+            is_cifar && names.iter().enumerate().all(|(class, name)| *name == class.to_string())
+        };
         let mut pairs = dataset.class_names().iter().zip(class_names).enumerate();
-        let other =
-            pairs.find(|(_, (found, known))| found != known && named(found) && named(known));
-        if let Some((class, (found, known))) = other {
+        if !unnamed(dataset.class_names())
+            && !unnamed(class_names)
+            && let Some((class, (found, known))) = pairs.find(|(_, (found, known))| found != known)
+        {
             return fail(format!("class {class} is {found}, in the model it is {known}"));
         }
         if dataset.size() != *image_size {
@@ -286,6 +299,20 @@ impl TrainedModel {
             ));
         }
         Ok(())
+    }
+
+    /// Pixels of an image file, as the evaluation during training would see it.
+    ///
+    /// # Shapes
+    /// - output: `[3, height, width]`, row-major, of the model's image size
+    ///
+    /// # Errors
+    /// Those of [`decode`].
+    pub fn read_image(&self, path: &Path) -> Result<Vec<u8>> {
+        let data = self.description.data.as_ref();
+        let resize = data.and_then(|config| config.resize);
+        let orientation = data.and_then(|config| config.orientation).unwrap_or(true);
+        decode(path, self.description.image_size[0], resize, orientation)
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -415,6 +442,7 @@ pub(crate) mod tests {
         };
         check([4, 4], &["cat", "dog", "owl"], "");
         check([4, 4], &["0", "1", "2"], "");
+        check([4, 4], &["0", "2", "1"], "folder: class 0 is 0, in the model it is cat");
         check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3");
         check([4, 4], &["cat", "owl", "dog"], "folder: class 1 is owl, in the model it is dog");
         check([4, 8], &["0", "1", "2"], "folder: images of 4x8, the model wants 4x4");

@@ -126,7 +126,9 @@ impl Feed {
         };
         open.next.2 += 1;
         let take = |batches: &mut Option<Batches>| {
-            let next = |batches: &mut Batches| batches.next().expect("the phase has more steps");
+            let next = |batches: &mut Batches| {
+                batches.next().expect("the phase has more steps").and_then(Batch::not_empty)
+            };
             batches.as_mut().map(next).transpose()
         };
         let batches = StepBatches {

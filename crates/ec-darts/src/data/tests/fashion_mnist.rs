@@ -8,7 +8,7 @@ fn idx(kind: u8, sides: &[u32], bytes: &[u8]) -> Vec<u8> {
     [all, bytes.to_vec()].concat()
 }
 
-fn gzipped(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn gzipped(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut encoder, bytes).expect("in memory");
     encoder.finish().expect("in memory")
@@ -34,8 +34,16 @@ fn fashion_mnist_is_read_and_its_faults_are_told() {
         place.write(name, old);
     };
     let (images, labels) = ("t10k-images-idx3-ubyte", "train-labels-idx1-ubyte");
-    check(images, idx(3, &[1, 2, 3], &pixels), "12 bytes behind the head, which says [1, 2, 3]");
-    check(images, idx(3, &[u32::MAX; 3], &pixels), "12 bytes behind the head");
+    check(
+        images,
+        idx(3, &[1, 2, 3], &pixels),
+        "more bytes behind the head than it says: [1, 2, 3]",
+    );
+    check(images, idx(3, &[u32::MAX; 3], &pixels), "above 1024 MiB");
+    check(images, idx(3, &[3, 2, 3], &pixels), "12 bytes behind the head, which says [3, 2, 3]");
+    // Bytes that unpack to more than the head says are not unpacked.
+    let bomb = idx(3, &[1, 2, 3], &vec![0; 100 << 20]);
+    check(images, gzipped(&bomb), "more bytes behind the head than it says");
     check(images, idx(1, &[6], &pixels), "no IDX file of bytes in 3 dimensions");
     check(images, vec![0, 0], "no IDX file");
     check(images, idx(3, &[0, 2, 3], &[]), "0 images of 2x3");
@@ -67,15 +75,16 @@ proptest! {
     /// Reads or refuses.
     #[test]
     fn no_bytes_make_the_decoder_panic(
-        cut in 0..2000_usize, at in 0..2000_usize, with: u8, jpeg: bool,
+        cut in 0..2000_usize, at in 0..2000_usize, with: u8, format in 0..4_usize,
     ) {
-        let format = if jpeg { ImageFormat::Jpeg } else { ImageFormat::Png };
+        use ImageFormat::{Bmp, Jpeg, Png, WebP};
+        let format = [Jpeg, Png, WebP, Bmp][format];
         let mut bytes = encoded(&DynamicImage::ImageRgb8(picture(9)), format);
         let place = at % bytes.len();
         bytes[place] = with;
         bytes.truncate(bytes.len().saturating_sub(cut % 50));
         let place = Place::new();
-        if let Ok(picture) = Picture::read(&place.write("x.jpg", &bytes), 64) {
+        if let Ok(picture) = Picture::read(&place.write("x.jpg", &bytes), true, 64) {
             prop_assert_eq!(picture.pixels.len(), 3 * picture.size[0] * picture.size[1]);
         }
     }

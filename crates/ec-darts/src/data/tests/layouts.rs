@@ -5,8 +5,9 @@ use super::*;
 #[test]
 fn tiny_imagenet_is_read() {
     let source = Source::new(DatasetKind::TinyImagenet, fixture("tiny-imagenet-tiny"));
-    let Datasets { train, test, skipped } = load(&source).expect("the sample");
-    assert_eq!((train.len(), test.len(), skipped.len()), (18, 9, 0));
+    let Datasets { train, test, notices } = load(&source).expect("the sample");
+    assert_eq!((train.len(), test.len()), (18, 9));
+    assert!(notices.iter().all(|notice| notice.kind == NoticeKind::Ignored), "{notices:?}");
     assert_eq!(train.class_names(), ["Egyptian cat", "oboe, hautboy, hautbois", "pretzel"]);
     assert_eq!(labels(&train), [[0; 6], [1; 6], [2; 6]].concat());
     for class in 0..3 {
@@ -34,7 +35,7 @@ fn tiny_imagenet_is_read() {
 fn imagenet_has_its_validation_images_in_folders_or_in_a_list() {
     let check = |place: &Place, expected: &[u16]| {
         let read = place.load(DatasetKind::Imagenet).expect("a whole set");
-        assert_eq!((read.train.len(), read.skipped.len()), (10, 0));
+        assert_eq!((read.train.len(), skipped(&read).len()), (10, 0));
         assert_eq!(labels(&read.test), expected);
         read
     };
@@ -61,30 +62,43 @@ fn a_folder_is_split_by_its_seed_or_has_a_split() {
         place.image(&format!("cat/{image}.png"), image);
         place.image(&format!("dog/some/where/{image}.JPG"), 90 + image);
     }
-    place.image("one/only.jpg", 200);
     place.write("cat/readme.txt", "no image");
     place.write(".hidden/x.jpg", "no image");
     let load_with = |seed: u64, fraction: f64| {
         let source = place.source(DatasetKind::Folder);
-        let source = Source { split_seed: seed, test_fraction: fraction, ..source };
-        load(&source).expect("a whole set")
+        load(&Source { split_seed: seed, test_fraction: fraction, ..source })
     };
-    let read = load_with(0, 0.3);
-    assert_eq!(labels(&read.train), [vec![0; 7], vec![1; 7], vec![2]].concat());
-    assert_eq!(labels(&read.test), [0, 0, 0, 1, 1, 1]);
-    assert_eq!(
-        (read.train.class_names(), read.skipped.len()),
-        (&["cat", "dog", "one"].map(String::from)[..], 0)
-    );
+    let read = load_with(0, 0.3).expect("a whole set");
+    assert_eq!(read.train.class_names(), ["cat", "dog"]);
+    let told: Vec<String> = read.notices.iter().map(ToString::to_string).collect();
+    let expected = [
+        "ignored 1: hidden: the name begins with a dot: .hidden",
+        "ignored 1: no image: cat/readme.txt",
+    ];
+    assert_eq!(told, expected);
     let images = |set: &ImageDataset| -> BTreeSet<Vec<u8>> {
         (0..set.len()).map(|image| set.pixels(image).expect("whole").into_owned()).collect()
     };
     let (train, test) = (images(&read.train), images(&read.test));
-    assert_eq!((train.len(), test.len(), train.intersection(&test).count()), (15, 6, 0));
-    assert_eq!(read.test.digest(), load_with(0, 0.3).test.digest());
-    assert_ne!(read.test.digest(), load_with(1, 0.3).test.digest());
-    assert_eq!(load_with(0, 0.001).test.len(), 2, "at least one of each class");
-    assert_eq!(load_with(0, 0.999).train.len(), 3, "at least one of each class");
+    assert_eq!((train.len() + test.len(), train.intersection(&test).count()), (20, 0));
+    assert_eq!(read.test.digest(), load_with(0, 0.3).expect("whole").test.digest());
+    assert_ne!(read.test.digest(), load_with(1, 0.3).expect("whole").test.digest());
+    let message = load_with(0, 0.999).unwrap_err().to_string();
+    assert!(message.contains("is left for training: by their names all 10"), "{message}");
+    let message = load_with(0, 1e-9).unwrap_err().to_string();
+    assert!(message.contains("no image for testing is left"), "{message}");
+
+    // Images that join or leave move no other.
+    let before = read.test.digest();
+    let joins = (0..100).map(|image| format!("cat/a{image}.png"));
+    let test_path = |name: &str| layout::is_test(Path::new(name), 0.3, 0);
+    let (tested, trained): (Vec<_>, Vec<_>) = joins.partition(|name| test_path(name));
+    assert!((15..45).contains(&tested.len()), "{}", tested.len());
+    for name in &trained {
+        place.image(name, 5);
+    }
+    let more = load_with(0, 0.3).expect("whole");
+    assert_eq!((more.test.digest(), more.train.len()), (before, read.train.len() + trained.len()));
 
     let place = Place::new();
     place.image("train/cat/1.png", 1);
@@ -146,16 +160,12 @@ fn broken_images_are_skipped_and_named_or_fatal() {
     let source = place.source(DatasetKind::Folder);
     let read = load(&source).expect("the rest");
     assert_eq!(read.train.len() + read.test.len(), 8);
-    let found: Vec<String> = read
-        .skipped
-        .iter()
-        .map(|skipped| format!("{}: {}", skipped.path.display(), skipped.reason))
-        .collect();
+    let found = skipped(&read);
     let expected = [
-        "cat/4-cut.jpg: the JPEG is cut short: no end marker behind its last scan",
-        "cat/5-text.jpg: neither JPEG nor PNG",
+        "cat/4-cut.jpg: the JPEG is cut short: no end marker behind its scans",
+        "cat/5-text.jpg: none of JPEG, PNG, WebP and BMP",
         "dog/6-empty.png: the file is empty",
-        "dog/7-other.gif: only JPEG and PNG are read",
+        "dog/7-other.gif: only JPEG, PNG, WebP and BMP are read",
         "dog/8-cut.png: ",
     ];
     assert_eq!(found.len(), expected.len(), "{found:?}");
@@ -163,15 +173,25 @@ fn broken_images_are_skipped_and_named_or_fatal() {
         assert!(found.contains(expected), "{found}");
     }
     let message = load(&Source { broken: BrokenImages::Fail, ..source.clone() }).unwrap_err();
-    assert!(message.to_string().contains("7-other.gif: only JPEG"), "{message}");
+    assert!(message.to_string().contains("7-other.gif: only JPEG,"), "{message}");
     fs::remove_file(place.path().join("dog/7-other.gif")).expect("there");
     let message = load(&Source { broken: BrokenImages::Fail, ..source }).unwrap_err();
     assert!(message.to_string().contains("the JPEG is cut short"), "{message}");
 
     let place = Place::new();
-    place.image("cat/1.jpg", 1);
-    place.write("dog/1.jpg", "woof");
-    let expected = ["class \"dog\"", "1 files were skipped", "neither JPEG nor PNG"];
+    place.image("train/cat/1.jpg", 1);
+    place.image("test/cat/1.jpg", 2);
+    place.write("train/dog/1.jpg", "woof");
+    let expected = ["class \"dog\"", "skipped train/dog/1.jpg: none of JPEG"];
+    place.check_error(DatasetKind::Folder, &expected);
+}
+
+#[test]
+fn an_emptied_test_set_is_refused_at_once() {
+    let place = Place::new();
+    place.image("train/cat/1.jpg", 1);
+    place.write("test/cat/1.jpg", "no image");
+    let expected = ["no image for testing is left", "skipped test/cat/1.jpg: none of JPEG"];
     place.check_error(DatasetKind::Folder, &expected);
 }
 
@@ -225,10 +245,8 @@ fn wrong_folders_say_what_is_missing() {
     place.write("val.txt", "c.JPEG 1\n");
     place.check_error(DatasetKind::Imagenet, &["val.txt: it names no image that is there"]);
     place.write("val.txt", "a.JPEG 0\nc.JPEG 1\n");
-    let skipped = place.load(DatasetKind::Imagenet).expect("the rest").skipped;
-    assert!(
-        skipped[0].path.ends_with("val/c.JPEG") && skipped[0].reason.contains("val.txt names it")
-    );
+    let skipped = skipped(&place.load(DatasetKind::Imagenet).expect("the rest"));
+    assert_eq!(skipped, ["val/c.JPEG: the file is missing, but val.txt names it"]);
     place.image("val/n01/x.JPEG", 1);
     place.image("val/n03/x.JPEG", 1);
     place.check_error(DatasetKind::Imagenet, &["n03: a folder that is no class"]);
@@ -244,10 +262,11 @@ fn wrong_folders_say_what_is_missing() {
 }
 
 #[test]
-fn digests_know_names_sizes_and_labels() {
+fn digests_know_names_contents_and_labels() {
     let digest = |names: &[(&str, u8)]| {
         let place = Place::new();
         names.iter().for_each(|&(name, seed)| drop(place.image(&format!("train/{name}"), seed)));
+        place.image("test/a/1.png", 77);
         place.load(DatasetKind::Folder).expect("whole").train.digest()
     };
     let base = [("a/1.png", 1), ("a/2.png", 2), ("a/3.png", 3), ("b/1.png", 4), ("b/2.png", 5)];
@@ -255,8 +274,11 @@ fn digests_know_names_sizes_and_labels() {
     renamed[0].0 = "a/0.png";
     let mut moved = base;
     moved[1].0 = "b/3.png";
-    let all: BTreeSet<String> = [base, renamed, moved].iter().map(|names| digest(names)).collect();
-    assert_eq!(all.len(), 3);
+    let mut changed = base;
+    changed[0].1 = 9;
+    let all: BTreeSet<String> =
+        [base, renamed, moved, changed].iter().map(|names| digest(names)).collect();
+    assert_eq!(all.len(), 4);
     assert_eq!(digest(&base), digest(&base));
 }
 

@@ -10,9 +10,13 @@ use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
 use proptest::prelude::*;
 
 use super::decode::{Picture, Region};
+use super::folder::layout;
 use super::*;
 
+mod digests;
 mod fashion_mnist;
+mod folders;
+mod fuzz;
 mod layouts;
 mod loading;
 mod pictures;
@@ -48,7 +52,7 @@ impl Place {
 
     fn source(&self, kind: DatasetKind) -> Source {
         let source = Source::new(kind, self.path());
-        Source { image_size: Some(16), ..source }
+        Source { image_size: Some(16), digests: None, ..source }
     }
 
     fn load(&self, kind: DatasetKind) -> Result<Datasets> {
@@ -86,6 +90,18 @@ fn imagenet() -> Place {
     place.image("val/a.JPEG", 7);
     place.image("val/b.JPEG", 107);
     place
+}
+
+/// `PATH: REASON` of every file that was left out, in the order of their paths.
+fn skipped(images: &Datasets) -> Vec<String> {
+    let of = images.notices.iter().filter(|notice| notice.kind == NoticeKind::Skipped);
+    let mut all: Vec<String> = of
+        .flat_map(|notice| {
+            notice.paths.iter().map(|path| format!("{}: {}", path.display(), notice.reason))
+        })
+        .collect();
+    all.sort();
+    all
 }
 
 fn labels(set: &ImageDataset) -> Vec<u16> {

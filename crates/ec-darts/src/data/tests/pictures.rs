@@ -7,7 +7,7 @@ fn every_kind_of_pixel_becomes_rgb() {
     let place = Place::new();
     let rgb = DynamicImage::ImageRgb8(picture(3));
     let read = |name: &str, bytes: &[u8]| {
-        let picture = Picture::read(&place.write(name, bytes), usize::MAX).expect("an image");
+        let picture = Picture::read(&place.write(name, bytes), true, usize::MAX).expect("an image");
         assert_eq!((picture.size, picture.pixels.len()), ([20, 30], 1800));
         picture.pixels
     };
@@ -40,7 +40,8 @@ fn every_kind_of_pixel_becomes_rgb() {
 fn inks_become_rgb() {
     let check = |bytes: &[u8], expected: [[i32; 3]; 2]| {
         let place = Place::new();
-        let picture = Picture::read(&place.write("x.jpg", bytes), usize::MAX).expect("a JPEG");
+        let picture =
+            Picture::read(&place.write("x.jpg", bytes), true, usize::MAX).expect("a JPEG");
         for (x, expected) in [2, 13].into_iter().zip(expected) {
             let found: [i32; 3] =
                 std::array::from_fn(|c| picture.pixels[(5 * 16 + x) * 3 + c].into());
@@ -97,19 +98,19 @@ fn the_centre_is_cut_after_a_resize() {
     assert_eq!(centre, Region { top: 25.0, left: 125.0, height: 350.0, width: 350.0 });
     let place = Place::new();
     let path = place.image("x.png", 4);
-    let whole = decode(&path, 20, None).expect("an image");
+    let whole = decode(&path, 20, None, true).expect("an image");
     let expected: Vec<u8> = picture(4)
         .enumerate_pixels()
         .filter_map(|(x, _, pixel)| (5..25).contains(&x).then_some(pixel[0]))
         .collect();
     assert_eq!(whole[..400], expected);
-    assert!(decode(&place.path().join("none.png"), 20, None).is_err());
+    assert!(decode(&place.path().join("none.png"), 20, None, true).is_err());
 }
 
 #[test]
 fn large_pictures_are_kept_smaller() {
     let place = Place::new();
-    let read = |most| Picture::read(&place.image("x.png", 4), most).expect("an image");
+    let read = |most| Picture::read(&place.image("x.png", 4), true, most).expect("an image");
     assert_eq!((read(20).size, read(10).size, read(7).size), ([20, 30], [10, 15], [7, 11]));
 }
 
@@ -128,4 +129,106 @@ fn random_regions_spread_over_all_areas() {
     let (least, most) = shares.iter().fold((1.0_f64, 0.0_f64), |(a, b), &x| (a.min(x), b.max(x)));
     // Some of the largest do not fit at their ratio and are drawn again: the mean is below 0.54.
     assert!((0.45..0.54).contains(&mean) && least < 0.09 && most > 0.97, "{mean} {least} {most}");
+}
+
+/// A JPEG of 16x8, red on the left and blue on the right, with a camera's note behind its first marker.
+fn noted(orientation: u8) -> Vec<u8> {
+    let colour = |x| if x < 8 { Rgb([255, 60, 0]) } else { Rgb([0, 160, 255]) };
+    let image = RgbImage::from_fn(16, 8, |x, _| colour(x));
+    let bytes = encoded(&DynamicImage::ImageRgb8(image), ImageFormat::Jpeg);
+    let mut note = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+    note.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+    let length = (note.len() as u16 + 2).to_be_bytes();
+    [&bytes[..2], &[0xff, 0xe1], &length, &note, &bytes[2..]].concat()
+}
+
+#[test]
+fn pictures_are_turned_as_their_cameras_noted() {
+    let place = Place::new();
+    // Size as height and width, and whether the first pixel is red.
+    let check = |orientation: u8, apply: bool, size: [usize; 2], red: bool| {
+        let path = place.write("x.jpg", noted(orientation));
+        let picture = Picture::read(&path, apply, usize::MAX).expect("an image");
+        assert_eq!(picture.size, size, "{orientation}");
+        assert_eq!(picture.pixels[0] > picture.pixels[2], red, "{orientation}");
+        assert_eq!(decode::read_size(&path, apply).expect("a head"), size, "{orientation}");
+    };
+    check(1, true, [8, 16], true);
+    check(2, true, [8, 16], false);
+    check(3, true, [8, 16], false);
+    check(4, true, [8, 16], true);
+    check(5, true, [16, 8], true);
+    check(6, true, [16, 8], true);
+    check(7, true, [16, 8], false);
+    check(8, true, [16, 8], false);
+    check(8, false, [8, 16], true);
+    check(0, true, [8, 16], true);
+    check(99, true, [8, 16], true);
+    // Through a set: the training images of a folder, with the setting off and on.
+    let place = Place::new();
+    for (class, orientation) in [("a", 3), ("b", 1)] {
+        place.write(&format!("train/{class}/1.jpg"), noted(orientation));
+        place.write(&format!("test/{class}/1.jpg"), noted(4));
+    }
+    let source = Source { image_size: Some(8), ..place.source(DatasetKind::Folder) };
+    let red_of = |orientation| {
+        let set = load(&Source { orientation, ..source.clone() }).expect("whole").train;
+        set.pixels(0).expect("whole")[0]
+    };
+    assert!(red_of(true) < 100 && red_of(false) > 200);
+}
+
+#[test]
+fn what_follows_an_image_is_not_looked_at() {
+    let place = Place::new();
+    let whole = encoded(&DynamicImage::ImageRgb8(picture(3)), ImageFormat::Jpeg);
+    let read = |bytes: &[u8]| Picture::read(&place.write("x.jpg", bytes), true, usize::MAX);
+    let expected = read(&whole).expect("an image");
+    // A motion photo's film has bytes like any marker.
+    let film =
+        [b"....ftypmp42".as_slice(), &[0xff, 0xda, 0, 8], &[9; 3000], &[0xff, 0xda]].concat();
+    for more in [&film[..], &[0; 1000], &[0xff], &[0xff, 0xd8, 0xff], b"\n"] {
+        assert_eq!(read(&[&whole, more].concat()).expect("an image"), expected);
+    }
+    // Cut short, also where a thumbnail within the head has an end marker.
+    let thumbnail = [&[0xff, 0xe1, 0, 8], &[0xff, 0xd9, 0xff, 0xd9, 0xff, 0xd9][..]].concat();
+    let with = [&whole[..2], &thumbnail, &whole[2..]].concat();
+    assert_eq!(read(&with).expect("an image"), expected);
+    for cut in 3..with.len() {
+        let message = read(&with[..cut]).unwrap_err().to_string();
+        assert!(message.contains("cut short"), "{cut}: {message}");
+    }
+}
+
+/// Heads that ask for more memory than an image may have are refused before any is taken.
+#[test]
+fn bombs_are_refused() {
+    let place = Place::new();
+    let image = DynamicImage::ImageRgb8(picture(3));
+    let of = |format| encoded(&image, format);
+    let mut png = of(ImageFormat::Png);
+    png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let mut check = flate2::Crc::new();
+    check.update(&png[12..29]);
+    png[29..33].copy_from_slice(&check.sum().to_be_bytes());
+    let mut bmp = of(ImageFormat::Bmp);
+    bmp[18..26].copy_from_slice(&[0, 0x80, 0, 0, 0, 0x80, 0, 0]);
+    let mut jpeg = of(ImageFormat::Jpeg);
+    let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).expect("a frame");
+    jpeg[frame + 5..frame + 9].fill(0xff);
+    let mut webp = of(ImageFormat::WebP);
+    assert_eq!(webp[12..16], *b"VP8L");
+    webp[21..24].fill(0xff);
+    webp[24] |= 0x0f;
+    let before = crate::memory::peak_bytes();
+    for (name, bytes) in [("a.png", png), ("b.bmp", bmp), ("c.jpg", jpeg), ("d.webp", webp)] {
+        let found = Picture::read(&place.write(name, bytes), true, usize::MAX);
+        let message = found.expect_err(name).to_string();
+        // The encoder writes the size of a WebP twice.
+        let expected = if name == "d.webp" { "inconsistent" } else { "limit" };
+        assert!(message.to_lowercase().contains(expected), "{name}: {message}");
+    }
+    if let (Some(before), Some(after)) = (before, crate::memory::peak_bytes()) {
+        assert!(after - before < 400 << 20, "{} MiB", (after - before) >> 20);
+    }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::event::MeasuredOn;
 use crate::config::RetrainConfig;
-use crate::data::{Augmentation, Batch, Batches, Datasets, ImageDataset, Loader, Purpose, split};
+use crate::data::{
+    Augmentation, Batch, Batches, DataDigests, Datasets, ImageDataset, Loader, Purpose, split,
+};
 use crate::{Error, Result};
 
 /// Where the batches come from; what comes at an epoch and step is a pure function of both.
@@ -12,6 +14,7 @@ pub(super) struct RetrainFeed {
     train: Loader,
     measure: Loader,
     measured_on: MeasuredOn,
+    digests: DataDigests,
     steps_cap: Option<usize>,
     open: Option<Open>,
 }
@@ -61,6 +64,7 @@ impl RetrainFeed {
             train: loader(&data.train, train, augmentation, Some(Purpose::Retrain)),
             measure: loader(dataset, measured, Augmentation::NONE, None),
             measured_on,
+            digests: data.digests(),
             steps_cap: config.retrain.steps_per_epoch,
             open: None,
         })
@@ -68,6 +72,11 @@ impl RetrainFeed {
 
     pub fn measured_on(&self) -> MeasuredOn {
         self.measured_on
+    }
+
+    /// Of both sets, whichever is measured.
+    pub fn digests(&self) -> &DataDigests {
+        &self.digests
     }
 
     pub fn train_data(&self) -> &ImageDataset {
@@ -110,7 +119,7 @@ impl RetrainFeed {
             }
         };
         open.next.2 += 1;
-        let batch = open.batches.next().expect("the epoch has more steps")?;
+        let batch = open.batches.next().expect("the epoch has more steps")?.not_empty()?;
         self.open = Some(open);
         Ok(batch)
     }

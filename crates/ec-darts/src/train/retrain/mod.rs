@@ -238,8 +238,8 @@ impl Retraining {
             &data.normalization(),
             self.config.data.dataset.name(),
         );
-        let data = Some(self.config.data.clone());
-        TrainedModel { description: ModelDescription { data, ..description }, network }
+        let (data, digests) = (Some(self.config.data.clone()), Some(self.feed.digests().clone()));
+        TrainedModel { description: ModelDescription { data, digests, ..description }, network }
     }
 
     /// Accuracy at the last measurement, if there was one.

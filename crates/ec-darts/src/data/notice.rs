@@ -1,0 +1,185 @@
+//! What a person should know about the images that were read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Serialize, Serializer};
+
+use super::{BrokenImages, ImageDataset};
+use crate::{Error, Result};
+
+/// Files of one notice that are named; the rest is counted.
+const NAMED: usize = 1000;
+/// So many times as many images of one class as of another are noted.
+const UNBALANCED: usize = 10;
+/// Files of one notice that its text names.
+const IN_TEXT: usize = 3;
+
+/// What happened to a file, a folder or a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// An image that cannot be used; the set has one less.
+    Skipped,
+    /// An image that broke after loading; in training the next one of the set stands in for it.
+    Replaced,
+    /// A file or folder that is there and is not read.
+    Ignored,
+    /// One of several possible places was taken, and these were not.
+    NotChosen,
+    /// Classes that are unlike what a network learns well from.
+    Classes,
+}
+
+impl NoticeKind {
+    /// The word in settings of events and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Replaced => "replaced",
+            Self::Ignored => "ignored",
+            Self::NotChosen => "not chosen",
+            Self::Classes => "classes",
+        }
+    }
+}
+
+/// Files, folders or classes that share a fate and its reason.
+///
+/// As text: `skipped 5: the file is empty: cat/1.jpg, cat/2.jpg, cat/3.jpg and 2 more`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DataNotice {
+    /// What happened.
+    pub kind: NoticeKind,
+    /// Why.
+    pub reason: String,
+    /// How many there are.
+    pub count: usize,
+    /// Their names, of the first thousand: paths below the data's folder, or classes.
+    #[serde(serialize_with = "as_text")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// JSON knows no names but Unicode's.
+fn as_text<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
+}
+
+impl fmt::Display for DataNotice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.kind.name(), self.count, self.reason)?;
+        for (place, path) in self.paths.iter().take(IN_TEXT).enumerate() {
+            write!(formatter, "{} {}", if place == 0 { ":" } else { "," }, path.display())?;
+        }
+        match self.count.saturating_sub(IN_TEXT) {
+            0 => Ok(()),
+            more => write!(formatter, " and {more} more"),
+        }
+    }
+}
+
+/// Gathers notices; those of one kind and reason become one.
+#[derive(Debug)]
+pub(super) struct Notices {
+    root: PathBuf,
+    broken: BrokenImages,
+    /// A file that is met again is the same.
+    found: BTreeMap<(NoticeKind, String), BTreeSet<PathBuf>>,
+}
+
+impl Notices {
+    /// Of the data in a folder.
+    pub fn new(root: &Path, broken: BrokenImages) -> Self {
+        Self { root: root.to_path_buf(), broken, found: BTreeMap::new() }
+    }
+
+    pub fn add(&mut self, kind: NoticeKind, path: &Path, reason: impl Into<String>) {
+        let paths = self.found.entry((kind, reason.into())).or_default();
+        paths.insert(path.strip_prefix(&self.root).unwrap_or(path).to_path_buf());
+    }
+
+    /// # Errors
+    /// [`Error::Data`] where images may not be skipped.
+    pub fn skip(&mut self, path: &Path, reason: impl Into<String>) -> Result<()> {
+        let reason = reason.into();
+        if self.broken == BrokenImages::Fail {
+            return Err(Error::Data { path: self.root.join(path), reason });
+        }
+        self.add(NoticeKind::Skipped, path, reason);
+        Ok(())
+    }
+
+    /// As [`Self::skip`], for what reading a file or folder ended in.
+    pub fn skip_for(&mut self, error: Error) -> Result<()> {
+        if self.broken == BrokenImages::Fail {
+            return Err(error);
+        }
+        let (path, reason) = reason(error);
+        self.skip(&path, reason)
+    }
+
+    /// Takes the first of some places that are there; the others are noted.
+    pub fn first_of<T: AsRef<Path>>(
+        &mut self,
+        places: impl IntoIterator<Item = T>,
+        what: &str,
+    ) -> Option<T> {
+        let mut places = places.into_iter();
+        let first = places.next()?;
+        let name = first.as_ref().strip_prefix(&self.root).unwrap_or(first.as_ref());
+        let reason = format!("not read, since {what} {}", name.display());
+        places.for_each(|place| self.add(NoticeKind::NotChosen, place.as_ref(), reason.clone()));
+        Some(first)
+    }
+
+    /// Notes classes that a network can hardly learn, or whose accuracy nobody will know.
+    pub fn of_classes(&mut self, train: &ImageDataset, test: &ImageDataset) {
+        let (counts, tested) = (train.class_counts(), test.class_counts());
+        let names = train.class_names();
+        let mut note = |class: usize, reason: String| {
+            self.add(NoticeKind::Classes, Path::new(&names[class]), reason);
+        };
+        if names.len() == 1 {
+            note(0, "there is one class only, so there is nothing to tell apart".into());
+        }
+        for class in (0..names.len()).filter(|&class| tested[class] == 0) {
+            note(class, "no test image, so its accuracy will not be known".into());
+        }
+        let most = counts.iter().copied().max().unwrap_or(0);
+        for class in (0..names.len()).filter(|&class| counts[class] * UNBALANCED < most) {
+            let reason =
+                "training images are unbalanced: fewer than a tenth of the largest class's";
+            note(class, format!("{reason} {most}"));
+        }
+    }
+
+    /// What is known of a folder or of what lies in it, in a few words.
+    pub fn about(&self, folder: &Path) -> String {
+        let within = |path: &&PathBuf| self.root.join(path).starts_with(folder);
+        let of = |((kind, reason), paths): (&(NoticeKind, String), &BTreeSet<PathBuf>)| {
+            let path = paths.iter().find(within)?;
+            Some(format!("; {} {}: {reason}", kind.name(), path.display()))
+        };
+        self.found.iter().filter_map(of).take(IN_TEXT).collect()
+    }
+
+    pub fn finish(self) -> Vec<DataNotice> {
+        let notice = |((kind, reason), paths): (_, BTreeSet<PathBuf>)| DataNotice {
+            kind,
+            reason,
+            count: paths.len(),
+            paths: paths.into_iter().take(NAMED).collect(),
+        };
+        self.found.into_iter().map(notice).collect()
+    }
+}
+
+/// The file that an error is about, and what is wrong with it.
+pub(super) fn reason(error: Error) -> (PathBuf, String) {
+    match error {
+        Error::Data { path, reason } => (path, reason),
+        Error::Io { path, source, .. } => (path, source.to_string()),
+        other => (PathBuf::new(), other.to_string()),
+    }
+}
