@@ -16,6 +16,7 @@ pub(super) struct RetrainFeed {
     measured_on: MeasuredOn,
     digests: DataDigests,
     steps_cap: Option<usize>,
+    data_digest: String,
     open: Option<Open>,
 }
 
@@ -60,9 +61,12 @@ impl RetrainFeed {
             num_workers: config.run.workers,
         };
         let augmentation = config.data.augmentation();
+        // Hashing all pixels takes a while: once, not for every checkpoint.
+        let data_digest = format!("{} {}", data.train.digest(), dataset.digest());
         Ok(Self {
             train: loader(&data.train, train, augmentation, Some(Purpose::Retrain)),
             measure: loader(dataset, measured, Augmentation::NONE, None),
+            data_digest,
             measured_on,
             digests: data.digests(),
             steps_cap: config.retrain.steps_per_epoch,
@@ -92,9 +96,13 @@ impl RetrainFeed {
     }
 
     /// SHA-256 over all images that are trained on or measured.
-    pub fn data_digest(&self) -> String {
-        let digest = |loader: &Loader| loader.dataset.digest();
-        format!("{} {}", digest(&self.train), digest(&self.measure))
+    pub fn data_digest(&self) -> &str {
+        &self.data_digest
+    }
+
+    /// Images that are trained on, and images that are measured.
+    pub fn num_images(&self) -> [u64; 2] {
+        [&self.train, &self.measure].map(|loader| loader.indices.len() as u64)
     }
 
     /// # Errors
