@@ -3,19 +3,17 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ec_darts_space::{Genotype, draw};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::results;
+use super::session::Session;
 use crate::config::Settings;
 use crate::files::write;
 use crate::{Error, Result};
 
-/// Seconds from 1970 to where RFC 3339 ends.
-const YEAR_10000_S: u64 = 253_402_300_800;
 /// Checkpoints kept.
 const KEPT: usize = 2;
 
@@ -265,16 +263,7 @@ impl RunFolder {
                 (Vec::new(), Some(format!("was damaged, earlier sessions are not known: {reason}")))
             }
         };
-        sessions.push(Session {
-            started: timestamp(SystemTime::now()),
-            device: device.into(),
-            version: crate::VERSION.into(),
-            commit: crate::COMMIT.into(),
-            burn: "0.22.1".into(),
-            from_step,
-            to_step: None,
-            seconds: None,
-        });
+        sessions.push(Session::begin(device, from_step));
         self.write_sessions(&sessions)?;
         Ok(reason.map(|reason| Renewed { file, reason }))
     }
@@ -334,27 +323,6 @@ impl RunFolder {
     }
 }
 
-/// One start of the program in a run folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Session {
-    started: String,
-    device: String,
-    version: String,
-    commit: String,
-    burn: String,
-    from_step: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    to_step: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    seconds: Option<f64>,
-}
-
-impl Session {
-    fn last_step(&self) -> Option<u64> {
-        self.to_step.max(Some(self.from_step))
-    }
-}
-
 /// Reports of the epochs of a run that are over, from its folder.
 ///
 /// # Errors
@@ -404,34 +372,9 @@ pub(super) fn step_of(checkpoint: &Path) -> Option<u64> {
     name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
 
-/// A time as RFC 3339; a clock that is set before 1970 or after 9999 is no reason to lose a run.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).ok().filter(|since| since.as_secs() < YEAR_10000_S);
-    match since {
-        Some(_) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => "the clock is not set".into(),
-    }
-}
-
 fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> {
     let file = |extension: &str| folder.join(format!("{name}.{extension}"));
     write(&file("json"), genotype.to_json().as_bytes())?;
     write(&file("txt"), format!("{genotype}\n").as_bytes())?;
     write(&file("svg"), draw::svg(genotype).as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn any_clock_gives_a_text() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(timestamp(at(0)), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(at(YEAR_10000_S - 1)), "9999-12-31T23:59:59Z");
-        let unset = [at(YEAR_10000_S), at(1 << 40), UNIX_EPOCH - Duration::from_secs(1)];
-        assert!(unset.into_iter().all(|time| timestamp(time) == "the clock is not set"));
-    }
 }

@@ -19,6 +19,7 @@ mod retrain;
 pub mod run;
 mod score;
 mod search;
+mod session;
 
 pub use alpha::SavedAlpha;
 pub use event::{

@@ -14,8 +14,8 @@ use tracing::{debug_span, error, info, info_span, warn};
 use super::course::{Course, Progress};
 use super::event::{Done, Event};
 use super::folder::{Renewed, Resume, RunFolder, step_of};
-use super::retrain::{Measured, RetrainEvent, RetrainProgress, Retraining};
-use super::search::{Best, Search, SearchProgress};
+use super::retrain::{Measured, RetrainEvent, Retraining};
+use super::search::{Best, Search};
 use crate::config::{RetrainConfig, SearchConfig, Settings};
 use crate::data::{Datasets, ImageDataset};
 use crate::{Error, Result, device};
@@ -334,106 +334,5 @@ fn drive<J: Job>(
             info!("stopped at step {total_step}");
             return Ok(Outcome::Stopped { checkpoint, total_step });
         }
-    }
-}
-
-impl Job for Search {
-    type Config = SearchConfig;
-    type Progress = SearchProgress;
-    type Output = Best;
-
-    fn config(&self) -> &SearchConfig {
-        self.config()
-    }
-
-    fn course(&mut self) -> &mut Course<SearchProgress> {
-        self.course()
-    }
-
-    fn work(&mut self) -> Result<Done> {
-        self.work()
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>> {
-        self.save()
-    }
-
-    fn record(&self, event: &Event, folder: &mut RunFolder) -> Result<()> {
-        match event {
-            Event::Step(_) => Ok(()),
-            Event::Transition(report) => {
-                let verdict = if report.accepted { "returned" } else { "dropped" };
-                let accuracy = report.valid_accuracy;
-                let epoch = report.epoch + 1;
-                info!(
-                    "epoch {epoch}: auxiliary model {verdict} at validation accuracy {accuracy:.4}"
-                );
-                Ok(())
-            }
-            Event::Epoch(report) => {
-                folder.write_metrics(self.history())?;
-                folder.write_epoch_genotype(report.epoch, self.genotype_of(report))?;
-                folder.write_genotype(&self.best().expect("an epoch is over").genotype)?;
-                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
-                report.warnings.iter().for_each(|warning| warn!("{warning}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn renew(&self, folder: &RunFolder, certain: usize) -> Result<Option<Renewed>> {
-        let genotypes = self.history().iter().map(|report| self.genotype_of(report));
-        let renewed = folder.renew_epoch_genotypes(genotypes, certain)?;
-        if let Some(best) = self.best() {
-            folder.write_genotype(&best.genotype)?;
-        }
-        Ok(renewed)
-    }
-
-    fn finish(&self, _folder: &mut RunFolder) -> Result<Best> {
-        Ok(self.best().cloned().expect("a search has at least one epoch"))
-    }
-}
-
-impl Job for Retraining {
-    type Config = RetrainConfig;
-    type Progress = RetrainProgress;
-    type Output = Measured;
-
-    fn config(&self) -> &RetrainConfig {
-        self.config()
-    }
-
-    fn course(&mut self) -> &mut Course<RetrainProgress> {
-        self.course()
-    }
-
-    fn work(&mut self) -> Result<Done> {
-        self.work()
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>> {
-        self.save()
-    }
-
-    fn record(&self, event: &RetrainEvent, folder: &mut RunFolder) -> Result<()> {
-        match event {
-            RetrainEvent::Step(_) => Ok(()),
-            RetrainEvent::Epoch(report) => {
-                folder.write_metrics(self.history())?;
-                folder.write_genotype(self.genotype())?;
-                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
-                Ok(())
-            }
-        }
-    }
-
-    fn renew(&self, folder: &RunFolder, _certain: usize) -> Result<Option<Renewed>> {
-        folder.write_genotype(self.genotype()).map(|()| None)
-    }
-
-    fn finish(&self, folder: &mut RunFolder) -> Result<Measured> {
-        self.model().save(&folder.path().join(MODEL))?;
-        Ok(self.measured().cloned().expect("the last epoch is measured"))
     }
 }

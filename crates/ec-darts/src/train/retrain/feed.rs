@@ -132,3 +132,37 @@ impl RetrainFeed {
         Ok(batch)
     }
 }
+
+/// A batch in up to `count` parts of almost equal size, in order.
+pub(super) fn parts(batch: Batch, count: usize) -> Vec<Batch> {
+    let [images, channels, height, width] = batch.shape;
+    let (size, length) = (images.div_ceil(count), channels * height * width);
+    let cut = |labels: &[i32], values: &[f32]| Batch {
+        images: values.to_vec(),
+        labels: labels.to_vec(),
+        shape: [labels.len(), channels, height, width],
+    };
+    let labels = batch.labels.chunks(size);
+    labels.zip(batch.images.chunks(size * length)).map(|(l, v)| cut(l, v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_batch_in_order() {
+        let batch = Batch {
+            images: (0..7 * 3).map(|value| value as f32).collect(),
+            labels: (0..7).collect(),
+            shape: [7, 3, 1, 1],
+        };
+        let cut = parts(batch.clone(), 3);
+        let sizes: Vec<usize> = cut.iter().map(|part| part.shape[0]).collect();
+        assert_eq!(sizes, [3, 3, 1]);
+        let images: Vec<f32> = cut.iter().flat_map(|part| part.images.clone()).collect();
+        let labels: Vec<i32> = cut.iter().flat_map(|part| part.labels.clone()).collect();
+        assert_eq!((images, labels), (batch.images.clone(), batch.labels.clone()));
+        assert_eq!(parts(batch.clone(), 1), [batch]);
+    }
+}

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod event;
 mod feed;
+mod job;
 mod progress;
 
 use std::num::NonZeroUsize;
@@ -17,16 +18,15 @@ pub use event::{
     Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainPhase, RetrainStepReport,
 };
 
-use self::feed::RetrainFeed;
-use self::progress::QueuedStep;
-pub(super) use self::progress::RetrainProgress;
+use self::feed::{RetrainFeed, parts};
+use self::progress::{QueuedStep, RetrainProgress};
 use super::course::{Course, Next};
 use super::event::Done;
 use super::plan::{Plan, Stage};
 use super::run::Job;
 use super::score::{correct, correct_in_top, loss_and_correct};
 use crate::config::{RetrainConfig, Settings};
-use crate::data::{Batch, Datasets, Purpose, stream_rng};
+use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
@@ -192,10 +192,6 @@ impl Retraining {
         self.course.epoch()
     }
 
-    pub(super) fn course(&mut self) -> &mut Course<RetrainProgress> {
-        &mut self.course
-    }
-
     /// Reports of the epochs that are over.
     pub fn history(&self) -> &[RetrainEpochReport] {
         self.course.history()
@@ -359,22 +355,10 @@ fn weight_steps(course: &Course<RetrainProgress>) -> u64 {
     course.plan().steps_before(course.place(), |phase| phase == RetrainPhase::Train)
 }
 
-/// A batch in up to `count` parts of almost equal size, in order.
-fn parts(batch: Batch, count: usize) -> Vec<Batch> {
-    let [images, channels, height, width] = batch.shape;
-    let (size, length) = (images.div_ceil(count), channels * height * width);
-    let cut = |labels: &[i32], values: &[f32]| Batch {
-        images: values.to_vec(),
-        labels: labels.to_vec(),
-        shape: [labels.len(), channels, height, width],
-    };
-    let labels = batch.labels.chunks(size);
-    labels.zip(batch.images.chunks(size * length)).map(|(l, v)| cut(l, v)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Batch;
     use crate::tensors::scalar;
 
     /// By hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With label 1
@@ -393,21 +377,5 @@ mod tests {
         let found = scalar(loss_and_correct(&logits, &skewed, 0.3).0);
         let expected = 0.8 * 0.407606 + 0.1 * 1.407606 + 0.1 * 2.407606;
         assert!((found - expected).abs() < 1e-5, "{found}");
-    }
-
-    #[test]
-    fn parts_are_the_batch_in_order() {
-        let batch = Batch {
-            images: (0..7 * 3).map(|value| value as f32).collect(),
-            labels: (0..7).collect(),
-            shape: [7, 3, 1, 1],
-        };
-        let cut = parts(batch.clone(), 3);
-        let sizes: Vec<usize> = cut.iter().map(|part| part.shape[0]).collect();
-        assert_eq!(sizes, [3, 3, 1]);
-        let images: Vec<f32> = cut.iter().flat_map(|part| part.images.clone()).collect();
-        let labels: Vec<i32> = cut.iter().flat_map(|part| part.labels.clone()).collect();
-        assert_eq!((images, labels), (batch.images.clone(), batch.labels.clone()));
-        assert_eq!(parts(batch.clone(), 1), [batch]);
     }
 }

@@ -1,6 +1,7 @@
 //! The search loop: one batch at a time, without I/O.
 
 mod checkpoint;
+mod job;
 mod progress;
 mod steps;
 
@@ -12,8 +13,7 @@ use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
 use tracing::debug_span;
 
 pub use self::progress::Best;
-use self::progress::QueuedStep;
-pub(super) use self::progress::SearchProgress;
+use self::progress::{QueuedStep, SearchProgress};
 use self::steps::Measured;
 use super::course::{Course, Next};
 use super::event::{AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport};
@@ -180,7 +180,7 @@ impl Search {
     }
 
     /// The genotype of an epoch by the strength that this search goes by.
-    pub(super) fn genotype_of<'a>(&self, report: &'a EpochReport) -> &'a Genotype {
+    fn genotype_of<'a>(&self, report: &'a EpochReport) -> &'a Genotype {
         match self.config.search.strength {
             Strength::Mixing => &report.genotype_mixing,
             Strength::Alpha => &report.genotype_alpha,
@@ -215,10 +215,6 @@ impl Search {
     /// The epoch under way, counted from 0.
     pub fn epoch(&self) -> usize {
         self.course.epoch()
-    }
-
-    pub(super) fn course(&mut self) -> &mut Course<SearchProgress> {
-        &mut self.course
     }
 
     /// Reports of the epochs that are over.
