@@ -55,7 +55,7 @@ fn end_of_search(mut search: Search) -> Vec<u8> {
 /// A retraining with an average, within its second epoch.
 fn retraining() -> Vec<u8> {
     let mut retraining = retrain::retraining(averaged());
-    while retraining.position().0 < 8 {
+    while retraining.position().0 < 10 {
         retraining.work().expect("finite");
     }
     retraining.save().expect("finite")

@@ -234,13 +234,13 @@ fn a_run_read_seldom_ends_as_one_read_every_step() {
 #[test]
 fn compiling_is_told_on_wgpu() {
     let Some(device) = crate::devices::gpu(DeviceName::Wgpu) else { return };
-    let options = options(&place("compiling"), false, Some(1));
+    let options = options(&place("compiling"), Resume::Never, Some(1));
     let mut told = Vec::new();
     let outcome = search(tiny::config(), tiny::data(1), &device, &options, &mut |notice| {
         told.push(match notice {
             Notice::Begin(_) => "begin",
             Notice::Compiling => "compiling",
-            Notice::SkippedCheckpoint(_) => "skipped",
+            Notice::Skipped(_) | Notice::Renewed(_) => "skipped",
             Notice::Events(_) => "events",
         });
     });

@@ -29,8 +29,8 @@ pub fn check(file: &[u8]) -> Result<(), String> {
     let parsed = SafeTensors::deserialize(file).map_err(|error| error.to_string())?;
     if parsed.tensor(NAME).is_err() {
         return Err(
-            "it has no SHA-256 digest: a file of an older version, in whose format damage \
-                    cannot be told, or damaged"
+            "it has no SHA-256 digest: a file in format 1 of an older ec-darts, which cannot be \
+                checked, or damaged"
                 .into(),
         );
     }
@@ -72,6 +72,9 @@ mod tests {
         let none: [(&str, safetensors::tensor::TensorView<'_>); 0] = [];
         let old = safetensors::serialize(none, Some(metadata)).expect("a file");
         let error = Snapshot::from_bytes(&old).expect_err("no digest");
-        assert!(error.contains("no SHA-256 digest: a file of an older version"), "{error}");
+        assert!(
+            error.contains("no SHA-256 digest: a file in format 1 of an older ec-darts"),
+            "{error}"
+        );
     }
 }

@@ -77,7 +77,8 @@ impl Snapshot {
         match self.tensors.remove(name) {
             Some(data) if data.shape()[..] == *shape => Ok(data),
             found => {
-                let found = found.map_or("nothing".into(), |data| format!("{:?}", data.shape()));
+                let found =
+                    found.map_or("nothing".into(), |data| format!("{:?}", data.shape().to_vec()));
                 Err(format!("{name}: expected {shape:?}, found {found}"))
             }
         }

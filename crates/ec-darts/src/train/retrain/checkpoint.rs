@@ -31,7 +31,7 @@ impl Retraining {
         let identity = Identity {
             config: self.config.clone(),
             genotype: Some(self.genotype.clone()),
-            data: self.feed.data_digest().to_string(),
+            data: self.feed.data_digest(),
         };
         to_bytes(WORK, identity, &self.course, snapshot).map_err(|name| self.non_finite(&name))
     }
@@ -55,7 +55,7 @@ impl Retraining {
         let mut saved = Saved::read(WORK, bytes, path)?;
         saved.check(&config, Some(genotype))?;
         let mut retraining = Self::new(config, genotype, data, device)?;
-        saved.continue_on(&mut retraining.course, retraining.feed.data_digest())?;
+        saved.continue_on(&mut retraining.course, &retraining.feed.data_digest())?;
         let (course, images) = (&retraining.course, retraining.feed.num_images());
         if let Some(fault) = course.progress.fault(course.plan(), course.place(), images) {
             return Err(saved.damaged(format!("it remembers {fault}")));

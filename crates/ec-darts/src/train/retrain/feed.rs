@@ -16,7 +16,6 @@ pub(super) struct RetrainFeed {
     measured_on: MeasuredOn,
     digests: DataDigests,
     steps_cap: Option<usize>,
-    data_digest: String,
     open: Option<Open>,
 }
 
@@ -61,13 +60,11 @@ impl RetrainFeed {
             num_workers: config.run.workers,
         };
         let augmentation = config.data.augmentation();
-        // Hashing all pixels takes a while: once, not for every checkpoint.
-        let data_digest = format!("{} {}", data.train.digest(), dataset.digest());
         Ok(Self {
             train: loader(&data.train, train, augmentation, Some(Purpose::Retrain)),
             measure: loader(dataset, measured, Augmentation::NONE, None),
-            data_digest,
             measured_on,
+            // Hashing all pixels takes a while: once, not for every checkpoint.
             digests: data.digests(),
             steps_cap: config.retrain.steps_per_epoch,
             open: None,
@@ -96,8 +93,12 @@ impl RetrainFeed {
     }
 
     /// SHA-256 over all images that are trained on or measured.
-    pub fn data_digest(&self) -> &str {
-        &self.data_digest
+    pub fn data_digest(&self) -> String {
+        let DataDigests { train, test } = &self.digests;
+        match self.measured_on {
+            MeasuredOn::Test => format!("{train} {test}"),
+            MeasuredOn::Validation => train.clone(),
+        }
     }
 
     /// Images that are trained on, and images that are measured.
