@@ -1,6 +1,6 @@
 //! What a person sees of a search or a retraining: a bar on a terminal, plain lines elsewhere, or JSON.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use ec_darts::data::DataNotice;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::images;
-use crate::terminal::{print, visible};
+use crate::terminal::{complain, print, visible};
 use crate::trace;
 
 /// Seconds between two plain lines.
@@ -168,8 +168,7 @@ impl Report {
             return print(&format!("{event}\n"));
         }
         if self.quiet {
-            // Standard error may be closed; the log has it too.
-            let _ = writeln!(std::io::stderr(), "warning: {text}");
+            complain(&format!("warning: {text}"));
             return Ok(());
         }
         self.line(&format!("warning: {text}"))

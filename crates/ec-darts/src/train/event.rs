@@ -160,6 +160,16 @@ pub struct EpochReport {
     pub alpha: AlphaValues,
 }
 
+impl EpochReport {
+    /// What alpha looks like in cells of a kind.
+    pub fn cell(&self, kind: CellKind) -> &CellReport {
+        match kind {
+            CellKind::Normal => &self.normal,
+            CellKind::Reduction => &self.reduction,
+        }
+    }
+}
+
 /// The values of alpha: for each edge of a cell, one for each primitive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlphaValues {

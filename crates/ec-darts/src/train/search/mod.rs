@@ -336,11 +336,7 @@ impl Search {
             valid_loss: progress.valid_loss.loss(),
             supernet_accuracy: progress.supernet.accuracy(),
             transition: progress.transition.clone(),
-            warnings: [(CellKind::Normal, &normal), (CellKind::Reduction, &reduction)]
-                .into_iter()
-                .filter(|(kind, report)| report.is_collapsing(read.cell(*kind)))
-                .map(|(kind, _)| CellReport::warning(kind, read.cell(kind)))
-                .collect(),
+            warnings: self.warnings(read, [&normal, &reduction]),
             normal,
             reduction,
             best_epoch,
@@ -348,6 +344,19 @@ impl Search {
             genotype_alpha,
             alpha: AlphaValues::of(&self.alpha),
         })
+    }
+
+    /// Names the cells that are collapsing and were not in any epoch before.
+    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
+        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
+        let is_new = |(kind, report): &(CellKind, &CellReport)| {
+            let before = |earlier: &EpochReport| {
+                earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
+            };
+            report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
+        };
+        let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
+        kinds.filter(is_new).map(warning).collect()
     }
 
     fn cell_report(&self, kind: CellKind, genotype: &Genotype) -> CellReport {
