@@ -26,7 +26,7 @@ for genotype in "$@"; do
   fi
   # shellcheck disable=SC2086
   "$program" retrain --device flex --genotype "$genotype" --config "$config" --data "$data" \
-    --out "$out/$name" --threads "${THREADS:-2}" --resume ${MORE:-}
+    --out "$out/$name" --threads "${THREADS:-2}" --resume=auto ${MORE:-}
 done
 python3 - "$program" "$config" "$out" "${names[@]}" <<'PYTHON'
 import json, subprocess, sys

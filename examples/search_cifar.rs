@@ -19,7 +19,7 @@ use ec_darts::config::{SearchConfig, Settings};
 use ec_darts::data;
 use ec_darts::device::DeviceName;
 use ec_darts::train::run::{self, Notice, Outcome, RunOptions};
-use ec_darts::train::{EpochReport, Event};
+use ec_darts::train::{EpochReport, Event, Resume};
 use ec_darts_space::{CellKind, Genotype};
 
 #[derive(Parser)]
@@ -74,7 +74,7 @@ fn search(arguments: &Arguments) -> anyhow::Result<()> {
     ctrlc::set_handler(move || asked.store(true, Ordering::Relaxed))?;
     let options = RunOptions {
         out: arguments.out.clone(),
-        resume: arguments.resume,
+        resume: if arguments.resume { Resume::Auto } else { Resume::Never },
         max_steps: arguments.max_steps,
         stop,
         device: opened.description,

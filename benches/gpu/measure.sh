@@ -140,7 +140,7 @@ part_growth() { # Around batch 64, 16 channels, 8 cells, images of 32.
   timed 20 "growth: image 64" --size 64 --samples 2 --steps-per-wait 10
 }
 part_resume() { # A whole small search, and one that is killed at random moments and goes on: the same bytes.
-  local of=(--device "$device" --config configs/quick.toml --data data/cifar10-mini --resume)
+  local of=(--device "$device" --config configs/quick.toml --data data/cifar10-mini --resume=auto)
   local begin code command kill whole before name kills=${KILLS:-10} different=()
   begin=$SECONDS
   run 90 search_cifar "${of[@]}" --out "$work/whole" >"$out/search.txt" 2>&1

@@ -1,6 +1,7 @@
 //! Tests of the whole, one topic a file.
 
 mod architect;
+mod damage;
 mod dead_parameters;
 mod devices;
 mod documentation;

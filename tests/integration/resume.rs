@@ -186,7 +186,7 @@ fn bytes_of_another_search_are_refused() {
     let mut calmer = config.clone();
     calmer.weights.momentum = 0.5;
     check_refused(&bytes, calmer, data.clone(), "weights.momentum is 0.5 here and 0.9 there");
-    check_refused(&bytes, config.clone(), tiny::data(2), "other training data");
+    check_refused(&bytes, config.clone(), tiny::data(2), "other images");
     // What does not change the result may differ.
     let mut busier = config;
     busier.run.workers = 1;

@@ -16,7 +16,7 @@ use ec_darts_space::{Genotype, presets};
 use crate::tiny;
 
 /// Two epochs of four steps on a network of three narrow cells.
-fn config() -> RetrainConfig {
+pub fn config() -> RetrainConfig {
     let mut config = RetrainConfig::cifar10();
     config.data.crop_padding = 1;
     config.data.cutout = Some(2);
@@ -29,19 +29,23 @@ fn config() -> RetrainConfig {
     config
 }
 
-fn data() -> Datasets {
+pub fn data() -> Datasets {
     Datasets { train: tiny::data(1), test: tiny::data(2), notices: Vec::new() }
 }
 
-fn genotype() -> Genotype {
+pub fn genotype() -> Genotype {
     presets::DARTS_V2.genotype()
 }
 
-fn retraining(config: RetrainConfig) -> Retraining {
+pub fn retraining(config: RetrainConfig) -> Retraining {
     Retraining::new(config, &genotype(), &data(), &Device::flex()).expect("its settings")
 }
 
-fn restore(config: RetrainConfig, genotype: &Genotype, bytes: &[u8]) -> Result<Retraining, Error> {
+pub fn restore(
+    config: RetrainConfig,
+    genotype: &Genotype,
+    bytes: &[u8],
+) -> Result<Retraining, Error> {
     let path = Path::new("some.safetensors");
     Retraining::restore(config, genotype, &data(), &Device::flex(), bytes, path)
 }

@@ -11,7 +11,7 @@ use ec_darts::Error;
 use ec_darts::config::{SearchConfig, Settings};
 use ec_darts::device::DeviceName;
 use ec_darts::train::run::{Notice, Outcome, RunOptions, search};
-use ec_darts::train::{Best, EpochReport, RunFolder};
+use ec_darts::train::{Best, EpochReport, Resume, RunFolder};
 use ec_darts_space::Genotype;
 
 use crate::tiny;
@@ -25,7 +25,7 @@ fn place(name: &str) -> PathBuf {
     path
 }
 
-fn options(out: &Path, resume: bool, max_steps: Option<u64>) -> RunOptions {
+fn options(out: &Path, resume: Resume, max_steps: Option<u64>) -> RunOptions {
     let stop = Arc::new(AtomicBool::new(false));
     let (out, device) = (out.to_path_buf(), "flex".into());
     RunOptions { out, resume, max_steps, stop, device, read_every: None }
@@ -35,20 +35,22 @@ fn options(out: &Path, resume: bool, max_steps: Option<u64>) -> RunOptions {
 fn session(config: SearchConfig, options: &RunOptions) -> (Result<Outcome<Best>, Error>, usize) {
     let mut skipped = 0;
     let outcome = search(config, tiny::data(1), &Device::flex(), options, &mut |notice| {
-        skipped += usize::from(matches!(notice, Notice::SkippedCheckpoint(_)));
+        skipped += usize::from(matches!(notice, Notice::Skipped(_)));
         assert!(!matches!(notice, Notice::Compiling), "the CPU compiles nothing");
     });
     (outcome, skipped)
 }
 
-fn finish(out: &Path, resume: bool) {
+fn finish(out: &Path, resume: Resume) {
     let (outcome, _) = session(tiny::config(), &options(out, resume, None));
     assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
 }
 
 /// Newest first.
 fn checkpoints(out: &Path) -> Vec<PathBuf> {
-    RunFolder::open(out, true).and_then(|folder| folder.checkpoints()).expect("a run folder")
+    RunFolder::open(out, Resume::Auto)
+        .and_then(|folder| folder.checkpoints())
+        .expect("a run folder")
 }
 
 /// Two folders end with the same checkpoint, metrics and genotype.
@@ -66,7 +68,7 @@ fn check_same_end(a: &Path, b: &Path) {
 #[test]
 fn a_run_leaves_a_whole_folder() {
     let out = place("whole");
-    finish(&out, false);
+    finish(&out, Resume::Never);
     let read = |name: &str| fs::read_to_string(out.join(name)).expect(name);
     let metrics = read("metrics.jsonl");
     let reports: Vec<EpochReport> =
@@ -86,10 +88,12 @@ fn a_run_leaves_a_whole_folder() {
 #[test]
 fn a_run_in_pieces_ends_as_the_unbroken_one() {
     let (unbroken, broken) = (place("unbroken"), place("broken"));
-    finish(&unbroken, false);
+    finish(&unbroken, Resume::Never);
     let mut pieces = 0;
     loop {
-        match session(tiny::config(), &options(&broken, pieces > 0, Some(1))).0.expect("a session")
+        match session(tiny::config(), &options(&broken, Resume::Auto, Some(1)))
+            .0
+            .expect("a session")
         {
             Outcome::Finished(_) => break,
             Outcome::Stopped { total_step, checkpoint } => {
@@ -107,20 +111,20 @@ fn a_run_in_pieces_ends_as_the_unbroken_one() {
 #[test]
 fn a_damaged_checkpoint_is_passed_over() {
     let (unbroken, damaged) = (place("undamaged"), place("damaged"));
-    finish(&unbroken, false);
-    for resume in [false, true] {
+    finish(&unbroken, Resume::Never);
+    for resume in [Resume::Never, Resume::Always] {
         session(tiny::config(), &options(&damaged, resume, Some(4))).0.expect("a session");
     }
     let newest = &checkpoints(&damaged)[0];
     let bytes = fs::read(newest).expect("a checkpoint");
     fs::write(newest, &bytes[..bytes.len() / 2]).expect("a shorter checkpoint");
-    let (outcome, skipped) = session(tiny::config(), &options(&damaged, true, None));
+    let (outcome, skipped) = session(tiny::config(), &options(&damaged, Resume::Always, None));
     assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
     assert_eq!(skipped, 1);
     check_same_end(&unbroken, &damaged);
 }
 
-fn check_refused(out: &Path, resume: bool, expected: &str) {
+fn check_refused(out: &Path, resume: Resume, expected: &str) {
     match session(tiny::config(), &options(out, resume, None)).0 {
         Err(error @ Error::Folder { .. }) => {
             assert!(error.to_string().contains(expected), "{error}");
@@ -132,18 +136,18 @@ fn check_refused(out: &Path, resume: bool, expected: &str) {
 #[test]
 fn a_folder_in_use_is_refused() {
     let out = place("in_use");
-    let held = RunFolder::open(&out, false).expect("a new folder");
-    check_refused(&out, true, "another process is running in this folder");
+    let held = RunFolder::open(&out, Resume::Never).expect("a new folder");
+    check_refused(&out, Resume::Always, "another process is running in this folder");
     drop(held);
-    finish(&out, false);
-    check_refused(&out, false, "holds a run already; add --resume");
-    finish(&out, true);
+    finish(&out, Resume::Never);
+    check_refused(&out, Resume::Never, "holds a run already; add --resume");
+    finish(&out, Resume::Always);
 }
 
 #[test]
 fn a_request_to_stop_saves_first() {
     let out = place("stopped");
-    let options = options(&out, false, None);
+    let options = options(&out, Resume::Never, None);
     options.stop.store(true, Ordering::Relaxed);
     let outcome = session(tiny::config(), &options).0.expect("a session");
     let checkpoint = checkpoints(&out).swap_remove(0);
@@ -153,12 +157,12 @@ fn a_request_to_stop_saves_first() {
 #[test]
 fn a_run_of_other_settings_is_refused_and_left_alone() {
     let out = place("other_settings");
-    finish(&out, false);
+    finish(&out, Resume::Never);
     let settings = || fs::read_to_string(out.join("config.toml")).expect("settings");
     let before = settings();
     let mut config = tiny::config();
     config.search.epochs = 3;
-    match session(config, &options(&out, true, None)).0 {
+    match session(config, &options(&out, Resume::Always, None)).0 {
         Err(error @ Error::Checkpoint { .. }) => {
             let message = error.to_string();
             assert!(message.contains("search.epochs is 3 here and 2 there"), "{message}");
@@ -175,7 +179,7 @@ fn a_search_that_diverges_stops() {
     config.weights.learning_rate = 1e30;
     config.weights.clip_norm = None;
     config.run.checkpoint_steps = 1;
-    let error = session(config, &options(&out, false, None))
+    let error = session(config, &options(&out, Resume::Never, None))
         .0
         .expect_err("weights beyond single precision");
     let Error::Stopped { last_checkpoint, source } = error else { panic!("{error:?}") };
@@ -197,7 +201,8 @@ fn a_search_that_diverges_before_it_is_read_saves_nothing() {
     config.weights.learning_rate = 1e30;
     config.weights.clip_norm = None;
     config.run.checkpoint_steps = 4;
-    let options = RunOptions { read_every: NonZeroUsize::new(7), ..options(&out, false, None) };
+    let options =
+        RunOptions { read_every: NonZeroUsize::new(7), ..options(&out, Resume::Never, None) };
     let mut told = 0;
     let error = search(config, tiny::data(1), &Device::flex(), &options, &mut |notice| {
         if let Notice::Events(events) = notice {
@@ -215,12 +220,12 @@ fn a_search_that_diverges_before_it_is_read_saves_nothing() {
 #[test]
 fn a_run_read_seldom_ends_as_one_read_every_step() {
     let (often, seldom) = (place("read_often"), place("read_seldom"));
-    finish(&often, false);
+    finish(&often, Resume::Never);
     let read_every = NonZeroUsize::new(7);
-    let first = RunOptions { read_every, ..options(&seldom, false, Some(3)) };
+    let first = RunOptions { read_every, ..options(&seldom, Resume::Never, Some(3)) };
     let outcome = session(tiny::config(), &first).0.expect("a session");
     assert!(matches!(outcome, Outcome::Stopped { total_step: 3, .. }), "{outcome:?}");
-    let rest = RunOptions { read_every, ..options(&seldom, true, None) };
+    let rest = RunOptions { read_every, ..options(&seldom, Resume::Always, None) };
     assert!(matches!(session(tiny::config(), &rest).0, Ok(Outcome::Finished(_))));
     check_same_end(&often, &seldom);
 }
@@ -229,13 +234,13 @@ fn a_run_read_seldom_ends_as_one_read_every_step() {
 #[test]
 fn compiling_is_told_on_wgpu() {
     let Some(device) = crate::devices::gpu(DeviceName::Wgpu) else { return };
-    let options = options(&place("compiling"), false, Some(1));
+    let options = options(&place("compiling"), Resume::Never, Some(1));
     let mut told = Vec::new();
     let outcome = search(tiny::config(), tiny::data(1), &device, &options, &mut |notice| {
         told.push(match notice {
             Notice::Begin(_) => "begin",
             Notice::Compiling => "compiling",
-            Notice::SkippedCheckpoint(_) => "skipped",
+            Notice::Skipped(_) | Notice::Renewed(_) => "skipped",
             Notice::Events(_) => "events",
         });
     });

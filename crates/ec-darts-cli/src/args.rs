@@ -169,9 +169,9 @@ pub struct RunArguments {
     /// Save and stop after so many steps (batches of any kind); the exit code is then 3.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_steps: Option<u64>,
-    /// Go on with the run in the folder; begins one where there is none.
-    #[arg(long)]
-    pub resume: bool,
+    /// Go on with the run in the folder; with `auto`, begin one where there is none.
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub resume: Option<WhenToResume>,
     /// Start although the memory that is needed is not there.
     #[arg(long)]
     pub force: bool,
@@ -190,6 +190,14 @@ pub struct RunArguments {
 pub struct ReportArguments {
     /// The folder.
     pub folder: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WhenToResume {
+    /// There must be a run with a checkpoint.
+    Always,
+    /// A run that does not exist yet begins, as schedulers need it that start a job again.
+    Auto,
 }
 
 #[derive(Subcommand)]
@@ -224,7 +232,7 @@ pub enum GenotypeCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Read a genotype from a search's last checkpoint again, within a budget.
+    /// Read a genotype of any epoch of a search again, within a budget.
     Discretize(DiscretizeArguments),
 }
 
@@ -238,8 +246,7 @@ pub struct DiscretizeArguments {
     /// Run folder of a search.
     #[arg(long)]
     pub run: PathBuf,
-    /// Alpha at the end of this epoch, counted from 1; a run keeps its last two checkpoints. Default:
-    /// the last checkpoint.
+    /// Alpha at the end of this epoch, counted from 1. Default: the last one that is over.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub epoch: Option<u32>,
     #[command(flatten)]

@@ -4,6 +4,7 @@ use anyhow::Context;
 use ec_darts::config::Source;
 use ec_darts::model::TrainedModel;
 use ec_darts::preflight::{self, Room};
+use ec_darts::train::Resume;
 use ec_darts::train::run::{MODEL, Outcome};
 use ec_darts_space::presets::DARTS_V2;
 use serde_json::json;
@@ -38,6 +39,10 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.go_on()?;
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
+    if session.options.resume == Resume::Always {
+        // The run goes on, but may have been stopped before this stage.
+        session.options.resume = Resume::Auto;
+    }
     match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {
         Outcome::Finished(measured) if told => {
             print(&format!("{}\n", retrain::describe(&measured)))?

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use ec_darts::data::DataNotice;
 use ec_darts::memory;
-use ec_darts::train::run::Notice;
+use ec_darts::train::folder::Renewed;
+use ec_darts::train::run::{Notice, Skipped};
 use ec_darts::train::{
     EpochReport, Event, RetrainEpochReport, RetrainEvent, RetrainStepReport, StepReport,
 };
@@ -14,7 +15,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::images;
-use crate::terminal::{print, visible};
+use crate::terminal::{complain, print, visible};
 use crate::trace;
 
 /// Seconds between two plain lines.
@@ -82,7 +83,22 @@ impl Report {
             }
             Notice::Compiling if self.json => self.event(&json!({"event": "compiling"})),
             Notice::Compiling => self.line("compiling the kernels of the device"),
-            Notice::SkippedCheckpoint(reason) => self.line(&format!("warning: skipped {reason}")),
+            Notice::Skipped(skipped) => {
+                let Skipped { checkpoint, reason, instead } = skipped;
+                let text = format!("skipped {reason}; goes on from {}", instead.display());
+                let facts = json!({
+                    "event": "checkpoint-skipped",
+                    "checkpoint": checkpoint.to_string_lossy(),
+                    "reason": reason,
+                    "instead": instead.to_string_lossy(),
+                });
+                self.warn(&text, &facts)
+            }
+            Notice::Renewed(Renewed { file, reason }) => {
+                let text = format!("{} {reason}; written again", file.display());
+                let file = file.to_string_lossy();
+                self.warn(&text, &json!({"event": "renewed", "file": file, "reason": reason}))
+            }
             Notice::Events(events) if self.json => {
                 let line = |event: &E| Ok(format!("{}\n", serde_json::to_string(event)?));
                 print(&events.iter().map(line).collect::<anyhow::Result<String>>()?)
@@ -144,6 +160,18 @@ impl Report {
         event["event"] = json!("data-notice");
         self.event(&event)?;
         self.line(&images::line(notice))
+    }
+
+    /// What nobody may miss: an event with --json, on standard error with --quiet.
+    fn warn(&self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
+        if self.json {
+            return print(&format!("{event}\n"));
+        }
+        if self.quiet {
+            complain(&format!("warning: {text}"));
+            return Ok(());
+        }
+        self.line(&format!("warning: {text}"))
     }
 
     pub fn line(&self, text: &str) -> anyhow::Result<()> {

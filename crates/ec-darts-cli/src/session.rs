@@ -8,10 +8,11 @@ use ec_darts::config::DataConfig;
 use ec_darts::data::{self, Datasets};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::preflight::Estimate;
+use ec_darts::train::Resume;
 use ec_darts::train::run::{Notice, RunOptions};
 use tracing::{info, info_span};
 
-use crate::args::RunArguments;
+use crate::args::{RunArguments, WhenToResume};
 use crate::ending::{Ending, Stopped};
 use crate::images::Images;
 use crate::report::{Report, Told};
@@ -47,7 +48,11 @@ impl Session {
         let opened = open(arguments.device, arguments.threads)?;
         let options = RunOptions {
             out: arguments.out.clone(),
-            resume: arguments.resume,
+            resume: match arguments.resume {
+                None => Resume::Never,
+                Some(WhenToResume::Always) => Resume::Always,
+                Some(WhenToResume::Auto) => Resume::Auto,
+            },
             max_steps: arguments.max_steps,
             stop: signals.stop.clone(),
             device: opened.description.clone(),

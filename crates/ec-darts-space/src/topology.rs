@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Primitive};
+use crate::{Error, Genotype, Pick, Primitive};
 
 /// Number of input states of a cell: the outputs of the two cells before it.
 pub const NUM_INPUTS: usize = 2;
@@ -188,6 +188,23 @@ impl SearchSpace {
     pub fn darts() -> Self {
         let topology = CellTopology { num_nodes: 4, edges_kept: 2 };
         Self { primitives: Primitive::ALL.to_vec(), topology }
+    }
+
+    /// Whether a genotype is one of those that a search of this space can end in: as many nodes and picks,
+    /// each of a candidate, and all nodes joined.
+    pub fn contains(&self, genotype: &Genotype) -> bool {
+        let is_pick = |pick: &Pick| self.primitives.contains(&pick.primitive);
+        CellKind::ALL.iter().all(|&kind| {
+            let cell = genotype.cell(kind);
+            let mut nodes = cell.nodes.iter().enumerate();
+            cell.validate().is_ok()
+                && cell.nodes.len() == self.topology.num_nodes
+                && cell.concat.iter().copied().eq(cell.node_states())
+                && nodes.all(|(node, picks)| {
+                    let kept = self.topology.edges_kept.min(NUM_INPUTS + node);
+                    picks.len() == kept && picks.iter().all(is_pick)
+                })
+        })
     }
 
     /// The candidates of every edge, in the order of the columns.

@@ -52,7 +52,16 @@ pub enum Error {
         allowed: String,
     },
 
-    /// A checkpoint is damaged, or of another search.
+    /// A checkpoint is not, bit for bit, the one that was written, or it is none. An older one may serve.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+
+    /// A checkpoint is whole, but of another search or retraining, or of another version's format.
     #[error("{}: {reason}", path.display())]
     Checkpoint {
         /// The checkpoint.

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::bail;
+use ec_darts::config::Order;
 use ec_darts::cost::{Budget, NetworkCost};
 use ec_darts::device::DeviceName;
-use ec_darts::train::{SavedAlpha, folder};
+use ec_darts::train::SavedAlpha;
 use ec_darts_space::{Compromise, Pick, Trade, discretize_within};
 
 use super::table;
@@ -21,13 +21,9 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let [normal, reduction] = saved.strengths();
     let limits = budget.limits(&saved.space, &config, image_size);
     let found = discretize_within(&saved.space, &normal, &reduction, &limits)?;
-    let mut text = format!("alpha {}\n", moment(&saved));
-    if let Some(best) = saved.best.as_ref().filter(|best| best.epoch + 1 != saved.epochs_done) {
-        text += &format!(
-            "note: the best genotype of the search is that of epoch {}, whose alpha is not kept\n",
-            best.epoch + 1
-        );
-    }
+    let epochs = saved.config.search.epochs;
+    let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
+    text += &note(&saved);
     text += &format!("\n{}\n", table(&found.genotype));
     let costs = [&found.genotype, &found.unlimited]
         .map(|genotype| NetworkCost::new(genotype, &config, image_size).cost);
@@ -49,35 +45,28 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Alpha of the newest checkpoint, or of the end of an epoch, counted from 1.
+/// Alpha at the end of an epoch, counted from 1.
 fn saved_alpha(run: &Path, epoch: Option<u32>) -> anyhow::Result<SavedAlpha> {
     // Two small matrices: no reason to start a GPU.
     let cpu = DeviceName::Flex;
     let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
-    let mut kept = Vec::new();
-    for path in folder::checkpoints(run)? {
-        let saved = SavedAlpha::read(&path, &device)?;
-        match epoch {
-            Some(epoch) if saved.within_epoch || saved.epochs_done != epoch as usize => {}
-            _ => return Ok(saved),
-        }
-        kept.push(moment(&saved));
-    }
-    match (epoch, kept.is_empty()) {
-        (Some(epoch), false) => bail!(
-            "{}: no checkpoint of the end of epoch {epoch}, there is alpha {}",
-            run.display(),
-            kept.join(" and ")
-        ),
-        _ => bail!("{}: no checkpoint of a search in its folder checkpoints", run.display()),
-    }
+    Ok(SavedAlpha::read(run, epoch.map(|epoch| epoch as usize - 1), &device)?)
 }
 
-fn moment(saved: &SavedAlpha) -> String {
-    let (done, epochs) = (saved.epochs_done, saved.config.search.epochs);
-    match saved.within_epoch {
-        true => format!("within epoch {} of {epochs}", done + 1),
-        false => format!("at the end of epoch {done} of {epochs}"),
+/// Says where alpha of the best genotype is, if that is another one.
+fn note(saved: &SavedAlpha) -> String {
+    let search = &saved.config.search;
+    let best = saved.best_epoch + 1;
+    // In the sequential order alpha moves after the auxiliary model was induced.
+    let moves_later = search.order == Order::Sequential && saved.config.transition.enabled;
+    match best - usize::from(moves_later) {
+        read if read == saved.epoch + 1 => String::new(),
+        0 => format!(
+            "note: the best genotype, of epoch {best}, is that of alpha before the first epoch\n"
+        ),
+        read => format!(
+            "note: the best genotype of the search is that of epoch {best}; --epoch {read} reads its alpha\n"
+        ),
     }
 }
 

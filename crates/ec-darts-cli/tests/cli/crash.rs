@@ -5,52 +5,87 @@ use std::time::Duration;
 
 use crate::program::{Folder, sample, told};
 
-/// The last checkpoint, metrics and genotype of a finished run.
-fn end(run: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(run.join("checkpoints"))
-        .expect("checkpoints")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
-        .collect();
-    files.sort();
-    let last = files.pop().expect("a checkpoint");
-    [last, run.join("metrics.jsonl"), run.join("genotype.json")]
-        .into_iter()
-        .map(|path| {
-            let bytes = std::fs::read(&path).expect("readable");
-            (path.strip_prefix(run).expect("inside").to_path_buf(), bytes)
-        })
-        .collect()
+/// What a finished run must come to: the last checkpoint of each stage, and the files named.
+fn end(run: &Path, stages: &[&str], files: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
+    let last = |stage: &&str| {
+        let entries = std::fs::read_dir(run.join(stage).join("checkpoints")).expect("checkpoints");
+        let mut all: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+        all.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+        all.sort();
+        all.pop().expect("a checkpoint")
+    };
+    let read = |path: PathBuf| {
+        let bytes = std::fs::read(&path).expect("readable");
+        (path.strip_prefix(run).expect("inside").to_path_buf(), bytes)
+    };
+    let files = files.iter().map(|name| run.join(name));
+    stages.iter().map(last).chain(files).map(read).collect()
+}
+
+/// Kills a program at many moments of its time, so many of them inside a write, and wants what it comes to
+/// without: `EC_DARTS_KILLS` times, or `kills` times.
+fn check_kills(arguments: &[String], kills: u32, stages: &[&str], files: &[&str]) {
+    let folder = Folder::new();
+    let command = |out: &str| {
+        let arguments = arguments.iter().map(String::as_str);
+        let more = ["--resume=auto", "--quiet", "--out", out];
+        folder.command(&arguments.chain(more).collect::<Vec<_>>())
+    };
+    let begin = std::time::Instant::now();
+    let (code, _, err) = told(&command("unbroken").output().expect("runs"));
+    assert_eq!(code, Some(0), "{err}");
+    let whole = begin.elapsed();
+    let expected = end(&folder.path("unbroken"), stages, files);
+
+    let kills =
+        std::env::var("EC_DARTS_KILLS").map_or(kills, |text| text.parse().expect("a number"));
+    let (mut killed, mut ends) = (0, 0);
+    for number in 1..=kills {
+        // Each run is given another part of the time that a whole one takes.
+        let part = f64::from(number * 7 % 24 + 1) / 32.0;
+        let mut child = command("killed").spawn().expect("runs");
+        std::thread::sleep(whole.mul_f64(part).max(Duration::from_millis(2)));
+        // SIGKILL on Unix; a child that was faster is no failure.
+        killed += u32::from(child.try_wait().expect("a child").is_none());
+        child.kill().expect("killed");
+        let status = child.wait().expect("ended");
+        if status.success() {
+            assert_eq!(
+                end(&folder.path("killed"), stages, files),
+                expected,
+                "after {killed} kills"
+            );
+            std::fs::remove_dir_all(folder.path("killed")).expect("begins anew");
+            ends += 1;
+        }
+    }
+    assert!(killed > 0, "no run lasted long enough to be killed");
+    let (code, _, err) = told(&command("killed").output().expect("runs"));
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(end(&folder.path("killed"), stages, files), expected, "after {killed} kills");
+    println!("{killed} kills, {} runs that ended, all in the same bytes", ends + 1);
 }
 
 #[test]
-fn a_killed_run_goes_on_to_the_same_end() {
-    let folder = Folder::new();
-    let arguments = |out: &'static str| sample(&["--resume", "--quiet", "--out", out]);
-    let run = |out| {
-        let arguments = arguments(out);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        folder.command(&arguments)
-    };
-    let begin = std::time::Instant::now();
-    let (code, _, err) = told(&run("unbroken").output().expect("runs"));
-    assert_eq!(code, Some(0), "{err}");
-    let whole = begin.elapsed();
+fn a_killed_search_goes_on_to_the_same_end() {
+    check_kills(&sample(&[]), 24, &["."], &["metrics.jsonl", "genotype.json"]);
+}
 
-    // Checkpoints are written after every step, so many of these fall inside a write.
-    let mut kills = 0;
-    for delay in (1..=24).map(|part| whole * part / 32) {
-        let mut child = run("killed").spawn().expect("runs");
-        std::thread::sleep(delay.max(Duration::from_millis(2)));
-        // SIGKILL on Unix; a child that was faster is no failure.
-        kills += usize::from(child.try_wait().expect("a child").is_none());
-        child.kill().expect("killed");
-        child.wait().expect("ended");
+#[test]
+fn a_killed_retraining_goes_on_to_the_same_end() {
+    let arguments = crate::retrain::tiny(&["--genotype", "darts_v2"]);
+    check_kills(&arguments, 16, &["."], &["metrics.jsonl", "model.safetensors"]);
+}
+
+#[test]
+fn a_killed_whole_run_goes_on_to_the_same_end() {
+    let mut arguments = crate::pipeline::tiny();
+    for set in ["search.run.checkpoint_steps=1", "retrain.run.checkpoint_steps=1"] {
+        arguments.extend(["--set".into(), set.into()]);
     }
-    assert!(kills > 0, "no run lasted long enough to be killed");
-    let (code, _, err) = told(&run("killed").output().expect("runs"));
-    assert_eq!(code, Some(0), "{err}");
-    assert_eq!(end(&folder.path("unbroken")), end(&folder.path("killed")), "after {kills} kills");
+    let files = ["search/metrics.jsonl", "search/genotype.json", "retrain/metrics.jsonl"];
+    let files = [&files[..], &["retrain/model.safetensors", "evaluation.json"]].concat();
+    check_kills(&arguments, 12, &["search", "retrain"], &files);
 }
 
 /// A kill inside a checkpoint's write leaves a partial sibling, as here.
@@ -58,7 +93,7 @@ fn a_killed_run_goes_on_to_the_same_end() {
 fn a_partial_checkpoint_is_no_checkpoint() {
     let folder = Folder::new();
     let run = |more: &[&str]| {
-        let arguments = sample(&[&["--out", "r", "--resume", "--quiet"], more].concat());
+        let arguments = sample(&[&["--out", "r", "--resume=auto", "--quiet"], more].concat());
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         told(&folder.run(&arguments))
     };

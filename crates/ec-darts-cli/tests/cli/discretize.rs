@@ -44,9 +44,32 @@ fn a_budget_is_kept_and_says_what_it_took() {
     assert!(code == Some(1) && err.contains("at most 1000000 multiply-adds (smallest"), "{err}");
     let (code, _, err) = discretize(&["--max-parameters", "5MB"]);
     assert!(code == Some(2) && err.contains("such as 600M"), "{err}");
-    let (code, _, err) = discretize(&["--epoch", "1"]);
-    assert!(code == Some(1) && err.contains("there is alpha at the end of epoch 2"), "{err}");
+    // Every epoch, also where its checkpoint is long gone.
     std::fs::remove_dir_all(folder.path("r/checkpoints")).expect("removed");
+    for epoch in [1, 2] {
+        let (code, out, err) = discretize(&["--epoch", &epoch.to_string(), "--out", "again.json"]);
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains(&format!("alpha at the end of epoch {epoch} of 2")), "{out}");
+        let then = format!("r/genotypes/epoch-{epoch:03}.json");
+        assert_eq!(json(&read("again.json")), json(&read(&then)));
+    }
+    let (code, _, err) = discretize(&["--epoch", "3"]);
+    assert!(
+        code == Some(1) && err.contains("epoch 3 is not over, there is alpha of epochs 1 to 2")
+    );
+    let metrics = read("r/metrics.jsonl");
+    folder.write(
+        "r/metrics.jsonl",
+        metrics.replacen("\"alpha\":{\"normal\":[[", "\"alpha\":{\"normal\":[[7,", 1),
+    );
     let (code, _, err) = discretize(&[]);
-    assert!(code == Some(1) && err.contains("checkpoints"), "{err}");
+    assert_eq!(code, Some(0), "{err}");
+    let (code, _, err) = discretize(&["--epoch", "1"]);
+    assert!(
+        code == Some(1) && err.contains("alpha of epoch 1 in metrics.jsonl is not 5 edges"),
+        "{err}"
+    );
+    folder.write("r/metrics.jsonl", &metrics[..metrics.len() - 9]);
+    let (code, _, err) = discretize(&[]);
+    assert!(code == Some(1) && err.contains("metrics.jsonl: line 2: EOF"), "{err}");
 }

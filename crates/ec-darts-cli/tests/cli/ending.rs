@@ -40,7 +40,7 @@ fn wait_for(done: impl Fn() -> bool) {
 fn what_was_stopped_by_its_steps_is_not_done() {
     let folder = Folder::new();
     let script = |more: &str| {
-        let arguments = sample(&["--out", "r", "--resume", "--quiet"]);
+        let arguments = sample(&["--out", "r", "--resume=auto", "--quiet"]);
         let quoted: Vec<String> = arguments.iter().map(|text| format!("'{text}'")).collect();
         let binary = env!("CARGO_BIN_EXE_ec-darts");
         let line = format!("'{binary}' {} {more} && echo retraining", quoted.join(" "));
@@ -213,7 +213,7 @@ fn completions_for_every_shell() {
 fn results_are_a_table_of_the_metrics() {
     let folder = Folder::new();
     for more in [&["--max-steps", "9"][..], &[]] {
-        let run = sample(&[&["--out", "r", "--resume", "--quiet"], more].concat());
+        let run = sample(&[&["--out", "r", "--resume=auto", "--quiet"], more].concat());
         folder.run(&words(&run));
     }
     let read = |name: &str| std::fs::read_to_string(folder.path("r").join(name)).expect("there");

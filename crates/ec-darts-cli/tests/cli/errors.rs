@@ -106,8 +106,19 @@ fn run_folders() {
     }
     check(&folder, &run(&["--resume"]), 1, &["not a checkpoint"]);
     std::fs::remove_dir_all(folder.path("r/checkpoints")).expect("removed");
-    let other = run(&["--resume", "--set", "weights.momentum=0.5"]);
+    for resume in ["--resume", "--resume=auto"] {
+        check(&folder, &run(&[resume]), 1, &["its checkpoints are gone: sessions.json tells"]);
+    }
+    // As a run that was stopped before its first checkpoint.
+    std::fs::remove_file(folder.path("r/sessions.json")).expect("removed");
+    check(&folder, &run(&["--resume"]), 1, &["nothing to resume", "no checkpoint yet"]);
+    let other = run(&["--resume=auto", "--set", "weights.momentum=0.5"]);
     check(&folder, &other, 1, &["holds a run with other settings", "weights.momentum"]);
+    check(&folder, &run(&["--resume=auto", "--quiet"]), 0, &[]);
+
+    let mistyped = sample(&["--out", "nowhere", "--resume"]);
+    check(&folder, &mistyped, 1, &["nowhere: there is no run to resume", "--resume=auto"]);
+    assert!(!folder.path("nowhere").exists(), "nothing is made by mistake");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod browser;
 mod cost;
 mod crash;
+mod damage;
 mod data;
 mod discretize;
 mod ending;

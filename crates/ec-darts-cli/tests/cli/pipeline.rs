@@ -8,10 +8,16 @@ fn run(folder: &Folder, more: &[&str]) -> (Option<i32>, String, String) {
     told(&command(folder, more).output().expect("the binary runs"))
 }
 
-/// Both stages as short as they can be.
 pub fn command(folder: &Folder, more: &[&str]) -> Command {
+    let arguments = tiny();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    folder.command(&[&arguments[..], &["--out", "r"], more].concat())
+}
+
+/// Both stages as short as they can be.
+pub fn tiny() -> Vec<String> {
     let (config, data) = (project("configs/quick_run.toml"), project("data/cifar10-mini"));
-    let mut arguments = vec!["run", "--device", "flex", "--threads", "1", "--out", "r"];
+    let mut arguments = vec!["run", "--device", "flex", "--threads", "1"];
     arguments.extend(["--config", &config, "--data", &data]);
     for set in [
         "search.network.init_channels=2",
@@ -28,13 +34,14 @@ pub fn command(folder: &Folder, more: &[&str]) -> Command {
     ] {
         arguments.extend(["--set", set]);
     }
-    arguments.extend(more);
-    folder.command(&arguments)
+    arguments.into_iter().map(String::from).collect()
 }
 
 #[test]
 fn a_run_ends_in_a_report() {
     let folder = Folder::new();
+    let (code, _, err) = run(&folder, &["--resume"]);
+    assert!(code == Some(1) && err.contains("r/search: there is no run to resume"), "{err}");
     let (code, out, err) = run(&folder, &["--max-steps", "3"]);
     assert_eq!(code, Some(3), "{err}");
     assert!(out.contains("--resume goes on") && !out.contains("2 of 4"), "{out}");

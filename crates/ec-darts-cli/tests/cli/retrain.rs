@@ -1,12 +1,9 @@
-//! `ec-darts retrain`: what it leaves, what it refuses, and killed at many moments.
-
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+//! `ec-darts retrain`: what it leaves and what it refuses.
 
 use crate::program::{Folder, project, sample, told};
 
 /// A retraining of a second or two: two epochs of three steps.
-fn tiny(more: &[&str]) -> Vec<String> {
+pub fn tiny(more: &[&str]) -> Vec<String> {
     let (config, data) = (project("configs/retrain_quick.toml"), project("data/cifar10-mini"));
     let mut arguments = vec!["retrain", "--device", "flex", "--threads", "1"];
     arguments.extend(["--config", &config, "--data", &data]);
@@ -29,51 +26,6 @@ fn run(folder: &Folder, more: &[&str]) -> (Option<i32>, String, String) {
     let arguments = tiny(more);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     told(&folder.run(&arguments))
-}
-
-/// The last checkpoint, the metrics and the trained network of a finished run.
-fn end(run: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let checkpoints = std::fs::read_dir(run.join("checkpoints")).expect("checkpoints");
-    let mut files: Vec<PathBuf> =
-        checkpoints.map(|entry| entry.expect("an entry").path()).collect();
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
-    files.sort();
-    let last = files.pop().expect("a checkpoint");
-    let mut files = vec![last];
-    files.extend(["metrics.jsonl", "model.safetensors"].map(|name| run.join(name)));
-    let read = |path: PathBuf| {
-        let bytes = std::fs::read(&path).expect("readable");
-        (path.strip_prefix(run).expect("inside").to_path_buf(), bytes)
-    };
-    files.into_iter().map(read).collect()
-}
-
-#[test]
-fn a_killed_retraining_goes_on_to_the_same_end() {
-    let folder = Folder::new();
-    let command = |out: &str| {
-        let arguments = tiny(&["--genotype", "darts_v2", "--resume", "--quiet", "--out", out]);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        folder.command(&arguments)
-    };
-    let begin = std::time::Instant::now();
-    let (code, out, err) = told(&command("unbroken").output().expect("runs"));
-    assert_eq!(code, Some(0), "{err}");
-    assert!(out.contains("of 8 held-out training images after epoch 2"), "{out}");
-    let whole = begin.elapsed();
-    let mut kills = 0;
-    for delay in (1..=16).map(|part| whole * part / 20) {
-        let mut child = command("killed").spawn().expect("runs");
-        std::thread::sleep(delay.max(Duration::from_millis(2)));
-        // SIGKILL on Unix; a child that was faster is no failure.
-        kills += usize::from(child.try_wait().expect("a child").is_none());
-        child.kill().expect("killed");
-        child.wait().expect("ended");
-    }
-    assert!(kills > 0, "no run lasted long enough to be killed");
-    let (code, _, err) = told(&command("killed").output().expect("runs"));
-    assert_eq!(code, Some(0), "{err}");
-    assert_eq!(end(&folder.path("unbroken")), end(&folder.path("killed")), "after {kills} kills");
 }
 
 #[test]

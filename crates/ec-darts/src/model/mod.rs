@@ -422,7 +422,7 @@ pub(crate) mod tests {
                 all["num_classes"] = 2.into();
                 all["class_names"] = vec!["a", "b"].into();
             },
-            "classifier.weight: expected [768, 2], found Shape",
+            "classifier.weight: expected [768, 2], found [768, 3]",
         );
         let cut = &small(StemKind::Cifar, 8).to_bytes()[..500];
         let error = TrainedModel::from_bytes(cut, &flex()).expect_err("a part");

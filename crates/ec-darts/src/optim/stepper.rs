@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
-use crate::ops::{Met, Packs, Part, Path};
+use crate::ops::{Packs, Part, Path};
 use crate::snapshot::{Snapshot, apart};
 use crate::tensors::{pick, put};
 
@@ -58,26 +58,49 @@ impl<O: Optimizer> Stepper<O> {
         module.visit(&mut Save { stepper: self, path, snapshot });
     }
 
-    /// Takes the states of a module's parameters from a snapshot; what is absent has none.
+    /// Takes the states of a module's parameters from a snapshot.
+    ///
+    /// `steps` says how many steps a parameter has taken, by its name in the snapshot. After the first it
+    /// has a state, whole and of its own shape; before that it has none.
+    ///
+    /// # Errors
+    /// The first tensor or counter that is absent, or not what the parameter's state holds.
     pub fn load<M: Packs>(
         &mut self,
         module: &M,
         prefix: &str,
         snapshot: &mut Snapshot,
-        device: &Device,
-    ) {
+        steps: impl Fn(&str) -> u64,
+    ) -> Result<(), String> {
         let path = Path::new(module, prefix);
-        let start = format!("{prefix}.");
-        let is_own = |name: &str| name.starts_with(&start);
-        let names: Vec<String> =
-            snapshot.tensors.keys().filter(|name| is_own(name)).cloned().collect();
-        let tensors = names.into_iter().filter_map(|name| snapshot.tensors.remove_entry(&name));
-        let tensors = tensors.collect();
-        let counts = snapshot.counts.iter().filter(|(name, _)| is_own(name));
-        let counts = counts.map(|(name, &count)| (name.clone(), count)).collect();
-        // States live beside the gradients, outside autodiff.
-        let device = device.clone().inner();
-        module.visit(&mut Load { stepper: self, path, tensors, counts, device });
+        let mut load = Load { stepper: self, path, snapshot, steps: &steps, outcome: Ok(()) };
+        module.visit(&mut load);
+        load.outcome
+    }
+}
+
+/// The fields of a state as they are named in files.
+#[derive(Default)]
+struct Fields {
+    tensors: Vec<(String, TensorData)>,
+    counts: Vec<(String, u64)>,
+}
+
+impl Fields {
+    /// A state's fields come as `.field`, each a tensor of the parameter's shape or a number.
+    fn of(state: &impl RecordState) -> Self {
+        let mut sink = StateSink::default();
+        state.state_flatten("", &mut sink);
+        let field = |name: &str| name.trim_start_matches('.').to_string();
+        let count = |value| u64::try_from(value).expect("optimizers count steps and nothing else");
+        Self {
+            tensors: sink.tensors.into_iter().map(|(name, data)| (field(&name), data)).collect(),
+            counts: sink
+                .scalars
+                .into_iter()
+                .map(|(name, value)| (field(&name), count(value)))
+                .collect(),
+        }
     }
 }
 
@@ -154,13 +177,9 @@ impl<O: Optimizer> ModuleVisitor for Save<'_, O> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(state) = self.stepper.states.get::<O::State<D>>(&param.id) else { return };
-        // A state's fields come as `.field`, each a tensor of the parameter's shape or a number.
-        let mut sink = StateSink::default();
-        state.state_flatten("", &mut sink);
-        let field = |name: &str| name.trim_start_matches('.').to_string();
+        let Fields { tensors, counts } = Fields::of(&state);
         let met = self.path.met();
-        for (name, data) in sink.tensors {
-            let field = field(&name);
+        for (field, data) in tensors {
             let Some(met) = &met else {
                 self.snapshot.tensors.insert(format!("{}.{field}", self.path.name()), data);
                 continue;
@@ -174,13 +193,12 @@ impl<O: Optimizer> ModuleVisitor for Save<'_, O> {
             let parts = parts.map(|(name, data)| (format!("{name}.{field}"), data));
             self.snapshot.tensors.extend(parts);
         }
-        for (name, value) in sink.scalars {
-            let count = u64::try_from(value).expect("optimizers count steps and nothing else");
+        for (field, count) in counts {
             let names = match &met {
                 Some(met) => met.names().collect(),
                 None => vec![self.path.name()],
             };
-            let names = names.into_iter().map(|path| format!("{path}.{}", field(&name)));
+            let names = names.into_iter().map(|path| format!("{path}.{field}"));
             self.snapshot.counts.extend(names.map(|name| (name, count)));
         }
     }
@@ -189,32 +207,83 @@ impl<O: Optimizer> ModuleVisitor for Save<'_, O> {
 struct Load<'a, O> {
     stepper: &'a mut Stepper<O>,
     path: Path,
-    tensors: BTreeMap<String, TensorData>,
-    counts: BTreeMap<String, u64>,
-    device: Device,
+    snapshot: &'a mut Snapshot,
+    steps: &'a dyn Fn(&str) -> u64,
+    outcome: Result<(), String>,
+}
+
+/// A part of a state: the name of its parameter, its shape, and where it lies.
+struct Piece {
+    name: String,
+    shape: Vec<usize>,
+    start: usize,
 }
 
 impl<O: Optimizer> Load<'_, O> {
-    /// What is there of a parameter, by field.
-    fn fields<V: Clone>(all: &BTreeMap<String, V>, path: &str) -> Vec<(String, V)> {
-        let start = format!("{path}.");
-        let under = all.range(start.clone()..).take_while(|(name, _)| name.starts_with(&start));
-        under.map(|(name, value)| (name[start.len()..].to_string(), value.clone())).collect()
+    /// The pieces of the parameter where the visitor is, and the values of all.
+    fn pieces<const D: usize>(&self, param: &Param<Tensor<D>>) -> (Vec<Piece>, Vec<usize>) {
+        let Some(met) = self.path.met() else {
+            let shape = param.dims().to_vec();
+            return (vec![Piece { name: self.path.name(), shape: shape.clone(), start: 0 }], shape);
+        };
+        let parts = met.names().zip(&met.parts().parts);
+        let piece = |(name, part): (String, &Part)| {
+            let start = met.parts().among_covered(part.start);
+            Piece { name, shape: part.shape.clone(), start }
+        };
+        (parts.map(piece).collect(), vec![met.parts().num_covered()])
     }
 
-    /// The state of a packed tensor from those of its parts; what is absent is zero.
-    fn join(&self, met: &Met) -> BTreeMap<String, TensorData> {
-        let len = met.parts().num_covered();
-        let mut joined: BTreeMap<String, Vec<f32>> = BTreeMap::new();
-        for (name, part) in met.names().zip(&met.parts().parts) {
-            for (field, data) in Self::fields(&self.tensors, &name) {
-                let values = joined.entry(field).or_insert_with(|| vec![0.0; len]);
-                let start = met.parts().among_covered(part.start);
-                let to = values[start..start + part.range().len()].iter_mut();
-                to.zip(data.iter::<f32>()).for_each(|(to, from)| *to = from);
-            }
+    /// One field of a state, joined from its pieces.
+    fn join(
+        &mut self,
+        pieces: &[Piece],
+        field: &str,
+        shape: &[usize],
+    ) -> Result<TensorData, String> {
+        let mut values = vec![0.0; shape.iter().product()];
+        for piece in pieces {
+            let data = self.snapshot.take(&format!("{}.{field}", piece.name), &piece.shape)?;
+            let to = values[piece.start..].iter_mut();
+            to.zip(data.iter::<f32>()).for_each(|(to, from)| *to = from);
         }
-        joined.into_iter().map(|(field, values)| (field, TensorData::new(values, [len]))).collect()
+        Ok(TensorData::new(values, shape.to_vec()))
+    }
+
+    fn state<const D: usize>(
+        &mut self,
+        param: &Param<Tensor<D>>,
+    ) -> Result<Option<O::State<D>>, String> {
+        const STATE: &str = "state";
+        let (pieces, shape) = self.pieces(param);
+        let steps = pieces.first().map_or(0, |first| (self.steps)(&first.name));
+        if steps == 0 {
+            return Ok(None);
+        }
+        // States live beside the gradients, outside autodiff.
+        let device = param.val().device().inner();
+        let zero = || Tensor::<D>::zeros([1; D], &device);
+        let (_, first) = self.stepper.optimizer.step(0.0, zero(), zero(), None);
+        let fields = first.as_ref().map_or_else(Fields::default, Fields::of);
+        let mut scalars = BTreeMap::new();
+        for (field, _) in fields.counts {
+            for Piece { name, .. } in &pieces {
+                let name = format!("{name}.{field}");
+                match self.snapshot.counts.remove(&name) {
+                    Some(count) if count == steps => {}
+                    found => {
+                        let found = found.map_or("nothing".into(), |count| count.to_string());
+                        return Err(format!("{name}: expected {steps} steps, found {found}"));
+                    }
+                }
+            }
+            scalars.insert(format!("{STATE}.{field}"), steps.into());
+        }
+        let mut source = StateSource::new(scalars);
+        for (field, _) in fields.tensors {
+            source.insert_tensor(format!("{STATE}.{field}"), self.join(&pieces, &field, &shape)?);
+        }
+        Ok(O::State::<D>::state_unflatten(STATE, &mut source, &device))
     }
 }
 
@@ -228,25 +297,14 @@ impl<O: Optimizer> ModuleVisitor for Load<'_, O> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        const STATE: &str = "state";
-        let met = self.path.met();
-        let (tensors, first) = match &met {
-            Some(met) => (self.join(met).into_iter().collect(), met.names().next()),
-            None => (Self::fields(&self.tensors, &self.path.name()), Some(self.path.name())),
-        };
-        // All parts of a packed tensor have taken the same steps.
-        let counts = first.map_or_else(Vec::new, |name| Self::fields(&self.counts, &name));
-        let counts = counts.into_iter();
-        let mut source = StateSource::new(
-            counts.map(|(field, count)| (format!("{STATE}.{field}"), count.into())).collect(),
-        );
-        for (field, data) in tensors {
-            source.insert_tensor(format!("{STATE}.{field}"), data);
+        // Running statistics take no steps.
+        if self.outcome.is_err() || !param.val().is_require_grad() {
+            return;
         }
-        if source.has_under(STATE)
-            && let Some(state) = O::State::<D>::state_unflatten(STATE, &mut source, &self.device)
-        {
-            self.stepper.states.register(param.id, state);
+        match self.state(param) {
+            Ok(Some(state)) => self.stepper.states.register(param.id, state),
+            Ok(None) => {}
+            Err(reason) => self.outcome = Err(reason),
         }
     }
 }

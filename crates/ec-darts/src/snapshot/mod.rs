@@ -1,8 +1,10 @@
 //! Named tensors of modules, and the one file they are kept in.
 //!
 //! Invariant: names are paths, never ids, and the bytes depend on the content alone, so equal
-//! states make equal files. A packed tensor is kept as its parts, each under its own name.
+//! states make equal files. A packed tensor is kept as its parts, each under its own name. Every file has
+//! a digest over all of its bytes, without which it is not read.
 
+mod digest;
 mod named;
 
 use std::collections::{BTreeMap, HashMap};
@@ -59,37 +61,64 @@ impl Snapshot {
     /// The name of the first tensor that is absent or has another shape.
     pub fn load<M: Packs>(&mut self, module: M, prefix: &str) -> Result<M, String> {
         let path = Path::new(&module, prefix);
-        let mut load = Load { path, tensors: &mut self.tensors, missing: None };
+        let mut load = Load { path, snapshot: self, problem: None };
         let module = module.map(&mut load);
-        match load.missing {
+        match load.problem {
             Some(problem) => Err(problem),
             None => Ok(module),
         }
     }
 
-    /// The file's bytes, with a JSON description beside the tensors.
+    /// Takes a tensor of this shape out.
+    ///
+    /// # Errors
+    /// Its name, the shape expected and what was found.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, String> {
+        match self.tensors.remove(name) {
+            Some(data) if data.shape()[..] == *shape => Ok(data),
+            found => {
+                let found =
+                    found.map_or("nothing".into(), |data| format!("{:?}", data.shape().to_vec()));
+                Err(format!("{name}: expected {shape:?}, found {found}"))
+            }
+        }
+    }
+
+    /// The name of a tensor with a value that is not finite, if there is one.
+    pub fn non_finite(&self) -> Option<&str> {
+        let broken = |data: &TensorData| data.iter::<f32>().any(|value| !value.is_finite());
+        self.tensors.iter().find(|(_, data)| broken(data)).map(|(name, _)| name.as_str())
+    }
+
+    /// The file's bytes, with a JSON description beside the tensors and a digest over everything.
     pub fn to_bytes(&self, description: &str) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, data)| {
             let shape = data.shape().to_vec();
             let view = TensorView::new(Dtype::F32, shape, data.as_bytes())
                 .expect("a snapshot holds single precision");
-            (name, view)
+            (name.as_str(), view)
         });
+        let digest = TensorView::new(Dtype::U8, vec![digest::LEN], &[0; digest::LEN]);
+        let digest = (digest::NAME, digest.expect("as many bytes"));
         let metadata = HashMap::from([(DESCRIPTION.to_string(), description.to_string())]);
-        safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes fit")
+        let mut bytes = safetensors::serialize(views.chain([digest]), Some(metadata))
+            .expect("names are unique and sizes fit");
+        digest::seal(&mut bytes);
+        bytes
     }
 
     /// Reads what [`Self::to_bytes`] wrote: tensors and description.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// What is wrong with the bytes; a single bit that changed since is enough.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String), String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let description = header.metadata().as_ref().and_then(|all| all.get(DESCRIPTION)).cloned();
         let description = description.ok_or("no description of ec-darts in it")?;
+        digest::check(bytes)?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let mut snapshot = Self::default();
-        for (name, view) in file.iter() {
+        for (name, view) in file.iter().filter(|&(name, _)| name != digest::NAME) {
             if view.dtype() != Dtype::F32 {
                 return Err(format!("{name} is {:?}, expected F32", view.dtype()));
             }
@@ -150,18 +179,17 @@ pub(crate) fn apart(
 
 struct Load<'a> {
     path: Path,
-    tensors: &'a mut BTreeMap<String, TensorData>,
-    missing: Option<String>,
+    snapshot: &'a mut Snapshot,
+    problem: Option<String>,
 }
 
 impl Load<'_> {
     /// A tensor of this shape, or nothing and a note of what is wrong.
     fn take(&mut self, name: &str, dims: &[usize]) -> Option<TensorData> {
-        match self.tensors.remove(name) {
-            Some(data) if data.shape()[..] == *dims => Some(data),
-            found => {
-                let found = found.map_or("nothing".into(), |data| format!("{:?}", data.shape()));
-                self.missing.get_or_insert(format!("{name}: expected {dims:?}, found {found}"));
+        match self.snapshot.take(name, dims) {
+            Ok(data) => Some(data),
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
                 None
             }
         }

@@ -1,173 +1,187 @@
-//! The bytes that hold a search, and a search from such bytes.
+//! The bytes that hold a loop: written and checked in the same way for a search and a retraining.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use ec_darts_space::SearchSpace;
+use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
-use super::event::Phase;
-use super::search::{Auxiliary, Search};
-use super::state::{Best, Progress};
-use crate::architecture::ArchitectureParameters;
-use crate::config::{SearchConfig, Settings};
-use crate::data::{ImageDataset, Purpose, stream_rng};
-use crate::optim::WeightOptimizer;
+use super::course::{Course, Progress};
+use super::plan::Place;
+use crate::config::Settings;
 use crate::snapshot::Snapshot;
-use crate::transition::induce;
-use crate::{Error, Result};
+use crate::{Error, Result, VERSION};
 
-/// Version of the layout below.
-const FORMAT: u32 = 1;
+/// Version of the layout below. Format 1 had no digest.
+const FORMAT: u32 = 2;
 
-/// Everything besides tensors that the future of a search depends on. Random draws and batches are
+/// Which work a checkpoint is of. Another's cannot go on with it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Identity<C> {
+    pub config: C,
+    /// The one that is retrained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genotype: Option<Genotype>,
+    /// SHA-256 over the images and labels.
+    pub data: String,
+}
+
+/// Everything besides tensors that the future of a loop depends on. Random draws and batches are
 /// functions of seed, epoch and step, so no generator has a state to keep.
 #[derive(Serialize, Deserialize)]
-struct Description {
+#[serde(deny_unknown_fields)]
+struct Description<C, P, G, R> {
     format: u32,
-    config: SearchConfig,
-    /// SHA-256 over the training images and labels.
-    data: String,
-    progress: Progress,
-    counts: std::collections::BTreeMap<String, u64>,
+    /// Of this program, when it was written.
+    version: String,
+    /// `search` or `retraining`.
+    work: String,
+    identity: Identity<C>,
+    place: Place<P>,
+    progress: G,
+    /// Reports of the epochs that are over.
+    history: Vec<R>,
+    /// Steps of the optimizers.
+    counts: BTreeMap<String, u64>,
 }
 
-impl Search {
-    /// All that the search's future depends on; equal searches give equal bytes.
-    ///
-    /// Weights, running statistics, alpha, the states of both optimizers, the auxiliary model and
-    /// its optimizer, the gate, sums of the epoch so far, and the place in the data. The figures of all
-    /// steps are read first.
+/// What every format says of itself.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+    version: Option<String>,
+    work: Option<String>,
+}
+
+/// The bytes of a loop: all that its future depends on; equal loops give equal bytes.
+///
+/// # Errors
+/// The name of a tensor with a value that is not finite: such a loop is not saved.
+pub(super) fn to_bytes<C: Settings, G: Progress>(
+    work: &str,
+    identity: Identity<C>,
+    course: &Course<G>,
+    mut snapshot: Snapshot,
+) -> Result<Vec<u8>, String> {
+    if let Some(name) = snapshot.non_finite() {
+        return Err(name.to_string());
+    }
+    let description = Description {
+        format: FORMAT,
+        version: VERSION.into(),
+        work: work.into(),
+        identity,
+        place: *course.place(),
+        progress: course.progress.clone(),
+        history: course.history().to_vec(),
+        counts: std::mem::take(&mut snapshot.counts),
+    };
+    let description = serde_json::to_string(&description).expect("plain values, finite numbers");
+    Ok(snapshot.to_bytes(&description))
+}
+
+/// A checkpoint that was read, whose tensors are taken one after the other.
+pub(super) struct Saved<C, G: Progress> {
+    pub snapshot: Snapshot,
+    description: Description<C, G::Phase, G, G::Report>,
+    path: PathBuf,
+}
+
+impl<C: Settings, G: Progress> Saved<C, G> {
+    /// Reads what [`to_bytes`] wrote; `path` is named in errors.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where one of them is no number: such a search is not saved.
-    pub fn save(&mut self) -> Result<Vec<u8>> {
-        self.settle()?;
-        let mut snapshot = Snapshot::default();
-        snapshot.save(&self.supernet, "supernet");
-        snapshot.save(&self.alpha, "alpha");
-        let steppers = &self.weight_optimizer.stepper;
-        steppers.save(&self.supernet, "weight_optimizer", &mut snapshot);
-        self.architect.optimizer.save(&self.alpha, "alpha_optimizer", &mut snapshot);
-        if let Some(Auxiliary { model, optimizer }) = &self.auxiliary {
-            snapshot.save(model, "auxiliary");
-            optimizer.stepper.save(model, "auxiliary_optimizer", &mut snapshot);
-        }
-        let description = Description {
-            format: FORMAT,
-            config: self.config.clone(),
-            data: self.feed.data_digest().to_string(),
-            progress: self.progress.clone(),
-            counts: std::mem::take(&mut snapshot.counts),
+    /// [`Error::Damaged`]; [`Error::Checkpoint`] where it is whole, but of another work or format.
+    pub fn read(work: &str, bytes: &[u8], path: &Path) -> Result<Self> {
+        let damaged = |reason| {
+            damaged(path, format!("not a checkpoint of a {work} that can be used: {reason}"))
         };
-        let description =
-            serde_json::to_string(&description).expect("plain values and finite numbers");
-        Ok(snapshot.to_bytes(&description))
+        let (mut snapshot, text) = Snapshot::from_bytes(bytes).map_err(damaged)?;
+        let unreadable =
+            |error: serde_json::Error| damaged(format!("its description cannot be read: {error}"));
+        let head: Head = serde_json::from_str(&text).map_err(unreadable)?;
+        let other = |reason| Err(Error::Checkpoint { path: path.to_path_buf(), reason });
+        match head {
+            Head { format: FORMAT, work: Some(found), .. } if found == work => {}
+            Head { format: FORMAT, work: Some(found), .. } => {
+                return other(format!("not a checkpoint of a {work}, but of a {found}"));
+            }
+            Head { work: None, .. } => return other(format!("not a checkpoint of a {work}")),
+            Head { format, version, .. } => {
+                let version =
+                    version.map_or("".into(), |version| format!(" of ec-darts {version}"));
+                return other(format!(
+                    "a checkpoint of format {format}{version}; ec-darts {VERSION} reads format {FORMAT}"
+                ));
+            }
+        }
+        let mut description: Description<C, G::Phase, G, G::Report> =
+            serde_json::from_str(&text).map_err(unreadable)?;
+        if let Some(name) = snapshot.non_finite() {
+            return Err(damaged(format!("{name} has values that are not finite")));
+        }
+        snapshot.counts = std::mem::take(&mut description.counts);
+        Ok(Self { snapshot, description, path: path.to_path_buf() })
     }
 
-    /// The search that [`Self::save`] described.
-    ///
-    /// `config` must be the one of the checkpoint, but for how often to save and how many threads
-    /// prepare batches. `path` is named in errors.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] where the bytes are damaged, or of another search.
-    pub fn restore(
-        config: SearchConfig,
-        data: Arc<ImageDataset>,
-        device: &Device,
-        bytes: &[u8],
-        path: &Path,
-    ) -> Result<Self> {
-        let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
-        let (mut snapshot, description) = parse(bytes).map_err(fail)?;
-        if let Some(difference) = config.difference(&description.config) {
-            return Err(fail(format!("a checkpoint of other settings: {difference}")));
-        }
-        let mut search = Self::new(config, data, device)?;
-        if search.feed.data_digest() != description.data {
-            return Err(fail("a checkpoint of other training data (SHA-256 differs)".into()));
-        }
-        snapshot.counts = description.counts;
-        search.progress = description.progress;
-        search.supernet = snapshot.load(search.supernet, "supernet").map_err(fail)?;
-        search.alpha = snapshot.load(search.alpha, "alpha").map_err(fail)?;
-        let device = search.device.clone();
-        let stepper = &mut search.weight_optimizer.stepper;
-        stepper.load(&search.supernet, "weight_optimizer", &mut snapshot, &device);
-        let stepper = &mut search.architect.optimizer;
-        stepper.load(&search.alpha, "alpha_optimizer", &mut snapshot, &device);
-        if let Some(genotype) = &search.progress.induced {
-            let model = induce(&search.supernet, genotype);
-            let model = snapshot.load(model, "auxiliary").map_err(fail)?;
-            let mut optimizer = WeightOptimizer::new(&search.sgd());
-            optimizer.stepper.load(&model, "auxiliary_optimizer", &mut snapshot, &device);
-            search.auxiliary = Some(Auxiliary { model, optimizer });
-        }
-        match snapshot.tensors.keys().next() {
-            Some(name) => Err(fail(format!("it holds {name}, which this search does not have"))),
-            None => Ok(search),
-        }
-    }
-}
-
-/// Tensors and description, or what is wrong with the bytes.
-fn parse(bytes: &[u8]) -> Result<(Snapshot, Description), String> {
-    let (snapshot, description) = Snapshot::from_bytes(bytes)
-        .map_err(|reason| format!("not a checkpoint of a search: {reason}"))?;
-    let description: Description = serde_json::from_str(&description)
-        .map_err(|error| format!("its description cannot be read: {error}"))?;
-    match description.format {
-        FORMAT => Ok((snapshot, description)),
-        found => Err(format!("format {found}, this version reads format {FORMAT}")),
-    }
-}
-
-/// Alpha of a checkpoint, and what is needed to read a genotype from it; no images are.
-#[derive(Debug)]
-pub struct SavedAlpha {
-    /// Settings of the search.
-    pub config: SearchConfig,
-    /// Primitives and topology searched over.
-    pub space: SearchSpace,
-    /// Alpha as it stood.
-    pub alpha: ArchitectureParameters,
-    /// Epochs that were over.
-    pub epochs_done: usize,
-    /// Whether the next epoch had begun, so that alpha lies between two epochs.
-    pub within_epoch: bool,
-    /// What the search would have returned then.
-    pub best: Option<Best>,
-}
-
-impl SavedAlpha {
-    /// Reads what [`Search::save`] wrote.
+    /// Whether it is of the same work but for its data, which are checked by [`Self::continue_on`].
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read, [`Error::Checkpoint`] where it is damaged.
-    pub fn read(path: &Path, device: &Device) -> Result<Self> {
-        let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
-        let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-        let (mut snapshot, Description { config, progress, .. }) = parse(&bytes).map_err(fail)?;
-        let space = config.network.space()?;
-        // Its values are replaced.
-        let mut rng = stream_rng(config.search.seed, Purpose::Alpha, 0, 0);
-        let alpha = ArchitectureParameters::new(&space, 0.0, &mut rng, device);
-        Ok(Self {
-            alpha: snapshot.load(alpha, "alpha").map_err(fail)?,
-            epochs_done: progress.epoch,
-            within_epoch: progress.phase != Phase::Supernet || progress.step > 0,
-            best: progress.best,
-            config,
-            space,
-        })
+    /// [`Error::Checkpoint`] with the first difference.
+    pub fn check(&self, config: &C, genotype: Option<&Genotype>) -> Result<()> {
+        let there = &self.description.identity;
+        if let Some(difference) = config.difference(&there.config) {
+            return self.other(format!("a checkpoint of other settings: {difference}"));
+        }
+        match (&there.genotype, genotype) {
+            (there, here) if there.as_ref() == here => Ok(()),
+            (Some(there), _) => {
+                self.other(format!("a checkpoint of another network: its genotype is {there}"))
+            }
+            (None, _) => self.other("a checkpoint of another network".into()),
+        }
     }
 
-    /// What the search reads its genotypes from, of normal and of reduction cells,
-    /// `[num_edges, num_primitives]` each.
-    pub fn strengths(&self) -> [Vec<f32>; 2] {
-        let search = &self.config.search;
-        self.alpha.strengths(&self.space, search.relaxation, search.strength)
+    /// Puts a loop at the place of the checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it is of other data; [`Error::Damaged`] where its place is none of
+    /// this loop.
+    pub fn continue_on(&self, course: &mut Course<G>, data: &str) -> Result<()> {
+        let Description { identity, place, progress, history, .. } = &self.description;
+        if identity.data != data {
+            return self.other("a checkpoint of other images (SHA-256 differs)".into());
+        }
+        course
+            .go_on(*place, progress.clone(), history.clone())
+            .map_err(|reason| self.damaged(reason))
     }
+
+    /// Whether nothing is left over.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with the first tensor or counter that was not taken.
+    pub fn finish(self) -> Result<()> {
+        let Snapshot { tensors, counts } = &self.snapshot;
+        match tensors.keys().chain(counts.keys()).next() {
+            Some(name) => {
+                let work = &self.description.work;
+                Err(self.damaged(format!("it holds {name}, which this {work} does not have")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub fn damaged(&self, reason: String) -> Error {
+        damaged(&self.path, reason)
+    }
+
+    fn other<T>(&self, reason: String) -> Result<T> {
+        Err(Error::Checkpoint { path: self.path.clone(), reason })
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> Error {
+    Error::Damaged { path: path.to_path_buf(), reason }
 }

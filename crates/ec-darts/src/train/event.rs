@@ -8,6 +8,9 @@
 use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive};
 use serde::{Deserialize, Serialize};
 
+use crate::architecture::ArchitectureParameters;
+use crate::tensors::to_vec;
+
 /// From this fraction of the largest entropy on, mixing weights count as uniform: they differ by less than
 /// about a twelfth of their mean.
 const UNIFORM_ENTROPY: f64 = 0.999;
@@ -38,6 +41,12 @@ impl Phase {
             Self::MeasureAuxiliary => "measure auxiliary model",
             Self::Alpha => "alpha",
         }
+    }
+}
+
+impl From<Phase> for &'static str {
+    fn from(phase: Phase) -> Self {
+        phase.label()
     }
 }
 
@@ -147,6 +156,44 @@ pub struct EpochReport {
     pub best_epoch: usize,
     /// What a person should look at.
     pub warnings: Vec<String>,
+    /// At the end of the epoch: every genotype of it can be read again.
+    pub alpha: AlphaValues,
+}
+
+impl EpochReport {
+    /// What alpha looks like in cells of a kind.
+    pub fn cell(&self, kind: CellKind) -> &CellReport {
+        match kind {
+            CellKind::Normal => &self.normal,
+            CellKind::Reduction => &self.reduction,
+        }
+    }
+}
+
+/// The values of alpha: for each edge of a cell, one for each primitive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlphaValues {
+    /// Of normal cells, `[num_edges][num_primitives]`.
+    pub normal: Vec<Vec<f32>>,
+    /// Of reduction cells.
+    pub reduction: Vec<Vec<f32>>,
+}
+
+impl AlphaValues {
+    pub(super) fn of(alpha: &ArchitectureParameters) -> Self {
+        let rows = |kind| {
+            let matrix = alpha.cell(kind);
+            let [_, num_primitives] = matrix.dims();
+            to_vec(matrix).chunks(num_primitives).map(<[f32]>::to_vec).collect()
+        };
+        Self { normal: rows(CellKind::Normal), reduction: rows(CellKind::Reduction) }
+    }
+}
+
+impl From<EpochReport> for Event {
+    fn from(report: EpochReport) -> Self {
+        Self::Epoch(Box::new(report))
+    }
 }
 
 /// The state of one kind of cell.

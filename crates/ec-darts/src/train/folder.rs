@@ -1,36 +1,37 @@
 //! The folder of a run: settings, metrics, genotypes, checkpoints, and a lock.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ec_darts_space::{Genotype, draw};
-use serde_json::json;
-
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::results;
+use super::session::Session;
 use crate::config::Settings;
 use crate::files::write;
 use crate::{Error, Result};
 
-/// Seconds from 1970 to where RFC 3339 ends.
-const YEAR_10000_S: u64 = 253_402_300_800;
 /// Checkpoints kept.
 const KEPT: usize = 2;
+
+const METRICS: &str = "metrics.jsonl";
+const SESSIONS: &str = "sessions.json";
 
 /// A run folder, held by this process until dropped.
 ///
 /// ```text
 /// config.toml                  the resolved settings
 /// sessions.json                device, version, commit, time and steps of every start
-/// metrics.jsonl                one line per epoch
+/// metrics.jsonl                one line per epoch; of a search with the values of alpha
 /// results.csv                  its figures as a table
 /// genotypes/epoch-001.json     search: genotype of each epoch (.json .txt .svg)
 /// genotype.json                genotype of the best epoch, or the one retrained (.json .txt .svg)
 /// model.safetensors            retraining: the trained network, once it is done
 /// log.txt                      of the program: what happened, with time
-/// checkpoints/step-*.safetensors   the last two
+/// checkpoints/step-*.safetensors   the last two; one that was damaged ends in `.damaged`
 /// lock                         held while a process works here
 /// ```
 /// Every file but the log is written to a sibling, synced and renamed: a crash leaves the old one
@@ -40,23 +41,52 @@ pub struct RunFolder {
     path: PathBuf,
     /// The operating system drops the lock with the process, however it ends.
     _lock: File,
-    metrics: Vec<String>,
 }
 
+/// Whether a run goes on that lies in the folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Resume {
+    /// It begins, and the folder must hold none.
+    #[default]
+    Never,
+    /// It goes on, and the folder must hold one.
+    Always,
+    /// It goes on where there is one, else it begins.
+    Auto,
+}
+
+/// A file of a run that was damaged or missing, and is written again from the checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// The file.
+    pub file: PathBuf,
+    /// What was wrong.
+    pub reason: String,
+}
+
+/// What shows that a folder holds a run.
+const TRACES: [&str; 3] = ["config.toml", "metrics.jsonl", "sessions.json"];
+
 impl RunFolder {
-    /// Takes hold of a folder, made where it is not there.
+    /// Takes hold of a folder, made where it is not there and a run may begin.
     ///
     /// # Errors
-    /// [`Error::Folder`] where another process holds it, or it holds a run and `resume` is false;
-    /// [`Error::Io`] where it cannot be written.
-    pub fn open(path: &Path, resume: bool) -> Result<Self> {
-        let checkpoints = path.join("checkpoints");
-        create(&checkpoints)?;
+    /// [`Error::Folder`] where another process holds it, where it holds a run that shall not go on or holds
+    /// none that can; [`Error::Io`] where it cannot be written.
+    pub fn open(path: &Path, resume: Resume) -> Result<Self> {
+        let fail = |reason: &str| Error::Folder { path: path.to_path_buf(), reason: reason.into() };
+        let is_there = path.join("checkpoints").exists()
+            || TRACES.iter().any(|trace| path.join(trace).exists());
+        if resume == Resume::Always && !is_there {
+            return Err(fail(
+                "there is no run to resume here; --resume=auto begins one where there is none",
+            ));
+        }
+        create(&path.join("checkpoints"))?;
         let lock_path = path.join("lock");
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(Error::io("write", &lock_path))?;
-        let fail = |reason: &str| Error::Folder { path: path.to_path_buf(), reason: reason.into() };
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -64,17 +94,43 @@ impl RunFolder {
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", lock_path)(source)),
         }
-        if !resume && path.join("config.toml").exists() {
-            return Err(fail(
-                "holds a run already; add --resume to continue it, or name another folder",
+        let folder = Self { path: path.to_path_buf(), _lock: lock };
+        folder.check_content(resume)?;
+        Ok(folder)
+    }
+
+    /// Whether the folder holds what is asked for: nothing, or a checkpoint to go on from.
+    fn check_content(&self, resume: Resume) -> Result<()> {
+        let fail = |reason: String| Err(Error::Folder { path: self.path.clone(), reason });
+        let has_checkpoints = !self.checkpoints()?.is_empty();
+        let traces: Vec<&str> =
+            TRACES.into_iter().filter(|trace| self.path.join(trace).exists()).collect();
+        if resume == Resume::Never && (has_checkpoints || !traces.is_empty()) {
+            return fail(
+                "holds a run already; add --resume to continue it, or name another folder".into(),
+            );
+        }
+        if has_checkpoints || resume == Resume::Never {
+            return Ok(());
+        }
+        let steps = self.sessions().unwrap_or_default().iter().filter_map(Session::last_step).max();
+        let has_metrics =
+            fs::metadata(self.path.join(METRICS)).is_ok_and(|metadata| metadata.len() > 0);
+        if has_metrics || steps > Some(0) {
+            let told = if has_metrics { "metrics.jsonl" } else { "sessions.json" };
+            return fail(format!(
+                "its checkpoints are gone: {told} tells of work done, and the folder checkpoints is empty; \
+                 put them back, or begin in another folder"
             ));
         }
-        let mut folder = Self { path: path.to_path_buf(), _lock: lock, metrics: Vec::new() };
-        folder.metrics = match fs::read_to_string(folder.metrics_path()) {
-            Ok(text) => text.lines().map(str::to_string).collect(),
-            Err(_) => Vec::new(),
-        };
-        Ok(folder)
+        match resume {
+            Resume::Always => fail(
+                "there is nothing to resume: the run in it has no checkpoint yet; --resume=auto begins \
+                 it anew"
+                    .into(),
+            ),
+            Resume::Never | Resume::Auto => Ok(()),
+        }
     }
 
     /// The folder itself.
@@ -103,6 +159,16 @@ impl RunFolder {
         Ok(path)
     }
 
+    /// Gives a damaged file another name, so that it stays but counts no more.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be renamed.
+    pub fn set_aside(&self, file: &Path) -> Result<()> {
+        let mut aside = file.as_os_str().to_owned();
+        aside.push(".damaged");
+        fs::rename(file, aside).map_err(Error::io("rename", file))
+    }
+
     /// The settings of the run in the folder, if there is one.
     ///
     /// # Errors
@@ -112,12 +178,60 @@ impl RunFolder {
         if path.exists() { C::load(&path, &[]).map(Some) } else { Ok(None) }
     }
 
-    /// Writes the resolved settings.
+    /// Writes the resolved settings. `goes_on` says whether they must be there already.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
-    pub fn write_config(&self, config: &impl Settings) -> Result<()> {
-        write(&self.path.join("config.toml"), config.to_toml().as_bytes())
+    pub fn write_config<C: Settings>(&self, config: &C, goes_on: bool) -> Result<Option<Renewed>> {
+        let file = self.path.join("config.toml");
+        let reason = match self.config::<C>() {
+            Ok(Some(there)) => config.difference(&there).map(|what| format!("was changed: {what}")),
+            Ok(None) => goes_on.then(|| "was missing".into()),
+            Err(error) => {
+                self.set_aside(&file)?;
+                Some(format!("was damaged: {error}"))
+            }
+        };
+        write(&file, config.to_toml().as_bytes())?;
+        Ok(reason.map(|reason| Renewed { file, reason }))
+    }
+
+    /// Writes the reports of all epochs that are over, one a line.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be written.
+    pub fn write_metrics(&self, history: &[impl Serialize]) -> Result<()> {
+        let lines = lines(history);
+        write(&self.path.join(METRICS), lines.concat().as_bytes())?;
+        write(&self.path.join("results.csv"), &results::table(&lines))
+    }
+
+    /// Writes the reports again, where the folder must have the first `certain` of them. What came later is
+    /// gone through again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where they cannot be read or written.
+    pub fn renew_metrics(
+        &self,
+        history: &[impl Serialize],
+        certain: usize,
+    ) -> Result<Option<Renewed>> {
+        let file = self.path.join(METRICS);
+        let reason = match fs::read(&file) {
+            Ok(there) if there.starts_with(lines(&history[..certain]).concat().as_bytes()) => None,
+            Ok(_) => {
+                self.set_aside(&file)?;
+                Some("was damaged".to_string())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                (certain > 0).then(|| "was missing".into())
+            }
+            Err(error) => return Err(Error::io("read", file)(error)),
+        };
+        if !history.is_empty() || file.exists() {
+            self.write_metrics(history)?;
+        }
+        Ok(reason.map(|reason| Renewed { file, reason }))
     }
 
     /// Notes the end of the session that [`Self::write_session`] began.
@@ -125,54 +239,47 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
     pub fn close_session(&self, to_step: u64, seconds: f64) -> Result<()> {
-        let path = self.path.join("sessions.json");
-        let mut sessions = self.sessions();
+        let mut sessions = self.sessions().unwrap_or_default();
         if let Some(last) = sessions.last_mut() {
-            last["to_step"] = json!(to_step);
-            last["seconds"] = json!((seconds * 10.0).round() / 10.0);
+            last.to_step = Some(to_step);
+            last.seconds = Some((seconds * 10.0).round() / 10.0);
         }
-        let text = serde_json::to_string_pretty(&sessions).expect("plain values");
-        write(&path, text.as_bytes())
-    }
-
-    fn sessions(&self) -> Vec<serde_json::Value> {
-        let text = fs::read_to_string(self.path.join("sessions.json")).unwrap_or_default();
-        serde_json::from_str(&text).unwrap_or_default()
+        self.write_sessions(&sessions)
     }
 
     /// Notes one start of the program in this folder.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
-    pub fn write_session(&self, device: &str, from_step: u64) -> Result<()> {
-        let path = self.path.join("sessions.json");
-        let mut sessions = self.sessions();
-        sessions.push(json!({
-            "started": timestamp(SystemTime::now()),
-            "device": device,
-            "version": crate::VERSION,
-            "commit": crate::COMMIT,
-            "burn": "0.22.1",
-            "from_step": from_step,
-        }));
-        let text = serde_json::to_string_pretty(&sessions).expect("plain values");
-        write(&path, text.as_bytes())
+    pub fn write_session(&self, device: &str, from_step: u64) -> Result<Option<Renewed>> {
+        let file = self.path.join(SESSIONS);
+        let (mut sessions, reason) = match self.sessions() {
+            Ok(sessions) if sessions.is_empty() && from_step > 0 => {
+                (sessions, Some("was missing: earlier sessions are not known".to_string()))
+            }
+            Ok(sessions) => (sessions, None),
+            Err(reason) => {
+                self.set_aside(&file)?;
+                (Vec::new(), Some(format!("was damaged, earlier sessions are not known: {reason}")))
+            }
+        };
+        sessions.push(Session::begin(device, from_step));
+        self.write_sessions(&sessions)?;
+        Ok(reason.map(|reason| Renewed { file, reason }))
     }
 
-    /// Forgets metrics of epochs that a resumed search will go through again.
-    pub fn keep_metrics_before(&mut self, epoch: usize) {
-        self.metrics.truncate(epoch);
+    /// All starts so far, or why the file that has them cannot be read.
+    fn sessions(&self) -> Result<Vec<Session>, String> {
+        match fs::read_to_string(self.path.join(SESSIONS)) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
-    /// Adds the report of an epoch, counted from 0, to the metrics.
-    ///
-    /// # Errors
-    /// [`Error::Io`] where they cannot be written.
-    pub fn write_metrics(&mut self, epoch: usize, report: &impl Serialize) -> Result<()> {
-        self.metrics.truncate(epoch);
-        self.metrics.push(serde_json::to_string(report).expect("finite numbers"));
-        write(&self.metrics_path(), format!("{}\n", self.metrics.join("\n")).as_bytes())?;
-        write(&self.path.join("results.csv"), &results::table(&self.metrics))
+    fn write_sessions(&self, sessions: &[Session]) -> Result<()> {
+        let text = serde_json::to_string_pretty(sessions).expect("plain values");
+        write(&self.path.join(SESSIONS), text.as_bytes())
     }
 
     /// Writes `genotype.json`, `.txt` and `.svg`.
@@ -193,9 +300,49 @@ impl RunFolder {
         write_genotype(&folder, &format!("epoch-{:03}", epoch + 1), genotype)
     }
 
-    fn metrics_path(&self) -> PathBuf {
-        self.path.join("metrics.jsonl")
+    /// Writes the genotypes of the first epochs where they are not there, as the first `certain` must be.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where one cannot be written.
+    pub fn renew_epoch_genotypes<'a>(
+        &self,
+        genotypes: impl Iterator<Item = &'a Genotype>,
+        certain: usize,
+    ) -> Result<Option<Renewed>> {
+        let folder = self.path.join("genotypes");
+        let mut missing = Vec::new();
+        for (epoch, genotype) in genotypes.enumerate() {
+            let file = folder.join(format!("epoch-{:03}.json", epoch + 1));
+            if fs::read(&file).ok().as_deref() != Some(genotype.to_json().as_bytes()) {
+                self.write_epoch_genotype(epoch, genotype)?;
+                missing.extend((epoch < certain).then(|| (epoch + 1).to_string()));
+            }
+        }
+        let reason = format!("had not the genotypes of epochs {}", missing.join(", "));
+        Ok((!missing.is_empty()).then_some(Renewed { file: folder, reason }))
     }
+}
+
+/// Reports of the epochs of a run that are over, from its folder.
+///
+/// # Errors
+/// [`Error::Io`] where they cannot be read; [`Error::Folder`] with the first line that is no report of its
+/// epoch.
+pub fn metrics<R: DeserializeOwned>(run: &Path) -> Result<Vec<R>> {
+    let file = run.join(METRICS);
+    let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+    let read = |(index, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| Error::Folder {
+            path: file.clone(),
+            reason: format!("line {}: {error}", index + 1),
+        })
+    };
+    text.lines().enumerate().map(read).collect()
+}
+
+fn lines(history: &[impl Serialize]) -> Vec<String> {
+    let line = |report| serde_json::to_string(report).expect("finite numbers") + "\n";
+    history.iter().map(line).collect()
 }
 
 fn create(folder: &Path) -> Result<()> {
@@ -210,24 +357,19 @@ pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     let folder = run.join("checkpoints");
     let fail = Error::io("list", &folder);
     let entries = fs::read_dir(&folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut found: Vec<PathBuf> = entries
+    let mut found: Vec<(u64, PathBuf)> = entries
         .map_err(fail)?
         .into_iter()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .filter_map(|entry| Some((step_of(&entry.path())?, entry.path())))
         .collect();
     found.sort();
-    found.reverse();
-    Ok(found)
+    Ok(found.into_iter().rev().map(|(_, path)| path).collect())
 }
 
-/// A time as RFC 3339; a clock that is set before 1970 or after 9999 is no reason to lose a run.
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).ok().filter(|since| since.as_secs() < YEAR_10000_S);
-    match since {
-        Some(_) => humantime::format_rfc3339_seconds(time).to_string(),
-        None => "the clock is not set".into(),
-    }
+/// The step that a checkpoint's name says it is of; nothing for other files.
+pub(super) fn step_of(checkpoint: &Path) -> Option<u64> {
+    let name = checkpoint.file_name()?.to_str()?;
+    name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()
 }
 
 fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> {
@@ -235,20 +377,4 @@ fn write_genotype(folder: &Path, name: &str, genotype: &Genotype) -> Result<()> 
     write(&file("json"), genotype.to_json().as_bytes())?;
     write(&file("txt"), format!("{genotype}\n").as_bytes())?;
     write(&file("svg"), draw::svg(genotype).as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn any_clock_gives_a_text() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        assert_eq!(timestamp(at(0)), "1970-01-01T00:00:00Z");
-        assert_eq!(timestamp(at(YEAR_10000_S - 1)), "9999-12-31T23:59:59Z");
-        let unset = [at(YEAR_10000_S), at(1 << 40), UNIX_EPOCH - Duration::from_secs(1)];
-        assert!(unset.into_iter().all(|time| timestamp(time) == "the clock is not set"));
-    }
 }

@@ -5,24 +5,30 @@
 //! [`run::retrain`] for those in a run folder. Invariant: a loop reads and writes no file and prints
 //! nothing; all that its future depends on is in its `save`.
 
+mod alpha;
 mod checkpoint;
+mod course;
 mod event;
 mod feed;
 pub mod folder;
 mod ledger;
+mod mean;
+mod plan;
 mod results;
 mod retrain;
 pub mod run;
 mod score;
 mod search;
-mod state;
+mod session;
 
-pub use checkpoint::SavedAlpha;
-pub use event::{CellReport, Done, EpochReport, Event, Phase, StepReport, TransitionReport};
-pub use folder::RunFolder;
+pub use alpha::SavedAlpha;
+pub use event::{
+    AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport, TransitionReport,
+};
+pub use folder::{Resume, RunFolder};
 pub use retrain::{
-    Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport, Retraining,
+    Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainPhase, RetrainStepReport,
+    Retraining,
 };
 pub use run::{Outcome, RunOptions};
-pub use search::Search;
-pub use state::Best;
+pub use search::{Best, Search};

@@ -11,11 +11,11 @@ use ec_darts_space::Genotype;
 use tracing::span::EnteredSpan;
 use tracing::{debug_span, error, info, info_span, warn};
 
+use super::course::{Course, Progress};
 use super::event::{Done, Event};
-use super::folder::RunFolder;
+use super::folder::{Renewed, Resume, RunFolder, step_of};
 use super::retrain::{Measured, RetrainEvent, Retraining};
-use super::search::Search;
-use super::state::Best;
+use super::search::{Best, Search};
 use crate::config::{RetrainConfig, SearchConfig, Settings};
 use crate::data::{Datasets, ImageDataset};
 use crate::{Error, Result, device};
@@ -28,8 +28,8 @@ pub const MODEL: &str = "model.safetensors";
 pub struct RunOptions {
     /// The run folder.
     pub out: PathBuf,
-    /// Continue the run in the folder, where there is one.
-    pub resume: bool,
+    /// Whether to go on with a run in the folder.
+    pub resume: Resume,
     /// Stop after so many steps of this session.
     pub max_steps: Option<u64>,
     /// Set from outside to save and stop.
@@ -62,35 +62,62 @@ pub enum Notice<'a, E> {
     Begin(u64),
     /// The first step compiles the kernels of a GPU, which takes a while and has no events.
     Compiling,
-    /// A checkpoint could not be used, and an older one is tried.
-    SkippedCheckpoint(String),
+    /// A checkpoint could not be used, and the run goes on from an older one.
+    Skipped(&'a Skipped),
+    /// A file of the run was damaged or missing, and was written again.
+    Renewed(&'a Renewed),
     /// The search or retraining reports; all that became known at once, in its order.
     Events(&'a [E]),
+}
+
+/// A checkpoint that could not be used. It stays beside the others, with `.damaged` behind its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The checkpoint.
+    pub checkpoint: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+    /// The older one that is used.
+    pub instead: PathBuf,
 }
 
 /// Work that a run folder holds. It does no I/O but in [`Self::record`] and [`Self::finish`].
 pub(super) trait Job: Sized {
     type Config: Settings;
-    type Event;
+    type Progress: Progress;
     type Output;
 
     fn config(&self) -> &Self::Config;
-    /// Steps taken, and steps of all the work.
-    fn position(&self) -> (u64, u64);
-    /// The epoch under way, counted from 0.
-    fn epoch(&self) -> usize;
-    /// Where the next step is taken.
-    fn phase(&self) -> &'static str;
-    fn with_read_every(self, steps: NonZeroUsize) -> Self;
+    fn course(&mut self) -> &mut Course<Self::Progress>;
     fn work(&mut self) -> Result<Done>;
-    fn take_events(&mut self) -> Vec<Self::Event>;
     /// Settles all steps first.
     fn save(&mut self) -> Result<Vec<u8>>;
     /// Writes what an event leaves in the folder.
-    fn record(&self, event: &Self::Event, folder: &mut RunFolder) -> Result<()>;
+    fn record(&self, event: &EventOf<Self>, folder: &mut RunFolder) -> Result<()>;
+    /// Writes what the epochs before leave in the folder and is not there; that of the first `certain` must
+    /// have been.
+    fn renew(&self, folder: &RunFolder, certain: usize) -> Result<Option<Renewed>>;
     /// Writes what the whole work leaves in the folder.
     fn finish(&self, folder: &mut RunFolder) -> Result<Self::Output>;
+
+    /// Works until there is an event, or nothing left to do.
+    fn advance(&mut self) -> Result<Option<EventOf<Self>>> {
+        loop {
+            if let Some(event) = self.course().next_event() {
+                return Ok(Some(event));
+            }
+            let done = self.work();
+            // Steps before the one that failed are told first; the error comes again.
+            match self.course().next_event() {
+                Some(event) => return Ok(Some(event)),
+                None if done? == Done::Everything => return Ok(None),
+                None => {}
+            }
+        }
+    }
 }
+
+type EventOf<J> = <<J as Job>::Progress as Progress>::Event;
 
 /// Runs a search to its end or until asked to stop.
 ///
@@ -139,26 +166,42 @@ fn run<J: Job>(
     begin: Begin<J>,
     compiles: bool,
     options: &RunOptions,
-    listen: &mut dyn FnMut(Notice<J::Event>),
+    listen: &mut dyn FnMut(Notice<EventOf<J>>),
 ) -> Result<Outcome<J::Output>> {
     let mut folder = RunFolder::open(&options.out, options.resume)?;
     let _span = info_span!("run", folder = %folder.path().display()).entered();
-    let mut job = resume(&folder, config, begin, listen)?;
+    let (mut job, skipped) = resume(&folder, config, begin)?;
     if let Some(steps) = options.read_every {
-        job = job.with_read_every(steps);
+        job.course().set_read_every(steps);
     }
-    let first = job.position().0;
-    folder.keep_metrics_before(job.epoch());
-    folder.write_config(job.config())?;
-    folder.write_session(&options.device, first)?;
+    let (first, _) = job.course().position();
+    for skipped in &skipped {
+        let Skipped { checkpoint, reason, instead } = skipped;
+        folder.set_aside(checkpoint)?;
+        warn!("skipped {reason}; goes on from {}", instead.display());
+        listen(Notice::Skipped(skipped));
+    }
+    // A run may have been killed between the checkpoint of an epoch's end and its other files.
+    let certain = job.course().history().len() - usize::from(job.course().has_closed_epoch());
+    let renewed = [
+        folder.write_config(job.config(), first > 0)?,
+        folder.renew_metrics(job.course().history(), certain)?,
+        folder.write_session(&options.device, first)?,
+        job.renew(&folder, certain)?,
+    ];
+    for renewed in renewed.iter().flatten() {
+        let Renewed { file, reason } = renewed;
+        warn!("{} {reason}; written again", file.display());
+        listen(Notice::Renewed(renewed));
+    }
     info!("begin at step {first} on {}", options.device);
     listen(Notice::Begin(first));
-    if compiles && first < job.position().1 {
+    if compiles && first < job.course().position().1 {
         listen(Notice::Compiling);
     }
     let start = Instant::now();
     let outcome = drive(&mut job, &mut folder, options, listen).and_then(|outcome| {
-        folder.close_session(job.position().0, start.elapsed().as_secs_f64())?;
+        folder.close_session(job.course().position().0, start.elapsed().as_secs_f64())?;
         Ok(outcome)
     });
     outcome.map_err(|source| {
@@ -168,35 +211,59 @@ fn run<J: Job>(
     })
 }
 
-/// The newest checkpoint that can be read, or the work at its beginning.
+/// The newest checkpoint that is whole and those that are not, or the work at its beginning.
 fn resume<J: Job>(
     folder: &RunFolder,
     config: &J::Config,
     begin: Begin<J>,
-    listen: &mut dyn FnMut(Notice<J::Event>),
-) -> Result<J> {
+) -> Result<(J, Vec<Skipped>)> {
     let checkpoints = folder.checkpoints()?;
-    for (age, path) in checkpoints.iter().enumerate() {
-        let restored = std::fs::read(path)
-            .map_err(Error::io("read", path))
-            .and_then(|bytes| begin(Some((&bytes, path))));
-        match restored {
-            Ok(job) => return Ok(job),
-            Err(error) if age + 1 == checkpoints.len() => return Err(error),
-            Err(error) => {
-                warn!("skipped {error}");
-                listen(Notice::SkippedCheckpoint(error.to_string()));
+    let mut faults: Vec<(&PathBuf, String)> = Vec::new();
+    for path in &checkpoints {
+        match restore(path, begin) {
+            Ok(job) => {
+                let skipped = |(checkpoint, reason): (&PathBuf, String)| Skipped {
+                    checkpoint: checkpoint.clone(),
+                    reason,
+                    instead: path.clone(),
+                };
+                return Ok((job, faults.into_iter().map(skipped).collect()));
             }
+            Err(error @ (Error::Damaged { .. } | Error::Io { .. })) => {
+                faults.push((path, chain(&error)));
+            }
+            Err(error) => return Err(error),
         }
+    }
+    let fail = |reason: String| Error::Folder { path: folder.path().to_path_buf(), reason };
+    if !faults.is_empty() {
+        let faults: Vec<String> = faults.into_iter().map(|(_, reason)| reason).collect();
+        return Err(fail(format!("none of its checkpoints can be used: {}", faults.join("; "))));
     }
     // Stopped before its first checkpoint: it begins anew, but not with other settings.
     if let Some(begun) = folder.config()?
         && let Some(difference) = config.difference(&begun)
     {
-        let reason = format!("holds a run with other settings: {difference}");
-        return Err(Error::Folder { path: folder.path().to_path_buf(), reason });
+        return Err(fail(format!("holds a run with other settings: {difference}")));
     }
-    begin(None)
+    Ok((begin(None)?, Vec::new()))
+}
+
+fn restore<J: Job>(path: &Path, begin: Begin<J>) -> Result<J> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let mut job = begin(Some((&bytes, path)))?;
+    let (step, _) = job.course().position();
+    if step_of(path) == Some(step) {
+        return Ok(job);
+    }
+    let reason = format!("its name is not that of a checkpoint after step {step}, which it is");
+    Err(Error::Damaged { path: path.to_path_buf(), reason })
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// The spans of the epoch and phase under way. The inner one is left first.
@@ -225,174 +292,47 @@ fn drive<J: Job>(
     job: &mut J,
     folder: &mut RunFolder,
     options: &RunOptions,
-    listen: &mut dyn FnMut(Notice<J::Event>),
+    listen: &mut dyn FnMut(Notice<EventOf<J>>),
 ) -> Result<Outcome<J::Output>> {
-    let first = job.position().0;
+    let (first, _) = job.course().position();
     let every = job.config().run().checkpoint_steps as u64;
-    let mut tell = |job: &mut J, folder: &mut RunFolder| {
-        let events = job.take_events();
+    let mut under = Under::default();
+    loop {
+        if let Some((epoch, phase)) = job.course().upcoming() {
+            under.enter(epoch, phase.into());
+        }
+        let done = job.work();
+        let (total_step, _) = job.course().position();
+        let steps_done = options.max_steps.is_some_and(|most| total_step - first >= most);
+        let stop = steps_done || options.stop.load(Ordering::Relaxed);
+        let is_due = match done {
+            Ok(Done::Step) => stop || total_step.is_multiple_of(every),
+            Ok(Done::Epoch) => true,
+            Ok(Done::Transition) => stop,
+            Ok(Done::Everything) | Err(_) => false,
+        };
+        // The checkpoint first: all other files can be written again from it.
+        let saved = is_due.then(|| {
+            let _span = debug_span!("checkpoint", total_step).entered();
+            let bytes = job.save()?;
+            folder.write_checkpoint(total_step, &bytes)
+        });
+        // What was known before something failed is told all the same.
+        let events = job.course().take_events();
         events.iter().try_for_each(|event| job.record(event, folder))?;
         if !events.is_empty() {
             listen(Notice::Events(&events));
         }
-        Ok(())
-    };
-    let mut under = Under::default();
-    loop {
-        let (step, steps) = job.position();
-        if step < steps {
-            under.enter(job.epoch(), job.phase());
-        }
-        // What was known before something failed is told all the same.
-        let done = job.work();
-        tell(job, folder)?;
-        let done = done?;
-        if done == Done::Everything {
+        if done? == Done::Everything {
             let output = job.finish(folder)?;
             info!("finished");
             return Ok(Outcome::Finished(output));
         }
-        let (total_step, _) = job.position();
-        let steps_done = options.max_steps.is_some_and(|most| total_step - first >= most);
-        let stop = steps_done || options.stop.load(Ordering::Relaxed);
-        let due = match done {
-            Done::Step => total_step.is_multiple_of(every),
-            Done::Epoch => true,
-            Done::Transition | Done::Everything => false,
-        };
-        if due || stop {
-            let _span = debug_span!("checkpoint", total_step).entered();
-            let bytes = job.save();
-            tell(job, folder)?;
-            let checkpoint = folder.write_checkpoint(total_step, &bytes?)?;
-            if stop {
-                info!("stopped at step {total_step}");
-                return Ok(Outcome::Stopped { checkpoint, total_step });
-            }
+        if let Some(checkpoint) = saved.transpose()?
+            && stop
+        {
+            info!("stopped at step {total_step}");
+            return Ok(Outcome::Stopped { checkpoint, total_step });
         }
-    }
-}
-
-impl Job for Search {
-    type Config = SearchConfig;
-    type Event = Event;
-    type Output = Best;
-
-    fn config(&self) -> &SearchConfig {
-        self.config()
-    }
-
-    fn position(&self) -> (u64, u64) {
-        self.position()
-    }
-
-    fn epoch(&self) -> usize {
-        self.epoch()
-    }
-
-    fn phase(&self) -> &'static str {
-        self.upcoming().label()
-    }
-
-    fn with_read_every(self, steps: NonZeroUsize) -> Self {
-        self.with_read_every(steps)
-    }
-
-    fn work(&mut self) -> Result<Done> {
-        self.work()
-    }
-
-    fn take_events(&mut self) -> Vec<Event> {
-        self.take_events()
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>> {
-        self.save()
-    }
-
-    fn record(&self, event: &Event, folder: &mut RunFolder) -> Result<()> {
-        match event {
-            Event::Step(_) => Ok(()),
-            Event::Transition(report) => {
-                let verdict = if report.accepted { "returned" } else { "dropped" };
-                let accuracy = report.valid_accuracy;
-                let epoch = report.epoch + 1;
-                info!(
-                    "epoch {epoch}: auxiliary model {verdict} at validation accuracy {accuracy:.4}"
-                );
-                Ok(())
-            }
-            Event::Epoch(report) => {
-                let genotype = match self.config().search.strength {
-                    crate::architecture::Strength::Mixing => &report.genotype_mixing,
-                    crate::architecture::Strength::Alpha => &report.genotype_alpha,
-                };
-                folder.write_metrics(report.epoch, report)?;
-                folder.write_epoch_genotype(report.epoch, genotype)?;
-                folder.write_genotype(&self.best().expect("an epoch is over").genotype)?;
-                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
-                report.warnings.iter().for_each(|warning| warn!("{warning}"));
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(&self, _folder: &mut RunFolder) -> Result<Best> {
-        Ok(self.best().cloned().expect("a search has at least one epoch"))
-    }
-}
-
-impl Job for Retraining {
-    type Config = RetrainConfig;
-    type Event = RetrainEvent;
-    type Output = Measured;
-
-    fn config(&self) -> &RetrainConfig {
-        self.config()
-    }
-
-    fn position(&self) -> (u64, u64) {
-        self.position()
-    }
-
-    fn epoch(&self) -> usize {
-        self.epoch()
-    }
-
-    fn phase(&self) -> &'static str {
-        if self.is_measuring() { "measure" } else { "train" }
-    }
-
-    fn with_read_every(self, steps: NonZeroUsize) -> Self {
-        self.with_read_every(steps)
-    }
-
-    fn work(&mut self) -> Result<Done> {
-        self.work()
-    }
-
-    fn take_events(&mut self) -> Vec<RetrainEvent> {
-        self.take_events()
-    }
-
-    fn save(&mut self) -> Result<Vec<u8>> {
-        self.save()
-    }
-
-    fn record(&self, event: &RetrainEvent, folder: &mut RunFolder) -> Result<()> {
-        match event {
-            RetrainEvent::Step(_) => Ok(()),
-            RetrainEvent::Epoch(report) => {
-                folder.write_metrics(report.epoch, report)?;
-                folder.write_genotype(self.genotype())?;
-                info!("epoch {} of {} is over", report.epoch + 1, report.epochs);
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(&self, folder: &mut RunFolder) -> Result<Measured> {
-        self.model().save(&folder.path().join(MODEL))?;
-        Ok(self.measured().cloned().expect("the last epoch is measured"))
     }
 }

@@ -1,59 +1,39 @@
 //! The bytes that hold a retraining, and a retraining from such bytes.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
 use ec_darts_space::Genotype;
-use serde::{Deserialize, Serialize};
 
-use super::{Progress, Retraining};
-use crate::config::{RetrainConfig, Settings};
+use super::{Retraining, weight_steps};
+use crate::Result;
+use crate::config::RetrainConfig;
 use crate::data::Datasets;
 use crate::snapshot::Snapshot;
-use crate::{Error, Result};
+use crate::train::checkpoint::{Identity, Saved, to_bytes};
 
-/// Version of the layout below.
-const FORMAT: u32 = 1;
-
-/// Everything besides tensors that the future of a retraining depends on. Random draws and batches
-/// are functions of seed, epoch and step, so no generator has a state to keep.
-#[derive(Serialize, Deserialize)]
-struct Description {
-    format: u32,
-    config: RetrainConfig,
-    genotype: Genotype,
-    /// SHA-256 over the images and labels.
-    data: String,
-    progress: Progress,
-    counts: BTreeMap<String, u64>,
-}
+const WORK: &str = "retraining";
 
 impl Retraining {
-    /// All that the retraining's future depends on; equal retrainings give equal bytes. The figures of
-    /// all steps are read first.
+    /// All that the retraining's future depends on, and a digest over it; equal retrainings give equal
+    /// bytes. The figures of all steps are read first.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where one of them is no number: such a retraining is not saved.
+    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is no number: such a retraining is not saved.
     pub fn save(&mut self) -> Result<Vec<u8>> {
-        self.settle()?;
+        self.course.settle()?;
         let mut snapshot = Snapshot::default();
         snapshot.save(&self.network, "network");
         self.optimizer.stepper.save(&self.network, "optimizer", &mut snapshot);
         if let Some(average) = &self.average {
             snapshot.save(&average.module, "average");
         }
-        let description = Description {
-            format: FORMAT,
+        let identity = Identity {
             config: self.config.clone(),
-            genotype: self.genotype.clone(),
+            genotype: Some(self.genotype.clone()),
             data: self.feed.data_digest(),
-            progress: self.progress.clone(),
-            counts: std::mem::take(&mut snapshot.counts),
         };
-        let description =
-            serde_json::to_string(&description).expect("plain values and finite numbers");
-        Ok(snapshot.to_bytes(&description))
+        to_bytes(WORK, identity, &self.course, snapshot).map_err(|name| self.non_finite(&name))
     }
 
     /// The retraining that [`Self::save`] described.
@@ -62,7 +42,8 @@ impl Retraining {
     /// many threads prepare batches. `path` is named in errors.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where the bytes are damaged, or of another retraining.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes are not those that were written, or hold too little, too much or
+    /// tensors of another shape; [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another retraining or version.
     pub fn restore(
         config: RetrainConfig,
         genotype: &Genotype,
@@ -71,40 +52,32 @@ impl Retraining {
         bytes: &[u8],
         path: &Path,
     ) -> Result<Self> {
-        let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
-        let (mut snapshot, description) = Snapshot::from_bytes(bytes)
-            .map_err(|reason| fail(format!("not a checkpoint of a retraining: {reason}")))?;
-        let description: Description = serde_json::from_str(&description)
-            .map_err(|error| fail(format!("not a checkpoint of a retraining: {error}")))?;
-        if description.format != FORMAT {
-            let found = description.format;
-            return Err(fail(format!("format {found}, this version reads format {FORMAT}")));
-        }
-        if let Some(difference) = config.difference(&description.config) {
-            return Err(fail(format!("a checkpoint of other settings: {difference}")));
-        }
-        if &description.genotype != genotype {
-            let there = description.genotype.to_string();
-            return Err(fail(format!("a checkpoint of another network: its genotype is {there}")));
-        }
+        let mut saved = Saved::read(WORK, bytes, path)?;
+        saved.check(&config, Some(genotype))?;
         let mut retraining = Self::new(config, genotype, data, device)?;
-        if retraining.feed.data_digest() != description.data {
-            return Err(fail("a checkpoint of other images (SHA-256 differs)".into()));
+        saved.continue_on(&mut retraining.course, &retraining.feed.data_digest())?;
+        let (course, images) = (&retraining.course, retraining.feed.num_images());
+        if let Some(fault) = course.progress.fault(course.plan(), course.place(), images) {
+            return Err(saved.damaged(format!("it remembers {fault}")));
         }
-        snapshot.counts = description.counts;
-        retraining.progress = description.progress;
-        retraining.network = snapshot.load(retraining.network, "network").map_err(fail)?;
-        let device = retraining.device.clone();
-        let stepper = &mut retraining.optimizer.stepper;
-        stepper.load(&retraining.network, "optimizer", &mut snapshot, &device);
-        if let Some(average) = &mut retraining.average {
-            average.module = snapshot.load(average.module.clone(), "average").map_err(fail)?;
+        retraining.take(&mut saved.snapshot).map_err(|reason| saved.damaged(reason))?;
+        saved.finish()?;
+        Ok(retraining)
+    }
+
+    /// Takes the tensors and optimizer states at the place where the retraining is.
+    fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
+        let steps = weight_steps(&self.course);
+        let has_head = self.config.network.auxiliary_loss_weight.is_some();
+        // Without a loss of its own the auxiliary head takes no steps.
+        let steps_of = |name: &str| {
+            if has_head || !name.starts_with("optimizer.auxiliary_head.") { steps } else { 0 }
+        };
+        self.network = snapshot.load(self.network.clone(), "network")?;
+        self.optimizer.stepper.load(&self.network, "optimizer", snapshot, steps_of)?;
+        if let Some(average) = &mut self.average {
+            average.module = snapshot.load(average.module.clone(), "average")?;
         }
-        match snapshot.tensors.keys().next() {
-            Some(name) => {
-                Err(fail(format!("it holds {name}, which this retraining does not have")))
-            }
-            None => Ok(retraining),
-        }
+        Ok(())
     }
 }

@@ -12,6 +12,38 @@ pub enum RetrainEvent {
     Epoch(Box<RetrainEpochReport>),
 }
 
+impl From<RetrainEpochReport> for RetrainEvent {
+    fn from(report: RetrainEpochReport) -> Self {
+        Self::Epoch(Box::new(report))
+    }
+}
+
+/// Part of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RetrainPhase {
+    /// Steps on the weights.
+    Train,
+    /// Accuracy on images that were not trained on.
+    Measure,
+}
+
+impl RetrainPhase {
+    /// A word for an error and a trace.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Train => "training",
+            Self::Measure => "measurement",
+        }
+    }
+}
+
+impl From<RetrainPhase> for &'static str {
+    fn from(phase: RetrainPhase) -> Self {
+        phase.label()
+    }
+}
+
 /// One batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrainStepReport {

@@ -64,6 +64,7 @@ impl RetrainFeed {
             train: loader(&data.train, train, augmentation, Some(Purpose::Retrain)),
             measure: loader(dataset, measured, Augmentation::NONE, None),
             measured_on,
+            // Hashing all pixels takes a while: once, not for every checkpoint.
             digests: data.digests(),
             steps_cap: config.retrain.steps_per_epoch,
             open: None,
@@ -93,8 +94,16 @@ impl RetrainFeed {
 
     /// SHA-256 over all images that are trained on or measured.
     pub fn data_digest(&self) -> String {
-        let digest = |loader: &Loader| loader.dataset.digest();
-        format!("{} {}", digest(&self.train), digest(&self.measure))
+        let DataDigests { train, test } = &self.digests;
+        match self.measured_on {
+            MeasuredOn::Test => format!("{train} {test}"),
+            MeasuredOn::Validation => train.clone(),
+        }
+    }
+
+    /// Images that are trained on, and images that are measured.
+    pub fn num_images(&self) -> [u64; 2] {
+        [&self.train, &self.measure].map(|loader| loader.indices.len() as u64)
     }
 
     /// # Errors
@@ -122,5 +131,39 @@ impl RetrainFeed {
         let batch = open.batches.next().expect("the epoch has more steps")?.not_empty()?;
         self.open = Some(open);
         Ok(batch)
+    }
+}
+
+/// A batch in up to `count` parts of almost equal size, in order.
+pub(super) fn parts(batch: Batch, count: usize) -> Vec<Batch> {
+    let [images, channels, height, width] = batch.shape;
+    let (size, length) = (images.div_ceil(count), channels * height * width);
+    let cut = |labels: &[i32], values: &[f32]| Batch {
+        images: values.to_vec(),
+        labels: labels.to_vec(),
+        shape: [labels.len(), channels, height, width],
+    };
+    let labels = batch.labels.chunks(size);
+    labels.zip(batch.images.chunks(size * length)).map(|(l, v)| cut(l, v)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_the_batch_in_order() {
+        let batch = Batch {
+            images: (0..7 * 3).map(|value| value as f32).collect(),
+            labels: (0..7).collect(),
+            shape: [7, 3, 1, 1],
+        };
+        let cut = parts(batch.clone(), 3);
+        let sizes: Vec<usize> = cut.iter().map(|part| part.shape[0]).collect();
+        assert_eq!(sizes, [3, 3, 1]);
+        let images: Vec<f32> = cut.iter().flat_map(|part| part.images.clone()).collect();
+        let labels: Vec<i32> = cut.iter().flat_map(|part| part.labels.clone()).collect();
+        assert_eq!((images, labels), (batch.images.clone(), batch.labels.clone()));
+        assert_eq!(parts(batch.clone(), 1), [batch]);
     }
 }

@@ -3,31 +3,36 @@
 mod checkpoint;
 mod event;
 mod feed;
+mod job;
+mod progress;
 
-use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use burn::module::Module;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use ec_darts_space::Genotype;
-use serde::{Deserialize, Serialize};
 use tracing::debug_span;
 
-pub use event::{Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainStepReport};
+pub use event::{
+    Measured, MeasuredOn, RetrainEpochReport, RetrainEvent, RetrainPhase, RetrainStepReport,
+};
 
-use self::feed::RetrainFeed;
+use self::feed::{RetrainFeed, parts};
+use self::progress::{QueuedStep, RetrainProgress};
+use super::course::{Course, Next};
 use super::event::Done;
-use super::ledger::Ledger;
+use super::plan::{Plan, Stage};
+use super::run::Job;
 use super::score::{correct, correct_in_top, loss_and_correct};
-use super::state::Mean;
 use crate::config::{RetrainConfig, Settings};
-use crate::data::{Batch, Datasets, Purpose, stream_rng};
+use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
 use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer, warmup};
 use crate::preflight::{MemoryNeed, Room};
+use crate::snapshot::Snapshot;
 use crate::tensors::ImageBatch;
 use crate::{Error, Result};
 
@@ -51,45 +56,10 @@ pub struct Retraining {
     network: EvaluationNetwork,
     average: Option<WeightAverage<EvaluationNetwork>>,
     optimizer: WeightOptimizer,
-    progress: Progress,
+    course: Course<RetrainProgress>,
     feed: RetrainFeed,
-    ledger: Ledger<QueuedStep>,
-    told: VecDeque<RetrainEvent>,
     /// In evaluation mode: built for the first measured batch of an epoch, dropped after the last.
     evaluated: Option<EvaluationNetwork>,
-}
-
-/// A step that was queued on the device, and what its figures are.
-///
-/// In their order: of each part of a training batch its loss and the images with the right class, then
-/// the norm of the gradient; of a measured batch the images with the right class, and those with it
-/// among the first five.
-struct QueuedStep {
-    /// Complete but for the loss.
-    report: RetrainStepReport,
-    /// Fraction of the batch in each of its parts.
-    shares: Vec<f64>,
-}
-
-/// The place in the retraining, and what was summed up since the epoch began.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Progress {
-    /// Counted from 0.
-    epoch: usize,
-    /// Whether the epoch's training steps are done.
-    measuring: bool,
-    /// Next step of training or measurement.
-    step: usize,
-    /// Steps taken since the retraining began, measurements included.
-    total_step: u64,
-    /// Steps on the weights since the retraining began.
-    weight_steps: u64,
-    train: Mean,
-    /// In evaluation mode.
-    valid: Mean,
-    valid_top5: u64,
-    /// At the last measurement.
-    measured: Option<Measured>,
 }
 
 impl Retraining {
@@ -118,13 +88,13 @@ impl Retraining {
             weight_decay: weights.weight_decay,
             clip_norm: weights.clip_norm,
         };
+        let feed = RetrainFeed::new(&config, data)?;
+        let plan = plan(&config, &feed);
         Ok(Self {
             average: decay.map(|decay| WeightAverage::new(&network, decay)),
             optimizer: WeightOptimizer::new(&settings),
-            progress: Progress::default(),
-            feed: RetrainFeed::new(&config, data)?,
-            ledger: Ledger::new(&device),
-            told: VecDeque::new(),
+            course: Course::new(plan, RetrainProgress::default(), &device),
+            feed,
             evaluated: None,
             genotype: genotype.clone(),
             config,
@@ -138,16 +108,7 @@ impl Retraining {
     /// # Errors
     /// As [`Self::work`].
     pub fn advance(&mut self) -> Result<Option<RetrainEvent>> {
-        loop {
-            if let Some(event) = self.told.pop_front() {
-                return Ok(Some(event));
-            }
-            let done = self.work();
-            // Steps before the one that failed are told first; the error comes again.
-            if self.told.is_empty() && done? == Done::Everything {
-                return Ok(None);
-            }
-        }
+        Job::advance(self)
     }
 
     /// Does the next piece of work: one step, or the end of an epoch.
@@ -156,69 +117,33 @@ impl Retraining {
     ///
     /// # Errors
     /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
-    /// are read only now; the retraining must not go on. [`Error::Io`] and [`Error::Data`] where the
-    /// file of an image cannot be read.
+    /// are read only now, or where an epoch left weights that are none; the retraining must not go on.
+    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
     pub fn work(&mut self) -> Result<Done> {
-        if self.ledger.is_due() {
-            self.settle()?;
-        }
-        if self.progress.epoch == self.config.retrain.epochs {
-            return Ok(Done::Everything);
-        }
-        if !self.progress.measuring {
-            if self.progress.step < self.feed.train_steps() {
-                self.train_step()?;
-                return self.after_step(self.feed.train_steps());
+        self.course.settle_if_due()?;
+        match self.course.next() {
+            Next::Step(RetrainPhase::Train) => self.train_step().map(|()| Done::Step),
+            Next::Step(RetrainPhase::Measure) => self.measure_step().map(|()| Done::Step),
+            Next::EndOfEpoch => {
+                let report = self.epoch_report();
+                self.course.close_epoch(report);
+                Ok(Done::Epoch)
             }
-            (self.progress.measuring, self.progress.step) = (true, 0);
+            Next::Nothing => Ok(Done::Everything),
         }
-        if self.measures() && self.progress.step < self.feed.measure_steps() {
-            self.measure_step()?;
-            return self.after_step(self.feed.measure_steps());
-        }
-        let report = self.close_epoch();
-        self.told.push_back(RetrainEvent::Epoch(Box::new(report)));
-        Ok(Done::Epoch)
-    }
-
-    /// Settles where it is time to, and always after the last of so many steps.
-    fn after_step(&mut self, num_steps: usize) -> Result<Done> {
-        let over = self.progress.step == num_steps;
-        if over {
-            self.evaluated = None;
-        }
-        if over || self.ledger.is_due() {
-            self.settle()?;
-        }
-        Ok(Done::Step)
     }
 
     /// The events since the last call, in their order. A saved retraining does not hold them.
     pub fn take_events(&mut self) -> Vec<RetrainEvent> {
-        self.told.drain(..).collect()
+        self.course.take_events()
     }
 
     /// Reads losses from the device every so many steps instead of what suits the device.
     ///
     /// Neither the retraining nor its events depend on it, but for when the events come.
     pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
-        self.ledger.set_read_every(steps);
+        self.course.set_read_every(steps);
         self
-    }
-
-    /// Whether the next step measures.
-    pub(super) fn is_measuring(&self) -> bool {
-        self.progress.measuring || self.progress.step == self.feed.train_steps()
-    }
-
-    /// Reads the figures of all steps so far, adds them up and tells them.
-    fn settle(&mut self) -> Result<()> {
-        let _span = debug_span!("read figures").entered();
-        let (progress, told) = (&mut self.progress, &mut self.told);
-        self.ledger.settle(|step, figures| {
-            told.push_back(RetrainEvent::Step(progress.settle(step, figures)?));
-            Ok(())
-        })
     }
 
     /// The trained network: the average of the weights where the settings ask for one.
@@ -244,7 +169,7 @@ impl Retraining {
 
     /// Accuracy at the last measurement, if there was one.
     pub fn measured(&self) -> Option<&Measured> {
-        self.progress.measured.as_ref()
+        self.course.progress.measured.as_ref()
     }
 
     /// The genotype that is retrained.
@@ -259,25 +184,17 @@ impl Retraining {
 
     /// Steps taken, also those that are not told yet, and steps of the whole retraining.
     pub fn position(&self) -> (u64, u64) {
-        let retrain = &self.config.retrain;
-        let measured = (0..retrain.epochs).filter(|&epoch| self.is_measured(epoch)).count();
-        let train = retrain.epochs * self.feed.train_steps();
-        let all = train + measured * self.feed.measure_steps();
-        (self.progress.total_step, all as u64)
+        self.course.position()
     }
 
     /// The epoch under way, counted from 0.
     pub fn epoch(&self) -> usize {
-        self.progress.epoch
+        self.course.epoch()
     }
 
-    fn is_measured(&self, epoch: usize) -> bool {
-        let retrain = &self.config.retrain;
-        (epoch + 1).is_multiple_of(retrain.measure_every) || epoch + 1 == retrain.epochs
-    }
-
-    fn measures(&self) -> bool {
-        self.is_measured(self.progress.epoch)
+    /// Reports of the epochs that are over.
+    pub fn history(&self) -> &[RetrainEpochReport] {
+        self.course.history()
     }
 
     /// Learning rate of the epoch under way, per step.
@@ -289,7 +206,7 @@ impl Retraining {
     /// # Source
     /// Warm-up: PC-DARTS, `train_imagenet.py`.
     fn learning_rate(&self) -> f64 {
-        let (weights, epoch) = (&self.config.weights, self.progress.epoch);
+        let (weights, epoch) = (&self.config.weights, self.course.epoch());
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
         let rate = weights.schedule.learning_rate(max, min, epoch, self.config.retrain.epochs);
         rate * warmup(epoch, weights.warmup_epochs)
@@ -300,20 +217,17 @@ impl Retraining {
     /// # Source
     /// DARTS, `cnn/train.py`: `drop_path_prob * epoch / epochs`.
     fn drop_path_prob(&self) -> f64 {
-        let ramp = self.progress.epoch as f64 / self.config.retrain.epochs as f64;
+        let ramp = self.course.epoch() as f64 / self.config.retrain.epochs as f64;
         self.config.network.drop_path_prob * ramp
     }
 
     fn train_step(&mut self) -> Result<()> {
-        let _span = debug_span!("step", step = self.progress.step).entered();
-        let batch = self.feed.train_batch(self.progress.epoch, self.progress.step)?;
+        let (epoch, step) = (self.course.place().epoch, self.course.place().step);
+        let _span = debug_span!("step", step).entered();
+        let batch = self.feed.train_batch(epoch, step)?;
         let images = batch.labels.len();
-        let rng = stream_rng(
-            self.config.retrain.seed,
-            Purpose::DropPath,
-            self.progress.epoch as u64,
-            self.progress.step as u64,
-        );
+        let seed = self.config.retrain.seed;
+        let rng = stream_rng(seed, Purpose::DropPath, epoch as u64, step as u64);
         let mut drop_path = DropPath::new(self.drop_path_prob(), rng);
         let smoothing = self.config.retrain.label_smoothing;
         let mut gradients = GradientsAccumulator::new();
@@ -338,16 +252,15 @@ impl Retraining {
         figures.push(norm);
         self.network = network;
         if let Some(average) = &mut self.average {
-            average.update(&self.network, self.progress.weight_steps);
+            average.update(&self.network, weight_steps(&self.course));
         }
-        self.progress.weight_steps += 1;
-        self.queue(images, shares, figures);
-        Ok(())
+        self.queue(images, shares, figures)
     }
 
     fn measure_step(&mut self) -> Result<()> {
-        let _span = debug_span!("step", step = self.progress.step).entered();
-        let batch = self.feed.measure_batch(self.progress.step)?;
+        let step = self.course.place().step;
+        let _span = debug_span!("step", step).entered();
+        let batch = self.feed.measure_batch(step)?;
         let images = batch.labels.len();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let network = match self.evaluated.take() {
@@ -357,35 +270,47 @@ impl Retraining {
         let logits = debug_span!("measure").in_scope(|| network.forward(batch.images.clone()));
         self.evaluated = Some(network);
         let figures = vec![correct(&logits, &batch), correct_in_top(5, &logits, &batch)];
-        self.queue(images, Vec::new(), figures);
-        Ok(())
+        self.queue(images, Vec::new(), figures)
     }
 
-    /// Leaves the figures of a step in the ledger.
-    fn queue(&mut self, images: usize, shares: Vec<f64>, figures: Vec<Tensor<1>>) {
-        self.progress.step += 1;
-        self.progress.total_step += 1;
-        let (total_step, total_steps) = self.position();
+    /// Leaves the figures of a step to be read.
+    fn queue(&mut self, images: usize, shares: Vec<f64>, figures: Vec<Tensor<1>>) -> Result<()> {
+        let place = *self.course.place();
+        let (steps_before, total_steps) = self.course.position();
         let report = RetrainStepReport {
-            epoch: self.progress.epoch,
-            measuring: self.progress.measuring,
-            step: self.progress.step - 1,
-            total_step,
+            epoch: place.epoch,
+            measuring: place.phase == RetrainPhase::Measure,
+            step: place.step,
+            total_step: steps_before + 1,
             total_steps,
             images,
             train_loss: None,
             learning_rate: self.learning_rate(),
         };
-        self.ledger.push(QueuedStep { report, shares }, figures);
+        let is_end = place.phase == RetrainPhase::Train && self.course.is_last_step();
+        let broken = if is_end { self.broken() } else { None };
+        let settled = self.course.took(QueuedStep { report, shares, broken }, figures);
+        if self.course.is_phase_over() {
+            self.evaluated = None;
+        }
+        settled
     }
 
-    fn close_epoch(&mut self) -> RetrainEpochReport {
-        let epoch = self.progress.epoch;
-        let measured = self.measures().then(|| Measured {
+    /// A tensor of the weights with a value that is not finite: the last step's loss was that before it.
+    fn broken(&self) -> Option<String> {
+        let mut snapshot = Snapshot::default();
+        snapshot.save(&self.network, "network");
+        snapshot.non_finite().map(str::to_string)
+    }
+
+    fn epoch_report(&mut self) -> RetrainEpochReport {
+        let epoch = self.course.epoch();
+        let progress = &self.course.progress;
+        let measured = (self.course.place().phase == RetrainPhase::Measure).then(|| Measured {
             epoch,
-            accuracy: self.progress.valid.accuracy(),
-            top5: self.progress.valid_top5 as f64 / self.progress.valid.images.max(1) as f64,
-            images: self.progress.valid.images,
+            accuracy: progress.valid.accuracy(),
+            top5: progress.valid_top5 as f64 / progress.valid.images.max(1) as f64,
+            images: progress.valid.images,
             on: self.feed.measured_on(),
         });
         let report = RetrainEpochReport {
@@ -393,71 +318,47 @@ impl Retraining {
             epochs: self.config.retrain.epochs,
             learning_rate: self.learning_rate(),
             drop_path: self.drop_path_prob(),
-            train_loss: self.progress.train.loss(),
-            train_accuracy: self.progress.train.accuracy(),
+            train_loss: progress.train.loss(),
+            train_accuracy: progress.train.accuracy(),
             valid_accuracy: measured.as_ref().map(|measured| measured.accuracy),
             valid_top5: measured.as_ref().map(|measured| measured.top5),
             measured_on: measured.as_ref().map(|measured| measured.on),
         };
-        self.progress = Progress {
-            epoch: epoch + 1,
-            total_step: self.progress.total_step,
-            weight_steps: self.progress.weight_steps,
-            measured: measured.or(self.progress.measured.take()),
-            ..Progress::default()
-        };
+        if measured.is_some() {
+            self.course.progress.measured = measured;
+        }
         report
     }
-}
 
-impl Progress {
-    /// Adds what a step came to, and completes its report.
-    fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<RetrainStepReport> {
-        let mut report = step.report.clone();
-        if report.measuring {
-            self.valid.count(figures[0] as u64, report.images);
-            self.valid_top5 += figures[1] as u64;
-            return Ok(report);
+    fn non_finite(&self, what: &str) -> Error {
+        let place = self.course.place();
+        Error::NonFinite {
+            what: what.to_string(),
+            epoch: place.epoch,
+            phase: place.phase.label(),
+            step: place.step,
+            learning_rate: self.learning_rate(),
         }
-        let (parts, norm) = figures.split_at(2 * step.shares.len());
-        let (mut loss, mut hits) = (0.0, 0);
-        for (part, share) in parts.chunks(2).zip(&step.shares) {
-            loss += share * f64::from(part[0]);
-            hits += part[1] as u64;
-        }
-        for (what, value) in [("the training loss", loss), ("the gradient", f64::from(norm[0]))] {
-            if !value.is_finite() {
-                return Err(Error::NonFinite {
-                    what: what.to_string(),
-                    epoch: report.epoch,
-                    phase: "training",
-                    step: report.step,
-                    learning_rate: report.learning_rate,
-                });
-            }
-        }
-        self.train.add(loss, hits, report.images);
-        report.train_loss = Some(loss);
-        Ok(report)
     }
 }
 
-/// A batch in up to `count` parts of almost equal size, in order.
-fn parts(batch: Batch, count: usize) -> Vec<Batch> {
-    let [images, channels, height, width] = batch.shape;
-    let (size, length) = (images.div_ceil(count), channels * height * width);
-    let cut = |labels: &[i32], values: &[f32]| Batch {
-        images: values.to_vec(),
-        labels: labels.to_vec(),
-        shape: [labels.len(), channels, height, width],
-    };
-    let labels = batch.labels.chunks(size);
-    labels.zip(batch.images.chunks(size * length)).map(|(l, v)| cut(l, v)).collect()
+/// Training in every epoch, measuring in some and the last.
+fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> Plan<RetrainPhase> {
+    let train = Stage { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
+    let every = config.retrain.measure_every;
+    let measure = Stage { phase: RetrainPhase::Measure, steps: feed.measure_steps(), every };
+    Plan { epochs: config.retrain.epochs, stages: vec![train, measure] }
+}
+
+/// Steps on the weights since the retraining began.
+fn weight_steps(course: &Course<RetrainProgress>) -> u64 {
+    course.plan().steps_before(course.place(), |phase| phase == RetrainPhase::Train)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Batch;
     use crate::tensors::scalar;
 
     /// By hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With label 1
@@ -476,21 +377,5 @@ mod tests {
         let found = scalar(loss_and_correct(&logits, &skewed, 0.3).0);
         let expected = 0.8 * 0.407606 + 0.1 * 1.407606 + 0.1 * 2.407606;
         assert!((found - expected).abs() < 1e-5, "{found}");
-    }
-
-    #[test]
-    fn parts_are_the_batch_in_order() {
-        let batch = Batch {
-            images: (0..7 * 3).map(|value| value as f32).collect(),
-            labels: (0..7).collect(),
-            shape: [7, 3, 1, 1],
-        };
-        let cut = parts(batch.clone(), 3);
-        let sizes: Vec<usize> = cut.iter().map(|part| part.shape[0]).collect();
-        assert_eq!(sizes, [3, 3, 1]);
-        let images: Vec<f32> = cut.iter().flat_map(|part| part.images.clone()).collect();
-        let labels: Vec<i32> = cut.iter().flat_map(|part| part.labels.clone()).collect();
-        assert_eq!((images, labels), (batch.images.clone(), batch.labels.clone()));
-        assert_eq!(parts(batch.clone(), 1), [batch]);
     }
 }

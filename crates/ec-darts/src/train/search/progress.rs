@@ -1,21 +1,18 @@
-//! What a search remembers besides its tensors.
+//! What a search remembers besides its tensors and its place.
 
-use ec_darts_space::Genotype;
+use ec_darts_space::{Genotype, SearchSpace};
 use serde::{Deserialize, Serialize};
 
-use super::event::{Phase, StepReport, TransitionReport};
+use crate::train::course::Progress;
+use crate::train::event::{EpochReport, Event, Phase, StepReport, TransitionReport};
+use crate::train::mean::Mean;
+use crate::train::plan::Place;
 use crate::{Error, Result};
 
-/// The place in the search, and what was summed up since the epoch began.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
-    /// Counted from 0.
-    pub epoch: usize,
-    pub phase: Phase,
-    /// Next step of the phase.
-    pub step: usize,
-    /// Steps taken since the search began.
-    pub total_step: u64,
+/// What was summed up since the epoch began, and what the search would return.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SearchProgress {
     /// Of the supernet's steps in this epoch.
     pub train: Mean,
     /// Of the steps on alpha in this epoch.
@@ -36,6 +33,7 @@ pub(crate) struct Progress {
 
 /// Genotype of the best epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Best {
     /// Counted from 0.
     pub epoch: usize,
@@ -46,48 +44,19 @@ pub struct Best {
     pub genotype: Genotype,
 }
 
-/// Mean loss and accuracy over images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Mean {
-    /// Loss times images, summed.
-    pub loss: f64,
-    /// Images with the right class.
-    pub correct: u64,
-    pub images: u64,
-}
-
-impl Mean {
-    pub fn add(&mut self, loss: f64, correct: u64, images: usize) {
-        self.loss += loss * images as f64;
-        self.count(correct, images);
-    }
-
-    /// Accuracy alone.
-    pub fn count(&mut self, correct: u64, images: usize) {
-        self.correct += correct;
-        self.images += images as u64;
-    }
-
-    pub fn loss(&self) -> f64 {
-        self.loss / self.images.max(1) as f64
-    }
-
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.images.max(1) as f64
-    }
-}
-
 /// A step that was queued on the device, and what its figures are.
 ///
 /// In their order: of a step on alpha its validation loss; of a step on weights the training loss, the
 /// images with the right class and the norm of the gradient; of a measured batch loss and images.
-pub(super) struct QueuedStep {
+pub(crate) struct QueuedStep {
     /// Complete but for the losses.
     pub report: StepReport,
     /// Images of the step on alpha, where there was one.
     pub alpha_images: Option<usize>,
     /// Images that moved weights or were measured, where there were any.
     pub model_images: Option<usize>,
+    /// A tensor that the step left with a value that is not finite.
+    pub broken: Option<String>,
 }
 
 fn non_finite(step: &StepReport, what: &str) -> Error {
@@ -100,29 +69,17 @@ fn non_finite(step: &StepReport, what: &str) -> Error {
     }
 }
 
-impl Progress {
-    pub fn new() -> Self {
-        Self {
-            epoch: 0,
-            phase: Phase::Supernet,
-            step: 0,
-            total_step: 0,
-            train: Mean::default(),
-            valid_loss: Mean::default(),
-            supernet: Mean::default(),
-            auxiliary_train: Mean::default(),
-            auxiliary: Mean::default(),
-            transition: None,
-            induced: None,
-            best: None,
-        }
-    }
+impl Progress for SearchProgress {
+    type Phase = Phase;
+    type Step = QueuedStep;
+    type Report = EpochReport;
+    type Event = Event;
 
     /// Adds what a step came to, and completes its report.
     ///
     /// # Errors
     /// [`Error::NonFinite`] where a loss or the gradient of a step is no number.
-    pub(super) fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<StepReport> {
+    fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<Event> {
         let mut report = step.report.clone();
         let mut figures = figures.iter().map(|&figure| f64::from(figure));
         let mut next = || figures.next().expect("the figures that the step left");
@@ -135,7 +92,7 @@ impl Progress {
             self.valid_loss.add(loss, 0, images);
             report.valid_loss = Some(loss);
         }
-        let Some(images) = step.model_images else { return Ok(report) };
+        let Some(images) = step.model_images else { return Ok(Event::Step(report)) };
         let (loss, correct) = (next(), next() as u64);
         let (model, mean) = match report.phase {
             Phase::Supernet => ("supernet", &mut self.train),
@@ -149,23 +106,55 @@ impl Progress {
                 };
                 measured.count(correct, images);
                 report.valid_loss = Some(loss).filter(|loss| loss.is_finite());
-                return Ok(report);
+                return Ok(Event::Step(report));
             }
         };
         let loss = finite(&format!("the training loss of the {model}"), loss)?;
         finite(&format!("the gradient of the {model}"), next())?;
+        if let Some(name) = &step.broken {
+            return Err(non_finite(&step.report, name));
+        }
         mean.add(loss, correct, images);
         report.train_loss = Some(loss);
-        Ok(report)
+        Ok(Event::Step(report))
     }
 
-    /// The first step of the next epoch.
-    pub fn next_epoch(&mut self) {
-        *self = Self {
-            epoch: self.epoch + 1,
-            total_step: self.total_step,
-            best: self.best.take(),
-            ..Self::new()
+    fn next_epoch(self) -> Self {
+        Self { best: self.best, ..Self::default() }
+    }
+}
+
+impl SearchProgress {
+    /// Why this cannot be remembered at a place of a search, if it cannot; `images` is how many the data
+    /// have.
+    pub fn fault(&self, place: &Place<Phase>, space: &SearchSpace, images: u64) -> Option<String> {
+        let means = [self.train, self.supernet, self.auxiliary_train, self.auxiliary];
+        let transition = self.transition.as_ref();
+        let genotypes = [
+            self.induced.as_ref(),
+            self.best.as_ref().map(|best| &best.genotype),
+            transition.map(|transition| &transition.genotype),
+        ];
+        let is_induced = match place.phase {
+            Phase::Auxiliary => place.step > 0,
+            Phase::MeasureAuxiliary => transition.is_none(),
+            Phase::Supernet | Phase::MeasureSupernet | Phase::Alpha => false,
         };
+        let fault = |is_wrong: bool, what: &str| is_wrong.then(|| what.to_string());
+        let epoch_of_best = self.best.as_ref().map(|best| best.epoch);
+        // Validation images come again and again in steps on alpha.
+        (means.iter().find_map(|mean| mean.fault(images)))
+            .or_else(|| self.valid_loss.fault(u64::MAX))
+            .or_else(|| {
+                let foreign = genotypes.into_iter().flatten().find(|&each| !space.contains(each));
+                foreign.map(|genotype| format!("a genotype of another space: {genotype}"))
+            })
+            .or_else(|| {
+                fault(is_induced != self.induced.is_some(), "no auxiliary model, or one too many")
+            })
+            .or_else(|| {
+                fault(epoch_of_best > Some(place.epoch), "a best epoch that is still to come")
+            })
+            .or_else(|| fault(place.epoch > 0 && self.best.is_none(), "no best epoch"))
     }
 }

@@ -1,0 +1,77 @@
+//! Alpha as a search left it at the end of an epoch, read from the run folder.
+
+use std::path::Path;
+
+use burn::module::Param;
+use burn::tensor::{Device, TensorData};
+use ec_darts_space::SearchSpace;
+
+use super::event::EpochReport;
+use super::folder::metrics;
+use crate::architecture::ArchitectureParameters;
+use crate::config::{SearchConfig, Settings};
+use crate::{Error, Result};
+
+/// Alpha at the end of an epoch, and what is needed to read a genotype from it; neither images nor
+/// checkpoints are.
+#[derive(Debug)]
+pub struct SavedAlpha {
+    /// Settings of the search.
+    pub config: SearchConfig,
+    /// Primitives and topology searched over.
+    pub space: SearchSpace,
+    /// Alpha as it stood.
+    pub alpha: ArchitectureParameters,
+    /// The epoch, counted from 0.
+    pub epoch: usize,
+    /// Epoch whose genotype the search would return, as far as it has come.
+    pub best_epoch: usize,
+}
+
+impl SavedAlpha {
+    /// Reads settings and metrics of a run folder; `epoch` is counted from 0, the last one where it is not
+    /// given.
+    ///
+    /// # Errors
+    /// [`Error::Io`] and those of [`Settings::load`] where the files cannot be read; [`Error::Folder`] where
+    /// the epoch is not there, or its alpha is not that of the settings.
+    pub fn read(run: &Path, epoch: Option<usize>, device: &Device) -> Result<Self> {
+        let fail = |reason: String| Error::Folder { path: run.to_path_buf(), reason };
+        let config = SearchConfig::load(&run.join("config.toml"), &[])?;
+        let space = config.network.space()?;
+        let reports: Vec<EpochReport> = metrics(run)?;
+        let Some(last) = reports.last() else {
+            return Err(fail("no epoch of the search in it is over".into()));
+        };
+        let epoch = epoch.unwrap_or(reports.len() - 1);
+        let Some(report) = reports.get(epoch) else {
+            let (number, epochs) = (epoch.saturating_add(1), reports.len());
+            return Err(fail(format!(
+                "epoch {number} is not over, there is alpha of epochs 1 to {epochs}"
+            )));
+        };
+        let shape = [space.topology().num_edges(), space.primitives().len()];
+        let matrix = |rows: &[Vec<f32>]| {
+            let fits = rows.len() == shape[0] && rows.iter().all(|row| row.len() == shape[1]);
+            fits.then(|| Param::from_data(TensorData::new(rows.concat(), shape), device))
+        };
+        let alpha = match (matrix(&report.alpha.normal), matrix(&report.alpha.reduction)) {
+            (Some(normal), Some(reduction)) => ArchitectureParameters { normal, reduction },
+            _ => {
+                let [edges, primitives] = shape;
+                let number = epoch + 1;
+                return Err(fail(format!(
+                    "alpha of epoch {number} in metrics.jsonl is not {edges} edges by {primitives} primitives"
+                )));
+            }
+        };
+        Ok(Self { alpha, epoch, best_epoch: last.best_epoch, config, space })
+    }
+
+    /// What the search reads its genotypes from, of normal and of reduction cells,
+    /// `[num_edges, num_primitives]` each.
+    pub fn strengths(&self) -> [Vec<f32>; 2] {
+        let search = &self.config.search;
+        self.alpha.strengths(&self.space, search.relaxation, search.strength)
+    }
+}

@@ -1,0 +1,210 @@
+//! What a search and a retraining have in common: how a loop goes on step by step, can be saved between any
+//! two of them, and loses nothing of what it was told.
+
+use std::collections::VecDeque;
+use std::num::NonZeroUsize;
+
+use burn::tensor::{Device, Tensor};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tracing::debug_span;
+
+use super::ledger::Ledger;
+use super::plan::{Place, Plan};
+use crate::Result;
+
+/// What a loop has summed up since its epoch began, and remembers of those before.
+pub(super) trait Progress: Clone + Serialize + DeserializeOwned {
+    /// Part of an epoch.
+    type Phase: Copy
+        + PartialEq
+        + std::fmt::Debug
+        + Into<&'static str>
+        + Serialize
+        + DeserializeOwned;
+    /// A step that was queued on the device, and what its figures are.
+    type Step;
+    /// What an epoch came to.
+    type Report: Clone + Serialize + DeserializeOwned;
+    /// Something to tell.
+    type Event: From<Self::Report>;
+
+    /// Adds what a step came to.
+    ///
+    /// # Errors
+    /// [`crate::Error::NonFinite`] where a figure of it is no number.
+    fn settle(&mut self, step: &Self::Step, figures: &[f32]) -> Result<Self::Event>;
+
+    /// What the next epoch begins with.
+    fn next_epoch(self) -> Self;
+}
+
+/// What a loop has to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next<P> {
+    Step(P),
+    EndOfEpoch,
+    Nothing,
+}
+
+/// The place of a loop in its plan, its sums and reports, and what is still to be read and told.
+///
+/// A loop owns one and does what [`Self::next`] says:
+///
+/// ```text
+/// settle_if_due
+/// next = Step(phase):  queue the step on the device, then `took` with its figures
+/// next = EndOfEpoch:   `close_epoch` with the report
+/// next = Nothing:      all epochs are over
+/// ```
+pub(super) struct Course<G: Progress> {
+    plan: Plan<G::Phase>,
+    place: Place<G::Phase>,
+    pub progress: G,
+    history: Vec<G::Report>,
+    ledger: Ledger<G::Step>,
+    told: VecDeque<G::Event>,
+}
+
+impl<G: Progress> Course<G> {
+    /// At the first step.
+    pub fn new(plan: Plan<G::Phase>, progress: G, device: &Device) -> Self {
+        Self {
+            place: plan.start_of(0),
+            plan,
+            progress,
+            history: Vec::new(),
+            ledger: Ledger::new(device),
+            told: VecDeque::new(),
+        }
+    }
+
+    pub fn plan(&self) -> &Plan<G::Phase> {
+        &self.plan
+    }
+
+    pub fn place(&self) -> &Place<G::Phase> {
+        &self.place
+    }
+
+    /// The epoch under way, counted from 0.
+    pub fn epoch(&self) -> usize {
+        self.place.epoch
+    }
+
+    /// Reports of the epochs that are over.
+    pub fn history(&self) -> &[G::Report] {
+        &self.history
+    }
+
+    /// Steps taken, also those that are not told yet, and steps of all epochs.
+    pub fn position(&self) -> (u64, u64) {
+        (self.plan.steps_before(&self.place, |_| true), self.plan.num_steps())
+    }
+
+    /// Whether an epoch was closed and no step taken since.
+    pub fn has_closed_epoch(&self) -> bool {
+        self.place.epoch > 0 && self.place == self.plan.start_of(self.place.epoch)
+    }
+
+    /// Epoch and phase of the next step, if there is one.
+    pub fn upcoming(&self) -> Option<(usize, G::Phase)> {
+        let Place { epoch, phase, .. } = self.place;
+        if !self.is_phase_over() {
+            return (epoch < self.plan.epochs).then_some((epoch, phase));
+        }
+        self.plan.next_phase(&self.place).map(|place| (epoch, place.phase))
+    }
+
+    /// Whether all steps of the phase are taken.
+    pub fn is_phase_over(&self) -> bool {
+        self.place.step == self.plan.steps_at(&self.place)
+    }
+
+    /// Whether the step to take is the last of its phase.
+    pub fn is_last_step(&self) -> bool {
+        self.place.step + 1 == self.plan.steps_at(&self.place)
+    }
+
+    /// What to do next; goes over to the next phase where one is over.
+    pub fn next(&mut self) -> Next<G::Phase> {
+        if self.place.epoch == self.plan.epochs {
+            return Next::Nothing;
+        }
+        while self.is_phase_over() {
+            match self.plan.next_phase(&self.place) {
+                Some(place) => self.place = place,
+                None => return Next::EndOfEpoch,
+            }
+        }
+        Next::Step(self.place.phase)
+    }
+
+    /// Counts a step and leaves its figures, which are read where it is time to, and always after the last
+    /// step of a phase.
+    pub fn took(&mut self, step: G::Step, figures: Vec<Tensor<1>>) -> Result<()> {
+        self.ledger.push(step, figures);
+        self.place.step += 1;
+        if self.is_phase_over() { self.settle() } else { self.settle_if_due() }
+    }
+
+    /// Reads the figures of all steps so far, adds them up and tells them.
+    pub fn settle(&mut self) -> Result<()> {
+        let _span = debug_span!("read figures").entered();
+        let (progress, told) = (&mut self.progress, &mut self.told);
+        self.ledger.settle(|step, figures| {
+            told.push_back(progress.settle(step, figures)?);
+            Ok(())
+        })
+    }
+
+    /// The same where it is time to.
+    pub fn settle_if_due(&mut self) -> Result<()> {
+        if self.ledger.is_due() { self.settle() } else { Ok(()) }
+    }
+
+    pub fn set_read_every(&mut self, steps: NonZeroUsize) {
+        self.ledger.set_read_every(steps);
+    }
+
+    pub fn tell(&mut self, event: G::Event) {
+        self.told.push_back(event);
+    }
+
+    /// Keeps and tells the report of the epoch, and goes over to the next one.
+    pub fn close_epoch(&mut self, report: G::Report) {
+        self.history.push(report.clone());
+        self.tell(report.into());
+        self.progress = self.progress.clone().next_epoch();
+        self.place = self.plan.start_of(self.place.epoch + 1);
+    }
+
+    pub fn next_event(&mut self) -> Option<G::Event> {
+        self.told.pop_front()
+    }
+
+    pub fn take_events(&mut self) -> Vec<G::Event> {
+        self.told.drain(..).collect()
+    }
+
+    /// Goes on at another place of the same plan.
+    ///
+    /// # Errors
+    /// The place is none of the plan, or there is not a report for every epoch before it.
+    pub fn go_on(
+        &mut self,
+        place: Place<G::Phase>,
+        progress: G,
+        history: Vec<G::Report>,
+    ) -> Result<(), String> {
+        if let Some(fault) = self.plan.fault(&place) {
+            return Err(format!("it stands at {fault}"));
+        }
+        if history.len() != place.epoch {
+            let (reports, epochs) = (history.len(), place.epoch);
+            return Err(format!("it holds {reports} reports of {epochs} epochs"));
+        }
+        (self.place, self.progress, self.history) = (place, progress, history);
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! The phases that every epoch of a loop goes through, and the place of a loop in them.
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+/// A phase of the epochs of a loop.
+#[derive(Clone, Debug)]
+pub(super) struct Stage<P> {
+    pub phase: P,
+    /// In every epoch that has the phase.
+    pub steps: usize,
+    /// Every so many epochs have it, and the last.
+    pub every: usize,
+}
+
+/// Epochs and their phases.
+#[derive(Clone, Debug)]
+pub(super) struct Plan<P> {
+    pub epochs: usize,
+    /// In the order of an epoch; the first is in every epoch.
+    pub stages: Vec<Stage<P>>,
+}
+
+/// A place in a plan: before the step of this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place<P> {
+    /// Counted from 0.
+    pub epoch: usize,
+    pub phase: P,
+    /// Within the phase; as many as it has steps where the phase is over.
+    pub step: usize,
+}
+
+impl<P: Copy + PartialEq + Debug> Plan<P> {
+    /// The first step of an epoch.
+    pub fn start_of(&self, epoch: usize) -> Place<P> {
+        Place { epoch, phase: self.stages[0].phase, step: 0 }
+    }
+
+    /// Whether an epoch has a phase.
+    pub fn has(&self, epoch: usize, stage: &Stage<P>) -> bool {
+        let number = epoch.saturating_add(1);
+        number.is_multiple_of(stage.every) || number == self.epochs
+    }
+
+    /// Steps of a phase in each epoch that has it.
+    pub fn steps_of(&self, phase: P) -> usize {
+        self.stage(phase).map_or(0, |stage| stage.steps)
+    }
+
+    /// Steps of the phase at a place.
+    pub fn steps_at(&self, place: &Place<P>) -> usize {
+        self.steps_of(place.phase)
+    }
+
+    /// The first step of the phase behind that of a place, in the same epoch.
+    pub fn next_phase(&self, place: &Place<P>) -> Option<Place<P>> {
+        let behind = self.stages.iter().skip_while(|stage| stage.phase != place.phase).skip(1);
+        let next = behind.into_iter().find(|stage| self.has(place.epoch, stage))?;
+        Some(Place { phase: next.phase, step: 0, ..*place })
+    }
+
+    /// Steps before a place, of the phases that are asked for.
+    pub fn steps_before(&self, place: &Place<P>, of: impl Fn(P) -> bool) -> u64 {
+        let current = self.stages.iter().position(|stage| stage.phase == place.phase);
+        let steps = |(index, stage): (usize, &Stage<P>)| {
+            let is_over = place.epoch == self.epochs && place.epoch % stage.every != 0;
+            let in_epochs_before = place.epoch / stage.every + usize::from(is_over);
+            let in_this_epoch = match Some(index).cmp(&current) {
+                _ if place.epoch == self.epochs => 0,
+                std::cmp::Ordering::Less if self.has(place.epoch, stage) => stage.steps,
+                std::cmp::Ordering::Equal => place.step,
+                _ => 0,
+            };
+            in_epochs_before as u64 * stage.steps as u64 + in_this_epoch as u64
+        };
+        self.stages.iter().enumerate().filter(|(_, stage)| of(stage.phase)).map(steps).sum()
+    }
+
+    /// Steps of all epochs.
+    pub fn num_steps(&self) -> u64 {
+        self.steps_before(&self.start_of(self.epochs), |_| true)
+    }
+
+    /// Why a place is none of this plan, if it is not.
+    pub fn fault(&self, place: &Place<P>) -> Option<String> {
+        let Place { epoch, phase, step } = *place;
+        let is_end = *place == self.start_of(self.epochs);
+        let stage = self.stage(phase).filter(|stage| self.has(epoch, stage));
+        match stage {
+            _ if is_end => None,
+            Some(stage) if epoch < self.epochs && step <= stage.steps => None,
+            Some(stage) if epoch < self.epochs => {
+                Some(format!("step {step} of the {} of phase {phase:?}", stage.steps))
+            }
+            _ => {
+                let number = epoch.saturating_add(1);
+                Some(format!("phase {phase:?} of epoch {number} of {}", self.epochs))
+            }
+        }
+    }
+
+    fn stage(&self, phase: P) -> Option<&Stage<P>> {
+        self.stages.iter().find(|stage| stage.phase == phase)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two steps of training in each of five epochs, three of measuring in the second, fourth and last.
+    fn plan() -> Plan<char> {
+        let stage = |phase, steps, every| Stage { phase, steps, every };
+        Plan { epochs: 5, stages: vec![stage('t', 2, 1), stage('m', 3, 2)] }
+    }
+
+    #[test]
+    fn steps_are_those_that_a_walk_counts() {
+        let plan = plan();
+        let (mut place, mut counts) = (plan.start_of(0), [0, 0]);
+        while place.epoch < plan.epochs {
+            let counted = ['t', 'm'].map(|phase| plan.steps_before(&place, |of| of == phase));
+            assert_eq!(counted, counts, "{place:?}");
+            assert_eq!(plan.fault(&place), None);
+            if place.step < plan.steps_at(&place) {
+                counts[usize::from(place.phase == 'm')] += 1;
+                place.step += 1;
+                continue;
+            }
+            place = plan.next_phase(&place).unwrap_or_else(|| plan.start_of(place.epoch + 1));
+        }
+        assert_eq!((counts, plan.num_steps()), ([10, 9], 19));
+        assert_eq!(plan.fault(&place), None);
+    }
+
+    #[test]
+    fn places_of_no_plan() {
+        let check = |epoch, phase, step, expected: &str| {
+            let fault = plan().fault(&Place { epoch, phase, step });
+            assert_eq!(fault.as_deref(), Some(expected));
+        };
+        check(0, 't', 3, "step 3 of the 2 of phase 't'");
+        check(0, 'm', 0, "phase 'm' of epoch 1 of 5");
+        check(1, 'x', 0, "phase 'x' of epoch 2 of 5");
+        check(5, 't', 1, "phase 't' of epoch 6 of 5");
+        check(usize::MAX - 1, 't', 0, &format!("phase 't' of epoch {} of 5", usize::MAX));
+    }
+}

@@ -1,0 +1,104 @@
+//! The bytes that hold a search, and a search from such bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+
+use super::{Auxiliary, Search, sgd};
+use crate::Result;
+use crate::config::{Order, SearchConfig};
+use crate::data::ImageDataset;
+use crate::optim::WeightOptimizer;
+use crate::snapshot::Snapshot;
+use crate::train::checkpoint::{Identity, Saved, to_bytes};
+use crate::train::event::Phase;
+use crate::transition::induce;
+
+const WORK: &str = "search";
+
+impl Search {
+    /// All that the search's future depends on; equal searches give equal bytes.
+    ///
+    /// Weights, running statistics, alpha, the states of both optimizers, the auxiliary model and
+    /// its optimizer, the gate, sums of the epoch so far, reports of those before, and the place in the
+    /// data; a digest over everything. The figures of all steps are read first.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is no number: such a search is not saved.
+    pub fn save(&mut self) -> Result<Vec<u8>> {
+        self.course.settle()?;
+        let mut snapshot = Snapshot::default();
+        snapshot.save(&self.supernet, "supernet");
+        snapshot.save(&self.alpha, "alpha");
+        let steppers = &self.weight_optimizer.stepper;
+        steppers.save(&self.supernet, "weight_optimizer", &mut snapshot);
+        self.architect.optimizer.save(&self.alpha, "alpha_optimizer", &mut snapshot);
+        if let Some(Auxiliary { model, optimizer }) = &self.auxiliary {
+            snapshot.save(model, "auxiliary");
+            optimizer.stepper.save(model, "auxiliary_optimizer", &mut snapshot);
+        }
+        let data = self.feed.data_digest().to_string();
+        let identity = Identity { config: self.config.clone(), genotype: None, data };
+        to_bytes(WORK, identity, &self.course, snapshot).map_err(|name| self.non_finite(&name))
+    }
+
+    /// The search that [`Self::save`] described.
+    ///
+    /// `config` must be the one of the checkpoint, but for how often to save and how many threads
+    /// prepare batches. `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes are not those that were written, or hold too little, too much or
+    /// tensors of another shape; [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another search or version.
+    pub fn restore(
+        config: SearchConfig,
+        data: Arc<ImageDataset>,
+        device: &Device,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<Self> {
+        let mut saved = Saved::read(WORK, bytes, path)?;
+        saved.check(&config, None)?;
+        let images = data.len() as u64;
+        let mut search = Self::new(config, data, device)?;
+        saved.continue_on(&mut search.course, search.feed.data_digest())?;
+        let place = search.course.place();
+        if let Some(fault) = search.course.progress.fault(place, &search.space, images) {
+            return Err(saved.damaged(format!("it remembers {fault}")));
+        }
+        search.take(&mut saved.snapshot).map_err(|reason| saved.damaged(reason))?;
+        saved.finish()?;
+        Ok(search)
+    }
+
+    /// Takes the tensors and optimizer states at the place where the search is.
+    fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
+        let (plan, place) = (self.course.plan(), self.course.place());
+        let weight_steps = plan.steps_before(place, |phase| phase == Phase::Supernet);
+        let auxiliary_steps = if place.phase == Phase::Auxiliary {
+            place.step
+        } else {
+            plan.steps_of(Phase::Auxiliary)
+        } as u64;
+        let alpha_phase = match self.config.search.order {
+            Order::Interleaved => Phase::Supernet,
+            Order::Sequential => Phase::Alpha,
+        };
+        let alpha_steps = plan.steps_before(place, |phase| phase == alpha_phase);
+        self.supernet = snapshot.load(self.supernet.clone(), "supernet")?;
+        self.alpha = snapshot.load(self.alpha.clone(), "alpha")?;
+        let stepper = &mut self.weight_optimizer.stepper;
+        stepper.load(&self.supernet, "weight_optimizer", snapshot, |_| weight_steps)?;
+        let stepper = &mut self.architect.optimizer;
+        stepper.load(&self.alpha, "alpha_optimizer", snapshot, |_| alpha_steps)?;
+        if let Some(genotype) = &self.course.progress.induced {
+            let model = snapshot.load(induce(&self.supernet, genotype), "auxiliary")?;
+            let mut optimizer = WeightOptimizer::new(&sgd(&self.config));
+            let stepper = &mut optimizer.stepper;
+            stepper.load(&model, "auxiliary_optimizer", snapshot, |_| auxiliary_steps)?;
+            self.auxiliary = Some(Auxiliary { model, optimizer });
+        }
+        Ok(())
+    }
+}

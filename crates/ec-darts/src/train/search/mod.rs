@@ -1,0 +1,396 @@
+//! The search loop: one batch at a time, without I/O.
+
+mod checkpoint;
+mod job;
+mod progress;
+mod steps;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
+use tracing::debug_span;
+
+pub use self::progress::Best;
+use self::progress::{QueuedStep, SearchProgress};
+use self::steps::Measured;
+use super::course::{Course, Next};
+use super::event::{AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport};
+use super::feed::Feed;
+use super::plan::{Plan, Stage};
+use super::run::Job;
+use crate::architect::Architect;
+use crate::architecture::{ArchitectureParameters, Strength};
+use crate::config::{Order, SearchConfig, Settings};
+use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
+use crate::network::{Supernet, SupernetConfig, check_size};
+use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
+use crate::preflight::{MemoryNeed, Room};
+use crate::snapshot::Snapshot;
+use crate::tensors::to_vec;
+use crate::transition::{AuxiliaryModel, induce};
+use crate::{Error, Result};
+
+/// EC-DARTS' bilevel search, and with other settings DARTS'.
+///
+/// ```text
+/// for each epoch:
+///     for each training batch:                                      phase Supernet
+///         alpha <- alpha - Adam(grad_alpha L_val(w, alpha))         interleaved order
+///         w <- w - SGD(grad_w L_train(w, alpha))
+///     auxiliary model <- supernet restricted to genotype(alpha)
+///     for each training batch: w_aux <- w_aux - SGD(grad L_train)   phase Auxiliary
+///     if its validation accuracy beats the best: w <- w_aux
+///     for each validation batch: alpha step                         sequential order only
+/// ```
+///
+/// # Source
+/// EC-DARTS, Algorithm 1; the order of alpha and weights as in DARTS, Algorithm 1
+/// (docs/deviations.md, `order`).
+pub struct Search {
+    config: SearchConfig,
+    space: SearchSpace,
+    device: Device,
+    supernet: Supernet,
+    alpha: ArchitectureParameters,
+    architect: Architect,
+    weight_optimizer: WeightOptimizer,
+    auxiliary: Option<Auxiliary>,
+    course: Course<SearchProgress>,
+    feed: Feed,
+    /// In evaluation mode: built for the first measured batch of a phase, dropped after the last.
+    measured: Option<Measured>,
+}
+
+/// The auxiliary model of a transition under way.
+struct Auxiliary {
+    model: AuxiliaryModel,
+    optimizer: WeightOptimizer,
+}
+
+impl Search {
+    /// A search at its first step; the same weights and alpha on every device.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] where a setting is out of range or does not fit the data.
+    pub fn new(config: SearchConfig, data: Arc<ImageDataset>, device: &Device) -> Result<Self> {
+        config.validate("the settings")?;
+        check_size(config.network.stem, data.size(), false)?;
+        let space = config.network.space()?;
+        let device = device.clone().autodiff();
+        let network = SupernetConfig {
+            space: space.clone(),
+            stem: config.network.stem,
+            init_channels: config.network.init_channels,
+            num_cells: config.network.num_cells,
+            num_classes: data.num_classes(),
+        };
+        let seed = config.search.seed;
+        let need = MemoryNeed::new(&config, &data)?;
+        let kernels = need.kernels(&config.run, &Room::of(&device));
+        let supernet = network
+            .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
+            .with_kernels(kernels);
+        let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
+        let alpha = ArchitectureParameters::new(&space, config.alpha.init_scale, &mut rng, &device);
+        let adam = AdamSettings {
+            beta1: config.alpha.beta1,
+            beta2: config.alpha.beta2,
+            weight_decay: config.alpha.weight_decay,
+        };
+        let architect = Architect::new(config.search.architect, config.alpha.learning_rate, &adam)
+            .with_clip_norm(config.alpha.clip_norm);
+        let feed = Feed::new(&config, data)?;
+        let plan = plan(&config, &feed);
+        Ok(Self {
+            weight_optimizer: WeightOptimizer::new(&sgd(&config)),
+            course: Course::new(plan, SearchProgress::default(), &device),
+            feed,
+            auxiliary: None,
+            measured: None,
+            config,
+            space,
+            device,
+            supernet,
+            alpha,
+            architect,
+        })
+    }
+
+    /// The next event, or nothing when the search is over; works until there is one.
+    ///
+    /// # Errors
+    /// As [`Self::work`].
+    pub fn advance(&mut self) -> Result<Option<Event>> {
+        Job::advance(self)
+    }
+
+    /// Does the next piece of work: one step, the gate's decision, or the end of an epoch.
+    ///
+    /// What there is to tell then is in [`Self::take_events`].
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// are read only now, or where a phase left weights that are none; the search must not go on.
+    pub fn work(&mut self) -> Result<Done> {
+        self.course.settle_if_due()?;
+        if self.must_decide() {
+            let report = self.decide();
+            self.course.tell(Event::Transition(report));
+            return Ok(Done::Transition);
+        }
+        match self.course.next() {
+            Next::Step(phase) => self.step(phase).map(|()| Done::Step),
+            Next::EndOfEpoch => {
+                let report = self.epoch_report()?;
+                self.course.close_epoch(report);
+                Ok(Done::Epoch)
+            }
+            Next::Nothing => Ok(Done::Everything),
+        }
+    }
+
+    /// The events since the last call, in their order. A saved search does not hold them.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.course.take_events()
+    }
+
+    /// Reads losses from the device every so many steps instead of what suits the device.
+    ///
+    /// Neither the search nor its events depend on it, but for when the events come.
+    pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
+        self.course.set_read_every(steps);
+        self
+    }
+
+    /// The genotype that the search would return now: of the best epoch, or the last one.
+    pub fn best(&self) -> Option<&Best> {
+        self.course.progress.best.as_ref()
+    }
+
+    /// The genotype of the current alpha.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where alpha is no number any more.
+    pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
+        self.alpha
+            .genotype(&self.space, self.config.search.relaxation, strength)
+            .map_err(|_| self.non_finite("alpha"))
+    }
+
+    /// The genotype of an epoch by the strength that this search goes by.
+    fn genotype_of<'a>(&self, report: &'a EpochReport) -> &'a Genotype {
+        match self.config.search.strength {
+            Strength::Mixing => &report.genotype_mixing,
+            Strength::Alpha => &report.genotype_alpha,
+        }
+    }
+
+    /// Settings of this search.
+    pub fn config(&self) -> &SearchConfig {
+        &self.config
+    }
+
+    /// Primitives and topology searched over.
+    pub fn space(&self) -> &SearchSpace {
+        &self.space
+    }
+
+    /// The supernet as it stands.
+    pub fn supernet(&self) -> &Supernet {
+        &self.supernet
+    }
+
+    /// Alpha as it stands.
+    pub fn alpha(&self) -> &ArchitectureParameters {
+        &self.alpha
+    }
+
+    /// Steps taken, also those that are not told yet, and steps of the whole search.
+    pub fn position(&self) -> (u64, u64) {
+        self.course.position()
+    }
+
+    /// The epoch under way, counted from 0.
+    pub fn epoch(&self) -> usize {
+        self.course.epoch()
+    }
+
+    /// Reports of the epochs that are over.
+    pub fn history(&self) -> &[EpochReport] {
+        self.course.history()
+    }
+
+    fn learning_rate(&self) -> f64 {
+        let weights = &self.config.weights;
+        let (max, min) = (weights.learning_rate, weights.min_learning_rate);
+        let epoch = self.course.epoch();
+        cosine_learning_rate(max, min, epoch, self.config.search.epochs)
+            * warmup(epoch, weights.warmup_epochs)
+    }
+
+    fn non_finite(&self, what: &str) -> Error {
+        let place = self.course.place();
+        Error::NonFinite {
+            what: what.to_string(),
+            epoch: place.epoch,
+            phase: place.phase.label(),
+            step: place.step,
+            learning_rate: self.learning_rate(),
+        }
+    }
+
+    /// Queues one step on the device and leaves its figures to be read.
+    fn step(&mut self, phase: Phase) -> Result<()> {
+        let place = *self.course.place();
+        let _span = debug_span!("step", step = place.step).entered();
+        let batches = self.feed.next(phase, place.epoch, place.step)?;
+        if phase == Phase::Auxiliary && place.step == 0 {
+            self.induce()?;
+        }
+        let learning_rate = self.learning_rate();
+        let count = |batch: &Batch| batch.labels.len();
+        let alpha_images = batches.valid.as_ref().map(count);
+        let model_images = batches.model.as_ref().map(count);
+        let mut figures = Vec::new();
+        if let Some(valid) = batches.valid {
+            // The second order unrolls the very weight step that follows.
+            let train = batches.train_of_alpha.or_else(|| batches.model.clone());
+            figures.push(self.alpha_step(valid, train, learning_rate));
+        }
+        if let Some(batch) = batches.model {
+            match phase {
+                Phase::Supernet => figures.extend(self.supernet_step(batch, learning_rate)),
+                Phase::Auxiliary => figures.extend(self.auxiliary_step(batch, learning_rate)),
+                _ => figures.extend(self.measure(batch)),
+            }
+        }
+        let (steps_before, total_steps) = self.course.position();
+        let report = StepReport {
+            epoch: place.epoch,
+            phase,
+            step: place.step,
+            num_steps: self.course.plan().steps_at(&place),
+            total_step: steps_before + 1,
+            total_steps,
+            images: alpha_images.unwrap_or(0) + model_images.unwrap_or(0),
+            train_loss: None,
+            valid_loss: None,
+            learning_rate,
+        };
+        let broken = if self.course.is_last_step() { self.broken(phase) } else { None };
+        let step = QueuedStep { report, alpha_images, model_images, broken };
+        let settled = self.course.took(step, figures);
+        if self.course.is_phase_over() {
+            self.measured = None;
+        }
+        settled
+    }
+
+    /// Induces the auxiliary model from alpha as it stands.
+    fn induce(&mut self) -> Result<()> {
+        let genotype = self.genotype(self.config.search.strength)?;
+        self.auxiliary = Some(Auxiliary {
+            model: induce(&self.supernet, &genotype),
+            optimizer: WeightOptimizer::new(&sgd(&self.config)),
+        });
+        self.course.progress.induced = Some(genotype);
+        Ok(())
+    }
+
+    /// A tensor of the weights that a phase has moved with a value that is not finite: the last step's
+    /// loss was that before it.
+    fn broken(&self, phase: Phase) -> Option<String> {
+        let mut snapshot = Snapshot::default();
+        match (phase, &self.auxiliary) {
+            (Phase::Supernet, _) => snapshot.save(&self.supernet, "supernet"),
+            (Phase::Auxiliary, Some(auxiliary)) => snapshot.save(&auxiliary.model, "auxiliary"),
+            _ => {}
+        }
+        snapshot.non_finite().map(str::to_string)
+    }
+
+    fn epoch_report(&mut self) -> Result<EpochReport> {
+        let genotype_mixing = self.genotype(Strength::Mixing)?;
+        let genotype_alpha = self.genotype(Strength::Alpha)?;
+        let read = match self.config.search.strength {
+            Strength::Mixing => &genotype_mixing,
+            Strength::Alpha => &genotype_alpha,
+        };
+        let epoch = self.course.epoch();
+        let progress = &mut self.course.progress;
+        if !self.config.transition.enabled {
+            progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
+        }
+        let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
+        let kinds = [CellKind::Normal, CellKind::Reduction];
+        let [normal, reduction] = kinds.map(|kind| self.cell_report(kind, read));
+        let progress = &self.course.progress;
+        Ok(EpochReport {
+            epoch,
+            epochs: self.config.search.epochs,
+            learning_rate: self.learning_rate(),
+            train_loss: progress.train.loss(),
+            train_accuracy: progress.train.accuracy(),
+            valid_loss: progress.valid_loss.loss(),
+            supernet_accuracy: progress.supernet.accuracy(),
+            transition: progress.transition.clone(),
+            warnings: self.warnings(read, [&normal, &reduction]),
+            normal,
+            reduction,
+            best_epoch,
+            genotype_mixing,
+            genotype_alpha,
+            alpha: AlphaValues::of(&self.alpha),
+        })
+    }
+
+    /// Names the cells that are collapsing and were not in any epoch before.
+    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
+        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
+        let is_new = |(kind, report): &(CellKind, &CellReport)| {
+            let before = |earlier: &EpochReport| {
+                earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
+            };
+            report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
+        };
+        let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
+        kinds.filter(is_new).map(warning).collect()
+    }
+
+    fn cell_report(&self, kind: CellKind, genotype: &Genotype) -> CellReport {
+        let (relaxation, topology) = (self.config.search.relaxation, self.space.topology());
+        let mixing = to_vec(relaxation.mixing(self.alpha.cell(kind), topology));
+        CellReport {
+            num_skips: genotype.cell(kind).count(|primitive| primitive == Primitive::SkipConnect),
+            num_pools: genotype.cell(kind).count(Primitive::is_pool),
+            entropy: relaxation.entropy(&mixing, topology),
+            largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
+        }
+    }
+}
+
+/// The phases of every epoch, in their order.
+fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
+    let (transition, sequential) =
+        (config.transition.enabled, config.search.order == Order::Sequential);
+    let all = [
+        (Phase::Supernet, true),
+        (Phase::MeasureSupernet, true),
+        (Phase::Auxiliary, transition),
+        (Phase::MeasureAuxiliary, transition),
+        (Phase::Alpha, sequential),
+    ];
+    let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
+    let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
+    Plan { epochs: config.search.epochs, stages }
+}
+
+fn sgd(config: &SearchConfig) -> SgdSettings {
+    SgdSettings {
+        momentum: config.weights.momentum,
+        weight_decay: config.weights.weight_decay,
+        clip_norm: config.weights.clip_norm,
+    }
+}
