@@ -1,8 +1,10 @@
 //! Named tensors of modules, and the one file they are kept in.
 //!
 //! Invariant: names are paths, never ids, and the bytes depend on the content alone, so equal
-//! states make equal files. A packed tensor is kept as its parts, each under its own name.
+//! states make equal files. A packed tensor is kept as its parts, each under its own name. Every file has
+//! a digest over all of its bytes, without which it is not read.
 
+mod digest;
 mod named;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +19,7 @@ use safetensors::tensor::{Dtype, TensorView};
 pub use named::NamedTensors;
 
 use crate::ops::{Met, Packs, Part, Path};
-use crate::tensors::{separate, to_vec};
+use crate::tensors::to_vec;
 
 /// Named tensors and counters.
 #[derive(Debug, Default)]
@@ -35,8 +37,7 @@ impl Snapshot {
     /// Adds all parameters and running statistics of a module, named `prefix.path`.
     pub fn save<M: Packs>(&mut self, module: &M, prefix: &str) {
         let path = Path::new(module, prefix);
-        // Burn settles a running statistic one pass later; `separate` settles it now.
-        separate(module).visit(&mut Save { path, tensors: &mut self.tensors, gradients: None });
+        module.visit(&mut Save { path, tensors: &mut self.tensors, gradients: None });
     }
 
     /// Adds the gradients of a module's parameters, named as [`Self::save`] names the parameters.
@@ -67,29 +68,41 @@ impl Snapshot {
         }
     }
 
-    /// The file's bytes, with a JSON description beside the tensors.
+    /// The name of a tensor with a value that is not finite, if there is one.
+    pub fn non_finite(&self) -> Option<&str> {
+        let broken = |data: &TensorData| data.iter::<f32>().any(|value| !value.is_finite());
+        self.tensors.iter().find(|(_, data)| broken(data)).map(|(name, _)| name.as_str())
+    }
+
+    /// The file's bytes, with a JSON description beside the tensors and a digest over everything.
     pub fn to_bytes(&self, description: &str) -> Vec<u8> {
         let views = self.tensors.iter().map(|(name, data)| {
             let shape = data.shape().to_vec();
             let view = TensorView::new(Dtype::F32, shape, data.as_bytes())
                 .expect("a snapshot holds single precision");
-            (name, view)
+            (name.as_str(), view)
         });
+        let digest = TensorView::new(Dtype::U8, vec![digest::LEN], &[0; digest::LEN]);
+        let digest = (digest::NAME, digest.expect("as many bytes"));
         let metadata = HashMap::from([(DESCRIPTION.to_string(), description.to_string())]);
-        safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes fit")
+        let mut bytes = safetensors::serialize(views.chain([digest]), Some(metadata))
+            .expect("names are unique and sizes fit");
+        digest::seal(&mut bytes);
+        bytes
     }
 
     /// Reads what [`Self::to_bytes`] wrote: tensors and description.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// What is wrong with the bytes; a single bit that changed since is enough.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String), String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let description = header.metadata().as_ref().and_then(|all| all.get(DESCRIPTION)).cloned();
         let description = description.ok_or("no description of ec-darts in it")?;
+        digest::check(bytes)?;
         let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
         let mut snapshot = Self::default();
-        for (name, view) in file.iter() {
+        for (name, view) in file.iter().filter(|&(name, _)| name != digest::NAME) {
             if view.dtype() != Dtype::F32 {
                 return Err(format!("{name} is {:?}, expected F32", view.dtype()));
             }
