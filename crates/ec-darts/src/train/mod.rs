@@ -9,6 +9,7 @@ mod checkpoint;
 mod event;
 mod feed;
 pub mod folder;
+mod in_memory;
 mod ledger;
 mod results;
 mod retrain;
