@@ -13,11 +13,11 @@ use std::sync::Arc;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::{Device, Tensor};
-use ec_darts::data::{self, Augmentation, DatasetKind, Loader, Purpose, Source};
+use burn::tensor::Device;
+use ec_darts::data::{self, DatasetKind, Loader, Purpose, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
-use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
+use ec_darts::network::{EvaluationConfig, StemKind};
 use ec_darts::tensors::ImageBatch;
 use ec_darts_space::Preset;
 
@@ -26,30 +26,19 @@ const STEPS: usize = 100;
 /// The classes of CIFAR-10 that are animals; the new classifier tells them from machines.
 const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
 
-/// What the body makes of images: the mean of its last map, `[batch, channels]`.
-fn features(body: &EvaluationNetwork, images: Tensor<4>) -> Tensor<2> {
-    let [mut older, mut newer] = body.stem.forward(images, body.cells[0].kernels);
-    for cell in &body.cells {
-        let output = cell.forward(older, newer.clone(), None);
-        (older, newer) = (newer, output);
-    }
-    newer.mean_dim(3).mean_dim(2).flatten(1, 3)
-}
-
 fn main() -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
     let kind = DatasetKind::Cifar10;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
     let images = data::load(&Source::new(kind, &folder))?;
 
-    // On a device without autodiff the body tracks no gradient, and its batch normalization uses
-    // the running statistics: it is frozen.
+    // A trained model is frozen: it tracks no gradient, and its batch normalization uses the running statistics.
     let model = match std::env::args_os().nth(1) {
         Some(path) => TrainedModel::load(path.as_ref(), &device)?,
         None => random(images.train.class_names().to_vec(), &device)?,
     };
     model.check_data(&images.train, &folder)?;
-    let before = model.to_bytes();
+    let before = model.to_bytes()?;
 
     // The classifier alone is on the device with autodiff.
     let training = device.clone().autodiff();
@@ -59,26 +48,17 @@ fn main() -> anyhow::Result<()> {
     let loss = CrossEntropyLossConfig::new().init(&training);
 
     let normalization = model.description.normalization();
-    let loader = |dataset: Arc<data::ImageDataset>, order| Loader {
-        indices: (0..dataset.len() as u32).collect(),
-        dataset,
-        batch_size: 32,
-        augmentation: Augmentation::NONE,
-        normalization,
-        order,
-        seed: 0,
-        num_workers: 1,
-    };
+    let loader =
+        |dataset: Arc<data::ImageDataset>| Loader { normalization, ..Loader::new(dataset, 32) };
     let animals = |mut batch: data::Batch| {
         batch.labels.iter_mut().for_each(|label| *label = i32::from(ANIMALS.contains(label)));
-        ImageBatch::new(batch, &device)
+        ImageBatch::new(batch, &training)
     };
-    let train = loader(images.train, Some(Purpose::Train));
+    let train = Loader { order: Some(Purpose::Train), ..loader(images.train) };
     for (step, batch) in train.endless(0).take(STEPS).enumerate() {
         let batch = animals(batch?);
-        let input = Tensor::from_inner(features(&model.network, batch.images));
-        let logits = classifier.forward(input);
-        let value = loss.forward(logits, Tensor::from_inner(batch.labels));
+        let logits = classifier.forward(model.features(batch.images));
+        let value = loss.forward(logits, batch.labels);
         if step % 20 == 0 {
             println!("step {step}: loss {:.3}", value.clone().into_scalar::<f32>());
         }
@@ -86,12 +66,12 @@ fn main() -> anyhow::Result<()> {
         classifier = optimizer.step(0.01, classifier, gradients);
     }
 
-    assert!(model.to_bytes() == before, "the body has not moved");
+    assert!(model.to_bytes()? == before, "the body has not moved");
     let (mut correct, mut count) = (0, 0);
-    for batch in loader(images.test, None).epoch(0, 0) {
+    for batch in loader(images.test).epoch(0, 0) {
         let batch = animals(batch?);
-        let logits = classifier.forward(Tensor::from_inner(features(&model.network, batch.images)));
-        let found = logits.argmax(1).flatten::<1>(0, 1).inner();
+        let logits = classifier.forward(model.features(batch.images));
+        let found = logits.argmax(1).flatten::<1>(0, 1);
         count += batch.labels.dims()[0];
         correct += found.equal(batch.labels).int().sum().into_scalar::<i64>() as usize;
     }
@@ -110,5 +90,5 @@ fn random(class_names: Vec<String>, device: &Device) -> anyhow::Result<TrainedMo
     let description =
         ModelDescription::new(genotype, &config, class_names, [32; 2], &normalization, kind.name());
     let network = description.build(device);
-    Ok(TrainedModel::new(description, network))
+    Ok(TrainedModel::new(description, network)?)
 }

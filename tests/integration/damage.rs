@@ -77,7 +77,7 @@ fn end_of_retraining(mut retraining: Retraining) -> Vec<u8> {
 }
 
 fn model() -> Vec<u8> {
-    restore_retraining(&retraining()).expect("its own bytes").model().to_bytes()
+    restore_retraining(&retraining()).expect("its own bytes").model().to_bytes().expect("finite")
 }
 
 /// Flips random bits, one at a time; each file is refused, or whoever takes it comes to the same end.
@@ -125,7 +125,7 @@ fn single_bits_are_refused_or_harmless() {
                 &model(),
                 3,
                 |b| TrainedModel::from_bytes(b, &Device::flex()).map_err(|error| error.to_string()),
-                |model: TrainedModel| model.to_bytes(),
+                |model: TrainedModel| model.to_bytes().expect("finite"),
             ),
         ),
     ];

@@ -17,6 +17,8 @@ mod relaxation;
 mod resume;
 mod retrain;
 mod run;
+mod sample;
 mod search_smoke;
+mod threads;
 mod tiny;
 mod transition;

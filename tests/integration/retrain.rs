@@ -185,7 +185,8 @@ fn parts_of_equal_images_are_the_whole() {
     // All images equal: every part has the batch statistics of the whole.
     let image: Vec<u8> = (0..3 * 8 * 8).map(|value| (value * 7) as u8).collect();
     let names = vec!["even".into(), "odd".into()];
-    let same = ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), [0, 1].repeat(4), names);
+    let same = ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), [0, 1].repeat(4), names)
+        .expect("a set");
     let same = Arc::new(same);
     let data = Datasets { train: same.clone(), test: same, notices: Vec::new() };
     let run = |accumulation| {

@@ -33,7 +33,8 @@ pub fn data(seed: u64) -> Arc<ImageDataset> {
     let count = 16;
     let pixels = (0..count * 3 * 8 * 8).map(|_| rng.random()).collect();
     let labels = (0..count).map(|image| image as u16 % 2).collect();
-    Arc::new(ImageDataset::new([8, 8], pixels, labels, vec!["even".into(), "odd".into()]))
+    let names = vec!["even".into(), "odd".into()];
+    Arc::new(ImageDataset::new([8, 8], pixels, labels, names).expect("a set"))
 }
 
 /// A search of these settings on Flex, at its first step.

@@ -27,13 +27,14 @@ pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
 pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
     let file = TorchFile::read(&arguments.file)?;
-    let name = || arguments.file.display().to_string();
     let description = match (&file.description, &arguments.genotype) {
         (_, Some(genotype)) => described(&arguments, genotype)?,
         (Some(description), None) => description.clone(),
-        (None, None) => bail!("{}: does not say its genotype, give --genotype", name()),
+        (None, None) => {
+            bail!("{}: does not say its genotype, give --genotype", arguments.file.display())
+        }
     };
-    let model = file.model(description, &device).map_err(anyhow::Error::msg).with_context(name)?;
+    let model = file.model(description, &device)?;
     model.save(&arguments.out)?;
     print(&format!("wrote {}\n", arguments.out.display()))
 }

@@ -135,6 +135,9 @@ pub struct Cell {
     pub nodes: Vec<Vec<(usize, Edge)>>,
     /// The states whose channels are joined in the output, each once.
     pub concat: Vec<usize>,
+    /// Whether the mixing weights of the inputs' own edges are constants. Their gradient is then left zero where
+    /// nothing else needs what lies behind an input, which spares that part of the backward pass.
+    pub fixed_inputs: bool,
 }
 
 impl Cell {
@@ -153,6 +156,16 @@ impl Cell {
         })
     }
 
+    /// Values of all edges among the packed parameters; [`Self::place`] lays them out in as many.
+    pub fn num_parameters(&self) -> usize {
+        self.edges().map(Edge::num_parameters).sum()
+    }
+
+    /// Values of all edges among the packed means, and as many among the variances.
+    pub fn num_statistics(&self) -> usize {
+        self.edges().map(Edge::num_statistics).sum()
+    }
+
     /// Mixing weights: one for each operation of each edge.
     pub fn num_operations(&self) -> usize {
         self.edges().map(|edge| edge.operations.len()).sum()
@@ -162,7 +175,7 @@ impl Cell {
 impl From<Edge> for Cell {
     /// One edge by itself.
     fn from(edge: Edge) -> Self {
-        Self { inputs: vec![edge], nodes: Vec::new(), concat: vec![0] }
+        Self { inputs: vec![edge], nodes: Vec::new(), concat: vec![0], fixed_inputs: false }
     }
 }
 

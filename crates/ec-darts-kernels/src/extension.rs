@@ -209,7 +209,10 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
         let (inputs, [parameters, mixing]) = nodes.split_last_chunk().expect("at least these two");
         let wanted = Wanted {
             inputs: inputs.iter().map(Option::is_some).collect(),
-            parameters: parameters.is_some(),
+            // The kernels leave out what lies behind an input where none of its gradients is asked for; the mixing
+            // weights of its own edge need it.
+            parameters: parameters.is_some()
+                || (mixing.is_some() && !cell.fixed_inputs && !cell.nodes.is_empty()),
             mixing: mixing.is_some(),
         };
         let gradients = B::backward(&all, &cell, &tape, gradient, &wanted);

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use burn::backend::Dispatch;
 use burn::tensor::{Device, Int, Tensor};
 
+mod check;
 #[cfg(feature = "cube")]
 mod classifier;
 #[cfg(feature = "flex")]
@@ -145,17 +146,54 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 /// `mean` and the biased `var` are those of the batch, `n` is batch times height times width of the
 /// map that is normalized.
 ///
+/// ```
+/// use std::sync::Arc;
+///
+/// use burn::tensor::{Device, Tensor};
+/// use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell};
+///
+/// let edge = |operations| Edge {
+///     operations,
+///     channels: [2, 2],
+///     stride: 1,
+///     affine: false,
+///     parameters: 0,
+///     statistics: 0,
+/// };
+/// // One input through a 1x1 convolution, and a node that reads it by two operations.
+/// let node = vec![EdgeOperation::Identity, EdgeOperation::MaxPool { norm: true }];
+/// let mut mixed = Cell {
+///     inputs: vec![edge(vec![EdgeOperation::Pointwise])],
+///     nodes: vec![vec![(0, edge(node))]],
+///     concat: vec![1],
+///     fixed_inputs: true,
+/// };
+/// mixed.place([0, 0]);
+/// mixed.check().expect("a cell");
+///
+/// let device = Device::flex().autodiff();
+/// let parameters = Tensor::ones([mixed.num_parameters()], &device).require_grad();
+/// let mixing = Tensor::<1>::from_floats([1.0, 0.75, 0.25], &device).require_grad();
+/// let running = [0.0, 1.0].map(|value| Tensor::full([mixed.num_statistics()], value, &device));
+/// let input = Tensor::ones([1, 2, 4, 4], &device);
+/// let mixed = Arc::new(mixed);
+/// let all = cell(vec![input], parameters, mixing.clone(), running, None, mixed, Memory::Save);
+/// assert_eq!(all.output.dims(), [1, 2, 4, 4]);
+/// let gradients = all.output.sum().backward();
+/// assert_eq!(mixing.grad(&gradients).expect("tracked").dims(), [3]);
+/// ```
+///
 /// # Shapes
 /// - `inputs`: one or two, `[batch, cell.inputs[i].channels[0], height, width]`
 /// - `parameters`, `running` (mean, variance): packed, each edge's where [`Edge`] says
 /// - `mixing`: `[num_operations]` of all edges
 /// - `factors`: drop path, `[num_operations][batch]`, 1 where absent; without gradient
 ///
-/// The gradient of the parameters is zero where no edge has its values. Where only the gradients of
-/// the mixing weights are asked for, an input's own edge gets none unless it is the whole cell.
+/// The gradient of the parameters is zero where no edge has its values.
 ///
 /// # Panics
-/// Where a shape does not fit the cell, or [`serves`] says no.
+/// Where [`Cell::check`] finds a fault, or a shape does not fit the cell; the message names the argument. Where
+/// [`serves`] says no.
 ///
 /// # Source
 /// EC-DARTS, Eq. (5); DARTS, Eq. (1) and (2); drop path: DARTS, `cnn/utils.py`.
@@ -168,6 +206,13 @@ pub fn cell(
     cell: Arc<Cell>,
     memory: Memory,
 ) -> CellOutput {
+    cell.assert_fits(
+        &inputs,
+        &parameters,
+        &mixing,
+        &running,
+        factors.as_deref().map(Vec::as_slice),
+    );
     #[cfg(any(feature = "flex", feature = "cube"))]
     {
         let [mean, variance] = running.map(Tensor::into_dispatch);
@@ -194,6 +239,9 @@ pub fn cell(
 }
 
 /// As [`cell()`], normalized by the running statistics; without gradient.
+///
+/// # Panics
+/// As [`cell()`].
 pub fn cell_given(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
@@ -201,6 +249,7 @@ pub fn cell_given(
     running: [Tensor<1>; 2],
     cell: Arc<Cell>,
 ) -> Tensor<4> {
+    cell.assert_fits(&inputs, &parameters, &mixing, &running, None);
     #[cfg(any(feature = "flex", feature = "cube"))]
     {
         let [mean, variance] = running.map(Tensor::into_dispatch);

@@ -18,7 +18,8 @@ use crate::{CellOutput, EPSILON, Loss, MOMENTUM, unbiased};
 /// As [`crate::cell()`].
 ///
 /// # Panics
-/// Where a shape does not fit the cell, or a factorized reduction reads an odd size.
+/// Where [`Cell::check`] finds a fault, or a shape does not fit the cell, as where a factorized reduction reads an
+/// odd size.
 pub fn cell(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
@@ -27,6 +28,8 @@ pub fn cell(
     factors: Option<Arc<Vec<f32>>>,
     cell: &Cell,
 ) -> CellOutput {
+    let given = factors.as_deref().map(Vec::as_slice);
+    cell.assert_fits(&inputs, &parameters, &mixing, &running, given);
     let mut statistics = Statistics::OfBatch(Vec::new());
     let output = compose(inputs, parameters, mixing, factors, cell, &mut statistics);
     let Statistics::OfBatch(mut seen) = statistics else { unreachable!("as made above") };
@@ -50,6 +53,7 @@ pub fn cell_given(
     running: [Tensor<1>; 2],
     cell: &Cell,
 ) -> Tensor<4> {
+    cell.assert_fits(&inputs, &parameters, &mixing, &running, None);
     compose(inputs, parameters, mixing, None, cell, &mut Statistics::Given(running))
 }
 
@@ -106,9 +110,10 @@ pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
 /// As [`crate::cross_entropy`].
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Loss {
     let [count, classes] = logits.dims();
+    let is_tracked = logits.device().is_autodiff();
+    let correct = ranks(logits.clone(), labels.clone()).equal_elem(0).float().sum();
+    let correct = if is_tracked { Tensor::from_inner(correct) } else { correct };
     let places = labels.reshape([count, 1]);
-    let guesses = logits.clone().argmax(1);
-    let correct = guesses.equal(places.clone()).float().sum();
     let logs = log_softmax(logits, 1);
     let mut loss = logs.clone().gather(1, places).mean().neg();
     if smoothing > 0.0 {
@@ -116,6 +121,30 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) 
         loss = loss * (1.0 - smoothing) + all * smoothing;
     }
     Loss { loss, correct }
+}
+
+/// How many classes are ahead of each image's own: those of a larger logit, and of equal ones those before it.
+///
+/// An image with a logit that is no number has no order of classes; its rank is 2^30 or more, so that it counts as
+/// wrong among however many classes.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_classes]`
+/// - `labels`, output: `[batch]`, the output on the device without autodiff
+pub fn ranks(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1, Int> {
+    let logits = logits.without_autodiff();
+    let labels = labels.without_autodiff();
+    let (shape, device) = (logits.dims(), logits.device());
+    let [count, classes] = shape;
+    let places = labels.reshape([count, 1]);
+    let own = logits.clone().gather(1, places.clone()).expand(shape);
+    let numbers = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes]);
+    let before = numbers.expand(shape).lower(places.expand(shape));
+    let ahead =
+        logits.clone().greater(own.clone()).bool_or(logits.clone().equal(own).bool_and(before));
+    // A comparison with what is no number is false, also with itself.
+    let unknown = logits.clone().not_equal(logits).any_dim(1).int() * (1 << 30);
+    (ahead.int().sum_dim(1) + unknown).reshape([count])
 }
 
 /// Sum of the terms, each scaled by its mixing weight, one after the other.
@@ -191,10 +220,8 @@ fn compose(
     cell: &Cell,
     statistics: &mut Statistics,
 ) -> Tensor<4> {
-    assert_eq!(inputs.len(), cell.inputs.len(), "one tensor for each input");
     let (batch, device) = (inputs[0].dims()[0], inputs[0].device());
     let num_operations = cell.num_operations();
-    assert_eq!(mixing.dims(), [num_operations], "one mixing weight for each operation");
     let factors = factors.map(|factors| {
         let data = TensorData::new(factors.to_vec(), [num_operations, batch]);
         Tensor::<2>::from_data(data, &device)
@@ -286,11 +313,6 @@ impl Values<'_> {
                 self.normalize(map, statistics)
             }
             EdgeOperation::FactorizedReduce => {
-                let [_, _, height, width] = input.dims();
-                assert!(
-                    height % 2 == 0 && width % 2 == 0,
-                    "a factorized reduction is undefined on odd sizes, here {height}x{width}"
-                );
                 let input = relu(input);
                 let [even, odd] = [0, 1].map(|half: usize| self.take(blocks[0][half]));
                 let shifted = input.clone().slice(s![.., .., 1.., 1..]);

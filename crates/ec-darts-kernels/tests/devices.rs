@@ -239,6 +239,7 @@ fn whole(
         inputs: inputs.into(),
         nodes: nodes.collect(),
         concat: (2..2 + num_nodes).collect(),
+        fixed_inputs: false,
     };
     Case::new(cell, before.map(|from| [batch, from, height, width]).into(), 0)
 }

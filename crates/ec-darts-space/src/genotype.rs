@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::MAX_NODES;
 use crate::{CellKind, Error, NUM_INPUTS, Primitive};
 
 /// A pair of cells, from which a network of any depth and width is stacked.
@@ -79,7 +80,7 @@ impl CellGenotype {
 
     /// Checks that a network can be built.
     ///
-    /// There is a node; every node has picks, each of another, earlier state, none of them
+    /// There are 1 to 64 nodes; every node has picks, each of another, earlier state, none of them
     /// `none`; the output joins at least one node, each at most once.
     ///
     /// ```
@@ -102,6 +103,10 @@ impl CellGenotype {
         let fault = |place, reason: String| Some(Fault { place, reason });
         if self.nodes.is_empty() {
             return fault(Place::Nodes, "a cell needs at least one node".into());
+        }
+        if self.nodes.len() > MAX_NODES {
+            let reason = format!("{} nodes, allowed: 1 to {MAX_NODES}", self.nodes.len());
+            return fault(Place::Nodes, reason);
         }
         for (node, picks) in self.nodes.iter().enumerate() {
             if picks.is_empty() {

@@ -14,7 +14,7 @@ use crate::{Error, Genotype, Pick, Primitive};
 pub const NUM_INPUTS: usize = 2;
 
 /// Far beyond any search; keeps sizes read from a file from overflowing.
-const MAX_NODES: usize = 64;
+pub(crate) const MAX_NODES: usize = 64;
 
 /// The two kinds of cell, each with a genotype of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

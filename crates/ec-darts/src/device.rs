@@ -188,19 +188,35 @@ pub fn memory_bytes(device: &Device) -> Option<u64> {
     None
 }
 
-/// Runs a probe whose panic means no, without the panic's message.
+/// Runs a probe whose panic means no, without the panic's message; several threads may.
+///
+/// The hook stays in place, and hands on to the one before it while no probe runs: taking one out and putting it back
+/// would lose it where two threads do so at a time. Drivers panic on threads of their own too, so that it goes by
+/// whether a probe runs, not by the thread.
 #[cfg(any(
     feature = "wgpu",
     feature = "vulkan",
     feature = "metal",
     feature = "cuda",
-    feature = "rocm"
+    feature = "rocm",
+    test
 ))]
 fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
+    use std::sync::Once;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static HOOK: Once = Once::new();
+    static PROBES: AtomicUsize = AtomicUsize::new(0);
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if PROBES.load(Ordering::SeqCst) == 0 {
+                before(panic);
+            }
+        }));
+    });
+    PROBES.fetch_add(1, Ordering::SeqCst);
     let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(probe)).ok();
-    std::panic::set_hook(hook);
+    PROBES.fetch_sub(1, Ordering::SeqCst);
     answer
 }
 
@@ -218,5 +234,44 @@ impl FromStr for DeviceName {
         let text = if text == "cpu" { "flex" } else { text };
         let found = Self::ALL.into_iter().find(|name| name.name() == text);
         found.ok_or_else(|| format!("allowed: cpu, {}", Self::ALL.map(Self::name).join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Barrier};
+
+    use super::*;
+
+    #[test]
+    fn probes_of_many_threads_leave_the_hook_of_the_program() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let counter = told.clone();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            before(panic);
+        }));
+        let together = Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let answer = quietly(|| {
+                            together.wait();
+                            if true {
+                                panic!("no driver")
+                            }
+                        });
+                        assert!(answer.is_none());
+                    }
+                });
+            }
+        });
+        let after_probes = told.load(Ordering::SeqCst);
+        let joined = std::thread::spawn(|| panic!("a panic that this test counts")).join();
+        assert!(joined.is_err());
+        assert_eq!(told.load(Ordering::SeqCst), after_probes + 1);
     }
 }

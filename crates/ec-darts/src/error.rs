@@ -1,7 +1,10 @@
 //! The one error type of this crate: every variant names what failed and where.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// What stands for the path of a model that is in no file.
+const MODEL_IN_MEMORY: &str = "the model in memory";
 
 /// What can go wrong outside the code: files, settings, data, devices, diverging arithmetic.
 ///
@@ -26,6 +29,13 @@ pub enum Error {
     Data {
         /// The file or folder.
         path: PathBuf,
+        /// What is wrong, with the figures found and expected.
+        reason: String,
+    },
+
+    /// Images in memory are not what a set or a model needs.
+    #[error("images: {reason}")]
+    Images {
         /// What is wrong, with the figures found and expected.
         reason: String,
     },
@@ -73,7 +83,7 @@ pub enum Error {
     /// A file of a trained network is damaged, or something else.
     #[error("{}: {reason}", path.display())]
     Model {
-        /// The file.
+        /// The file, or `the model in memory`.
         path: PathBuf,
         /// What is wrong, with the tensor, what was expected and what was found.
         reason: String,
@@ -145,5 +155,18 @@ impl Error {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// What is wrong with a model that is in no file.
+    pub(crate) fn model(reason: String) -> Self {
+        Self::Model { path: MODEL_IN_MEMORY.into(), reason }
+    }
+
+    /// This error about a model in memory as one about the file that it is read from or written to.
+    pub(crate) fn of_file(mut self, file: &Path) -> Self {
+        if let Self::Model { path, .. } = &mut self {
+            *path = file.to_path_buf();
+        }
+        self
     }
 }

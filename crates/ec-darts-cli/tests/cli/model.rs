@@ -32,7 +32,7 @@ pub fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescripti
     let device = DeviceName::Flex.open().expect("the CPU").device;
     let network = description.build(&device);
     let path = folder.path(name);
-    TrainedModel::new(description, network).save(&path).expect("written");
+    TrainedModel::new(description, network).expect("they fit").save(&path).expect("written");
     path
 }
 

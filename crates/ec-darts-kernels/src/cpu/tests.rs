@@ -121,7 +121,8 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let shape = [3, 6, 8, 10];
     let input = numbers(1, shape.iter().product());
     for concat in [vec![1, 2], vec![3]] {
-        let cell = Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat };
+        let cell =
+            Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat, fixed_inputs: false };
         let (cell, len) = placed(cell);
         let layout = Layout::new(&cell, &[shape], isa.lanes());
         let parameters = numbers(2, len);
@@ -231,6 +232,7 @@ fn threads_do_not_change_a_bit() {
         inputs: vec![edge.clone(), edge.clone()],
         nodes: (0..3).map(node).collect(),
         concat: vec![2, 3, 4],
+        fixed_inputs: false,
     };
     let shape = [17, 6, 8, 8];
     let (cell, len) = placed(cell);

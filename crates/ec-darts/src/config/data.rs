@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Augmentation, BrokenImages, ColorJitter, DatasetKind, Source};
+use crate::data::{Augmentation, BrokenImages, ColorJitter, DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
 /// Images.
@@ -88,6 +88,25 @@ impl DataConfig {
             orientation: self.orientation.unwrap_or(usual.orientation),
             cache_bytes: self.cache_mib.map_or(usual.cache_bytes, |mebibytes| mebibytes << 20),
             ..usual
+        }
+    }
+
+    /// Whether images have the size that is set.
+    ///
+    /// # Errors
+    /// [`Error::ConfigValue`] where they have another.
+    pub fn check_images(&self, images: &ImageDataset) -> Result<()> {
+        match self.image_size {
+            Some(side) if images.size() != [side; 2] => {
+                let [height, width] = images.size();
+                Err(Error::ConfigValue {
+                    origin: "the settings".into(),
+                    key: "data.image_size".into(),
+                    value: side.to_string(),
+                    allowed: format!("the size of the images, {height}x{width}, or omitted for it"),
+                })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -279,8 +279,9 @@ mod tests {
     #[test]
     fn measured_normalization_is_that_of_the_pixels() {
         let pixels = [[0_u8, 255, 0, 255], [10, 10, 10, 10], [0, 0, 0, 255]].concat();
-        let dataset = ImageDataset::new([2, 2], pixels, vec![0], vec!["only".into()]);
-        let found = dataset.normalization();
+        let dataset =
+            ImageDataset::new([2, 2], pixels, vec![0], vec!["only".into()]).expect("a set");
+        let found = dataset.measure().expect("in memory");
         assert!((found.mean[0] - 0.5).abs() < 1e-6 && (found.std[0] - 0.5).abs() < 1e-6);
         assert!((found.mean[1] - 10.0 / 255.0).abs() < 1e-6 && found.std[1] == 0.0);
         assert!(

@@ -11,7 +11,7 @@ use super::decode::{Picture, Region};
 use super::digest::{hex, user_folder};
 use super::files::Files;
 use super::{DataNotice, DatasetKind, Normalization};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Images over which [`ImageDataset::measure`] takes the mean, at most.
 const MEASURED: usize = 10_000;
@@ -105,6 +105,25 @@ impl Datasets {
     }
 }
 
+impl Datasets {
+    /// Images that a program hands over; those of the test set are normalized as the training images.
+    ///
+    /// # Errors
+    /// [`Error::Images`] where the two differ in their size or their classes.
+    pub fn new(train: ImageDataset, test: ImageDataset) -> Result<Self> {
+        if train.size() != test.size() || train.class_names() != test.class_names() {
+            let told = |set: &ImageDataset| {
+                let ([height, width], classes) = (set.size(), set.class_names());
+                format!("{height}x{width} pixels of the classes {classes:?}")
+            };
+            let reason = format!("training has {}, testing has {}", told(&train), told(&test));
+            return Err(Error::Images { reason });
+        }
+        let test = test.with_normalization(train.normalization())?;
+        Ok(Self { train: Arc::new(train), test: Arc::new(test), notices: Vec::new() })
+    }
+}
+
 /// Labelled RGB images that a network reads at one size.
 #[derive(Debug)]
 pub struct ImageDataset {
@@ -126,26 +145,63 @@ enum Storage {
 }
 
 impl ImageDataset {
-    /// Joins pixels and labels; the normalization is measured.
+    /// Joins pixels and labels of images in memory; the normalization is measured, and settings call such a set
+    /// [`DatasetKind::Memory`].
+    ///
+    /// ```
+    /// use ec_darts::data::ImageDataset;
+    ///
+    /// // Two images of 8x8 pixels, a dark one and a bright one.
+    /// let pixels = [[10; 3 * 64], [250; 3 * 64]].concat();
+    /// let names = ["dark", "bright"].map(String::from).to_vec();
+    /// let images = ImageDataset::new([8, 8], pixels, vec![0, 1], names)?;
+    /// assert_eq!((images.len(), images.num_classes()), (2, 2));
+    /// # Ok::<(), ec_darts::Error>(())
+    /// ```
     ///
     /// # Shapes
     /// - `pixels`: `[labels.len(), 3, height, width]`, row-major
     ///
-    /// # Panics
-    /// Where a side is 0, the numbers do not fit, or a label has no class.
+    /// # Errors
+    /// [`Error::Images`] where a side is 0, the numbers do not fit, or a label has no class.
     pub fn new(
         size: [usize; 2],
         pixels: Vec<u8>,
         labels: Vec<u16>,
         class_names: Vec<String>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let fail = |reason: String| Err(Error::Images { reason });
+        let [height, width] = size;
+        if height == 0 || width == 0 {
+            return fail(format!("`size` is {height}x{width}, allowed: sides of 1 pixel or more"));
+        }
+        let area = height.checked_mul(width).and_then(|area| area.checked_mul(3));
+        let expected = area.and_then(|length| length.checked_mul(labels.len()));
+        if expected != Some(pixels.len()) {
+            let count = labels.len();
+            return fail(format!(
+                "`pixels` has {} values, expected {count} labels x 3 x {height} x {width}",
+                pixels.len()
+            ));
+        }
+        let outside =
+            labels.iter().enumerate().find(|(_, label)| usize::from(**label) >= class_names.len());
+        if let Some((image, label)) = outside {
+            let classes = class_names.len();
+            return fail(format!(
+                "label {label} of image {image}, allowed: below {classes} classes"
+            ));
+        }
         let plain = Normalization { mean: [0.0; 3], std: [1.0; 3] };
         let mut dataset = Self::in_memory(size, pixels, labels, class_names, plain);
-        dataset.normalization = dataset.measure().expect("images in memory are not broken");
-        dataset
+        let measured = dataset.measure()?;
+        // A channel of one value alone has no deviation to divide by: it becomes 0 all the same.
+        let std = measured.std.map(|std| if std > 0.0 { std } else { 1.0 });
+        dataset.normalization = Normalization { std, ..measured };
+        Ok(dataset)
     }
 
-    /// As [`Self::new`], with a known normalization.
+    /// Of one size, with a known normalization.
     pub(super) fn in_memory(
         size: [usize; 2],
         pixels: Vec<u8>,
@@ -178,10 +234,23 @@ impl ImageDataset {
         self
     }
 
-    /// These images with another normalization.
-    pub(super) fn with_normalization(mut self, normalization: Normalization) -> Self {
+    /// These images with another normalization, as that of the training images for the test images.
+    ///
+    /// # Errors
+    /// [`Error::Images`] where a mean is no number, or a deviation none above 0.
+    pub fn with_normalization(mut self, normalization: Normalization) -> Result<Self> {
+        let Normalization { mean, std } = normalization;
+        let is_usable = mean.iter().all(|mean| mean.is_finite())
+            && std.iter().all(|std| std.is_finite() && *std > 0.0);
+        if !is_usable {
+            let reason = format!(
+                "the normalization has mean {mean:?} and deviation {std:?}, allowed: finite numbers, \
+                 deviations above 0"
+            );
+            return Err(Error::Images { reason });
+        }
         self.normalization = normalization;
-        self
+        Ok(self)
     }
 
     /// Images.

@@ -26,24 +26,24 @@ pub(super) fn is_read(format: ImageFormat) -> bool {
 /// turns into the input of a network.
 ///
 /// The image is turned as its camera noted where `orientation` says so. The shorter side is resized to
-/// `resize` (`image_size` where it is none), then the centre is cut out, as in training without a
-/// random crop.
+/// `resize` (as far as it goes where it is none), then the centre of `image_size` (height and width) is cut
+/// out, as in training without a random crop.
 ///
 /// # Shapes
-/// - output: `[3, image_size, image_size]`, row-major
+/// - output: `[3, height, width]`, row-major
 ///
 /// # Errors
 /// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no regular file or no
 /// whole image of a format that is read.
 pub fn decode(
     path: &Path,
-    image_size: usize,
+    image_size: [usize; 2],
     resize: Option<usize>,
     orientation: bool,
 ) -> Result<Vec<u8>> {
     let picture = Picture::read(path, orientation, usize::MAX)?;
-    let region = Region::centre(picture.size, [image_size; 2], resize);
-    Ok(picture.view(region, [image_size; 2]))
+    let region = Region::centre(picture.size, image_size, resize);
+    Ok(picture.view(region, image_size))
 }
 
 /// An RGB image, rows of interleaved bytes.

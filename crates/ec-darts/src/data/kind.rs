@@ -22,10 +22,12 @@ pub enum DatasetKind {
     Imagenet,
     /// A folder of images per class.
     Folder,
+    /// Images that a program hands over, of [`super::ImageDataset::new`]; nothing is read for it.
+    Memory,
 }
 
 impl DatasetKind {
-    /// All of them, in the order of the documentation.
+    /// All that are read from a folder, in the order of the documentation.
     pub const ALL: [Self; 6] = [
         Self::Cifar10,
         Self::Cifar100,
@@ -44,6 +46,7 @@ impl DatasetKind {
             Self::TinyImagenet => "tiny-imagenet",
             Self::Imagenet => "imagenet",
             Self::Folder => "folder",
+            Self::Memory => "memory",
         }
     }
 
@@ -67,14 +70,14 @@ impl DatasetKind {
         }
     }
 
-    /// Side of its images as a network reads them, in pixels; none for a folder of any images.
+    /// Side of its images as a network reads them, in pixels; none for images of any size.
     pub fn image_size(self) -> Option<usize> {
         match self {
             Self::Cifar10 | Self::Cifar100 => Some(32),
             Self::FashionMnist => Some(28),
             Self::TinyImagenet => Some(64),
             Self::Imagenet => Some(224),
-            Self::Folder => None,
+            Self::Folder | Self::Memory => None,
         }
     }
 
@@ -96,7 +99,7 @@ impl DatasetKind {
             Self::FashionMnist => ([0.2860; 3], [0.3530; 3]),
             Self::TinyImagenet => ([0.4802, 0.4481, 0.3975], [0.2770, 0.2691, 0.2821]),
             Self::Imagenet => ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            Self::Folder => return None,
+            Self::Folder | Self::Memory => return None,
         };
         Some(Normalization { mean, std })
     }

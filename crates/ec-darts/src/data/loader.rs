@@ -58,6 +58,24 @@ pub struct Loader {
 }
 
 impl Loader {
+    /// All images of a set in their order as they are, normalized as the set says, prepared on one thread.
+    ///
+    /// # Panics
+    /// Where there are more than 2^32 images.
+    pub fn new(dataset: Arc<ImageDataset>, batch_size: usize) -> Self {
+        let count = u32::try_from(dataset.len()).expect("fewer images than 2^32");
+        Self {
+            indices: (0..count).collect(),
+            normalization: dataset.normalization(),
+            dataset,
+            batch_size,
+            augmentation: Augmentation::NONE,
+            order: None,
+            seed: 0,
+            num_workers: 1,
+        }
+    }
+
     /// Batches that so many workers hold at most.
     pub(crate) fn most_ahead(num_workers: usize) -> usize {
         num_workers.max(1) * (AHEAD + 1)
@@ -244,7 +262,7 @@ mod tests {
         let labels = (0..count as u16).collect();
         let names = (0..count).map(|class| class.to_string()).collect();
         Loader {
-            dataset: Arc::new(ImageDataset::new([2, 2], pixels, labels, names)),
+            dataset: Arc::new(ImageDataset::new([2, 2], pixels, labels, names).expect("a set")),
             indices: (0..21).collect(),
             batch_size: 4,
             augmentation: Augmentation {

@@ -55,6 +55,12 @@ pub fn load(source: &Source) -> Result<Datasets> {
     let sets = match source.kind {
         DatasetKind::Cifar10 | DatasetKind::Cifar100 => cifar::load(source, &mut notices)?,
         DatasetKind::FashionMnist => idx::load(source, &mut notices)?,
+        DatasetKind::Memory => {
+            let reason =
+                "`data.dataset` is memory: such images are handed over by a program, not read"
+                    .into();
+            return Err(Error::Data { path: folder.clone(), reason });
+        }
         DatasetKind::TinyImagenet | DatasetKind::Imagenet | DatasetKind::Folder => {
             folder::load(source, &mut notices)?
         }

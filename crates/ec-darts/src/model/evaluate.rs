@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts_kernels::reference::ranks;
 use serde::Serialize;
 
 use super::TrainedModel;
-use crate::Result;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
+use crate::network::EvaluationNetwork;
 use crate::tensors::{ImageBatch, to_vec};
+use crate::{Error, Result};
 
 /// How well a network does on labelled images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -44,10 +47,12 @@ pub struct ClassAccuracy {
 /// them afterwards.
 ///
 /// # Errors
-/// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
+/// [`Error::Images`] where the set is empty, or of another size or other classes than the model;
+/// [`Error::Model`] where a logit is no number; [`Error::Io`] and [`Error::Data`] where the file of an image cannot
+/// be read.
 ///
 /// # Panics
-/// Where the set is empty, `batch_size` is 0, or [`TrainedModel::check_data`] refuses the set.
+/// Where `batch_size` is 0.
 pub fn evaluate(
     model: &TrainedModel,
     dataset: Arc<ImageDataset>,
@@ -55,19 +60,16 @@ pub fn evaluate(
     device: &Device,
     each: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
-    assert!(!dataset.is_empty(), "an empty set has no accuracy");
+    assert!(batch_size > 0, "`batch_size` is 0, allowed: 1 and more");
+    if dataset.is_empty() {
+        return Err(Error::Images { reason: "none to evaluate on".into() });
+    }
+    if let Some(reason) = model.mismatch(&dataset) {
+        return Err(Error::Images { reason });
+    }
     let num_classes = model.description.num_classes;
-    let count = u32::try_from(dataset.len()).expect("fewer images than 2^32");
-    let loader = Loader {
-        indices: (0..count).collect(),
-        dataset,
-        batch_size,
-        augmentation: Augmentation::NONE,
-        normalization: model.description.normalization(),
-        order: None,
-        seed: 0,
-        num_workers: 1,
-    };
+    let normalization = model.description.normalization();
+    let loader = Loader { normalization, ..Loader::new(dataset, batch_size) };
     let (mut loss, mut first, mut among_five, mut done) = (0.0, 0, 0, 0);
     let mut confusion = vec![vec![0_u64; num_classes]; num_classes];
     for batch in loader.epoch(0, 0) {
@@ -77,15 +79,19 @@ pub fn evaluate(
             continue;
         }
         let labels = batch.labels.clone();
-        let logits = to_vec(model.logits(ImageBatch::new(batch, device).images));
-        for (logits, label) in logits.chunks_exact(num_classes).zip(labels) {
+        let batch = ImageBatch::new(batch, device);
+        let logits = model.logits(batch.images);
+        let ranks: Vec<i64> = ranks(logits.clone(), batch.labels).into_data().iter().collect();
+        let logits = to_vec(logits);
+        for ((logits, label), rank) in logits.chunks_exact(num_classes).zip(labels).zip(ranks) {
+            if logits.iter().any(|logit| logit.is_nan()) {
+                return Err(Error::model(format!("a logit of image {done} is no number")));
+            }
             let label = usize::try_from(label).expect("labels count from 0");
-            let order = ranked(logits);
-            let rank = order.iter().position(|&class| class == label).expect("a class");
             loss -= log_softmax(logits, label);
             first += usize::from(rank == 0);
             among_five += usize::from(rank < 5);
-            confusion[label][order[0]] += 1;
+            confusion[label][ranked(logits)[0]] += 1;
             done += 1;
         }
         each(done);
@@ -107,15 +113,19 @@ pub fn evaluate(
     })
 }
 
-/// Classes by falling logit, equal ones in their order.
-pub(super) fn ranked(logits: &[f32]) -> Vec<usize> {
+/// Classes by falling logit, equal ones in their order; none where a logit is no number. This is the order of
+/// [`ranks`], which counts on the device.
+fn ranked(logits: &[f32]) -> Vec<usize> {
+    if logits.iter().any(|logit| logit.is_nan()) {
+        return Vec::new();
+    }
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]));
+    order.sort_by(|&a, &b| logits[b].partial_cmp(&logits[a]).expect("numbers"));
     order
 }
 
 /// Logarithm of the probability of a class, in nats.
-pub(super) fn log_softmax(logits: &[f32], class: usize) -> f64 {
+fn log_softmax(logits: &[f32], class: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let relative = |logit: f32| f64::from(logit) - f64::from(largest);
     let sum: f64 = logits.iter().map(|&logit| relative(logit).exp()).sum();
@@ -123,11 +133,37 @@ pub(super) fn log_softmax(logits: &[f32], class: usize) -> f64 {
 }
 
 impl TrainedModel {
+    /// By the running statistics, on whatever device the images are, and without gradient: the model stays as it is.
+    ///
     /// # Shapes
-    /// - `images`: `[batch, 3, height, width]`, normalized, on a device without autodiff
-    /// - output: `[batch, num_classes]`
+    /// - `images`: `[batch, 3, height, width]`, normalized
+    /// - output: `[batch, num_classes]`, on the device of the images
     pub fn logits(&self, images: Tensor<4>) -> Tensor<2> {
-        self.network.forward(images)
+        self.infer(images, EvaluationNetwork::forward)
+    }
+
+    /// [`EvaluationNetwork::features`] of a body that stays as it is, as [`Self::logits`].
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`, normalized
+    /// - output: `[batch, channels]`, on the device of the images
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.infer(images, EvaluationNetwork::features)
+    }
+
+    fn infer(
+        &self,
+        images: Tensor<4>,
+        forward: impl FnOnce(&EvaluationNetwork, Tensor<4>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let is_tracked = images.device().is_autodiff();
+        let images = images.without_autodiff();
+        // A pass on an autodiff device would move the running statistics, also those of clones.
+        let output = match self.network.classifier.weight.device().is_autodiff() {
+            true => forward(&self.network.valid(), images),
+            false => forward(&self.network, images),
+        };
+        if is_tracked { Tensor::from_inner(output) } else { output }
     }
 
     /// An image, normalized and alone in a batch.
@@ -148,7 +184,8 @@ impl TrainedModel {
         Tensor::from_data(TensorData::new(values, [1, 3, size[0], size[1]]), device)
     }
 
-    /// The likeliest classes of each image and their probabilities, the likeliest first.
+    /// The likeliest classes of each image and their probabilities, the likeliest first; none where a logit is no
+    /// number.
     ///
     /// # Shapes
     /// - `images`: as for [`Self::logits`]

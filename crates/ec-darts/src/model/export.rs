@@ -34,7 +34,8 @@ impl TrainedModel {
         let description = self.description.to_json();
         // Burn's stores see every tensor under its own name.
         let device = self.network.classifier.weight.device().inner();
-        let network = NamedTensors::new(&self.snapshot(), NETWORK, &device);
+        let snapshot = self.finite_snapshot().map_err(|error| error.of_file(path))?;
+        let network = NamedTensors::new(&snapshot, NETWORK, &device);
         let files: Vec<(PathBuf, Vec<u8>)> = match format {
             ExportFormat::Burnpack => {
                 let mut store = BurnpackStore::from_bytes(None).metadata(DESCRIPTION, description);
@@ -52,7 +53,7 @@ impl TrainedModel {
             ExportFormat::Torch => {
                 std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
                 vec![
-                    (path.join("model.safetensors"), torch::to_bytes(self)),
+                    (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
                     (path.join("model.py"), include_bytes!("model.py").to_vec()),
                 ]
             }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::store::bridge::{from_pytorch, into_data};
 use burn::store::pytorch_reader::PytorchReader;
@@ -72,14 +72,14 @@ fn turned(data: TensorData) -> TensorData {
 }
 
 /// A safetensors file with PyTorch's names and shapes, and the description in its metadata.
-pub(super) fn to_bytes(model: &TrainedModel) -> Vec<u8> {
+pub(super) fn to_bytes(snapshot: Snapshot, description: String) -> Vec<u8> {
     let tensors: BTreeMap<String, TensorData> =
-        named(model.snapshot()).map(|(name, data)| (torch_name(&name), turned(data))).collect();
+        named(snapshot).map(|(name, data)| (torch_name(&name), turned(data))).collect();
     let views = tensors.iter().map(|(name, data)| {
         let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
         (name, view.expect("a network is kept in single precision"))
     });
-    let metadata = HashMap::from([(DESCRIPTION.to_string(), model.description.to_json())]);
+    let metadata = HashMap::from([(DESCRIPTION.to_string(), description)]);
     safetensors::serialize(views, Some(metadata)).expect("names are unique and sizes fit")
 }
 
@@ -92,6 +92,7 @@ fn named(snapshot: Snapshot) -> impl Iterator<Item = (String, TensorData)> {
 /// Tensors in PyTorch's names and shapes, and the description where the file has one.
 #[derive(Debug)]
 pub struct TorchFile {
+    path: PathBuf,
     tensors: BTreeMap<String, TensorData>,
     /// There where [`TrainedModel::export`] wrote the file.
     pub description: Option<ModelDescription>,
@@ -122,7 +123,7 @@ impl TorchFile {
         let strip = |name: String| name.trim_start_matches("module.").to_string();
         let tensors = tensors.into_iter().map(|(name, data)| (strip(name), data));
         let tensors = tensors.filter(|(name, _)| !name.ends_with("num_batches_tracked"));
-        Ok(Self { tensors: tensors.collect(), description })
+        Ok(Self { path: path.to_path_buf(), tensors: tensors.collect(), description })
     }
 
     /// The network of a description with these weights.
@@ -132,9 +133,14 @@ impl TorchFile {
     /// that changes nothing.
     ///
     /// # Errors
-    /// The first tensor that is missing, superfluous, not finite or of another shape, by PyTorch's
-    /// name.
-    pub fn model(
+    /// [`Error::Model`] with the first tensor that is missing, superfluous, not finite or of another shape, by
+    /// PyTorch's name.
+    pub fn model(self, description: ModelDescription, device: &Device) -> Result<TrainedModel> {
+        let path = self.path.clone();
+        self.fill(description, device).map_err(|reason| Error::Model { path, reason })
+    }
+
+    fn fill(
         mut self,
         description: ModelDescription,
         device: &Device,
@@ -181,7 +187,7 @@ impl TorchFile {
             return Err(format!("{name}: expected nothing of this name, found {found:?}"));
         }
         let network = description.fill(snapshot, device)?;
-        Ok(TrainedModel::new(description, network))
+        Ok(TrainedModel { description, network })
     }
 }
 

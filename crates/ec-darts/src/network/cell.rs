@@ -203,7 +203,7 @@ impl SearchCell {
             nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
         }
         let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
-        let mut cells = [Cell { inputs, nodes, concat }];
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
         (cell, layout)
@@ -273,6 +273,7 @@ impl SearchCell {
                 .map(|(picks, edges)| picks.iter().map(|each| pick(each, edges)).collect())
                 .collect(),
             concat: genotype.concat.clone(),
+            fixed_inputs: true,
         };
         // What is picked lies among what is not.
         let own = &self.packed.layout;
@@ -342,7 +343,8 @@ impl DiscreteCell {
             (pick.from, edge(vec![operation], channels, stride, form.affine()))
         };
         let nodes = genotype.nodes.iter().map(|picks| picks.iter().map(pick).collect());
-        let mut cells = [Cell { inputs, nodes: nodes.collect(), concat: genotype.concat.clone() }];
+        let (nodes, concat) = (nodes.collect(), genotype.concat.clone());
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;

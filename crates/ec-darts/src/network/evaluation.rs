@@ -44,6 +44,18 @@ pub struct EvaluationNetwork {
 }
 
 impl EvaluationConfig {
+    /// The network of the paper behind a stem: 14 cells of 48 channels for ImageNet, 20 of 36 elsewhere.
+    ///
+    /// # Source
+    /// DARTS, `cnn/train.py` and `cnn/train_imagenet.py`.
+    pub fn new(stem: StemKind, num_classes: usize) -> Self {
+        let (init_channels, num_cells) = match stem {
+            StemKind::Cifar | StemKind::Stride2 => (36, 20),
+            StemKind::Imagenet => (48, 14),
+        };
+        Self { stem, init_channels, num_cells, num_classes }
+    }
+
     /// A network whose weights are drawn from `rng`; the same on every device.
     pub fn init(
         &self,
@@ -51,6 +63,11 @@ impl EvaluationConfig {
         rng: &mut impl Rng,
         device: &Device,
     ) -> EvaluationNetwork {
+        draw_parameters(self.blank(genotype, device), rng)
+    }
+
+    /// A network whose weights are to be replaced.
+    pub(crate) fn blank(&self, genotype: &Genotype, device: &Device) -> EvaluationNetwork {
         let outputs = |kind| genotype.cell(kind).concat.len();
         let plans = plan_cells(
             self.num_cells,
@@ -61,7 +78,7 @@ impl EvaluationConfig {
         );
         let width = |position: usize| outputs(plans[position].kind) * plans[position].num_channels;
         let head_width = width(2 * self.num_cells / 3);
-        let network = EvaluationNetwork {
+        EvaluationNetwork {
             stem: Stem::new(self.stem, self.init_channels, device),
             cells: plans
                 .iter()
@@ -69,8 +86,7 @@ impl EvaluationConfig {
                 .collect(),
             auxiliary_head: AuxiliaryHead::new(head_width, self.num_classes, device),
             classifier: LinearConfig::new(width(self.num_cells - 1), self.num_classes).init(device),
-        };
-        draw_parameters(network, rng)
+        }
     }
 }
 
@@ -89,7 +105,19 @@ impl EvaluationNetwork {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.forward_with(images, None, false).0
+        classify(self.last_map(images, None, false).0, &self.classifier)
+    }
+
+    /// What the classifier reads of images: the mean of the last map.
+    ///
+    /// A network that [`Module::freeze`] has frozen normalizes by its running statistics and leaves them as they
+    /// are, also on an autodiff device; gradients go through to what it reads.
+    ///
+    /// # Shapes
+    /// - `images`: `[batch, 3, height, width]`
+    /// - output: `[batch, channels]`, as many as the classifier has inputs
+    pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
+        self.last_map(images, None, false).0.mean_dim(3).mean_dim(2).flatten(1, 3)
     }
 
     /// Logits of the classifier and of the auxiliary head, with drop path.
@@ -103,16 +131,17 @@ impl EvaluationNetwork {
         drop_path: &mut DropPath,
     ) -> (Tensor<2>, Tensor<2>) {
         let drop_path = Some(drop_path).filter(|drop_path| drop_path.acts());
-        let (logits, auxiliary) = self.forward_with(images, drop_path, true);
-        (logits, auxiliary.expect("the head was asked for"))
+        let (map, auxiliary) = self.last_map(images, drop_path, true);
+        (classify(map, &self.classifier), auxiliary.expect("the head was asked for"))
     }
 
-    fn forward_with(
+    /// The output of the last cell, and of the auxiliary head.
+    fn last_map(
         &self,
         images: Tensor<4>,
         mut drop_path: Option<&mut DropPath>,
         with_head: bool,
-    ) -> (Tensor<2>, Option<Tensor<2>>) {
+    ) -> (Tensor<4>, Option<Tensor<2>>) {
         let head_position = 2 * self.cells.len() / 3;
         let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         let mut auxiliary = None;
@@ -123,7 +152,7 @@ impl EvaluationNetwork {
                 auxiliary = Some(self.auxiliary_head.forward(newer.clone()));
             }
         }
-        (classify(newer, &self.classifier), auxiliary)
+        (newer, auxiliary)
     }
 }
 

@@ -50,6 +50,14 @@ pub struct Supernet {
 }
 
 impl SupernetConfig {
+    /// The supernet of the paper behind a stem: 8 cells of 16 channels, in the space of DARTS.
+    ///
+    /// # Source
+    /// DARTS, `cnn/train_search.py`.
+    pub fn new(stem: StemKind, num_classes: usize) -> Self {
+        Self { space: SearchSpace::darts(), stem, init_channels: 16, num_cells: 8, num_classes }
+    }
+
     /// A supernet whose weights are drawn from `rng`; the same on every device.
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Supernet {
         let num_nodes = self.space.topology().num_nodes();

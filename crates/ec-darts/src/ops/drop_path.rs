@@ -69,7 +69,12 @@ mod tests {
             vec![(0, edge(EdgeOperation::Separable { kernel: 3, dilation: 1, repeats: 2 }))],
             vec![(1, edge(EdgeOperation::Identity))],
         ];
-        let cell = Cell { inputs: vec![edge(EdgeOperation::Pointwise)], nodes, concat: vec![2] };
+        let cell = Cell {
+            inputs: vec![edge(EdgeOperation::Pointwise)],
+            nodes,
+            concat: vec![2],
+            fixed_inputs: true,
+        };
         DropPath::new(prob, ChaCha8Rng::seed_from_u64(4)).factors(&cell, batch)
     }
 

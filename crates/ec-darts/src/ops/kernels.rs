@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use ec_darts_kernels::{Cell, Memory, cell, cell_given, reference, serves};
 
 use super::Packed;
+use super::norm::replace;
 
 /// How the operations of a cell are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,7 +25,7 @@ impl Default for Kernels {
 
 impl Kernels {
     /// Runs a cell with its packed values; on an autodiff device by the statistics of the batch, which
-    /// move the running ones, elsewhere by the running ones.
+    /// move the running ones, elsewhere and where the values are frozen by the running ones.
     ///
     /// # Shapes
     /// - `inputs`: one for each of the cell's, `[batch, channels, height, width]`
@@ -44,14 +45,17 @@ impl Kernels {
             _ => None,
         };
         let parameters = packed.weights.val();
-        if !device.is_autodiff() {
-            let running = [packed.running_mean.value(), packed.running_var.value()];
+        let running = [packed.running_mean.value(), packed.running_var.value()];
+        let is_autodiff = device.is_autodiff();
+        if !(is_autodiff && packed.training.is_enabled()) {
             return match fused {
-                Some(_) => cell_given(inputs, parameters, mixing, running, description.clone()),
-                None => reference::cell_given(inputs, parameters, mixing, running, description),
+                // The fused kernel has no backward pass; a frozen cell may stand behind what learns.
+                Some(_) if !is_autodiff => {
+                    cell_given(inputs, parameters, mixing, running, description.clone())
+                }
+                _ => reference::cell_given(inputs, parameters, mixing, running, description),
             };
         }
-        let running = [packed.running_mean.value_sync(), packed.running_var.value_sync()];
         let all = match fused {
             Some(memory) => {
                 cell(inputs, parameters, mixing, running, factors, description.clone(), memory)
@@ -59,8 +63,8 @@ impl Kernels {
             None => reference::cell(inputs, parameters, mixing, running, factors, description),
         };
         let [mean, variance] = all.running;
-        packed.running_mean.update(mean);
-        packed.running_var.update(variance);
+        replace(&packed.running_mean, mean);
+        replace(&packed.running_var, variance);
         all.output
     }
 }

@@ -1,6 +1,6 @@
 //! Batch normalization as PyTorch does it, the only place that knows Burn's differences.
 
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
@@ -20,7 +20,7 @@ use ec_darts_kernels::{MOMENTUM, unbiased};
 ///
 /// Burn's own `BatchNorm` always has an affine part and keeps the biased variance
 /// (docs/deviations.md, `batch-norm`). As there, the batch statistics are used where the input is
-/// on an autodiff device.
+/// on an autodiff device and the layer is not frozen.
 #[derive(Module, Debug)]
 pub struct Norm {
     /// Scale, `[num_channels]`; absent in the search cells.
@@ -31,6 +31,17 @@ pub struct Norm {
     pub running_mean: RunningState<Tensor<1>>,
     /// Running unbiased variance, `[num_channels]`.
     pub running_var: RunningState<Tensor<1>>,
+    /// Whether it learns; [`Module::freeze`] switches it off.
+    pub training: Param<Flag>,
+}
+
+/// Replaces a running value.
+///
+/// Burn files an update under the thread that made it and takes it over with that thread's next one, so that a
+/// network that moves between threads would read old values. Taken over at once, nothing depends on the thread.
+pub(super) fn replace(running: &RunningState<Tensor<1>>, value: Tensor<1>) {
+    running.update(value);
+    running.value_sync();
 }
 
 impl Norm {
@@ -42,10 +53,11 @@ impl Norm {
             beta: parameter(Initializer::Zeros),
             running_mean: RunningState::new(Tensor::zeros([num_channels], device)),
             running_var: RunningState::new(Tensor::ones([num_channels], device)),
+            training: Param::from_bool(true),
         }
     }
 
-    /// Normalizes; on an autodiff device also moves the running statistics.
+    /// Normalizes; on an autodiff device also moves the running statistics, unless it is frozen.
     ///
     /// # Shapes
     /// - `input`, output: `[batch, num_channels, height, width]`
@@ -60,7 +72,7 @@ impl Norm {
             Some(beta) => beta.val(),
             None => Tensor::zeros([num_channels], &device),
         };
-        if !device.is_autodiff() {
+        if !(device.is_autodiff() && self.training.is_enabled()) {
             let (mean, var) = (self.running_mean.value(), self.running_var.value());
             return batch_norm(input, gamma, beta, mean, var, EPSILON);
         }
@@ -68,9 +80,9 @@ impl Norm {
         // Plain tensors: nothing here has a gradient, and on an autodiff device every operation
         // would pay for the graph.
         let moved = |running: &RunningState<Tensor<1>>, new: Tensor<1>| {
-            let old = running.value_sync().without_autodiff();
+            let old = running.value().without_autodiff();
             let moved = old * (1.0 - MOMENTUM) + new.without_autodiff() * MOMENTUM;
-            running.update(Tensor::from_inner(moved));
+            replace(running, Tensor::from_inner(moved));
         };
         let unbiased = f64::from(unbiased(batch * height * width));
         moved(&self.running_mean, normalized.mean);

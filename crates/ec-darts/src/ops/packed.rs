@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Flag, Module, Param, RunningState};
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Edge, EdgeOperation};
 
@@ -19,6 +19,9 @@ pub struct Packed {
     pub running_mean: RunningState<Tensor<1>>,
     /// Running unbiased variances, `[layout.statistics.len]`.
     pub running_var: RunningState<Tensor<1>>,
+    /// Whether a pass on an autodiff device normalizes by the statistics of its batch and moves the running ones;
+    /// [`Module::freeze`] switches it off.
+    pub training: Param<Flag>,
     /// What lies where.
     #[module(skip)]
     pub layout: Arc<Layout>,
@@ -36,6 +39,7 @@ impl Packed {
             weights: Param::from_data(&weights[..], device),
             running_mean: RunningState::new(Tensor::zeros([num_statistics], device)),
             running_var: RunningState::new(Tensor::ones([num_statistics], device)),
+            training: Param::from_bool(true),
             layout: Arc::new(layout),
         }
     }

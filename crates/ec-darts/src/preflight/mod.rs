@@ -340,7 +340,7 @@ mod tests {
     fn images(count: usize) -> ImageDataset {
         let names = ["a".to_string(), "b".to_string()].to_vec();
         let labels = (0..count).map(|image| (image % 2) as u16).collect();
-        ImageDataset::new([8, 8], vec![1; count * 192], labels, names)
+        ImageDataset::new([8, 8], vec![1; count * 192], labels, names).expect("a set")
     }
 
     #[test]

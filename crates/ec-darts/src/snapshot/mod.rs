@@ -19,7 +19,7 @@ use safetensors::tensor::{Dtype, TensorView};
 pub use named::NamedTensors;
 
 use crate::ops::{Met, Packs, Part, Path};
-use crate::tensors::{separate, to_vec};
+use crate::tensors::to_vec;
 
 /// Named tensors and counters.
 #[derive(Debug, Default)]
@@ -37,8 +37,7 @@ impl Snapshot {
     /// Adds all parameters and running statistics of a module, named `prefix.path`.
     pub fn save<M: Packs>(&mut self, module: &M, prefix: &str) {
         let path = Path::new(module, prefix);
-        // Burn settles a running statistic one pass later; `separate` settles it now.
-        separate(module).visit(&mut Save { path, tensors: &mut self.tensors, gradients: None });
+        module.visit(&mut Save { path, tensors: &mut self.tensors, gradients: None });
     }
 
     /// Adds the gradients of a module's parameters, named as [`Self::save`] names the parameters.

@@ -11,6 +11,7 @@ mod course;
 mod event;
 mod feed;
 pub mod folder;
+mod in_memory;
 mod ledger;
 mod mean;
 mod plan;

@@ -1,6 +1,7 @@
 //! Loss and accuracy of logits, as tensors of one element that wait on the device.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
+use ec_darts_kernels::reference::ranks;
 use ec_darts_kernels::{Loss, cross_entropy};
 
 use crate::tensors::ImageBatch;
@@ -29,17 +30,10 @@ pub(super) fn correct(logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
     loss_and_correct(logits, batch, 0.0).1
 }
 
-/// How many images have the right class among the `k` of largest logits.
+/// How many images have the right class among the `k` of largest logits, of equal ones the first.
 pub(super) fn correct_in_top(k: i64, logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
-    let [count, _] = logits.dims();
-    let right = logits.clone().gather(1, batch.labels.clone().reshape([count, 1]));
-    let above = logits.clone().greater(right.expand(logits.dims())).int().sum_dim(1);
-    sum(above.lower_elem(k).int())
-}
-
-/// Exact in single precision: a batch has fewer than 2^24 images.
-fn sum<const D: usize>(hits: Tensor<D, Int>) -> Tensor<1> {
-    hits.sum().float().inner()
+    // Exact in single precision: a batch has fewer than 2^24 images.
+    ranks(logits.clone(), batch.labels.clone()).lower_elem(k).float().sum()
 }
 
 #[cfg(test)]
@@ -60,5 +54,30 @@ mod tests {
         assert_eq!(scalar(correct(&logits, &batch)), 1.0);
         let top = |k| scalar(correct_in_top(k, &logits, &batch));
         assert_eq!([1, 2, 3, 4].map(top), [1.0, 2.0, 2.0, 3.0]);
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_counts_and_no_number_counts_for_nothing() {
+        let (zero, nan, infinite) = (0.0, f32::NAN, f32::INFINITY);
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let check = |row: [f32; 3], label: i32, rank: Option<i64>| {
+                let logits = Tensor::<2>::from_floats([row], &device);
+                let batch =
+                    Batch { images: vec![0.0; 3], labels: vec![label], shape: [1, 3, 1, 1] };
+                let batch = ImageBatch::new(batch, &device);
+                let hit = |k: i64| f64::from(u8::from(rank.is_some_and(|rank| rank < k)));
+                assert_eq!(scalar(correct(&logits, &batch)), hit(1), "{row:?}, {label}");
+                for k in 1..5 {
+                    assert_eq!(scalar(correct_in_top(k, &logits, &batch)), hit(k), "{row:?} {k}");
+                }
+            };
+            check([zero, zero, zero], 0, Some(0));
+            check([zero, -zero, zero], 2, Some(2));
+            check([1.0, 2.0, 2.0], 2, Some(1));
+            check([infinite, 1.0, infinite], 2, Some(1));
+            check([nan, nan, nan], 0, None);
+            check([nan, 1.0, 0.0], 1, None);
+            check([1.0, nan, 0.0], 0, None);
+        }
     }
 }

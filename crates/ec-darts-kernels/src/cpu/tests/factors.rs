@@ -138,6 +138,7 @@ fn cell(channels: usize, affine: bool) -> Cell {
             vec![(1, edge(all(2), 2)), (2, edge(every(1), 1))],
         ],
         concat: vec![2, 3],
+        fixed_inputs: false,
     }
 }
 

@@ -228,8 +228,8 @@ impl Listing<'_> {
             if measured.std.contains(&0.0) {
                 return Err(self.fail("", "a colour has the same value in every training image"));
             }
-            train = train.with_normalization(measured);
-            test = test.with_normalization(measured);
+            train = train.with_normalization(measured)?;
+            test = test.with_normalization(measured)?;
         }
         Ok([train, test])
     }

@@ -210,7 +210,7 @@ mod unix {
         assert_eq!((read.train.len(), read.test.len()), (4, 2));
         assert_eq!(skipped(&read), expected);
         for path in [&fifo, Path::new("/dev/zero")] {
-            let message = decode(path, 16, None, true).unwrap_err().to_string();
+            let message = decode(path, [16; 2], None, true).unwrap_err().to_string();
             assert!(message.ends_with("no regular file"), "{message}");
         }
         assert!(start.elapsed() < Duration::from_secs(20));

@@ -281,17 +281,3 @@ fn digests_know_names_contents_and_labels() {
     assert_eq!(all.len(), 4);
     assert_eq!(digest(&base), digest(&base));
 }
-
-#[test]
-fn sets_in_memory_can_be_read_at_another_size() {
-    let kind = DatasetKind::Cifar10;
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/cifar10-mini");
-    let source = Source { image_size: Some(16), ..Source::new(kind, folder) };
-    let train = load(&source).expect("the sample").train;
-    let pixels = train.pixels(0).expect("in memory");
-    assert_eq!((train.size(), pixels.len()), ([16, 16], 768));
-    let own = load(&Source { image_size: None, ..source }).expect("the sample").train;
-    let sum = |pixels: &[u8]| pixels.iter().map(|&value| f64::from(value)).sum::<f64>();
-    let (small, large) = (sum(&pixels), sum(&own.pixels(0).expect("in memory")) / 4.0);
-    assert!((small - large).abs() < 0.01 * large, "{small} and {large}");
-}

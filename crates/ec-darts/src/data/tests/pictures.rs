@@ -98,13 +98,13 @@ fn the_centre_is_cut_after_a_resize() {
     assert_eq!(centre, Region { top: 25.0, left: 125.0, height: 350.0, width: 350.0 });
     let place = Place::new();
     let path = place.image("x.png", 4);
-    let whole = decode(&path, 20, None, true).expect("an image");
+    let whole = decode(&path, [20; 2], None, true).expect("an image");
     let expected: Vec<u8> = picture(4)
         .enumerate_pixels()
         .filter_map(|(x, _, pixel)| (5..25).contains(&x).then_some(pixel[0]))
         .collect();
     assert_eq!(whole[..400], expected);
-    assert!(decode(&place.path().join("none.png"), 20, None, true).is_err());
+    assert!(decode(&place.path().join("none.png"), [20; 2], None, true).is_err());
 }
 
 #[test]

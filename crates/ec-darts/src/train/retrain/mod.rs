@@ -47,6 +47,31 @@ use crate::{Error, Result};
 /// ```
 /// `L` is the cross entropy with label smoothing; drop path rises over the epochs.
 ///
+/// ```
+/// use burn::tensor::Device;
+/// use ec_darts::config::{DataConfig, RetrainConfig};
+/// use ec_darts::data::{DatasetKind, Datasets, ImageDataset};
+/// use ec_darts::train::{Done, Retraining};
+/// use ec_darts_space::Preset;
+///
+/// let set = |count: usize| {
+///     let pixels = [[10; 3 * 64], [250; 3 * 64]].concat().repeat(count);
+///     let names = ["dark", "bright"].map(String::from).to_vec();
+///     ImageDataset::new([8, 8], pixels, [0, 1].repeat(count), names)
+/// };
+/// let data = Datasets::new(set(8)?, set(2)?)?;
+/// let mut config = RetrainConfig::quick();
+/// config.data = DataConfig::new(DatasetKind::Memory);
+/// (config.network.init_channels, config.network.num_cells) = (2, 3);
+/// (config.retrain.epochs, config.retrain.batch_size) = (1, 8);
+/// let genotype = Preset::find("darts_v2").expect("a preset").genotype();
+/// let mut retraining = Retraining::new(config, &genotype, &data, &Device::flex())?;
+/// while retraining.work()? != Done::Everything {}
+/// let bytes = retraining.model().to_bytes()?;
+/// # assert!(!bytes.is_empty());
+/// # Ok::<(), ec_darts::Error>(())
+/// ```
+///
 /// # Source
 /// EC-DARTS, section 5.3; DARTS, `cnn/train.py` and `cnn/train_imagenet.py`.
 pub struct Retraining {
@@ -74,6 +99,7 @@ impl Retraining {
         device: &Device,
     ) -> Result<Self> {
         config.validate("the settings")?;
+        config.data.check_images(&data.train)?;
         check_size(config.network.stem, data.train.size(), true)?;
         let device = device.clone().autodiff();
         let shape = config.network.evaluation(data.train.num_classes());
@@ -155,14 +181,8 @@ impl Retraining {
     pub fn model(&self) -> TrainedModel {
         let (network, data) = (self.network().valid(), self.feed.train_data());
         let shape = self.config.network.evaluation(data.num_classes());
-        let description = ModelDescription::new(
-            self.genotype.clone(),
-            &shape,
-            data.class_names().to_vec(),
-            data.size(),
-            &data.normalization(),
-            self.config.data.dataset.name(),
-        );
+        let (genotype, name) = (self.genotype.clone(), self.config.data.dataset.name());
+        let description = ModelDescription::of_images(genotype, &shape, data, name);
         let (data, digests) = (Some(self.config.data.clone()), Some(self.feed.digests().clone()));
         TrainedModel { description: ModelDescription { data, digests, ..description }, network }
     }

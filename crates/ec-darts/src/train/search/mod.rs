@@ -45,6 +45,35 @@ use crate::{Error, Result};
 ///     for each validation batch: alpha step                         sequential order only
 /// ```
 ///
+/// A search does not depend on the thread that takes a step: it may move between threads at any time.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use burn::tensor::Device;
+/// use ec_darts::config::{DataConfig, SearchConfig};
+/// use ec_darts::data::{DatasetKind, ImageDataset};
+/// use ec_darts::train::{Done, Search};
+///
+/// let pixels = [[10; 3 * 64], [250; 3 * 64]].concat().repeat(8);
+/// let names = ["dark", "bright"].map(String::from).to_vec();
+/// let images = Arc::new(ImageDataset::new([8, 8], pixels, [0, 1].repeat(8), names)?);
+/// let mut config = SearchConfig::quick();
+/// config.data = DataConfig::new(DatasetKind::Memory);
+/// (config.network.init_channels, config.network.num_cells) = (2, 3);
+/// (config.search.epochs, config.search.batch_size) = (1, 8);
+///
+/// let device = Device::flex();
+/// let mut search = Search::new(config.clone(), images.clone(), &device)?;
+/// search.work()?;
+/// // Stopped after a step, and resumed from bytes.
+/// let bytes = search.save()?;
+/// let mut search = Search::from_bytes(config, images, &device, &bytes)?;
+/// while search.work()? != Done::Everything {}
+/// println!("{}", search.best().expect("an epoch is over").genotype);
+/// # Ok::<(), ec_darts::Error>(())
+/// ```
+///
 /// # Source
 /// EC-DARTS, Algorithm 1; the order of alpha and weights as in DARTS, Algorithm 1
 /// (docs/deviations.md, `order`).
@@ -76,6 +105,7 @@ impl Search {
     /// [`Error::ConfigValue`] where a setting is out of range or does not fit the data.
     pub fn new(config: SearchConfig, data: Arc<ImageDataset>, device: &Device) -> Result<Self> {
         config.validate("the settings")?;
+        config.data.check_images(&data)?;
         check_size(config.network.stem, data.size(), false)?;
         let space = config.network.space()?;
         let device = device.clone().autodiff();

@@ -1,0 +1,212 @@
+//! Whether a cell can be computed at all, and from these tensors: the first fault by the argument's name.
+
+use burn::tensor::Tensor;
+
+use crate::edge::{Cell, Edge, EdgeOperation};
+
+#[cfg(test)]
+mod tests;
+
+/// Where the description has this fault, with what is allowed.
+fn fault(place: &str, found: impl std::fmt::Debug, allowed: &str) -> Result<(), String> {
+    Err(format!("`{place}` is {found:?}, allowed: {allowed}"))
+}
+
+/// [`fault`] unless it holds.
+fn require(
+    holds: bool,
+    place: &str,
+    found: impl std::fmt::Debug,
+    allowed: &str,
+) -> Result<(), String> {
+    if holds { Ok(()) } else { fault(place, found, allowed) }
+}
+
+impl Edge {
+    /// Checks channels, stride and every operation; `place` is what messages call the edge.
+    fn check(&self, place: &str) -> Result<(), String> {
+        let Self { operations, channels: [from, to], stride, .. } = self;
+        let at = |field: &str| format!("{place}.{field}");
+        require(!operations.is_empty(), &at("operations"), operations, "one operation or more")?;
+        require(*from > 0 && *to > 0, &at("channels"), self.channels, "numbers above 0")?;
+        require(*stride > 0, &at("stride"), stride, "a number above 0")?;
+        for (number, &operation) in operations.iter().enumerate() {
+            let at = |field: &str| format!("{place}.operations[{number}]{field}");
+            let alike = |holds: bool, allowed: &str| require(holds, &at(""), operation, allowed);
+            match operation {
+                EdgeOperation::Identity => alike(
+                    *stride == 1 && from == to,
+                    "an identity at stride 1 between the same channels",
+                )?,
+                EdgeOperation::MaxPool { .. } | EdgeOperation::AvgPool { .. } => {
+                    alike(from == to, "a pool between the same channels")?;
+                }
+                EdgeOperation::Pointwise => alike(*stride == 1, "a 1x1 convolution at stride 1")?,
+                EdgeOperation::Convolution { .. } => {
+                    alike(operations.len() == 1, "a 3x3 convolution alone on its edge")?;
+                }
+                EdgeOperation::FactorizedReduce => alike(
+                    *stride == 2 && to.is_multiple_of(2),
+                    "a factorized reduction at stride 2 to an even number of channels",
+                )?,
+                EdgeOperation::Separable { kernel, dilation, repeats } => {
+                    let odd = !kernel.is_multiple_of(2);
+                    require(odd, &at(".kernel"), kernel, "an odd number")?;
+                    require(dilation > 0, &at(".dilation"), dilation, "a number above 0")?;
+                    require(repeats > 0, &at(".repeats"), repeats, "a number above 0")?;
+                    alike(
+                        repeats == 1 || from == to,
+                        "a repeated block between the same channels",
+                    )?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Height and width of its output.
+    fn size(&self, [height, width]: [usize; 2]) -> [usize; 2] {
+        [height.div_ceil(self.stride), width.div_ceil(self.stride)]
+    }
+}
+
+impl Cell {
+    /// Whether edges, nodes and `concat` make a cell.
+    ///
+    /// # Errors
+    /// The first field that does not, its value and what is allowed.
+    pub fn check(&self) -> Result<(), String> {
+        let num_inputs = self.inputs.len();
+        require((1..=2).contains(&num_inputs), "cell.inputs", num_inputs, "one or two edges")?;
+        let channels = self.inputs[0].channels[1];
+        let into_state = |edge: &Edge, place: &str| {
+            edge.check(place)?;
+            let allowed = format!("{channels} channels out, as the first edge has");
+            require(
+                edge.channels[1] == channels,
+                &format!("{place}.channels"),
+                edge.channels,
+                &allowed,
+            )
+        };
+        for (number, edge) in self.inputs.iter().enumerate() {
+            into_state(edge, &format!("cell.inputs[{number}]"))?;
+        }
+        for (node, edges) in self.nodes.iter().enumerate() {
+            let place = format!("cell.nodes[{node}]");
+            require(!edges.is_empty(), &place, edges, "one edge or more")?;
+            for (number, (state, edge)) in edges.iter().enumerate() {
+                let place = format!("{place}[{number}]");
+                let before = num_inputs + node;
+                let allowed = format!("a state from 0 to {}", before - 1);
+                require(*state < before, &format!("{place}.0"), state, &allowed)?;
+                let place = format!("{place}.1");
+                into_state(edge, &place)?;
+                let allowed = format!("{channels} channels in, as every state has");
+                let reads = edge.channels[0] == channels;
+                require(reads, &format!("{place}.channels"), edge.channels, &allowed)?;
+            }
+        }
+        let num_states = num_inputs + self.nodes.len();
+        let mut seen = vec![false; num_states];
+        let once = self
+            .concat
+            .iter()
+            .all(|&state| seen.get_mut(state).is_some_and(|seen| !std::mem::replace(seen, true)));
+        let allowed = format!("one or more of the states 0 to {}, each once", num_states - 1);
+        require(once && !self.concat.is_empty(), "cell.concat", &self.concat, &allowed)?;
+        let parameters = self.edges().map(Edge::parameter_range).collect();
+        let statistics = self.edges().map(Edge::statistic_range).collect();
+        for (name, ranges) in [("parameters", parameters), ("statistics", statistics)] {
+            let mut ranges: Vec<std::ops::Range<usize>> = ranges;
+            ranges.retain(|range| !range.is_empty());
+            ranges.sort_by_key(|range| range.start);
+            let overlap = ranges.windows(2).find(|pair| pair[0].end > pair[1].start);
+            if let Some(pair) = overlap {
+                return fault(&format!("{name} of two edges"), pair, "places that do not overlap");
+            }
+        }
+        Ok(())
+    }
+
+    /// Heights and widths of the states, from those of the inputs.
+    fn check_sizes(&self, inputs: &[[usize; 2]]) -> Result<(), String> {
+        let mut sizes: Vec<[usize; 2]> = Vec::new();
+        let through = |edge: &Edge, size: [usize; 2], place: &str| {
+            let reduces = edge.operations.contains(&EdgeOperation::FactorizedReduce);
+            let even = size.iter().all(|side| side.is_multiple_of(2));
+            let allowed = "even numbers of rows and columns before a factorized reduction";
+            require(!reduces || even, &format!("the size that {place} reads"), size, allowed)?;
+            Ok::<_, String>(edge.size(size))
+        };
+        for (number, (edge, &size)) in self.inputs.iter().zip(inputs).enumerate() {
+            sizes.push(through(edge, size, &format!("cell.inputs[{number}]"))?);
+        }
+        for (node, edges) in self.nodes.iter().enumerate() {
+            let mut own: Option<[usize; 2]> = None;
+            for (number, (state, edge)) in edges.iter().enumerate() {
+                let place = format!("cell.nodes[{node}][{number}]");
+                let size = through(edge, sizes[*state], &place)?;
+                let first = *own.get_or_insert(size);
+                let allowed = format!("{first:?}, as the node's first edge");
+                require(size == first, &format!("the size that {place} makes"), size, &allowed)?;
+            }
+            sizes.extend(own);
+        }
+        let joined: Vec<_> = self.concat.iter().map(|&state| sizes[state]).collect();
+        let alike = joined.iter().all(|size| *size == joined[0]);
+        require(alike, "the sizes that `cell.concat` joins", joined, "one size")
+    }
+
+    /// Panics where the description or a tensor's shape does not fit.
+    #[track_caller]
+    pub(crate) fn assert_fits(
+        &self,
+        inputs: &[Tensor<4>],
+        parameters: &Tensor<1>,
+        mixing: &Tensor<1>,
+        running: &[Tensor<1>; 2],
+        factors: Option<&[f32]>,
+    ) {
+        let lengths = [parameters, mixing, &running[0], &running[1]].map(|each| each.dims()[0]);
+        let shapes: Vec<_> = inputs.iter().map(Tensor::dims).collect();
+        let fits = self.check().and_then(|()| self.check_shapes(&shapes, lengths, factors));
+        if let Err(fault) = fits {
+            panic!("{fault}");
+        }
+    }
+
+    fn check_shapes(
+        &self,
+        inputs: &[[usize; 4]],
+        [parameters, mixing, mean, variance]: [usize; 4],
+        factors: Option<&[f32]>,
+    ) -> Result<(), String> {
+        let allowed = format!("{} tensors, one for each of `cell.inputs`", self.inputs.len());
+        require(inputs.len() == self.inputs.len(), "inputs.len()", inputs.len(), &allowed)?;
+        let batch = inputs[0][0];
+        for (number, (&shape, edge)) in inputs.iter().zip(&self.inputs).enumerate() {
+            let fits = shape[..2] == [batch, edge.channels[0]] && !shape.contains(&0);
+            let allowed = format!("[batch, {}, height, width], all above 0", edge.channels[0]);
+            require(fits, &format!("inputs[{number}].dims()"), shape, &allowed)?;
+        }
+        let end = |range: fn(&Edge) -> std::ops::Range<usize>| {
+            self.edges().map(range).map(|range| range.end).max().unwrap_or(0)
+        };
+        let (most, statistics) = (end(Edge::parameter_range), end(Edge::statistic_range));
+        let allowed = format!("{most} or more, where the last edge's parameters end");
+        require(parameters >= most, "parameters.dims()", [parameters], &allowed)?;
+        let allowed = format!("two of one length, {statistics} or more");
+        let fit = mean == variance && mean >= statistics;
+        require(fit, "running lengths", [mean, variance], &allowed)?;
+        let operations = self.num_operations();
+        let allowed = format!("[{operations}], one weight for each operation");
+        require(mixing == operations, "mixing.dims()", [mixing], &allowed)?;
+        if let Some(factors) = factors {
+            let allowed = format!("{operations} operations times {batch} images");
+            require(factors.len() == operations * batch, "factors.len()", factors.len(), &allowed)?;
+        }
+        let sizes: Vec<_> = inputs.iter().map(|&[_, _, height, width]| [height, width]).collect();
+        self.check_sizes(&sizes)
+    }
+}

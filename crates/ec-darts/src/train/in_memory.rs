@@ -1,0 +1,46 @@
+//! Searches and retrainings from bytes that lie in no file.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use ec_darts_space::Genotype;
+
+use super::{Retraining, Search};
+use crate::Result;
+use crate::config::{RetrainConfig, SearchConfig};
+use crate::data::{Datasets, ImageDataset};
+
+/// What errors call such bytes.
+const IN_MEMORY: &str = "the checkpoint in memory";
+
+impl Search {
+    /// The search that [`Self::save`] described; as [`Self::restore`], of bytes in memory.
+    ///
+    /// # Errors
+    /// As of [`Self::restore`].
+    pub fn from_bytes(
+        config: SearchConfig,
+        data: Arc<ImageDataset>,
+        device: &Device,
+        bytes: &[u8],
+    ) -> Result<Self> {
+        Self::restore(config, data, device, bytes, Path::new(IN_MEMORY))
+    }
+}
+
+impl Retraining {
+    /// The retraining that [`Self::save`] described; as [`Self::restore`], of bytes in memory.
+    ///
+    /// # Errors
+    /// As of [`Self::restore`].
+    pub fn from_bytes(
+        config: RetrainConfig,
+        genotype: &Genotype,
+        data: &Datasets,
+        device: &Device,
+        bytes: &[u8],
+    ) -> Result<Self> {
+        Self::restore(config, genotype, data, device, bytes, Path::new(IN_MEMORY))
+    }
+}
