@@ -6,9 +6,10 @@
 
 mod evaluate;
 mod export;
+mod onnx;
 mod torch;
 
-pub use evaluate::{ClassAccuracy, Evaluation, evaluate};
+pub use evaluate::{ClassAccuracy, Evaluation, Mistake, evaluate, evaluate_sets};
 pub use export::ExportFormat;
 pub use torch::TorchFile;
 
@@ -267,29 +268,15 @@ impl TrainedModel {
     /// Whether images of a set have the model's size and classes.
     ///
     /// CIFAR without its list of names has numbers for names, which fit any; other names are equal, each at
-    /// its place.
+    /// its place. A set may have some of the model's classes only, by their names.
     ///
     /// # Errors
-    /// [`Error::Data`] with `folder`: another size, number of classes or class name.
+    /// [`Error::Data`] with `folder`: another size, more classes, or a class that the model does not know.
     pub fn check_data(&self, dataset: &ImageDataset, folder: &Path) -> Result<()> {
-        let ModelDescription { image_size, num_classes, class_names, .. } = &self.description;
+        let image_size = &self.description.image_size;
         let fail = |reason| Err(Error::Data { path: folder.to_path_buf(), reason });
-        if dataset.num_classes() != *num_classes {
-            let found = dataset.num_classes();
-            return fail(format!("{found} classes, the model knows {num_classes}"));
-        }
-        let is_cifar = [DatasetKind::Cifar10, DatasetKind::Cifar100]
-            .iter()
-            .any(|kind| kind.name() == self.description.dataset);
-        let unnamed = |names: &[String]| {
-            is_cifar && names.iter().enumerate().all(|(class, name)| *name == class.to_string())
-        };
-        let mut pairs = dataset.class_names().iter().zip(class_names).enumerate();
-        if !unnamed(dataset.class_names())
-            && !unnamed(class_names)
-            && let Some((class, (found, known))) = pairs.find(|(_, (found, known))| found != known)
-        {
-            return fail(format!("class {class} is {found}, in the model it is {known}"));
+        if let Err(reason) = self.classes_of(dataset) {
+            return fail(reason);
         }
         if dataset.size() != *image_size {
             let [height, width] = dataset.size();
@@ -313,6 +300,41 @@ impl TrainedModel {
         let resize = data.and_then(|config| config.resize);
         let orientation = data.and_then(|config| config.orientation).unwrap_or(true);
         decode(path, self.description.image_size[0], resize, orientation)
+    }
+
+    /// The model's class for each class of a set.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn classes_of(&self, dataset: &ImageDataset) -> Result<Vec<usize>, String> {
+        let ModelDescription { num_classes, class_names, .. } = &self.description;
+        let found = dataset.class_names();
+        if found.len() < *num_classes {
+            let place = |name: &String| {
+                let known = class_names.iter().position(|known| known == name);
+                known.ok_or_else(|| {
+                    let few = found.len();
+                    format!("{few} classes, the model knows {num_classes}, and no class {name}")
+                })
+            };
+            return found.iter().map(place).collect();
+        }
+        if found.len() > *num_classes {
+            return Err(format!("{} classes, the model knows {num_classes}", found.len()));
+        }
+        let is_cifar = [DatasetKind::Cifar10, DatasetKind::Cifar100]
+            .iter()
+            .any(|kind| kind.name() == self.description.dataset);
+        let unnamed = |names: &[String]| {
+            is_cifar && names.iter().enumerate().all(|(class, name)| *name == class.to_string())
+        };
+        let mut pairs = found.iter().zip(class_names).enumerate();
+        match pairs.find(|(_, (found, known))| found != known) {
+            Some((class, (other, known))) if !unnamed(found) && !unnamed(class_names) => {
+                Err(format!("class {class} is {other}, in the model it is {known}"))
+            }
+            _ => Ok((0..*num_classes).collect()),
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -443,7 +465,9 @@ pub(crate) mod tests {
         check([4, 4], &["cat", "dog", "owl"], "");
         check([4, 4], &["0", "1", "2"], "");
         check([4, 4], &["0", "2", "1"], "folder: class 0 is 0, in the model it is cat");
-        check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3");
+        check([4, 4], &["dog", "owl"], "");
+        check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3, and no class a");
+        check([4, 4], &["a", "b", "c", "d"], "folder: 4 classes, the model knows 3");
         check([4, 4], &["cat", "owl", "dog"], "folder: class 1 is owl, in the model it is dog");
         check([4, 8], &["0", "1", "2"], "folder: images of 4x8, the model wants 4x4");
     }
