@@ -26,7 +26,6 @@ pub struct DataConfig {
     /// What a file does that cannot be read; off: it is skipped.
     pub broken_images: Option<BrokenImages>,
     /// Turn images as their cameras noted (Exif); off: true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orientation: Option<bool>,
     /// Memory for decoded images, in MiB; off: 2048. It does not change the result.
     pub cache_mib: Option<u64>,

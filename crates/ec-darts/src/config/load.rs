@@ -127,10 +127,10 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
             !how && *key != "data.cache_mib"
         };
         let (ours, theirs) = (self.settings(), other.settings());
-        let key = ours.keys().filter(matters).find(|&key| ours[key] != theirs[key])?;
-        let [ours, theirs] = [&ours[key], &theirs[key]].map(|value| match value {
-            Json::Null => "not set".to_string(),
-            value => value.to_string(),
+        let key = ours.keys().filter(matters).find(|&key| ours.get(key) != theirs.get(key))?;
+        let [ours, theirs] = [&ours, &theirs].map(|settings| match settings.get(key) {
+            None | Some(Json::Null) => "not set".to_string(),
+            Some(value) => value.to_string(),
         });
         Some(format!("{key} is {ours} here and {theirs} there"))
     }

@@ -32,6 +32,9 @@ use crate::network::StemKind;
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
 
+// The set of keys is that of the structs as JSON has them: every field is written, those that are off as
+// null. A field that serde skips would be no setting.
+
 /// All settings of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -50,6 +50,29 @@ fn presets_differ_in_what_they_are_about() {
     assert_eq!(search("search_folder").data.source("x"), folder.data.source("x"));
 }
 
+/// A field that serde skips where it is off would be no key: what the reader lists are all.
+#[test]
+fn every_field_is_a_key() {
+    fn check<C: Settings>() {
+        let known = C::paper().settings();
+        let mut sections: Vec<&str> =
+            known.keys().filter_map(|key| key.split('.').next()).collect();
+        sections.dedup();
+        for section in sections {
+            let mut table = toml::Table::try_from(C::paper()).expect("plain values");
+            let names = table[section].as_table_mut().expect("a section");
+            names.insert("nonsense".into(), true.into());
+            let Err(error) = table.try_into::<C>() else { panic!("a key that does not exist") };
+            let listed = error.message().split_once("expected ").expect("a list of names").1;
+            for name in listed.split('`').skip(1).step_by(2) {
+                assert!(known.contains_key(&format!("{section}.{name}")), "{section}.{name}");
+            }
+        }
+    }
+    check::<SearchConfig>();
+    check::<RetrainConfig>();
+}
+
 #[test]
 fn runs_differ_by_what_matters_for_the_result() {
     let check = |change: fn(&mut SearchConfig), expected: Option<&str>| {

@@ -188,7 +188,7 @@ proptest! {
             let sides: &[u32] = if number % 2 == 0 { &[2, 3, 4] } else { &[2] };
             sides.iter().for_each(|side| bytes.extend(side.to_be_bytes()));
             bytes.extend(vec![1; sides.iter().product::<u32>() as usize]);
-            let mut damaged = |bytes| if number == file { damage.clone().apply(bytes) } else { bytes };
+            let damaged = |bytes| if number == file { damage.clone().apply(bytes) } else { bytes };
             if before {
                 bytes = damaged(bytes);
             }
