@@ -10,15 +10,19 @@ use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
 use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
 use ec_darts::snapshot::{NamedTensors, Snapshot};
-use ec_darts_space::Preset;
+use ec_darts_space::{Genotype, Preset};
 
 fn device() -> Device {
     DeviceName::Flex.open().expect("the CPU").device
 }
 
-/// A model whose normalizations do something.
 fn model(stem: StemKind, size: usize) -> TrainedModel {
     let genotype = Preset::find("EC_DARTS_CIFAR").expect("a preset").genotype();
+    of_genotype(genotype, stem, size)
+}
+
+/// A model whose normalizations do something.
+pub fn of_genotype(genotype: Genotype, stem: StemKind, size: usize) -> TrainedModel {
     let config = EvaluationConfig { stem, init_channels: 8, num_cells: 6, num_classes: 10 };
     let names = (0..10).map(|class| class.to_string()).collect();
     let plain = Normalization { mean: [0.5; 3], std: [0.25; 3] };
@@ -51,7 +55,8 @@ fn filled(network: EvaluationNetwork, named: &NamedTensors) -> EvaluationNetwork
     snapshot.load(network, "network").expect("the names of the network")
 }
 
-const STEMS: [(StemKind, usize); 3] =
+/// The stems with the images they are for.
+pub const STEMS: [(StemKind, usize); 3] =
     [(StemKind::Cifar, 32), (StemKind::Stride2, 64), (StemKind::Imagenet, 224)];
 
 #[test]

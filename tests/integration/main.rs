@@ -11,6 +11,7 @@ mod fused;
 mod gradients;
 mod memory;
 mod names;
+mod onnx;
 mod packed;
 mod parity;
 mod relaxation;

@@ -321,8 +321,11 @@ pub enum NetworkKind {
     Imagenet,
 }
 
-/// Classifies the test set, and times single images: top-1, top-5, loss, accuracy of each class,
-/// latency. With --out also writes evaluation.json, confusion.csv and confusion.svg.
+/// Classifies the test set, and times single images: top-1, top-5 of more than five classes, mean accuracy of
+/// the classes, loss, accuracy of each class, latency. With --out also writes evaluation.json, confusion.csv,
+/// confusion.svg, and pictures of the surest mistakes for the report.
+///
+/// The data may have some of the model's classes only.
 #[derive(Args)]
 pub struct EvaluateArguments {
     /// A trained network, such as model.safetensors of a retraining.
@@ -331,6 +334,10 @@ pub struct EvaluateArguments {
     /// Folder of the data set, in the layout of the one the model was trained on.
     #[arg(long)]
     pub data: PathBuf,
+    /// Classify all images of the folder, not its test images alone: those that the network was trained on
+    /// too, where it is their folder.
+    #[arg(long)]
+    pub all: bool,
     /// Where to compute; as for search.
     #[arg(long)]
     pub device: Option<DeviceName>,
@@ -351,11 +358,14 @@ pub struct EvaluateArguments {
 /// Prints the likeliest classes of each image. An image that cannot be read is named and left out,
 /// and the exit code is then 1.
 #[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts classify --model m.safetensors photo.jpg --top 3
+  ec-darts classify --model m.safetensors photos/ more/ --csv classes.csv")]
 pub struct ClassifyArguments {
     /// A trained network.
     #[arg(long)]
     pub model: PathBuf,
-    /// JPEG or PNG files of any size.
+    /// Images of any size, and folders, of which every image below is taken.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
     /// Classes to print.
@@ -370,6 +380,9 @@ pub struct ClassifyArguments {
     /// Print a line of JSON for each image.
     #[arg(long)]
     pub json: bool,
+    /// Write a table instead of printing: a row for each image, with classes and probabilities.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub csv: Option<PathBuf>,
 }
 
 /// Every format holds the weights bit for bit, and the description as JSON in its metadata.
@@ -381,7 +394,7 @@ pub struct ExportArguments {
     /// What to write; docs/models.md says how to load it.
     #[arg(long, value_enum)]
     pub format: ExportKind,
-    /// File to write; for torch a folder, made if it is not there.
+    /// File to write; for torch a folder. Folders are made where they are not there.
     #[arg(long)]
     pub out: PathBuf,
 }
@@ -395,6 +408,8 @@ pub enum ExportKind {
     /// Safetensors with the names and shapes of the public DARTS code in PyTorch, and a model.py that
     /// loads it.
     Torch,
+    /// An ONNX graph, for onnxruntime and others; reads normalized images of any batch size.
+    Onnx,
 }
 
 /// Reads what `export --format torch` wrote, or a state dict (.pt) of the public DARTS code.

@@ -1,20 +1,21 @@
 //! `ec-darts evaluate`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::Context;
-use ec_darts::data::{self, DatasetKind, Datasets, Source};
+use anyhow::{Context, ensure};
+use ec_darts::data::{self, DatasetKind, Datasets, ImageDataset, Source};
 use ec_darts::device::Opened;
-use ec_darts::files::write;
 use ec_darts::latency::Latency;
-use ec_darts::model::{self, ModelDescription, TrainedModel};
+use ec_darts::model::{self, Evaluation, ModelDescription, TrainedModel};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::args::EvaluateArguments;
+use crate::mistakes::Mistake;
 use crate::session::open;
-use crate::terminal::print;
-use crate::{confusion, images};
+use crate::{confusion, images, mistakes, output, print};
 
 /// What is evaluated on what, and where the report goes.
 pub struct Evaluated<'a> {
@@ -22,19 +23,63 @@ pub struct Evaluated<'a> {
     /// Where it lies, and its images: as they are named in the report.
     pub path: &'a Path,
     pub data: &'a Path,
+    pub set: Set,
     pub out: Option<&'a Path>,
+}
+
+/// Which images are classified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Set {
+    Test,
+    /// Those of training too.
+    All,
+}
+
+/// Content of `evaluation.json`.
+#[derive(Serialize, Deserialize)]
+pub struct Report {
+    pub model: String,
+    pub data: String,
+    pub set: Set,
+    pub device: String,
+    pub evaluation: Evaluation,
+    pub latency: Latency,
+    /// Counts and notices.
+    #[serde(default)]
+    pub images: Value,
+    /// Of the test images.
+    #[serde(default)]
+    pub digest: String,
+    /// Whether the test images are those that were set apart when the model was trained; none where it
+    /// does not say which those were.
+    #[serde(default)]
+    pub same_images: Option<bool>,
+    /// The surest ones.
+    #[serde(default)]
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Report {
+    pub fn set_in_words(&self) -> &'static str {
+        match self.set {
+            Set::Test => "the test set",
+            Set::All => "all images, those of training among them",
+        }
+    }
 }
 
 pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
     let EvaluateArguments { model: path, data, out, .. } = &arguments;
     let model = TrainedModel::load(path, &opened.device)?;
-    let images = read(&model.description, data)?;
+    let images = read_images(&model.description, data)?;
     if !arguments.json {
         let lines = images.notices.iter().map(|notice| images::line(notice) + "\n");
         print(&lines.collect::<String>())?;
     }
-    let evaluated = Evaluated { model: &model, path, data, out: out.as_deref() };
+    let set = if arguments.all { Set::All } else { Set::Test };
+    let evaluated = Evaluated { model: &model, path, data, set, out: out.as_deref() };
     let told = if arguments.json { Told::Json } else { Told::Text };
     evaluate(&evaluated, &images, arguments.batch_size.into(), &opened, told)
 }
@@ -49,7 +94,7 @@ pub enum Told {
     Event,
 }
 
-/// Measures a model on the test images, prints and writes what comes out.
+/// Measures a model, prints and writes what comes out.
 pub fn evaluate(
     evaluated: &Evaluated,
     images: &Datasets,
@@ -57,39 +102,16 @@ pub fn evaluate(
     opened: &Opened,
     told: Told,
 ) -> anyhow::Result<()> {
-    let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
-    let test = images.test.clone();
-    model.check_data(&test, data)?;
-    let bar = ProgressBar::new(test.len() as u64);
-    bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
-    let evaluation = model::evaluate(model, test, batch_size, device, &mut |done| {
-        bar.set_position(done as u64);
-    })?;
-    bar.finish_and_clear();
-    let time = Latency::of(&model.network, model.description.image_size, 1, device);
-
+    let report = measure(evaluated, images, batch_size, opened)?;
+    let file = format!("{}\n", serde_json::to_string_pretty(&report)?);
     let mut files: Vec<PathBuf> = Vec::new();
-    let mut report = json!({
-        "model": evaluated.path.display().to_string(),
-        "data": data.display().to_string(),
-        "set": "test",
-        "device": opened.description,
-        "evaluation": evaluation,
-        "latency": time,
-        "images": images::facts(images),
-        "digest": images.test.digest(),
-        "same_images": same_images(&model.description, images),
-    });
-    let file = format!("{report:#}\n");
     if let Some(out) = evaluated.out {
-        std::fs::create_dir_all(out)
-            .with_context(|| format!("cannot create the folder {}", out.display()))?;
         for (name, content) in [
-            ("evaluation.json", file.clone()),
-            ("confusion.csv", confusion::csv(&evaluation)),
-            ("confusion.svg", confusion::svg(&evaluation)),
+            ("evaluation.json", file.clone().into_bytes()),
+            ("confusion.csv", confusion::csv(&report.evaluation)?),
+            ("confusion.svg", confusion::svg(&report.evaluation).into_bytes()),
         ] {
-            write(&out.join(name), content.as_bytes())?;
+            output::write(&out.join(name), &content)?;
             files.push(out.join(name));
         }
     }
@@ -97,26 +119,81 @@ pub fn evaluate(
         Told::Text => {}
         Told::Json => return print(&file),
         Told::Event => {
-            report["event"] = "evaluation".into();
-            return print(&format!("{report}\n"));
+            let mut event = serde_json::to_value(&report)?;
+            event["event"] = "evaluation".into();
+            return print(&format!("{event}\n"));
         }
     }
-    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
-    let mut text = format!(
-        "device    {}\ndata      test set of {}: {} images of {} classes\n\
-         loss      {:.4}\ntop-1     {}\ntop-5     {}\n",
-        opened.description,
-        data.display(),
-        evaluation.num_images,
-        evaluation.classes.len(),
-        evaluation.loss,
-        percent(evaluation.top1),
-        percent(evaluation.top5)
-    );
+    let mut text = describe(&report);
     for notice in images.test.replaced() {
         text += &format!("{}\n", images::line(&notice));
     }
-    if same_images(&model.description, images) == Some(false) {
+    for file in files {
+        text += &format!("\nwrote {}", file.display());
+    }
+    print(&format!("{}\n", text.trim_end()))
+}
+
+fn measure(
+    evaluated: &Evaluated,
+    images: &Datasets,
+    batch_size: usize,
+    opened: &Opened,
+) -> anyhow::Result<Report> {
+    let (device, data, model) = (&opened.device, evaluated.data, evaluated.model);
+    let sets = match evaluated.set {
+        Set::Test => vec![("test", images.test.clone())],
+        Set::All => vec![("training", images.train.clone()), ("test", images.test.clone())],
+    };
+    for (_, set) in &sets {
+        model.check_data(set, data)?;
+    }
+    let count: usize = sets.iter().map(|(_, set)| set.len()).sum();
+    ensure!(count > 0, "{}: no test image; --all takes every image of the folder", data.display());
+    let bar = ProgressBar::new(count as u64);
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
+    let only: Vec<Arc<ImageDataset>> = sets.iter().map(|(_, set)| set.clone()).collect();
+    let evaluation = model::evaluate_sets(model, &only, batch_size, device, &mut |done| {
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    Ok(Report {
+        model: evaluated.path.display().to_string(),
+        data: data.display().to_string(),
+        set: evaluated.set,
+        device: opened.description.clone(),
+        mistakes: mistakes::collect(&evaluation, &sets, evaluated.out)?,
+        evaluation,
+        latency: Latency::of(&model.network, model.description.image_size, 1, device),
+        images: images::facts(images),
+        digest: images.test.digest(),
+        same_images: same_images(&model.description, images),
+    })
+}
+
+/// The figures for a person.
+fn describe(report: &Report) -> String {
+    let Report { evaluation, latency: time, .. } = report;
+    let percent = |share: f64| format!("{:.2} %", 100.0 * share);
+    let present = evaluation.classes.iter().filter(|class| class.num_images > 0).count();
+    let classes = match evaluation.classes.len() {
+        all if all == present => format!("{all} classes"),
+        all => format!("{present} of the model's {all} classes"),
+    };
+    let (set, data) = (report.set_in_words(), &report.data);
+    let mut text = format!(
+        "device    {}\ndata      {data}, {set}: {} images of {classes}\nloss      {:.4}\ntop-1     {}\n",
+        report.device,
+        evaluation.num_images,
+        evaluation.loss,
+        percent(evaluation.top1),
+    );
+    if let Some(top5) = evaluation.top5 {
+        text += &format!("top-5     {}\n", percent(top5));
+    }
+    text +=
+        &format!("balanced  {} (mean over the classes)\n", percent(evaluation.balanced_accuracy));
+    if report.same_images == Some(false) {
         text += "warning: these are not the test images that were set apart when the model was trained; \
                  it may have been trained on some of them\n";
     }
@@ -133,21 +210,16 @@ pub fn evaluate(
         let accuracy = class.accuracy.map_or("no images".into(), percent);
         text += &format!("{:24} {:>8} {accuracy:>10}\n", class.name, class.num_images);
     }
-    for file in files {
-        text += &format!("\nwrote {}", file.display());
-    }
-    print(&format!("{}\n", text.trim_end()))
+    text
 }
 
-/// Whether the test images are those that were set apart in the model's training run; none where the
-/// model does not say which those were.
+/// Whether the test images are those that were set apart in the model's training run.
 fn same_images(description: &ModelDescription, images: &Datasets) -> Option<bool> {
     Some(description.digests.as_ref()?.test == images.test.digest())
 }
 
-/// The images of the data that a model was trained on, read as they were then, or of other data in the
-/// same layout.
-fn read(description: &ModelDescription, folder: &Path) -> anyhow::Result<Datasets> {
+/// The images that a model was trained and tested on, read as they were then, or others in the same layout.
+fn read_images(description: &ModelDescription, folder: &Path) -> anyhow::Result<Datasets> {
     let name = &description.dataset;
     let kind: DatasetKind = serde_json::from_value(name.as_str().into())
         .with_context(|| format!("the model's data set `{name}` is unknown"))?;

@@ -1,6 +1,7 @@
 //! `ec-darts export` and `ec-darts import`.
 
 use anyhow::{Context, bail, ensure};
+use ec_darts::config::DataConfig;
 use ec_darts::data::DatasetKind;
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
@@ -8,7 +9,7 @@ use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
 use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkArguments, NetworkKind};
 use crate::cost::network;
 use crate::genotype::read;
-use crate::print;
+use crate::{output, print};
 
 pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
     let device = DeviceName::Flex.open()?.device;
@@ -17,6 +18,7 @@ pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
         ExportKind::Burnpack => ExportFormat::Burnpack,
         ExportKind::Safetensors => ExportFormat::Safetensors,
         ExportKind::Torch => ExportFormat::Torch,
+        ExportKind::Onnx => ExportFormat::Onnx,
     };
     for file in model.export(format, &arguments.out)? {
         print(&format!("wrote {}\n", file.display()))?;
@@ -35,8 +37,18 @@ pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
         }
     };
     let model = file.model(description, &device)?;
-    model.save(&arguments.out)?;
+    output::write(&arguments.out, &model.to_bytes()?)?;
     print(&format!("wrote {}\n", arguments.out.display()))
+}
+
+/// How the public code reads images in testing, where that is not their whole square: of ImageNet the shorter
+/// side becomes 256 pixels, and the middle is cut out.
+///
+/// # Source
+/// DARTS, `cnn/train_imagenet.py`.
+fn recipe(kind: DatasetKind) -> Option<DataConfig> {
+    let resize = (kind == DatasetKind::Imagenet).then_some(256)?;
+    Some(DataConfig { resize: Some(resize), crop_padding: 0, ..DataConfig::new(kind) })
 }
 
 /// What the command line says about a network of the public DARTS code.
@@ -70,5 +82,7 @@ fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<Mode
     };
     let (dataset, normalization) = (kind.name(), kind.normalization().expect("published"));
     let size = [side; 2];
-    Ok(ModelDescription::new(genotype, &config, class_names, size, &normalization, dataset))
+    let description =
+        ModelDescription::new(genotype, &config, class_names, size, &normalization, dataset);
+    Ok(ModelDescription { data: recipe(kind), ..description })
 }

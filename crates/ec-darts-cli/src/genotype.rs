@@ -11,7 +11,7 @@ use ec_darts::data::{Purpose, stream_rng};
 use ec_darts_space::{CellKind, Genotype, Preset, SearchSpace, draw};
 
 use crate::args::{Form, GenotypeCommand};
-use crate::print;
+use crate::{output, print};
 
 pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
     match command {
@@ -47,7 +47,7 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
                 Some("dot") => draw::dot(&genotype),
                 _ => bail!("{}: the name must end in .svg or .dot", out.display()),
             };
-            ec_darts::files::write(&out, picture.as_bytes())?;
+            output::write(&out, picture.as_bytes())?;
             Ok(())
         }
         GenotypeCommand::Discretize(arguments) => discretize::run(arguments),
@@ -58,11 +58,24 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
 pub fn read(name: &str) -> anyhow::Result<Genotype> {
     let path = Path::new(name);
     if path.exists() {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+        let bytes = std::fs::read(path).with_context(|| format!("cannot read {name}"))?;
+        let text = decoded(&bytes).with_context(|| format!("{name}: neither UTF-8 nor UTF-16"))?;
         return text.parse().with_context(|| name.to_string());
     }
     let preset = Preset::find(name).with_context(|| format!("{name}: no such file"))?;
     Ok(preset.genotype())
+}
+
+/// Text in UTF-8, or in UTF-16 with its mark, as PowerShell writes what a program prints.
+fn decoded(bytes: &[u8]) -> Option<String> {
+    let number = match bytes {
+        [0xff, 0xfe, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] => u16::from_be_bytes,
+        _ => return String::from_utf8(bytes.to_vec()).ok(),
+    };
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let units: Vec<u16> = pairs.iter().map(|&pair| number(pair)).collect();
+    String::from_utf16(&units).ok().filter(|_| rest.is_empty())
 }
 
 /// One line for each node.

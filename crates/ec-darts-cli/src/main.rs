@@ -13,6 +13,8 @@ mod export;
 mod fetch;
 mod genotype;
 mod images;
+mod mistakes;
+mod output;
 mod pipeline;
 mod report;
 mod report_html;

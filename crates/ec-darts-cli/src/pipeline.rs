@@ -10,7 +10,7 @@ use ec_darts_space::presets::DARTS_V2;
 use serde_json::json;
 
 use crate::args::WholeRunArguments;
-use crate::evaluate::{Evaluated, Told};
+use crate::evaluate::{Evaluated, Set, Told};
 use crate::session::Session;
 use crate::{evaluate, print, report_html, retrain, search, settings};
 
@@ -45,7 +45,7 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     }
     match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {
         Outcome::Finished(measured) if told => {
-            print(&format!("{}\n", retrain::describe(&measured)))?
+            print(&format!("{}\n", retrain::describe(&measured, images.train.num_classes())))?
         }
         Outcome::Finished(_) => {}
         Outcome::Stopped { checkpoint, total_step } => {
@@ -56,8 +56,13 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     heading("3 of 4: evaluation")?;
     let path = out.join("retrain").join(MODEL);
     let model = TrainedModel::load(&path, &session.opened.device)?;
-    let evaluated =
-        Evaluated { model: &model, path: &path, data: &arguments.data, out: Some(&out) };
+    let evaluated = Evaluated {
+        model: &model,
+        path: &path,
+        data: &arguments.data,
+        set: Set::Test,
+        out: Some(&out),
+    };
     let shape = if told { Told::Text } else { Told::Event };
     evaluate::evaluate(&evaluated, &images, 64, &session.opened, shape)?;
     heading("4 of 4: report")?;

@@ -22,21 +22,28 @@ pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     let images = session.load(&config.data, &arguments.data)?;
     match retrain(config, &genotype, &images, &mut session)? {
         Outcome::Finished(_) if arguments.json => Ok(()),
-        Outcome::Finished(measured) => print(&format!("{}\n", describe(&measured))),
+        Outcome::Finished(measured) => {
+            let num_classes = images.train.num_classes();
+            print(&format!("{}\n", describe(&measured, num_classes)))
+        }
         Outcome::Stopped { checkpoint, total_step } => Err(session.stopped(checkpoint, total_step)),
     }
 }
 
 /// One line about the accuracy that was reached.
-pub fn describe(measured: &Measured) -> String {
+pub fn describe(measured: &Measured, num_classes: usize) -> String {
     let on = match measured.on {
         MeasuredOn::Test => "test",
         MeasuredOn::Validation => "held-out training",
     };
+    // Of five classes or fewer, the right one always is.
+    let among_five = match num_classes {
+        0..=5 => String::new(),
+        _ => format!(" (right class among the first five: {:.2} %)", 100.0 * measured.top5),
+    };
     format!(
-        "accuracy {:.2} % (right class among the first five: {:.2} %) of {} {on} images after epoch {}",
+        "accuracy {:.2} %{among_five} of {} {on} images after epoch {}",
         100.0 * measured.accuracy,
-        100.0 * measured.top5,
         measured.images,
         measured.epoch + 1
     )

@@ -11,8 +11,10 @@
 //!                      "concat": [2, 3, 4, 5]}, "reduction": {...}}
 //! ```
 //! The flat form has two picks for each node and tells nodes apart by counting. In both Python
-//! forms blanks, line breaks, trailing commas, `#` comments, either quotes, keywords in any order
-//! and a leading `NAME =` are accepted. Nothing is evaluated.
+//! forms blanks, line breaks, trailing commas, `#` comments, either quotes, tuples for lists, keywords
+//! in any order and a leading `NAME =` are accepted, and what public code makes of them: a dict, a
+//! list of pairs or JSON with the same keys, `list(range(2, 6))`, `np.int64(1)`. Text around a genotype
+//! is passed over, as in a log; a second genotype is an error. Nothing is evaluated.
 //!
 //! # Source
 //! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`.
@@ -32,7 +34,7 @@ const FLAT_PICKS: usize = 2;
 impl FromStr for Genotype {
     type Err = Error;
 
-    /// Reads any of the three forms; one that begins with `{` is JSON.
+    /// Reads any of the three forms; one that begins with `{` and has no `normal_concat` is JSON.
     ///
     /// ```
     /// use ec_darts_space::Genotype;
@@ -52,7 +54,10 @@ impl FromStr for Genotype {
     /// [`Error::Syntax`] or [`Error::Json`], also where the text describes a cell that is refused
     /// by [`CellGenotype::validate`].
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text.trim_start().starts_with('{') {
+        // Editors of Windows put it first.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let is_ours = text.trim_start().starts_with('{') && !text.contains("_concat");
+        if is_ours {
             serde_json::from_str(text).map_err(Error::Json)
         } else {
             parser::genotype(text)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_space::Genotype;
 use rand::RngExt;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::{Purpose, stream_rng};
 use crate::network::{EvaluationConfig, EvaluationNetwork};
@@ -23,7 +23,7 @@ const LONG_ENOUGH: Duration = Duration::from_secs(3);
 const MOST: usize = 200;
 
 /// Forward passes of one batch in evaluation mode.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Images in a batch.
     pub batch: usize,

@@ -11,7 +11,7 @@ use ec_darts_space::{Compromise, Pick, Trade, discretize_within};
 use super::table;
 use crate::args::DiscretizeArguments;
 use crate::cost::network;
-use crate::print;
+use crate::{output, print};
 
 pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let (config, image_size) = network(&arguments.network)?;
@@ -40,7 +40,7 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     text += &format!("{:14} {strength:>14.4} {unlimited_strength:>16.4}\n\n", "strength");
     text += &given_up(&found);
     if let Some(out) = &arguments.out {
-        ec_darts::files::write(out, found.genotype.to_json().as_bytes())?;
+        output::write(out, found.genotype.to_json().as_bytes())?;
     }
     print(&text)
 }

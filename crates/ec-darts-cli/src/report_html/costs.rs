@@ -1,106 +1,83 @@
-//! What the genotype's network costs, as it was retrained and in the paper's settings.
+//! The cost of the genotype's network, as it was retrained and in the paper's settings.
 
 use ec_darts::cost::NetworkCost;
 use ec_darts::network::{EvaluationConfig, StemKind};
+use maud::{Markup, html};
 
-use super::html::{count, details, table};
-use super::read::{Material, Run};
+use super::html::{cell, count, details, none, table};
+use super::read::Material;
 
 /// Multiply-adds of ImageNet's mobile setting.
 const MOBILE: u64 = 600_000_000;
 
-pub fn tables(material: &Material) -> String {
+pub fn tables(material: &Material) -> Markup {
     let Some(genotype) = material.genotype() else {
-        return "<p class=\"none\">No genotype yet.</p>\n".into();
+        return none("No genotype yet.");
     };
-    let paper = |stem, init_channels, num_cells, num_classes| EvaluationConfig {
-        stem,
-        init_channels,
-        num_cells,
-        num_classes,
+    let paper = |stem, init_channels, num_cells, num_classes, side| {
+        (EvaluationConfig { stem, init_channels, num_cells, num_classes }, side)
     };
+    let retrained = material.retrained();
+    let cifar = paper(StemKind::Cifar, 36, 20, 10, 32);
+    let imagenet = paper(StemKind::Imagenet, 48, 14, 1000, 224);
     let networks = [
-        ("as retrained here", retrained(material)),
-        ("the paper's on CIFAR-10", Some(paper(StemKind::Cifar, 36, 20, 10))),
-        ("the paper's on ImageNet", Some(paper(StemKind::Imagenet, 48, 14, 1000))),
+        ("as retrained here", retrained.as_ref()),
+        ("the paper's on CIFAR-10", Some(&cifar)),
+        ("the paper's on ImageNet", Some(&imagenet)),
     ];
-    let row = |name: &str, config: &EvaluationConfig| {
-        let size = image_size(config.stem);
-        let cost = NetworkCost::new(genotype, config, size);
+    let row = |name: &str, (config, side): &(EvaluationConfig, usize)| {
+        let cost = NetworkCost::new(genotype, config, *side);
         vec![
-            name.to_string(),
-            format!(
-                "{} cells, {} channels, {size}×{size}, {} classes",
+            cell(name),
+            cell(format!(
+                "{} cells, {} channels, {side}×{side}, {} classes",
                 config.num_cells, config.init_channels, config.num_classes
-            ),
-            count(cost.cost.parameters),
-            count(cost.parameters_with_auxiliary),
-            count(cost.cost.multiply_adds),
-            format!("{:.1} MiB", cost.activation_bytes as f64 / f64::from(1 << 20)),
+            )),
+            cell(count(cost.cost.parameters)),
+            cell(count(cost.parameters_with_auxiliary)),
+            cell(count(cost.cost.multiply_adds)),
+            cell(format!("{:.1} MiB", cost.activation_bytes as f64 / f64::from(1 << 20))),
         ]
     };
-    let known = networks.iter().filter_map(|(name, config)| Some(row(name, config.as_ref()?)));
-    let mut text = table(
-        &[
-            "network",
-            "shape",
-            "parameters",
-            "with auxiliary head",
-            "multiply-adds",
-            "maps kept by a training step, one image",
-        ],
-        &known.collect::<Vec<_>>(),
-    );
-    if networks[0].1.is_none() {
-        text += "<p class=\"none\">Not retrained, or its shape is not known.</p>\n";
-    }
-    let imagenet = networks[2].1.as_ref().expect("the paper's");
-    let multiply_adds = NetworkCost::new(genotype, imagenet, 224).cost.multiply_adds;
+    let rows: Vec<Vec<Markup>> =
+        networks.iter().filter_map(|(name, network)| Some(row(name, (*network)?))).collect();
+    let head = [
+        "network",
+        "shape",
+        "parameters",
+        "with auxiliary head",
+        "multiply-adds",
+        "maps kept by a training step, one image",
+    ];
+    let multiply_adds = NetworkCost::new(genotype, &imagenet.0, imagenet.1).cost.multiply_adds;
     let keeps = if multiply_adds <= MOBILE { "keeps" } else { "exceeds" };
-    text += &format!(
-        "<p>On ImageNet it {keeps} the mobile setting of 600 M multiply-adds. Multiply-adds are the \
-         products of convolutions and linear layers for one image, without the auxiliary head.</p>\n"
-    );
-    if let Some(config) = &networks[0].1 {
-        let cost = NetworkCost::new(genotype, config, image_size(config.stem));
-        let cells = cost.cells.iter().enumerate().map(|(number, cell)| {
+    html! {
+        (table(&head, &rows))
+        @if retrained.is_none() { (none("Not retrained, or its shape is not known.")) }
+        p {
+            "On ImageNet it " (keeps) " the mobile setting of 600 M multiply-adds. Multiply-adds are the \
+             products of convolutions and linear layers for one image, without the auxiliary head."
+        }
+        @if let Some((config, side)) = &retrained {
+            (details("Cell by cell, as retrained here", by_cell(&NetworkCost::new(genotype, config, *side))))
+        }
+    }
+}
+
+fn by_cell(cost: &NetworkCost) -> Markup {
+    let rows: Vec<Vec<Markup>> = cost
+        .cells
+        .iter()
+        .enumerate()
+        .map(|(number, each)| {
             vec![
-                number.to_string(),
-                cell.kind.to_string(),
-                cell.num_channels.to_string(),
-                count(cell.cost.parameters),
-                count(cell.cost.multiply_adds),
+                cell(number),
+                cell(each.kind),
+                cell(each.num_channels),
+                cell(count(each.cost.parameters)),
+                cell(count(each.cost.multiply_adds)),
             ]
-        });
-        let head = ["cell", "kind", "channels", "parameters", "multiply-adds"];
-        text +=
-            &details("Cell by cell, as retrained here", &table(&head, &cells.collect::<Vec<_>>()));
-    }
-    text
-}
-
-/// The network of the retraining, by its settings.
-pub fn retrained(material: &Material) -> Option<EvaluationConfig> {
-    let run: &Run = material.retrain.as_ref()?;
-    let stem = match run.setting("network.stem")?.as_str()? {
-        "cifar" => StemKind::Cifar,
-        "stride2" => StemKind::Stride2,
-        "imagenet" => StemKind::Imagenet,
-        _ => return None,
-    };
-    Some(EvaluationConfig {
-        stem,
-        init_channels: run.integer("network.init_channels")? as usize,
-        num_cells: run.integer("network.num_cells")? as usize,
-        num_classes: material.num_classes()?,
-    })
-}
-
-/// The side of the images that a stem is for.
-pub fn image_size(stem: StemKind) -> usize {
-    match stem {
-        StemKind::Cifar => 32,
-        StemKind::Stride2 => 64,
-        StemKind::Imagenet => 224,
-    }
+        })
+        .collect();
+    table(&["cell", "kind", "channels", "parameters", "multiply-adds"], &rows)
 }

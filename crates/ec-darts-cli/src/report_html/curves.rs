@@ -3,10 +3,12 @@
 //! Colours and line styles are those of `style.css`, which swaps the colours in the dark; the styles
 //! tell the curves apart without them.
 
+use ec_darts::train::{MeasuredOn, TransitionReport};
+use maud::{Markup, PreEscaped, html};
 use plotters::prelude::*;
 
-use super::html::{escape, percent};
-use super::read::Run;
+use super::html::{none, percent};
+use super::read::{Retraining, Search};
 
 /// Drawn three times as large as shown: the backend rounds to whole pixels.
 const SIZE: (u32, u32) = (1080, 690);
@@ -29,116 +31,142 @@ enum Unit {
 type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 
 /// Curves of a search.
-pub fn search(run: Option<&Run>) -> String {
+pub fn search(run: Option<&Search>) -> Markup {
     let Some(run) = run else {
-        return "<p class=\"none\">Not run: the genotype comes from elsewhere.</p>\n".into();
+        return none("Not run: the genotype comes from elsewhere.");
     };
-    let of = |pointer: &str| run.series(pointer);
+    let transition = |of: fn(&TransitionReport) -> f64| {
+        run.series(move |epoch| epoch.transition.as_ref().map(of))
+    };
     let figures = [
         figure(
             "Loss",
             Unit::Plain,
             &[
-                ("supernet, training", of("/train_loss")),
-                ("steps on alpha, validation", of("/valid_loss")),
-                ("auxiliary model, training", of("/transition/train_loss")),
+                ("supernet, training", run.series(|epoch| Some(epoch.train_loss))),
+                ("steps on alpha, validation", run.series(|epoch| Some(epoch.valid_loss))),
+                ("auxiliary model, training", transition(|report| report.train_loss)),
             ],
         ),
         figure(
             "Validation accuracy in the search",
             Unit::Fraction,
             &[
-                ("supernet", of("/supernet_accuracy")),
-                ("auxiliary model", of("/transition/valid_accuracy")),
+                ("supernet", run.series(|epoch| Some(epoch.supernet_accuracy))),
+                ("auxiliary model", transition(|report| report.valid_accuracy)),
             ],
         ),
         figure(
             "Entropy of the mixing weights, of the largest possible",
             Unit::Fraction,
-            &[("normal cell", of("/normal/entropy")), ("reduction cell", of("/reduction/entropy"))],
+            &[
+                ("normal cell", run.series(|epoch| Some(epoch.normal.entropy))),
+                ("reduction cell", run.series(|epoch| Some(epoch.reduction.entropy))),
+            ],
         ),
         figure(
             "Learning rate of the weights",
             Unit::Plain,
-            &[("learning rate", of("/learning_rate"))],
+            &[("learning rate", run.series(|epoch| Some(epoch.learning_rate)))],
         ),
     ];
-    "<p>Accuracies here are of shared weights, on the training images that alpha is fitted to. They \
-     steer the search; they are not the result of a genotype.</p>\n"
-        .to_string()
-        + &all(figures)
+    html! {
+        p {
+            "Accuracies here are of shared weights, on the training images that alpha is fitted to. They \
+             steer the search; they are not the result of a genotype."
+        }
+        (all(figures))
+    }
 }
 
-/// Curves of a retraining.
-pub fn retrain(run: Option<&Run>) -> String {
+/// Curves of a retraining. Without top-5 where it is 1 in every epoch, as of five classes or fewer.
+pub fn retrain(run: Option<&Retraining>) -> Markup {
     let Some(run) = run else {
-        return "<p class=\"none\">Not run. <code>ec-darts retrain</code> trains the genotype's \
-                network from scratch.</p>\n"
-            .into();
+        return html! {
+            p.none {
+                "Not run. " code { "ec-darts retrain" } " trains the genotype's network from scratch."
+            }
+        };
     };
-    let of = |pointer: &str| run.series(pointer);
-    let on = run.metrics.iter().rev().find_map(|line| line["measured_on"].as_str());
-    let on =
-        on.map_or(
-            "measured images",
-            |on| if on == "test" { "test images" } else { "images held out" },
-        );
-    let top1 = format!("top-1, {on}");
-    let top5 = format!("top-5, {on}");
+    let on = match run.metrics.iter().rev().find_map(|epoch| epoch.measured_on) {
+        Some(MeasuredOn::Test) => "test images",
+        Some(MeasuredOn::Validation) => "images held out",
+        None => "measured images",
+    };
+    let (top1, top5) = (format!("top-1, {on}"), format!("top-5, {on}"));
+    let among_five = run.series(|epoch| epoch.valid_top5);
+    let says_something = among_five.iter().any(|&(_, share)| share < 1.0);
     let figures = [
-        figure("Training loss", Unit::Plain, &[("training", of("/train_loss"))]),
+        figure(
+            "Training loss",
+            Unit::Plain,
+            &[("training", run.series(|epoch| Some(epoch.train_loss)))],
+        ),
         figure(
             "Accuracy",
             Unit::Fraction,
             &[
-                (&top1, of("/valid_accuracy")),
-                (&top5, of("/valid_top5")),
-                ("training images, augmented", of("/train_accuracy")),
+                (&top1, run.series(|epoch| epoch.valid_accuracy)),
+                (&top5, if says_something { among_five } else { Vec::new() }),
+                ("training images, augmented", run.series(|epoch| Some(epoch.train_accuracy))),
             ],
         ),
-        figure("Learning rate", Unit::Plain, &[("learning rate", of("/learning_rate"))]),
-        figure("Probability of drop path", Unit::Plain, &[("drop path", of("/drop_path"))]),
+        figure(
+            "Learning rate",
+            Unit::Plain,
+            &[("learning rate", run.series(|epoch| Some(epoch.learning_rate)))],
+        ),
+        figure(
+            "Probability of drop path",
+            Unit::Plain,
+            &[("drop path", run.series(|epoch| Some(epoch.drop_path)))],
+        ),
     ];
     all(figures)
 }
 
-fn all(figures: [Option<String>; 4]) -> String {
-    let figures: String = figures.into_iter().flatten().collect();
-    match figures.is_empty() {
-        true => "<p class=\"none\">No epoch is over yet.</p>\n".into(),
-        false => format!("<div class=\"figures\">\n{figures}</div>\n"),
+fn all(figures: [Option<Markup>; 4]) -> Markup {
+    if figures.iter().all(Option::is_none) {
+        return none("No epoch is over yet.");
+    }
+    html! {
+        div.figures { @for figure in figures.iter().flatten() { (figure) } }
     }
 }
 
 /// A picture with a legend that tells first and last value; nothing where no curve has a point.
-fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<String> {
+fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<Markup> {
     let curves: Vec<(usize, &Curve)> =
         curves.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()).collect();
     if curves.is_empty() {
         return None;
     }
-    let value = |value: f64| match unit {
+    let value = |&(_, value): &(f64, f64)| match unit {
         Unit::Fraction => percent(value),
         Unit::Plain => short(value),
     };
-    let entry = |&(style, (name, points)): &(usize, &Curve)| {
-        let (first, last) = (points[0].1, points[points.len() - 1].1);
-        format!(
-            "<li><svg class=\"key\" viewBox=\"0 0 36 8\" aria-hidden=\"true\">\
-             <path class=\"c{style}\" d=\"M0 4H36\"/></svg>{}: {} to {}</li>\n",
-            escape(name),
-            value(first),
-            value(last)
-        )
-    };
-    let legend: String = curves.iter().map(entry).collect();
     let picture = plot(unit, &curves).expect("a string takes all that is drawn");
-    let label = format!("<svg role=\"img\" class=\"plot\" aria-label=\"{}\" ", escape(title));
+    // The backend writes no attributes but its own.
+    let label = format!("<svg role=\"img\" class=\"plot\" aria-label=\"{}\" ", html! { (title) }.0);
     let picture = picture.replacen("<svg ", &label, 1);
-    Some(format!(
-        "<figure>\n<figcaption><strong>{title}</strong>\n<ul class=\"legend\">\n{legend}</ul>\
-         </figcaption>\n{picture}</figure>\n"
-    ))
+    Some(html! {
+        figure {
+            figcaption {
+                strong { (title) }
+                ul.legend {
+                    @for (style, (name, points)) in &curves {
+                        li {
+                            svg.key viewBox="0 0 36 8" aria-hidden="true" {
+                                path class=(format!("c{style}")) d="M0 4H36" {}
+                            }
+                            (name) ": " (value(&points[0])) " to " (value(&points[points.len() - 1]))
+                        }
+                    }
+                }
+            }
+            (PreEscaped(picture))
+        }
+    })
 }
 
 /// Three digits that count.

@@ -1,35 +1,48 @@
 //! Pieces of HTML.
 
-use crate::terminal::visible;
+use maud::{Markup, html};
 
-/// Text that is no markup.
-pub fn escape(text: &str) -> String {
-    let text = visible(text);
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+pub fn section(id: &str, title: &str, content: Markup) -> Markup {
+    html! {
+        section id=(id) { h2 { (title) } (content) }
+    }
 }
 
-pub fn section(id: &str, title: &str, content: &str) -> String {
-    format!("<section id=\"{id}\">\n<h2>{title}</h2>\n{content}</section>\n")
+/// Says what is not there.
+pub fn none(text: &str) -> Markup {
+    html! { p.none { (text) } }
 }
 
 /// Folded until it is opened.
-pub fn details(title: &str, content: &str) -> String {
-    format!("<details><summary>{title}</summary>\n{content}</details>\n")
+pub fn details(title: &str, content: Markup) -> Markup {
+    html! {
+        details { summary { (title) } (content) }
+    }
 }
 
-/// Cells are markup; the first of each row is its head.
-pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
-    let head: String = head.iter().map(|cell| format!("<th scope=\"col\">{cell}</th>")).collect();
-    let row = |row: &Vec<String>| {
-        let (first, rest) = row.split_first().expect("a row has a head");
-        let rest: String = rest.iter().map(|cell| format!("<td>{cell}</td>")).collect();
-        format!("<tr><th scope=\"row\">{first}</th>{rest}</tr>\n")
-    };
-    let rows: String = rows.iter().map(row).collect();
-    format!(
-        "<div class=\"wide\"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n\
-         </table></div>\n"
-    )
+/// The first cell of each row is its head.
+pub fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! {
+        div.wide {
+            table {
+                thead { tr { @for cell in head { th scope="col" { (cell) } } } }
+                tbody {
+                    @for row in rows {
+                        tr {
+                            @for (place, cell) in row.iter().enumerate() {
+                                @if place == 0 { th scope="row" { (cell) } } @else { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A cell of a table.
+pub fn cell(content: impl std::fmt::Display) -> Markup {
+    html! { (content.to_string()) }
 }
 
 /// A fraction in [0, 1].
@@ -72,7 +85,6 @@ mod tests {
         assert_eq!(duration(725.0), "12 min 5 s");
         assert_eq!(duration(12_000.0), "3 h 20 min");
         assert_eq!(percent(0.1234), "12.3 %");
-        assert_eq!(escape("<a href=\"b\">&"), "&lt;a href=&quot;b&quot;&gt;&amp;");
-        assert_eq!(escape("\u{1b}[1m\0"), "\\u001b[1m\\u0000");
+        assert_eq!(cell("<a href=\"b\">&").0, "&lt;a href=&quot;b&quot;&gt;&amp;");
     }
 }

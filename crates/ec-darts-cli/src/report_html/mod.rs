@@ -15,13 +15,16 @@ mod timeline;
 
 use std::path::{Path, PathBuf};
 
+use ec_darts::config::Settings;
 use ec_darts::files;
 use ec_darts_space::draw;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::args::ReportArguments;
 use crate::print;
-use html::{details, section};
-use read::{Material, Run};
+use crate::terminal::visible;
+use html::{cell, details, duration, none, section};
+use read::{Epoch, Material, Run};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -35,68 +38,86 @@ pub fn run(arguments: ReportArguments) -> anyhow::Result<()> {
 pub fn write(path: &Path) -> anyhow::Result<PathBuf> {
     let material = Material::read(path)?;
     let out = path.join("report.html");
-    files::write(&out, page(&material).as_bytes())?;
+    // Names of classes and files may hold characters that steer a terminal.
+    let page = page(&material).into_string();
+    files::write(&out, visible(&page).as_bytes())?;
     Ok(out)
 }
 
-fn page(material: &Material) -> String {
-    let Material { search, retrain, evaluation, .. } = material;
-    let genotype = material.genotype();
-    let mut body = summary::head(material);
-    body += &summary::not_run(material);
-    let found = genotype.map_or_else(
-        || "<p class=\"none\">No genotype yet.</p>".to_string(),
-        |genotype| {
-            let text = genotype.to_nested();
-            let picture = format!("<div class=\"wide paper\">{}</div>", draw::svg(genotype));
-            picture + &details("As text", &format!("<pre>{}</pre>", html::escape(&text)))
-        },
-    );
-    body += &section("cells", "The cells", &found);
-    body += &section("images", "The images", &images::section(material));
-    body += &section("search", "Search", &curves::search(search.as_ref()));
-    body += &section("changes", "How the cells changed", &timeline::tables(search.as_ref()));
-    body += &section("retraining", "Retraining", &curves::retrain(retrain.as_ref()));
-    body += &section("accuracy", "Accuracy by class", &accuracy::tables(evaluation.as_ref()));
-    body += &section("costs", "Costs", &costs::tables(material));
-    body += &section("settings", "Settings and sessions", &settings(material));
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n\
-         <footer>Written by ec-darts {} ({}).</footer>\n</body>\n</html>\n",
-        html::escape(&summary::title(material)),
-        ec_darts::VERSION,
-        ec_darts::COMMIT,
-    )
-}
-
-fn settings(material: &Material) -> String {
-    let of = |name: &str, run: &Option<Run>| match run {
-        None => format!("<h3>{name}</h3>\n<p class=\"none\">Not run.</p>\n"),
-        Some(run) => {
-            let text = run.config_text.as_deref().unwrap_or("config.toml is not there");
-            let config = details("config.toml", &format!("<pre>{}</pre>", html::escape(text)));
-            format!("<h3>{name}</h3>\n{}{config}", sessions(run))
+fn page(material: &Material) -> Markup {
+    let Material { search, retrain, .. } = material;
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (material.name) ": EC-DARTS report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    (summary::head(material))
+                    (summary::not_run(material))
+                    (section("cells", "The cells", cells(material)))
+                    (section("images", "The images", images::table(material)))
+                    (section("search", "Search", curves::search(search.as_ref())))
+                    (section("changes", "How the cells changed", timeline::tables(search.as_ref())))
+                    (section("retraining", "Retraining", curves::retrain(retrain.as_ref())))
+                    (section("accuracy", "Accuracy by class", accuracy::tables(material)))
+                    (section("costs", "Costs", costs::tables(material)))
+                    (section("settings", "Settings and sessions", settings(material)))
+                }
+                footer { "Written by ec-darts " (ec_darts::VERSION) " (" (ec_darts::COMMIT) ")." }
+            }
         }
-    };
-    of("Search", &material.search) + &of("Retraining", &material.retrain)
+    }
 }
 
-fn sessions(run: &Run) -> String {
-    let rows: Vec<Vec<String>> = run
+fn cells(material: &Material) -> Markup {
+    let Some(genotype) = material.genotype() else {
+        return none("No genotype yet.");
+    };
+    html! {
+        div.wide.paper { (PreEscaped(draw::svg(genotype))) }
+        (details("As text", html! { pre { (genotype.to_nested()) } }))
+    }
+}
+
+fn settings(material: &Material) -> Markup {
+    html! {
+        h3 { "Search" }
+        (settings_of(material.search.as_ref()))
+        h3 { "Retraining" }
+        (settings_of(material.retrain.as_ref()))
+    }
+}
+
+fn settings_of<C: Settings, E: Epoch>(run: Option<&Run<C, E>>) -> Markup {
+    let Some(run) = run else {
+        return none("Not run.");
+    };
+    let text = run.config_text.as_deref().unwrap_or("config.toml is not there");
+    let rows: Vec<Vec<Markup>> = run
         .sessions
         .iter()
         .map(|session| {
-            let text = |key: &str| session[key].as_str().map_or("?".into(), html::escape);
-            let step =
-                |key: &str| session[key].as_u64().map_or("?".into(), |step| step.to_string());
-            let time = session["seconds"].as_f64().map_or("not recorded".into(), html::duration);
             let version =
-                format!("{} ({}), Burn {}", text("version"), text("commit"), text("burn"));
-            let steps = format!("{} to {}", step("from_step"), step("to_step"));
-            vec![text("started"), text("device"), version, steps, time]
+                format!("{} ({}), Burn {}", session.version, session.commit, session.burn);
+            let end = session.to_step.map_or("?".into(), |step| step.to_string());
+            let steps = format!("{} to {end}", session.from_step);
+            let time = session.seconds.map_or("not recorded".into(), duration);
+            vec![
+                cell(&session.started),
+                cell(&session.device),
+                cell(version),
+                cell(steps),
+                cell(time),
+            ]
         })
         .collect();
-    html::table(&["started", "device", "version", "steps", "time"], &rows)
+    html! {
+        (html::table(&["started", "device", "version", "steps", "time"], &rows))
+        (details("config.toml", html! { pre { (text) } }))
+    }
 }

@@ -1,37 +1,100 @@
-//! What a folder holds, read leniently: run folders may be unfinished or of another version.
+//! Reads what a folder holds: run folders may be unfinished or of another version, so a file that cannot
+//! be read leaves a gap and is named.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::ensure;
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use ec_darts::data::DatasetKind;
+use ec_darts::network::{EvaluationConfig, check_size};
+use ec_darts::train::{EpochReport, RetrainEpochReport};
 use ec_darts_space::Genotype;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::evaluate::Report;
+
+pub type Search = Run<SearchConfig, EpochReport>;
+pub type Retraining = Run<RetrainConfig, RetrainEpochReport>;
 
 /// All that a report is made of.
 pub struct Material {
     /// Last part of the folder's path.
     pub name: String,
-    pub search: Option<Run>,
-    pub retrain: Option<Run>,
-    /// Of `evaluation.json`: figures of the test set.
-    pub evaluation: Option<Value>,
-    /// Which images the runs worked on: `data.json` of each.
+    pub search: Option<Search>,
+    pub retrain: Option<Retraining>,
+    /// Of `evaluation.json`.
+    pub evaluation: Option<Report>,
+    /// The images that the runs worked on: `data.json` of each.
     pub data: Vec<Value>,
+    /// The pictures of its mistakes, as PNG files; nothing where one cannot be read.
+    pub pictures: Vec<Option<Vec<u8>>>,
     /// Files that are there and could not be read.
     pub problems: Vec<String>,
 }
 
-/// A run folder of a search or of a retraining.
-#[derive(Default)]
-pub struct Run {
-    pub config: toml::Table,
+/// A run folder of a search or of a retraining: its settings `C`, a report `E` of each epoch.
+pub struct Run<C, E> {
+    pub config: Option<C>,
     pub config_text: Option<String>,
-    /// One object per epoch.
-    pub metrics: Vec<Value>,
-    pub sessions: Vec<Value>,
+    pub metrics: Vec<E>,
+    pub sessions: Vec<Session>,
     pub genotype: Option<Genotype>,
     /// Of each epoch; of a search only.
     pub epochs: Vec<Genotype>,
+}
+
+/// One start of the program in a run folder.
+#[derive(Deserialize)]
+pub struct Session {
+    pub started: String,
+    pub device: String,
+    pub version: String,
+    pub commit: String,
+    pub burn: String,
+    pub from_step: u64,
+    /// Where it ended, and how long it took; not there where it was killed.
+    pub to_step: Option<u64>,
+    pub seconds: Option<f64>,
+}
+
+/// What is alike in the reports of a search's and of a retraining's epochs.
+pub trait Epoch: DeserializeOwned {
+    /// Counted from 0.
+    fn number(&self) -> usize;
+    /// Epochs of the whole run.
+    fn planned(&self) -> usize;
+    fn warnings(&self) -> &[String];
+}
+
+impl Epoch for EpochReport {
+    fn number(&self) -> usize {
+        self.epoch
+    }
+
+    fn planned(&self) -> usize {
+        self.epochs
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+impl Epoch for RetrainEpochReport {
+    fn number(&self) -> usize {
+        self.epoch
+    }
+
+    fn planned(&self) -> usize {
+        self.epochs
+    }
+
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
 }
 
 impl Material {
@@ -40,144 +103,121 @@ impl Material {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         ensure!(path.is_dir(), "{}: no such folder", path.display());
         let mut problems = Vec::new();
-        let mut run = |name: &str| {
-            let folder = path.join(name);
-            folder.is_dir().then(|| Run::read(&folder, name, &mut problems))
-        };
-        let (mut search, retrain) = (run("search"), run("retrain"));
+        let mut search = Run::read(path, "search", &mut problems);
+        let retrain = Run::read(path, "retrain", &mut problems);
         // The run folder of a search by itself.
         if search.is_none() && path.join("genotypes").is_dir() {
-            search = Some(Run::read(path, ".", &mut problems));
+            search = Run::read(path, ".", &mut problems);
         }
-        let mut evaluation = None;
-        for name in ["evaluation.json", "evaluation/evaluation.json", "retrain/evaluation.json"] {
-            if evaluation.is_none() {
-                evaluation = json(&path.join(name), name, &mut problems);
-            }
-        }
-        let mut data = Vec::new();
-        for name in ["data.json", "search/data.json", "retrain/data.json"] {
-            data.extend(json(&path.join(name), name, &mut problems));
-        }
+        let places = ["", "evaluation/", "retrain/"];
+        let place = places.into_iter().find(|p| path.join(p).join(EVALUATION).exists());
+        let found = place.map(|place| format!("{place}{EVALUATION}"));
         ensure!(
-            search.is_some() || retrain.is_some() || evaluation.is_some(),
+            search.is_some() || retrain.is_some() || found.is_some(),
             "{}: nothing to report on, expected `search` or `retrain` (run folders) or \
-             `evaluation.json` in it",
+             `{EVALUATION}` in it",
             path.display()
         );
+        let evaluation: Option<Report> =
+            found.and_then(|file| json(&path.join(&file), &file, &mut problems));
+        let data = ["data.json", "search/data.json", "retrain/data.json"];
+        let data =
+            data.iter().filter_map(|name| json(&path.join(name), name, &mut problems)).collect();
+        let beside = path.join(place.unwrap_or_default());
+        let mistakes = evaluation.iter().flat_map(|report| &report.mistakes);
+        let pictures = mistakes.map(|mistake| picture(&beside, &mistake.picture)).collect();
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         let name = whole.file_name().map_or("run".into(), |name| name.to_string_lossy().into());
-        Ok(Self { name, search, retrain, evaluation, data, problems })
+        Ok(Self { name, search, retrain, evaluation, data, pictures, problems })
     }
 
     /// The genotype that was retrained, or that of the search.
     pub fn genotype(&self) -> Option<&Genotype> {
-        let of = |run: &'_ Option<Run>| run.as_ref().and_then(|run| run.genotype.clone());
-        match of(&self.retrain) {
-            Some(_) => self.retrain.as_ref()?.genotype.as_ref(),
-            None => self.search.as_ref()?.genotype.as_ref(),
-        }
+        let retrained = self.retrain.as_ref().and_then(|run| run.genotype.as_ref());
+        retrained.or_else(|| self.search.as_ref()?.genotype.as_ref())
     }
 
-    /// Figures of the evaluation, wherever in the file they are.
-    pub fn figures(&self) -> Option<&Value> {
-        self.evaluation.as_ref().map(figures)
+    /// The images that were searched or trained on.
+    pub fn dataset(&self) -> Option<DatasetKind> {
+        let retrained = self.retrain.as_ref().and_then(|run| run.config.as_ref());
+        let searched = self.search.as_ref().and_then(|run| run.config.as_ref());
+        let retrained = retrained.map(|config| config.data.dataset);
+        retrained.or_else(|| Some(searched?.data.dataset))
     }
 
-    /// Classes, by the evaluation or by the data set's name.
-    pub fn num_classes(&self) -> Option<usize> {
-        let counted = self.figures().and_then(|figures| figures["confusion"].as_array());
-        let run = self.retrain.as_ref().or(self.search.as_ref());
-        let named = || match run?.setting("data.dataset")?.as_str()? {
-            "cifar10" | "fashion-mnist" => Some(10),
-            "cifar100" => Some(100),
-            "tiny-imagenet" => Some(200),
-            "imagenet" => Some(1000),
+    /// The network of the retraining by its settings, and the side of its images; nothing where no image
+    /// of this size goes through it.
+    pub fn retrained(&self) -> Option<(EvaluationConfig, usize)> {
+        let config = self.retrain.as_ref()?.config.as_ref()?;
+        let side = config.data.image_size.or(config.data.dataset.image_size())?;
+        check_size(config.network.stem, [side; 2], true).ok()?;
+        Some((config.network.evaluation(self.num_classes()?), side))
+    }
+
+    /// Classes, by the evaluation or by the data set.
+    fn num_classes(&self) -> Option<usize> {
+        let evaluated = self.evaluation.as_ref().map(|report| report.evaluation.classes.len());
+        evaluated.or_else(|| match self.dataset()? {
+            DatasetKind::Cifar10 | DatasetKind::FashionMnist => Some(10),
+            DatasetKind::Cifar100 => Some(100),
+            DatasetKind::TinyImagenet => Some(200),
+            DatasetKind::Imagenet => Some(1000),
             _ => None,
-        };
-        counted.map(Vec::len).or_else(named)
+        })
     }
 }
 
-/// The object that has the accuracies.
-pub fn figures(evaluation: &Value) -> &Value {
-    match evaluation.get("evaluation") {
-        Some(inner) => inner,
-        None => evaluation,
-    }
-}
+const EVALUATION: &str = "evaluation.json";
 
-impl Run {
-    fn read(folder: &Path, name: &str, problems: &mut Vec<String>) -> Self {
-        let mut run = Self::default();
-        let place = |file: &str| format!("{name}/{file}");
-        if let Some(text) = text(&folder.join("config.toml"), &place("config.toml"), problems) {
-            match text.parse() {
-                Ok(table) => run.config = table,
-                Err(_) => problems.push(format!("{}: not TOML", place("config.toml"))),
-            }
-            run.config_text = Some(text);
+impl<C: Settings, E: Epoch> Run<C, E> {
+    fn read(path: &Path, name: &str, problems: &mut Vec<String>) -> Option<Self> {
+        let folder = path.join(name);
+        if !folder.is_dir() {
+            return None;
         }
+        let place = |file: &str| format!("{name}/{file}");
+        let config_text = text(&folder.join("config.toml"), &place("config.toml"), problems);
+        let config = config_text.as_ref().map(|text| C::from_toml(text, &place("config.toml")));
+        let config =
+            config.and_then(|read| read.map_err(|error| problems.push(error.to_string())).ok());
         let metrics = text(&folder.join("metrics.jsonl"), &place("metrics.jsonl"), problems);
+        let mut read = Vec::new();
         for (number, line) in metrics.unwrap_or_default().lines().enumerate() {
             match serde_json::from_str(line) {
-                Ok(value) => run.metrics.push(value),
-                Err(_) => problems.push(format!(
-                    "{}: line {} is not JSON",
+                Ok(epoch) => read.push(epoch),
+                Err(error) => problems.push(format!(
+                    "{}: line {} is no report of an epoch: {error}",
                     place("metrics.jsonl"),
                     number + 1
                 )),
             }
         }
         let sessions = json(&folder.join("sessions.json"), &place("sessions.json"), problems);
-        run.sessions = sessions.and_then(|all| all.as_array().cloned()).unwrap_or_default();
-        run.genotype = genotype(&folder.join("genotype.json"), &place("genotype.json"), problems);
-        for epoch in 1.. {
+        let genotype = genotype(&folder.join("genotype.json"), &place("genotype.json"), problems);
+        let mut of_epoch = |epoch: usize| {
             let file = format!("genotypes/epoch-{epoch:03}.json");
-            match genotype(&folder.join(&file), &place(&file), problems) {
-                Some(genotype) => run.epochs.push(genotype),
-                None => break,
-            }
-        }
-        run
-    }
-
-    /// A setting by its dotted key.
-    pub fn setting(&self, key: &str) -> Option<&toml::Value> {
-        let (section, key) = key.split_once('.')?;
-        self.config.get(section)?.get(key)
-    }
-
-    pub fn integer(&self, key: &str) -> Option<u64> {
-        self.setting(key)?.as_integer()?.try_into().ok()
+            self::genotype(&folder.join(&file), &place(&file), problems)
+        };
+        let epochs = (1..).map_while(&mut of_epoch).collect();
+        let sessions = sessions.unwrap_or_default();
+        Some(Self { config, config_text, metrics: read, sessions, genotype, epochs })
     }
 
     /// Epochs that are over, and those there should be.
     pub fn progress(&self) -> (usize, Option<usize>) {
-        let planned = self.metrics.last().and_then(|last| last["epochs"].as_u64());
-        (self.metrics.len(), planned.map(|planned| planned as usize))
+        (self.metrics.len(), self.metrics.last().map(Epoch::planned))
     }
 
     /// Seconds of all sessions, where every one of them is known.
     pub fn seconds(&self) -> Option<f64> {
-        let each = self.sessions.iter().map(|session| session["seconds"].as_f64());
+        let each = self.sessions.iter().map(|session| session.seconds);
         each.sum::<Option<f64>>().filter(|&seconds| seconds > 0.0)
     }
 
-    /// Of the last session.
-    pub fn session(&self, key: &str) -> Option<&str> {
-        self.sessions.last()?[key].as_str()
-    }
-
-    /// Points `(epoch counted from 1, value)` by a JSON pointer; epochs without a value have none.
-    pub fn series(&self, pointer: &str) -> Vec<(f64, f64)> {
-        let values = self.metrics.iter().enumerate();
-        values
-            .filter_map(|(place, line)| {
-                let epoch = line["epoch"].as_u64().map_or(place + 1, |epoch| epoch as usize);
-                Some((epoch as f64, line.pointer(pointer)?.as_f64()?))
-            })
-            .collect()
+    /// Points `(epoch counted from 1, value)`; epochs without a value have none.
+    pub fn series(&self, value: impl Fn(&E) -> Option<f64>) -> Vec<(f64, f64)> {
+        let point = |epoch: &E| Some(((epoch.number() + 1) as f64, value(epoch)?));
+        self.metrics.iter().filter_map(point).collect()
     }
 }
 
@@ -193,12 +233,20 @@ fn text(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<String> 
     }
 }
 
-fn json(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<Value> {
+fn json<T: DeserializeOwned>(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<T> {
     let parsed = serde_json::from_str(&text(path, place, problems)?);
-    parsed.map_err(|error| problems.push(format!("{place}: not JSON: {error}"))).ok()
+    parsed.map_err(|error| problems.push(format!("{place}: cannot be read: {error}"))).ok()
 }
 
 fn genotype(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<Genotype> {
     let parsed = text(path, place, problems)?.parse();
     parsed.map_err(|error| problems.push(format!("{place}: not a genotype: {error}"))).ok()
+}
+
+/// A PNG below a folder; a path that leads elsewhere is not followed.
+fn picture(folder: &Path, name: &str) -> Option<Vec<u8>> {
+    let is_below =
+        Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+    let bytes = if is_below { fs::read(folder.join(name)).ok()? } else { return None };
+    bytes.starts_with(b"\x89PNG\r\n\x1a\n").then_some(bytes)
 }

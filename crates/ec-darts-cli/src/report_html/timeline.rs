@@ -1,8 +1,10 @@
 //! Which operations each edge kept, epoch by epoch.
 
 use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
+use maud::{Markup, html};
 
-use super::read::Run;
+use super::html::none;
+use super::read::Search;
 
 /// Letters, class in `style.css`, and the name they stand for.
 fn mark(primitive: Primitive) -> (&'static str, &'static str) {
@@ -18,84 +20,109 @@ fn mark(primitive: Primitive) -> (&'static str, &'static str) {
 }
 
 /// A table for each kind of cell: edges down, epochs across.
-pub fn tables(run: Option<&Run>) -> String {
+pub fn tables(run: Option<&Search>) -> Markup {
     let Some(run) = run.filter(|run| !run.epochs.is_empty()) else {
-        return "<p class=\"none\">No genotypes of epochs.</p>\n".into();
+        return none("No genotypes of epochs.");
     };
-    let key = |primitive: &Primitive| {
-        let (letters, class) = mark(*primitive);
-        format!("<li><b class=\"pick {class}\">{letters}</b> {primitive}</li>\n")
-    };
-    let keys: String = Primitive::ALL.iter().skip(1).map(key).collect();
-    let mut text = format!(
-        "<ul class=\"legend\">\n{keys}<li><b class=\"pick skip new\">sk</b> framed: not so in the \
-         epoch before</li>\n<li>★ the epoch whose genotype the search returns</li>\n</ul>\n"
-    );
-    let best = run.metrics.last().and_then(|last| last["best_epoch"].as_u64()?.checked_sub(1));
-    for kind in CellKind::ALL {
-        let cells: Vec<&CellGenotype> = run.epochs.iter().map(|epoch| epoch.cell(kind)).collect();
-        text += &table(kind, &cells, best.map(|best| best as usize));
-    }
-    text
-}
-
-fn table(kind: CellKind, cells: &[&CellGenotype], best: Option<usize>) -> String {
-    let num_nodes = cells.iter().map(|cell| cell.nodes.len()).max().unwrap_or(0);
-    let kept = |epoch: usize, node: usize, from: usize| {
-        let picks = cells[epoch].nodes.get(node)?;
-        picks.iter().find(|pick| pick.from == from).map(|pick| pick.primitive)
-    };
-    let epochs = 0..cells.len();
-    let head = |epoch: usize| {
-        let (class, star) = match best == Some(epoch) {
-            true => (" class=\"best\"", "<br>★"),
-            false => ("", ""),
-        };
-        format!("<th scope=\"col\"{class}>{}{star}</th>", epoch + 1)
-    };
-    let mut rows = String::new();
-    let mut changes = vec![0; cells.len()];
-    for node in 0..num_nodes {
-        for from in 0..NUM_INPUTS + node {
-            let name = match from {
-                0 => "c<sub>k-2</sub>".to_string(),
-                1 => "c<sub>k-1</sub>".to_string(),
-                _ => (from - NUM_INPUTS).to_string(),
-            };
-            let mut row = format!("<th scope=\"row\">{name} → {node}</th>");
-            for epoch in epochs.clone() {
-                let now = kept(epoch, node, from);
-                let new = epoch > 0 && now != kept(epoch - 1, node, from);
-                changes[epoch] += usize::from(new && now.is_some());
-                row += &now.map_or("<td></td>".into(), |primitive| {
-                    let (letters, class) = mark(primitive);
-                    let new = if new { " new" } else { "" };
-                    format!(
-                        "<td><b class=\"pick {class}{new}\" title=\"{primitive}\">{letters}</b></td>"
-                    )
-                });
+    let best = run.metrics.last().map(|last| last.best_epoch);
+    html! {
+        ul.legend {
+            @for &primitive in Primitive::ALL.iter().skip(1) {
+                li { (letters(primitive, "")) " " (primitive.to_string()) }
             }
-            let first = if from == 0 { " class=\"first\"" } else { "" };
-            rows += &format!("<tr{first}>{row}</tr>\n");
+            li { b.pick.skip.new { "sk" } " framed: not so in the epoch before" }
+            li { "★ the epoch whose genotype the search returns" }
+        }
+        @for kind in CellKind::ALL {
+            (table(kind, &run.epochs.iter().map(|epoch| epoch.cell(kind)).collect::<Vec<_>>(), best))
         }
     }
-    let counts = |name: &str, count: &dyn Fn(usize) -> usize| {
-        let counts: String =
-            epochs.clone().map(|epoch| format!("<td>{}</td>", count(epoch))).collect();
-        format!("<tr><th scope=\"row\">{name}</th>{counts}</tr>\n")
+}
+
+/// The letters of a primitive; `more` are further classes.
+fn letters(primitive: Primitive, more: &str) -> Markup {
+    let (letters, class) = mark(primitive);
+    html! { b class=(format!("pick {class}{more}")) title=(primitive.to_string()) { (letters) } }
+}
+
+/// The cells of one kind, epoch by epoch.
+struct Table<'a>(&'a [&'a CellGenotype]);
+
+impl Table<'_> {
+    fn kept(&self, epoch: usize, (from, node): (usize, usize)) -> Option<Primitive> {
+        let picks = self.0[epoch].nodes.get(node)?;
+        picks.iter().find(|pick| pick.from == from).map(|pick| pick.primitive)
+    }
+
+    fn is_new(&self, epoch: usize, edge: (usize, usize)) -> bool {
+        epoch > 0 && self.kept(epoch, edge) != self.kept(epoch - 1, edge)
+    }
+
+    /// Every edge, as source and node.
+    fn edges(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let num_nodes = self.0.iter().map(|cell| cell.nodes.len()).max().unwrap_or(0);
+        (0..num_nodes).flat_map(|node| (0..NUM_INPUTS + node).map(move |from| (from, node)))
+    }
+
+    fn row(&self, (from, node): (usize, usize)) -> Markup {
+        html! {
+            tr.first[from == 0] {
+                th scope="row" {
+                    @match from {
+                        0 => { "c" sub { "k-2" } }
+                        1 => { "c" sub { "k-1" } }
+                        _ => { (from - NUM_INPUTS) }
+                    }
+                    " → " (node)
+                }
+                @for epoch in 0..self.0.len() {
+                    td {
+                        @if let Some(primitive) = self.kept(epoch, (from, node)) {
+                            (letters(primitive, if self.is_new(epoch, (from, node)) { " new" } else { "" }))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table(kind: CellKind, cells: &[&CellGenotype], best: Option<usize>) -> Markup {
+    let table = Table(cells);
+    let changed = |epoch: usize| {
+        let kept = |edge: &(usize, usize)| table.kept(epoch, *edge).is_some();
+        table.edges().filter(kept).filter(|&edge| table.is_new(epoch, edge)).count()
     };
     let skips = |epoch: usize| cells[epoch].count(|each| each == Primitive::SkipConnect);
     let pools = |epoch: usize| cells[epoch].count(Primitive::is_pool);
-    let feet = counts("changed", &|epoch| changes[epoch])
-        + &counts("skips", &skips)
-        + &counts("pools", &pools);
-    format!(
-        "<h3>{} cell</h3>\n<div class=\"wide\"><table class=\"epochs\">\n\
-         <thead><tr><th scope=\"col\">edge, epoch</th>{}</tr></thead>\n\
-         <tbody>\n{rows}</tbody>\n<tfoot>\n{feet}</tfoot>\n</table></div>\n",
-        title(kind),
-        epochs.clone().map(head).collect::<String>(),
-    )
+    let feet: [(&str, &dyn Fn(usize) -> usize); 3] =
+        [("changed", &changed), ("skips", &skips), ("pools", &pools)];
+    html! {
+        h3 { (title(kind)) " cell" }
+        div.wide {
+            table.epochs {
+                thead {
+                    tr {
+                        th scope="col" { "edge, epoch" }
+                        @for epoch in 0..cells.len() {
+                            th.best[best == Some(epoch)] scope="col" {
+                                (epoch + 1) @if best == Some(epoch) { br; "★" }
+                            }
+                        }
+                    }
+                }
+                tbody { @for edge in table.edges() { (table.row(edge)) } }
+                tfoot {
+                    @for (name, count) in feet {
+                        tr {
+                            th scope="row" { (name) }
+                            @for epoch in 0..cells.len() { td { (count(epoch)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn title(kind: CellKind) -> &'static str {

@@ -27,6 +27,34 @@ fn genotypes_are_shown_converted_and_drawn() {
 }
 
 #[test]
+fn genotypes_are_read_as_others_left_them() {
+    let folder = Folder::new();
+    let (_, flat, _) = told(&folder.run(&["genotype", "convert", "pdarts", "--to", "flat"]));
+    let log = format!("04/31 11:52 AM genotype = {flat}04/31 11:52 AM epoch 3 lr 2.5e-02\n");
+    let log = log.replace("range(2, 6)", "list(range(2, 6))");
+    folder.write("log.txt", &log);
+    let sixteen: Vec<u8> =
+        format!("\u{feff}{flat}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    folder.write("sixteen.txt", sixteen);
+    for file in ["log.txt", "sixteen.txt"] {
+        check(&folder, &["genotype", "convert", file, "--to", "flat"], &flat);
+    }
+    folder.write("both.txt", log.repeat(2));
+    folder.write("bytes.txt", [0xff, 0xfe, 0]);
+    folder.write("escape.txt", "Genotype(\u{1b}[31m)");
+    for (file, expected) in [
+        ("both.txt", "line 3, column 27: a second genotype begins here"),
+        ("bytes.txt", "bytes.txt: neither UTF-8 nor UTF-16"),
+        ("escape.txt", "| Genotype(\\u001b[31m)"),
+    ] {
+        let (code, _, err) = told(&folder.run(&["genotype", "show", file]));
+        assert!(code == Some(1) && err.contains(expected) && !err.contains('\u{1b}'), "{err}");
+    }
+    check(&folder, &["genotype", "draw", "pdarts", "--out", "some/new/cells.svg"], "");
+    assert!(folder.path("some/new/cells.svg").exists());
+}
+
+#[test]
 fn every_file_of_settings_is_valid_and_prints_itself() {
     let folder = Folder::new();
     for entry in std::fs::read_dir(project("configs")).expect("the folder") {

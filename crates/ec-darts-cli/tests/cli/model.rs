@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use ec_darts::config::DataConfig;
 use ec_darts::data::{self, DatasetKind, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
@@ -73,6 +74,17 @@ fn evaluation_of_the_sample() {
     let correct: u64 = rows.iter().enumerate().map(|(class, row)| row[class]).sum();
     assert_eq!(found["top1"].as_f64(), Some(correct as f64 / num_images as f64));
     assert!(found["top5"].as_f64() > found["top1"].as_f64());
+    let accuracies = found["classes"].as_array().expect("classes").iter();
+    let sum: f64 = accuracies.filter_map(|class| class["accuracy"].as_f64()).sum();
+    assert!((found["balanced_accuracy"].as_f64().expect("a number") - sum / 10.0).abs() < 1e-12);
+    let mistakes = all["mistakes"].as_array().expect("mistakes");
+    let probability = |at: usize| mistakes[at]["probability"].as_f64().expect("a number");
+    assert!(mistakes.len() == 24 && probability(0) >= probability(23));
+    for mistake in mistakes {
+        assert_ne!(mistake["class"], mistake["predicted"]);
+        let picture = folder.path("report").join(mistake["picture"].as_str().expect("a path"));
+        assert_eq!(image::open(picture).expect("a picture").width(), 32);
+    }
     assert!(all["latency"]["median_s"].as_f64() > Some(0.0));
 
     let csv = std::fs::read_to_string(folder.path("report/confusion.csv")).expect("a table");
@@ -82,6 +94,10 @@ fn evaluation_of_the_sample() {
     let drawn = svg.matches("<rect").count();
     let fields = rows.iter().flatten().filter(|&&count| count > 0).count();
     assert_eq!(drawn, fields + 2, "a field for each count, background and frame");
+
+    // All images: 1,000 of training and the 500.
+    let text = run(&folder, &[&common[..], &["--all"]].concat());
+    assert!(text.contains("those of training among them: 1500 images of 10 classes"), "{text}");
 
     // Batches do not matter in evaluation mode, but for rounding.
     let other = run(&folder, &[&common[..], &["--batch-size", "7", "--json"]].concat());
@@ -128,6 +144,103 @@ fn images_are_classified_and_broken_ones_named() {
     assert_eq!((good, out.lines().count()), (1, 3), "{out}");
 }
 
+/// Images of two classes below a folder, and what else lies in such folders.
+fn pictures(folder: &Folder, root: &str) {
+    for (number, class) in
+        ["dog", "dog", "dog", "dog", "cat", "cat", "cat", "cat"].iter().enumerate()
+    {
+        let picture = image::RgbImage::from_fn(40, 36, |x, y| {
+            image::Rgb([x as u8 * 6, y as u8 * 7, number as u8 * 30])
+        });
+        let path = folder.path(root).join(class);
+        std::fs::create_dir_all(&path).expect("a folder");
+        picture.save(path.join(format!("{number}.png"))).expect("a PNG");
+    }
+    folder.write(&format!("{root}/notes.txt"), "x");
+    std::fs::copy(folder.path(root).join("cat/7.png"), folder.path(root).join("cat/noname"))
+        .expect("copied");
+}
+
+#[test]
+fn folders_are_classified_into_a_table() {
+    let folder = Folder::new();
+    save(&folder, "m.safetensors", |description| {
+        description.class_names[3] = "a, \"b\"".into();
+    });
+    pictures(&folder, "some/where");
+    folder.write("some/more/cut.jpg", [0xff, 0xd8, 0xff, 0xe0, 0]);
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("..", folder.path("some/where/up")).expect("a link");
+    let common = ["classify", "--model", "m.safetensors", "--device", "flex"];
+    let arguments = ["some/where", "some/where/dog", "--csv", "new/table.csv", "--top", "2"];
+    let out = run(&folder, &[&common[..], &arguments].concat());
+    assert!(out.contains("wrote new/table.csv: 13 images"), "{out}");
+    let table = std::fs::read_to_string(folder.path("new/table.csv")).expect("a table");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines[0], "image,class_1,probability_1,class_2,probability_2,error");
+    assert!(lines.len() == 14 && lines[1].starts_with("some/where/cat/4.png,"), "{table}");
+    assert_eq!(lines[6].split(',').next(), Some("some/where/dog/0.png"));
+    assert_eq!(lines[6], lines[10], "one image, whatever is beside it");
+
+    let arguments = ["some", "--csv", "table.csv", "--top", "1"];
+    let (code, _, err) = told(&folder.run(&[&common[..], &arguments].concat()));
+    assert!(code == Some(1) && err.contains("1 of 10 images"), "{err}");
+    assert!(err.contains("passed over, as no images: 1"), "{err}");
+    let table = std::fs::read_to_string(folder.path("table.csv")).expect("a table");
+    assert!(table.lines().nth(1).is_some_and(|line| line.starts_with("some/more/cut.jpg,,,")));
+
+    folder.write("text/notes.txt", "x");
+    check(&folder, &[&common[..], &["text"]].concat(), &["text: no image in this folder"]);
+    let (code, _, err) =
+        told(&folder.run(&[&common[..], &["some", "--json", "--csv", "t"]].concat()));
+    assert!(code == Some(2) && err.contains("--csv"), "{err}");
+}
+
+#[test]
+fn some_of_the_classes_are_evaluated() {
+    let folder = Folder::new();
+    save(&folder, "m.safetensors", |description| {
+        description.dataset = "folder".into();
+        let data = DataConfig { image_size: Some(32), ..DataConfig::new(DatasetKind::Folder) };
+        description.data = Some(data);
+    });
+    pictures(&folder, "some");
+    std::fs::remove_file(folder.path("some/cat/noname")).expect("removed");
+    let common = ["evaluate", "--model", "m.safetensors", "--data", "some", "--device", "flex"];
+    let text = run(&folder, &[&common[..], &["--all", "--out", "report"]].concat());
+    assert!(text.contains(": 8 images of 2 of the model's 10 classes"), "{text}");
+    let text = std::fs::read_to_string(folder.path("report/evaluation.json")).expect("a report");
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    let rows: Vec<Vec<u64>> =
+        serde_json::from_value(all["evaluation"]["confusion"].clone()).expect("counts");
+    let sums: Vec<u64> = rows.iter().map(|row| row.iter().sum()).collect();
+    // Cats are class 3 and dogs class 5 of CIFAR-10.
+    assert_eq!(sums, [0, 0, 0, 4, 0, 4, 0, 0, 0, 0]);
+    assert_eq!(all["set"], "all");
+    std::fs::rename(folder.path("some/dog"), folder.path("some/dragon")).expect("renamed");
+    check(&folder, &common, &["some: 2 classes, the model knows 10, and no class dragon"]);
+}
+
+#[test]
+fn a_picture_of_the_matrix_is_xml() {
+    let folder = Folder::new();
+    save(&folder, "m.safetensors", |description| {
+        description.dataset = "folder".into();
+        description.data =
+            Some(DataConfig { image_size: Some(32), ..DataConfig::new(DatasetKind::Folder) });
+        description.class_names[3] = "c\u{1b}[31m<&\u{fffe}".into();
+    });
+    pictures(&folder, "some");
+    let odd = if cfg!(unix) { "some/c\u{1b}[31m<&\u{fffe}" } else { return };
+    std::fs::rename(folder.path("some/cat"), folder.path(odd)).expect("renamed");
+    let common = ["evaluate", "--model", "m.safetensors", "--data", "some", "--device", "flex"];
+    let text = run(&folder, &[&common[..], &["--all", "--out", "report"]].concat());
+    assert!(text.contains("c\\u001b[31m<&\\ufffe"), "{text}");
+    let svg = std::fs::read_to_string(folder.path("report/confusion.svg")).expect("a picture");
+    assert!(svg.contains("c\\u001b[31m&lt;&amp;\\ufffe"), "{svg}");
+    assert!(svg.chars().all(|each| each == '\n' || !each.is_control()), "{svg}");
+}
+
 #[test]
 fn an_export_comes_back() {
     let folder = Folder::new();
@@ -138,6 +251,11 @@ fn an_export_comes_back() {
     };
     assert!(export("torch", "torch").contains("model.py"));
     export("burnpack", "m.bpk");
+    // Folders are made, as evaluate makes them.
+    assert!(export("onnx", "some/new/m.onnx").contains("wrote some/new/m.onnx"));
+    export("safetensors", "another/plain.safetensors");
+    let arguments = ["import", "torch/model.safetensors", "--out", "a/b/back.safetensors"];
+    run(&folder, &arguments);
     export("safetensors", "plain.safetensors");
     run(&folder, &["import", "torch/model.safetensors", "--out", "back.safetensors"]);
     let read = |path: PathBuf| std::fs::read(path).expect("read");
@@ -158,6 +276,42 @@ fn an_export_comes_back() {
     );
     check(&folder, &["import", "m.bpk", "--out", "x"], &["m.bpk", "neither safetensors"]);
     assert!(!folder.path("x").exists());
+}
+
+#[test]
+fn a_public_imagenet_network_reads_images_as_its_recipe_does() {
+    let folder = Folder::new();
+    save(&folder, "m.safetensors", |description| {
+        (description.stem, description.image_size) = (StemKind::Imagenet, [64; 2]);
+    });
+    run(&folder, &["export", "--model", "m.safetensors", "--format", "torch", "--out", "t"]);
+    let arguments = ["import", "t/model.safetensors", "--out", "i.safetensors"];
+    let said = ["--genotype", "ec_darts_cifar", "--network", "imagenet", "--channels", "4"];
+    let said = [&said[..], &["--cells", "3", "--classes", "10"]].concat();
+    run(&folder, &[&arguments[..], &said].concat());
+    let device = DeviceName::Flex.open().expect("the CPU").device;
+    let model = TrainedModel::load(&folder.path("i.safetensors"), &device).expect("a model");
+    let data = model.description.data.expect("a recipe");
+    assert_eq!((model.description.image_size, data.resize), ([224; 2], Some(256)));
+
+    // Of 256 pixels the outer 16 on each side are cut off, whatever is in them.
+    let picture = |frame: u8| {
+        image::RgbImage::from_fn(256, 256, |x, y| {
+            match [x, y].iter().all(|at| (20..236).contains(at)) {
+                true => image::Rgb([x as u8, y as u8, 90]),
+                false if [x, y].iter().all(|at| (16..240).contains(at)) => image::Rgb([9, 9, 9]),
+                false => image::Rgb([frame; 3]),
+            }
+        })
+    };
+    picture(0).save(folder.path("black.png")).expect("a PNG");
+    picture(255).save(folder.path("white.png")).expect("a PNG");
+    let common = ["classify", "--model", "i.safetensors", "--device", "flex", "--csv", "t.csv"];
+    run(&folder, &[&common[..], &["black.png", "white.png"]].concat());
+    let table = std::fs::read_to_string(folder.path("t.csv")).expect("a table");
+    let rows: Vec<&str> =
+        table.lines().map(|line| line.split_once(',').expect("cells").1).collect();
+    assert_eq!(rows[1], rows[2]);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The page about a run: made from what is there, silent about nothing that is not.
 
-use serde_json::json;
+use ec_darts::config::{RetrainConfig, Settings};
+use ec_darts::cost::NetworkCost;
+use ec_darts_space::Genotype;
+use serde_json::{Value, json};
 
-use crate::program::{Folder, sample, told};
+use crate::program::{Folder, project, sample, told};
 
 /// A search of two epochs in `all/search`.
 fn searched() -> Folder {
@@ -29,7 +32,8 @@ fn check(folder: &Folder, path: &str, expected: &[&str]) -> String {
         assert_eq!(opened, count(format!("</{tag}>")), "{tag}");
     }
     // Nothing is loaded from elsewhere; a namespace is no address that is visited.
-    let addresses = page.replace("http://www.w3.org/2000/svg", "");
+    let addresses = page.replace("http://www.w3.org/2000/svg", "").replace("src=\"data:", "");
+    assert!(page.chars().all(|each| each == '\n' || !each.is_control()));
     for outside in ["http", "<script", "@import", "url(", "<link", "src="] {
         assert!(!addresses.contains(outside), "{outside}");
     }
@@ -52,14 +56,15 @@ fn a_search_alone_has_no_result() {
     check(&folder, "all/search", &absent);
 }
 
-#[test]
-fn retraining_and_evaluation_are_shown() {
-    let folder = searched();
+/// A retraining of three epochs beside the search, of which one is measured.
+fn retrained(folder: &Folder) -> RetrainConfig {
     let genotype = std::fs::read(folder.path("all/search/genotype.json")).expect("a genotype");
     folder.write("all/retrain/genotype.json", genotype);
-    let config = "[data]\ndataset = \"cifar10\"\n[network]\nstem = \"cifar\"\n\
-                  init_channels = 4\nnum_cells = 3\n[retrain]\nepochs = 3\nseed = 7\n";
-    folder.write("all/retrain/config.toml", config);
+    // Its images are smaller than those that its stem is made for.
+    let path = project("configs/retrain_cifar10_cpu.toml");
+    let set = ["retrain.epochs=3", "retrain.seed=7"].map(String::from);
+    let config = RetrainConfig::load(path.as_ref(), &set).expect("settings");
+    folder.write("all/retrain/config.toml", config.to_toml());
     let line = |epoch: u64, accuracy: Option<f64>| {
         let line = json!({
             "epoch": epoch, "epochs": 3, "learning_rate": 0.01, "drop_path": 0.1,
@@ -70,47 +75,100 @@ fn retraining_and_evaluation_are_shown() {
     };
     let metrics = [line(1, Some(0.625)), line(2, None), "cut off {".into()].join("\n");
     folder.write("all/retrain/metrics.jsonl", metrics);
-    check(
+    config
+}
+
+/// As `evaluate` writes it, with a class whose name would steer a terminal.
+fn evaluated() -> Value {
+    json!({
+        "model": "m", "data": "d", "set": "test", "device": "flex",
+        "evaluation": {
+            "top1": 0.75, "balanced_accuracy": 0.75, "loss": 0.5, "num_images": 4,
+            "classes": [
+                {"name": "<cat>\u{1b}[31m", "num_images": 2, "accuracy": 0.5},
+                {"name": "dog", "num_images": 2, "accuracy": 1.0},
+            ],
+            "confusion": [[1, 1], [0, 2]],
+        },
+        "latency": {
+            "batch": 1, "passes": 10, "median_s": 0.002, "percentile10_s": 0.001,
+            "percentile90_s": 0.003, "images_per_s": 500.0,
+        },
+        "mistakes": [
+            {"image": "a/1.png", "class": "<cat>\u{1b}[31m", "predicted": "dog",
+             "probability": 0.9, "picture": "mistakes/01.png"},
+            {"image": "a/2.png", "class": "dog", "predicted": "cat",
+             "probability": 0.8, "picture": "../../secret.png"},
+        ],
+    })
+}
+
+#[test]
+fn retraining_and_evaluation_are_shown() {
+    let folder = searched();
+    let config = retrained(&folder);
+    let page = check(
         &folder,
         "all",
         &[
             "<strong>62.5 %</strong> top-1 on test images, after epoch 1",
             "The rest of the retraining: 2 of 3 epochs",
-            "retrain/metrics.jsonl: line 3 is not JSON",
+            "retrain/metrics.jsonl: line 3 is no report of an epoch",
             "as retrained here",
             "seed 7",
         ],
     );
-    let evaluation = json!({
-        "evaluation": {
-            "top1": 0.75, "top5": 1.0, "loss": 0.5, "num_images": 4,
-            "classes": [
-                {"name": "<cat>", "num_images": 2, "accuracy": 0.5},
-                {"name": "dog", "num_images": 2, "accuracy": 1.0},
-            ],
-            "confusion": [[1, 1], [0, 2]],
-        },
-        "latency": {"median_s": 0.002},
-    });
-    folder.write("all/evaluation.json", evaluation.to_string());
+    let text = std::fs::read_to_string(folder.path("all/search/genotype.txt")).expect("text");
+    let genotype: Genotype = text.parse().expect("a genotype");
+    let network = config.network.evaluation(10);
+    let cost = NetworkCost::new(&genotype, &network, 32).cost.multiply_adds;
+    let shown = page.replace('\u{202f}', "");
+    assert!(shown.contains(&format!("<td>{cost}</td>")), "{cost} in {shown}");
+    assert!(shown.contains("32×32") && !shown.contains("64×64"), "{shown}");
+
+    folder.write("all/evaluation.json", evaluated().to_string());
+    let mut picture = std::io::Cursor::new(Vec::new());
+    let image = image::RgbImage::from_pixel(4, 4, image::Rgb([200, 10, 10]));
+    image.write_to(&mut picture, image::ImageFormat::Png).expect("a PNG");
+    folder.write("all/mistakes/01.png", picture.get_ref());
+    folder.write("secret.png", picture.get_ref());
     let page = check(
         &folder,
         "all",
-        &["<strong>75.0 %</strong> top-1 on the test set, 4 images", "&lt;cat&gt;", "2.0 ms"],
+        &[
+            "<strong>75.0 %</strong> top-1 on the test set, 4 images",
+            "&lt;cat&gt;\\u001b[31m",
+            "2.0 ms",
+            "Mean over the classes",
+            "The surest mistakes",
+            "<strong>dog</strong> 90.0 %",
+        ],
     );
-    assert!(
-        page.contains("<td>dog</td><td>1</td>") && !page.contains("An evaluation on"),
-        "{page}"
-    );
-    // Other shapes of the same file leave gaps, not errors.
-    for other in
-        ["{}", "[1]", "{\"confusion\": [[1, 2]]}", "{\"classes\": 3, \"per_class\": [0.5]}"]
-    {
+    // Two classes have no first five; one picture, and none from outside the folder.
+    assert!(!page.contains("Top-5") && page.matches("src=\"data:image/png;base64,").count() == 1);
+    assert!(page.contains("<td>dog</td><td>1</td>") && !page.contains("An evaluation on"));
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let folder = searched();
+    retrained(&folder);
+    for other in ["{", "{}", "[1]", "{\"confusion\": [[1, 2]]}"] {
         folder.write("all/evaluation.json", other);
-        check(&folder, "all", &["No confusion matrix"]);
+        check(&folder, "all", &["evaluation.json: cannot be read: ", "An evaluation on"]);
     }
-    folder.write("all/evaluation.json", "{");
-    check(&folder, "all", &["evaluation.json: not JSON"]);
+    let mut few = evaluated();
+    few["evaluation"]["confusion"] = json!([[1]]);
+    folder.write("all/evaluation.json", few.to_string());
+    check(&folder, "all", &["Accuracy by class"]);
+    for (file, content) in [
+        ("config.toml", "[network]\nstem = \"cifar\"\n"),
+        ("sessions.json", "[{\"started\": 3}]"),
+        ("genotype.json", "Genotype("),
+    ] {
+        folder.write(&format!("all/retrain/{file}"), content);
+        check(&folder, "all", &[&format!("retrain/{file}: ")]);
+    }
 }
 
 #[test]

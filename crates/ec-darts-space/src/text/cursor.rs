@@ -16,8 +16,9 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+    /// At a place in bytes.
+    pub(super) fn new(text: &'a str, at: usize) -> Self {
+        Self { text, at }
     }
 
     fn rest(&self) -> &'a str {
@@ -39,6 +40,12 @@ impl<'a> Cursor<'a> {
     pub(super) fn peek(&mut self) -> Option<char> {
         self.skip();
         self.rest().chars().next()
+    }
+
+    /// Whether nothing but blanks and a comment is left on this line.
+    pub(super) fn is_at_line_end(&self) -> bool {
+        let line = self.rest().lines().next().unwrap_or_default().trim_start();
+        line.is_empty() || line.starts_with('#')
     }
 
     /// Steps over a character if it comes next.
@@ -64,23 +71,29 @@ impl<'a> Cursor<'a> {
         word
     }
 
-    /// A number, and its place.
+    /// A number, and its place; a type may stand around it, as NumPy prints it (`np.int64(1)`).
     pub(super) fn number(&mut self) -> Result<(usize, usize), Error> {
         let at = self.skip();
-        match leading_word(self.rest()).parse() {
-            Ok(number) => {
-                self.word();
+        let mut ahead = *self;
+        while !ahead.word().is_empty() && ahead.eat('.') {}
+        let is_typed = ahead.eat('(');
+        if !is_typed {
+            ahead = *self;
+        }
+        match ahead.word().parse() {
+            Ok(number) if !is_typed || ahead.eat(')') => {
+                *self = ahead;
                 Ok((number, at))
             }
-            Err(_) => Err(self.unexpected("the number of a state")),
+            _ => Err(self.unexpected("the number of a state")),
         }
     }
 
     /// What stands between quotes, and its place.
-    pub(super) fn string(&mut self) -> Result<(&'a str, usize), Error> {
+    pub(super) fn string(&mut self, expected: &str) -> Result<(&'a str, usize), Error> {
         let quote = match self.peek() {
             Some(quote @ ('\'' | '"')) => quote,
-            _ => return Err(self.unexpected("the name of a primitive in quotes")),
+            _ => return Err(self.unexpected(expected)),
         };
         let at = self.at + 1;
         let content = &self.text[at..];

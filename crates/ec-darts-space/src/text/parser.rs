@@ -1,14 +1,19 @@
-//! The grammar of the two Python forms.
+//! The grammar of the Python forms.
 //!
 //! ```text
-//! genotype = [ NAME "=" ] "Genotype" "(" field { "," field } [ "," ] ")"
-//! field    = ( "normal" | "reduce" ) "=" nodes | ( "normal_concat" | "reduce_concat" ) "=" concat
+//! genotype = NAME "(" ( fields | dict | "[" { "(" KEY "," value ")" "," } "]" ) ")" | dict
+//! NAME     = "Genotype" | "OrderedDict" | "dict"
+//! fields   = { KEY "=" value "," }
+//! dict     = "{" { KEY ":" value "," } "}"
+//! KEY      = "normal" | "reduce" | "reduction", for nodes, or one of them and "_concat"
 //! nodes    = "[" { pick "," } "]" | "[" { "[" { pick "," } "]" "," } "]"
 //! pick     = "(" STRING "," NUMBER ")"
-//! concat   = "[" { NUMBER "," } "]" | "range" "(" NUMBER "," NUMBER ")"
+//! concat   = states | ( "list" | "tuple" ) "(" states ")"
+//! states   = "[" { NUMBER "," } "]" | "range" "(" [ NUMBER "," ] NUMBER ")"
 //! ```
-//! Syntax comes first and gives cells with places; then the cells are checked, so that a fault
-//! such as a missing state is shown where it stands in the text.
+//! Lists and tuples are the same here, in dicts keys stand in quotes. Syntax comes first and gives cells
+//! with places; then the cells are checked, so that a fault such as a missing state is shown where it
+//! stands in the text.
 
 use super::FLAT_PICKS;
 use super::cursor::Cursor;
@@ -17,6 +22,8 @@ use crate::{CellGenotype, Error, Genotype, Pick};
 
 const LIST: [char; 2] = ['[', ']'];
 const CALL: [char; 2] = ['(', ')'];
+const DICT: [char; 2] = ['{', '}'];
+const NAMES: [&str; 3] = ["Genotype", "OrderedDict", "dict"];
 const KEYWORDS: &str = "`normal`, `normal_concat`, `reduce` or `reduce_concat`";
 const START: &str = "`Genotype(...)`, or json that begins with `{`";
 
@@ -40,34 +47,71 @@ enum Concat {
     Range { start: (usize, usize), end: (usize, usize) },
 }
 
-/// Reads either form.
+/// What a text says of a genotype, where it says it.
+#[derive(Default)]
+struct Fields {
+    normal: Option<Nodes>,
+    normal_concat: Option<Concat>,
+    reduce: Option<Nodes>,
+    reduce_concat: Option<Concat>,
+}
+
+/// Reads any of the forms, also with other text around it, as in a log.
 pub(super) fn genotype(text: &str) -> Result<Genotype, Error> {
-    let cursor = &mut Cursor::new(text);
-    head(cursor)?;
-    let (mut normal, mut normal_concat) = (None, None);
-    let (mut reduce, mut reduce_concat) = (None, None);
-    let (_, close) = cursor.items(CALL, |cursor| {
-        let at = cursor.skip();
-        match cursor.word() {
-            "normal" => set(cursor, at, &mut normal, nodes),
-            "normal_concat" => set(cursor, at, &mut normal_concat, concat),
-            "reduce" => set(cursor, at, &mut reduce, nodes),
-            "reduce_concat" => set(cursor, at, &mut reduce_concat, concat),
-            _ => Err(cursor.unexpected_at(at, KEYWORDS)),
-        }
-    })?;
-    if cursor.peek().is_some() {
+    let start = start(text, 0);
+    let cursor = &mut Cursor::new(text, start.unwrap_or(0));
+    if start.is_none() {
+        // Names what stands there instead.
+        head(cursor)?;
+    }
+    let mut fields = Fields::default();
+    let close = fields.read(cursor)?;
+    // By itself it is a text that somebody wrote, and what follows may be a mistake.
+    if start.is_none_or(|start| is_first(text, start)) && !cursor.is_at_line_end() {
         return Err(cursor.unexpected("nothing more"));
     }
-    let missing = |keyword| cursor.error(close, format!("the keyword `{keyword}` is missing"));
-    let normal = normal.ok_or_else(|| missing("normal"))?;
-    let normal_concat = normal_concat.ok_or_else(|| missing("normal_concat"))?;
-    let reduce = reduce.ok_or_else(|| missing("reduce"))?;
-    let reduce_concat = reduce_concat.ok_or_else(|| missing("reduce_concat"))?;
-    Ok(Genotype {
-        normal: cell(cursor, &normal, &normal_concat)?,
-        reduction: cell(cursor, &reduce, &reduce_concat)?,
-    })
+    if let Some(second) = self::start(text, cursor.skip()) {
+        let reason = "a second genotype begins here, leave one of the two in the text";
+        return Err(cursor.error(second, reason.into()));
+    }
+    fields.genotype(cursor, close)
+}
+
+/// Where a genotype begins, at this place in bytes or behind it; comments are the last to be looked at.
+fn start(text: &str, from: usize) -> Option<usize> {
+    let places = || text[from..].match_indices(['{', 'G', 'O', 'd']).map(|(at, _)| from + at);
+    let is_comment = |at: usize| {
+        let line = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        text[line..at].contains('#')
+    };
+    let begins = |at: &usize| begins_here(text, *at);
+    let open = places().filter(begins).find(|&at| !is_comment(at));
+    open.or_else(|| if from == 0 { places().find(begins) } else { None })
+}
+
+fn begins_here(text: &str, at: usize) -> bool {
+    let is_inside = text[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    let name = NAMES.iter().find(|name| text[at..].starts_with(**name));
+    let call = name.and_then(|name| text[at + name.len()..].trim_start().strip_prefix('('));
+    let inner = match (name, call) {
+        (Some(_), Some(_)) if is_inside => return false,
+        (Some(&"Genotype"), Some(_)) => return true,
+        (Some(_), Some(inner)) => inner,
+        _ => match text[at..].strip_prefix('{') {
+            Some(inner) => inner,
+            None => return false,
+        },
+    };
+    let opening = |c: char| c.is_whitespace() || "([{'\"".contains(c);
+    let key = inner.trim_start_matches(opening);
+    key.starts_with("normal") || key.starts_with("reduc")
+}
+
+/// Whether nothing but comments and a `NAME =` stands before a place.
+fn is_first(text: &str, place: usize) -> bool {
+    let mut cursor = Cursor::new(text, 0);
+    cursor.skip() == place
+        || (!cursor.word().is_empty() && cursor.eat('=') && cursor.skip() == place)
 }
 
 /// `Genotype`, or `NAME = Genotype`.
@@ -78,32 +122,125 @@ fn head(cursor: &mut Cursor<'_>) -> Result<(), Error> {
         at = cursor.skip();
         word = cursor.word();
     }
-    if word == "Genotype" { Ok(()) } else { Err(cursor.unexpected_at(at, START)) }
+    if word == NAMES[0] { Ok(()) } else { Err(cursor.unexpected_at(at, START)) }
 }
 
-/// `"=" value`, for a keyword that has no value yet.
+impl Fields {
+    /// Reads all fields; returns the place where the last bracket closes.
+    fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, Error> {
+        if cursor.peek() == Some(DICT[0]) {
+            return self.entries(cursor);
+        }
+        cursor.word();
+        let mut inside = *cursor;
+        inside.expect(CALL[0])?;
+        match inside.peek() {
+            Some(next) if next == DICT[0] => {
+                self.entries(&mut inside)?;
+            }
+            Some(next) if next == LIST[0] => {
+                inside.items(LIST, |cursor| {
+                    cursor.expect(CALL[0])?;
+                    self.entry(cursor, ',')?;
+                    cursor.expect(CALL[1])
+                })?;
+            }
+            _ => {
+                let keyword = |cursor: &mut Cursor<'_>| {
+                    let at = cursor.skip();
+                    let word = cursor.word();
+                    self.set(cursor, (word, at), '=')
+                };
+                return Ok(cursor.items(CALL, keyword)?.1);
+            }
+        }
+        *cursor = inside;
+        cursor.eat(',');
+        cursor.expect(CALL[1])
+    }
+
+    /// A dict.
+    fn entries(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, Error> {
+        Ok(cursor.items(DICT, |cursor| self.entry(cursor, ':'))?.1)
+    }
+
+    /// A key in quotes and its value.
+    fn entry(&mut self, cursor: &mut Cursor<'_>, separator: char) -> Result<(), Error> {
+        let key = cursor.string(KEYWORDS)?;
+        self.set(cursor, key, separator)
+    }
+
+    /// The value of a key that has none yet.
+    fn set(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        (key, at): (&str, usize),
+        separator: char,
+    ) -> Result<(), Error> {
+        match key {
+            "normal" => set(cursor, (at, separator), &mut self.normal, nodes),
+            "reduce" | "reduction" => set(cursor, (at, separator), &mut self.reduce, nodes),
+            "normal_concat" => set(cursor, (at, separator), &mut self.normal_concat, concat),
+            "reduce_concat" | "reduction_concat" => {
+                set(cursor, (at, separator), &mut self.reduce_concat, concat)
+            }
+            _ => Err(cursor.unexpected_at(at, KEYWORDS)),
+        }
+    }
+
+    /// Both cells, checked; `close` is where a keyword that is missing would have been.
+    fn genotype(self, cursor: &Cursor<'_>, close: usize) -> Result<Genotype, Error> {
+        let missing = |keyword| cursor.error(close, format!("the keyword `{keyword}` is missing"));
+        let normal = self.normal.ok_or_else(|| missing("normal"))?;
+        let normal_concat = self.normal_concat.ok_or_else(|| missing("normal_concat"))?;
+        let reduce = self.reduce.ok_or_else(|| missing("reduce"))?;
+        let reduce_concat = self.reduce_concat.ok_or_else(|| missing("reduce_concat"))?;
+        Ok(Genotype {
+            normal: cell(cursor, &normal, &normal_concat)?,
+            reduction: cell(cursor, &reduce, &reduce_concat)?,
+        })
+    }
+}
+
+/// A separator and a value, for a keyword that has no value yet.
 fn set<T>(
     cursor: &mut Cursor<'_>,
-    keyword_at: usize,
+    (keyword_at, separator): (usize, char),
     field: &mut Option<T>,
     value: impl FnOnce(&mut Cursor<'_>) -> Result<T, Error>,
 ) -> Result<(), Error> {
     if field.is_some() {
         return Err(cursor.error(keyword_at, "this keyword comes twice".into()));
     }
-    cursor.expect('=')?;
+    cursor.expect(separator)?;
     *field = Some(value(cursor)?);
     Ok(())
 }
 
-/// Nested where the list begins with a list, else flat.
+/// The brackets of the tuple or list that comes next; those of a list where neither does.
+fn brackets(cursor: &mut Cursor<'_>) -> [char; 2] {
+    if cursor.peek() == Some(CALL[0]) { CALL } else { LIST }
+}
+
+fn list<T>(
+    cursor: &mut Cursor<'_>,
+    item: impl FnMut(&mut Cursor<'_>) -> Result<T, Error>,
+) -> Result<Closed<T>, Error> {
+    let brackets = brackets(cursor);
+    cursor.items(brackets, item)
+}
+
+/// Nested where the list begins with a list of something else than a name, else flat.
 fn nodes(cursor: &mut Cursor<'_>) -> Result<Nodes, Error> {
     let mut ahead = *cursor;
-    ahead.expect(LIST[0])?;
-    if ahead.peek() == Some(LIST[0]) {
-        return cursor.items(LIST, |cursor| cursor.items(LIST, pick));
+    let mut opens = || {
+        let open = brackets(&mut ahead)[0];
+        ahead.eat(open)
+    };
+    if opens() && opens() && matches!(ahead.peek(), Some('(' | ')' | '[' | ']')) {
+        return list(cursor, |cursor| list(cursor, pick));
     }
-    let (picks, close) = cursor.items(LIST, pick)?;
+    let (picks, close) = list(cursor, pick)?;
     if picks.len() % FLAT_PICKS != 0 {
         let reason = format!(
             "expected one more pick: the flat form has two for each node, found {}",
@@ -116,30 +253,49 @@ fn nodes(cursor: &mut Cursor<'_>) -> Result<Nodes, Error> {
 }
 
 fn pick(cursor: &mut Cursor<'_>) -> Result<PlacedPick, Error> {
-    cursor.expect(CALL[0])?;
-    let (name, primitive_at) = cursor.string()?;
+    // JSON has no tuples.
+    let [open, close] = if cursor.peek() == Some(LIST[0]) { LIST } else { CALL };
+    cursor.expect(open)?;
+    let (name, primitive_at) = cursor.string("the name of a primitive in quotes")?;
     let primitive =
         name.parse().map_err(|error: Error| cursor.error(primitive_at, error.to_string()))?;
     cursor.expect(',')?;
     let (from, source_at) = cursor.number()?;
     cursor.eat(',');
-    cursor.expect(CALL[1])?;
+    cursor.expect(close)?;
     Ok(PlacedPick { pick: Pick { primitive, from }, primitive_at, source_at })
 }
 
 fn concat(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
-    if cursor.peek() == Some(LIST[0]) {
-        return Ok(Concat::States(cursor.items(LIST, Cursor::number)?));
+    let mut ahead = *cursor;
+    if !matches!(ahead.word(), "list" | "tuple") {
+        return states(cursor);
+    }
+    *cursor = ahead;
+    cursor.expect(CALL[0])?;
+    let states = states(cursor)?;
+    cursor.eat(',');
+    cursor.expect(CALL[1])?;
+    Ok(states)
+}
+
+fn states(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
+    if matches!(cursor.peek(), Some('[' | '(')) {
+        return Ok(Concat::States(list(cursor, |cursor| cursor.number())?));
     }
     let at = cursor.skip();
     if cursor.word() != "range" {
         return Err(cursor.unexpected_at(at, "`range(...)` or a list of states"));
     }
     cursor.expect(CALL[0])?;
-    let start = cursor.number()?;
-    cursor.expect(',')?;
-    let end = cursor.number()?;
-    cursor.eat(',');
+    let mut start = cursor.number()?;
+    let mut end = start;
+    if cursor.eat(',') && cursor.peek() != Some(CALL[1]) {
+        end = cursor.number()?;
+        cursor.eat(',');
+    } else {
+        start.0 = 0;
+    }
     cursor.expect(CALL[1])?;
     Ok(Concat::Range { start, end })
 }

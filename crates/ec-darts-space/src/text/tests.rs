@@ -56,6 +56,68 @@ fn ways_to_write_the_same() {
     check_same(&format!(" {}", Preset::find("DARTS_V2").unwrap().genotype().to_json()));
 }
 
+/// What public code prints: logs, `str` of dicts and ordered dicts, JSON of a named tuple.
+#[test]
+fn as_public_code_prints_it() {
+    let call = format!(
+        "Genotype(normal={NORMAL}, normal_concat=range(2, 6), reduce={REDUCE}, \
+         reduce_concat=range(2, 6))"
+    );
+    check_same(&format!("\u{feff}{call}\r\n"));
+    check_same(&call.replace("range(2, 6)", "list(range(2, 6))"));
+    check_same(&call.replace("range(2, 6)", "tuple(range(2, 6),)"));
+    check_same(&call.replace("range(2, 6)", "(2, 3, 4, 5)"));
+    check_same(&call.replace("[(", "((").replace(")]", "))"));
+    check_same(&call.replace(NORMAL, &NESTED_NORMAL.replace('[', "(").replace(']', ")")));
+    check_same(&call.replace(", 1)", ", np.int64(1))").replace(", 2)", ", numpy.int64( 2 ))"));
+    for before in
+        ["04/31 11:52:03 AM genotype = ", "epoch #3: ", "\"", "a, b = 1, 2\nprint(", "{1: "]
+    {
+        check_same(&format!("{before}{call}"));
+        check_same(&format!("{before}{call} (epoch 3)\n04/31 11:52:04 AM epoch 4 lr 1e-1\n"));
+    }
+    let published = "from collections import namedtuple\n\nGenotype = namedtuple('Genotype', 'normal \
+                     normal_concat reduce reduce_concat')\n\nPRIMITIVES = ['none']\n\n";
+    check_same(&format!("{published}# OLD = {call}\nDARTS_V2 = {call}\n\nDARTS = DARTS_V2\n"));
+
+    let dict = format!(
+        "{{'normal': {NORMAL}, 'normal_concat': range(2, 6), 'reduction': {REDUCE}, \
+         'reduction_concat':range(2, 6)}}"
+    );
+    check_same(&dict);
+    check_same(&format!("ADV_RUSH = {dict}"));
+    check_same(&format!("12:01 found OrderedDict({dict})"));
+    check_same(&format!("dict({})", &call["Genotype(".len()..call.len() - 1]));
+    let pairs = dict.replace('{', "[(").replace('}', ")]").replace("': ", "', ");
+    let pairs =
+        pairs.replace("':", "', ").replace(", 'norm", "), ('norm").replace(", 'red", "), ('red");
+    check_same(&format!("OrderedDict({pairs})"));
+    let json = dict.replace('(', "[").replace(')', "]").replace("range[2, 6]", "[2, 3, 4, 5]");
+    check_same(&json.replace('\'', "\""));
+}
+
+#[test]
+fn one_genotype_is_read_and_no_more() {
+    let call = flat("[('skip_connect', 0), ('skip_connect', 1)]", "[2]");
+    let message = format!("epoch 1 {call}\nepoch 2 {call}").parse::<Genotype>().unwrap_err();
+    let expected =
+        "line 2, column 9: a second genotype begins here, leave one of the two in the text";
+    assert!(message.to_string().starts_with(expected), "{message}");
+    for (text, expected) in [
+        ("{'normal_concat': 3}", "column 19: expected `range(...)` or a list of states"),
+        (
+            "OrderedDict([('normal_concat', [2]), ('norm', [])])",
+            "expected `normal`, `normal_concat`",
+        ),
+        ("Genotype(normal_concat=list(list([2])))", "expected `range(...)` or a list of states"),
+        ("dict(normal_concat=(2, x))", "expected the number of a state, found `x`"),
+        ("OrderedDict({'normal_concat': [2]})", "the keyword `normal` is missing"),
+    ] {
+        let message = text.parse::<Genotype>().unwrap_err().to_string();
+        assert!(message.contains(expected), "{expected} in {message}");
+    }
+}
+
 #[test]
 fn states_are_joined_in_the_order_of_the_text() {
     let picks =
@@ -246,7 +308,8 @@ proptest! {
             prop::sample::select(vec![
                 "Genotype", "(", ")", "[", "]", ",", "=", "normal", "reduce", "normal_concat",
                 "reduce_concat", "range", "'skip_connect'", "\"none\"", "0", "2", "3", "#", "\n",
-                "'", "é", "18446744073709551615",
+                "'", "é", "18446744073709551615", "{", "}", ":", "OrderedDict", "dict", "'normal'",
+                "'reduction_concat'", "list", "tuple", "np.", "\u{feff}",
             ]),
             0..60,
         )
@@ -258,14 +321,19 @@ proptest! {
     #[test]
     fn nor_does_a_changed_genotype(
         genotype in any_genotype(),
-        form in 0_usize..3,
+        form in 0_usize..4,
+        before in ".{0,8}",
         position in any::<prop::sample::Index>(),
         length in 0_usize..6,
         insert in ".{0,3}",
     ) {
-        let text = [genotype.to_string(), genotype.to_nested(), genotype.to_json()][form].clone();
-        let start = position.index(text.len());
-        let end = text.len().min(start + length);
+        let dict = genotype.to_nested().replace("Genotype(", "{'").replace(')', "]").replace(
+            ", normal_concat", ", 'normal_concat").replace(", red", ", 'red").replace('=', "': ");
+        let forms = [genotype.to_string(), genotype.to_nested(), genotype.to_json(), dict];
+        let text = format!("{before}{}", forms[form]);
+        let boundary = |at: usize| (at..).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let start = boundary(position.index(text.len()));
+        let end = boundary(text.len().min(start + length));
         let changed = format!("{}{insert}{}", &text[..start], &text[end..]);
         if let Ok(genotype) = changed.parse::<Genotype>() {
             prop_assert!(genotype.validate().is_ok());

@@ -332,6 +332,14 @@ impl ImageDataset {
         }
     }
 
+    /// The file of an image; none where the images lie in memory.
+    pub fn path(&self, image: usize) -> Option<PathBuf> {
+        match &self.storage {
+            Storage::Memory { .. } => None,
+            Storage::Files(files) => Some(files.path(image)),
+        }
+    }
+
     /// Height and width of an image as it lies in memory or in its file.
     ///
     /// # Errors

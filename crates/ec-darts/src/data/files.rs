@@ -143,7 +143,7 @@ impl Files {
         }
     }
 
-    fn path(&self, image: usize) -> PathBuf {
+    pub fn path(&self, image: usize) -> PathBuf {
         self.root.join(&self.entries[image].path)
     }
 

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use ec_darts_kernels::reference::ranks;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::TrainedModel;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
@@ -13,8 +12,13 @@ use crate::network::EvaluationNetwork;
 use crate::tensors::{ImageBatch, to_vec};
 use crate::{Error, Result};
 
+/// Mistakes that are kept, the surest ones.
+const MISTAKES: usize = 24;
+/// Most classes of which the first five say nothing.
+const FIVE: usize = 5;
+
 /// How well a network does on labelled images.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Images.
     pub num_images: usize,
@@ -22,16 +26,37 @@ pub struct Evaluation {
     pub loss: f64,
     /// Fraction of images whose class has the largest logit; of equal ones the first counts.
     pub top1: f64,
-    /// Fraction of images whose class is among the five largest logits.
-    pub top5: f64,
+    /// Fraction of images whose class is among the five largest logits; none where there are no more than
+    /// five classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top5: Option<f64>,
+    /// Mean of the classes' accuracies, of those that have images: `top1` if all had as many.
+    pub balanced_accuracy: f64,
     /// Per class, in the order of the labels.
     pub classes: Vec<ClassAccuracy>,
     /// Images by true class (row) and predicted class (column).
     pub confusion: Vec<Vec<u64>>,
+    /// Images that were taken for another class with the largest probability, the surest first; in no
+    /// file, since it says nothing without the images.
+    #[serde(skip)]
+    pub mistakes: Vec<Mistake>,
+}
+
+/// An image that was taken for another class than its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mistake {
+    /// Its number; those of a second set follow those of the first.
+    pub image: usize,
+    /// Its class.
+    pub class: usize,
+    /// The class it was taken for.
+    pub predicted: usize,
+    /// Of that class.
+    pub probability: f64,
 }
 
 /// How well a network does on the images of one class.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassAccuracy {
     /// The class.
     pub name: String,
@@ -60,61 +85,129 @@ pub fn evaluate(
     device: &Device,
     each: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
+    evaluate_sets(model, &[dataset], batch_size, device, each)
+}
+
+/// As [`evaluate`], of the images of several sets.
+///
+/// A set may have some of the model's classes only, by their names; images are then still classified among
+/// all classes of the model.
+///
+/// # Errors
+/// As [`evaluate`].
+///
+/// # Panics
+/// As [`evaluate`].
+pub fn evaluate_sets(
+    model: &TrainedModel,
+    sets: &[Arc<ImageDataset>],
+    batch_size: usize,
+    device: &Device,
+    each: &mut dyn FnMut(usize),
+) -> Result<Evaluation> {
     assert!(batch_size > 0, "`batch_size` is 0, allowed: 1 and more");
-    if dataset.is_empty() {
+    if sets.iter().all(|set| set.is_empty()) {
         return Err(Error::Images { reason: "none to evaluate on".into() });
     }
-    if let Some(reason) = model.mismatch(&dataset) {
-        return Err(Error::Images { reason });
-    }
     let num_classes = model.description.num_classes;
-    let normalization = model.description.normalization();
-    let loader = Loader { normalization, ..Loader::new(dataset, batch_size) };
-    let (mut loss, mut first, mut among_five, mut done) = (0.0, 0, 0, 0);
-    let mut confusion = vec![vec![0_u64; num_classes]; num_classes];
-    for batch in loader.epoch(0, 0) {
-        let batch = batch?;
-        // Broken images were left out, all of this batch.
-        if batch.labels.is_empty() {
-            continue;
+    let mut tally =
+        Tally { confusion: vec![vec![0; num_classes]; num_classes], ..Tally::default() };
+    let mut before = 0;
+    for set in sets {
+        if let Some(reason) = model.mismatch(set) {
+            return Err(Error::Images { reason });
         }
-        let labels = batch.labels.clone();
-        let batch = ImageBatch::new(batch, device);
-        let logits = model.logits(batch.images);
-        let ranks: Vec<i64> = ranks(logits.clone(), batch.labels).into_data().iter().collect();
-        let logits = to_vec(logits);
-        for ((logits, label), rank) in logits.chunks_exact(num_classes).zip(labels).zip(ranks) {
-            if logits.iter().any(|logit| logit.is_nan()) {
-                return Err(Error::model(format!("a logit of image {done} is no number")));
+        let classes = model.classes_of(set).map_err(|reason| Error::Images { reason })?;
+        let normalization = model.description.normalization();
+        let loader = Loader { normalization, ..Loader::new(set.clone(), batch_size) };
+        for (step, batch) in loader.epoch(0, 0).enumerate() {
+            let batch = batch?;
+            let first = step * batch_size;
+            // Broken images were left out; which of a batch are left is not known.
+            let is_whole = batch.labels.len() == batch_size.min(set.len() - first);
+            if batch.labels.is_empty() {
+                continue;
             }
-            let label = usize::try_from(label).expect("labels count from 0");
-            loss -= log_softmax(logits, label);
-            first += usize::from(rank == 0);
-            among_five += usize::from(rank < 5);
-            confusion[label][ranked(logits)[0]] += 1;
-            done += 1;
+            let labelled = batch.labels.clone().into_iter().zip(first..);
+            let logits = to_vec(model.logits(ImageBatch::new(batch, device).images));
+            for (logits, (label, image)) in logits.chunks_exact(num_classes).zip(labelled) {
+                let class = classes[usize::try_from(label).expect("labels count from 0")];
+                if logits.iter().any(|logit| logit.is_nan()) {
+                    let image = tally.done;
+                    return Err(Error::model(format!("a logit of image {image} is no number")));
+                }
+                tally.add(logits, class, is_whole.then_some(before + image));
+            }
+            each(tally.done);
         }
-        each(done);
+        before += set.len();
     }
-    let share = |count: usize| count as f64 / done as f64;
-    let classes = model.description.class_names.iter().zip(&confusion).enumerate();
-    let classes = classes.map(|(class, (name, row))| {
-        let num_images: u64 = row.iter().sum();
-        let accuracy = (num_images > 0).then(|| row[class] as f64 / num_images as f64);
-        ClassAccuracy { name: name.clone(), num_images, accuracy }
-    });
-    Ok(Evaluation {
-        num_images: done,
-        loss: loss / done as f64,
-        top1: share(first),
-        top5: share(among_five),
-        classes: classes.collect(),
-        confusion,
-    })
+    Ok(tally.evaluation(&model.description.class_names))
+}
+
+/// What is counted while images are classified.
+#[derive(Default)]
+struct Tally {
+    loss: f64,
+    first: usize,
+    among_five: usize,
+    done: usize,
+    confusion: Vec<Vec<u64>>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Tally {
+    fn add(&mut self, logits: &[f32], class: usize, image: Option<usize>) {
+        let order = ranked(logits);
+        let rank = order.iter().position(|&other| other == class).expect("a class");
+        self.loss -= log_softmax(logits, class);
+        self.first += usize::from(rank == 0);
+        self.among_five += usize::from(rank < FIVE);
+        self.confusion[class][order[0]] += 1;
+        self.done += 1;
+        if let (Some(image), true) = (image, rank > 0) {
+            let (predicted, probability) = (order[0], log_softmax(logits, order[0]).exp());
+            self.mistakes.push(Mistake { image, class, predicted, probability });
+        }
+        // Sorted now and then, so that a large set of mistakes needs no memory.
+        if self.mistakes.len() >= 64 * MISTAKES {
+            self.keep_the_surest();
+        }
+    }
+
+    /// The sort is stable: equally sure mistakes stay in the order of the images.
+    fn keep_the_surest(&mut self) {
+        self.mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+        self.mistakes.truncate(MISTAKES);
+    }
+
+    fn evaluation(mut self, class_names: &[String]) -> Evaluation {
+        self.keep_the_surest();
+        let share = |count: usize| count as f64 / self.done as f64;
+        let classes = class_names.iter().zip(&self.confusion).enumerate();
+        let classes: Vec<ClassAccuracy> = classes
+            .map(|(class, (name, row))| {
+                let num_images: u64 = row.iter().sum();
+                let accuracy = (num_images > 0).then(|| row[class] as f64 / num_images as f64);
+                ClassAccuracy { name: name.clone(), num_images, accuracy }
+            })
+            .collect();
+        let accuracies: Vec<f64> = classes.iter().filter_map(|class| class.accuracy).collect();
+        Evaluation {
+            num_images: self.done,
+            loss: self.loss / self.done as f64,
+            top1: share(self.first),
+            top5: (class_names.len() > FIVE).then(|| share(self.among_five)),
+            balanced_accuracy: accuracies.iter().sum::<f64>() / accuracies.len() as f64,
+            classes,
+            confusion: self.confusion,
+            mistakes: self.mistakes,
+        }
+    }
 }
 
 /// Classes by falling logit, equal ones in their order; none where a logit is no number. This is the order of
-/// [`ranks`], which counts on the device.
+/// `ec_darts_kernels::reference::ranks`, which counts on the device.
 fn ranked(logits: &[f32]) -> Vec<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return Vec::new();
@@ -175,13 +268,30 @@ impl TrainedModel {
     /// # Panics
     /// Where `pixels` has another length.
     pub fn input(&self, pixels: &[u8], device: &Device) -> Tensor<4> {
+        self.inputs(&[pixels], device)
+    }
+
+    /// A batch of images, normalized.
+    ///
+    /// # Shapes
+    /// - `images`: each as the pixels of [`Self::input`]
+    /// - output: `[images.len(), 3, height, width]`
+    ///
+    /// # Panics
+    /// As [`Self::input`].
+    pub fn inputs(&self, images: &[impl AsRef<[u8]>], device: &Device) -> Tensor<4> {
         let size = self.description.image_size;
-        let mut values = vec![0.0; pixels.len()];
+        let length = 3 * size[0] * size[1];
+        let mut values = vec![0.0; images.len() * length];
         let normalization = self.description.normalization();
-        // Without augmentation nothing is drawn.
-        let mut rng = stream_rng(0, Purpose::Listed, 0, 0);
-        Augmentation::NONE.apply(pixels, size, &normalization, &mut rng, &mut values);
-        Tensor::from_data(TensorData::new(values, [1, 3, size[0], size[1]]), device)
+        for (pixels, values) in images.iter().zip(values.chunks_exact_mut(length)) {
+            let pixels = pixels.as_ref();
+            assert_eq!(pixels.len(), length, "pixels of the model's image size");
+            // Without augmentation nothing is drawn.
+            let mut rng = stream_rng(0, Purpose::Listed, 0, 0);
+            Augmentation::NONE.apply(pixels, size, &normalization, &mut rng, values);
+        }
+        Tensor::from_data(TensorData::new(values, [images.len(), 3, size[0], size[1]]), device)
     }
 
     /// The likeliest classes of each image and their probabilities, the likeliest first; none where a logit is no

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::store::{BurnpackStore, ModuleSnapshot, SafetensorsStore};
 
-use super::{DESCRIPTION, NETWORK, TrainedModel, torch};
+use super::{DESCRIPTION, NETWORK, TrainedModel, onnx, torch};
 use crate::files::write;
 use crate::snapshot::NamedTensors;
 use crate::{Error, Result};
@@ -19,16 +19,21 @@ pub enum ExportFormat {
     /// Safetensors with the names and shapes of the public DARTS code, and a Python module that
     /// loads it.
     Torch,
+    /// A graph of ONNX (operator set 17) from `images`, `[batch, 3, height, width]`, normalized as for
+    /// [`TrainedModel::logits`], to `logits`, `[batch, num_classes]`. Its metadata have what else is
+    /// needed: `classes`, `mean`, `std`, `image_size`, `genotype`, `input`, `version`.
+    Onnx,
 }
 
 impl TrainedModel {
     /// Writes the network to a file; for [`ExportFormat::Torch`] `model.safetensors` and `model.py`
-    /// to a folder, made where it is not there. Returns what was written.
+    /// to a folder. Folders are made where they are not there. Returns what was written.
     ///
     /// All formats have the description as JSON under `ec-darts` in their metadata.
     ///
     /// # Errors
-    /// [`Error::Io`] where a file cannot be written, [`Error::Model`] where Burn's store fails.
+    /// [`Error::Io`] where a file cannot be written, [`Error::Model`] where Burn's store fails or the
+    /// format has no room for a network of this size.
     pub fn export(&self, format: ExportFormat, path: &Path) -> Result<Vec<PathBuf>> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let description = self.description.to_json();
@@ -50,15 +55,17 @@ impl TrainedModel {
                 let bytes = store.get_bytes().map_err(|error| fail(error.to_string()))?;
                 vec![(path.to_path_buf(), bytes)]
             }
-            ExportFormat::Torch => {
-                std::fs::create_dir_all(path).map_err(Error::io("create the folder", path))?;
-                vec![
-                    (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
-                    (path.join("model.py"), include_bytes!("model.py").to_vec()),
-                ]
+            ExportFormat::Torch => vec![
+                (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
+                (path.join("model.py"), include_bytes!("model.py").to_vec()),
+            ],
+            ExportFormat::Onnx => {
+                vec![(path.to_path_buf(), onnx::to_bytes(self).map_err(fail)?)]
             }
         };
         for (path, bytes) in &files {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
             write(path, bytes)?;
         }
         Ok(files.into_iter().map(|(path, _)| path).collect())

@@ -7,12 +7,13 @@
 mod description;
 mod evaluate;
 mod export;
+mod onnx;
 #[cfg(test)]
 pub(crate) mod tests;
 mod torch;
 
 pub use description::ModelDescription;
-pub use evaluate::{ClassAccuracy, Evaluation, evaluate};
+pub use evaluate::{ClassAccuracy, Evaluation, Mistake, evaluate, evaluate_sets};
 pub use export::ExportFormat;
 pub use torch::TorchFile;
 
@@ -138,10 +139,10 @@ impl TrainedModel {
     /// Whether images of a set have the model's size and classes.
     ///
     /// CIFAR without its list of names has numbers for names, which fit any; other names are equal, each at
-    /// its place.
+    /// its place. A set may have some of the model's classes only, by their names.
     ///
     /// # Errors
-    /// [`Error::Data`] with `folder`: another size, number of classes or class name.
+    /// [`Error::Data`] with `folder`: another size, more classes, or a class that the model does not know.
     pub fn check_data(&self, dataset: &ImageDataset, folder: &Path) -> Result<()> {
         match self.mismatch(dataset) {
             Some(reason) => Err(Error::Data { path: folder.to_path_buf(), reason }),
@@ -151,23 +152,9 @@ impl TrainedModel {
 
     /// In what a set's size or classes differ from the model's.
     fn mismatch(&self, dataset: &ImageDataset) -> Option<String> {
-        let ModelDescription { image_size, num_classes, class_names, .. } = &self.description;
-        let found = dataset.class_names();
-        if found.len() != *num_classes {
-            return Some(format!("{} classes, the model knows {num_classes}", found.len()));
-        }
-        let is_cifar = [DatasetKind::Cifar10, DatasetKind::Cifar100]
-            .iter()
-            .any(|kind| kind.name() == self.description.dataset);
-        let unnamed = |names: &[String]| {
-            is_cifar && names.iter().enumerate().all(|(class, name)| *name == class.to_string())
-        };
-        let mut pairs = found.iter().zip(class_names).enumerate();
-        if !unnamed(found)
-            && !unnamed(class_names)
-            && let Some((class, (found, known))) = pairs.find(|(_, (found, known))| found != known)
-        {
-            return Some(format!("class {class} is {found}, in the model it is {known}"));
+        let image_size = &self.description.image_size;
+        if let Err(reason) = self.classes_of(dataset) {
+            return Some(reason);
         }
         let ([height, width], [model_height, model_width]) = (dataset.size(), *image_size);
         (dataset.size() != *image_size).then(|| {
@@ -187,6 +174,41 @@ impl TrainedModel {
         let resize = data.and_then(|config| config.resize);
         let orientation = data.and_then(|config| config.orientation).unwrap_or(true);
         decode(path, self.description.image_size, resize, orientation)
+    }
+
+    /// The model's class for each class of a set.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn classes_of(&self, dataset: &ImageDataset) -> Result<Vec<usize>, String> {
+        let ModelDescription { num_classes, class_names, .. } = &self.description;
+        let found = dataset.class_names();
+        if found.len() < *num_classes {
+            let place = |name: &String| {
+                let known = class_names.iter().position(|known| known == name);
+                known.ok_or_else(|| {
+                    let few = found.len();
+                    format!("{few} classes, the model knows {num_classes}, and no class {name}")
+                })
+            };
+            return found.iter().map(place).collect();
+        }
+        if found.len() > *num_classes {
+            return Err(format!("{} classes, the model knows {num_classes}", found.len()));
+        }
+        let is_cifar = [DatasetKind::Cifar10, DatasetKind::Cifar100]
+            .iter()
+            .any(|kind| kind.name() == self.description.dataset);
+        let unnamed = |names: &[String]| {
+            is_cifar && names.iter().enumerate().all(|(class, name)| *name == class.to_string())
+        };
+        let mut pairs = found.iter().zip(class_names).enumerate();
+        match pairs.find(|(_, (found, known))| found != known) {
+            Some((class, (other, known))) if !unnamed(found) && !unnamed(class_names) => {
+                Err(format!("class {class} is {other}, in the model it is {known}"))
+            }
+            _ => Ok((0..*num_classes).collect()),
+        }
     }
 
     fn snapshot(&self) -> Snapshot {

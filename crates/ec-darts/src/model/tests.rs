@@ -170,7 +170,9 @@ fn other_data_is_refused() {
     };
     check([4, 4], &["cat", "dog", "owl"], "");
     check([4, 4], &["0", "1", "2"], "");
-    check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3");
+    check([4, 4], &["dog", "owl"], "");
+    check([4, 4], &["a", "b"], "folder: 2 classes, the model knows 3, and no class a");
+    check([4, 4], &["a", "b", "c", "d"], "folder: 4 classes, the model knows 3");
     check([4, 4], &["cat", "owl", "dog"], "folder: class 1 is owl, in the model it is dog");
     check([4, 4], &["10", "11", "12"], "folder: class 0 is 10, in the model it is cat");
     check([4, 4], &["0", "2", "1"], "folder: class 0 is 0, in the model it is cat");
@@ -265,7 +267,7 @@ fn other_images_and_logits_that_are_no_number_have_no_accuracy() {
             .map_err(|error| error.to_string())
     };
     let own = ["cat", "dog", "owl"];
-    assert_eq!(found(&model, &own, 3), Ok((3, 1.0)));
+    assert_eq!(found(&model, &own, 3), Ok((3, None)));
     let error = "images: class 1 is cow, in the model it is dog";
     assert_eq!(found(&model, &["cat", "cow", "owl"], 3), Err(error.into()));
     assert_eq!(found(&model, &own, 0), Err("images: none to evaluate on".into()));

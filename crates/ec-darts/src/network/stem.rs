@@ -96,6 +96,11 @@ impl Stem {
         kind.layers(init_channels).into_iter().enumerate().map(layer).collect()
     }
 
+    /// The convolutions in order, each a cell of one edge.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Cell> {
+        self.layers.iter().map(Arc::as_ref)
+    }
+
     /// The two states that the first cell reads, the older one first.
     ///
     /// # Shapes
