@@ -152,6 +152,9 @@ impl Told {
     }
 
     fn classes(&mut self, path: &Path, classes: &[(&str, f64)]) -> anyhow::Result<()> {
+        if classes.is_empty() {
+            return self.broken(path, &format!("{}: a logit is no number", path.display()));
+        }
         self.done += 1;
         let name = path.display().to_string();
         match &mut self.form {

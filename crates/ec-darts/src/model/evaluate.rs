@@ -204,7 +204,7 @@ impl Tally {
 }
 
 /// Classes by falling logit, equal ones in their order; none where a logit is no number. This is the order of
-/// [`ranks`], which counts on the device.
+/// `ec_darts_kernels::reference::ranks`, which counts on the device.
 fn ranked(logits: &[f32]) -> Vec<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return Vec::new();
