@@ -66,7 +66,7 @@ impl<P: Copy + PartialEq + Debug> Plan<P> {
     pub fn steps_before(&self, place: &Place<P>, of: impl Fn(P) -> bool) -> u64 {
         let current = self.stages.iter().position(|stage| stage.phase == place.phase);
         let steps = |(index, stage): (usize, &Stage<P>)| {
-            let is_over = place.epoch == self.epochs && place.epoch % stage.every != 0;
+            let is_over = place.epoch == self.epochs && !place.epoch.is_multiple_of(stage.every);
             let in_epochs_before = place.epoch / stage.every + usize::from(is_over);
             let in_this_epoch = match Some(index).cmp(&current) {
                 _ if place.epoch == self.epochs => 0,

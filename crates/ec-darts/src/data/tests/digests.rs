@@ -91,6 +91,7 @@ fn one_changed_byte_changes_the_digest_of_a_set() {
 /// --nocapture`.
 #[test]
 #[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "it tells what it measured")]
 fn rate_of_digests() {
     let place = Place::new();
     let names: Vec<String> = (0..2000).map(|file| format!("{file}.jpg")).collect();
