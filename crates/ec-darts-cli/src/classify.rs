@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use ec_darts::model::TrainedModel;
 use image::ImageFormat;
 use rayon::prelude::*;
@@ -22,12 +22,9 @@ const BATCH: usize = 32;
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
     let model = TrainedModel::load(&arguments.model, &opened.device)?;
-    let found = Found::below(&arguments.images)?;
+    let found = Found::below(&arguments.images);
     let top = usize::from(arguments.top).min(model.description.num_classes);
     let mut told = Told::new(&arguments, top);
-    for (path, reason) in &found.unreadable {
-        told.broken(path, reason)?;
-    }
     for paths in found.images.chunks(BATCH) {
         let read: Vec<_> = paths.par_iter().map(|path| pixels(&model, path)).collect();
         let good: Vec<&Vec<u8>> = read.iter().filter_map(|pixels| pixels.as_ref().ok()).collect();
@@ -42,6 +39,9 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
                 Err(error) => told.broken(path, &format!("{error:#}"))?,
             }
         }
+    }
+    for (path, reason) in &found.unreadable {
+        told.broken(path, reason)?;
     }
     if found.others > 0 {
         complain(&format!("note: passed over, as no images: {}", found.others));
@@ -65,7 +65,7 @@ struct Found {
 }
 
 impl Found {
-    fn below(paths: &[PathBuf]) -> anyhow::Result<Self> {
+    fn below(paths: &[PathBuf]) -> Self {
         let mut found = Self::default();
         for path in paths {
             if !path.is_dir() {
@@ -74,10 +74,12 @@ impl Found {
             }
             let before = found.images.len() + found.unreadable.len();
             found.folder(path);
-            let has_images = found.images.len() + found.unreadable.len() > before;
-            ensure!(has_images, "{}: no image in this folder", path.display());
+            if found.images.len() + found.unreadable.len() == before {
+                let reason = format!("{}: no image in this folder", path.display());
+                found.unreadable.push((path.clone(), reason));
+            }
         }
-        Ok(found)
+        found
     }
 
     fn folder(&mut self, folder: &Path) {

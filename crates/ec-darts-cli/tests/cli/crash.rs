@@ -84,7 +84,7 @@ fn a_killed_whole_run_goes_on_to_the_same_end() {
         arguments.extend(["--set".into(), set.into()]);
     }
     let files = ["search/metrics.jsonl", "search/genotype.json", "retrain/metrics.jsonl"];
-    let files = [&files[..], &["retrain/model.safetensors", "evaluation.json"]].concat();
+    let files = [&files[..], &["retrain/model.safetensors", "confusion.csv"]].concat();
     check_kills(&arguments, 12, &["search", "retrain"], &files);
 }
 

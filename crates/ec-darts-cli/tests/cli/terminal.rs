@@ -40,7 +40,7 @@ fn names_and_texts_with_escape_codes() {
         image::Rgb([20 * x as u8, 30 * y as u8, 10 * (x + y) as u8])
     });
     for class in [EVIL, "plain"] {
-        for number in 0..4 {
+        for number in 0..12 {
             let path = folder.write(&format!("images/{class}/{number}.png"), "");
             image.save(path).expect("written");
         }
