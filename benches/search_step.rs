@@ -16,15 +16,18 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use ec_darts::architect::{Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy};
+use ec_darts::architect::{Architect, ArchitectOrder, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
 use ec_darts::network::{StemKind, Supernet, SupernetConfig};
+use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
-use ec_darts::relaxation::{Mixing, Relaxation};
+use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
@@ -88,7 +91,8 @@ struct Setup {
     supernet: Supernet,
     alpha: ArchitectureParameters,
     optimizer: WeightOptimizer,
-    batches: BilevelBatch,
+    train: ImageBatch,
+    valid: ImageBatch,
 }
 
 impl Setup {
@@ -101,8 +105,14 @@ impl Setup {
             init_channels: case.init_channels,
             num_cells: case.num_cells,
             num_classes: 10,
+            auxiliary_skip: false,
         };
-        let sgd = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
+        let sgd = SgdSettings {
+            momentum: 0.9,
+            weight_decay: 3e-4,
+            clip_norm: Some(5.0),
+            nesterov: false,
+        };
         let batch = || {
             let normal = Distribution::Normal(0.0, 1.0);
             let labels: Vec<i32> = (0..case.batch as i32).map(|image| image % 10).collect();
@@ -122,14 +132,11 @@ impl Setup {
                 &device,
             ),
             optimizer: WeightOptimizer::new(&sgd),
-            batches: BilevelBatch { train: Some(batch()), valid: batch() },
+            train: batch(),
+            valid: batch(),
             device,
             space,
         }
-    }
-
-    fn train(&self) -> &ImageBatch {
-        self.batches.train.as_ref().expect("made with one")
     }
 }
 
@@ -148,10 +155,11 @@ fn time(bencher: Bencher, case: &Case, what: &str, device: &Device, mut step: im
 #[divan::bench(args = cases(), sample_count = 5, sample_size = 1)]
 fn weight_step(bencher: Bencher, case: &Case) {
     let mut setup = Setup::new(case);
-    let device = setup.device.clone();
+    let (device, rule) = (setup.device.clone(), Rule::from(RELAXATION));
     time(bencher, case, "weight_step", &device, || {
-        let mixing = Mixing::new(&setup.alpha, RELAXATION, setup.space.topology()).detach();
-        let train = setup.train();
+        let objective = Objective { space: &setup.space, rule: &rule, draw: &Draw::Mode };
+        let mixing = objective.mixing(&setup.alpha).detach();
+        let train = &setup.train;
         let loss = cross_entropy(setup.supernet.forward(train.images.clone(), &mixing), train);
         let gradients = GradientsParams::from_grads(loss.backward(), &setup.supernet);
         let supernet = setup.supernet.clone();
@@ -173,17 +181,17 @@ fn alpha_step(bencher: Bencher, case: &Case, what: &str, order: ArchitectOrder) 
     let mut setup = Setup::new(case);
     let device = setup.device.clone();
     let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
-    let mut architect = Architect::new(order, 3e-4, &adam);
+    let mut architect = Architect::new(3e-4, &adam);
+    let rule = Rule::from(RELAXATION);
     time(bencher, case, what, &device, || {
-        let model = RelaxedModel { space: &setup.space, relaxation: RELAXATION };
-        let (alpha, _) = architect.step(
-            &model,
-            setup.alpha.clone(),
-            &setup.supernet,
-            &setup.batches,
-            &mut setup.optimizer,
-            LEARNING_RATE,
-        );
+        let objective = Objective { space: &setup.space, rule: &rule, draw: &Draw::Mode };
+        let unrolled = (order == ArchitectOrder::Second).then_some(Unrolled {
+            train: &setup.train,
+            optimizer: &mut setup.optimizer,
+            learning_rate: LEARNING_RATE,
+        });
+        let alpha = setup.alpha.clone();
+        let (alpha, _) = architect.step(&objective, alpha, &setup.supernet, &setup.valid, unrolled);
         setup.alpha = alpha;
     });
 }
@@ -192,10 +200,10 @@ fn alpha_step(bencher: Bencher, case: &Case, what: &str, order: ArchitectOrder) 
 fn auxiliary_step(bencher: Bencher, case: &Case) {
     let mut setup = Setup::new(case);
     let device = setup.device.clone();
-    let genotype = setup.alpha.genotype(&setup.space, RELAXATION, Strength::Mixing);
+    let genotype = Rule::from(RELAXATION).genotype(&setup.space, &setup.alpha, Strength::Mixing);
     let mut auxiliary = induce(&setup.supernet, &genotype.expect("alpha is finite"));
     time(bencher, case, "auxiliary_step", &device, || {
-        let train = setup.train();
+        let train = &setup.train;
         let loss = cross_entropy(auxiliary.forward(train.images.clone()), train);
         let gradients = GradientsParams::from_grads(loss.backward(), &auxiliary);
         auxiliary = setup.optimizer.step(LEARNING_RATE, auxiliary.clone(), gradients).0;

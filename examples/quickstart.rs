@@ -8,13 +8,16 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use ec_darts::architect::{Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy};
+use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{StemKind, SupernetConfig};
+use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
-use ec_darts::relaxation::{Mixing, Relaxation};
+use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
@@ -32,26 +35,27 @@ fn main() -> anyhow::Result<()> {
         init_channels: 4,
         num_cells: 3,
         num_classes: 10,
+        auxiliary_skip: false,
     };
     let supernet = config.init(&mut stream_rng(0, Purpose::Weights, 0, 0), &device);
     let mut rng = stream_rng(0, Purpose::Alpha, 0, 0);
     let alpha = ArchitectureParameters::new(&space, 1e-3, &mut rng, &device);
 
-    let sgd = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
+    let sgd =
+        SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0), nesterov: false };
     let mut weights = WeightOptimizer::new(&sgd);
     let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
-    let mut architect = Architect::new(ArchitectOrder::First, 3e-4, &adam);
-    let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
+    let mut architect = Architect::new(3e-4, &adam);
+    let rule = Rule::from(Relaxation::CrossEdge);
+    let objective = Objective { space: &space, rule: &rule, draw: &Draw::Mode };
     let (train, valid) = (random_images(&device), random_images(&device));
 
     // One step on alpha, by the validation loss.
-    let batches = BilevelBatch { train: None, valid };
-    let (alpha, valid_loss) =
-        architect.step(&model, alpha, &supernet, &batches, &mut weights, 0.025);
+    let (alpha, valid_loss) = architect.step(&objective, alpha, &supernet, &valid, None);
     println!("validation loss before the step on alpha: {:.3}", valid_loss.into_scalar::<f32>());
 
     // One step on the weights, by the training loss at the new alpha.
-    let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
+    let mixing = objective.mixing(&alpha).detach();
     let loss = cross_entropy(supernet.forward(train.images.clone(), &mixing), &train);
     let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
     let (supernet, norm) = weights.step(0.025, supernet, gradients);
@@ -59,7 +63,7 @@ fn main() -> anyhow::Result<()> {
     println!("norm of its gradient: {:.3}", norm.into_scalar::<f32>());
 
     // The genotype, and the supernet restricted to it.
-    let genotype = alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?;
+    let genotype = rule.genotype(&space, &alpha, Strength::Mixing)?;
     println!("{genotype}");
     let logits = induce(&supernet, &genotype).forward(train.images.clone());
     println!(

@@ -15,21 +15,25 @@ use std::time::Instant;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
-use ec_darts::architect::{Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy};
+use ec_darts::architect::{Architect, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
 use ec_darts::network::{EvaluationConfig, StemKind, SupernetConfig};
+use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
-use ec_darts::relaxation::{Mixing, Relaxation};
+use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{Genotype, Preset, Primitive, SearchSpace};
 
 const LEARNING_RATE: f64 = 0.025;
-const SGD: SgdSettings = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0) };
+const SGD: SgdSettings =
+    SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: Some(5.0), nesterov: false };
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum Step {
@@ -200,41 +204,41 @@ impl Run {
             init_channels: self.channels,
             num_cells: self.cells,
             num_classes: 10,
+            auxiliary_skip: false,
         };
         let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
         let supernet = network.init(weights, &self.device).with_kernels(self.kernels);
         let rng = &mut stream_rng(self.seed, Purpose::Alpha, 0, 0);
         let alpha = ArchitectureParameters::new(&space, 1e-3, rng, &self.device);
-        let batches = BilevelBatch { train: Some(self.images()), valid: self.images() };
-        let train = batches.train.clone().expect("made on the line above");
+        let (train, valid) = (self.images(), self.images());
         let mut optimizer = WeightOptimizer::new(&SGD);
-        let order = match self.step {
-            Step::Second => ArchitectOrder::Second,
-            _ => ArchitectOrder::First,
-        };
         let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
-        let mut architect = Architect::new(order, 3e-4, &adam);
+        let mut architect = Architect::new(3e-4, &adam);
+        let rule = Rule::from(Relaxation::CrossEdge);
         let genotype = match self.genotype {
             Some(genotype) => genotype,
-            None => alpha.genotype(&space, Relaxation::CrossEdge, Strength::Mixing)?,
+            None => rule.genotype(&space, &alpha, Strength::Mixing)?,
         };
         let auxiliary = induce(&supernet, &genotype);
         // Handed on whole, as optimizers work in place where nobody else holds a tensor.
         let mut state = Some((alpha, supernet, auxiliary));
         let step = move |_| {
             let (mut alpha, mut supernet, mut auxiliary) = state.take().expect("put back below");
+            let objective = Objective { space: &space, rule: &rule, draw: &Draw::Mode };
             if matches!(self.step, Step::First | Step::Second) {
-                let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
-                let (batches, optimizer) = (&batches, &mut optimizer);
-                alpha =
-                    architect.step(&model, alpha, &supernet, batches, optimizer, LEARNING_RATE).0;
+                let unrolled = (self.step == Step::Second).then_some(Unrolled {
+                    train: &train,
+                    optimizer: &mut optimizer,
+                    learning_rate: LEARNING_RATE,
+                });
+                alpha = architect.step(&objective, alpha, &supernet, &valid, unrolled).0;
             }
             if self.step == Step::Auxiliary {
                 let loss = cross_entropy(auxiliary.forward(train.images.clone()), &train);
                 let gradients = GradientsParams::from_grads(loss.backward(), &auxiliary);
                 auxiliary = optimizer.step(LEARNING_RATE, auxiliary, gradients).0;
             } else {
-                let mixing = Mixing::new(&alpha, Relaxation::CrossEdge, space.topology()).detach();
+                let mixing = objective.mixing(&alpha).detach();
                 let loss = cross_entropy(supernet.forward(train.images.clone(), &mixing), &train);
                 let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
                 supernet = optimizer.step(LEARNING_RATE, supernet, gradients).0;

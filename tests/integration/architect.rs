@@ -7,21 +7,26 @@ use burn::nn::{Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
-    Architect, ArchitectOrder, BilevelBatch, RelaxedModel, first_order_gradient,
-    second_order_gradient,
+    Architect, ArchitectOrder, Unrolled, first_order_gradient, second_order_gradient,
 };
+use ec_darts::objective::Objective;
 use ec_darts::optim::{
     AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, global_norm,
 };
 use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
 
+use ec_darts_space::PerKind;
+
 use crate::tiny;
 
 const XI: f64 = 0.1;
-const SGD: SgdSettings = SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: None };
+const SGD: SgdSettings =
+    SgdSettings { momentum: 0.9, weight_decay: 3e-4, clip_norm: None, nesterov: false };
 const ADAM: AdamSettings = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
 
 /// A supernet, and an optimizer that has taken a step and so has a velocity.
@@ -30,6 +35,7 @@ struct Setup {
     optimizer: WeightOptimizer,
     train: ImageBatch,
     valid: ImageBatch,
+    rule: Rule,
 }
 
 impl Setup {
@@ -39,15 +45,16 @@ impl Setup {
         config.alpha.init_scale = 1.0;
         let search = tiny::search(config);
         let (train, valid) = (tiny::batch(5, &device), tiny::batch(6, &device));
-        let mut setup = Self { search, optimizer: WeightOptimizer::new(&SGD), train, valid };
+        let (optimizer, rule) = (WeightOptimizer::new(&SGD), Rule::from(Relaxation::CrossEdge));
+        let mut setup = Self { search, optimizer, train, valid, rule };
         let gradients = setup.weight_gradients();
         let weights = separate(setup.search.supernet());
         setup.optimizer.step(XI, weights, gradients);
         setup
     }
 
-    fn model(&self) -> RelaxedModel<'_> {
-        RelaxedModel { space: self.search.space(), relaxation: Relaxation::CrossEdge }
+    fn model(&self) -> Objective<'_> {
+        Objective { space: self.search.space(), rule: &self.rule, draw: &Draw::Mode }
     }
 
     fn weight_gradients(&self) -> GradientsParams {
@@ -78,8 +85,8 @@ fn first_order_is_plain_autodiff() {
     let loss = model.loss(&separate(setup.search.supernet()), alpha, &setup.valid);
     let gradients = GradientsParams::from_grads(loss.clone().backward(), alpha);
     let expected = |param: &Param<Tensor<2>>| gradients.get::<2>(param.id).expect("a gradient");
-    assert_near(&actual.normal, &expected(&alpha.normal), "normal");
-    assert_near(&actual.reduction, &expected(&alpha.reduction), "reduction");
+    assert_near(&actual.gradient.operations.normal, &expected(&alpha.normal), "normal");
+    assert_near(&actual.gradient.operations.reduction, &expected(&alpha.reduction), "reduction");
     let [actual, expected] = [actual.valid_loss, loss].map(|loss| tiny::values(loss)[0]);
     assert!((actual - expected).abs() < 1e-6);
 }
@@ -89,22 +96,26 @@ fn second_order_is_direct_minus_implicit() {
     let mut setup = Setup::new();
     let gradients = setup.weight_gradients();
     let (space, alpha) = (setup.search.space().clone(), setup.search.alpha().clone());
-    let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
+    let model =
+        Objective { space: &space, rule: &Rule::from(Relaxation::CrossEdge), draw: &Draw::Mode };
     let supernet = separate(setup.search.supernet());
-    let batches = [&setup.train, &setup.valid];
-    let parts = second_order_gradient(&model, &supernet, &alpha, batches, &mut setup.optimizer, XI);
-    let [direct_normal, direct_reduction] = &parts.direct;
-    let [implicit_normal, implicit_reduction] = &parts.implicit;
+    let unrolled =
+        Unrolled { train: &setup.train, optimizer: &mut setup.optimizer, learning_rate: XI };
+    let parts = second_order_gradient(&model, &supernet, &alpha, &setup.valid, unrolled);
+    let PerKind { normal: direct_normal, reduction: direct_reduction } = &parts.direct.operations;
+    let PerKind { normal: implicit_normal, reduction: implicit_reduction } =
+        &parts.implicit.operations;
+    let whole = &parts.alpha.gradient.operations;
     let joined = |direct: &Tensor<2>, implicit: &Tensor<2>| direct.clone() - implicit.clone() * XI;
-    assert_near(&parts.gradient.normal, &joined(direct_normal, implicit_normal), "normal");
+    assert_near(&whole.normal, &joined(direct_normal, implicit_normal), "normal");
     let expected = joined(direct_reduction, implicit_reduction);
-    assert_near(&parts.gradient.reduction, &expected, "reduction");
+    assert_near(&whole.reduction, &expected, "reduction");
 
     // A real step without clipping leads where the virtual one did.
     let (moved, _) = setup.optimizer.step(XI, separate(&supernet), gradients);
     let first = first_order_gradient(&model, &moved, &alpha, &setup.valid);
-    assert_near(direct_normal, &first.normal, "direct, normal");
-    assert_near(direct_reduction, &first.reduction, "direct, reduction");
+    assert_near(direct_normal, &first.gradient.operations.normal, "direct, normal");
+    assert_near(direct_reduction, &first.gradient.operations.reduction, "direct, reduction");
     let loss = model.loss(&moved, &alpha, &setup.valid);
     let direction = GradientsParams::from_grads(loss.backward(), &moved);
     let radius = tiny::values(parts.epsilon.clone() * global_norm(&moved, &direction))[0];
@@ -116,7 +127,7 @@ fn second_order_is_direct_minus_implicit() {
         let by = sign * epsilon;
         let mut shift = WeightOptimizer::new(&SgdSettings { weight_decay: 0.0, ..SGD });
         let shifted = shift.virtual_step(-by, separate(&supernet), &direction);
-        first_order_gradient(&model, &shifted, &alpha, &setup.train).normal
+        first_order_gradient(&model, &shifted, &alpha, &setup.train).gradient.operations.normal
     };
     let quotient = (side(1.0) - side(-1.0)) / (2.0 * epsilon);
     let miss = tiny::distance(&tiny::values(implicit_normal.clone()), &tiny::values(quotient));
@@ -131,12 +142,19 @@ fn a_step_on_alpha_moves_alpha_alone() {
         assert!(before.keys().any(|name| name.starts_with("optimizer")), "no velocity");
         let alpha = setup.search.alpha().clone();
         let start = tiny::state(&alpha);
-        let batches = BilevelBatch { train: Some(setup.train.clone()), valid: setup.valid.clone() };
-        let model = RelaxedModel { space: setup.search.space(), relaxation: Relaxation::CrossEdge };
-        let mut architect = Architect::new(order, 0.1, &ADAM);
+        let model = Objective {
+            space: setup.search.space(),
+            rule: &Rule::from(Relaxation::CrossEdge),
+            draw: &Draw::Mode,
+        };
+        let mut architect = Architect::new(0.1, &ADAM);
         let supernet = setup.search.supernet();
-        let optimizer = &mut setup.optimizer;
-        let (moved, _) = architect.step(&model, alpha, supernet, &batches, optimizer, XI);
+        let unrolled = (order == ArchitectOrder::Second).then_some(Unrolled {
+            train: &setup.train,
+            optimizer: &mut setup.optimizer,
+            learning_rate: XI,
+        });
+        let (moved, _) = architect.step(&model, alpha, supernet, &setup.valid, unrolled);
         assert_ne!(tiny::state(&moved), start, "{order:?}: alpha");
         assert_eq!(setup.weights(), before, "{order:?}: weights, statistics or velocities");
     }
@@ -146,18 +164,20 @@ fn a_step_on_alpha_moves_alpha_alone() {
 /// alone is left.
 #[test]
 fn what_is_clipped_away_does_not_move_alpha() {
-    let mut setup = Setup::new();
+    let setup = Setup::new();
     let alpha = setup.search.alpha().clone();
     let before = tiny::values(alpha.normal.val());
     let rate = 1e-3;
-    let mut moved = |clip_norm| {
+    let moved = |clip_norm| {
         let adam = AdamSettings { weight_decay: 1e-2, ..ADAM };
-        let mut architect =
-            Architect::new(ArchitectOrder::First, rate, &adam).with_clip_norm(clip_norm);
-        let batches = BilevelBatch { train: None, valid: setup.valid.clone() };
-        let model = RelaxedModel { space: setup.search.space(), relaxation: Relaxation::CrossEdge };
-        let (supernet, optimizer) = (setup.search.supernet(), &mut setup.optimizer);
-        let (moved, _) = architect.step(&model, alpha.clone(), supernet, &batches, optimizer, XI);
+        let mut architect = Architect::new(rate, &adam).with_clip_norm(clip_norm);
+        let model = Objective {
+            space: setup.search.space(),
+            rule: &Rule::from(Relaxation::CrossEdge),
+            draw: &Draw::Mode,
+        };
+        let supernet = setup.search.supernet();
+        let (moved, _) = architect.step(&model, alpha.clone(), supernet, &setup.valid, None);
         tiny::values(moved.normal.val())
     };
     let towards_zero = |after: &[f32]| {
@@ -210,7 +230,8 @@ fn check_optimizer(
 
 #[test]
 fn sgd_clips_all_at_once_and_does_not_dampen() {
-    let settings = SgdSettings { momentum: 0.9, weight_decay: 0.01, clip_norm: Some(1.0) };
+    let settings =
+        SgdSettings { momentum: 0.9, weight_decay: 0.01, clip_norm: Some(1.0), nesterov: false };
     let mut optimizer = WeightOptimizer::new(&settings);
     let mut velocity = [0.0; 8];
     let mut clipped = Vec::new();

@@ -5,10 +5,13 @@ use std::path::Path;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorData};
-use ec_darts::architect::{RelaxedModel, first_order_gradient};
+use ec_darts::architect::first_order_gradient;
 use ec_darts::architecture::Strength;
+use ec_darts::objective::Objective;
 use ec_darts::ops::Packs;
 use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::separate;
 use ec_darts::train::Search;
@@ -46,13 +49,13 @@ fn check(relaxation: Relaxation) {
     };
 
     let device = Device::flex().autodiff();
-    let model = RelaxedModel { space: &space, relaxation };
+    let model = Objective { space: &space, rule: &Rule::from(relaxation), draw: &Draw::Mode };
     let batch = tiny::batch(2, &device);
     let supernet = separate(search.supernet());
     let loss = model.loss(&supernet, search.alpha(), &batch);
     check_gradients(&supernet, &GradientsParams::from_grads(loss.backward(), &supernet));
     let gradient = first_order_gradient(&model, &supernet, search.alpha(), &batch);
-    for matrix in [gradient.normal, gradient.reduction] {
+    for matrix in gradient.gradient.operations.into_array() {
         for (place, value) in tiny::values(matrix).into_iter().enumerate() {
             assert!(value.is_finite(), "{relaxation:?}: alpha {place}: {value}");
             assert_eq!(value == 0.0, exempt(place), "{relaxation:?}: alpha {place}: {value}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorData};
-use ec_darts::architect::cross_entropy;
+use ec_darts::objective::cross_entropy;
 use ec_darts::architecture::Strength;
 use ec_darts::data::Datasets;
 use ec_darts::ops::Packed;
@@ -104,7 +104,8 @@ fn what_is_not_picked_is_left_alone_bit_for_bit() {
     let before: Vec<_> = marked.cells.iter().map(|cell| packed_values(&cell.packed)).collect();
 
     let mut auxiliary = induce(&marked, &genotype);
-    let settings = SgdSettings { momentum: 0.9, weight_decay: 0.1, clip_norm: Some(0.5) };
+    let settings =
+        SgdSettings { momentum: 0.9, weight_decay: 0.1, clip_norm: Some(0.5), nesterov: false };
     let mut optimizer = WeightOptimizer::new(&settings);
     for step in 0..3 {
         let batch = tiny::batch(7 + step, &device);

@@ -4,18 +4,20 @@ use burn::module::{Module, Param, list_param_ids};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
-    AlphaGradient, Architect, ArchitectOrder, BilevelBatch, RelaxedModel, cross_entropy,
-    first_order_gradient, second_order_gradient,
+    AlphaGradient, Architect, Unrolled, first_order_gradient, second_order_gradient,
 };
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
     CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
 };
+use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Form, Operation};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::rank::kendall_tau_b;
-use ec_darts::relaxation::{Mixing, Relaxation};
+use ec_darts::relaxation::Relaxation;
+use ec_darts::rule::Rule;
+use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
@@ -176,6 +178,7 @@ fn supernet(fixture: &Fixture) -> Supernet {
         init_channels: number("channels"),
         num_cells: number("layers"),
         num_classes: number("classes"),
+        auxiliary_skip: false,
     };
     let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &fixture.device);
     install(supernet, fixture, "in.", Naming::Search)
@@ -184,7 +187,7 @@ fn supernet(fixture: &Fixture) -> Supernet {
 fn alpha(fixture: &Fixture) -> ArchitectureParameters {
     let param =
         |kind: &str| Param::from_data(fixture.matrix(&format!("in.alpha.{kind}")), &fixture.device);
-    ArchitectureParameters { normal: param("normal"), reduction: param("reduce") }
+    ArchitectureParameters { normal: param("normal"), reduction: param("reduce"), edges: None }
 }
 
 fn batch(fixture: &Fixture, prefix: &str) -> ImageBatch {
@@ -199,11 +202,11 @@ fn value<const D: usize>(tensor: Tensor<D>) -> f32 {
 }
 
 fn search_network(fixture: &Fixture) {
-    let topology = *SearchSpace::darts().topology();
+    let space = SearchSpace::darts();
     for (kind, relaxation) in RELAXATIONS {
         let (supernet, alpha) = (supernet(fixture), alpha(fixture));
         let batch = batch(fixture, "in.train.");
-        let mixing = Mixing::new(&alpha, relaxation, &topology);
+        let mixing = Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode);
         let logits = supernet.forward(batch.images.clone(), &mixing);
         let loss = cross_entropy(logits.clone(), &batch);
         fixture.check_tensor(&format!("out.{kind}.logits"), logits);
@@ -252,10 +255,11 @@ fn alpha_gradients(fixture: &Fixture) {
     let space = SearchSpace::darts();
     for (kind, relaxation) in RELAXATIONS {
         let (supernet, alpha) = (supernet(fixture), alpha(fixture));
-        let model = RelaxedModel { space: &space, relaxation };
+        let model = Objective { space: &space, rule: &Rule::from(relaxation), draw: &Draw::Mode };
         let [train, valid] = ["in.train.", "in.valid."].map(|prefix| batch(fixture, prefix));
-        let AlphaGradient { valid_loss, normal, reduction } =
+        let AlphaGradient { valid_loss, gradient } =
             first_order_gradient(&model, &supernet, &alpha, &valid);
+        let PerKind { normal, reduction } = gradient.operations;
         fixture.check(&format!("out.{kind}.first.valid_loss"), &[value(valid_loss)]);
         fixture.check_matrix(&format!("out.{kind}.first.alpha.normal"), normal);
         fixture.check_matrix(&format!("out.{kind}.first.alpha.reduce"), reduction);
@@ -266,27 +270,21 @@ fn alpha_gradients(fixture: &Fixture) {
                 momentum: number("momentum"),
                 weight_decay: number("decay"),
                 clip_norm: None,
+                nesterov: false,
             };
             let stored = config["buffers"] == "in.momentum";
             let mut optimizer = moving_optimizer(fixture, &supernet, &settings, stored);
             let xi = number("xi");
-            let found = second_order_gradient(
-                &model,
-                &supernet,
-                &alpha,
-                [&train, &valid],
-                &mut optimizer,
-                xi,
-            );
+            let unrolled = Unrolled { train: &train, optimizer: &mut optimizer, learning_rate: xi };
+            let found = second_order_gradient(&model, &supernet, &alpha, &valid, unrolled);
             let prefix = format!("out.{kind}.second.{case}");
-            let AlphaGradient { valid_loss, normal, reduction } = found.gradient;
+            let AlphaGradient { valid_loss, gradient } = found.alpha;
             fixture.check(&format!("{prefix}.valid_loss"), &[value(valid_loss)]);
             fixture.check(&format!("{prefix}.epsilon"), &[value(found.epsilon)]);
-            for (what, [of_normal, of_reduction]) in [
-                ("direct", found.direct),
-                ("implicit", found.implicit),
-                ("gradient", [normal, reduction]),
-            ] {
+            for (what, parts) in
+                [("direct", found.direct), ("implicit", found.implicit), ("gradient", gradient)]
+            {
+                let PerKind { normal: of_normal, reduction: of_reduction } = parts.operations;
                 fixture.check_matrix(&format!("{prefix}.{what}.alpha.normal"), of_normal);
                 fixture.check_matrix(&format!("{prefix}.{what}.alpha.reduce"), of_reduction);
             }
@@ -298,29 +296,30 @@ fn search_steps(fixture: &Fixture) {
     let config = &fixture.entry.config;
     let number = |key: &str| config[key].as_f64().expect("a number");
     let second = config["second_order"].as_bool().expect("a flag");
-    let order = if second { ArchitectOrder::Second } else { ArchitectOrder::First };
     let adam = AdamSettings {
         beta1: config["alpha_betas"][0].as_f64().expect("a number"),
         beta2: config["alpha_betas"][1].as_f64().expect("a number"),
         weight_decay: number("alpha_weight_decay"),
     };
-    let mut architect = Architect::new(order, number("alpha_lr"), &adam);
+    let mut architect = Architect::new(number("alpha_lr"), &adam);
     let mut optimizer = WeightOptimizer::new(&SgdSettings {
         momentum: number("w_momentum"),
         weight_decay: number("w_weight_decay"),
         clip_norm: Some(number("w_clip")),
+        nesterov: false,
     });
     let (mut supernet, mut alpha) = (supernet(fixture), alpha(fixture));
     let space = SearchSpace::darts();
-    let model = RelaxedModel { space: &space, relaxation: Relaxation::CrossEdge };
+    let model =
+        Objective { space: &space, rule: &Rule::from(Relaxation::CrossEdge), draw: &Draw::Mode };
     let learning_rate = number("w_lr");
     for step in 1..=2 {
         let half = |half: &str| batch(fixture, &format!("in.step{step}.{half}."));
         let (train, valid) = (half("train"), half("valid"));
-        let batches = BilevelBatch { train: Some(train.clone()), valid };
+        let unrolled =
+            second.then_some(Unrolled { train: &train, optimizer: &mut optimizer, learning_rate });
         let valid_loss;
-        (alpha, valid_loss) =
-            architect.step(&model, alpha, &supernet, &batches, &mut optimizer, learning_rate);
+        (alpha, valid_loss) = architect.step(&model, alpha, &supernet, &valid, unrolled);
         let loss = model.loss(&supernet, &alpha, &train);
         let train_loss = value(loss.clone());
         let gradients = GradientsParams::from_grads(loss.backward(), &supernet);
@@ -342,7 +341,8 @@ fn auxiliary(fixture: &Fixture) {
     let space = SearchSpace::darts();
     for (reading, strength) in [("raw", Strength::Alpha), ("cen", Strength::Mixing)] {
         let (supernet, alpha) = (supernet(fixture), alpha(fixture));
-        let genotype = alpha.genotype(&space, Relaxation::CrossEdge, strength).expect("finite");
+        let genotype =
+            Rule::from(Relaxation::CrossEdge).genotype(&space, &alpha, strength).expect("finite");
         fixture.check_genotype(&format!("out.{reading}.genotype"), &genotype);
         let model = induce(&supernet, &genotype);
         let batch = batch(fixture, "in.train.");

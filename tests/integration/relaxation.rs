@@ -44,20 +44,7 @@ impl Cell {
 
     /// The places that compete: what a relaxation makes sum to one.
     fn groups(&self, relaxation: Relaxation) -> Vec<Vec<usize>> {
-        let width = self.width();
-        match relaxation {
-            Softmax => {
-                let edges = 0..self.topology().num_edges();
-                edges.map(|edge| (edge * width..(edge + 1) * width).collect()).collect()
-            }
-            CrossEdge => (0..self.topology().num_nodes())
-                .flat_map(|node| (0..width).map(move |column| (node, column)))
-                .map(|(node, column)| {
-                    let edges = self.topology().edges_into(node);
-                    edges.map(|edge| edge * width + column).collect()
-                })
-                .collect(),
-        }
+        relaxation.groups(self.topology(), self.width())
     }
 }
 

@@ -113,6 +113,7 @@ fn inducing_allocates_no_parameter_memory() {
         init_channels: 256,
         num_cells: 3,
         num_classes: 10,
+        auxiliary_skip: false,
     };
     let device = Device::flex().autodiff();
     let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &device);

@@ -71,10 +71,14 @@ pub fn sgd<const D: usize>(
     }
     let gradient = weights.clone() * numbers.weight_decay + gradient;
     let velocity = match velocity {
-        Some(velocity) => gradient + velocity * numbers.momentum,
-        None => gradient,
+        Some(velocity) => gradient.clone() + velocity * numbers.momentum,
+        None => gradient.clone(),
     };
-    [weights - velocity.clone() * numbers.learning_rate, velocity]
+    let step = match numbers.nesterov {
+        true => gradient + velocity.clone() * numbers.momentum,
+        false => velocity.clone(),
+    };
+    [weights - step * numbers.learning_rate, velocity]
 }
 
 /// As [`crate::adam`].

@@ -24,6 +24,8 @@ pub struct SgdNumbers {
     pub weight_decay: f32,
     /// Largest norm of all gradients, or none.
     pub clip_norm: Option<f32>,
+    /// Whether a step looks ahead by the new velocity.
+    pub nesterov: bool,
 }
 
 /// Numbers of a step of Adam.
@@ -44,11 +46,11 @@ pub struct AdamNumbers {
 }
 
 impl SgdNumbers {
-    /// Without clipping.
+    /// Without clipping and looking ahead.
     pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
         let [learning_rate, momentum, weight_decay] =
             [learning_rate, momentum, weight_decay].map(|number| number as f32);
-        Self { learning_rate, momentum, weight_decay, clip_norm: None }
+        Self { learning_rate, momentum, weight_decay, clip_norm: None, nesterov: false }
     }
 }
 
@@ -176,6 +178,7 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
 /// g <- g * min(1, clip / (norm + 1e-6))
 /// v <- momentum * v + g + decay * w         v = g + decay * w in the first step
 /// w <- w - rate * v
+/// w <- w - rate * (g + decay * w + momentum * v)      Nesterov, in place of the line before
 /// ```
 /// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, nothing is clipped.
 pub fn sgd<const D: usize>(

@@ -29,6 +29,8 @@ pub mod budget;
 pub mod discretize;
 pub mod presets;
 
+pub mod schedule;
+
 pub mod draw;
 
 pub mod error;
@@ -39,6 +41,7 @@ pub use error::Error;
 pub use genotype::{CellGenotype, Genotype, Pick};
 pub use presets::Preset;
 pub use primitive::Primitive;
+pub use schedule::Schedule;
 pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, PerKind, SearchSpace};
 
 /// Compiles and runs the example in the README.

@@ -4,13 +4,14 @@
 //! is no second store of alpha.
 
 use burn::module::{Module, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_space::{CellKind, Genotype, PerKind, SearchSpace, discretize};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::ops::{Packed, Packs};
-use crate::relaxation::{Mixing, Relaxation};
+use crate::tensors::to_vec;
 
 /// What the genotype is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,12 +24,27 @@ pub enum Strength {
     Alpha,
 }
 
-/// Alpha: one value per edge and primitive, for each kind of cell.
+/// Alpha: one value per edge and primitive, for each kind of cell, and where a rule weighs edges, one for
+/// each edge.
 #[derive(Module, Debug)]
 pub struct ArchitectureParameters {
     /// Of the normal cells, `[num_edges, num_primitives]`.
     pub normal: Param<Tensor<2>>,
     /// Of the reduction cells, `[num_edges, num_primitives]`.
+    pub reduction: Param<Tensor<2>>,
+    /// Weights of the edges, where there are any.
+    pub edges: Option<EdgeParameters>,
+}
+
+/// Beta: one value per edge, for each kind of cell.
+///
+/// # Source
+/// PC-DARTS, section 3.3, edge normalization.
+#[derive(Module, Debug)]
+pub struct EdgeParameters {
+    /// Of the normal cells, `[num_edges, 1]`.
+    pub normal: Param<Tensor<2>>,
+    /// Of the reduction cells, `[num_edges, 1]`.
     pub reduction: Param<Tensor<2>>,
 }
 
@@ -39,69 +55,112 @@ impl Packs for ArchitectureParameters {
 }
 
 impl ArchitectureParameters {
-    /// Draws `alpha ~ scale * N(0, 1)`.
+    /// Draws `alpha ~ scale * N(0, 1)`, without weights of edges.
     ///
     /// # Source
     /// DARTS, `cnn/model_search.py`, `_initialize_alphas` (scale 1e-3).
     pub fn new(space: &SearchSpace, scale: f64, rng: &mut impl Rng, device: &Device) -> Self {
-        let shape = [space.topology().num_edges(), space.primitives().len()];
-        let mut draw = || {
-            let values: Vec<f32> = (0..shape[0] * shape[1])
-                .map(|_| {
-                    let normal: f64 = StandardNormal.sample(rng);
-                    (scale * normal) as f32
-                })
-                .collect();
-            Param::from_data(TensorData::new(values, shape), device)
-        };
-        Self { normal: draw(), reduction: draw() }
+        let columns = space.primitives().len();
+        let PerKind { normal, reduction } = draw(space, columns, scale, rng, device);
+        Self { normal, reduction, edges: None }
+    }
+
+    /// The same with weights of edges, `beta ~ scale * N(0, 1)`.
+    ///
+    /// # Source
+    /// PC-DARTS, `model_search.py`, `_initialize_alphas` (scale 1e-3).
+    pub fn with_edges(self, space: &SearchSpace, scale: f64, rng: &mut impl Rng) -> Self {
+        let PerKind { normal, reduction } = draw(space, 1, scale, rng, &self.normal.device());
+        Self { edges: Some(EdgeParameters { normal, reduction }), ..self }
     }
 
     /// Alpha of one kind of cell, `[num_edges, num_primitives]`.
     pub fn cell(&self, kind: CellKind) -> Tensor<2> {
-        match kind {
-            CellKind::Normal => self.normal.val(),
-            CellKind::Reduction => self.reduction.val(),
+        self.operations().cell(kind).val()
+    }
+
+    /// Alpha of both kinds.
+    pub fn operations(&self) -> PerKind<&Param<Tensor<2>>> {
+        PerKind { normal: &self.normal, reduction: &self.reduction }
+    }
+
+    /// Beta of both kinds, where there is any.
+    pub fn edge_weights(&self) -> Option<PerKind<&Param<Tensor<2>>>> {
+        let edges = self.edges.as_ref()?;
+        Some(PerKind { normal: &edges.normal, reduction: &edges.reduction })
+    }
+
+    /// The values of alpha, row-major; waits for the device.
+    pub fn values(&self) -> PerKind<Vec<f32>> {
+        self.operations().map(|param| to_vec(param.val()))
+    }
+}
+
+/// `scale * N(0, 1)` for each edge and column, of both kinds.
+fn draw(
+    space: &SearchSpace,
+    columns: usize,
+    scale: f64,
+    rng: &mut impl Rng,
+    device: &Device,
+) -> PerKind<Param<Tensor<2>>> {
+    let shape = [space.topology().num_edges(), columns];
+    PerKind::from_fn(|_| {
+        let mut value = || {
+            let normal: f64 = StandardNormal.sample(rng);
+            (scale * normal) as f32
+        };
+        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| value()).collect();
+        Param::from_data(TensorData::new(values, shape), device)
+    })
+}
+
+/// One value for each of the architecture parameters: a gradient, for instance.
+#[derive(Clone, Debug)]
+pub struct ArchitectureGradient {
+    /// Of alpha, `[num_edges, num_primitives]`.
+    pub operations: PerKind<Tensor<2>>,
+    /// Of beta, `[num_edges, 1]`.
+    pub edges: Option<PerKind<Tensor<2>>>,
+}
+
+impl ArchitectureGradient {
+    /// Takes the gradients of alpha and beta; zero for what the loss did not reach, as a network without
+    /// cells of a kind does.
+    pub fn read(gradients: &GradientsParams, alpha: &ArchitectureParameters) -> Self {
+        let read = |param: &Param<Tensor<2>>| {
+            let zeros = || Tensor::zeros(param.dims(), &param.device().inner());
+            gradients.get::<2>(param.id).unwrap_or_else(zeros)
+        };
+        Self {
+            operations: alpha.operations().map(read),
+            edges: alpha.edge_weights().map(|edges| edges.map(read)),
         }
     }
 
-    /// The genotype of these parameters.
-    ///
-    /// # Errors
-    /// [`ec_darts_space::Error`] where a value is not finite.
-    pub fn genotype(
-        &self,
-        space: &SearchSpace,
-        relaxation: Relaxation,
-        strength: Strength,
-    ) -> Result<Genotype, ec_darts_space::Error> {
-        discretize(space, self.strengths(space, relaxation, strength).as_deref())
-    }
-
-    /// What the genotype is read from, of normal and of reduction cells.
-    ///
-    /// # Shapes
-    /// - output: `[num_edges, num_primitives]` each, row-major
-    pub fn strengths(
-        &self,
-        space: &SearchSpace,
-        relaxation: Relaxation,
-        strength: Strength,
-    ) -> PerKind<Vec<f32>> {
-        let Mixing { normal, reduction } = match strength {
-            Strength::Mixing => Mixing::new(self, relaxation, space.topology()),
-            Strength::Alpha => {
-                Mixing { normal: self.normal.val(), reduction: self.reduction.val() }
+    /// The gradients under the names of their parameters.
+    pub fn register(self, alpha: &ArchitectureParameters) -> GradientsParams {
+        let mut gradients = GradientsParams::new();
+        let edges = alpha.edge_weights().into_iter().zip(self.edges);
+        for (params, values) in std::iter::once((alpha.operations(), self.operations)).chain(edges)
+        {
+            for (param, value) in params.zip(values).into_array() {
+                gradients.register(param.id, value);
             }
-        };
-        PerKind { normal, reduction }.map(values)
+        }
+        gradients
+    }
+
+    /// What a function makes of the values of both, one after the other.
+    pub fn zip_with(self, other: Self, of: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Self {
+        let pairs = |one: PerKind<_>, two| one.zip(two).map(|(one, two)| of(one, two));
+        Self {
+            operations: pairs(self.operations, other.operations),
+            edges: self.edges.zip(other.edges).map(|(one, two)| pairs(one, two)),
+        }
     }
 }
 
-/// A matrix as row-major values.
-pub(crate) fn values(matrix: Tensor<2>) -> Vec<f32> {
-    matrix.into_data().try_to_vec().expect("alpha is stored in single precision")
-}
 /// A genotype drawn at random: a yardstick for a search.
 ///
 /// Every set of edges that a node can keep, and every primitive but `none` on each of them, is as

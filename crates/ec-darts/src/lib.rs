@@ -10,13 +10,23 @@
 // The method, in reading order.
 pub mod relaxation;
 
+pub mod sampling;
+
 pub mod architecture;
+
+pub mod penalty;
+
+pub mod rule;
 
 pub mod ops;
 
 pub mod network;
 
+pub mod objective;
+
 pub mod architect;
+
+pub mod perturbation;
 
 pub mod transition;
 

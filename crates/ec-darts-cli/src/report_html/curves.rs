@@ -44,7 +44,7 @@ pub fn search(run: Option<&Search>) -> Markup {
             Unit::Plain,
             &[
                 ("supernet, training", run.series(|epoch| Some(epoch.train_loss))),
-                ("steps on alpha, validation", run.series(|epoch| Some(epoch.valid_loss))),
+                ("steps on alpha, validation", run.series(|epoch| epoch.valid_loss)),
                 ("auxiliary model, training", transition(|report| report.train_loss)),
             ],
         ),

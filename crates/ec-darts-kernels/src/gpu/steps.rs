@@ -60,6 +60,7 @@ fn sgd(
     decay: f32,
     clip: f32,
     is_first: u32,
+    nesterov: u32,
 ) {
     let at = ABSOLUTE_POS;
     if at < moved.len() {
@@ -70,11 +71,15 @@ fn sgd(
             factor = select(share > 1.0, f32::new(1.0), share);
         }
         let weight = weights[at];
-        let mut of_step = gradient[at] * factor + weight * decay;
+        let slope = gradient[at] * factor + weight * decay;
+        let mut of_step = slope;
         if is_first == 0 {
             of_step += velocity[at] * momentum;
         }
         new_velocity[at] = of_step;
+        if nesterov != 0 {
+            of_step = slope + of_step * momentum;
+        }
         moved[at] = weight - rate * of_step;
     }
 }
@@ -190,6 +195,7 @@ impl StepOps for CubeBackend {
                 numbers.weight_decay,
                 numbers.clip_norm.unwrap_or(0.0),
                 u32::from(is_first),
+                u32::from(numbers.nesterov),
             );
         }
         SgdTensors { weights: moved, velocity: new_velocity }

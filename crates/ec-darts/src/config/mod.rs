@@ -8,6 +8,7 @@ mod load;
 mod overrides;
 mod preset;
 mod retrain;
+mod rule;
 mod source;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use load::Settings;
 pub use overrides::Override;
 pub use preset::{PRESETS, Preset};
 pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig};
+pub use rule::RuleConfig;
 pub use source::{SettingsKind, Source};
 
 use load::nearest;
@@ -47,6 +49,9 @@ pub struct SearchConfig {
     pub search: LoopConfig,
     /// Induced Structural Transition.
     pub transition: TransitionConfig,
+    /// What the rule has beside its relaxation.
+    #[serde(default)]
+    pub rule: RuleConfig,
     /// SGD on the weights.
     pub weights: WeightsConfig,
     /// Adam on alpha.
@@ -120,6 +125,16 @@ pub enum Order {
     /// # Source
     /// EC-DARTS, Algorithm 1, read to the letter.
     Sequential,
+    /// A step on the weights before each step on alpha.
+    ///
+    /// # Source
+    /// GDAS and ProxylessNAS, in their public code.
+    WeightsFirst,
+    /// One step on both, by one gradient of the training loss.
+    ///
+    /// # Source
+    /// SNAS, section 3.1.
+    SingleLevel,
 }
 
 /// Induced Structural Transition.
@@ -147,6 +162,9 @@ pub struct WeightsConfig {
     pub weight_decay: f64,
     /// Largest global norm of the gradient.
     pub clip_norm: Option<f64>,
+    /// Whether a step looks ahead by the new velocity.
+    #[serde(default)]
+    pub nesterov: bool,
 }
 
 /// Adam on alpha.
@@ -165,6 +183,30 @@ pub struct AlphaConfig {
     pub init_scale: f64,
     /// Largest norm of the gradient over both kinds of cells.
     pub clip_norm: Option<f64>,
+    /// Epochs in which alpha does not move.
+    #[serde(default)]
+    pub frozen_epochs: usize,
+    /// A step on alpha beside every so many steps on the weights.
+    #[serde(default = "one")]
+    pub every: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl AlphaConfig {
+    /// Whether a step of this number, counted from 0 in its epoch, moves alpha.
+    pub fn moves_at(&self, epoch: usize, step: usize) -> bool {
+        epoch >= self.frozen_epochs && step.is_multiple_of(self.every)
+    }
+
+    /// Steps on alpha before this one, where every epoch has so many steps that could move it.
+    pub fn steps_before(&self, epoch: usize, step: usize, steps_per_epoch: usize) -> u64 {
+        let Some(moving) = epoch.checked_sub(self.frozen_epochs) else { return 0 };
+        let of_epoch = |steps: usize| steps.div_ceil(self.every) as u64;
+        moving as u64 * of_epoch(steps_per_epoch) + of_epoch(step)
+    }
 }
 
 /// What does not change the result, but for the kernels.

@@ -187,6 +187,16 @@ impl Settings for SearchConfig {
             require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
         }
 
+        let frozen = alpha.frozen_epochs;
+        require(
+            frozen < search.epochs,
+            "alpha.frozen_epochs",
+            &frozen,
+            "0 to below search.epochs",
+        )?;
+        require(range(alpha.every, MOST), "alpha.every", &alpha.every, "1 to 1000000000")?;
+        self.validate_rule(origin)?;
+
         self.run.validate(origin)
     }
 }

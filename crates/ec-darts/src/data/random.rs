@@ -27,6 +27,10 @@ pub enum Purpose {
     DropPath = 8,
     /// A random genotype.
     Genotype = 9,
+    /// Mixing weights drawn in steps on alpha.
+    AlphaDraw = 10,
+    /// Mixing weights drawn or perturbed in steps on the weights.
+    WeightDraw = 11,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

@@ -1,11 +1,10 @@
 //! Cells: the relaxed one of the supernet, and the discrete one of a genotype.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, s};
-use ec_darts_kernels::{Cell, Edge, EdgeOperation, in_one_kernel, pick};
+use burn::tensor::{Device, Tensor};
+use ec_darts_kernels::{Cell, Edge, EdgeOperation, pick};
 use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace,
 };
@@ -44,50 +43,49 @@ fn input_names(inputs: &[Edge]) -> Vec<Name> {
 #[derive(Clone, Debug)]
 struct Candidates {
     primitives: Vec<Primitive>,
-    /// Columns that follow one another.
-    columns: Vec<Range<usize>>,
+    /// Of each primitive.
+    columns: Vec<usize>,
+    /// Whether a skip stands behind the candidates of every edge.
+    auxiliary_skip: bool,
 }
 
 impl Candidates {
-    fn new(space: &SearchSpace) -> Self {
-        let mut all = Self { primitives: Vec::new(), columns: Vec::new() };
-        for (column, &primitive) in space.primitives().iter().enumerate() {
-            if primitive == Primitive::None {
-                continue;
-            }
-            all.primitives.push(primitive);
-            match all.columns.last_mut() {
-                Some(last) if last.end == column => last.end += 1,
-                _ => all.columns.push(column..column + 1),
-            }
-        }
-        all
+    fn new(space: &SearchSpace, auxiliary_skip: bool) -> Self {
+        let all = space.primitives().iter().copied().enumerate();
+        let (columns, primitives) =
+            all.filter(|&(_, primitive)| primitive != Primitive::None).unzip();
+        Self { primitives, columns, auxiliary_skip }
     }
 
     /// An edge of all candidates.
     fn edge(&self, num_channels: usize, stride: usize) -> Edge {
-        let operations = self.primitives.iter();
-        let operations = operations.filter_map(|&each| operation(each, stride, Form::Search));
+        let skip = self.auxiliary_skip.then_some(Primitive::SkipConnect);
+        let operations = self.primitives.iter().copied().chain(skip);
+        let operations = operations.filter_map(|each| operation(each, stride, Form::Search));
         edge(operations.collect(), [num_channels; 2], stride, Form::Search.affine())
-    }
-
-    /// Of a matrix of mixing weights those that belong to an operation, row after row.
-    fn mixing(&self, mixing: &Tensor<2>) -> Tensor<1> {
-        let columns = self.columns.iter().map(|run| mixing.clone().slice(s![.., run.clone()]));
-        Tensor::cat(columns.collect(), 1).flatten(0, 1)
     }
 
     fn position(&self, primitive: Primitive) -> Option<usize> {
         self.primitives.iter().position(|&candidate| candidate == primitive)
     }
+
+    /// The operation of a column, unless it is that of `none`.
+    fn of_column(&self, column: usize) -> Option<usize> {
+        self.columns.iter().position(|&each| each == column)
+    }
 }
 
 /// Names of an edge's operations below a path.
-fn names<'a>(path: &'a str, edge: &'a Edge) -> impl Iterator<Item = Name> + 'a {
-    edge.operations.iter().enumerate().map(move |(number, &operation)| {
-        let dot = if path.is_empty() { "" } else { "." };
-        Name::of_candidate(&format!("{path}{dot}operations.{number}"), operation)
-    })
+fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
+    let dot = if path.is_empty() { "" } else { "." };
+    let name = |(number, &operation): (usize, &EdgeOperation)| {
+        let place = match number < candidates.primitives.len() {
+            true => format!("{path}{dot}operations.{number}"),
+            false => format!("{path}{dot}auxiliary_skip"),
+        };
+        Name::of_candidate(&place, operation)
+    };
+    edge.operations.iter().enumerate().map(name).collect()
 }
 
 /// All candidate operations of one edge.
@@ -112,9 +110,9 @@ pub struct MixedOperation {
 impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let candidates = Candidates::new(space);
+        let candidates = Candidates::new(space, false);
         let edge = candidates.edge(num_channels, stride);
-        let names: Vec<Name> = names("", &edge).collect();
+        let names = names("", &edge, &candidates);
         let mut cells = [Cell::from(edge)];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
@@ -130,7 +128,9 @@ impl MixedOperation {
     /// - `mixing`: `[num_primitives]`, the edge's row of the cell's mixing weights
     /// - output: `[batch, num_channels, ceil(height / stride), ceil(width / stride)]`
     pub fn forward(&self, input: Tensor<4>, mixing: Tensor<1>, kernels: Kernels) -> Tensor<4> {
-        let mixing = self.candidates.mixing(&mixing.unsqueeze());
+        let places: Vec<Option<usize>> =
+            self.candidates.columns.iter().copied().map(Some).collect();
+        let mixing = pick(mixing.unsqueeze(), &places);
         kernels.run(&self.cell, &self.packed, vec![input], mixing, None)
     }
 
@@ -181,25 +181,42 @@ pub struct SearchCell {
 impl SearchCell {
     /// The cell of a plan.
     pub fn new(space: &SearchSpace, plan: &CellPlan, device: &Device) -> Self {
-        let (cell, layout) = Self::describe(space, plan);
+        Self::with_skip(space, plan, false, device)
+    }
+
+    /// The cell of a plan, where it is asked for with a skip beside every mixed operation.
+    ///
+    /// # Source
+    /// DARTS-, Eq. (7).
+    pub fn with_skip(
+        space: &SearchSpace,
+        plan: &CellPlan,
+        auxiliary_skip: bool,
+        device: &Device,
+    ) -> Self {
+        let (cell, layout) = Self::describe(space, plan, auxiliary_skip);
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::new(space)),
+            candidates: Arc::new(Candidates::new(space, auxiliary_skip)),
             topology: *space.topology(),
             kernels: Kernels::default(),
         }
     }
 
     /// The edges of a plan's cell, and where their values lie.
-    pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan) -> (Cell, Layout) {
-        let (topology, candidates) = (*space.topology(), Candidates::new(space));
+    pub(crate) fn describe(
+        space: &SearchSpace,
+        plan: &CellPlan,
+        auxiliary_skip: bool,
+    ) -> (Cell, Layout) {
+        let (topology, candidates) = (*space.topology(), Candidates::new(space, auxiliary_skip));
         let inputs = preprocess(plan, Form::Search);
         let mut names = input_names(&inputs);
         let mut nodes = vec![Vec::new(); topology.num_nodes()];
         for (number, edge) in topology.edges().enumerate() {
             let mixed = candidates.edge(plan.num_channels, topology.stride(plan.kind, edge));
-            names.extend(self::names(&format!("edges.{number}"), &mixed));
+            names.extend(self::names(&format!("edges.{number}"), &mixed, &candidates));
             nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
         }
         let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
@@ -209,42 +226,103 @@ impl SearchCell {
         (cell, layout)
     }
 
+    /// All operations of all edges.
+    ///
     /// # Shapes
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
     /// - `mixing`: `[num_edges, num_primitives]`
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
-        let mixing = self.operation_mixing(mixing);
-        self.forward_operations(older, newer, mixing)
+        let mixing = self.operation_mixing(mixing, None, 0.0);
+        self.forward_operations(older, newer, mixing, None)
     }
 
-    /// Of the mixing weights of a cell those of its operations, one for each preprocessing before them: the same for
-    /// all cells of a kind.
+    /// Of the mixing weights of a cell those of its operations, or of those on a path, one for each
+    /// preprocessing before them: the same for all cells of a kind.
     ///
     /// # Shapes
     /// - `mixing`: `[num_edges, num_primitives]`
+    /// - `path`: `[num_edges]`, columns
     /// - output: `[num_operations]`
-    pub(super) fn operation_mixing(&self, mixing: &Tensor<2>) -> Tensor<1> {
-        if !in_one_kernel(&mixing.device()) {
-            let ones = Tensor::ones([NUM_INPUTS], &mixing.device());
-            return Tensor::cat(vec![ones, self.candidates.mixing(mixing)], 0);
-        }
+    pub(super) fn operation_mixing(
+        &self,
+        mixing: &Tensor<2>,
+        path: Option<&[usize]>,
+        auxiliary_skip: f64,
+    ) -> Tensor<1> {
         let [num_edges, num_primitives] = mixing.dims();
-        let columns = || self.candidates.columns.iter().cloned().flatten();
-        let row = |edge| columns().map(move |column| Some(edge * num_primitives + column));
-        let places: Vec<Option<usize>> =
-            [None; NUM_INPUTS].into_iter().chain((0..num_edges).flat_map(row)).collect();
-        pick(mixing.clone(), &places)
+        let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
+        let mut places = vec![(None, 1.0); NUM_INPUTS];
+        match path {
+            None => {
+                let skip = self.candidates.auxiliary_skip.then_some((None, auxiliary_skip));
+                for edge in 0..num_edges {
+                    places
+                        .extend(self.candidates.columns.iter().map(|&column| place(edge, column)));
+                    places.extend(skip);
+                }
+            }
+            Some(path) => {
+                for node in 0..self.topology.num_nodes() {
+                    let edges = self.topology.edges_into(node);
+                    let runs =
+                        edges.filter(|&edge| self.candidates.of_column(path[edge]).is_some());
+                    let before = places.len();
+                    places.extend(runs.map(|edge| place(edge, path[edge])));
+                    if places.len() == before {
+                        places.push((None, 0.0));
+                    }
+                }
+            }
+        }
+        let (places, factors): (Vec<_>, Vec<f32>) =
+            places.into_iter().map(|(place, factor)| (place, factor as f32)).unzip();
+        let picked = pick(mixing.clone(), &places);
+        if factors.iter().all(|&factor| factor == 1.0) {
+            return picked;
+        }
+        picked * Tensor::from_data(&factors[..], &mixing.device())
     }
 
-    /// As [`Self::forward`], by the weights of [`Self::operation_mixing`].
+    /// As [`Self::forward`], by the weights of [`Self::operation_mixing`] for the same path.
     pub(super) fn forward_operations(
         &self,
         older: Tensor<4>,
         newer: Tensor<4>,
         mixing: Tensor<1>,
+        path: Option<&[usize]>,
     ) -> Tensor<4> {
-        self.kernels.run(&self.cell, &self.packed, vec![older, newer], mixing, None)
+        let cell = match path {
+            None => self.cell.clone(),
+            Some(path) => Arc::new(self.along(path)),
+        };
+        self.kernels.run(&cell, &self.packed, vec![older, newer], mixing, None)
+    }
+
+    /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.
+    ///
+    /// # Shapes
+    /// - `path`: `[num_edges]`
+    pub(super) fn along(&self, path: &[usize]) -> Cell {
+        assert!(!self.candidates.auxiliary_skip, "a path has no skip beside it");
+        let mut path = path.iter();
+        let mut node = |edges: &Vec<(usize, Edge)>| {
+            let columns = edges.iter().zip(&mut path);
+            let runs = columns.filter_map(|((from, edge), &column)| {
+                let position = self.candidates.of_column(column)?;
+                Some((*from, candidate(edge, position)))
+            });
+            let mut runs: Vec<(usize, Edge)> = runs.collect();
+            if runs.is_empty() {
+                // A node without operations is zero: its place is held by a pool of weight zero.
+                let (from, edge) = &edges[0];
+                let operations = vec![EdgeOperation::AvgPool { norm: false }];
+                runs.push((*from, Edge { operations, ..edge.clone() }));
+            }
+            runs
+        };
+        let nodes = self.cell.nodes.iter().map(&mut node).collect();
+        Cell { nodes, ..(*self.cell).clone() }
     }
 
     /// The candidates of each edge, without `none`.

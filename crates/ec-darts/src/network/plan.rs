@@ -92,7 +92,9 @@ mod tests {
     use super::*;
     use crate::architecture::ArchitectureParameters;
     use crate::network::SupernetConfig;
-    use crate::relaxation::{Mixing, Relaxation};
+    use crate::relaxation::Relaxation;
+    use crate::rule::Rule;
+    use crate::sampling::Draw;
 
     const STEMS: [StemKind; 3] = [StemKind::Cifar, StemKind::Stride2, StemKind::Imagenet];
 
@@ -131,11 +133,16 @@ mod tests {
         let space = SearchSpace::new(vec![Primitive::SkipConnect], topology).expect("a space");
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let alpha = ArchitectureParameters::new(&space, 1e-3, &mut rng, &device);
-        let mixing = Mixing::new(&alpha, Relaxation::Softmax, space.topology());
+        let mixing = Rule::from(Relaxation::Softmax).mixing(&space, &alpha, &Draw::Mode);
         for stem in STEMS {
             let (init_channels, num_cells, num_classes) = (2, 3, 2);
             let space = space.clone();
-            let config = SupernetConfig { space, stem, init_channels, num_cells, num_classes };
+            let config = SupernetConfig {
+                space,
+                init_channels,
+                num_cells,
+                ..SupernetConfig::new(stem, num_classes)
+            };
             let network = config.init(&mut rng, &device);
             for side in (1..=128).filter(|&side| fits(stem, side, false)) {
                 let images = Tensor::zeros([1, 3, side, side], &device);

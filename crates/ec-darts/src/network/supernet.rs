@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use ec_darts_space::{CellKind, SearchSpace};
+use ec_darts_kernels::Edge;
+use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 
 use super::{SearchCell, Stem, StemKind, classify, plan_cells};
 use crate::ops::{Kernels, Packed, Packs, draw_parameters};
-use crate::relaxation::Mixing;
+use crate::optim::Ran;
+use crate::rule::Mixing;
 
 /// What determines a supernet's shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,11 @@ pub struct SupernetConfig {
     pub num_cells: usize,
     /// Classes of the data.
     pub num_classes: usize,
+    /// Whether a skip of constant weight stands beside every mixed operation.
+    ///
+    /// # Source
+    /// DARTS-, section 3.3.
+    pub auxiliary_skip: bool,
 }
 
 /// Stacked search cells between a stem and a classifier.
@@ -55,7 +62,14 @@ impl SupernetConfig {
     /// # Source
     /// DARTS, `cnn/train_search.py`.
     pub fn new(stem: StemKind, num_classes: usize) -> Self {
-        Self { space: SearchSpace::darts(), stem, init_channels: 16, num_cells: 8, num_classes }
+        Self {
+            space: SearchSpace::darts(),
+            stem,
+            init_channels: 16,
+            num_cells: 8,
+            num_classes,
+            auxiliary_skip: false,
+        }
     }
 
     /// A supernet whose weights are drawn from `rng`; the same on every device.
@@ -70,9 +84,10 @@ impl SupernetConfig {
             self.stem.reduces(),
         );
         let last = plans.last().map_or(stem_channels, |plan| num_nodes * plan.num_channels);
+        let cell = |plan| SearchCell::with_skip(&self.space, plan, self.auxiliary_skip, device);
         let supernet = Supernet {
             stem: Stem::new(self.stem, self.init_channels, device),
-            cells: plans.iter().map(|plan| SearchCell::new(&self.space, plan, device)).collect(),
+            cells: plans.iter().map(cell).collect(),
             kinds: plans.iter().map(|plan| plan.kind).collect(),
             classifier: LinearConfig::new(last, self.num_classes).init(device),
         };
@@ -96,14 +111,25 @@ impl Supernet {
         let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         let mut of_kinds = HashMap::new();
         for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
+            let path = mixing.path.as_ref().map(|path| path.cell(kind).as_slice());
+            let weights = mixing.weights.cell(kind);
             let of_kind = of_kinds
                 .entry(kind)
-                .or_insert_with(|| cell.operation_mixing(mixing.cell(kind)))
+                .or_insert_with(|| cell.operation_mixing(weights, path, mixing.auxiliary_skip))
                 .clone();
-            let output = cell.forward_operations(older, newer.clone(), of_kind);
+            let output = cell.forward_operations(older, newer.clone(), of_kind, path);
             (older, newer) = (newer, output);
         }
         classify(newer, &self.classifier)
+    }
+
+    /// Of the weights of each cell those that a pass along a path reads.
+    pub fn parameters_along(&self, path: &PerKind<Vec<usize>>) -> Ran {
+        let of_cell = |(cell, &kind): (&SearchCell, &CellKind)| {
+            let ranges = cell.along(path.cell(kind)).edges().map(Edge::parameter_range).collect();
+            (cell.packed.weights.id, ranges)
+        };
+        self.cells.iter().zip(&self.kinds).map(of_cell).collect()
     }
 }
 

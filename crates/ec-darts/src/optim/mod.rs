@@ -10,9 +10,9 @@ use burn::tensor::Tensor;
 use crate::ops::Packs;
 
 pub use average::WeightAverage;
-pub use rules::{Adam, Moments, Sgd, Velocity};
+pub use rules::{Adam, Moments, PartialState, Sgd, Velocity};
 pub use schedule::{Schedule, cosine_learning_rate, warmup};
-pub use stepper::Stepper;
+pub use stepper::{Ran, Stepper};
 
 mod average;
 mod rules;
@@ -28,6 +28,8 @@ pub struct SgdSettings {
     pub weight_decay: f64,
     /// Largest global norm of the gradient, or none.
     pub clip_norm: Option<f64>,
+    /// Whether a step looks ahead by the new velocity.
+    pub nesterov: bool,
 }
 
 /// Settings of Adam on alpha.
@@ -54,6 +56,7 @@ impl AdamSettings {
 /// g <- g * min(1, clip / (|g| + 1e-6))      |g| over all parameters at once
 /// v <- momentum * v + g + decay * w         v = g + decay * w in the first step
 /// w <- w - lr * v
+/// w <- w - lr * (g + decay * w + momentum * v)      Nesterov, in place of the line before
 /// ```
 ///
 /// # Source
@@ -79,9 +82,21 @@ impl WeightOptimizer {
         module: M,
         gradients: GradientsParams,
     ) -> (M, Tensor<1>) {
+        self.step_of(learning_rate, module, gradients, None)
+    }
+
+    /// As [`Self::step`]; of the packed tensors named in `ran`, all but these ranges stays as it is, and so does its
+    /// velocity.
+    pub fn step_of<M: Packs>(
+        &mut self,
+        learning_rate: f64,
+        module: M,
+        gradients: GradientsParams,
+        ran: Option<&Ran>,
+    ) -> (M, Tensor<1>) {
         let norm = global_norm(&module, &gradients);
         self.stepper.optimizer.norm = self.clips.then(|| norm.clone());
-        let module = self.stepper.step(learning_rate, module, &gradients);
+        let module = self.stepper.step_of(learning_rate, module, &gradients, ran);
         self.stepper.optimizer.norm = None;
         (module, norm)
     }

@@ -2,10 +2,56 @@
 //! each parameter.
 
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Bool, Device, Tensor};
 use ec_darts_kernels::{AdamNumbers, SgdNumbers};
 
 use super::{AdamSettings, SgdSettings};
+
+/// An optimizer whose state can stay as it is in places.
+pub trait PartialState: Optimizer {
+    /// The state of a step where it moved, elsewhere the one before it.
+    ///
+    /// # Shapes
+    /// - `moved`: of the parameter
+    fn keep<const D: usize>(
+        state: Self::State<D>,
+        before: Option<Self::State<D>>,
+        moved: &Tensor<D, Bool>,
+    ) -> Self::State<D>;
+}
+
+/// `new` where it moved, elsewhere `old`, and zero where there is none.
+fn keep<const D: usize>(
+    new: Tensor<D>,
+    old: Option<Tensor<D>>,
+    moved: &Tensor<D, Bool>,
+) -> Tensor<D> {
+    old.unwrap_or_else(|| new.zeros_like()).mask_where(moved.clone(), new)
+}
+
+impl PartialState for Sgd {
+    fn keep<const D: usize>(
+        state: Velocity<D>,
+        before: Option<Velocity<D>>,
+        moved: &Tensor<D, Bool>,
+    ) -> Velocity<D> {
+        Velocity(keep(state.0, before.map(|before| before.0), moved))
+    }
+}
+
+impl PartialState for Adam {
+    fn keep<const D: usize>(
+        state: Moments<D>,
+        before: Option<Moments<D>>,
+        moved: &Tensor<D, Bool>,
+    ) -> Moments<D> {
+        let before = before.map_or([None, None], |before| before.moments.map(Some));
+        let [first, second] = state.moments;
+        let [first_before, second_before] = before;
+        let moments = [keep(first, first_before, moved), keep(second, second_before, moved)];
+        Moments { moments, ..state }
+    }
+}
 
 /// SGD with momentum, weight decay and clipping by a norm.
 #[derive(Clone, Debug)]
@@ -47,9 +93,10 @@ impl Optimizer for Sgd {
         gradient: Tensor<D>,
         state: Option<Velocity<D>>,
     ) -> (Tensor<D>, Option<Velocity<D>>) {
-        let SgdSettings { momentum, weight_decay, clip_norm } = self.settings;
+        let SgdSettings { momentum, weight_decay, clip_norm, nesterov } = self.settings;
         let mut numbers = SgdNumbers::new(learning_rate, momentum, weight_decay);
         numbers.clip_norm = clip_norm.map(|clip| clip as f32);
+        numbers.nesterov = nesterov;
         let velocity = state.map(|state| state.0);
         let norm = self.norm.clone();
         let [weights, velocity] = ec_darts_kernels::sgd(weights, gradient, velocity, norm, numbers);

@@ -1,12 +1,14 @@
 //! Optimizers with the state of each parameter in our hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::{GradientsParams, Optimizer, RecordState, StateSink, StateSource};
+use burn::optim::{GradientsParams, RecordState, StateSink, StateSource};
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Bool, Tensor, TensorData};
 
+use super::PartialState;
 use crate::ops::{Packs, Part, Path};
 use crate::snapshot::{Snapshot, apart};
 use crate::tensors::{pick, put};
@@ -22,7 +24,10 @@ pub struct Stepper<O> {
     states: TensorContainer<ParamId>,
 }
 
-impl<O: Optimizer> Stepper<O> {
+/// Of packed tensors, the ranges that took part in a pass.
+pub type Ran = HashMap<ParamId, Vec<Range<usize>>>;
+
+impl<O: PartialState> Stepper<O> {
     /// Without states: every parameter takes its first step next.
     pub fn new(optimizer: O) -> Self {
         Self { optimizer, states: TensorContainer::new() }
@@ -35,9 +40,21 @@ impl<O: Optimizer> Stepper<O> {
         module: M,
         gradients: &GradientsParams,
     ) -> M {
+        self.step_of(learning_rate, module, gradients, None)
+    }
+
+    /// As [`Self::step`]; of the packed tensors named in `ran`, all but these ranges stays as it is, and so does its
+    /// state.
+    pub fn step_of<M: Packs>(
+        &mut self,
+        learning_rate: f64,
+        module: M,
+        gradients: &GradientsParams,
+        ran: Option<&Ran>,
+    ) -> M {
         let path = Path::new(&module, "");
         let Self { optimizer, states } = self;
-        module.map(&mut Step { optimizer, states, gradients, learning_rate, keep: true, path })
+        module.map(&mut Step { optimizer, states, gradients, learning_rate, keep: true, ran, path })
     }
 
     /// Where [`Self::step`] would lead, without taking it.
@@ -49,7 +66,16 @@ impl<O: Optimizer> Stepper<O> {
     ) -> M {
         let path = Path::new(&module, "");
         let Self { optimizer, states } = self;
-        module.map(&mut Step { optimizer, states, gradients, learning_rate, keep: false, path })
+        let ran = None;
+        module.map(&mut Step {
+            optimizer,
+            states,
+            gradients,
+            learning_rate,
+            keep: false,
+            ran,
+            path,
+        })
     }
 
     /// Adds the states to a snapshot, named `prefix.path of the parameter.field`.
@@ -110,10 +136,11 @@ struct Step<'a, O> {
     gradients: &'a GradientsParams,
     learning_rate: f64,
     keep: bool,
+    ran: Option<&'a Ran>,
     path: Path,
 }
 
-impl<O: Optimizer> ModuleMapper for Step<'_, O> {
+impl<O: PartialState> ModuleMapper for Step<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -147,7 +174,14 @@ impl<O: Optimizer> ModuleMapper for Step<'_, O> {
                 }
                 None => (None, old, gradient),
             };
-            let (new, state) = self.optimizer.step(self.learning_rate, values, gradient, state);
+            let moved = self.ran.and_then(|ran| ran.get(&id)).map(|ran| mask(ran, &values));
+            let before = moved.as_ref().map(|_| (values.clone(), state.clone()));
+            let (mut new, mut state) =
+                self.optimizer.step(self.learning_rate, values, gradient, state);
+            if let (Some(moved), Some((old, before))) = (moved, before) {
+                new = old.mask_where(moved.clone(), new);
+                state = state.map(|state| O::keep(state, before, &moved));
+            }
             if let (true, Some(state)) = (self.keep, state) {
                 self.states.register(id, state);
             }
@@ -160,13 +194,23 @@ impl<O: Optimizer> ModuleMapper for Step<'_, O> {
     }
 }
 
+/// True within the ranges of a flat tensor.
+fn mask<const D: usize>(ranges: &[Range<usize>], tensor: &Tensor<D>) -> Tensor<D, Bool> {
+    let shape = tensor.shape();
+    let mut is_in = vec![false; shape.num_elements()];
+    for range in ranges {
+        is_in[range.clone()].fill(true);
+    }
+    Tensor::from_data(TensorData::new(is_in, shape), &tensor.device())
+}
+
 struct Save<'a, O> {
     stepper: &'a Stepper<O>,
     path: Path,
     snapshot: &'a mut Snapshot,
 }
 
-impl<O: Optimizer> ModuleVisitor for Save<'_, O> {
+impl<O: PartialState> ModuleVisitor for Save<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -219,7 +263,7 @@ struct Piece {
     start: usize,
 }
 
-impl<O: Optimizer> Load<'_, O> {
+impl<O: PartialState> Load<'_, O> {
     /// The pieces of the parameter where the visitor is, and the values of all.
     fn pieces<const D: usize>(&self, param: &Param<Tensor<D>>) -> (Vec<Piece>, Vec<usize>) {
         let Some(met) = self.path.met() else {
@@ -287,7 +331,7 @@ impl<O: Optimizer> Load<'_, O> {
     }
 }
 
-impl<O: Optimizer> ModuleVisitor for Load<'_, O> {
+impl<O: PartialState> ModuleVisitor for Load<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }

@@ -93,7 +93,12 @@ impl MemoryNeed {
         let space = config.network.space()?;
         for plan in &plans {
             need.cell(plan, batch as u64, size, num_nodes, space.primitives());
-            buffers.cell(&SearchCell::describe(&space, plan), plan, batch, size);
+            buffers.cell(
+                &SearchCell::describe(&space, plan, config.rule.auxiliary_skip.is_some()),
+                plan,
+                batch,
+                size,
+            );
             if plan.kind == CellKind::Reduction {
                 size = size.map(|side| side.div_ceil(2));
             }
@@ -103,7 +108,8 @@ impl MemoryNeed {
         let train = most_ahead(&config.run, Some(train.div_ceil(batch)));
         let endless = most_ahead(&config.run, None);
         let batches = match (search.order, search.architect) {
-            (Order::Interleaved, _) => train + endless,
+            (Order::Interleaved | Order::WeightsFirst, _) => train + endless,
+            (Order::SingleLevel, _) => train,
             (Order::Sequential, ArchitectOrder::First) => train.max(endless),
             (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
         };

@@ -8,7 +8,7 @@ use ec_darts_space::{PerKind, SearchSpace};
 
 use super::event::EpochReport;
 use super::folder::metrics;
-use crate::architecture::ArchitectureParameters;
+use crate::architecture::{ArchitectureParameters, EdgeParameters};
 use crate::config::{SearchConfig, Settings};
 use crate::{Error, Result};
 
@@ -51,12 +51,23 @@ impl SavedAlpha {
             )));
         };
         let shape = [space.topology().num_edges(), space.primitives().len()];
-        let matrix = |rows: &[Vec<f32>]| {
+        let matrix = |rows: &[Vec<f32>], shape: [usize; 2]| {
             let fits = rows.len() == shape[0] && rows.iter().all(|row| row.len() == shape[1]);
             fits.then(|| Param::from_data(TensorData::new(rows.concat(), shape), device))
         };
+        let column = |values: &Vec<f32>| {
+            let rows: Vec<Vec<f32>> = values.iter().map(|&value| vec![value]).collect();
+            matrix(&rows, [shape[0], 1])
+        };
+        let edges = report.alpha.edges.as_ref().and_then(|edges| {
+            let PerKind { normal, reduction } = edges.as_ref().map(column);
+            Some(EdgeParameters { normal: normal?, reduction: reduction? })
+        });
+        let matrix = |rows: &[Vec<f32>]| matrix(rows, shape);
         let alpha = match (matrix(&report.alpha.normal), matrix(&report.alpha.reduction)) {
-            (Some(normal), Some(reduction)) => ArchitectureParameters { normal, reduction },
+            (Some(normal), Some(reduction)) if edges.is_some() == config.rule.edge_weights => {
+                ArchitectureParameters { normal, reduction, edges }
+            }
             _ => {
                 let [edges, primitives] = shape;
                 let number = epoch + 1;
@@ -71,7 +82,7 @@ impl SavedAlpha {
     /// The strengths that the search reads its genotypes from, `[num_edges, num_primitives]` per kind
     /// of cell.
     pub fn strengths(&self) -> PerKind<Vec<f32>> {
-        let search = &self.config.search;
-        self.alpha.strengths(&self.space, search.relaxation, search.strength)
+        let rule = self.config.rule_at(self.epoch);
+        rule.strengths(&self.space, &self.alpha, self.config.search.strength)
     }
 }

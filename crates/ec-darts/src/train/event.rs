@@ -5,7 +5,7 @@
 //! search is saved. So several steps may be told at once, in their order, each with its own figures, and
 //! the position of a search can be ahead of what was told.
 
-use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, PerKind, Primitive};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
@@ -138,7 +138,9 @@ pub struct EpochReport {
     /// Fraction in [0, 1], of the supernet on its training batches.
     pub train_accuracy: f64,
     /// Mean validation loss of the steps on alpha.
-    pub valid_loss: f64,
+    ///
+    /// Nothing where no step of the epoch moved alpha by a batch of its own.
+    pub valid_loss: Option<f64>,
     /// Fraction in [0, 1], of the supernet on the validation half, in evaluation mode.
     pub supernet_accuracy: f64,
     /// The transition, where there is one.
@@ -177,6 +179,9 @@ pub struct AlphaValues {
     pub normal: Vec<Vec<f32>>,
     /// Of reduction cells.
     pub reduction: Vec<Vec<f32>>,
+    /// Beta, `[num_edges]` each, where edges have weights of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edges: Option<PerKind<Vec<f32>>>,
 }
 
 impl AlphaValues {
@@ -186,7 +191,12 @@ impl AlphaValues {
             let [_, num_primitives] = matrix.dims();
             to_vec(matrix).chunks(num_primitives).map(<[f32]>::to_vec).collect()
         };
-        Self { normal: rows(CellKind::Normal), reduction: rows(CellKind::Reduction) }
+        let edges = alpha.edge_weights();
+        Self {
+            normal: rows(CellKind::Normal),
+            reduction: rows(CellKind::Reduction),
+            edges: edges.map(|edges| edges.map(|param| to_vec(param.val()))),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
-use crate::config::{Order, SearchConfig};
+use crate::config::{AlphaConfig, Order, SearchConfig};
 use crate::data::{
     Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, sample_per_class, split,
 };
@@ -15,7 +15,9 @@ use crate::{Error, Result};
 /// What comes at an epoch and step is a pure function of both, so a resumed search reads the very
 /// batches that the unbroken one would have read.
 pub(super) struct Feed {
-    interleaved: bool,
+    /// Phase whose steps move alpha by a batch of their own, if any does.
+    alpha_phase: Option<Phase>,
+    alpha: AlphaConfig,
     second_order: bool,
     steps_cap: Option<usize>,
     train: Loader,
@@ -42,6 +44,15 @@ pub(super) struct StepBatches {
     pub valid: Option<Batch>,
     /// For the virtual step of the second order, where it is another than `model`.
     pub train_of_alpha: Option<Batch>,
+}
+
+/// The phase whose steps move alpha by a batch of their own.
+pub(super) fn alpha_phase(order: Order) -> Option<Phase> {
+    match order {
+        Order::Interleaved | Order::WeightsFirst => Some(Phase::Supernet),
+        Order::Sequential => Some(Phase::Alpha),
+        Order::SingleLevel => None,
+    }
 }
 
 impl Feed {
@@ -87,7 +98,8 @@ impl Feed {
             num_workers: config.run.workers,
         };
         Ok(Self {
-            interleaved: config.search.order == Order::Interleaved,
+            alpha_phase: alpha_phase(config.search.order),
+            alpha: config.alpha.clone(),
             second_order: config.search.architect == ArchitectOrder::Second,
             steps_cap: config.search.steps_per_epoch,
             auxiliary: loader(train.clone(), augmentation, Some(Purpose::Auxiliary)),
@@ -131,11 +143,12 @@ impl Feed {
             };
             batches.as_mut().map(next).transpose()
         };
-        let batches = StepBatches {
-            model: take(&mut open.model)?,
-            valid: take(&mut open.valid)?,
-            train_of_alpha: take(&mut open.train_of_alpha)?,
-        };
+        let mut batches =
+            StepBatches { model: take(&mut open.model)?, valid: None, train_of_alpha: None };
+        if self.alpha.moves_at(epoch, step) {
+            batches.valid = take(&mut open.valid)?;
+            batches.train_of_alpha = take(&mut open.train_of_alpha)?;
+        }
         self.open = Some(open);
         Ok(batches)
     }
@@ -144,17 +157,15 @@ impl Feed {
         let (phase, epoch, step) = place;
         let mut open = Open { next: place, model: None, valid: None, train_of_alpha: None };
         // Both halves may differ in size: alpha's batches run on from epoch to epoch.
-        let run_on =
-            |loader: &Loader| loader.endless((epoch * self.num_steps(phase) + step) as u64);
+        let run_on = |loader: &Loader| {
+            loader.endless(self.alpha.steps_before(epoch, step, self.num_steps(phase)))
+        };
+        if self.alpha_phase == Some(phase) {
+            open.valid = Some(run_on(&self.valid));
+        }
         match phase {
-            Phase::Supernet => {
-                open.model = Some(self.train.epoch(epoch as u64, step));
-                open.valid = self.interleaved.then(|| run_on(&self.valid));
-            }
-            Phase::Alpha => {
-                open.valid = Some(run_on(&self.valid));
-                open.train_of_alpha = self.second_order.then(|| run_on(&self.train));
-            }
+            Phase::Supernet => open.model = Some(self.train.epoch(epoch as u64, step)),
+            Phase::Alpha => open.train_of_alpha = self.second_order.then(|| run_on(&self.train)),
             Phase::Auxiliary => open.model = Some(self.auxiliary.epoch(epoch as u64, step)),
             Phase::MeasureSupernet | Phase::MeasureAuxiliary => {
                 open.model = Some(self.measure.epoch(0, step));

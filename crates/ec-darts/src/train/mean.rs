@@ -28,6 +28,11 @@ impl Mean {
         self.loss / self.images.max(1) as f64
     }
 
+    /// The mean loss, unless it is of nothing.
+    pub fn of_some(&self) -> Option<f64> {
+        (self.images > 0).then(|| self.loss())
+    }
+
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.images.max(1) as f64
     }

@@ -113,6 +113,7 @@ impl Retraining {
             momentum: weights.momentum,
             weight_decay: weights.weight_decay,
             clip_norm: weights.clip_norm,
+            nesterov: false,
         };
         let feed = RetrainFeed::new(&config, data)?;
         let plan = plan(&config, &feed);

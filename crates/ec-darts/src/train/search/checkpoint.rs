@@ -7,12 +7,13 @@ use burn::tensor::Device;
 
 use super::{Auxiliary, Search, sgd};
 use crate::Result;
-use crate::config::{Order, SearchConfig};
+use crate::config::SearchConfig;
 use crate::data::ImageDataset;
 use crate::optim::WeightOptimizer;
 use crate::snapshot::Snapshot;
 use crate::train::checkpoint::{Identity, Saved, to_bytes};
 use crate::train::event::Phase;
+use crate::train::feed::alpha_phase;
 use crate::transition::induce;
 
 const WORK: &str = "search";
@@ -81,11 +82,12 @@ impl Search {
         } else {
             plan.steps_of(Phase::Auxiliary)
         } as u64;
-        let alpha_phase = match self.config.search.order {
-            Order::Interleaved => Phase::Supernet,
-            Order::Sequential => Phase::Alpha,
-        };
-        let alpha_steps = plan.steps_before(place, |phase| phase == alpha_phase);
+        // In single-level order every step on the weights moves alpha too.
+        let phase = alpha_phase(self.config.search.order).unwrap_or(Phase::Supernet);
+        let steps_of = |place| plan.steps_before(place, |of| of == phase);
+        let in_epoch = steps_of(place) - steps_of(&plan.start_of(place.epoch));
+        let steps = (place.epoch, in_epoch as usize, plan.steps_of(phase));
+        let alpha_steps = self.config.alpha.steps_before(steps.0, steps.1, steps.2);
         self.supernet = snapshot.load(self.supernet.clone(), "supernet")?;
         self.alpha = snapshot.load(self.alpha.clone(), "alpha")?;
         let stepper = &mut self.weight_optimizer.stepper;

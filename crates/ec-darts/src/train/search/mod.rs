@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellKind, Genotype, Primitive, SearchSpace};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive, SearchSpace};
 use tracing::debug_span;
 
 pub use self::progress::Best;
@@ -27,8 +27,8 @@ use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
 use crate::network::{Supernet, SupernetConfig, check_size};
 use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
 use crate::preflight::{MemoryNeed, Room};
+use crate::rule::Rule;
 use crate::snapshot::Snapshot;
-use crate::tensors::to_vec;
 use crate::transition::{AuxiliaryModel, induce};
 use crate::{Error, Result};
 
@@ -115,6 +115,7 @@ impl Search {
             init_channels: config.network.init_channels,
             num_cells: config.network.num_cells,
             num_classes: data.num_classes(),
+            auxiliary_skip: config.rule.auxiliary_skip.is_some(),
         };
         let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
@@ -123,13 +124,17 @@ impl Search {
             .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
             .with_kernels(kernels);
         let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
-        let alpha = ArchitectureParameters::new(&space, config.alpha.init_scale, &mut rng, &device);
+        let scale = config.alpha.init_scale;
+        let mut alpha = ArchitectureParameters::new(&space, scale, &mut rng, &device);
+        if config.rule.edge_weights {
+            alpha = alpha.with_edges(&space, scale, &mut rng);
+        }
         let adam = AdamSettings {
             beta1: config.alpha.beta1,
             beta2: config.alpha.beta2,
             weight_decay: config.alpha.weight_decay,
         };
-        let architect = Architect::new(config.search.architect, config.alpha.learning_rate, &adam)
+        let architect = Architect::new(config.alpha.learning_rate, &adam)
             .with_clip_norm(config.alpha.clip_norm);
         let feed = Feed::new(&config, data)?;
         let plan = plan(&config, &feed);
@@ -204,8 +209,8 @@ impl Search {
     /// # Errors
     /// [`Error::NonFinite`] where alpha is no number any more.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
-        self.alpha
-            .genotype(&self.space, self.config.search.relaxation, strength)
+        self.rule()
+            .genotype(&self.space, &self.alpha, strength)
             .map_err(|_| self.non_finite("alpha"))
     }
 
@@ -252,6 +257,11 @@ impl Search {
         self.course.history()
     }
 
+    /// The rule in the epoch under way.
+    pub fn rule(&self) -> Rule {
+        self.config.rule_at(self.course.epoch())
+    }
+
     fn learning_rate(&self) -> f64 {
         let weights = &self.config.weights;
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
@@ -284,18 +294,25 @@ impl Search {
         let alpha_images = batches.valid.as_ref().map(count);
         let model_images = batches.model.as_ref().map(count);
         let mut figures = Vec::new();
-        if let Some(valid) = batches.valid {
-            // The second order unrolls the very weight step that follows.
-            let train = batches.train_of_alpha.or_else(|| batches.model.clone());
-            figures.push(self.alpha_step(valid, train, learning_rate));
+        // The second order unrolls the very weight step that follows.
+        let train = batches.train_of_alpha.or_else(|| batches.model.clone());
+        let mut of_model = Vec::new();
+        let weights_first = self.config.search.order == Order::WeightsFirst;
+        let mut alpha = batches.valid;
+        if let Some(valid) = alpha.take_if(|_| !weights_first) {
+            figures.push(self.alpha_step(valid, train.as_ref(), learning_rate));
         }
         if let Some(batch) = batches.model {
             match phase {
-                Phase::Supernet => figures.extend(self.supernet_step(batch, learning_rate)),
-                Phase::Auxiliary => figures.extend(self.auxiliary_step(batch, learning_rate)),
-                _ => figures.extend(self.measure(batch)),
+                Phase::Supernet => of_model.extend(self.supernet_step(batch, learning_rate)),
+                Phase::Auxiliary => of_model.extend(self.auxiliary_step(batch, learning_rate)),
+                _ => of_model.extend(self.measure(batch)),
             }
         }
+        if let Some(valid) = alpha {
+            figures.push(self.alpha_step(valid, train.as_ref(), learning_rate));
+        }
+        figures.extend(of_model);
         let (steps_before, total_steps) = self.course.position();
         let report = StepReport {
             epoch: place.epoch,
@@ -354,8 +371,9 @@ impl Search {
             progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
-        let kinds = [CellKind::Normal, CellKind::Reduction];
-        let [normal, reduction] = kinds.map(|kind| self.cell_report(kind, read));
+        let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
+        let report = |kind| self.cell_report(mixing.cell(kind), read.cell(kind));
+        let [normal, reduction] = CellKind::ALL.map(report);
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
@@ -363,7 +381,7 @@ impl Search {
             learning_rate: self.learning_rate(),
             train_loss: progress.train.loss(),
             train_accuracy: progress.train.accuracy(),
-            valid_loss: progress.valid_loss.loss(),
+            valid_loss: progress.valid_loss.of_some(),
             supernet_accuracy: progress.supernet.accuracy(),
             transition: progress.transition.clone(),
             warnings: self.warnings(read, [&normal, &reduction]),
@@ -389,13 +407,11 @@ impl Search {
         kinds.filter(is_new).map(warning).collect()
     }
 
-    fn cell_report(&self, kind: CellKind, genotype: &Genotype) -> CellReport {
-        let (relaxation, topology) = (self.config.search.relaxation, self.space.topology());
-        let mixing = to_vec(relaxation.mixing(self.alpha.cell(kind), topology));
+    fn cell_report(&self, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
         CellReport {
-            num_skips: genotype.cell(kind).count(|primitive| primitive == Primitive::SkipConnect),
-            num_pools: genotype.cell(kind).count(Primitive::is_pool),
-            entropy: relaxation.entropy(&mixing, topology),
+            num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
+            num_pools: genotype.count(Primitive::is_pool),
+            entropy: self.config.search.relaxation.entropy(mixing, self.space.topology()),
             largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
         }
     }
@@ -422,5 +438,6 @@ fn sgd(config: &SearchConfig) -> SgdSettings {
         momentum: config.weights.momentum,
         weight_decay: config.weights.weight_decay,
         clip_norm: config.weights.clip_norm,
+        nesterov: config.weights.nesterov,
     }
 }

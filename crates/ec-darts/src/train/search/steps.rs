@@ -2,15 +2,22 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
+use ec_darts_space::PerKind;
+use rand_chacha::ChaCha8Rng;
 use tracing::debug_span;
 
 use super::{Auxiliary, Best, Search};
-use crate::architect::{BilevelBatch, RelaxedModel};
-use crate::data::Batch;
+use crate::architect::{ArchitectOrder, Unrolled};
+use crate::architecture::ArchitectureGradient;
+use crate::config::Order;
+use crate::data::{Batch, Purpose, stream_rng};
 use crate::network::Supernet;
-use crate::relaxation::Mixing;
-use crate::tensors::ImageBatch;
+use crate::objective::Objective;
+use crate::perturbation::{Attacked, Matrix, Perturbation};
+use crate::rule::Mixing;
+use crate::sampling::Draw;
+use crate::tensors::{ImageBatch, to_vec};
 use crate::train::event::{Phase, TransitionReport};
 use crate::train::score::loss_and_correct;
 use crate::transition::{AuxiliaryModel, return_weights};
@@ -23,40 +30,118 @@ pub(super) enum Measured {
 }
 
 impl Search {
-    pub(super) fn alpha_step(&mut self, valid: Batch, train: Option<Batch>, xi: f64) -> Tensor<1> {
-        let _span = debug_span!("alpha step").entered();
-        let batches = BilevelBatch {
-            valid: ImageBatch::new(valid, &self.device),
-            train: train.map(|train| ImageBatch::new(train, &self.device)),
+    /// The random numbers of a pass of the step under way.
+    fn draw(&self, purpose: Purpose) -> Draw {
+        let Some(sampling) = self.config.rule.sampling else { return Draw::Mode };
+        let mut rng = self.rng(purpose);
+        let num_primitives = self.space.primitives().len();
+        let alpha = match sampling.reads_alpha() {
+            true => self.alpha.values(),
+            false => {
+                let count = self.space.topology().num_edges() * num_primitives;
+                PerKind::from_fn(|_| vec![0.0; count])
+            }
         };
-        let model = RelaxedModel { space: &self.space, relaxation: self.config.search.relaxation };
-        let (alpha, loss) = self.architect.step(
-            &model,
-            self.alpha.clone(),
-            &self.supernet,
-            &batches,
-            &mut self.weight_optimizer,
-            xi,
-        );
+        sampling.draw(&alpha, num_primitives, &mut rng)
+    }
+
+    /// The stream of a purpose at the step under way.
+    fn rng(&self, purpose: Purpose) -> ChaCha8Rng {
+        let place = self.course.place();
+        stream_rng(self.config.search.seed, purpose, place.epoch as u64, place.step as u64)
+    }
+
+    /// Moves alpha; returns the validation loss before, `[1]`.
+    pub(super) fn alpha_step(
+        &mut self,
+        valid: Batch,
+        train: Option<&Batch>,
+        learning_rate: f64,
+    ) -> Tensor<1> {
+        let _span = debug_span!("alpha step").entered();
+        let valid = ImageBatch::new(valid, &self.device);
+        let is_second = self.config.search.architect == ArchitectOrder::Second;
+        let train = train.filter(|_| is_second);
+        let train = train.map(|train| ImageBatch::new(train.clone(), &self.device));
+        let (rule, draw) = (self.rule(), self.draw(Purpose::AlphaDraw));
+        let objective = Objective { space: &self.space, rule: &rule, draw: &draw };
+        let unrolled = train.as_ref().map(|train| Unrolled {
+            train,
+            optimizer: &mut self.weight_optimizer,
+            learning_rate,
+        });
+        let alpha = self.alpha.clone();
+        let (alpha, loss) =
+            self.architect.step(&objective, alpha, &self.supernet, &valid, unrolled);
         self.alpha = alpha;
         loss
     }
 
+    /// Moves the weights, in single-level order alpha too; returns training loss, images with the right class and
+    /// norm of the gradient.
     pub(super) fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
-        let relaxation = self.config.search.relaxation;
-        let mixing = Mixing::new(&self.alpha, relaxation, self.space.topology()).detach();
+        let (rule, draw) = (self.rule(), self.draw(Purpose::WeightDraw));
+        let objective = Objective { space: &self.space, rule: &rule, draw: &draw };
+        let moves_alpha = self.config.search.order == Order::SingleLevel
+            && self.course.place().epoch >= self.config.alpha.frozen_epochs;
+        let mut mixing = objective.mixing(&self.alpha);
+        let terms = match moves_alpha {
+            true => rule.penalties.loss(&self.alpha, &mixing),
+            false => None,
+        };
+        if !moves_alpha {
+            mixing = mixing.detach();
+        }
+        if let Some(perturbation) = self.config.rule.perturbation {
+            mixing.weights = self.perturbed(perturbation, &mixing, &batch);
+        }
         let forward = || self.supernet.forward(batch.images.clone(), &mixing);
         let logits = debug_span!("forward").in_scope(forward);
         let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
-        let backward = || GradientsParams::from_grads(loss.backward(), &self.supernet);
-        let gradients = debug_span!("backward").in_scope(backward);
-        let step = || self.weight_optimizer.step(learning_rate, self.supernet.clone(), gradients);
+        let total = terms.map_or_else(|| loss.clone(), |terms| loss.clone() + terms);
+        let mut gradients = debug_span!("backward").in_scope(|| total.backward());
+        let of_alpha =
+            moves_alpha.then(|| GradientsParams::from_module(&mut gradients, &self.alpha));
+        let of_weights = GradientsParams::from_module(&mut gradients, &self.supernet);
+        let ran = mixing.path.as_ref().map(|path| self.supernet.parameters_along(path));
+        let supernet = self.supernet.clone();
+        let optimizer = &mut self.weight_optimizer;
+        let step = || optimizer.step_of(learning_rate, supernet, of_weights, ran.as_ref());
         let (supernet, norm) = debug_span!("optimizer").in_scope(step);
         self.supernet = supernet;
+        if let Some(of_alpha) = of_alpha {
+            let gradient = ArchitectureGradient::read(&of_alpha, &self.alpha);
+            self.alpha = self.architect.descend(self.alpha.clone(), gradient);
+        }
         [value, correct, norm]
+    }
+
+    /// Mixing weights under which a step on the weights is taken.
+    fn perturbed(
+        &self,
+        perturbation: Perturbation,
+        mixing: &Mixing,
+        batch: &ImageBatch,
+    ) -> PerKind<Tensor<2>> {
+        let num_primitives = self.space.primitives().len();
+        let place = self.course.place();
+        let epsilon = self.config.rule.epsilon.at(place.epoch, self.config.search.epochs);
+        let matrix =
+            Matrix { topology: self.space.topology(), relaxation: self.config.search.relaxation };
+        let noise = matrix.noise(num_primitives, epsilon, &mut self.rng(Purpose::WeightDraw));
+        let values = mixing.weights.clone().map(to_vec);
+        let perturbed = match perturbation {
+            Perturbation::Random => matrix.random(&values, &noise),
+            Perturbation::Adversarial => {
+                let attacked = Attacked::new(&self.supernet, mixing, batch);
+                matrix.adversarial(&values, &noise, epsilon, |at| attacked.loss(at))
+            }
+        };
+        let shape = mixing.weights.normal.dims();
+        perturbed.map(|values| Tensor::from_data(TensorData::new(values, shape), &self.device))
     }
 
     pub(super) fn auxiliary_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
@@ -80,11 +165,12 @@ impl Search {
         let _span = debug_span!("measure").entered();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
         let images = batch.images.clone();
+        let rule = self.rule();
         let measured = self.measured.get_or_insert_with(|| match &self.auxiliary {
             Some(auxiliary) => Measured::Auxiliary(auxiliary.model.valid()),
             None => {
-                let (alpha, relaxation) = (self.alpha.valid(), self.config.search.relaxation);
-                let mixing = Mixing::new(&alpha, relaxation, self.space.topology());
+                // Nothing is drawn, so that two measurements agree.
+                let mixing = rule.mixing(&self.space, &self.alpha.valid(), &Draw::Mode);
                 Measured::Supernet(self.supernet.valid(), mixing)
             }
         });

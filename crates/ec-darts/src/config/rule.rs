@@ -1,0 +1,146 @@
+//! Settings of the rule: the section `rule` of a search.
+
+use ec_darts_space::Schedule;
+use serde::{Deserialize, Serialize};
+
+use super::validate::require;
+use super::{Order, SearchConfig};
+use crate::Result;
+use crate::architect::ArchitectOrder;
+use crate::penalty::{Penalties, ZeroOne};
+use crate::perturbation::Perturbation;
+use crate::relaxation::Relaxation;
+use crate::rule::Rule;
+use crate::sampling::Sampling;
+
+/// What a rule of the family has beside its relaxation; by default nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleConfig {
+    /// How a pass draws its mixing weights; off: they are those of the relaxation.
+    pub sampling: Option<Sampling>,
+    /// Of `concrete` and `straight-through`.
+    pub temperature: Schedule,
+    /// Whether edges have weights of their own, which compete at each node.
+    pub edge_weights: bool,
+    /// Weight of a skip beside every mixed operation; off: there is none.
+    pub auxiliary_skip: Option<Schedule>,
+    /// Weight of FairDARTS' zero-one loss.
+    pub zero_one: Option<Schedule>,
+    /// Its form.
+    pub zero_one_form: ZeroOne,
+    /// Weight of beta-DARTS' regularization.
+    pub log_sum_exp: Option<Schedule>,
+    /// How the mixing weights are perturbed in steps on the weights; off: not at all.
+    pub perturbation: Option<Perturbation>,
+    /// Largest change of a mixing weight by the perturbation.
+    pub epsilon: Schedule,
+}
+
+impl Default for RuleConfig {
+    fn default() -> Self {
+        Self {
+            sampling: None,
+            temperature: Schedule::constant(1.0),
+            edge_weights: false,
+            auxiliary_skip: None,
+            zero_one: None,
+            zero_one_form: ZeroOne::L2,
+            log_sum_exp: None,
+            perturbation: None,
+            epsilon: Schedule::constant(0.0),
+        }
+    }
+}
+
+impl SearchConfig {
+    /// The rule of an epoch, counted from 0.
+    pub fn rule_at(&self, epoch: usize) -> Rule {
+        let epochs = self.search.epochs;
+        let value = |schedule: &Option<Schedule>| {
+            schedule.as_ref().map_or(0.0, |schedule| schedule.at(epoch, epochs))
+        };
+        let rule = &self.rule;
+        Rule {
+            relaxation: self.search.relaxation,
+            sampling: rule.sampling,
+            temperature: rule.temperature.at(epoch, epochs),
+            auxiliary_skip: value(&rule.auxiliary_skip),
+            penalties: Penalties {
+                zero_one: (value(&rule.zero_one), rule.zero_one_form),
+                log_sum_exp: value(&rule.log_sum_exp),
+                cost: None,
+            },
+        }
+    }
+
+    /// Checks the section `rule`, and what it allows of others.
+    pub(super) fn validate_rule(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
+            require(origin, holds, key, value, allowed)
+        };
+        let epochs = self.search.epochs;
+        let rule = &self.rule;
+        let schedules = [
+            ("rule.temperature", Some(&rule.temperature), f64::MIN_POSITIVE),
+            ("rule.auxiliary_skip", rule.auxiliary_skip.as_ref(), 0.0),
+            ("rule.zero_one", rule.zero_one.as_ref(), 0.0),
+            ("rule.log_sum_exp", rule.log_sum_exp.as_ref(), 0.0),
+            ("rule.epsilon", Some(&rule.epsilon), 0.0),
+        ];
+        for (key, schedule, least) in schedules {
+            let Some(schedule) = schedule else { continue };
+            for epoch in 0..epochs {
+                let value = schedule.at(epoch, epochs);
+                let allowed = if least > 0.0 { "numbers above 0" } else { "numbers of 0 or more" };
+                let fits = value.is_finite() && value >= least;
+                require(fits, key, &format!("{value} in epoch {}", epoch + 1), allowed)?;
+            }
+        }
+        self.validate_combination(origin)
+    }
+
+    /// Refuses what makes no sense together.
+    fn validate_combination(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: &str, allowed: &str| {
+            require(origin, holds, key, &value, allowed)
+        };
+        let (rule, search) = (&self.rule, &self.search);
+        let sampling = rule.sampling.map_or("none", Sampling::name);
+        let is_plain = rule.sampling.is_none();
+        let one_each = rule.sampling.is_some_and(Sampling::is_one_each);
+        let competes = search.relaxation != Relaxation::Sigmoid;
+        let allowed = "none under `sigmoid`, whose operations do not compete";
+        require(competes || is_plain, "rule.sampling", sampling, allowed)?;
+        let on_edges = search.relaxation == Relaxation::Softmax;
+        let allowed = "none or `concrete` under `cross-edge`, where the operations of one edge do not compete, so that \
+                       none of them can be drawn";
+        require(on_edges || !one_each, "rule.sampling", sampling, allowed)?;
+        let second = search.architect == ArchitectOrder::Second;
+        let gates = rule.sampling == Some(Sampling::Gates);
+        let allowed = "another one in second order: gates compute one operation in a step on the weights and all of \
+                       them in a step on alpha, so no step can be unrolled";
+        require(!(second && gates), "rule.sampling", sampling, allowed)?;
+        let single = search.order == Order::SingleLevel;
+        let allowed = "`first` in single-level order, where one loss moves weights and alpha";
+        require(!(single && second), "search.architect", "second", allowed)?;
+        let allowed = "`interleaved`, `sequential` or `weights-first` with gates, whose two steps compute different operations";
+        require(!(single && gates), "search.order", "single-level", allowed)?;
+        let allowed = "off beside a rule that computes one operation of each edge";
+        require(rule.auxiliary_skip.is_none() || !one_each, "rule.auxiliary_skip", "on", allowed)?;
+        if let Some(perturbation) = rule.perturbation {
+            let name = perturbation.name();
+            let allowed = "none beside a rule that draws its mixing weights";
+            require(is_plain, "rule.perturbation", name, allowed)?;
+            let allowed =
+                "none under `sigmoid`: what does not compete is not brought back to a sum of one";
+            require(competes, "rule.perturbation", name, allowed)?;
+            let allowed = "none with weights of edges, whose sums are not one";
+            require(!rule.edge_weights, "rule.perturbation", name, allowed)?;
+            let allowed =
+                "none in single-level order, where the step on the weights moves alpha too";
+            require(!single, "rule.perturbation", name, allowed)?;
+        }
+        Ok(())
+    }
+}

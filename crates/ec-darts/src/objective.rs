@@ -1,0 +1,80 @@
+//! The loss that all passes of a step share.
+//!
+//! Entry point: [`Objective`]. Invariant: the loss is a function of weights, alpha, batch and draw alone.
+
+use burn::tensor::Tensor;
+use ec_darts_space::SearchSpace;
+
+use crate::architecture::ArchitectureParameters;
+use crate::network::Supernet;
+use crate::rule::{Mixing, Rule};
+use crate::sampling::{Draw, Sampling};
+use crate::tensors::ImageBatch;
+
+/// What a pass of one step minimizes: the same for the step on alpha, the step on the weights, the second order and
+/// measuring.
+#[derive(Clone, Debug)]
+pub struct Objective<'a> {
+    /// Primitives and topology.
+    pub space: &'a SearchSpace,
+    /// Of the epoch.
+    pub rule: &'a Rule,
+    /// Of the step.
+    pub draw: &'a Draw,
+}
+
+/// A loss of alpha.
+#[derive(Clone, Debug)]
+pub struct AlphaLoss {
+    /// Mean cross entropy, `[1]`.
+    pub cross_entropy: Tensor<1>,
+    /// With the rule's terms, `[1]`.
+    pub total: Tensor<1>,
+}
+
+impl Objective<'_> {
+    /// Mixing weights of all cells.
+    pub fn mixing(&self, alpha: &ArchitectureParameters) -> Mixing {
+        self.rule.mixing(self.space, alpha, self.draw)
+    }
+
+    /// Mean cross entropy of the relaxed supernet, `[1]`, as a function of alpha.
+    pub fn loss(
+        &self,
+        supernet: &Supernet,
+        alpha: &ArchitectureParameters,
+        batch: &ImageBatch,
+    ) -> Tensor<1> {
+        self.alpha_loss(supernet, alpha, batch).cross_entropy
+    }
+
+    /// The loss of a step on alpha.
+    ///
+    /// ```text
+    /// L(w, alpha) + sum over the rule's terms of weight * term(alpha)
+    /// ```
+    pub fn alpha_loss(
+        &self,
+        supernet: &Supernet,
+        alpha: &ArchitectureParameters,
+        batch: &ImageBatch,
+    ) -> AlphaLoss {
+        let mixing = self.mixing(alpha);
+        // A gate's gradient needs the operation behind it, also where it is closed.
+        let mixing = match self.rule.sampling {
+            Some(Sampling::Gates) => mixing.whole(),
+            _ => mixing,
+        };
+        let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
+        let total = match self.rule.penalties.loss(alpha, &mixing) {
+            Some(terms) => cross_entropy.clone() + terms,
+            None => cross_entropy.clone(),
+        };
+        AlphaLoss { cross_entropy, total }
+    }
+}
+
+/// Mean cross entropy of logits against a batch's labels, `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
+    ec_darts_kernels::cross_entropy(logits, batch.labels.clone(), 0.0).loss
+}

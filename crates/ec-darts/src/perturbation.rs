@@ -1,0 +1,185 @@
+//! Perturbed mixing weights, under which the weights of the network are trained.
+//!
+//! Entry points: [`Matrix::random`], [`Matrix::adversarial`]. Invariant: what competes still sums to one, and alpha is left as it
+//! is.
+
+use burn::module::Module;
+use burn::tensor::{Tensor, TensorData};
+use ec_darts_space::{CellTopology, PerKind};
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::network::Supernet;
+use crate::objective::cross_entropy;
+use crate::relaxation::Relaxation;
+use crate::rule::Mixing;
+use crate::tensors::{ImageBatch, separate, to_vec};
+
+/// How mixing weights are perturbed in steps on the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Perturbation {
+    /// By uniform noise.
+    ///
+    /// # Source
+    /// SDARTS-RS, Eq. (3).
+    Random,
+    /// Towards a larger loss.
+    ///
+    /// # Source
+    /// SDARTS-ADV, Eq. (4).
+    Adversarial,
+}
+
+impl Perturbation {
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Adversarial => "adversarial",
+        }
+    }
+}
+
+/// Steps of the adversarial ascent.
+///
+/// # Source
+/// SmoothDARTS, `attacker/perturb.py`.
+pub const ASCENT_STEPS: usize = 7;
+
+/// Mixing weights as plain values, `[num_edges][num_primitives]`, and what of them competes.
+#[derive(Clone, Debug)]
+pub struct Matrix<'a> {
+    /// Of the search space.
+    pub topology: &'a CellTopology,
+    /// Decides what sums to one.
+    pub relaxation: Relaxation,
+}
+
+impl Matrix<'_> {
+    /// Noise of a step, uniform in (-epsilon, epsilon).
+    pub fn noise(
+        &self,
+        num_primitives: usize,
+        epsilon: f64,
+        rng: &mut impl Rng,
+    ) -> PerKind<Vec<f32>> {
+        let count = self.topology.num_edges() * num_primitives;
+        PerKind::from_fn(|_| {
+            let uniform = |_| (rng.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
+            (0..count).map(uniform).map(|unit| unit * epsilon as f32).collect()
+        })
+    }
+
+    /// Brings what competes back to the simplex.
+    ///
+    /// ```text
+    /// clamp to [0, 1];   all zero: one at the largest value before;   divide by the sum
+    /// ```
+    ///
+    /// # Source
+    /// SmoothDARTS, `attacker/perturb.py`, `_row_clip`-like steps; across edges it is ours.
+    pub fn clip(&self, values: &[f32]) -> Vec<f32> {
+        let num_primitives = values.len() / self.topology.num_edges();
+        let mut clipped = vec![0.0; values.len()];
+        for group in self.relaxation.groups(self.topology, num_primitives) {
+            let kept: Vec<f32> = group.iter().map(|&at| values[at].clamp(0.0, 1.0)).collect();
+            let sum: f32 = kept.iter().sum();
+            if sum > 0.0 {
+                for (&at, kept) in group.iter().zip(kept) {
+                    clipped[at] = kept / sum;
+                }
+            } else {
+                let largest = group.iter().rev().max_by(|&&a, &&b| values[a].total_cmp(&values[b]));
+                clipped[*largest.expect("a group has values")] = 1.0;
+            }
+        }
+        clipped
+    }
+
+    /// Mixing weights with noise.
+    ///
+    /// ```text
+    /// clip(mixing + noise)
+    /// ```
+    pub fn random(
+        &self,
+        mixing: &PerKind<Vec<f32>>,
+        noise: &PerKind<Vec<f32>>,
+    ) -> PerKind<Vec<f32>> {
+        let add = |(mixing, noise): (&Vec<f32>, &Vec<f32>)| {
+            let sum: Vec<f32> = mixing.iter().zip(noise).map(|(m, n)| m + n).collect();
+            self.clip(&sum)
+        };
+        mixing.as_ref().zip(noise.as_ref()).map(add)
+    }
+
+    /// Mixing weights that ascend a loss by the sign of its gradient, and stay near where they began.
+    ///
+    /// ```text
+    /// P_0 = clip(mixing + start)
+    /// P_k+1 = clip(mixing + clamp(P_k + 2 epsilon / 7 sign(d loss / d P_k) - mixing, -epsilon, epsilon))
+    /// ```
+    /// After [`ASCENT_STEPS`] steps; where the loss fell, `mixing` as it was. `loss` gives value and gradient.
+    ///
+    /// # Source
+    /// SDARTS-ADV, Eq. (4); SmoothDARTS, `attacker/perturb.py`, `Linf_PGD_alpha`.
+    pub fn adversarial(
+        &self,
+        mixing: &PerKind<Vec<f32>>,
+        start: &PerKind<Vec<f32>>,
+        epsilon: f64,
+        mut loss: impl FnMut(&PerKind<Vec<f32>>) -> (f32, PerKind<Vec<f32>>),
+    ) -> PerKind<Vec<f32>> {
+        let (before, _) = loss(mixing);
+        let mut now = self.random(mixing, start);
+        let (epsilon, step) = (epsilon as f32, (2.0 * epsilon / ASCENT_STEPS as f64) as f32);
+        for _ in 0..ASCENT_STEPS {
+            let (_, gradient) = loss(&now);
+            let ascend = |((mixing, now), gradient): ((&Vec<f32>, &Vec<f32>), &Vec<f32>)| {
+                let moved = mixing.iter().zip(now).zip(gradient).map(|((&origin, &at), &slope)| {
+                    let sign = if slope == 0.0 { 0.0 } else { slope.signum() };
+                    origin + (at + step * sign - origin).clamp(-epsilon, epsilon)
+                });
+                self.clip(&moved.collect::<Vec<f32>>())
+            };
+            now = mixing.as_ref().zip(now.as_ref()).zip(gradient.as_ref()).map(ascend);
+        }
+        let (after, _) = loss(&now);
+        if before > after { mixing.clone() } else { now }
+    }
+}
+
+/// The training loss of a supernet in evaluation mode as a function of its mixing weights.
+pub struct Attacked<'a> {
+    supernet: Supernet,
+    mixing: &'a Mixing,
+    batch: &'a ImageBatch,
+}
+
+impl<'a> Attacked<'a> {
+    /// Normalizes by the running statistics, which stay as they are. The fused kernels have no gradient there,
+    /// so the cells run on the plain composition.
+    pub fn new(supernet: &Supernet, mixing: &'a Mixing, batch: &'a ImageBatch) -> Self {
+        Self { supernet: separate(supernet).freeze(), mixing, batch }
+    }
+
+    /// The loss at some mixing weights, and its gradient there.
+    pub fn loss(&self, weights: &PerKind<Vec<f32>>) -> (f32, PerKind<Vec<f32>>) {
+        let shape = self.mixing.weights.normal.dims();
+        let device = self.batch.images.device();
+        let leaf = |values: &Vec<f32>| {
+            Tensor::<2>::from_data(TensorData::new(values.clone(), shape), &device).require_grad()
+        };
+        let leaves = weights.as_ref().map(leaf);
+        let mixing = Mixing { weights: leaves.clone(), ..self.mixing.clone() };
+        let logits = self.supernet.forward(self.batch.images.clone(), &mixing);
+        let loss = cross_entropy(logits, self.batch);
+        let gradients = loss.backward();
+        let of_leaf = |leaf: Tensor<2>| match leaf.grad(&gradients) {
+            Some(gradient) => to_vec(gradient),
+            None => vec![0.0; shape[0] * shape[1]],
+        };
+        (to_vec(loss)[0], leaves.map(of_leaf))
+    }
+}

@@ -1,0 +1,236 @@
+//! Rules of the family: from the architecture parameters and a draw to the mixing weights of all cells.
+//!
+//! Entry point: [`Rule::mixing`]. Invariant: a rule has no state; its mixing weights are a
+//! function of alpha and of the draw.
+
+use burn::tensor::activation::{log_softmax, softmax};
+use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts_kernels::in_one_kernel;
+use ec_darts_space::{Genotype, PerKind, Primitive, SearchSpace, discretize};
+
+use crate::architecture::{ArchitectureParameters, Strength};
+use crate::penalty::Penalties;
+use crate::relaxation::{Relaxation, across_edges};
+use crate::sampling::{Draw, Sampling, largest};
+use crate::tensors::to_vec;
+
+/// A rule of the family in one epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// How alpha competes.
+    pub relaxation: Relaxation,
+    /// How a pass draws, where it does.
+    pub sampling: Option<Sampling>,
+    /// Of [`Sampling::Concrete`] and [`Sampling::StraightThrough`].
+    pub temperature: f64,
+    /// Weight of the skip beside every mixed operation, where the supernet has one.
+    pub auxiliary_skip: f64,
+    /// Terms of the loss of alpha.
+    pub penalties: Penalties,
+}
+
+impl From<Relaxation> for Rule {
+    /// A relaxation, and nothing beside it.
+    fn from(relaxation: Relaxation) -> Self {
+        Self {
+            relaxation,
+            sampling: None,
+            temperature: 1.0,
+            auxiliary_skip: 0.0,
+            penalties: Penalties::default(),
+        }
+    }
+}
+
+/// What the operations of a supernet are weighted with in one pass.
+#[derive(Clone, Debug)]
+pub struct Mixing {
+    /// Of each operation, `[num_edges, num_primitives]`.
+    pub weights: PerKind<Tensor<2>>,
+    /// Of each edge, `[num_edges, 1]`, where a rule weighs them; part of `weights` too.
+    pub edges: Option<PerKind<Tensor<2>>>,
+    /// The column of the one operation of each edge that is computed, where it is not all.
+    pub path: Option<PerKind<Vec<usize>>>,
+    /// Of the skip beside every mixed operation, where the supernet has one.
+    pub auxiliary_skip: f64,
+}
+
+impl Mixing {
+    /// The same weights without their history: a step on the weights moves no alpha.
+    pub fn detach(self) -> Self {
+        Self {
+            weights: self.weights.map(Tensor::detach),
+            edges: self.edges.map(|edges| edges.map(Tensor::detach)),
+            ..self
+        }
+    }
+
+    /// The same weights with every operation computed, also those of weight zero.
+    pub fn whole(self) -> Self {
+        Self { path: None, ..self }
+    }
+}
+
+impl Rule {
+    /// Mixing weights of all cells.
+    ///
+    /// # Units
+    /// Fractions in [0, 1].
+    ///
+    /// # Panics
+    /// Where the draw is none of this rule's, or has another number of edges.
+    pub fn mixing(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        draw: &Draw,
+    ) -> Mixing {
+        let (weights, path) = self.sampled(space, alpha, draw);
+        let topology = space.topology();
+        let of_node = |beta: PerKind<_>| beta.map(|param: &_| across_edges(value(param), topology));
+        let edges = alpha.edge_weights().map(of_node);
+        let weights = match edges.clone() {
+            Some(edges) => weights.zip(edges).map(|(weights, edges)| weights * edges),
+            None => weights,
+        };
+        Mixing { weights, edges, path, auxiliary_skip: self.auxiliary_skip }
+    }
+
+    /// Weights of the operations without those of the edges, and the path where only one operation of each
+    /// edge is computed.
+    fn sampled(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        draw: &Draw,
+    ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+        let alphas = alpha.operations().map(value);
+        let num_primitives = space.primitives().len();
+        match (self.sampling, draw) {
+            (None, Draw::Mode) => (self.relaxed(space, alphas), None),
+            (Some(Sampling::Concrete), Draw::Mode) => {
+                (self.relaxed(space, alphas.map(|alpha| alpha / self.temperature)), None)
+            }
+            (Some(Sampling::Concrete), Draw::Gumbel(noise)) => {
+                let noisy = alphas
+                    .zip(noise.as_ref())
+                    .map(|(alpha, noise)| (alpha.clone() + like(noise, &alpha)) / self.temperature);
+                (self.relaxed(space, noisy), None)
+            }
+            (Some(Sampling::StraightThrough), Draw::Gumbel(noise)) => {
+                let pass = |(alpha, noise): (Tensor<2>, &Vec<f32>)| {
+                    let noisy: Vec<f32> =
+                        to_vec(alpha.clone()).iter().zip(noise).map(|(a, g)| a + g).collect();
+                    let path = largest(&noisy, num_primitives);
+                    let logits = log_softmax(alpha.clone(), 1) + like(noise, &alpha);
+                    let soft = softmax(logits / self.temperature, 1);
+                    (straight_through(&path, soft), path)
+                };
+                sampled_pair(alphas.zip(noise.as_ref()).map(pass))
+            }
+            (Some(Sampling::Gates), Draw::Path(path)) => {
+                let none = space.primitives().iter().position(|&each| each == Primitive::None);
+                let pass = |(alpha, path): (Tensor<2>, &Vec<usize>)| {
+                    let is_open: Vec<f32> =
+                        path.iter().map(|&k| if Some(k) == none { 0.0 } else { 1.0 }).collect();
+                    let rows = [is_open.len(), 1];
+                    let is_open =
+                        Tensor::from_data(TensorData::new(is_open, rows), &alpha.device());
+                    (straight_through(path, softmax(alpha, 1) * is_open), path.clone())
+                };
+                sampled_pair(alphas.zip(path.as_ref()).map(pass))
+            }
+            (Some(Sampling::StraightThrough | Sampling::Gates), Draw::Mode) => {
+                let pass = |alpha: Tensor<2>| {
+                    let path = largest(&to_vec(alpha.clone()), num_primitives);
+                    (one_hot(&path, alpha.dims(), &alpha.device()), path)
+                };
+                sampled_pair(alphas.map(pass))
+            }
+            (sampling, draw) => panic!("{draw:?} is no draw of {sampling:?}"),
+        }
+    }
+
+    /// The relaxation of both kinds.
+    fn relaxed(&self, space: &SearchSpace, alphas: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
+        let topology = space.topology();
+        let one_by_one =
+            self.relaxation != Relaxation::CrossEdge || in_one_kernel(&alphas.normal.device());
+        if one_by_one {
+            return alphas.map(|alpha| self.relaxation.mixing(alpha, topology));
+        }
+        // Columns are relaxed each for itself, so both kinds are relaxed at once.
+        let [num_edges, num_primitives] = alphas.normal.dims();
+        let both = self.relaxation.mixing(Tensor::cat(alphas.into_array().into(), 1), topology);
+        let columns = [0..num_primitives, num_primitives..2 * num_primitives];
+        columns.map(|columns| both.clone().slice([0..num_edges, columns])).into()
+    }
+
+    /// The genotype of alpha.
+    ///
+    /// # Errors
+    /// [`ec_darts_space::Error`] where a value is not finite.
+    pub fn genotype(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        strength: Strength,
+    ) -> Result<Genotype, ec_darts_space::Error> {
+        discretize(space, self.strengths(space, alpha, strength).as_deref())
+    }
+
+    /// What the genotype is read from.
+    ///
+    /// The mixing weights are those of the relaxation, without noise and temperature.
+    ///
+    /// # Shapes
+    /// - output: `[num_edges, num_primitives]` each, row-major
+    pub fn strengths(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        strength: Strength,
+    ) -> PerKind<Vec<f32>> {
+        match strength {
+            Strength::Mixing => {
+                let plain = Self::from(self.relaxation);
+                plain.mixing(space, alpha, &Draw::Mode).weights.map(to_vec)
+            }
+            Strength::Alpha => alpha.values(),
+        }
+    }
+}
+
+fn value(param: &burn::module::Param<Tensor<2>>) -> Tensor<2> {
+    param.val()
+}
+
+/// Row-major values in the shape of a matrix and on its device.
+fn like(values: &[f32], matrix: &Tensor<2>) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(values.to_vec(), matrix.dims()), &matrix.device())
+}
+
+/// Weight one at a column of each row.
+fn one_hot(path: &[usize], [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
+    assert_eq!(path.len(), rows, "one column for each edge");
+    let mut values = vec![0.0_f32; rows * columns];
+    for (row, &column) in path.iter().enumerate() {
+        values[row * columns + column] = 1.0;
+    }
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
+/// The value of a path, the gradient of soft weights.
+fn straight_through(path: &[usize], soft: Tensor<2>) -> Tensor<2> {
+    let hard = one_hot(path, soft.dims(), &soft.device());
+    // Zero exactly, so that the weight of what is computed is one exactly.
+    hard + (soft.clone() - soft.detach())
+}
+
+fn sampled_pair(
+    both: PerKind<(Tensor<2>, Vec<usize>)>,
+) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+    let [(normal, of_normal), (reduction, of_reduction)] = both.into_array();
+    let path = PerKind { normal: of_normal, reduction: of_reduction };
+    (PerKind { normal, reduction }, Some(path))
+}

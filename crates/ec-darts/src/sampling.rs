@@ -1,0 +1,121 @@
+//! Random draws of a pass: which of them a rule takes, and how they are drawn.
+//!
+//! Entry point: [`Sampling::draw`]. Invariant: a draw is made on the host from a stream of its own, so that a
+//! pass depends on nothing but alpha and the draw it is given.
+
+use ec_darts_space::PerKind;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+/// How a pass draws its mixing weights, where they are not those of the relaxation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sampling {
+    /// Soft concrete: the relaxation of noisy alpha.
+    ///
+    /// ```text
+    /// mixing = relaxation((alpha + G) / temperature),   G = -ln(-ln U), U uniform in (0, 1)
+    /// ```
+    ///
+    /// # Source
+    /// SNAS, Eq. (4). With [`CrossEdge`](crate::relaxation::Relaxation::CrossEdge) it is ours.
+    Concrete,
+    /// One operation of each edge with weight one, and the gradient of the soft weights.
+    ///
+    /// ```text
+    /// p = softmax((log softmax(alpha) + G) / temperature),   k = argmax p
+    /// mixing = onehot(k) - stopgrad(p) + p
+    /// ```
+    /// Only operation `k` is computed, so only its entry passes a gradient on.
+    ///
+    /// # Source
+    /// GDAS, Eq. (3)-(5).
+    StraightThrough,
+    /// Binary gates: one operation of each edge, drawn by the softmax.
+    ///
+    /// ```text
+    /// k ~ softmax(alpha),   mixing = onehot(k)
+    /// d loss / d alpha[i] = sum over j of d loss / d mixing[j] p[j] ([i = j] - p[i])
+    /// ```
+    /// A step on the weights computes operation `k` alone. A step on alpha computes all of them, each with
+    /// its gate. No gradient comes from an edge whose active operation is `none`.
+    ///
+    /// # Source
+    /// ProxylessNAS, section 3.2, Eq. (4); `full_v2` of its public code.
+    Gates,
+}
+
+/// The random numbers of one pass: the same for all cells of a kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Draw {
+    /// Nothing is drawn. A rule that samples then takes the most probable operations, or the mean.
+    Mode,
+    /// Standard Gumbel noise, `[num_edges][num_primitives]`.
+    Gumbel(PerKind<Vec<f32>>),
+    /// The column of the one operation of each edge, `[num_edges]`.
+    Path(PerKind<Vec<usize>>),
+}
+
+impl Sampling {
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Concrete => "concrete",
+            Self::StraightThrough => "straight-through",
+            Self::Gates => "gates",
+        }
+    }
+
+    /// Whether one operation of each edge has weight one and all others zero.
+    pub fn is_one_each(self) -> bool {
+        matches!(self, Self::StraightThrough | Self::Gates)
+    }
+
+    /// Whether a draw depends on the values of alpha.
+    pub(crate) fn reads_alpha(self) -> bool {
+        matches!(self, Self::Gates)
+    }
+
+    /// Draws for a pass of alpha with these values.
+    ///
+    /// # Shapes
+    /// - `alpha`: `[num_edges][num_primitives]`
+    pub fn draw<R: Rng>(
+        self,
+        alpha: &PerKind<Vec<f32>>,
+        num_primitives: usize,
+        rng: &mut R,
+    ) -> Draw {
+        let mut of_rows = |draw: fn(&[f32], &mut R) -> Vec<f32>| {
+            let mut of_kind = |values: &Vec<f32>| -> Vec<f32> {
+                values.chunks(num_primitives).flat_map(|row| draw(row, rng)).collect()
+            };
+            PerKind { normal: of_kind(&alpha.normal), reduction: of_kind(&alpha.reduction) }
+        };
+        match self {
+            Self::Concrete | Self::StraightThrough => {
+                Draw::Gumbel(of_rows(|row, rng| row.iter().map(|_| gumbel(rng)).collect()))
+            }
+            // The place of the largest sum of alpha and Gumbel noise is distributed as the softmax.
+            Self::Gates => {
+                let noisy = of_rows(|row, rng| row.iter().map(|each| each + gumbel(rng)).collect());
+                Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
+            }
+        }
+    }
+}
+
+/// Standard Gumbel noise; always finite.
+fn gumbel(rng: &mut impl Rng) -> f32 {
+    // The middle of one of 2^53 equal parts of (0, 1).
+    let uniform = ((rng.next_u64() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    -(-uniform.ln()).ln() as f32
+}
+
+/// The column of the largest value of each row, the first of equal ones.
+pub(crate) fn largest(values: &[f32], columns: usize) -> Vec<usize> {
+    let of_row = |row: &[f32]| {
+        (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a row has columns")
+    };
+    values.chunks(columns).map(of_row).collect()
+}
