@@ -12,7 +12,7 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::separate;
 use ec_darts::train::Search;
-use ec_darts_space::{Primitive, discretize};
+use ec_darts_space::{PerKind, Primitive, discretize};
 
 use crate::tiny;
 
@@ -106,9 +106,8 @@ fn a_step_on_alpha_changes_the_genotype() {
     search.advance().expect("a step");
     let after = genotype(&search);
     assert_ne!(after, before, "no pick changed");
-    let [normal, reduction] = [&search.alpha().normal, &search.alpha().reduction];
-    let [normal, reduction] = [normal, reduction].map(|param| tiny::values(param.val()));
-    assert_eq!(after, discretize(search.space(), &normal, &reduction).expect("finite"));
+    let alpha = PerKind::from_fn(|kind| tiny::values(search.alpha().cell(kind)));
+    assert_eq!(after, discretize(search.space(), alpha.as_deref()).expect("finite"));
 }
 
 /// The tensor in the checkpoint is what the genotype is read from.

@@ -19,7 +19,9 @@ use ec_darts::relaxation::{Mixing, Relaxation};
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
-use ec_darts_space::{CellKind, CellTopology, Genotype, Primitive, SearchSpace, discretize};
+use ec_darts_space::{
+    CellKind, CellTopology, Genotype, PerKind, Primitive, SearchSpace, discretize,
+};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -439,7 +441,9 @@ fn discretization(fixture: &Fixture) {
             };
             strength.into_data().try_to_vec().expect("single precision")
         };
-        let found: Genotype = discretize(&space, &read("normal"), &read("reduce")).expect("finite");
+        let found: Genotype =
+            discretize(&space, PerKind::from([&read("normal")[..], &read("reduce")]))
+                .expect("finite");
         fixture.check_genotype(&answer, &found);
     }
 }

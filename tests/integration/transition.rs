@@ -10,7 +10,7 @@ use ec_darts::network::{StemKind, SupernetConfig};
 use ec_darts::train::{Event, Phase, Search};
 use ec_darts::transition::induce;
 use ec_darts_space::{
-    CellTopology, Genotype, NUM_INPUTS, Pick, Primitive, SearchSpace, discretize,
+    CellTopology, Genotype, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace, discretize,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -117,7 +117,7 @@ fn inducing_allocates_no_parameter_memory() {
     let device = Device::flex().autodiff();
     let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &device);
     let convolutions = [0.0, 1.0].repeat(topology.num_edges());
-    let genotype = discretize(&space, &convolutions, &convolutions).expect("finite");
+    let genotype = discretize(&space, PerKind::from([&convolutions[..]; 2])).expect("finite");
 
     let (auxiliary, induced) = memory::allocated(|| induce(&supernet, &genotype));
     let parameters = 4 * auxiliary.num_params();

@@ -5,7 +5,8 @@
 //! [`discretize()`].
 
 use crate::{
-    CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive, SearchSpace, discretize,
+    CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
+    discretize,
 };
 
 /// A cost that adds up over the picks of both cells, and the most it may come to.
@@ -17,26 +18,17 @@ pub struct Limit {
     pub at_most: u64,
     /// What every genotype costs, whatever it picks.
     pub fixed: u64,
-    /// What a pick of the normal cell adds, `[num_edges, num_primitives]`, row-major.
-    pub normal: Vec<u64>,
-    /// The same of the reduction cell.
-    pub reduction: Vec<u64>,
+    /// What a pick adds, `[num_edges, num_primitives]` per kind of cell, row-major.
+    pub picks: PerKind<Vec<u64>>,
 }
 
 impl Limit {
-    fn cell(&self, kind: CellKind) -> &[u64] {
-        match kind {
-            CellKind::Normal => &self.normal,
-            CellKind::Reduction => &self.reduction,
-        }
-    }
-
     /// What a genotype of the space costs.
     ///
     /// # Panics
     /// Where it is not of this space, or the costs are those of another one.
     pub fn cost(&self, space: &SearchSpace, genotype: &Genotype) -> u64 {
-        let costs = places(space, genotype).map(|(kind, place, ..)| self.cell(kind)[place]);
+        let costs = places(space, genotype).map(|(kind, place, ..)| self.picks.cell(kind)[place]);
         costs.fold(self.fixed, u64::saturating_add)
     }
 }
@@ -85,7 +77,7 @@ pub struct Trade {
 /// can have: up to a few hundred for the space of DARTS and two limits.
 ///
 /// # Shapes
-/// - `normal`, `reduction`, costs: `[num_edges, num_primitives]`, row-major
+/// - `strength`, costs: `[num_edges, num_primitives]` per kind, row-major
 ///
 /// # Errors
 /// [`Error::Budget`] where no genotype keeps the limits, with the smallest costs possible; else those
@@ -95,25 +87,20 @@ pub struct Trade {
 /// Where a limit has another number of costs than there are edges times primitives.
 pub fn discretize_within(
     space: &SearchSpace,
-    normal: &[f32],
-    reduction: &[f32],
+    strength: PerKind<&[f32]>,
     limits: &[Limit],
 ) -> Result<Compromise, Error> {
-    let unlimited = discretize(space, normal, reduction)?;
-    let size = normal.len();
+    let unlimited = discretize(space, strength)?;
     for limit in limits {
-        let sizes = [limit.normal.len(), limit.reduction.len()];
-        assert_eq!(sizes, [size; 2], "a cost of {} for each strength", limit.name);
+        let sizes = limit.picks.as_ref().map(Vec::len);
+        assert_eq!(sizes, strength.map(<[f32]>::len), "a cost of {} per strength", limit.name);
     }
     let fits = |limit: &Limit| limit.cost(space, &unlimited) <= limit.at_most;
     let genotype = match limits.iter().all(fits) {
         true => unlimited.clone(),
-        false => search(space, [normal, reduction], limits)?,
+        false => search(space, strength, limits)?,
     };
-    let strength_of = |kind, place: usize| match kind {
-        CellKind::Normal => normal[place],
-        CellKind::Reduction => reduction[place],
-    };
+    let strength_of = |kind, place: usize| strength.cell(kind)[place];
     let sum = |genotype: &Genotype| {
         let strengths = places(space, genotype).map(|(kind, place, ..)| strength_of(kind, place));
         strengths.map(f64::from).sum()
@@ -192,8 +179,13 @@ struct Partial {
 }
 
 /// The best genotype where the unlimited one does not fit.
-fn search(space: &SearchSpace, strength: [&[f32]; 2], limits: &[Limit]) -> Result<Genotype, Error> {
-    let steps = steps(space, strength, limits);
+fn search(
+    space: &SearchSpace,
+    strength: PerKind<&[f32]>,
+    limits: &[Limit],
+) -> Result<Genotype, Error> {
+    let steps: Vec<Step> =
+        strength.iter().flat_map(|(kind, strength)| steps(space, kind, strength, limits)).collect();
     let cheapest: Vec<Vec<Vec<u64>>> =
         (0..limits.len()).map(|limit| cheapest(&steps, limit)).collect();
     let fixed = limits.iter().map(|limit| limit.fixed).collect();
@@ -245,34 +237,28 @@ fn search(space: &SearchSpace, strength: [&[f32]; 2], limits: &[Limit]) -> Resul
     })
 }
 
-fn steps(space: &SearchSpace, strength: [&[f32]; 2], limits: &[Limit]) -> Vec<Step> {
+fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Step> {
     let (topology, primitives) = (space.topology(), space.primitives());
-    let of = |kind: CellKind, strength: &[f32]| -> Vec<Step> {
-        let step = |(edge, at): (usize, crate::Edge)| {
-            let candidates = primitives.iter().enumerate();
-            let options = candidates
-                .filter(|&(_, &primitive)| primitive != Primitive::None)
-                .map(|(column, &primitive)| {
-                    let place = edge * primitives.len() + column;
-                    let costs = limits.iter().map(|limit| limit.cell(kind)[place]).collect();
-                    PickOption { primitive, strength: strength[place], costs }
-                })
-                .collect();
-            Step {
-                kind,
-                node: at.to - NUM_INPUTS,
-                from: at.from,
-                picks: topology.edges_kept().min(at.to),
-                last: at.from + 1 == at.to,
-                options,
-            }
-        };
-        topology.edges().enumerate().map(step).collect()
+    let step = |(edge, at): (usize, crate::Edge)| {
+        let candidates = primitives.iter().enumerate();
+        let options = candidates
+            .filter(|&(_, &primitive)| primitive != Primitive::None)
+            .map(|(column, &primitive)| {
+                let place = edge * primitives.len() + column;
+                let costs = limits.iter().map(|limit| limit.picks.cell(kind)[place]).collect();
+                PickOption { primitive, strength: strength[place], costs }
+            })
+            .collect();
+        Step {
+            kind,
+            node: at.to - NUM_INPUTS,
+            from: at.from,
+            picks: topology.edges_kept().min(at.to),
+            last: at.from + 1 == at.to,
+            options,
+        }
     };
-    let [normal, reduction] = strength;
-    let mut steps = of(CellKind::Normal, normal);
-    steps.extend(of(CellKind::Reduction, reduction));
-    steps
+    topology.edges().enumerate().map(step).collect()
 }
 
 /// The least that the steps from one on can cost, by step and picks of the node so far; the largest
@@ -396,8 +382,8 @@ mod tests {
         pairs.map(|(a, b)| Genotype { normal: cell(a), reduction: cell(b) }).collect()
     }
 
-    fn sum(space: &SearchSpace, strength: [&[f32]; 2], genotype: &Genotype) -> f64 {
-        let of = |(kind, place, ..): (CellKind, usize, usize, Pick)| strength[kind as usize][place];
+    fn sum(space: &SearchSpace, strength: PerKind<&[f32]>, genotype: &Genotype) -> f64 {
+        let of = |(kind, place, ..): (CellKind, usize, usize, Pick)| strength.cell(kind)[place];
         places(space, genotype).map(of).map(f64::from).sum()
     }
 
@@ -405,14 +391,14 @@ mod tests {
     fn check(space: &SearchSpace, strength: &[i8], costs: [&[u8]; 2], at_most: [u64; 2]) {
         let size = space.topology().num_edges() * space.primitives().len();
         let strength: Vec<f32> = strength.iter().copied().map(f32::from).collect();
-        let strength = [&strength[..size], &strength[size..2 * size]];
+        let strength = PerKind::from([&strength[..size], &strength[size..2 * size]]);
         let limit = |number: usize| {
             let of = |range: std::ops::Range<usize>| {
                 costs[number][range].iter().copied().map(u64::from).collect()
             };
-            let (normal, reduction) = (of(0..size), of(size..2 * size));
+            let picks = PerKind { normal: of(0..size), reduction: of(size..2 * size) };
             let name = ["parameters", "multiply-adds"][number];
-            Limit { name, at_most: at_most[number], fixed: 3, normal, reduction }
+            Limit { name, at_most: at_most[number], fixed: 3, picks }
         };
         let limits = [limit(0), limit(1)];
         let fits = |genotype: &&Genotype| {
@@ -421,7 +407,7 @@ mod tests {
         let genotypes = all(space);
         let sums = genotypes.iter().filter(fits).map(|genotype| sum(space, strength, genotype));
         let best = sums.reduce(f64::max);
-        match discretize_within(space, strength[0], strength[1], &limits) {
+        match discretize_within(space, strength, &limits) {
             Ok(found) => {
                 found.genotype.validate().unwrap();
                 assert!(fits(&&found.genotype));
@@ -483,22 +469,22 @@ mod tests {
         // Low digits of powers: no order, no ties.
         let strength: Vec<f32> = (1_u64..=224).map(|n| (n.pow(5) % 1009) as f32 / 1009.0).collect();
         let (normal, reduction) = strength.split_at(112);
+        let strength = PerKind { normal, reduction };
         let limit = |at_most| Limit {
             name: "parameters",
             at_most,
             fixed: 100,
-            normal: matrix(5),
-            reduction: matrix(7),
+            picks: PerKind { normal: matrix(5), reduction: matrix(7) },
         };
         let mut last = f64::NEG_INFINITY;
         for at_most in (100..1500).step_by(50) {
             let limits = [limit(at_most)];
-            let found = discretize_within(&space, normal, reduction, &limits).unwrap();
+            let found = discretize_within(&space, strength, &limits).unwrap();
             assert!(limits[0].cost(&space, &found.genotype) <= at_most);
             assert!(found.strength >= last, "a larger budget is never worse");
             last = found.strength;
         }
-        let unlimited = discretize_within(&space, normal, reduction, &[]).unwrap();
+        let unlimited = discretize_within(&space, strength, &[]).unwrap();
         assert_eq!(last, unlimited.strength);
     }
 
@@ -507,10 +493,11 @@ mod tests {
         let space = small(1, 2);
         let limit = |name, at_most, skip, sep| {
             let costs = vec![0, skip, sep, 0, skip, sep];
-            Limit { name, at_most, fixed: 10, normal: costs.clone(), reduction: costs }
+            let picks = PerKind { normal: costs.clone(), reduction: costs };
+            Limit { name, at_most, fixed: 10, picks }
         };
         let error = |limits: &[Limit]| {
-            let found = discretize_within(&space, &[0.0; 6], &[0.0; 6], limits);
+            let found = discretize_within(&space, PerKind::from([&[0.0; 6][..]; 2]), limits);
             found.unwrap_err().to_string()
         };
         assert_eq!(

@@ -1,7 +1,7 @@
 //! From strengths to a genotype.
 
 use crate::{
-    CellGenotype, CellTopology, Error, Genotype, NUM_INPUTS, Pick, Primitive, SearchSpace,
+    CellGenotype, CellTopology, Error, Genotype, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
 /// The genotype of two matrices of strengths, one per kind of cell.
@@ -9,19 +9,14 @@ use crate::{
 /// See [`discretize_cell`] for the rule.
 ///
 /// # Shapes
-/// - `normal`, `reduction`: `[num_edges, num_primitives]`, row-major
+/// - `strength`: `[num_edges, num_primitives]` per kind, row-major
 ///
 /// # Errors
 /// [`Error::StrengthLength`] or [`Error::StrengthNotFinite`].
-pub fn discretize(
-    space: &SearchSpace,
-    normal: &[f32],
-    reduction: &[f32],
-) -> Result<Genotype, Error> {
-    Ok(Genotype {
-        normal: discretize_cell(space, normal)?,
-        reduction: discretize_cell(space, reduction)?,
-    })
+pub fn discretize(space: &SearchSpace, strength: PerKind<&[f32]>) -> Result<Genotype, Error> {
+    let PerKind { normal, reduction } =
+        strength.try_map(|strength| discretize_cell(space, strength))?;
+    Ok(Genotype { normal, reduction })
 }
 
 /// Keeps the strongest edges of each node, each with its strongest primitive.

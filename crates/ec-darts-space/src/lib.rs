@@ -39,7 +39,7 @@ pub use error::Error;
 pub use genotype::{CellGenotype, Genotype, Pick};
 pub use presets::Preset;
 pub use primitive::Primitive;
-pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, SearchSpace};
+pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, PerKind, SearchSpace};
 
 /// Compiles and runs the example in the README.
 #[cfg(doctest)]

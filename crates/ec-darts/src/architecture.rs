@@ -5,7 +5,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use ec_darts_space::{CellKind, Genotype, SearchSpace, discretize};
+use ec_darts_space::{CellKind, Genotype, PerKind, SearchSpace, discretize};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -75,8 +75,7 @@ impl ArchitectureParameters {
         relaxation: Relaxation,
         strength: Strength,
     ) -> Result<Genotype, ec_darts_space::Error> {
-        let [normal, reduction] = self.strengths(space, relaxation, strength);
-        discretize(space, &normal, &reduction)
+        discretize(space, self.strengths(space, relaxation, strength).as_deref())
     }
 
     /// What the genotype is read from, of normal and of reduction cells.
@@ -88,14 +87,14 @@ impl ArchitectureParameters {
         space: &SearchSpace,
         relaxation: Relaxation,
         strength: Strength,
-    ) -> [Vec<f32>; 2] {
+    ) -> PerKind<Vec<f32>> {
         let Mixing { normal, reduction } = match strength {
             Strength::Mixing => Mixing::new(self, relaxation, space.topology()),
             Strength::Alpha => {
                 Mixing { normal: self.normal.val(), reduction: self.reduction.val() }
             }
         };
-        [normal, reduction].map(values)
+        PerKind { normal, reduction }.map(values)
     }
 }
 
@@ -113,8 +112,8 @@ pub fn random_genotype(space: &SearchSpace, rng: &mut impl Rng) -> Genotype {
         // 24 bits: all of them fit into single precision.
         (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
     };
-    let (normal, reduction) = (strengths(), strengths());
-    discretize(space, &normal, &reduction).expect("finite strengths of the space")
+    let strengths = PerKind::from_fn(|_| strengths());
+    discretize(space, strengths.as_deref()).expect("finite strengths of the space")
 }
 
 #[cfg(test)]

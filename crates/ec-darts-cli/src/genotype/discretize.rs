@@ -18,9 +18,9 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let saved = saved_alpha(&arguments.run, arguments.epoch)?;
     let budget =
         Budget { parameters: arguments.max_parameters, multiply_adds: arguments.max_multiply_adds };
-    let [normal, reduction] = saved.strengths();
+    let strengths = saved.strengths();
     let limits = budget.limits(&saved.space, &config, image_size);
-    let found = discretize_within(&saved.space, &normal, &reduction, &limits)?;
+    let found = discretize_within(&saved.space, strengths.as_deref(), &limits)?;
     let epochs = saved.config.search.epochs;
     let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
     text += &note(&saved);

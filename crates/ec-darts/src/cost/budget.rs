@@ -1,6 +1,6 @@
 //! From a budget of the whole network to what each operation of a cell may cost.
 
-use ec_darts_space::{CellKind, Limit, SearchSpace};
+use ec_darts_space::{CellKind, Limit, PerKind, SearchSpace};
 
 use super::{Cost, NetworkCost, Place};
 use crate::network::EvaluationConfig;
@@ -12,7 +12,7 @@ use crate::network::EvaluationConfig;
 /// ```
 /// use ec_darts::cost::Budget;
 /// use ec_darts::network::{EvaluationConfig, StemKind};
-/// use ec_darts_space::{SearchSpace, discretize_within};
+/// use ec_darts_space::{PerKind, SearchSpace, discretize_within};
 ///
 /// // The mobile setting.
 /// let budget = Budget { parameters: None, multiply_adds: Some(600_000_000) };
@@ -21,7 +21,7 @@ use crate::network::EvaluationConfig;
 /// let space = SearchSpace::darts();
 /// let limits = budget.limits(&space, &network, 224);
 /// // Any strengths; of equal ones the first primitive wins, a pool.
-/// let found = discretize_within(&space, &[0.0; 112], &[0.0; 112], &limits)?;
+/// let found = discretize_within(&space, PerKind::from([&[0.0; 112][..]; 2]), &limits)?;
 /// assert!(found.trades.is_empty() && limits[0].cost(&space, &found.genotype) < 600_000_000);
 /// # Ok::<(), ec_darts_space::Error>(())
 /// ```
@@ -47,7 +47,8 @@ impl Budget {
         let places = Place::all(config, |_| space.topology().num_nodes(), image_size);
         let size = space.topology().num_edges() * space.primitives().len();
         // A genotype's operations are all that its network's cost depends on.
-        let any = ec_darts_space::discretize(space, &vec![0.0; size], &vec![0.0; size])
+        let equal = vec![0.0; size];
+        let any = ec_darts_space::discretize(space, PerKind::from([&equal[..]; 2]))
             .expect("finite strengths of the right number");
         let network = NetworkCost::new(&any, config, image_size);
         let limit = |name, at_most: Option<u64>, count: fn(&Cost) -> u64| {
@@ -70,8 +71,7 @@ impl Budget {
                 name,
                 at_most,
                 fixed: count(&network.cost) - picked,
-                normal: matrix(CellKind::Normal),
-                reduction: matrix(CellKind::Reduction),
+                picks: PerKind::from_fn(matrix),
             })
         };
         let parameters = limit("parameters", self.parameters, |cost| cost.parameters);
@@ -126,7 +126,7 @@ mod tests {
         let strength: Vec<f32> = (0..112).map(strength).collect();
         let budget = Budget { parameters: Some(5_500_000), multiply_adds: Some(600_000_000) };
         let limits = budget.limits(&space, &network(), 224);
-        let found = discretize_within(&space, &strength, &strength, &limits).unwrap();
+        let found = discretize_within(&space, PerKind::from([&strength[..]; 2]), &limits).unwrap();
         let large = NetworkCost::new(&found.unlimited, &network(), 224).cost;
         let cost = NetworkCost::new(&found.genotype, &network(), 224).cost;
         assert!(large.multiply_adds > 600_000_000, "{large:?}");

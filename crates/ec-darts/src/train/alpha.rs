@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{Device, TensorData};
-use ec_darts_space::SearchSpace;
+use ec_darts_space::{PerKind, SearchSpace};
 
 use super::event::EpochReport;
 use super::folder::metrics;
@@ -68,9 +68,9 @@ impl SavedAlpha {
         Ok(Self { alpha, epoch, best_epoch: last.best_epoch, config, space })
     }
 
-    /// What the search reads its genotypes from, of normal and of reduction cells,
-    /// `[num_edges, num_primitives]` each.
-    pub fn strengths(&self) -> [Vec<f32>; 2] {
+    /// The strengths that the search reads its genotypes from, `[num_edges, num_primitives]` per kind
+    /// of cell.
+    pub fn strengths(&self) -> PerKind<Vec<f32>> {
         let search = &self.config.search;
         self.alpha.strengths(&self.space, search.relaxation, search.strength)
     }
