@@ -89,7 +89,7 @@ fn decay_pulls_none_towards_zero() {
     let mut search = tiny::search(tiny::config());
     let none = |search: &Search| {
         let alpha = tiny::values(search.alpha().normal.val());
-        alpha.into_iter().step_by(Primitive::ALL.len()).collect::<Vec<f32>>()
+        alpha.into_iter().step_by(search.space().primitives().len()).collect::<Vec<f32>>()
     };
     let before = none(&search);
     search.advance().expect("a step");
@@ -121,7 +121,7 @@ fn the_genotype_follows_alpha() {
         Snapshot::from_bytes(&search.save().expect("finite")).expect("a snapshot");
     let space = search.space();
     let width = space.primitives().len();
-    let sep_conv = Primitive::ALL.iter().position(|&each| each == Primitive::SepConv5x5);
+    let sep_conv = space.primitives().iter().position(|&each| each == Primitive::SepConv5x5);
     let place = space.topology().edge_number(2, 1) * width + sep_conv.expect("a primitive");
     for kind in ["alpha.normal", "alpha.reduction"] {
         let alpha = snapshot.tensors.get_mut(kind).expect("alpha is in the checkpoint");

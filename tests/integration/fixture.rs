@@ -132,7 +132,7 @@ impl Fixture {
                 .integers(&format!("{prefix}.{kind}"))
                 .chunks(2)
                 .map(|pick| Pick {
-                    primitive: Primitive::ALL[pick[0] as usize],
+                    primitive: Primitive::DARTS[pick[0] as usize],
                     from: pick[1] as usize,
                 })
                 .collect();

@@ -65,7 +65,7 @@ impl Naming<'_> {
             (node, picks[number % 2])
         };
         match self {
-            Self::Search | Self::Cell => vec![Primitive::ALL[number + 1].name().into()],
+            Self::Search | Self::Cell => vec![Primitive::DARTS[number + 1].name().into()],
             Self::Auxiliary(genotype, kinds) => {
                 let (node, pick) = pick(genotype, kinds);
                 let offset: usize = (0..node).map(|earlier| 2 + earlier).sum();

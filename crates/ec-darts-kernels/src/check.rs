@@ -41,8 +41,7 @@ impl Edge {
                 EdgeOperation::MaxPool { .. } | EdgeOperation::AvgPool { .. } => {
                     alike(from == to, "a pool between the same channels")?;
                 }
-                EdgeOperation::Pointwise => alike(*stride == 1, "a 1x1 convolution at stride 1")?,
-                EdgeOperation::Convolution { .. } => {}
+                EdgeOperation::Pointwise | EdgeOperation::Convolution { .. } => {}
                 EdgeOperation::FactorizedReduce => alike(
                     *stride == 2 && to.is_multiple_of(2),
                     "a factorized reduction at stride 2 to an even number of channels",

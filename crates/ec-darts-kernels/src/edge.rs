@@ -18,7 +18,7 @@ pub enum EdgeOperation {
         /// Whether batch normalization follows.
         norm: bool,
     },
-    /// ReLU, 1x1 convolution, batch normalization; only at stride 1.
+    /// ReLU, 1x1 convolution, batch normalization; the fused kernels have it at stride 1.
     Pointwise,
     /// 3x3 convolution with a border of one, batch normalization; only by itself.
     Convolution {

@@ -308,7 +308,8 @@ impl Values<'_> {
                 if norm { self.normalize(pooled, statistics) } else { pooled }
             }
             EdgeOperation::Pointwise => {
-                let map = conv2d(relu(input), self.take(blocks[0][0]), None, convolution(1, 0));
+                let map =
+                    conv2d(relu(input), self.take(blocks[0][0]), None, convolution(stride, 0));
                 self.normalize(map, statistics)
             }
             EdgeOperation::Convolution { relu: has_relu } => {

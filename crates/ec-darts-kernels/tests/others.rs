@@ -10,17 +10,19 @@ fn what_is_not_served_runs_as_the_plain_composition() {
     let device = Device::flex();
     let separable = |kernel, repeats| EdgeOperation::Separable { kernel, dilation: 1, repeats };
     let convolution = EdgeOperation::Convolution { relu: true };
-    for (operations, is_served) in [
-        (vec![separable(3, 2), separable(5, 1), EdgeOperation::Identity], true),
-        (vec![convolution], true),
-        (vec![separable(7, 1)], false),
-        (vec![separable(3, 3)], false),
-        (vec![convolution, EdgeOperation::Identity], false),
+    for (operations, stride, is_served) in [
+        (vec![separable(3, 2), separable(5, 1), EdgeOperation::Identity], 1, true),
+        (vec![convolution], 1, true),
+        (vec![separable(7, 1)], 1, false),
+        (vec![separable(3, 3)], 1, false),
+        (vec![convolution, EdgeOperation::Identity], 1, false),
+        (vec![EdgeOperation::Pointwise], 1, true),
+        (vec![EdgeOperation::Pointwise], 2, false),
     ] {
         let mut cell = Cell::from(Edge {
             operations,
             channels: [4; 2],
-            stride: 1,
+            stride,
             affine: true,
             parameters: 0,
             statistics: 0,
@@ -34,6 +36,6 @@ fn what_is_not_served_runs_as_the_plain_composition() {
             [Tensor::zeros([statistics], &device), Tensor::ones([statistics], &device)],
             &cell,
         );
-        assert_eq!(output.dims(), [2, 4, 5, 6]);
+        assert_eq!(output.dims(), [2, 4, 5_usize.div_ceil(stride), 6 / stride]);
     }
 }

@@ -203,7 +203,7 @@ mod tests {
             -1.64, -3.10, -1.58, -1.60, -2.13, -1.17, -2.43, -1.79,
             -2.71, -1.24, -1.29, -2.16, -1.19, -1.65, -1.49, -1.30,
         ];
-        let space = SearchSpace::new(Primitive::ALL.to_vec(), CellTopology::new(2, 2).unwrap());
+        let space = SearchSpace::new(Primitive::DARTS.to_vec(), CellTopology::new(2, 2).unwrap());
         let expected = "avg_pool_3x3 0, avg_pool_3x3 1 | avg_pool_3x3 0, sep_conv_5x5 1";
         check(&space.unwrap(), &strength, expected);
     }

@@ -40,7 +40,7 @@ pub use discretize::{discretize, discretize_cell};
 pub use error::Error;
 pub use genotype::{CellGenotype, Genotype, Pick};
 pub use presets::Preset;
-pub use primitive::Primitive;
+pub use primitive::{Primitive, Recipe};
 pub use schedule::Schedule;
 pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, PerKind, SearchSpace};
 

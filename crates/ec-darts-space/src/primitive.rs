@@ -1,6 +1,8 @@
-//! The eight candidate operations of DARTS, by name.
+//! Candidate operations by name, and the recipe of each.
 //!
-//! A primitive is never addressed by a bare number: public code orders them in two ways.
+//! A primitive is described here once: [`Primitive::recipe`] is its structure, from which weights,
+//! costs and kernels follow elsewhere. It is never addressed by a bare number: public code orders
+//! the primitives of DARTS in two ways, and each search space has an order of its own.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +24,7 @@ use crate::Error;
 /// ```
 ///
 /// # Source
-/// DARTS, `cnn/genotypes.py`, `PRIMITIVES`.
+/// DARTS, `cnn/genotypes.py`, `PRIMITIVES`; NAS-Bench-201, `xautodl/models/cell_operations.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Primitive {
     /// Zeros: no connection. Never part of a genotype.
@@ -49,11 +51,80 @@ pub enum Primitive {
     /// One 5 by 5 depthwise-separable convolution of dilation 2.
     #[serde(rename = "dil_conv_5x5")]
     DilConv5x5,
+    /// One 1 by 1 convolution, between ReLU and batch normalization.
+    #[serde(rename = "nor_conv_1x1")]
+    NorConv1x1,
+    /// One 3 by 3 convolution, between ReLU and batch normalization.
+    #[serde(rename = "nor_conv_3x3")]
+    NorConv3x3,
+}
+
+/// The structure of a primitive, between as many channels as it reads.
+///
+/// A convolution stands between a ReLU and a batch normalization, together a block. The stride of
+/// the edge acts in the first block, and padding keeps the size at stride 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Recipe {
+    /// Zeros.
+    Zero,
+    /// The input itself; at stride 2 a factorized reduction: a block of two 1 by 1 convolutions, each
+    /// to half of the channels, the second of which reads one pixel further down and right.
+    Identity,
+    /// The maximum of a window.
+    MaxPool {
+        /// Side of the window, in pixels.
+        kernel: usize,
+    },
+    /// The mean of those pixels of a window that the map has.
+    AvgPool {
+        /// Side of the window, in pixels.
+        kernel: usize,
+    },
+    /// Blocks of a depthwise convolution and a 1 by 1 convolution.
+    Separable {
+        /// Side of the depthwise kernel, in taps.
+        kernel: usize,
+        /// Pixels from one tap to the next.
+        dilation: usize,
+        /// Number of blocks.
+        repeats: usize,
+    },
+    /// A block of one convolution.
+    Convolution {
+        /// Side of the kernel, in taps.
+        kernel: usize,
+    },
+}
+
+impl Recipe {
+    /// The number of blocks at a stride: of ReLU, convolutions and batch normalization.
+    pub fn num_blocks(self, stride: usize) -> usize {
+        match self {
+            Self::Zero | Self::MaxPool { .. } | Self::AvgPool { .. } => 0,
+            Self::Identity => usize::from(stride > 1),
+            Self::Separable { repeats, .. } => repeats,
+            Self::Convolution { .. } => 1,
+        }
+    }
 }
 
 impl Primitive {
-    /// All primitives, in the order of the public DARTS code.
-    pub const ALL: [Self; 8] = [
+    /// All primitives that there are. No search space has all of them: see [`Self::DARTS`].
+    pub const ALL: [Self; 10] = [
+        Self::None,
+        Self::MaxPool3x3,
+        Self::AvgPool3x3,
+        Self::SkipConnect,
+        Self::SepConv3x3,
+        Self::SepConv5x5,
+        Self::DilConv3x3,
+        Self::DilConv5x5,
+        Self::NorConv1x1,
+        Self::NorConv3x3,
+    ];
+
+    /// The candidates of DARTS and EC-DARTS, in the order of the public DARTS code.
+    pub const DARTS: [Self; 8] = [
         Self::None,
         Self::MaxPool3x3,
         Self::AvgPool3x3,
@@ -75,12 +146,30 @@ impl Primitive {
             Self::SepConv5x5 => "sep_conv_5x5",
             Self::DilConv3x3 => "dil_conv_3x3",
             Self::DilConv5x5 => "dil_conv_5x5",
+            Self::NorConv1x1 => "nor_conv_1x1",
+            Self::NorConv3x3 => "nor_conv_3x3",
         }
     }
 
-    /// Whether this is one of the two pools.
+    /// The structure.
+    pub fn recipe(self) -> Recipe {
+        match self {
+            Self::None => Recipe::Zero,
+            Self::MaxPool3x3 => Recipe::MaxPool { kernel: 3 },
+            Self::AvgPool3x3 => Recipe::AvgPool { kernel: 3 },
+            Self::SkipConnect => Recipe::Identity,
+            Self::SepConv3x3 => Recipe::Separable { kernel: 3, dilation: 1, repeats: 2 },
+            Self::SepConv5x5 => Recipe::Separable { kernel: 5, dilation: 1, repeats: 2 },
+            Self::DilConv3x3 => Recipe::Separable { kernel: 3, dilation: 2, repeats: 1 },
+            Self::DilConv5x5 => Recipe::Separable { kernel: 5, dilation: 2, repeats: 1 },
+            Self::NorConv1x1 => Recipe::Convolution { kernel: 1 },
+            Self::NorConv3x3 => Recipe::Convolution { kernel: 3 },
+        }
+    }
+
+    /// Whether this is a pool.
     pub fn is_pool(self) -> bool {
-        matches!(self, Self::MaxPool3x3 | Self::AvgPool3x3)
+        matches!(self.recipe(), Recipe::MaxPool { .. } | Recipe::AvgPool { .. })
     }
 
     /// Whether this is no convolution: `none`, a pool or `skip_connect`.
@@ -88,7 +177,7 @@ impl Primitive {
     /// Searches that collapse end in cells full of these. The name holds at stride 1; at stride 2
     /// `skip_connect` has weights.
     pub fn is_parameter_free(self) -> bool {
-        self.is_pool() || matches!(self, Self::None | Self::SkipConnect)
+        self.recipe().num_blocks(1) == 0
     }
 }
 
@@ -133,7 +222,8 @@ mod tests {
         assert_eq!(
             message,
             "unknown primitive `conv_7x7`, expected one of none, max_pool_3x3, avg_pool_3x3, \
-             skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, dil_conv_5x5"
+             skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, dil_conv_5x5, nor_conv_1x1, \
+             nor_conv_3x3"
         );
     }
 
@@ -148,5 +238,26 @@ mod tests {
             names(Primitive::is_parameter_free),
             "none max_pool_3x3 avg_pool_3x3 skip_connect"
         );
+    }
+
+    /// The number in a name is the side of the kernel.
+    #[test]
+    fn recipes_follow_the_names() {
+        for primitive in Primitive::ALL {
+            let side = match primitive.recipe() {
+                Recipe::Zero | Recipe::Identity => None,
+                Recipe::MaxPool { kernel } | Recipe::AvgPool { kernel } => Some(kernel),
+                Recipe::Separable { kernel, dilation, repeats } => {
+                    assert_eq!(dilation * repeats, 2, "{primitive}");
+                    Some(kernel)
+                }
+                Recipe::Convolution { kernel } => Some(kernel),
+            };
+            let suffix = side.map_or(String::new(), |side| format!("_{side}x{side}"));
+            assert!(primitive.name().ends_with(&suffix), "{primitive}");
+        }
+        let blocks = |stride| Primitive::ALL.map(|each| each.recipe().num_blocks(stride));
+        assert_eq!(blocks(1), [0, 0, 0, 0, 2, 2, 1, 1, 1, 1]);
+        assert_eq!(blocks(2), [0, 0, 0, 1, 2, 2, 1, 1, 1, 1]);
     }
 }

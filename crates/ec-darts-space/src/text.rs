@@ -44,7 +44,7 @@ impl FromStr for Genotype {
     ///     text.parse::<Genotype>().unwrap_err().to_string(),
     ///     "line 1, column 20: unknown primitive `skip_conect`, expected one of none, \
     ///      max_pool_3x3, avg_pool_3x3, skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, \
-    ///      dil_conv_5x5\n  \
+    ///      dil_conv_5x5, nor_conv_1x1, nor_conv_3x3\n  \
     ///      | Genotype(normal=[('skip_conect', 0)], ...\n  \
     ///      |                    ^"
     /// );

@@ -293,10 +293,10 @@ impl SearchSpace {
         Ok(Self { primitives, topology })
     }
 
-    /// The space of DARTS and EC-DARTS: all eight primitives, four nodes, two edges kept.
+    /// The space of DARTS and EC-DARTS: eight primitives, four nodes, two edges kept.
     pub fn darts() -> Self {
         let topology = CellTopology { num_nodes: 4, edges_kept: 2 };
-        Self { primitives: Primitive::ALL.to_vec(), topology }
+        Self { primitives: Primitive::DARTS.to_vec(), topology }
     }
 
     /// Whether a genotype is one of those that a search of this space can end in: as many nodes and picks,

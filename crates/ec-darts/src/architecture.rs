@@ -185,19 +185,18 @@ mod tests {
     #[test]
     fn random_genotypes_are_even() {
         let space = SearchSpace::darts();
+        let primitives = space.primitives();
+        let place = |of| primitives.iter().position(|&each| each == of).expect("a candidate");
         let (mut picks, mut sources) = ([0; 8], [0; 5]);
         for seed in 0..2000 {
             let genotype = random_genotype(&space, &mut stream_rng(seed, Purpose::Genotype, 0, 0));
             genotype.validate().expect("a genotype");
             for pick in genotype.normal.nodes.iter().flatten() {
-                picks[Primitive::ALL
-                    .iter()
-                    .position(|&each| each == pick.primitive)
-                    .expect("known")] += 1;
+                picks[place(pick.primitive)] += 1;
             }
             genotype.reduction.nodes[3].iter().for_each(|pick| sources[pick.from] += 1);
         }
-        let none = Primitive::ALL.iter().position(|&each| each == Primitive::None).expect("known");
+        let none = place(Primitive::None);
         for (place, count) in picks.into_iter().enumerate() {
             // 16,000 picks of 7 primitives, and 4,000 of 5 sources: five deviations.
             let expected = if place == none { 0..1 } else { 2064..2508 };

@@ -106,7 +106,9 @@ impl Relaxation {
                     topology.edges_into(node).map(|edge| place(edge, column)).collect()
                 })
                 .collect(),
-            Self::Sigmoid => (0..topology.num_edges() * num_primitives).map(|at| vec![at]).collect(),
+            Self::Sigmoid => {
+                (0..topology.num_edges() * num_primitives).map(|at| vec![at]).collect()
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ fn mark(primitive: Primitive) -> (&'static str, &'static str) {
         Primitive::DilConv5x5 => ("d5", "dil"),
         Primitive::MaxPool3x3 => ("mx", "pool"),
         Primitive::AvgPool3x3 => ("av", "pool"),
+        Primitive::NorConv1x1 => ("c1", "sep"),
+        Primitive::NorConv3x3 => ("c3", "sep"),
         Primitive::SkipConnect | Primitive::None => ("sk", "skip"),
     }
 }
@@ -25,9 +27,13 @@ pub fn tables(run: Option<&Search>) -> Markup {
         return none("No genotypes of epochs.");
     };
     let best = run.metrics.last().map(|last| last.best_epoch);
+    let primitives = match &run.config {
+        Some(config) => &config.network.primitives[..],
+        None => &Primitive::DARTS,
+    };
     html! {
         ul.legend {
-            @for &primitive in Primitive::ALL.iter().skip(1) {
+            @for &primitive in primitives.iter().filter(|&&each| each != Primitive::None) {
                 li { (letters(primitive, "")) " " (primitive.to_string()) }
             }
             li { b.pick.skip.new { "sk" } " framed: not so in the epoch before" }

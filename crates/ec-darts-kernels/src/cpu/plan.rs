@@ -10,6 +10,7 @@ pub fn serves(cell: &Cell) -> bool {
     let has = |edge: &Edge| {
         edge.operations.iter().all(|operation| match *operation {
             EdgeOperation::Convolution { .. } => edge.operations.len() == 1,
+            EdgeOperation::Pointwise => edge.stride == 1,
             EdgeOperation::Separable { kernel, repeats, .. } => {
                 (kernel == 3 || kernel == 5) && (repeats == 1 || repeats == 2)
             }

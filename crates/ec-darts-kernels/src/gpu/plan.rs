@@ -100,6 +100,7 @@ pub fn serves(cell: &Cell) -> bool {
                         && (repeats == 1 || repeats == 2)
                         && dilation * (kernel - 1) / 2 < 256
                 }
+                EdgeOperation::Pointwise => edge.stride == 1,
                 _ => true,
             })
     };

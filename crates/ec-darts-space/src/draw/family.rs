@@ -1,6 +1,6 @@
 //! Colours, one per family of primitives.
 
-use crate::Primitive;
+use crate::{Primitive, Recipe};
 
 /// The colour of what is joined to the output.
 pub(super) const CONCAT: &str = "#8a8f98";
@@ -10,19 +10,22 @@ pub(super) const CONCAT: &str = "#8a8f98";
 pub(super) enum Family {
     SepConv,
     DilConv,
+    Convolution,
     Pool,
     Skip,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 4] = [Self::SepConv, Self::DilConv, Self::Pool, Self::Skip];
+    pub(super) const ALL: [Self; 5] =
+        [Self::SepConv, Self::DilConv, Self::Convolution, Self::Pool, Self::Skip];
 
     pub(super) fn of(primitive: Primitive) -> Self {
-        match primitive {
-            Primitive::SepConv3x3 | Primitive::SepConv5x5 => Self::SepConv,
-            Primitive::DilConv3x3 | Primitive::DilConv5x5 => Self::DilConv,
-            Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => Self::Pool,
-            Primitive::SkipConnect | Primitive::None => Self::Skip,
+        match primitive.recipe() {
+            Recipe::Separable { dilation: 1, .. } => Self::SepConv,
+            Recipe::Separable { .. } => Self::DilConv,
+            Recipe::Convolution { .. } => Self::Convolution,
+            Recipe::MaxPool { .. } | Recipe::AvgPool { .. } => Self::Pool,
+            Recipe::Identity | Recipe::Zero => Self::Skip,
         }
     }
 
@@ -30,6 +33,7 @@ impl Family {
         match self {
             Self::SepConv => "separable convolution",
             Self::DilConv => "dilated convolution",
+            Self::Convolution => "convolution",
             Self::Pool => "pooling",
             Self::Skip => "skip connection",
         }
@@ -40,6 +44,7 @@ impl Family {
         match self {
             Self::SepConv => "#0072b2",
             Self::DilConv => "#009e73",
+            Self::Convolution => "#7a6a00",
             Self::Pool => "#d55e00",
             Self::Skip => "#a0479b",
         }
@@ -50,6 +55,7 @@ impl Family {
         match self {
             Self::SepConv => "#e3f0f9",
             Self::DilConv => "#e0f5ee",
+            Self::Convolution => "#f4f0d6",
             Self::Pool => "#fdeadd",
             Self::Skip => "#f6e8f5",
         }

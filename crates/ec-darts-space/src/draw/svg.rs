@@ -42,7 +42,7 @@ pub fn svg_cell(cell: &CellGenotype, title: &str) -> String {
 }
 
 fn picture(cells: &[(&str, &CellGenotype)]) -> String {
-    let (legend, legend_width) = legend();
+    let (legend, legend_width) = legend(cells);
     let (mut body, mut width, mut y) = (String::new(), legend_width, MARGIN);
     for &(title, cell) in cells {
         assert!(cell.fault().is_none(), "only valid cells can be drawn");
@@ -168,11 +168,15 @@ fn arrow(x: f32, end: f32, y: f32, color: &str) -> String {
     )
 }
 
-/// The legend and its width.
-fn legend() -> (String, f32) {
-    let families = Family::ALL.map(|family| (family.name(), family.color()));
+/// The legend of the families that these cells have, and its width.
+fn legend(cells: &[(&str, &CellGenotype)]) -> (String, f32) {
+    let is_picked = |family: &Family| {
+        cells.iter().any(|(_, cell)| cell.count(|each| Family::of(each) == *family) > 0)
+    };
+    let families = Family::ALL.into_iter().filter(is_picked);
+    let named = families.map(|family| (family.name(), family.color()));
     let (mut text, mut x) = (String::new(), 0.0);
-    for (name, color) in families.into_iter().chain([("joined to the output", CONCAT)]) {
+    for (name, color) in named.chain([("joined to the output", CONCAT)]) {
         text += &format!(
             "<path d=\"M{x} 0H{}\" stroke=\"{color}\" stroke-width=\"4\"/>\n\
              <text x=\"{}\" y=\"4\" font-size=\"13\">{name}</text>\n",
@@ -220,6 +224,7 @@ mod tests {
         let picture = svg_cell(&Preset::ALL[0].genotype().normal, "<a> & b");
         assert!(picture.contains("&lt;a&gt; &amp; b"));
         check(&picture, 8, 7);
+        assert!(picture.contains("separable convolution") && !picture.contains(">pooling<"));
     }
 
     #[test]

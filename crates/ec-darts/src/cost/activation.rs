@@ -1,7 +1,7 @@
 //! The maps that a training step keeps of one image, as
 //! [`NetworkCost::activation_bytes`](super::NetworkCost::activation_bytes) defines them.
 
-use ec_darts_space::{CellGenotype, NUM_INPUTS, Pick, Primitive};
+use ec_darts_space::{CellGenotype, NUM_INPUTS, Pick};
 
 use super::Place;
 use crate::network::StemKind;
@@ -35,19 +35,13 @@ pub(super) fn cell(genotype: &CellGenotype, place: &Place) -> u64 {
     let channels = place.plan.num_channels;
     let inputs = 2 * NUM_INPUTS as u64 * bytes(channels, place.positions);
     let nodes = (genotype.nodes.len() + genotype.concat.len()) as u64;
-    let norms = |pick: &Pick| num_norms(pick.primitive, place.input(pick.from) != place.out);
+    // Batch normalizations of the operations; all work at the output's size.
+    let norms = |pick: &Pick| {
+        let stride = if place.input(pick.from) == place.out { 1 } else { 2 };
+        pick.primitive.recipe().num_blocks(stride) as u64
+    };
     let norms: u64 = genotype.nodes.iter().flatten().map(norms).sum();
     inputs + (nodes + norms) * bytes(channels, place.out)
-}
-
-/// Batch normalizations of an operation of the retrained network; all work at the output's size.
-fn num_norms(primitive: Primitive, reduces: bool) -> u64 {
-    match primitive {
-        Primitive::SepConv3x3 | Primitive::SepConv5x5 => 2,
-        Primitive::DilConv3x3 | Primitive::DilConv5x5 => 1,
-        Primitive::SkipConnect => u64::from(reduces),
-        Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => 0,
-    }
 }
 
 #[cfg(test)]

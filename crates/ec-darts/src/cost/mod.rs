@@ -11,7 +11,7 @@ use std::ops::AddAssign;
 
 pub use budget::Budget;
 
-use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive, Recipe};
 use serde::Serialize;
 
 use crate::network::{CellPlan, EvaluationConfig, StemKind, plan_cells};
@@ -80,17 +80,21 @@ impl Cost {
 
     fn operation(primitive: Primitive, channels: usize, positions: usize, out: usize) -> Self {
         let mut cost = Self::default();
-        match primitive {
-            Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => {}
-            Primitive::SkipConnect if positions == out => {}
-            Primitive::SkipConnect => cost.factorized_reduce([channels; 2], positions, out),
-            Primitive::SepConv3x3 | Primitive::SepConv5x5 => {
-                let kernel = if primitive == Primitive::SepConv3x3 { 3 } else { 5 };
-                cost.separable(channels, kernel, positions, out);
-                cost.separable(channels, kernel, out, out);
+        match primitive.recipe() {
+            Recipe::Zero | Recipe::MaxPool { .. } | Recipe::AvgPool { .. } => {}
+            Recipe::Identity if positions == out => {}
+            Recipe::Identity => cost.factorized_reduce([channels; 2], positions, out),
+            Recipe::Separable { kernel, repeats, .. } => {
+                for block in 0..repeats {
+                    let positions = if block == 0 { positions } else { out };
+                    cost.separable(channels, kernel, positions, out);
+                }
             }
-            Primitive::DilConv3x3 => cost.separable(channels, 3, positions, out),
-            Primitive::DilConv5x5 => cost.separable(channels, 5, positions, out),
+            Recipe::Convolution { kernel } => {
+                cost.relu(channels, positions);
+                cost.conv(kernel * kernel * channels, channels, out);
+                cost.norm(channels, out);
+            }
         }
         cost
     }

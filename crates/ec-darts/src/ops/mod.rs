@@ -16,7 +16,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Edge, EdgeOperation};
-use ec_darts_space::Primitive;
+use ec_darts_space::{Primitive, Recipe};
 
 pub use drop_path::DropPath;
 pub(crate) use ec_darts_kernels::EPSILON;
@@ -50,18 +50,20 @@ impl Form {
 /// DARTS, `cnn/operations.py`, `OPS`.
 pub fn operation(primitive: Primitive, stride: usize, form: Form) -> Option<EdgeOperation> {
     let norm = form == Form::Search;
-    let separable = |kernel| EdgeOperation::Separable { kernel, dilation: 1, repeats: 2 };
-    let dilated = |kernel| EdgeOperation::Separable { kernel, dilation: 2, repeats: 1 };
-    Some(match primitive {
-        Primitive::None => return None,
-        Primitive::MaxPool3x3 => EdgeOperation::MaxPool { norm },
-        Primitive::AvgPool3x3 => EdgeOperation::AvgPool { norm },
-        Primitive::SkipConnect if stride == 1 => EdgeOperation::Identity,
-        Primitive::SkipConnect => EdgeOperation::FactorizedReduce,
-        Primitive::SepConv3x3 => separable(3),
-        Primitive::SepConv5x5 => separable(5),
-        Primitive::DilConv3x3 => dilated(3),
-        Primitive::DilConv5x5 => dilated(5),
+    Some(match primitive.recipe() {
+        Recipe::Zero => return None,
+        Recipe::Identity if stride == 1 => EdgeOperation::Identity,
+        Recipe::Identity => EdgeOperation::FactorizedReduce,
+        Recipe::MaxPool { kernel: 3 } => EdgeOperation::MaxPool { norm },
+        Recipe::AvgPool { kernel: 3 } => EdgeOperation::AvgPool { norm },
+        Recipe::Convolution { kernel: 1 } => EdgeOperation::Pointwise,
+        Recipe::Convolution { kernel: 3 } => EdgeOperation::Convolution { relu: true },
+        Recipe::Separable { kernel, dilation, repeats } => {
+            EdgeOperation::Separable { kernel, dilation, repeats }
+        }
+        Recipe::MaxPool { .. } | Recipe::AvgPool { .. } | Recipe::Convolution { .. } => {
+            unreachable!("no primitive has another window")
+        }
     })
 }
 

@@ -174,9 +174,7 @@ impl Name {
             EdgeOperation::FactorizedReduce => "FactorizedReduce",
             EdgeOperation::Separable { repeats: 1, .. } => "DilConv",
             EdgeOperation::Separable { .. } => "SepConv",
-            EdgeOperation::Pointwise | EdgeOperation::Convolution { .. } => {
-                unreachable!("no candidate of a search space")
-            }
+            EdgeOperation::Pointwise | EdgeOperation::Convolution { .. } => "NorConv",
         };
         Self::new(if path.is_empty() { variant.into() } else { format!("{path}.{variant}") })
     }

@@ -1,6 +1,6 @@
 //! What the maps of a network take while a step is computed, cell by cell.
 
-use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive, Recipe};
 
 use super::buffers::Buffers;
 use super::{MemoryNeed, VALUE};
@@ -138,21 +138,14 @@ impl Activations {
 fn num_weights(primitive: Primitive, plan: &CellPlan, stride: usize) -> usize {
     let channels = plan.num_channels;
     let block = |kernel: usize| channels * (kernel * kernel + channels);
-    match primitive {
-        Primitive::SepConv3x3 => 2 * block(3),
-        Primitive::SepConv5x5 => 2 * block(5),
-        Primitive::DilConv3x3 => block(3),
-        Primitive::DilConv5x5 => block(5),
-        Primitive::SkipConnect if stride == 2 => channels * channels,
+    match primitive.recipe() {
+        Recipe::Separable { kernel, repeats, .. } => repeats * block(kernel),
+        Recipe::Convolution { kernel } => kernel * kernel * channels * channels,
+        Recipe::Identity if stride == 2 => channels * channels,
         _ => 0,
     }
 }
 
 fn num_blocks(primitive: Primitive, stride: usize) -> u64 {
-    match primitive {
-        Primitive::SepConv3x3 | Primitive::SepConv5x5 => 2,
-        Primitive::DilConv3x3 | Primitive::DilConv5x5 => 1,
-        Primitive::SkipConnect => u64::from(stride == 2),
-        Primitive::None | Primitive::MaxPool3x3 | Primitive::AvgPool3x3 => 0,
-    }
+    primitive.recipe().num_blocks(stride) as u64
 }

@@ -251,7 +251,7 @@ impl Builder {
             }
             EdgeOperation::Pointwise => {
                 let active = self.node("Relu", &[input], vec![]);
-                let map = self.convolution(active, window(1, 1, 0), values);
+                let map = self.convolution(active, window(1, stride, 0), values);
                 self.normalized(map, values)
             }
             EdgeOperation::Convolution { relu } => {
