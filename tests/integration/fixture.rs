@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use ec_darts_space::{CellGenotype, Genotype, Pick, Primitive};
+use ec_darts_space::{CellGenotype, Genotype, PerKind, Pick, Primitive};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
@@ -14,6 +14,14 @@ pub fn folder() -> PathBuf {
     match std::env::var_os("EC_DARTS_FIXTURES") {
         Some(folder) => folder.into(),
         None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference"),
+    }
+}
+
+/// `EC_DARTS_RULE_FIXTURES`, or the project's own copy of what the everyday tests of rules need.
+pub fn rule_folder() -> PathBuf {
+    match std::env::var_os("EC_DARTS_RULE_FIXTURES") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/rules"),
     }
 }
 
@@ -36,8 +44,8 @@ pub struct Listing {
     pub atol: Option<f64>,
 }
 
-pub fn manifest() -> Manifest {
-    let path = folder().join("manifest.json");
+pub fn manifest(folder: &Path) -> Manifest {
+    let path = folder.join("manifest.json");
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).expect("a manifest of fixtures")
@@ -61,9 +69,8 @@ pub struct Fixture {
 
 impl Fixture {
     /// Reads a file; `slack` multiplies every stored tolerance.
-    pub fn read(name: &str, entry: &Entry, device: &Device, slack: f64) -> Self {
-        let path = folder().join(name);
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    pub fn read(path: &Path, entry: &Entry, device: &Device, slack: f64) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
         let read = |(name, view): (&str, safetensors::tensor::TensorView)| {
             let values = match view.dtype() {
@@ -117,6 +124,35 @@ impl Fixture {
         match &self.tensors.get(name).unwrap_or_else(|| panic!("no tensor {name}")).1 {
             Values::Int(values) => values,
             Values::Float(_) => panic!("{name} is not integral"),
+        }
+    }
+
+    /// The values of both kinds of cells, under `prefix.normal` and `prefix.reduce`.
+    pub fn pair(&self, prefix: &str) -> PerKind<Vec<f32>> {
+        ["normal", "reduce"].map(|kind| self.values(&format!("{prefix}.{kind}")).to_vec()).into()
+    }
+
+    /// As [`Self::pair`], of indices.
+    pub fn index_pair(&self, prefix: &str) -> PerKind<Vec<usize>> {
+        let of_kind = |kind| {
+            let indices = self.integers(&format!("{prefix}.{kind}"));
+            indices.iter().map(|&index| index as usize).collect()
+        };
+        ["normal", "reduce"].map(of_kind).into()
+    }
+
+    /// Compares the values of both kinds of cells.
+    pub fn check_pair(&self, prefix: &str, actual: &PerKind<Vec<f32>>) {
+        for (kind, values) in ["normal", "reduce"].into_iter().zip(actual.as_ref().into_array()) {
+            self.check(&format!("{prefix}.{kind}"), values);
+        }
+    }
+
+    /// Compares integers, of which all must agree.
+    pub fn check_integers(&self, name: &str, actual: &[i64]) {
+        self.checked.borrow_mut().insert(name.to_string());
+        if actual != self.integers(name) {
+            self.failures.borrow_mut().push(format!("{name}: {actual:?}"));
         }
     }
 

@@ -17,6 +17,8 @@ mod parity;
 mod relaxation;
 mod resume;
 mod retrain;
+mod rule_networks;
+mod rule_values;
 mod run;
 mod sample;
 mod search_smoke;

@@ -162,6 +162,34 @@ pub fn check_gradients<M: Packs>(
     assert!(snapshot.tensors.is_empty(), "gradients of parameters: {:?}", snapshot.tensors.keys());
 }
 
+/// Compares the gradients of a supernet's parameters that are stored.
+pub fn check_stored_gradients<M: Packs>(
+    module: &M,
+    gradients: &GradientsParams,
+    fixture: &Fixture,
+    prefix: &str,
+) {
+    let mut snapshot = Snapshot::default();
+    snapshot.save_gradients(module, gradients, "");
+    for (path, name, value) in state(module, Naming::Search) {
+        let stored = format!("{prefix}{name}");
+        if fixture.has(&stored) {
+            let gradient = snapshot.tensors.remove(&path).map(|data| floats(turned(data)));
+            fixture.check(&stored, &gradient.unwrap_or_else(|| vec![0.0; value.len()]));
+        }
+    }
+}
+
+/// Compares the parameters of a supernet that are stored.
+pub fn check_stored_parameters<M: Packs>(module: &M, fixture: &Fixture, prefix: &str) {
+    for (_, name, value) in state(module, Naming::Search) {
+        let stored = format!("{prefix}{name}");
+        if fixture.has(&stored) {
+            fixture.check(&stored, &value);
+        }
+    }
+}
+
 /// Compares all parameters with `prefix` and their names.
 pub fn check_parameters<M: Packs>(module: &M, fixture: &Fixture, prefix: &str, naming: Naming) {
     for (_, name, value) in state(module, naming) {

@@ -27,7 +27,7 @@ use ec_darts_space::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::fixture::{Entry, Fixture, manifest};
+use crate::fixture::{Entry, Fixture, folder, manifest};
 use crate::names::{Naming, check_gradients, check_parameters, check_statistics, install, turned};
 
 const RELAXATIONS: [(&str, Relaxation); 2] =
@@ -35,13 +35,13 @@ const RELAXATIONS: [(&str, Relaxation); 2] =
 
 /// Runs every case of the manifest of one letter range; an unknown case fails.
 fn check(device: &Device, title: &str, slack: f64, wanted: impl Fn(&str) -> bool) {
-    let manifest = manifest();
+    let manifest = manifest(&folder());
     assert_eq!(manifest.format, 1);
     let names: Vec<_> = Primitive::DARTS.iter().map(|primitive| primitive.name()).collect();
     assert_eq!(manifest.primitives, names, "the fixtures' order of primitives");
     let mut ran = 0;
     for (file, entry) in manifest.files.iter().filter(|(_, entry)| wanted(&entry.case)) {
-        let fixture = Fixture::read(file, entry, device, slack);
+        let fixture = Fixture::read(&folder().join(file), entry, device, slack);
         match entry.case.as_str() {
             "a" | "b" => primitives(&fixture),
             "c" => relaxation(&fixture),
@@ -451,7 +451,7 @@ fn discretization(fixture: &Fixture) {
 /// The everyday fixtures are a part of the whole set, in the same format.
 #[test]
 fn manifest_names_existing_files() {
-    let manifest = manifest();
+    let manifest = manifest(&folder());
     for (file, entry) in &manifest.files {
         let Entry { case, tensors, .. } = entry;
         assert!(!tensors.is_empty(), "{file} ({case}) lists tensors");

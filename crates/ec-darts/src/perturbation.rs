@@ -130,10 +130,11 @@ impl Matrix<'_> {
         start: &PerKind<Vec<f32>>,
         epsilon: f64,
         mut loss: impl FnMut(&PerKind<Vec<f32>>) -> (f32, PerKind<Vec<f32>>),
-    ) -> PerKind<Vec<f32>> {
+    ) -> Ascent {
         let (before, _) = loss(mixing);
         let mut now = self.random(mixing, start);
         let (epsilon, step) = (epsilon as f32, (2.0 * epsilon / ASCENT_STEPS as f64) as f32);
+        let mut trail = Vec::new();
         for _ in 0..ASCENT_STEPS {
             let (_, gradient) = loss(&now);
             let ascend = |((mixing, now), gradient): ((&Vec<f32>, &Vec<f32>), &Vec<f32>)| {
@@ -144,10 +145,23 @@ impl Matrix<'_> {
                 self.clip(&moved.collect::<Vec<f32>>())
             };
             now = mixing.as_ref().zip(now.as_ref()).zip(gradient.as_ref()).map(ascend);
+            trail.push(now.clone());
         }
         let (after, _) = loss(&now);
-        if before > after { mixing.clone() } else { now }
+        let mixing = if before > after { mixing.clone() } else { now };
+        Ascent { mixing, trail, losses: [before, after] }
     }
+}
+
+/// An adversarial perturbation, and how it was found.
+#[derive(Clone, Debug)]
+pub struct Ascent {
+    /// The perturbed mixing weights; those before where the loss fell.
+    pub mixing: PerKind<Vec<f32>>,
+    /// After each step.
+    pub trail: Vec<PerKind<Vec<f32>>>,
+    /// Before the ascent and after it.
+    pub losses: [f32; 2],
 }
 
 /// The training loss of a supernet in evaluation mode as a function of its mixing weights.

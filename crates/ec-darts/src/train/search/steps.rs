@@ -137,7 +137,7 @@ impl Search {
             Perturbation::Random => matrix.random(&values, &noise),
             Perturbation::Adversarial => {
                 let attacked = Attacked::new(&self.supernet, mixing, batch);
-                matrix.adversarial(&values, &noise, epsilon, |at| attacked.loss(at))
+                matrix.adversarial(&values, &noise, epsilon, |at| attacked.loss(at)).mixing
             }
         };
         let shape = mixing.weights.normal.dims();
