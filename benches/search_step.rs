@@ -21,7 +21,7 @@ use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
-use ec_darts::network::{StemKind, Supernet, SupernetConfig};
+use ec_darts::network::{CellForm, StemKind, Supernet, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
@@ -105,7 +105,7 @@ impl Setup {
             init_channels: case.init_channels,
             num_cells: case.num_cells,
             num_classes: 10,
-            auxiliary_skip: false,
+            form: CellForm::default(),
         };
         let sgd = SgdSettings {
             momentum: 0.9,

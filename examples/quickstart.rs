@@ -12,7 +12,7 @@ use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
-use ec_darts::network::{StemKind, SupernetConfig};
+use ec_darts::network::{CellForm, StemKind, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
@@ -35,7 +35,7 @@ fn main() -> anyhow::Result<()> {
         init_channels: 4,
         num_cells: 3,
         num_classes: 10,
-        auxiliary_skip: false,
+        form: CellForm::default(),
     };
     let supernet = config.init(&mut stream_rng(0, Purpose::Weights, 0, 0), &device);
     let mut rng = stream_rng(0, Purpose::Alpha, 0, 0);

@@ -20,7 +20,7 @@ use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
-use ec_darts::network::{EvaluationConfig, StemKind, SupernetConfig};
+use ec_darts::network::{CellForm, EvaluationConfig, StemKind, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
@@ -204,7 +204,7 @@ impl Run {
             init_channels: self.channels,
             num_cells: self.cells,
             num_classes: 10,
-            auxiliary_skip: false,
+            form: CellForm::default(),
         };
         let weights = &mut stream_rng(0, Purpose::Weights, 0, 0);
         let supernet = network.init(weights, &self.device).with_kernels(self.kernels);

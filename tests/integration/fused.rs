@@ -5,7 +5,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
-    CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
+    CellForm, CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
 };
 use ec_darts::ops::{DropPath, Kernels, Memory, Packs, draw_parameters};
 use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace, presets};
@@ -210,7 +210,7 @@ fn search_cells() {
     let device = Device::flex().autodiff();
     let space = SearchSpace::darts();
     for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
-        let cell = SearchCell::new(&space, &plan(kind, after), &device);
+        let cell = SearchCell::new(&space, &plan(kind, after), CellForm::default(), &device);
         let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
         let older = if after { 16 } else { 8 };
         let inputs = [
@@ -224,7 +224,7 @@ fn search_cells() {
             cell.kernels = kernels;
             outcome(&cell, &inputs, &mixing, |cell, inputs, mixing| {
                 let mixing = mixing.reshape([edges, primitives]);
-                cell.forward(inputs[0].clone(), inputs[1].clone(), &mixing)
+                cell.forward(inputs[0].clone(), inputs[1].clone(), &cell.weights_of(&mixing))
             })
         };
         let expected = run(Kernels::Reference);
@@ -301,7 +301,7 @@ fn cells_that_use_a_part_of_the_packed_values() {
     genotype.reduction = genotype.normal.clone();
     genotype.reduction.concat = vec![3, 5];
     for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
-        let cell = SearchCell::new(&space, &plan(kind, after), &device);
+        let cell = SearchCell::new(&space, &plan(kind, after), CellForm::default(), &device);
         let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
         let cell = cell.restrict(genotype.cell(kind));
         let covered = cell.packed.layout.weights.covered.clone().expect("a part");
@@ -370,7 +370,8 @@ fn stems() {
 fn mixing_weights_alone() {
     let device = Device::flex().autodiff();
     let space = SearchSpace::darts();
-    let cell = SearchCell::new(&space, &plan(CellKind::Normal, false), &device);
+    let cell =
+        SearchCell::new(&space, &plan(CellKind::Normal, false), CellForm::default(), &device);
     let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5)).no_grad();
     let [older, newer] =
         [20, 48].map(|channels| tiny::tensor(channels, [3, channels as usize, 8, 8], &device));
@@ -383,7 +384,7 @@ fn mixing_weights_alone() {
             true => input.clone().require_grad(),
             false => input.clone(),
         };
-        let output = cell.forward(input(&older), newer.clone(), &mixing);
+        let output = cell.forward(input(&older), newer.clone(), &cell.weights_of(&mixing));
         let factors = tiny::tensor(4, output.dims(), &device);
         let gradients = (output * factors).sum().backward();
         vec![("mixing".into(), tiny::values(mixing.grad(&gradients).expect("tracked")))]

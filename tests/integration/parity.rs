@@ -9,7 +9,7 @@ use ec_darts::architect::{
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
-    CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
+    CellForm, CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
 };
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Form, Operation};
@@ -148,13 +148,14 @@ fn search_cells(fixture: &Fixture) {
             kind,
             after_reduction: flag("after_reduction"),
         };
-        let cell = SearchCell::new(&SearchSpace::darts(), &plan, &fixture.device);
+        let cell =
+            SearchCell::new(&SearchSpace::darts(), &plan, CellForm::default(), &fixture.device);
         let cell = install(cell, fixture, &format!("{case}.in."), Naming::Cell);
         let state = |name: &str| fixture.tensor::<4>(&format!("{case}.in.{name}")).require_grad();
         let (s0, s1) = (state("s0"), state("s1"));
         let mixing = fixture.matrix(&format!("{case}.in.weight"));
         let mixing = Tensor::<2>::from_data(mixing, &fixture.device).require_grad();
-        let y = cell.forward(s0.clone(), s1.clone(), &mixing);
+        let y = cell.forward(s0.clone(), s1.clone(), &cell.weights_of(&mixing));
         fixture.check_tensor(&format!("{case}.out.y"), y.clone());
         let upstream = fixture.tensor::<4>(&format!("{case}.in.upstream"));
         let mut gradients = (y * upstream).sum().backward();
@@ -178,7 +179,7 @@ fn supernet(fixture: &Fixture) -> Supernet {
         init_channels: number("channels"),
         num_cells: number("layers"),
         num_classes: number("classes"),
-        auxiliary_skip: false,
+        form: CellForm::default(),
     };
     let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &fixture.device);
     install(supernet, fixture, "in.", Naming::Search)

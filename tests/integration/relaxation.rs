@@ -1,7 +1,7 @@
 //! Relaxations on random cells: any number of nodes, any primitives, any alpha.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ec_darts::network::{CellPlan, SearchCell};
+use ec_darts::network::{CellForm, CellPlan, SearchCell};
 use ec_darts::ops::draw_parameters;
 use ec_darts::relaxation::Relaxation::{self, CrossEdge, Softmax};
 use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace};
@@ -149,12 +149,12 @@ fn only_under_softmax_the_loss_moves_none() {
             kind: CellKind::Normal,
             after_reduction: false,
         };
-        let network = SearchCell::new(&cell.space, &plan, &device);
+        let network = SearchCell::new(&cell.space, &plan, CellForm::default(), &device);
         let network = draw_parameters(network, &mut ChaCha8Rng::seed_from_u64(3));
         let input = |seed| tiny::tensor(seed, [2, 2, 6, 6], &device);
         let alpha = cell.tensor(&cell.alpha, &device).require_grad();
         let mixing = relaxation.mixing(alpha.clone(), cell.topology());
-        let output = network.forward(input(4), input(5), &mixing);
+        let output = network.forward(input(4), input(5), &network.weights_of(&mixing));
         let loss = (output.clone() * tiny::tensor(6, output.dims(), &device)).sum();
         let gradient = tiny::values(alpha.grad(&loss.backward()).expect("alpha is tracked"));
         for (column, &primitive) in cell.space.primitives().iter().enumerate() {

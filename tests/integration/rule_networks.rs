@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{Architect, first_order_gradient};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters};
 use ec_darts::device::DeviceName;
-use ec_darts::network::{StemKind, Supernet, SupernetConfig};
+use ec_darts::network::{CellForm, StemKind, Supernet, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::Kernels;
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
@@ -54,7 +54,10 @@ impl<'a> Case<'a> {
             space: space.clone(),
             init_channels: number("channels"),
             num_cells: number("layers"),
-            auxiliary_skip: name == "darts_minus",
+            form: CellForm {
+                auxiliary_skip: name == "darts_minus",
+                parts: fixture.entry.config.get("partial").map_or(1, |_| number("partial")),
+            },
             ..SupernetConfig::new(StemKind::Cifar, number("classes"))
         };
         let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &fixture.device);
@@ -219,6 +222,10 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
             gates(&case, &step);
             case.check(&step);
         }
+        "pcdarts_k4" | "pcdarts_k2" => case.check(&case.step(&softmax, still, plain)),
+        "cen_partial" => {
+            case.check(&case.step(&Rule::from(Relaxation::CrossEdge), still, plain));
+        }
         "darts_minus" => {
             let rule = Rule { auxiliary_skip: case.number("in.strength"), ..softmax };
             case.check(&case.step(&rule, still, plain));
@@ -315,12 +322,8 @@ fn perturbed(case: &Case<'_>) {
     let fixture = case.fixture;
     let matrix = Matrix { topology: case.space.topology(), relaxation: Relaxation::Softmax };
     let before = fixture.pair("in.mixing");
-    let start = Mixing {
-        weights: PerKind::from_fn(|_| Tensor::zeros([14, 7], &fixture.device)),
-        edges: None,
-        path: None,
-        auxiliary_skip: 0.0,
-    };
+    let zeros = || Tensor::zeros([14, 7], &fixture.device);
+    let start = Mixing::of(PerKind::from_fn(|_| zeros()));
     for name in ["rs", "adv"] {
         let out = format!("out.{name}.");
         let moved = if name == "rs" {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::config::Order;
-use ec_darts::network::{StemKind, SupernetConfig};
+use ec_darts::network::{CellForm, StemKind, SupernetConfig};
 use ec_darts::train::{Event, Phase, Search};
 use ec_darts::transition::induce;
 use ec_darts_space::{
@@ -113,7 +113,7 @@ fn inducing_allocates_no_parameter_memory() {
         init_channels: 256,
         num_cells: 3,
         num_classes: 10,
-        auxiliary_skip: false,
+        form: CellForm::default(),
     };
     let device = Device::flex().autodiff();
     let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &device);

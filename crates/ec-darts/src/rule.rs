@@ -56,6 +56,11 @@ pub struct Mixing {
 }
 
 impl Mixing {
+    /// Of these weights alone.
+    pub fn of(weights: PerKind<Tensor<2>>) -> Self {
+        Self { weights, edges: None, path: None, auxiliary_skip: 0.0 }
+    }
+
     /// The same weights without their history: a step on the weights moves no alpha.
     pub fn detach(self) -> Self {
         Self {
@@ -93,7 +98,7 @@ impl Rule {
             Some(edges) => weights.zip(edges).map(|(weights, edges)| weights * edges),
             None => weights,
         };
-        Mixing { weights, edges, path, auxiliary_skip: self.auxiliary_skip }
+        Mixing { edges, path, auxiliary_skip: self.auxiliary_skip, ..Mixing::of(weights) }
     }
 
     /// Weights of the operations without those of the edges, and the path where only one operation of each

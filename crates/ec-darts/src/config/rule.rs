@@ -7,6 +7,7 @@ use super::validate::require;
 use super::{Order, SearchConfig};
 use crate::Result;
 use crate::architect::ArchitectOrder;
+use crate::network::CellForm;
 use crate::penalty::{Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
 use crate::relaxation::Relaxation;
@@ -23,6 +24,8 @@ pub struct RuleConfig {
     pub temperature: Schedule,
     /// Whether edges have weights of their own, which compete at each node.
     pub edge_weights: bool,
+    /// Of so many equal parts of the channels only the first goes through the operations.
+    pub partial_channels: usize,
     /// Weight of a skip beside every mixed operation; off: there is none.
     pub auxiliary_skip: Option<Schedule>,
     /// Weight of FairDARTS' zero-one loss.
@@ -43,6 +46,7 @@ impl Default for RuleConfig {
             sampling: None,
             temperature: Schedule::constant(1.0),
             edge_weights: false,
+            partial_channels: 1,
             auxiliary_skip: None,
             zero_one: None,
             zero_one_form: ZeroOne::L2,
@@ -54,6 +58,12 @@ impl Default for RuleConfig {
 }
 
 impl SearchConfig {
+    /// How the cells of the supernet are made of their candidates.
+    pub fn cell_form(&self) -> CellForm {
+        let RuleConfig { auxiliary_skip, partial_channels, .. } = &self.rule;
+        CellForm { auxiliary_skip: auxiliary_skip.is_some(), parts: *partial_channels }
+    }
+
     /// The rule of an epoch, counted from 0.
     pub fn rule_at(&self, epoch: usize) -> Rule {
         let epochs = self.search.epochs;
@@ -128,6 +138,15 @@ impl SearchConfig {
         require(!(single && gates), "search.order", "single-level", allowed)?;
         let allowed = "off beside a rule that computes one operation of each edge";
         require(rule.auxiliary_skip.is_none() || !one_each, "rule.auxiliary_skip", "on", allowed)?;
+        let (parts, channels) = (rule.partial_channels, self.network.init_channels);
+        // A factorized reduction makes an even number of channels.
+        let fits = parts == 1 || (parts > 0 && channels.is_multiple_of(2 * parts));
+        let allowed = format!("1, or a number that leaves an even part of {channels} channels");
+        require(fits, "rule.partial_channels", &parts.to_string(), &allowed)?;
+        let allowed =
+            "1 with `transition.enabled`: an induced model would need operations of all channels";
+        let whole = parts == 1 || !self.transition.enabled;
+        require(whole, "rule.partial_channels", &parts.to_string(), allowed)?;
         if let Some(perturbation) = rule.perturbation {
             let name = perturbation.name();
             let allowed = "none beside a rule that draws its mixing weights";

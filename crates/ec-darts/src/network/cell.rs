@@ -1,4 +1,4 @@
-//! Cells: the relaxed one of the supernet, and the discrete one of a genotype.
+//! Cells of the supernet.
 
 use std::sync::Arc;
 
@@ -6,157 +6,33 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Edge, EdgeOperation, pick};
 use ec_darts_space::{
-    CellGenotype, CellKind, CellTopology, NUM_INPUTS, Pick, Primitive, SearchSpace,
+    CellGenotype, CellKind, CellTopology, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
-use super::CellPlan;
-use crate::ops::{
-    DropPath, Form, Kernels, Layout, Name, Operation, Packed, Packs, edge, operation,
-};
+use super::parts::{Candidates, candidate, input_names, names, preprocess};
+use super::{CellPlan, DiscreteCell, discrete::pick_names};
+use crate::ops::{Form, Kernels, Layout, Packed, Packs};
+use crate::rule::Mixing;
 
-/// Both preprocessings of a cell, the older input's first: each brings an input to the cell's
-/// channels and size.
-fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
-    // Behind a reduction the older input is twice as large.
-    let reduces = [plan.after_reduction, false];
-    let edges = plan.inputs.into_iter().zip(reduces).map(|(inputs, reduces)| {
-        let (operation, stride) = match reduces {
-            true => (EdgeOperation::FactorizedReduce, 2),
-            false => (EdgeOperation::Pointwise, 1),
-        };
-        edge(vec![operation], [inputs, plan.num_channels], stride, form.affine())
-    });
-    edges.collect()
+/// How the cells of a supernet are made of their candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CellForm {
+    /// A skip of constant weight stands beside every mixed operation.
+    ///
+    /// # Source
+    /// DARTS-, section 3.3.
+    pub auxiliary_skip: bool,
+    /// Of so many equal parts of the channels only the first goes through the operations; the others go by.
+    ///
+    /// # Source
+    /// PC-DARTS, section 3.2, `K`.
+    pub parts: usize,
 }
 
-/// Names of both preprocessings.
-fn input_names(inputs: &[Edge]) -> Vec<Name> {
-    let variant = |edge: &Edge| match edge.operations[0] {
-        EdgeOperation::FactorizedReduce => "Reduce",
-        _ => "Keep",
-    };
-    let inputs = inputs.iter().enumerate();
-    inputs.map(|(input, edge)| Name::new(format!("preprocess{input}.{}", variant(edge)))).collect()
-}
-
-/// The candidates of a search space: the operations of an edge, and their columns in the mixing weights.
-#[derive(Clone, Debug)]
-struct Candidates {
-    primitives: Vec<Primitive>,
-    /// Of each primitive.
-    columns: Vec<usize>,
-    /// Whether a skip stands behind the candidates of every edge.
-    auxiliary_skip: bool,
-}
-
-impl Candidates {
-    fn new(space: &SearchSpace, auxiliary_skip: bool) -> Self {
-        let all = space.primitives().iter().copied().enumerate();
-        let (columns, primitives) =
-            all.filter(|&(_, primitive)| primitive != Primitive::None).unzip();
-        Self { primitives, columns, auxiliary_skip }
-    }
-
-    /// An edge of all candidates.
-    fn edge(&self, num_channels: usize, stride: usize) -> Edge {
-        let skip = self.auxiliary_skip.then_some(Primitive::SkipConnect);
-        let operations = self.primitives.iter().copied().chain(skip);
-        let operations = operations.filter_map(|each| operation(each, stride, Form::Search));
-        edge(operations.collect(), [num_channels; 2], stride, Form::Search.affine())
-    }
-
-    fn position(&self, primitive: Primitive) -> Option<usize> {
-        self.primitives.iter().position(|&candidate| candidate == primitive)
-    }
-
-    /// The operation of a column, unless it is that of `none`.
-    fn of_column(&self, column: usize) -> Option<usize> {
-        self.columns.iter().position(|&each| each == column)
-    }
-}
-
-/// Names of an edge's operations below a path.
-fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
-    let dot = if path.is_empty() { "" } else { "." };
-    let name = |(number, &operation): (usize, &EdgeOperation)| {
-        let place = match number < candidates.primitives.len() {
-            true => format!("{path}{dot}operations.{number}"),
-            false => format!("{path}{dot}auxiliary_skip"),
-        };
-        Name::of_candidate(&place, operation)
-    };
-    edge.operations.iter().enumerate().map(name).collect()
-}
-
-/// All candidate operations of one edge.
-///
-/// ```text
-/// y = sum over o of mixing[o] * o(x)
-/// ```
-/// `none` has a mixing weight but is no operation: it adds nothing and is not computed.
-///
-/// # Source
-/// EC-DARTS, Eq. (5); DARTS, Eq. (2).
-#[derive(Module, Debug)]
-pub struct MixedOperation {
-    /// Weights and running statistics of all operations.
-    pub packed: Packed,
-    #[module(skip)]
-    cell: Arc<Cell>,
-    #[module(skip)]
-    candidates: Arc<Candidates>,
-}
-
-impl MixedOperation {
-    /// The candidates of the search space at this width and stride.
-    pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let candidates = Candidates::new(space, false);
-        let edge = candidates.edge(num_channels, stride);
-        let names = names("", &edge, &candidates);
-        let mut cells = [Cell::from(edge)];
-        let layout = Layout::place(&mut cells, &names);
-        let [cell] = cells;
-        Self {
-            packed: Packed::new(layout, device),
-            cell: Arc::new(cell),
-            candidates: Arc::new(candidates),
-        }
-    }
-
-    /// # Shapes
-    /// - `input`: `[batch, num_channels, height, width]`
-    /// - `mixing`: `[num_primitives]`, the edge's row of the cell's mixing weights
-    /// - output: `[batch, num_channels, ceil(height / stride), ceil(width / stride)]`
-    pub fn forward(&self, input: Tensor<4>, mixing: Tensor<1>, kernels: Kernels) -> Tensor<4> {
-        let places: Vec<Option<usize>> =
-            self.candidates.columns.iter().copied().map(Some).collect();
-        let mixing = pick(mixing.unsqueeze(), &places);
-        kernels.run(&self.cell, &self.packed, vec![input], mixing, None)
-    }
-
-    /// The operation of a primitive with the weights it has here, if it is one of the candidates.
-    pub fn operation(&self, primitive: Primitive) -> Option<Operation> {
-        let position = self.candidates.position(primitive)?;
-        Some(Operation::part(&self.packed, candidate(&self.cell.inputs[0], position)))
-    }
-}
-
-impl Packs for MixedOperation {
-    fn packs(&self) -> Vec<&Packed> {
-        vec![&self.packed]
-    }
-}
-
-/// One operation of an edge, at its place.
-fn candidate(edge: &Edge, position: usize) -> Edge {
-    let before = &edge.operations[..position];
-    let parameters = before.iter().map(|each| each.num_parameters(edge.channels, edge.affine));
-    let norms: usize = before.iter().map(|each| each.num_norms()).sum();
-    Edge {
-        operations: vec![edge.operations[position]],
-        parameters: edge.parameters + parameters.sum::<usize>(),
-        statistics: edge.statistics + norms * edge.channels[1],
-        ..edge.clone()
+impl Default for CellForm {
+    /// All channels through all candidates, as in DARTS.
+    fn default() -> Self {
+        Self { auxiliary_skip: false, parts: 1 }
     }
 }
 
@@ -173,49 +49,53 @@ pub struct SearchCell {
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
+    /// Parts of the channels, of which the first goes through the operations.
+    #[module(skip)]
+    pub parts: usize,
     /// How the operations are computed.
     #[module(skip)]
     pub kernels: Kernels,
 }
 
+/// What the operations of a cell are weighted with in one pass.
+#[derive(Clone, Debug)]
+pub struct CellWeights {
+    /// Of each operation that runs, one for each preprocessing before them, `[num_operations]`.
+    pub(super) operations: Tensor<1>,
+    /// Of each edge, `[num_edges, 1]`, where a rule weighs them.
+    pub(super) edges: Option<Tensor<2>>,
+    /// The column of the one operation of each edge that runs, where it is not all.
+    pub(super) path: Option<Vec<usize>>,
+}
+
 impl SearchCell {
     /// The cell of a plan.
-    pub fn new(space: &SearchSpace, plan: &CellPlan, device: &Device) -> Self {
-        Self::with_skip(space, plan, false, device)
-    }
-
-    /// The cell of a plan, where it is asked for with a skip beside every mixed operation.
     ///
-    /// # Source
-    /// DARTS-, Eq. (7).
-    pub fn with_skip(
-        space: &SearchSpace,
-        plan: &CellPlan,
-        auxiliary_skip: bool,
-        device: &Device,
-    ) -> Self {
-        let (cell, layout) = Self::describe(space, plan, auxiliary_skip);
+    /// # Panics
+    /// Where its channels do not fall into the parts of the form.
+    pub fn new(space: &SearchSpace, plan: &CellPlan, form: CellForm, device: &Device) -> Self {
+        let (cell, layout) = Self::describe(space, plan, form);
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::new(space, auxiliary_skip)),
+            candidates: Arc::new(Candidates::new(space, form.auxiliary_skip)),
             topology: *space.topology(),
+            parts: form.parts,
             kernels: Kernels::default(),
         }
     }
 
     /// The edges of a plan's cell, and where their values lie.
-    pub(crate) fn describe(
-        space: &SearchSpace,
-        plan: &CellPlan,
-        auxiliary_skip: bool,
-    ) -> (Cell, Layout) {
-        let (topology, candidates) = (*space.topology(), Candidates::new(space, auxiliary_skip));
+    pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
+        let topology = *space.topology();
+        let candidates = Candidates::new(space, form.auxiliary_skip);
+        let (channels, parts) = (plan.num_channels, form.parts);
+        assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
         let inputs = preprocess(plan, Form::Search);
         let mut names = input_names(&inputs);
         let mut nodes = vec![Vec::new(); topology.num_nodes()];
         for (number, edge) in topology.edges().enumerate() {
-            let mixed = candidates.edge(plan.num_channels, topology.stride(plan.kind, edge));
+            let mixed = candidates.edge(channels / parts, topology.stride(plan.kind, edge));
             names.extend(self::names(&format!("edges.{number}"), &mixed, &candidates));
             nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
         }
@@ -226,36 +106,39 @@ impl SearchCell {
         (cell, layout)
     }
 
-    /// All operations of all edges.
-    ///
     /// # Shapes
     /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
-    /// - `mixing`: `[num_edges, num_primitives]`
+    /// - `weights`: those of the cell's kind, from [`Self::weights`]
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
-    pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, mixing: &Tensor<2>) -> Tensor<4> {
-        let mixing = self.operation_mixing(mixing, None, 0.0);
-        self.forward_operations(older, newer, mixing, None)
+    pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
+        let CellWeights { operations, path, .. } = weights;
+        if self.parts > 1 {
+            return self.forward_in_parts(older, newer, weights);
+        }
+        let cell = match path {
+            None => self.cell.clone(),
+            Some(path) => Arc::new(self.along(path)),
+        };
+        self.kernels.run(&cell, &self.packed, vec![older, newer], operations.clone(), None)
     }
 
-    /// Of the mixing weights of a cell those of its operations, or of those on a path, one for each
-    /// preprocessing before them: the same for all cells of a kind.
-    ///
-    /// # Shapes
-    /// - `mixing`: `[num_edges, num_primitives]`
-    /// - `path`: `[num_edges]`, columns
-    /// - output: `[num_operations]`
-    pub(super) fn operation_mixing(
-        &self,
-        mixing: &Tensor<2>,
-        path: Option<&[usize]>,
-        auxiliary_skip: f64,
-    ) -> Tensor<1> {
-        let [num_edges, num_primitives] = mixing.dims();
+    /// The weights of all operations from a matrix, `[num_edges, num_primitives]`.
+    pub fn weights_of(&self, mixing: &Tensor<2>) -> CellWeights {
+        let mixing = PerKind::from_fn(|_| mixing.clone());
+        self.weights(&Mixing::of(mixing), CellKind::Normal)
+    }
+
+    /// The weights of a cell's operations by a pass: the same for all cells of a kind.
+    pub fn weights(&self, mixing: &Mixing, kind: CellKind) -> CellWeights {
+        let path = mixing.path.as_ref().map(|path| path.cell(kind).clone());
+        let matrix = mixing.weights.cell(kind);
+        let [num_edges, num_primitives] = matrix.dims();
         let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
         let mut places = vec![(None, 1.0); NUM_INPUTS];
-        match path {
+        match &path {
             None => {
-                let skip = self.candidates.auxiliary_skip.then_some((None, auxiliary_skip));
+                let skip = self.candidates.auxiliary_skip;
+                let skip = skip.then_some((None, mixing.auxiliary_skip));
                 for edge in 0..num_edges {
                     places
                         .extend(self.candidates.columns.iter().map(|&column| place(edge, column)));
@@ -265,8 +148,7 @@ impl SearchCell {
             Some(path) => {
                 for node in 0..self.topology.num_nodes() {
                     let edges = self.topology.edges_into(node);
-                    let runs =
-                        edges.filter(|&edge| self.candidates.of_column(path[edge]).is_some());
+                    let runs = edges.filter(|&edge| self.position_of_column(path[edge]).is_some());
                     let before = places.len();
                     places.extend(runs.map(|edge| place(edge, path[edge])));
                     if places.len() == before {
@@ -277,26 +159,12 @@ impl SearchCell {
         }
         let (places, factors): (Vec<_>, Vec<f32>) =
             places.into_iter().map(|(place, factor)| (place, factor as f32)).unzip();
-        let picked = pick(mixing.clone(), &places);
-        if factors.iter().all(|&factor| factor == 1.0) {
-            return picked;
+        let mut operations = pick(matrix.clone(), &places);
+        if factors.iter().any(|&factor| factor != 1.0) {
+            operations = operations * Tensor::from_data(&factors[..], &matrix.device());
         }
-        picked * Tensor::from_data(&factors[..], &mixing.device())
-    }
-
-    /// As [`Self::forward`], by the weights of [`Self::operation_mixing`] for the same path.
-    pub(super) fn forward_operations(
-        &self,
-        older: Tensor<4>,
-        newer: Tensor<4>,
-        mixing: Tensor<1>,
-        path: Option<&[usize]>,
-    ) -> Tensor<4> {
-        let cell = match path {
-            None => self.cell.clone(),
-            Some(path) => Arc::new(self.along(path)),
-        };
-        self.kernels.run(&cell, &self.packed, vec![older, newer], mixing, None)
+        let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
+        CellWeights { operations, edges, path }
     }
 
     /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.
@@ -309,7 +177,7 @@ impl SearchCell {
         let mut node = |edges: &Vec<(usize, Edge)>| {
             let columns = edges.iter().zip(&mut path);
             let runs = columns.filter_map(|((from, edge), &column)| {
-                let position = self.candidates.of_column(column)?;
+                let position = self.position_of_column(column)?;
                 Some((*from, candidate(edge, position)))
             });
             let mut runs: Vec<(usize, Edge)> = runs.collect();
@@ -325,6 +193,11 @@ impl SearchCell {
         Cell { nodes, ..(*self.cell).clone() }
     }
 
+    /// The place of a column's operation on every edge, unless the column is that of `none`.
+    pub(super) fn position_of_column(&self, column: usize) -> Option<usize> {
+        self.candidates.of_column(column)
+    }
+
     /// The candidates of each edge, without `none`.
     pub fn primitives(&self) -> &[Primitive] {
         &self.candidates.primitives
@@ -333,8 +206,10 @@ impl SearchCell {
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
-    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes.
+    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes; and of a cell in
+    /// parts, whose operations are narrower than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
+        assert_eq!(self.parts, 1, "a cell whose operations see all channels");
         assert_eq!(genotype.nodes.len(), self.topology.num_nodes(), "a genotype of these cells");
         let pick = |pick: &Pick, edges: &[(usize, Edge)]| {
             let edge = edges.iter().find(|(from, _)| *from == pick.from);
@@ -368,86 +243,6 @@ impl SearchCell {
 }
 
 impl Packs for SearchCell {
-    fn packs(&self) -> Vec<&Packed> {
-        vec![&self.packed]
-    }
-}
-
-/// Names of the picked operations, each alone on its edge.
-fn pick_names(cell: &Cell) -> Vec<Name> {
-    let edges = cell.nodes.iter().flatten().enumerate();
-    edges
-        .map(|(number, (_, edge))| {
-            Name::of_candidate(&format!("operations.{number}"), edge.operations[0])
-        })
-        .collect()
-}
-
-/// A cell of one genotype: only the kept operations, each with weight one.
-#[derive(Module, Debug)]
-pub struct DiscreteCell {
-    /// Weights and running statistics; those of the picks may lie among others.
-    pub packed: Packed,
-    /// The edges: both preprocessings, and an edge for each pick in the order of the genotype.
-    #[module(skip)]
-    pub cell: Arc<Cell>,
-    /// How the operations are computed.
-    #[module(skip)]
-    pub kernels: Kernels,
-}
-
-impl DiscreteCell {
-    /// A cell with weights of its own, in the form of the network that is retrained.
-    pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
-        let (cell, layout) = Self::describe(genotype, plan);
-        Self {
-            packed: Packed::new(layout, device),
-            cell: Arc::new(cell),
-            kernels: Kernels::default(),
-        }
-    }
-
-    /// The edges of a plan's cell, and where their values lie.
-    pub(crate) fn describe(genotype: &CellGenotype, plan: &CellPlan) -> (Cell, Layout) {
-        let form = Form::Retrain;
-        let inputs = preprocess(plan, form);
-        let mut names = input_names(&inputs);
-        let pick = |pick: &Pick| {
-            let reduces = plan.kind == CellKind::Reduction;
-            let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
-            let operation = operation(pick.primitive, stride, form);
-            let operation = operation.expect("a genotype picks no `none`");
-            let channels = [plan.num_channels; 2];
-            (pick.from, edge(vec![operation], channels, stride, form.affine()))
-        };
-        let nodes = genotype.nodes.iter().map(|picks| picks.iter().map(pick).collect());
-        let (nodes, concat) = (nodes.collect(), genotype.concat.clone());
-        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
-        names.extend(pick_names(&cells[0]));
-        let layout = Layout::place(&mut cells, &names);
-        let [cell] = cells;
-        (cell, layout)
-    }
-
-    /// `drop_path` acts on every picked operation but the identity.
-    ///
-    /// # Shapes
-    /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
-    /// - output: `[batch, concat.len() * num_channels, ..]`
-    pub fn forward(
-        &self,
-        older: Tensor<4>,
-        newer: Tensor<4>,
-        drop_path: Option<&mut DropPath>,
-    ) -> Tensor<4> {
-        let [batch, ..] = older.dims();
-        let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
-        let ones = Tensor::ones([self.cell.num_operations()], &older.device());
-        self.kernels.run(&self.cell, &self.packed, vec![older, newer], ones, factors)
-    }
-}
-
-impl Packs for DiscreteCell {
     fn packs(&self) -> Vec<&Packed> {
         vec![&self.packed]
     }

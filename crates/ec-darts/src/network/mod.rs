@@ -3,14 +3,20 @@
 //! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]. Invariant: every network is
 //! stem, cells, mean over the map, linear classifier; a cell reads the two outputs before it.
 
+mod by_edges;
 mod cell;
+mod discrete;
 mod evaluation;
+mod mixed;
+mod parts;
 mod plan;
 mod stem;
 mod supernet;
 
-pub use cell::{DiscreteCell, MixedOperation, SearchCell};
+pub use cell::{CellForm, CellWeights, SearchCell};
+pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
+pub use mixed::MixedOperation;
 pub use plan::{CellPlan, check_size, is_reduction, plan_cells};
 pub use stem::{Stem, StemKind};
 pub use supernet::{Supernet, SupernetConfig};

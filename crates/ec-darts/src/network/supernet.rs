@@ -9,7 +9,7 @@ use ec_darts_kernels::Edge;
 use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 
-use super::{SearchCell, Stem, StemKind, classify, plan_cells};
+use super::{CellForm, SearchCell, Stem, StemKind, classify, plan_cells};
 use crate::ops::{Kernels, Packed, Packs, draw_parameters};
 use crate::optim::Ran;
 use crate::rule::Mixing;
@@ -29,11 +29,8 @@ pub struct SupernetConfig {
     pub num_cells: usize,
     /// Classes of the data.
     pub num_classes: usize,
-    /// Whether a skip of constant weight stands beside every mixed operation.
-    ///
-    /// # Source
-    /// DARTS-, section 3.3.
-    pub auxiliary_skip: bool,
+    /// How cells are made of their candidates.
+    pub form: CellForm,
 }
 
 /// Stacked search cells between a stem and a classifier.
@@ -68,7 +65,7 @@ impl SupernetConfig {
             init_channels: 16,
             num_cells: 8,
             num_classes,
-            auxiliary_skip: false,
+            form: CellForm::default(),
         }
     }
 
@@ -84,7 +81,7 @@ impl SupernetConfig {
             self.stem.reduces(),
         );
         let last = plans.last().map_or(stem_channels, |plan| num_nodes * plan.num_channels);
-        let cell = |plan| SearchCell::with_skip(&self.space, plan, self.auxiliary_skip, device);
+        let cell = |plan| SearchCell::new(&self.space, plan, self.form, device);
         let supernet = Supernet {
             stem: Stem::new(self.stem, self.init_channels, device),
             cells: plans.iter().map(cell).collect(),
@@ -111,13 +108,8 @@ impl Supernet {
         let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         let mut of_kinds = HashMap::new();
         for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
-            let path = mixing.path.as_ref().map(|path| path.cell(kind).as_slice());
-            let weights = mixing.weights.cell(kind);
-            let of_kind = of_kinds
-                .entry(kind)
-                .or_insert_with(|| cell.operation_mixing(weights, path, mixing.auxiliary_skip))
-                .clone();
-            let output = cell.forward_operations(older, newer.clone(), of_kind, path);
+            let weights = of_kinds.entry(kind).or_insert_with(|| cell.weights(mixing, kind));
+            let output = cell.forward(older, newer.clone(), weights);
             (older, newer) = (newer, output);
         }
         classify(newer, &self.classifier)

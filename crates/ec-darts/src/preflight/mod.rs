@@ -94,7 +94,7 @@ impl MemoryNeed {
         for plan in &plans {
             need.cell(plan, batch as u64, size, num_nodes, space.primitives());
             buffers.cell(
-                &SearchCell::describe(&space, plan, config.rule.auxiliary_skip.is_some()),
+                &SearchCell::describe(&space, plan, config.cell_form()),
                 plan,
                 batch,
                 size,

@@ -115,7 +115,7 @@ impl Search {
             init_channels: config.network.init_channels,
             num_cells: config.network.num_cells,
             num_classes: data.num_classes(),
-            auxiliary_skip: config.rule.auxiliary_skip.is_some(),
+            form: config.cell_form(),
         };
         let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;

@@ -1,0 +1,92 @@
+//! Cells of one genotype.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use ec_darts_kernels::Cell;
+use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Pick};
+
+use super::CellPlan;
+use super::parts::{input_names, preprocess};
+use crate::ops::{DropPath, Form, Kernels, Layout, Name, Packed, Packs, edge, operation};
+
+/// Names of the picked operations, each alone on its edge.
+pub(super) fn pick_names(cell: &Cell) -> Vec<Name> {
+    let edges = cell.nodes.iter().flatten().enumerate();
+    edges
+        .map(|(number, (_, edge))| {
+            Name::of_candidate(&format!("operations.{number}"), edge.operations[0])
+        })
+        .collect()
+}
+
+/// A cell of one genotype: only the kept operations, each with weight one.
+#[derive(Module, Debug)]
+pub struct DiscreteCell {
+    /// Weights and running statistics; those of the picks may lie among others.
+    pub packed: Packed,
+    /// The edges: both preprocessings, and an edge for each pick in the order of the genotype.
+    #[module(skip)]
+    pub cell: Arc<Cell>,
+    /// How the operations are computed.
+    #[module(skip)]
+    pub kernels: Kernels,
+}
+
+impl DiscreteCell {
+    /// A cell with weights of its own, in the form of the network that is retrained.
+    pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
+        let (cell, layout) = Self::describe(genotype, plan);
+        Self {
+            packed: Packed::new(layout, device),
+            cell: Arc::new(cell),
+            kernels: Kernels::default(),
+        }
+    }
+
+    /// The edges of a plan's cell, and where their values lie.
+    pub(crate) fn describe(genotype: &CellGenotype, plan: &CellPlan) -> (Cell, Layout) {
+        let form = Form::Retrain;
+        let inputs = preprocess(plan, form);
+        let mut names = input_names(&inputs);
+        let pick = |pick: &Pick| {
+            let reduces = plan.kind == CellKind::Reduction;
+            let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
+            let operation = operation(pick.primitive, stride, form);
+            let operation = operation.expect("a genotype picks no `none`");
+            let channels = [plan.num_channels; 2];
+            (pick.from, edge(vec![operation], channels, stride, form.affine()))
+        };
+        let nodes = genotype.nodes.iter().map(|picks| picks.iter().map(pick).collect());
+        let (nodes, concat) = (nodes.collect(), genotype.concat.clone());
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
+        names.extend(pick_names(&cells[0]));
+        let layout = Layout::place(&mut cells, &names);
+        let [cell] = cells;
+        (cell, layout)
+    }
+
+    /// `drop_path` acts on every picked operation but the identity.
+    ///
+    /// # Shapes
+    /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
+    /// - output: `[batch, concat.len() * num_channels, ..]`
+    pub fn forward(
+        &self,
+        older: Tensor<4>,
+        newer: Tensor<4>,
+        drop_path: Option<&mut DropPath>,
+    ) -> Tensor<4> {
+        let [batch, ..] = older.dims();
+        let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
+        let ones = Tensor::ones([self.cell.num_operations()], &older.device());
+        self.kernels.run(&self.cell, &self.packed, vec![older, newer], ones, factors)
+    }
+}
+
+impl Packs for DiscreteCell {
+    fn packs(&self) -> Vec<&Packed> {
+        vec![&self.packed]
+    }
+}

@@ -1,0 +1,94 @@
+//! Parts that search cells and discrete cells share: preprocessings, candidates of an edge, names.
+
+use ec_darts_kernels::{Edge, EdgeOperation};
+use ec_darts_space::{Primitive, SearchSpace};
+
+use super::CellPlan;
+use crate::ops::{Form, Name, edge, operation};
+
+/// Both preprocessings of a cell, the older input's first: each brings an input to the cell's
+/// channels and size.
+pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
+    // Behind a reduction the older input is twice as large.
+    let reduces = [plan.after_reduction, false];
+    let edges = plan.inputs.into_iter().zip(reduces).map(|(inputs, reduces)| {
+        let (operation, stride) = match reduces {
+            true => (EdgeOperation::FactorizedReduce, 2),
+            false => (EdgeOperation::Pointwise, 1),
+        };
+        edge(vec![operation], [inputs, plan.num_channels], stride, form.affine())
+    });
+    edges.collect()
+}
+
+/// Names of both preprocessings.
+pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
+    let variant = |edge: &Edge| match edge.operations[0] {
+        EdgeOperation::FactorizedReduce => "Reduce",
+        _ => "Keep",
+    };
+    let inputs = inputs.iter().enumerate();
+    inputs.map(|(input, edge)| Name::new(format!("preprocess{input}.{}", variant(edge)))).collect()
+}
+
+/// The candidates of a search space: the operations of an edge, and their columns in the mixing weights.
+#[derive(Clone, Debug)]
+pub(super) struct Candidates {
+    pub(super) primitives: Vec<Primitive>,
+    /// Of each primitive.
+    pub(super) columns: Vec<usize>,
+    /// Whether a skip stands behind the candidates of every edge.
+    pub(super) auxiliary_skip: bool,
+}
+
+impl Candidates {
+    pub(super) fn new(space: &SearchSpace, auxiliary_skip: bool) -> Self {
+        let all = space.primitives().iter().copied().enumerate();
+        let (columns, primitives) =
+            all.filter(|&(_, primitive)| primitive != Primitive::None).unzip();
+        Self { primitives, columns, auxiliary_skip }
+    }
+
+    /// An edge of all candidates.
+    pub(super) fn edge(&self, num_channels: usize, stride: usize) -> Edge {
+        let skip = self.auxiliary_skip.then_some(Primitive::SkipConnect);
+        let operations = self.primitives.iter().copied().chain(skip);
+        let operations = operations.filter_map(|each| operation(each, stride, Form::Search));
+        edge(operations.collect(), [num_channels; 2], stride, Form::Search.affine())
+    }
+
+    pub(super) fn position(&self, primitive: Primitive) -> Option<usize> {
+        self.primitives.iter().position(|&candidate| candidate == primitive)
+    }
+
+    /// The operation of a column, unless it is that of `none`.
+    pub(super) fn of_column(&self, column: usize) -> Option<usize> {
+        self.columns.iter().position(|&each| each == column)
+    }
+}
+
+/// Names of an edge's operations below a path.
+pub(super) fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
+    let dot = if path.is_empty() { "" } else { "." };
+    let name = |(number, &operation): (usize, &EdgeOperation)| {
+        let place = match number < candidates.primitives.len() {
+            true => format!("{path}{dot}operations.{number}"),
+            false => format!("{path}{dot}auxiliary_skip"),
+        };
+        Name::of_candidate(&place, operation)
+    };
+    edge.operations.iter().enumerate().map(name).collect()
+}
+
+/// One operation of an edge, at its place.
+pub(super) fn candidate(edge: &Edge, position: usize) -> Edge {
+    let before = &edge.operations[..position];
+    let parameters = before.iter().map(|each| each.num_parameters(edge.channels, edge.affine));
+    let norms: usize = before.iter().map(|each| each.num_norms()).sum();
+    Edge {
+        operations: vec![edge.operations[position]],
+        parameters: edge.parameters + parameters.sum::<usize>(),
+        statistics: edge.statistics + norms * edge.channels[1],
+        ..edge.clone()
+    }
+}
