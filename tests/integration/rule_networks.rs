@@ -186,8 +186,8 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
     let gumbel = |half: &str| Draw::Gumbel(fixture.pair(&format!("in.{half}gumbel")));
     let path = |half: &str| Draw::Path(fixture.index_pair(&format!("in.{half}path")));
     match name {
-        "perturb_network" => return perturbed(&case),
-        "snas" => return single_level(&case, gumbel("")),
+        "perturb_network" => perturbed(&case),
+        "snas" => single_level(&case, gumbel("")),
         "fairdarts" => {
             let penalties = Penalties {
                 zero_one: (case.number("in.weight"), ZeroOne::L2),
