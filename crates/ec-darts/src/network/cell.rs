@@ -206,11 +206,17 @@ impl SearchCell {
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
-    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes; and of a cell in
-    /// parts, whose operations are narrower than its states.
+    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes, or one without
+    /// picks, whose channels the next cell would miss; and of a cell in parts, whose operations are narrower
+    /// than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
         assert_eq!(self.parts, 1, "a cell whose operations see all channels");
-        assert_eq!(genotype.nodes.len(), self.topology.num_nodes(), "a genotype of these cells");
+        let num_nodes = genotype.states_with_picks().count();
+        assert_eq!(
+            num_nodes,
+            self.topology.num_nodes(),
+            "nodes with picks of a genotype of these cells"
+        );
         let pick = |pick: &Pick, edges: &[(usize, Edge)]| {
             let edge = edges.iter().find(|(from, _)| *from == pick.from);
             let position = self.candidates.position(pick.primitive);
