@@ -7,8 +7,9 @@ use super::validate::require;
 use super::{Order, SearchConfig};
 use crate::Result;
 use crate::architect::ArchitectOrder;
+use crate::cost::CostMeasure;
 use crate::network::CellForm;
-use crate::penalty::{Penalties, ZeroOne};
+use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
 use crate::relaxation::Relaxation;
 use crate::rule::Rule;
@@ -36,6 +37,18 @@ pub struct RuleConfig {
     pub log_sum_exp: Option<Schedule>,
     /// Weight of DrNAS' regularization.
     pub dirichlet_kl: Option<Schedule>,
+    /// Cost of the architecture in the loss of alpha; off: it does not matter.
+    pub cost: Option<CostMeasure>,
+    /// How it enters the loss.
+    pub cost_form: CostForm,
+    /// Weight of its term.
+    pub cost_weight: Schedule,
+    /// The term is there only while the genotype costs more than this; off: always.
+    pub cost_target: Option<f64>,
+    /// Channels of the network whose cost it is.
+    pub cost_channels: usize,
+    /// Cells of that network.
+    pub cost_cells: usize,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -54,6 +67,12 @@ impl Default for RuleConfig {
             zero_one_form: ZeroOne::L2,
             log_sum_exp: None,
             dirichlet_kl: None,
+            cost: None,
+            cost_form: CostForm::Linear,
+            cost_weight: Schedule::constant(1.0),
+            cost_target: None,
+            cost_channels: 36,
+            cost_cells: 20,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
@@ -101,6 +120,7 @@ impl SearchConfig {
             ("rule.zero_one", rule.zero_one.as_ref(), 0.0),
             ("rule.log_sum_exp", rule.log_sum_exp.as_ref(), 0.0),
             ("rule.dirichlet_kl", rule.dirichlet_kl.as_ref(), 0.0),
+            ("rule.cost_weight", Some(&rule.cost_weight), 0.0),
             ("rule.epsilon", Some(&rule.epsilon), 0.0),
         ];
         for (key, schedule, least) in schedules {
@@ -112,6 +132,17 @@ impl SearchConfig {
                 require(fits, key, &format!("{value} in epoch {}", epoch + 1), allowed)?;
             }
         }
+        if let Some(target) = rule.cost_target {
+            let fits = target.is_finite() && target > 0.0;
+            let allowed = "a number above 0 in the unit of `rule.cost`, or none";
+            require(fits, "rule.cost_target", &target, allowed)?;
+            let allowed = "none without `rule.cost`";
+            require(rule.cost.is_some(), "rule.cost_target", &target, allowed)?;
+        }
+        let (channels, cells) = (rule.cost_channels, rule.cost_cells);
+        let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
+        require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
+        require((3..=64).contains(&cells), "rule.cost_cells", &cells, "3 to 64")?;
         self.validate_combination(origin)
     }
 

@@ -6,10 +6,12 @@
 
 mod activation;
 mod budget;
+mod expected;
 
 use std::ops::AddAssign;
 
 pub use budget::Budget;
+pub use expected::{CostMeasure, CostTable};
 
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive, Recipe};
 use serde::Serialize;

@@ -81,6 +81,9 @@ pub struct Search {
     config: SearchConfig,
     space: SearchSpace,
     device: Device,
+    num_classes: usize,
+    /// Of the images, the larger one.
+    image_side: usize,
     supernet: Supernet,
     alpha: ArchitectureParameters,
     architect: Architect,
@@ -117,6 +120,8 @@ impl Search {
             num_classes: data.num_classes(),
             form: config.cell_form(),
         };
+        let [height, width] = data.size();
+        let image_side = height.max(width);
         let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
         let kernels = need.kernels(&config.run, &Room::of(&device));
@@ -147,6 +152,8 @@ impl Search {
             config,
             space,
             device,
+            num_classes: network.num_classes,
+            image_side,
             supernet,
             alpha,
             architect,

@@ -3,6 +3,7 @@
 use ec_darts_space::{Genotype, SearchSpace};
 use serde::{Deserialize, Serialize};
 
+use crate::cost::CostTable;
 use crate::train::course::Progress;
 use crate::train::event::{EpochReport, Event, Phase, StepReport, TransitionReport};
 use crate::train::mean::Mean;
@@ -29,6 +30,9 @@ pub(crate) struct SearchProgress {
     pub induced: Option<Genotype>,
     /// What the search returns.
     pub best: Option<Best>,
+    /// Costs of the operations, where alpha's loss has them: measured once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<CostTable>,
 }
 
 /// Genotype of the best epoch.
@@ -120,7 +124,7 @@ impl Progress for SearchProgress {
     }
 
     fn next_epoch(self) -> Self {
-        Self { best: self.best, ..Self::default() }
+        Self { best: self.best, costs: self.costs, ..Self::default() }
     }
 }
 
@@ -148,6 +152,12 @@ impl SearchProgress {
             .or_else(|| {
                 let foreign = genotypes.into_iter().flatten().find(|&each| !space.contains(each));
                 foreign.map(|genotype| format!("a genotype of another space: {genotype}"))
+            })
+            .or_else(|| {
+                let size = space.topology().num_edges() * space.primitives().len();
+                let fits =
+                    |costs: &CostTable| costs.operations.iter().all(|(_, row)| row.len() == size);
+                fault(!self.costs.as_ref().is_none_or(fits), "costs of another space")
             })
             .or_else(|| {
                 fault(is_induced != self.induced.is_some(), "no auxiliary model, or one too many")
