@@ -1,6 +1,6 @@
 //! Settings of the rule: the section `rule` of a search.
 
-use ec_darts_space::Schedule;
+use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
 use super::validate::require;
@@ -49,6 +49,10 @@ pub struct RuleConfig {
     pub cost_channels: usize,
     /// Cells of that network.
     pub cost_cells: usize,
+    /// How strengths become a genotype.
+    pub discretization: Discretization,
+    /// When the search ends before its last epoch; off: never.
+    pub stop: Option<Stop>,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -73,6 +77,8 @@ impl Default for RuleConfig {
             cost_target: None,
             cost_channels: 36,
             cost_cells: 20,
+            discretization: Discretization::Edges,
+            stop: None,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
@@ -104,6 +110,7 @@ impl SearchConfig {
                 dirichlet_kl: value(&rule.dirichlet_kl),
                 cost: None,
             },
+            discretization: rule.discretization,
         }
     }
 
@@ -188,6 +195,13 @@ impl SearchConfig {
             "1 with `transition.enabled`: an induced model would need operations of all channels";
         let whole = parts == 1 || !self.transition.enabled;
         require(whole, "rule.partial_channels", &parts.to_string(), allowed)?;
+        let every_node = match rule.discretization {
+            Discretization::Threshold { .. } | Discretization::EveryEdge => false,
+            Discretization::Edges | Discretization::Pairs | Discretization::FewSkips { .. } => true,
+        };
+        let allowed = "`edges`, `pairs` or `few-skips` with `transition.enabled`: an induced model needs picks in every node";
+        let name = format!("{:?}", rule.discretization);
+        require(every_node || !self.transition.enabled, "rule.discretization", &name, allowed)?;
         if let Some(perturbation) = rule.perturbation {
             let name = perturbation.name();
             let allowed = "none beside a rule that draws its mixing weights";

@@ -179,6 +179,11 @@ impl<G: Progress> Course<G> {
         self.place = self.plan.start_of(self.place.epoch + 1);
     }
 
+    /// Ends with an epoch that is over, before the last of the plan.
+    pub fn end_with(&mut self, epoch: usize) {
+        self.plan.epochs = epoch + 1;
+    }
+
     pub fn next_event(&mut self) -> Option<G::Event> {
         self.told.pop_front()
     }

@@ -70,6 +70,7 @@ impl Search {
         }
         search.take(&mut saved.snapshot).map_err(|reason| saved.damaged(reason))?;
         saved.finish()?;
+        search.stop_early();
         Ok(search)
     }
 

@@ -3,20 +3,21 @@
 mod checkpoint;
 mod job;
 mod progress;
+mod report;
 mod steps;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive, SearchSpace};
+use ec_darts_space::{Discretization, Error as SpaceError, Genotype, SearchSpace};
 use tracing::debug_span;
 
 pub use self::progress::Best;
 use self::progress::{QueuedStep, SearchProgress};
 use self::steps::Measured;
 use super::course::{Course, Next};
-use super::event::{AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport};
+use super::event::{Done, EpochReport, Event, Phase, StepReport};
 use super::feed::Feed;
 use super::plan::{Plan, Stage};
 use super::run::Job;
@@ -187,6 +188,7 @@ impl Search {
             Next::EndOfEpoch => {
                 let report = self.epoch_report()?;
                 self.course.close_epoch(report);
+                self.stop_early();
                 Ok(Done::Epoch)
             }
             Next::Nothing => Ok(Done::Everything),
@@ -216,9 +218,16 @@ impl Search {
     /// # Errors
     /// [`Error::NonFinite`] where alpha is no number any more.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
-        self.rule()
-            .genotype(&self.space, &self.alpha, strength)
-            .map_err(|_| self.non_finite("alpha"))
+        let rule = self.rule();
+        let found = rule.genotype(&self.space, &self.alpha, strength);
+        let found = found.or_else(|error| match error {
+            SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. } => {
+                let rule = Rule { discretization: Discretization::Edges, ..rule };
+                rule.genotype(&self.space, &self.alpha, strength)
+            }
+            other => Err(other),
+        });
+        found.map_err(|_| self.non_finite("alpha"))
     }
 
     /// The genotype of an epoch by the strength that this search goes by.
@@ -363,64 +372,6 @@ impl Search {
             _ => {}
         }
         snapshot.non_finite().map(str::to_string)
-    }
-
-    fn epoch_report(&mut self) -> Result<EpochReport> {
-        let genotype_mixing = self.genotype(Strength::Mixing)?;
-        let genotype_alpha = self.genotype(Strength::Alpha)?;
-        let read = match self.config.search.strength {
-            Strength::Mixing => &genotype_mixing,
-            Strength::Alpha => &genotype_alpha,
-        };
-        let epoch = self.course.epoch();
-        let progress = &mut self.course.progress;
-        if !self.config.transition.enabled {
-            progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
-        }
-        let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
-        let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
-        let report = |kind| self.cell_report(mixing.cell(kind), read.cell(kind));
-        let [normal, reduction] = CellKind::ALL.map(report);
-        let progress = &self.course.progress;
-        Ok(EpochReport {
-            epoch,
-            epochs: self.config.search.epochs,
-            learning_rate: self.learning_rate(),
-            train_loss: progress.train.loss(),
-            train_accuracy: progress.train.accuracy(),
-            valid_loss: progress.valid_loss.of_some(),
-            supernet_accuracy: progress.supernet.accuracy(),
-            transition: progress.transition.clone(),
-            warnings: self.warnings(read, [&normal, &reduction]),
-            normal,
-            reduction,
-            best_epoch,
-            genotype_mixing,
-            genotype_alpha,
-            alpha: AlphaValues::of(&self.alpha),
-        })
-    }
-
-    /// Names the cells that are collapsing and were not in any epoch before.
-    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
-        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
-        let is_new = |(kind, report): &(CellKind, &CellReport)| {
-            let before = |earlier: &EpochReport| {
-                earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
-            };
-            report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
-        };
-        let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
-        kinds.filter(is_new).map(warning).collect()
-    }
-
-    fn cell_report(&self, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
-        CellReport {
-            num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
-            num_pools: genotype.count(Primitive::is_pool),
-            entropy: self.config.search.relaxation.entropy(mixing, self.space.topology()),
-            largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
-        }
     }
 }
 
