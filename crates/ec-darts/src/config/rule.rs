@@ -53,6 +53,9 @@ pub struct RuleConfig {
     pub discretization: Discretization,
     /// When the search ends before its last epoch; off: never.
     pub stop: Option<Stop>,
+    /// The dominant eigenvalue of the Hessian in alpha is measured at the end of every so many epochs; off:
+    /// never.
+    pub eigenvalue_every: Option<usize>,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -79,6 +82,7 @@ impl Default for RuleConfig {
             cost_cells: 20,
             discretization: Discretization::Edges,
             stop: None,
+            eigenvalue_every: None,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
