@@ -338,6 +338,10 @@ pub struct EvaluateArguments {
     /// too, where it is their folder.
     #[arg(long)]
     pub all: bool,
+    /// Classify the images of this class only; may be given often. They are classified among all classes of
+    /// the model.
+    #[arg(long = "class", value_name = "NAME")]
+    pub classes: Vec<String>,
     /// Where to compute; as for search.
     #[arg(long)]
     pub device: Option<DeviceName>,

@@ -68,6 +68,8 @@ fn a_search_runs_on_a_folder_and_names_what_it_skips() {
     {
         assert!(out.contains(expected), "{expected:?} in: {out}");
     }
+    let log = std::fs::read_to_string(folder.path("r/log.txt")).expect("a log");
+    assert_eq!(log.matches(" warn skipped 1: none of JPEG").count(), 1, "{log}");
 }
 
 #[cfg(feature = "fetch")]

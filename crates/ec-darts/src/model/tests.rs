@@ -303,17 +303,12 @@ fn images_that_are_no_set_are_named() {
     assert_eq!(set.normalization(), PLAIN);
 }
 
-/// How many inputs are tried: the usual number, or what `EC_DARTS_FUZZ` says.
-fn tries(usual: u32) -> u32 {
-    std::env::var("EC_DARTS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
-}
-
 #[test]
 fn single_bits_of_a_file_count() {
     let bytes = small(StemKind::Cifar, 8).to_bytes().expect("finite");
     let mut rng = stream_rng(7, Purpose::Listed, 0, 0);
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
-    for number in 0..tries(200) {
+    for number in 0..ProptestConfig::default().cases {
         // Half of them in the header, which is short.
         let end = if number % 2 == 0 { bytes.len() } else { header };
         let bit = rng.random_range(0..8 * end);
@@ -363,8 +358,6 @@ fn places(value: &Value, at: &str, all: &mut Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: tries(200), ..ProptestConfig::default() })]
-
     /// A well-formed file with another description is refused, or is a model that can be used.
     #[test]
     fn any_description_is_refused_or_of_a_model_that_works(
