@@ -140,7 +140,7 @@ fn files_that_are_no_model() {
             let data = DataConfig { image_size: Some(16), ..DataConfig::new(DatasetKind::Cifar10) };
             all["data"] = serde_json::to_value(data).expect("JSON");
         },
-        "`data.image_size` is 16, `image_size` is [8, 8]",
+        "`image_size` is [8, 8], by `data` its images have 16x16 pixels",
     );
     let many = vec![serde_json::json!([{"primitive": "skip_connect", "from": 0}]); 65];
     check(|all| all["genotype"]["normal"]["nodes"] = many.into(), "65 nodes");

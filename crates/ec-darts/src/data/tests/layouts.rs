@@ -86,7 +86,9 @@ fn a_folder_is_split_by_its_seed_or_has_a_split() {
     let message = load_with(0, 0.999).unwrap_err().to_string();
     assert!(message.contains("is left for training: by their names all 10"), "{message}");
     let message = load_with(0, 1e-9).unwrap_err().to_string();
-    assert!(message.contains("no image for testing is left"), "{message}");
+    let expected = "no image is left for testing: by their names all 20 are for training \
+                    (data.test_fraction 0.000000001, data.split_seed 0); change one of the two";
+    assert!(message.contains(expected), "{message}");
 
     // Images that join or leave move no other.
     let before = read.test.digest();
