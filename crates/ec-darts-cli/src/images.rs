@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ec_darts::data::{DataDigests, DataNotice, Datasets, NoticeKind};
 use ec_darts::files::write;
+use ec_darts::train::folder::Renewed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
@@ -75,8 +76,8 @@ impl Images {
         Self { images, folder, told: Vec::new(), out: None }
     }
 
-    /// A run in this folder uses them from now on.
-    pub fn begin(&mut self, out: &Path) -> anyhow::Result<()> {
+    /// A run in this folder uses them from now on. Gives back its [`FILE`] where that was damaged.
+    pub fn begin(&mut self, out: &Path) -> anyhow::Result<Option<Renewed>> {
         self.out = Some(out.to_path_buf());
         self.told.iter().for_each(log);
         self.write()
@@ -94,27 +95,38 @@ impl Images {
         }
         let is_new = self.told != all;
         self.told = all;
-        if is_new { self.write() } else { Ok(()) }
+        if is_new { self.write().map(drop) } else { Ok(()) }
     }
 
     /// Writes [`FILE`]. Images that broke in an earlier session stay named there.
-    fn write(&self) -> anyhow::Result<()> {
-        let Some(out) = &self.out else { return Ok(()) };
+    fn write(&self) -> anyhow::Result<Option<Renewed>> {
+        let Some(out) = &self.out else { return Ok(None) };
         let path = out.join(FILE);
         let mut file = DataFile {
             folder: self.folder.clone(),
             digests: self.images.digests(),
             images: Facts::of(&self.images),
         };
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let before =
-            serde_json::from_str(&text).map_or(Vec::new(), |file: DataFile| file.images.notices);
-        for notice in before.into_iter().filter(|notice| notice.kind == NoticeKind::Replaced) {
+        let (before, fault) = match std::fs::read(&path) {
+            Err(_) => (None, None),
+            Ok(bytes) => match serde_json::from_slice::<DataFile>(&bytes) {
+                Ok(before) => (Some(before), None),
+                Err(error) => (None, Some(error)),
+            },
+        };
+        let before = before.into_iter().flat_map(|file| file.images.notices);
+        for notice in before.filter(|notice| notice.kind == NoticeKind::Replaced) {
             if !file.images.notices.iter().any(|new| covers(new, &notice)) {
                 file.images.notices.push(notice);
             }
         }
-        Ok(write(&path, format!("{}\n", serde_json::to_string_pretty(&file)?).as_bytes())?)
+        write(&path, format!("{}\n", serde_json::to_string_pretty(&file)?).as_bytes())?;
+        Ok(fault.map(|error| {
+            let reason = format!(
+                "was damaged, images that broke in earlier sessions are not known: {error}"
+            );
+            Renewed { file: path, reason }
+        }))
     }
 }
 

@@ -57,6 +57,15 @@ fn images_of_no_folder_are_refused_by_check_and_run() {
 }
 
 #[test]
+fn values_of_another_type_are_told_in_words() {
+    let number =
+        "`search.epochs`: invalid type: string \"many\", expected a whole number of 0 or more";
+    refused(&["config", "check", "quick", "--set", "search.epochs=many"], number);
+    let number = "`weights.momentum`: invalid type: boolean `true`, expected a number";
+    refused(&["config", "check", "quick", "--set", "weights.momentum=true"], number);
+}
+
+#[test]
 fn a_file_builds_on_a_preset_or_another_file() {
     let folder = Folder::new();
     folder.write("mine.toml", "base = 'search_folder'\n[search]\nepochs = 7\n");

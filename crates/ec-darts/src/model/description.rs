@@ -212,8 +212,9 @@ impl ModelDescription {
         }
         let side = data.side()?;
         let size = self.image_size;
-        (size != [side; 2])
-            .then(|| format!("`image_size` is {size:?}, by `data` its images have {side}x{side} pixels"))
+        (size != [side; 2]).then(|| {
+            format!("`image_size` is {size:?}, by `data` its images have {side}x{side} pixels")
+        })
     }
 
     /// The network whose tensors a snapshot holds under `network`, and none besides.

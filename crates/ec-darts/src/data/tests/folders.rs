@@ -175,7 +175,9 @@ mod unix {
         check(
             &place,
             (4, 2),
-            &["ignored 4: a link to a folder that it is in: loop, test/everything, train/above and 1 more"],
+            &[
+                "ignored 4: a link to a folder that it is in: loop, test/everything, train/above and 1 more",
+            ],
         );
     }
 
