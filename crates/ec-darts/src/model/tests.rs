@@ -142,6 +142,10 @@ fn files_that_are_no_model() {
         },
         "`image_size` is [8, 8], by `data` its images have 16x16 pixels",
     );
+    check(
+        |all| all["digests"] = serde_json::json!({"train": "x", "test": "y"}),
+        "`digests` is \"x\", allowed: 64 hexadecimal digits each",
+    );
     let many = vec![serde_json::json!([{"primitive": "skip_connect", "from": 0}]); 65];
     check(|all| all["genotype"]["normal"]["nodes"] = many.into(), "65 nodes");
     check(|all| all["std"] = vec![0.0; 3].into(), "`std` is [0.0, 0.0, 0.0]");
