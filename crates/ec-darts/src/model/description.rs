@@ -210,11 +210,10 @@ impl ModelDescription {
         if name != self.dataset {
             return Some(format!("`data.dataset` is {name}, `dataset` is {}", self.dataset));
         }
-        let side = data.side()?;
+        let side = data.image_size?;
         let size = self.image_size;
-        (size != [side; 2]).then(|| {
-            format!("`image_size` is {size:?}, by `data` its images have {side}x{side} pixels")
-        })
+        (size != [side; 2])
+            .then(|| format!("`data.image_size` is {side}, `image_size` is {size:?}"))
     }
 
     /// The network whose tensors a snapshot holds under `network`, and none besides.

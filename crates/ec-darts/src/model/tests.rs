@@ -140,7 +140,7 @@ fn files_that_are_no_model() {
             let data = DataConfig { image_size: Some(16), ..DataConfig::new(DatasetKind::Cifar10) };
             all["data"] = serde_json::to_value(data).expect("JSON");
         },
-        "`image_size` is [8, 8], by `data` its images have 16x16 pixels",
+        "`data.image_size` is 16, `image_size` is [8, 8]",
     );
     check(
         |all| all["digests"] = serde_json::json!({"train": "x", "test": "y"}),

@@ -139,7 +139,7 @@ fn a_folder_is_measured_over_its_training_images() {
     }
     let place = Place::new();
     let black = DynamicImage::ImageRgb8(RgbImage::new(9, 9));
-    for name in ["a/1.png", "b/1.png"] {
+    for name in ["train/a/1.png", "train/b/1.png", "test/a/1.png"] {
         place.write(name, encoded(&black, ImageFormat::Png));
     }
     place.check_error(DatasetKind::Folder, &["same value in every training image"]);
@@ -234,6 +234,8 @@ fn wrong_folders_say_what_is_missing() {
     place.check_error(DatasetKind::Folder, &["dog: a class without an image"]);
     let source = Source { image_size: None, ..place.source(DatasetKind::Folder) };
     fs::remove_dir(place.path().join("dog")).expect("there");
+    place.image("train/cat/1.jpg", 1);
+    place.image("test/cat/2.jpg", 2);
     let message = load(&source).unwrap_err().to_string();
     assert!(message.contains("`data.image_size` is not set"), "{message}");
 
