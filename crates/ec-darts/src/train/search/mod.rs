@@ -21,6 +21,7 @@ use super::event::{Done, EpochReport, Event, Phase, StepReport};
 use super::feed::Feed;
 use super::plan::{Plan, Stage};
 use super::run::Job;
+use crate::Result;
 use crate::architect::Architect;
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
@@ -31,7 +32,6 @@ use crate::preflight::{MemoryNeed, Room};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::transition::{AuxiliaryModel, induce};
-use crate::{Error, Result};
 
 /// EC-DARTS' bilevel search, and with other settings DARTS'.
 ///
@@ -106,7 +106,7 @@ impl Search {
     /// A search at its first step; the same weights and alpha on every device.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where a setting is out of range or does not fit the data.
+    /// [`crate::Error::ConfigValue`] where a setting is out of range or does not fit the data.
     pub fn new(config: SearchConfig, data: Arc<ImageDataset>, device: &Device) -> Result<Self> {
         config.validate("the settings")?;
         config.data.check_images(&data)?;
@@ -174,7 +174,7 @@ impl Search {
     /// What there is to tell then is in [`Self::take_events`].
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// [`crate::Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
     /// are read only now, or where a phase left weights that are none; the search must not go on.
     pub fn work(&mut self) -> Result<Done> {
         self.course.settle_if_due()?;
@@ -216,7 +216,7 @@ impl Search {
     /// The genotype of the current alpha.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where alpha is no number any more.
+    /// [`crate::Error::NonFinite`] where alpha is no number any more.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
         let rule = self.rule();
         let found = rule.genotype(&self.space, &self.alpha, strength);
@@ -227,7 +227,7 @@ impl Search {
             }
             other => Err(other),
         });
-        found.map_err(|_| self.non_finite("alpha"))
+        found.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))
     }
 
     /// The genotype of an epoch by the strength that this search goes by.
@@ -284,17 +284,6 @@ impl Search {
         let epoch = self.course.epoch();
         cosine_learning_rate(max, min, epoch, self.config.search.epochs)
             * warmup(epoch, weights.warmup_epochs)
-    }
-
-    fn non_finite(&self, what: &str) -> Error {
-        let place = self.course.place();
-        Error::NonFinite {
-            what: what.to_string(),
-            epoch: place.epoch,
-            phase: place.phase.label(),
-            step: place.step,
-            learning_rate: self.learning_rate(),
-        }
     }
 
     /// Queues one step on the device and leaves its figures to be read.
