@@ -125,7 +125,7 @@ fn rules_go_on_as_unbroken() {
         ("darts-, beta-darts and a cost", |config| {
             config.rule.auxiliary_skip = Some(Schedule::line(1.0, 0.0));
             config.rule.log_sum_exp = Some(Schedule::constant(0.5));
-            config.rule.cost = Some(CostMeasure::Latency);
+            config.rule.cost = Some(CostMeasure::MultiplyAdds);
         }),
         ("darts+", |config| {
             config.search.epochs = 3;
@@ -139,6 +139,18 @@ fn rules_go_on_as_unbroken() {
             rule(config);
         });
     }
+}
+
+/// No two measurements of time are alike: a search goes on by the one it began with.
+#[test]
+fn measured_costs_are_kept() {
+    let mut config = tiny::config();
+    config.rule.cost = Some(CostMeasure::Latency);
+    let mut unbroken = tiny::search(config.clone());
+    unbroken.work().expect("a step");
+    let bytes = unbroken.save().expect("finite");
+    let mut broken = restore(config, tiny::data(1), &bytes).expect("its own bytes");
+    assert!(finish(&mut unbroken) == finish(&mut broken), "other costs");
 }
 
 /// Random augmentation, a cap on the steps, and threads that prepare batches.
