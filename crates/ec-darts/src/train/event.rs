@@ -156,6 +156,9 @@ pub struct EpochReport {
     /// Dominant eigenvalue of the Hessian of the validation loss in alpha, where it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
+    /// Cost of the epoch's genotype, where costs are in the loss of alpha.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
     /// Epoch whose genotype the search would return now; counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub best_epoch: usize,

@@ -43,6 +43,7 @@ impl Search {
             normal,
             reduction,
             eigenvalue: None,
+            cost: progress.costs.as_ref().map(|costs| costs.of(&self.space, read)),
             best_epoch,
             genotype_mixing,
             genotype_alpha,
