@@ -240,11 +240,11 @@ fn discrete_cells() {
     check_discrete_cells(&presets::DARTS_V1.genotype());
 }
 
-/// A node without picks, one with five of two sources, and plain convolutions.
+/// A node without picks, one with five picks of three sources, and plain convolutions.
 #[test]
 fn uneven_discrete_cells() {
     let cell = "[('sep_conv_3x3', 2, 0), ('max_pool_3x3', 2, 0), ('nor_conv_3x3', 4, 0), \
-        ('skip_connect', 4, 2), ('nor_conv_1x1', 4, 2), ('dil_conv_5x5', 4, 2), ('avg_pool_3x3', 4, 0)]";
+        ('skip_connect', 4, 2), ('nor_conv_1x1', 4, 2), ('dil_conv_5x5', 4, 2), ('avg_pool_3x3', 4, 1)]";
     let text = format!(
         "Genotype(normal={cell}, normal_concat=range(2, 6), reduce={cell}, reduce_concat=range(2, 6))"
     );
