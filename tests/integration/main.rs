@@ -18,6 +18,7 @@ mod relaxation;
 mod resume;
 mod retrain;
 mod rule_networks;
+mod rule_plain;
 mod rule_values;
 mod run;
 mod sample;

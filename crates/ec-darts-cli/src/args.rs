@@ -449,6 +449,10 @@ pub enum Form {
     Flat,
     /// One list for each node.
     Nested,
+    /// FairDARTS' Python text: primitive, node and source of each pick.
+    Triples,
+    /// SNAS' Python text: a pair for each edge, `none` where there is no connection.
+    EveryEdge,
     /// JSON.
     Json,
 }

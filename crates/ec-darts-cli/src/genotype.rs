@@ -32,6 +32,8 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
             let text = match to {
                 Form::Flat => genotype.to_flat()?,
                 Form::Nested => genotype.to_nested(),
+                Form::Triples => genotype.to_triples()?,
+                Form::EveryEdge => genotype.to_every_edge()?,
                 Form::Json => genotype.to_json(),
             };
             print(&format!("{}\n", text.trim_end()))

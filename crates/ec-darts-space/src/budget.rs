@@ -240,9 +240,12 @@ fn search(
 fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Step> {
     let (topology, primitives) = (space.topology(), space.primitives());
     let step = |(edge, at): (usize, crate::Edge)| {
-        let candidates = primitives.iter().enumerate();
-        let options = candidates
-            .filter(|&(_, &primitive)| primitive != Primitive::None)
+        let candidates = space.candidates(kind, edge);
+        let is_option = |each: &Primitive| *each != Primitive::None && candidates.contains(each);
+        let options = primitives
+            .iter()
+            .enumerate()
+            .filter(|&(_, primitive)| is_option(primitive))
             .map(|(column, &primitive)| {
                 let place = edge * primitives.len() + column;
                 let costs = limits.iter().map(|limit| limit.picks.cell(kind)[place]).collect();

@@ -1,12 +1,202 @@
 //! From strengths to a genotype.
+//!
+//! Entry points: [`Discretization::genotype`], and [`discretize()`] for DARTS' rule. Invariant: a genotype
+//! that is returned is valid, so that a network can be built of it.
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    CellGenotype, CellTopology, Error, Genotype, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
+    CellGenotype, CellKind, CellTopology, Edge, Error, Genotype, NUM_INPUTS, PerKind, Pick,
+    Primitive, SearchSpace,
 };
 
-/// The genotype of two matrices of strengths, one per kind of cell.
+/// The rule by which strengths become a genotype.
 ///
-/// See [`discretize_cell`] for the rule.
+/// Strengths `s[i->j, o]` belong to an edge `i->j` and a candidate `o` of it; `k` is the number of edges
+/// that the topology lets a node keep. Ties go to the lower source, and then to the earlier primitive
+/// of the space. No rule picks `none`. A node may end without a pick: it is then no part of the cell,
+/// neither joined to the output nor read by another node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Discretization {
+    /// The `k` strongest edges of each node, each with its strongest primitive; strongest first.
+    ///
+    /// ```text
+    /// best(i->j)  = argmax over o != none of s[i->j, o]
+    /// picks(j)    = the k edges i->j with the largest s[i->j, best(i->j)]
+    /// ```
+    ///
+    /// # Source
+    /// DARTS, `cnn/model_search.py`, `genotype`, which keeps two edges and lists them by source.
+    /// Deviates: picks are listed strongest first, which no network depends on.
+    #[default]
+    Edges,
+    /// The `k` strongest pairs of source and primitive of each node, strongest first. Both may have one
+    /// source.
+    ///
+    /// # Source
+    /// GDAS in the space of DARTS: AutoDL-Projects, `search_model_gdas_nasnet.py`, `genotype`.
+    Pairs,
+    /// What reaches a threshold, strongest first.
+    ///
+    /// # Source
+    /// FairDARTS, `fairdarts/utils.py`, `parse`, whose threshold is 0.85 of a sigmoid.
+    Threshold {
+        /// The smallest strength that is kept.
+        at_least: f64,
+        /// Which strengths are looked at.
+        form: ThresholdForm,
+    },
+    /// Every edge with its strongest primitive, by source. An edge whose strongest is `none` goes.
+    ///
+    /// # Source
+    /// SNAS: SNAS-Series, `SNAS/model_search.py`, `genotype_edge_all`.
+    EveryEdge,
+    /// [`Self::Edges`], with so many skip connections in the normal cell at the most; picks by source.
+    ///
+    /// While there are more, the weakest that is picked is ruled out on its edge, and the picks are
+    /// chosen again.
+    ///
+    /// # Source
+    /// P-DARTS, `train_search.py`, which prints a genotype for each number from 8 down to 0; the paper's
+    /// has two.
+    FewSkips {
+        /// Skip connections of the normal cell.
+        at_most: usize,
+    },
+}
+
+/// Which strengths a [`Discretization::Threshold`] looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ThresholdForm {
+    /// Those of [`Discretization::Edges`]: `threshold_sparse` of FairDARTS.
+    Sparse,
+    /// The two strongest primitives of every edge: `threshold_edge` of FairDARTS.
+    Edge,
+}
+
+/// Primitives of an edge that [`ThresholdForm::Edge`] looks at.
+const PER_EDGE: usize = 2;
+
+/// A pick and its strength.
+type Strong = (f32, Pick);
+
+impl Discretization {
+    /// FairDARTS' rule of the paper.
+    pub const FAIR_DARTS: Self = Self::Threshold { at_least: 0.85, form: ThresholdForm::Sparse };
+
+    /// The genotype of two matrices of strengths, one per kind of cell.
+    ///
+    /// The strength can be the mixing weights or alpha itself. Under Cross-Edge Normalization the two
+    /// can give different genotypes, as each primitive has a normalizer of its own. A threshold is one of
+    /// mixing weights.
+    ///
+    /// ```
+    /// use ec_darts_space::{CellTopology, Discretization, PerKind, Pick, Primitive, SearchSpace};
+    ///
+    /// let primitives = vec![Primitive::SkipConnect, Primitive::SepConv3x3];
+    /// let space = SearchSpace::new(primitives, CellTopology::new(1, 2)?)?;
+    /// let strength = PerKind::from([&[0.2, 0.3, 0.6, 0.5][..]; 2]);
+    /// let genotype = Discretization::Pairs.genotype(&space, strength)?;
+    /// let pick = |primitive| Pick { primitive, from: 1 };
+    /// assert_eq!(genotype.normal.nodes, [[pick(Primitive::SkipConnect), pick(Primitive::SepConv3x3)]]);
+    /// # Ok::<(), ec_darts_space::Error>(())
+    /// ```
+    ///
+    /// # Shapes
+    /// - `strength`: `[num_edges, num_primitives]` per kind, row-major, edges ordered by target node; what
+    ///   is no candidate of its edge is not read
+    ///
+    /// # Errors
+    /// [`Error::StrengthLength`], [`Error::StrengthNotFinite`], [`Error::NothingKept`] where no node of
+    /// a cell has a pick, and [`Error::ManySkips`] where edges have no other candidate.
+    pub fn genotype(
+        self,
+        space: &SearchSpace,
+        strength: PerKind<&[f32]>,
+    ) -> Result<Genotype, Error> {
+        let cell = |kind| self.cell(space, kind, strength.cell(kind));
+        let PerKind { normal, reduction } = PerKind::try_from_fn(cell)?;
+        Ok(Genotype { normal, reduction })
+    }
+
+    fn cell(
+        self,
+        space: &SearchSpace,
+        kind: CellKind,
+        strength: &[f32],
+    ) -> Result<CellGenotype, Error> {
+        check_strengths(space, kind, strength)?;
+        let topology = space.topology();
+        let mut rows = rows(space, kind, strength);
+        if let (Self::FewSkips { at_most }, CellKind::Normal) = (self, kind) {
+            rule_out_skips(topology, &mut rows, at_most)?;
+        }
+        let node = |node| self.node(topology.edges_kept(), &rows[topology.edges_into(node)]);
+        let cell = CellGenotype::of_picks((0..topology.num_nodes()).map(node).collect());
+        match cell.concat.is_empty() {
+            false => Ok(cell),
+            true => Err(Error::NothingKept { kind, reason: self.nothing(&rows) }),
+        }
+    }
+
+    /// The picks of one node, by its incoming edges in the order of sources.
+    fn node(self, edges_kept: usize, rows: &[Vec<Strong>]) -> Vec<Pick> {
+        let mut strong = match self {
+            Self::Edges
+            | Self::FewSkips { .. }
+            | Self::Threshold { form: ThresholdForm::Sparse, .. } => {
+                strongest_edges(edges_kept, rows)
+            }
+            Self::Pairs => strongest_of(edges_kept, rows.iter().flatten()),
+            Self::Threshold { form: ThresholdForm::Edge, .. } => {
+                let of_edges: Vec<Strong> =
+                    rows.iter().flat_map(|row| strongest_of(PER_EDGE, row)).collect();
+                strongest_of(of_edges.len(), &of_edges)
+            }
+            Self::EveryEdge => rows.iter().filter_map(|row| strongest(row)).collect(),
+        };
+        match self {
+            Self::Threshold { at_least, .. } => {
+                strong.retain(|&(strength, _)| f64::from(strength) >= at_least);
+            }
+            Self::EveryEdge => strong.retain(|(_, pick)| pick.primitive != Primitive::None),
+            Self::FewSkips { .. } => strong.sort_by_key(|(_, pick)| pick.from),
+            Self::Edges | Self::Pairs => {}
+        }
+        strong.into_iter().map(|(_, pick)| pick).collect()
+    }
+
+    /// Why no node has a pick that can be traced back to an input.
+    fn nothing(self, rows: &[Vec<Strong>]) -> String {
+        match self {
+            Self::Threshold { at_least, .. } => {
+                let is_input = |&&(_, pick): &&Strong| pick.from < NUM_INPUTS;
+                let strong = strongest_of(1, rows.iter().flatten().filter(is_input));
+                let (largest, Pick { primitive, from }) = strong[0];
+                format!(
+                    "no edge from an input has a strength of {at_least} or more, the largest is \
+                     {largest} of `{primitive}` from state {from}"
+                )
+            }
+            _ => "`none` is the strongest on every edge from an input".into(),
+        }
+    }
+}
+
+/// The genotype of two matrices of strengths by DARTS' rule, [`Discretization::Edges`].
+///
+/// ```
+/// use ec_darts_space::{CellTopology, PerKind, Pick, Primitive, SearchSpace, discretize};
+///
+/// let primitives = vec![Primitive::None, Primitive::SkipConnect, Primitive::SepConv3x3];
+/// let space = SearchSpace::new(primitives, CellTopology::new(1, 1)?)?;
+/// let strength = PerKind::from([&[0.9, 0.1, 0.0, 0.0, 0.2, 0.3][..]; 2]);
+/// let cell = discretize(&space, strength)?.normal;
+/// assert_eq!(cell.nodes, [[Pick { primitive: Primitive::SepConv3x3, from: 1 }]]);
+/// # Ok::<(), ec_darts_space::Error>(())
+/// ```
 ///
 /// # Shapes
 /// - `strength`: `[num_edges, num_primitives]` per kind, row-major
@@ -14,106 +204,105 @@ use crate::{
 /// # Errors
 /// [`Error::StrengthLength`] or [`Error::StrengthNotFinite`].
 pub fn discretize(space: &SearchSpace, strength: PerKind<&[f32]>) -> Result<Genotype, Error> {
-    let PerKind { normal, reduction } =
-        strength.try_map(|strength| discretize_cell(space, strength))?;
-    Ok(Genotype { normal, reduction })
+    Discretization::Edges.genotype(space, strength)
 }
 
-/// Keeps the strongest edges of each node, each with its strongest primitive.
-///
-/// ```text
-/// best(i->j)  = argmax over o != none of s[i->j, o]
-/// picks(j)    = the k edges i->j with the largest s[i->j, best(i->j)], strongest first
-/// ```
-/// `s` is the strength, `i->j` an edge, `o` a primitive, `k` the number of edges kept. Ties go to
-/// the earlier primitive of the space, and to the lower source.
-///
-/// The strength can be the mixing weights or alpha itself. Under Cross-Edge Normalization the two
-/// can give different genotypes, as each primitive has a normalizer of its own.
-///
-/// ```
-/// use ec_darts_space::{CellTopology, Pick, Primitive, SearchSpace, discretize_cell};
-///
-/// let primitives = vec![Primitive::None, Primitive::SkipConnect, Primitive::SepConv3x3];
-/// let space = SearchSpace::new(primitives, CellTopology::new(1, 1)?)?;
-/// let cell = discretize_cell(&space, &[0.9, 0.1, 0.0, 0.0, 0.2, 0.3])?;
-/// assert_eq!(cell.nodes, [[Pick { primitive: Primitive::SepConv3x3, from: 1 }]]);
-/// # Ok::<(), ec_darts_space::Error>(())
-/// ```
-///
-/// # Shapes
-/// - `strength`: `[num_edges, num_primitives]`, row-major, edges ordered by target node
-///
-/// # Errors
-/// [`Error::StrengthLength`] or [`Error::StrengthNotFinite`].
-///
-/// # Source
-/// DARTS, `cnn/model_search.py`, `genotype`, which keeps two edges and lists them by source.
-/// Deviates: picks are listed strongest first, which no network depends on.
-pub fn discretize_cell(space: &SearchSpace, strength: &[f32]) -> Result<CellGenotype, Error> {
-    let topology = space.topology();
-    check(space, strength)?;
-    let rows: Vec<&[f32]> = strength.chunks_exact(space.primitives().len()).collect();
-    let nodes = (0..topology.num_nodes())
-        .map(|node| strongest_edges(space.primitives(), topology, &rows[topology.edges_into(node)]))
-        .collect();
-    let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
-    Ok(CellGenotype { nodes, concat })
-}
-
-fn check(space: &SearchSpace, strength: &[f32]) -> Result<(), Error> {
-    let (primitives, num_edges) = (space.primitives(), space.topology().num_edges());
-    if strength.len() != num_edges * primitives.len() {
-        let (found, num_primitives) = (strength.len(), primitives.len());
-        return Err(Error::StrengthLength { found, num_edges, num_primitives });
+/// Whether a matrix has a finite strength for each candidate of each edge.
+pub(crate) fn check_strengths(
+    space: &SearchSpace,
+    kind: CellKind,
+    strength: &[f32],
+) -> Result<(), Error> {
+    let (num_edges, num_primitives) = (space.topology().num_edges(), space.primitives().len());
+    if strength.len() != num_edges * num_primitives {
+        return Err(Error::StrengthLength { found: strength.len(), num_edges, num_primitives });
     }
-    match strength.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(position) => Err(Error::StrengthNotFinite {
-            edge: position / primitives.len(),
-            primitive: primitives[position % primitives.len()],
-            value: strength[position],
-        }),
+    for edge in 0..num_edges {
+        for (value, primitive) in space.candidate_strengths(kind, edge, strength) {
+            if !value.is_finite() {
+                return Err(Error::StrengthNotFinite { edge, primitive, value });
+            }
+        }
     }
+    Ok(())
 }
 
-/// The picks of one node; `rows` are its incoming edges in the order of sources.
-fn strongest_edges(
-    primitives: &[Primitive],
+/// Of each edge its candidates with their strengths, `none` among them.
+fn rows(space: &SearchSpace, kind: CellKind, strength: &[f32]) -> Vec<Vec<Strong>> {
+    let row = |(edge, at): (usize, Edge)| {
+        let candidates = space.candidate_strengths(kind, edge, strength).into_iter();
+        let from = at.from;
+        candidates.map(|(strength, primitive)| (strength, Pick { primitive, from })).collect()
+    };
+    space.topology().edges().enumerate().map(row).collect()
+}
+
+/// The first of the strongest, be it `none`.
+fn strongest<'a>(of: impl IntoIterator<Item = &'a Strong>) -> Option<Strong> {
+    of.into_iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best })
+}
+
+/// Strongest first, without `none`, as many as asked for or there are.
+fn strongest_of<'a>(count: usize, of: impl IntoIterator<Item = &'a Strong>) -> Vec<Strong> {
+    let is_pick = |(_, pick): &Strong| pick.primitive != Primitive::None;
+    let mut all: Vec<Strong> = of.into_iter().copied().filter(is_pick).collect();
+    // The sort is stable, so equal strengths stay in the order of sources and columns.
+    all.sort_by(|(a, _), (b, _)| b.partial_cmp(a).expect("strengths are finite"));
+    all.truncate(count);
+    all
+}
+
+/// The strongest edges of a node, each with its strongest primitive.
+fn strongest_edges(edges_kept: usize, rows: &[Vec<Strong>]) -> Vec<Strong> {
+    let of_edges: Vec<Strong> = rows.iter().flat_map(|row| strongest_of(1, row)).collect();
+    strongest_of(edges_kept, &of_edges)
+}
+
+/// Rules out skip connections on edges, until the strongest edges have no more than so many.
+fn rule_out_skips(
     topology: &CellTopology,
-    rows: &[&[f32]],
-) -> Vec<Pick> {
-    let mut candidates: Vec<(f32, Pick)> = rows
-        .iter()
-        .enumerate()
-        .map(|(from, row)| {
-            let (strength, primitive) = strongest_primitive(primitives, row);
-            (strength, Pick { primitive, from })
-        })
-        .collect();
-    // The sort is stable, so equal strengths stay in the order of sources.
-    candidates.sort_by(|(a, _), (b, _)| b.partial_cmp(a).expect("strengths are finite"));
-    candidates.truncate(topology.edges_kept());
-    candidates.into_iter().map(|(_, pick)| pick).collect()
-}
-
-fn strongest_primitive(primitives: &[Primitive], row: &[f32]) -> (f32, Primitive) {
-    let candidates = row.iter().copied().zip(primitives.iter().copied());
-    candidates
-        .filter(|&(_, primitive)| primitive != Primitive::None)
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })
-        .expect("a search space has a primitive other than `none`")
+    rows: &mut [Vec<Strong>],
+    at_most: usize,
+) -> Result<(), Error> {
+    let is_skip = |(_, pick): &Strong| pick.primitive == Primitive::SkipConnect;
+    loop {
+        let picked = (0..topology.num_nodes()).flat_map(|node| {
+            let strong = strongest_edges(topology.edges_kept(), &rows[topology.edges_into(node)]);
+            let skips = strong.into_iter().filter(is_skip);
+            skips.map(move |(strength, pick)| (strength, topology.edge_number(pick.from, node)))
+        });
+        let mut skips: Vec<(f32, usize)> = picked.collect();
+        if skips.len() <= at_most {
+            return Ok(());
+        }
+        let found = skips.len();
+        skips.retain(|&(_, edge)| strongest_of(2, &rows[edge]).len() > 1);
+        let weakest = skips.into_iter().min_by(|(a, first), (b, second)| {
+            a.partial_cmp(b).expect("strengths are finite").then(first.cmp(second))
+        });
+        let Some((_, edge)) = weakest else {
+            return Err(Error::ManySkips { found, at_most });
+        };
+        rows[edge].retain(|strong| !is_skip(strong));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Candidates;
     use proptest::prelude::*;
 
     /// Nodes apart by `|`, picks by `,`, strongest first.
     fn check(space: &SearchSpace, strength: &[f32], expected: &str) {
-        let cell = discretize_cell(space, strength).unwrap();
-        cell.validate().unwrap();
+        check_by(Discretization::Edges, space, strength, expected);
+    }
+
+    fn check_by(rule: Discretization, space: &SearchSpace, strength: &[f32], expected: &str) {
+        let genotype = rule.genotype(space, PerKind::from([strength; 2])).unwrap();
+        genotype.validate().unwrap();
+        assert!(space.contains(&genotype));
+        let cell = genotype.normal;
         let node = |picks: &Vec<Pick>| {
             let picks = picks.iter().map(|pick| format!("{} {}", pick.primitive, pick.from));
             picks.collect::<Vec<_>>().join(", ")
@@ -122,7 +311,7 @@ mod tests {
     }
 
     fn error(space: &SearchSpace, strength: &[f32]) -> String {
-        discretize_cell(space, strength).unwrap_err().to_string()
+        discretize(space, PerKind::from([strength; 2])).unwrap_err().to_string()
     }
 
     // The cases below and their answers are those of an independent PyTorch reference:
@@ -248,6 +437,157 @@ mod tests {
         }
     }
 
+    use Primitive::{None as Nothing, SepConv3x3 as Sep, SkipConnect as Skip};
+
+    /// Two nodes over `none`, `skip_connect` and `sep_conv_3x3`, two edges kept.
+    fn small() -> SearchSpace {
+        SearchSpace::new(vec![Nothing, Skip, Sep], CellTopology::new(2, 2).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn pairs_may_share_a_source() {
+        #[rustfmt::skip]
+        let strength = [
+            0.9, 0.5, 0.4,
+            0.9, 0.3, 0.2,
+
+            0.9, 0.1, 0.1,
+            0.9, 0.1, 0.3,
+            0.9, 0.3, 0.2,
+        ];
+        let expected = "skip_connect 0, sep_conv_3x3 0 | sep_conv_3x3 1, skip_connect 2";
+        check_by(Discretization::Pairs, &small(), &strength, expected);
+    }
+
+    #[test]
+    fn thresholds() {
+        let by = |form| Discretization::Threshold { at_least: 0.5, form };
+        #[rustfmt::skip]
+        let strength = [
+            0.9, 0.5, 0.6,
+            0.9, 0.4, 0.4,
+
+            0.9, 0.8, 0.4,
+            0.9, 0.7, 0.9,
+            0.9, 0.6, 0.9,
+        ];
+        let sparse = "sep_conv_3x3 0 | sep_conv_3x3 1, sep_conv_3x3 2";
+        check_by(by(ThresholdForm::Sparse), &small(), &strength, sparse);
+        let edge = "sep_conv_3x3 0, skip_connect 0 | sep_conv_3x3 1, sep_conv_3x3 2, \
+                    skip_connect 0, skip_connect 1, skip_connect 2";
+        check_by(by(ThresholdForm::Edge), &small(), &strength, edge);
+        // The first node has nothing, so that the second one cannot read it.
+        let mut low = strength;
+        low[1..3].fill(0.1);
+        let rest = " | sep_conv_3x3 1";
+        check_by(by(ThresholdForm::Sparse), &small(), &low, rest);
+        let nothing = "the normal cell keeps nothing: no edge from an input has a strength of 0.95 or \
+                       more, the largest is 0.9 of `sep_conv_3x3` from state 1";
+        let high = Discretization::Threshold { at_least: 0.95, form: ThresholdForm::Edge };
+        let error = high.genotype(&small(), PerKind::from([&strength[..]; 2])).unwrap_err();
+        assert_eq!(error.to_string(), nothing);
+    }
+
+    #[test]
+    fn every_edge_but_those_of_none() {
+        #[rustfmt::skip]
+        let strength = [
+            0.2, 0.5, 0.4,
+            0.9, 0.3, 0.2,
+
+            0.2, 0.3, 0.3,
+            0.1, 0.1, 0.3,
+            0.2, 0.3, 0.9,
+        ];
+        let expected = "skip_connect 0 | skip_connect 0, sep_conv_3x3 1, sep_conv_3x3 2";
+        check_by(Discretization::EveryEdge, &small(), &strength, expected);
+        let mut none = [0.0; 15];
+        none[..].iter_mut().step_by(3).for_each(|value| *value = 1.0);
+        // An edge between nodes is not enough.
+        none[12..].copy_from_slice(&[0.0, 1.0, 0.0]);
+        let error = Discretization::EveryEdge.genotype(&small(), PerKind::from([&none[..]; 2]));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "the normal cell keeps nothing: `none` is the strongest on every edge from an input"
+        );
+    }
+
+    #[test]
+    fn skips_are_ruled_out_one_by_one() {
+        #[rustfmt::skip]
+        let strength = [
+            0.0, 0.7, 0.3,
+            0.0, 0.9, 0.1,
+
+            0.0, 0.8, 0.2,
+            0.0, 0.1, 0.6,
+            0.0, 0.75, 0.25,
+        ];
+        let check = |at_most, expected: &str| {
+            check_by(Discretization::FewSkips { at_most }, &small(), &strength, expected);
+        };
+        check(8, "skip_connect 0, skip_connect 1 | skip_connect 0, skip_connect 2");
+        // Node 0 keeps both edges; 0.7 is the weakest.
+        check(3, "sep_conv_3x3 0, skip_connect 1 | skip_connect 0, skip_connect 2");
+        check(2, "sep_conv_3x3 0, skip_connect 1 | skip_connect 0, sep_conv_3x3 1");
+        check(1, "sep_conv_3x3 0, skip_connect 1 | sep_conv_3x3 1, sep_conv_3x3 2");
+        check(0, "sep_conv_3x3 0, sep_conv_3x3 1 | sep_conv_3x3 1, sep_conv_3x3 2");
+        let both = PerKind::from([&strength[..]; 2]);
+        let genotype = Discretization::FewSkips { at_most: 0 }.genotype(&small(), both).unwrap();
+        assert_eq!(genotype.reduction.count(|each| each == Skip), 4);
+
+        let skips = vec![vec![Skip]; 5];
+        let normal = vec![vec![Skip], vec![Skip], vec![Skip, Sep], vec![Sep], vec![Sep]];
+        let space = small().restricted(Candidates(PerKind { normal, reduction: skips })).unwrap();
+        check_by_normal(
+            &space,
+            &strength,
+            2,
+            "skip_connect 0, skip_connect 1 | sep_conv_3x3 1, sep_conv_3x3 2",
+        );
+        let error = Discretization::FewSkips { at_most: 1 }.genotype(&space, both).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the normal cell has 2 skip connections on edges without another candidate, allowed: 1"
+        );
+    }
+
+    fn check_by_normal(space: &SearchSpace, strength: &[f32], at_most: usize, expected: &str) {
+        check_by(Discretization::FewSkips { at_most }, space, strength, expected);
+    }
+
+    #[test]
+    fn only_candidates_are_read() {
+        let normal = vec![vec![Sep], vec![Nothing, Sep], vec![Skip], vec![Sep], vec![Skip, Sep]];
+        let both = PerKind { normal: normal.clone(), reduction: normal };
+        let space = small().restricted(Candidates(both)).unwrap();
+        #[rustfmt::skip]
+        let strength = [
+            f32::NAN, 0.9, 0.3,
+            0.5, f32::INFINITY, 0.4,
+
+            0.9, 0.2, 0.9,
+            0.9, 0.9, 0.1,
+            0.9, 0.3, 0.4,
+        ];
+        check(&space, &strength, "sep_conv_3x3 1, sep_conv_3x3 0 | sep_conv_3x3 2, skip_connect 0");
+        let every = "sep_conv_3x3 0 | skip_connect 0, sep_conv_3x3 1, sep_conv_3x3 2";
+        check_by(Discretization::EveryEdge, &space, &strength, every);
+    }
+
+    #[test]
+    fn text_forms() {
+        for (rule, text) in [
+            (Discretization::Edges, r#""edges""#),
+            (Discretization::EveryEdge, r#""every-edge""#),
+            (Discretization::FAIR_DARTS, r#"{"threshold":{"at_least":0.85,"form":"sparse"}}"#),
+            (Discretization::FewSkips { at_most: 2 }, r#"{"few-skips":{"at_most":2}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&rule).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Discretization>(text).unwrap(), rule);
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_kept_is_at_least_as_strong_as_what_is_not(
@@ -255,7 +595,7 @@ mod tests {
         ) {
             let space = SearchSpace::darts();
             let strength: Vec<f32> = strength.into_iter().map(f32::from).collect();
-            let cell = discretize_cell(&space, &strength).unwrap();
+            let cell = discretize(&space, PerKind::from([&strength[..]; 2])).unwrap().normal;
             cell.validate().unwrap();
             for (node, picks) in cell.nodes.iter().enumerate() {
                 let of = |from: usize, column: usize| {

@@ -69,18 +69,49 @@ pub enum Error {
     #[error("not a genotype in json")]
     Json(#[source] serde_json::Error),
 
-    /// A genotype that the flat text form cannot express.
+    /// A genotype that a text form cannot express; the nested form and JSON can.
     #[error(
-        "the flat form needs exactly two picks in each node, \
-         node {node} of the {kind} cell has {num_picks} (the nested form and json take any number)"
+        "the {form} form cannot express the {kind} cell: {reason} (the nested form and json can)"
     )]
-    NotFlat {
+    Form {
+        /// The name of the form.
+        form: &'static str,
         /// Which cell.
         kind: CellKind,
-        /// The first node with another number of picks, counted from 0.
-        node: usize,
-        /// How many it has.
-        num_picks: usize,
+        /// What it has, and what the form expects.
+        reason: String,
+    },
+
+    /// Candidates that are no part of a search space, or too few.
+    #[error("edge {edge} of the {kind} cell: {reason}")]
+    Candidates {
+        /// Which cell.
+        kind: CellKind,
+        /// The number of the edge, counted from 0.
+        edge: usize,
+        /// What is wrong, with what is allowed.
+        reason: String,
+    },
+
+    /// A cell of which a rule keeps nothing, so that no network can be built.
+    #[error("the {kind} cell keeps nothing: {reason}")]
+    NothingKept {
+        /// Which cell.
+        kind: CellKind,
+        /// What no edge has.
+        reason: String,
+    },
+
+    /// Skip connections that cannot be ruled out.
+    #[error(
+        "the normal cell has {found} skip connections on edges without another candidate, \
+         allowed: {at_most}"
+    )]
+    ManySkips {
+        /// How many are left.
+        found: usize,
+        /// How many the rule allows.
+        at_most: usize,
     },
 
     /// A matrix of strengths of another size.

@@ -51,7 +51,8 @@ impl Genotype {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "CellFields")]
 pub struct CellGenotype {
-    /// Per intermediate node, the operations whose outputs it adds up.
+    /// Per intermediate node, the operations whose outputs it adds up. A node without any is no part
+    /// of the network.
     pub nodes: Vec<Vec<Pick>>,
     /// The states whose concatenation is the output of the cell.
     pub concat: Vec<usize>,
@@ -78,10 +79,49 @@ impl CellGenotype {
         self.nodes.iter().flatten().filter(|pick| condition(pick.primitive)).count()
     }
 
+    /// The cell of these picks, whose output joins all nodes that have picks.
+    ///
+    /// A pick that reads a node without picks is left out, as there is nothing to read; that may leave
+    /// its own node without.
+    ///
+    /// # Source
+    /// FairDARTS, `fairdarts/model.py`, `DCOCell`, which passes over such nodes and picks. In SNAS' code
+    /// such a node is a map of zeros, which adds nothing to what follows but unused weights.
+    pub fn of_picks(nodes: Vec<Vec<Pick>>) -> Self {
+        let mut cell = Self { nodes, concat: Vec::new() };
+        leave_out(&mut cell.nodes, |pick| pick.from);
+        cell.concat = cell.states_with_picks().collect();
+        cell
+    }
+
+    /// The states of the nodes that have picks.
+    pub fn states_with_picks(&self) -> impl Iterator<Item = usize> + '_ {
+        self.node_states().filter(|&state| self.has_picks(state))
+    }
+
+    /// Of each state its place among those that a network computes: the inputs, and nodes with picks.
+    ///
+    /// The place of a node without picks is that of the next one that has some.
+    pub fn places(&self) -> Vec<usize> {
+        let places = self.node_states().scan(NUM_INPUTS, |next, state| {
+            let place = *next;
+            *next += usize::from(self.has_picks(state));
+            Some(place)
+        });
+        (0..NUM_INPUTS).chain(places).collect()
+    }
+
+    /// Whether a state is an input, or a node that has picks; a state that is none of the cell's is not.
+    fn has_picks(&self, state: usize) -> bool {
+        let node = state.checked_sub(NUM_INPUTS);
+        node.is_none_or(|node| self.nodes.get(node).is_some_and(|picks| !picks.is_empty()))
+    }
+
     /// Checks that a network can be built.
     ///
-    /// There are 1 to 64 nodes; every node has picks, each of another, earlier state, none of them
-    /// `none`; the output joins at least one node, each at most once.
+    /// There are 1 to 64 nodes; a pick is not `none` and reads an earlier state: an input, or a node that
+    /// has picks; no node picks the same primitive of the same state twice; the output joins at least
+    /// one node, each at most once and none without picks.
     ///
     /// ```
     /// use ec_darts_space::{CellGenotype, Pick, Primitive};
@@ -109,9 +149,6 @@ impl CellGenotype {
             return fault(Place::Nodes, reason);
         }
         for (node, picks) in self.nodes.iter().enumerate() {
-            if picks.is_empty() {
-                return fault(Place::Node(node), "a node needs at least one pick".into());
-            }
             for (number, pick) in picks.iter().enumerate() {
                 let last = NUM_INPUTS + node - 1;
                 if pick.primitive == Primitive::None {
@@ -123,8 +160,14 @@ impl CellGenotype {
                         format!("state {} does not exist yet, allowed: 0 to {last}", pick.from);
                     return fault(Place::PickSource(node, number), reason);
                 }
-                if picks[..number].iter().any(|earlier| earlier.from == pick.from) {
-                    let reason = format!("state {} is picked twice by one node", pick.from);
+                if !self.has_picks(pick.from) {
+                    let reason = format!("state {} is a node without picks", pick.from);
+                    return fault(Place::PickSource(node, number), reason);
+                }
+                if picks[..number].contains(pick) {
+                    let Pick { primitive, from } = pick;
+                    let reason =
+                        format!("`{primitive}` of state {from} is picked twice by one node");
                     return fault(Place::PickSource(node, number), reason);
                 }
             }
@@ -140,12 +183,27 @@ impl CellGenotype {
                     format!("state {state} is not a node, allowed: {NUM_INPUTS} to {last}");
                 return fault(Place::ConcatState(number), reason);
             }
+            if !self.has_picks(*state) {
+                let reason = format!("state {state} is a node without picks");
+                return fault(Place::ConcatState(number), reason);
+            }
             if self.concat[..number].contains(state) {
                 let reason = format!("state {state} is joined twice");
                 return fault(Place::ConcatState(number), reason);
             }
         }
         None
+    }
+}
+
+/// Leaves out what reads a node without picks; a source that does not exist stays, as a fault.
+pub(crate) fn leave_out<P>(nodes: &mut [Vec<P>], source: impl Fn(&P) -> usize) {
+    for node in 0..nodes.len() {
+        let (before, from_here) = nodes.split_at_mut(node);
+        from_here[0].retain(|pick| {
+            let read = source(pick).checked_sub(NUM_INPUTS).and_then(|read| before.get(read));
+            read.is_none_or(|picks| !picks.is_empty())
+        });
     }
 }
 
@@ -159,7 +217,6 @@ pub(crate) struct Fault {
 #[derive(Clone, Copy)]
 pub(crate) enum Place {
     Nodes,
-    Node(usize),
     PickPrimitive(usize, usize),
     PickSource(usize, usize),
     Concat,
@@ -180,7 +237,6 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes => f.write_str("nodes"),
-            Self::Node(node) => write!(f, "node {node}"),
             Self::PickPrimitive(node, pick) | Self::PickSource(node, pick) => {
                 write!(f, "node {node}, pick {pick}")
             }
@@ -218,22 +274,20 @@ pub(crate) mod tests {
     pub(crate) fn any_cell() -> impl Strategy<Value = CellGenotype> {
         (1_usize..=6).prop_flat_map(|num_nodes| {
             let nodes: Vec<_> = (0..num_nodes).map(any_node).collect();
-            let states: Vec<usize> = (NUM_INPUTS..NUM_INPUTS + num_nodes).collect();
-            let concat = subsequence(states, 1..=num_nodes).prop_shuffle();
-            (nodes, concat).prop_map(|(nodes, concat)| CellGenotype { nodes, concat })
+            let some = nodes.prop_map(CellGenotype::of_picks);
+            let some = some.prop_filter("a node with picks", |cell| !cell.concat.is_empty());
+            some.prop_flat_map(|CellGenotype { nodes, concat }| {
+                let concat = subsequence(concat.clone(), 1..=concat.len()).prop_shuffle();
+                concat.prop_map(move |concat| CellGenotype { nodes: nodes.clone(), concat })
+            })
         })
     }
 
     fn any_node(node: usize) -> impl Strategy<Value = Vec<Pick>> {
-        let sources: Vec<usize> = (0..NUM_INPUTS + node).collect();
-        let last = sources.len();
-        subsequence(sources, 1..=last).prop_shuffle().prop_flat_map(|sources| {
-            let pick = |from| {
-                (1..Primitive::ALL.len())
-                    .prop_map(move |number| Pick { primitive: Primitive::ALL[number], from })
-            };
-            sources.into_iter().map(pick).collect::<Vec<_>>()
-        })
+        let picks = (0..NUM_INPUTS + node).flat_map(|from| {
+            Primitive::ALL[1..].iter().map(move |&primitive| Pick { primitive, from })
+        });
+        subsequence(picks.collect::<Vec<_>>(), 0..=NUM_INPUTS + node).prop_shuffle()
     }
 
     /// Any valid genotype, flat or not.
@@ -267,12 +321,19 @@ pub(crate) mod tests {
         check(&[&[(Sep, 0)]], &[2], "");
         check(&[&[(Sep, 1), (Skip, 0)], &[(Sep, 2), (Sep, 0), (Sep, 1)]], &[3, 2], "");
         check(&[&[(Sep, 1)], &[(Sep, 2)]], &[3], "");
+        check(&[&[(Sep, 0), (Skip, 0)], &[], &[(Sep, 2)], &[]], &[4], "");
     }
 
     #[test]
     fn faults_have_a_place() {
         check(&[], &[], "nodes: a cell needs at least one node");
-        check(&[&[(Sep, 0)], &[]], &[2, 3], "node 1: a node needs at least one pick");
+        check(&[&[(Sep, 0)], &[]], &[2, 3], "concat, entry 1: state 3 is a node without picks");
+        check(
+            &[&[], &[(Sep, 0), (Sep, 2)]],
+            &[3],
+            "node 1, pick 1: state 2 is a node without picks",
+        );
+        check(&[&[], &[]], &[], "concat: the output needs at least one node");
         check(&[&[(Sep, 0), (Nothing, 1)]], &[2], "node 0, pick 1: `none` cannot be picked");
         check(
             &[&[(Sep, 0)], &[(Sep, 3)]],
@@ -280,9 +341,9 @@ pub(crate) mod tests {
             "node 1, pick 0: state 3 does not exist yet, allowed: 0 to 2",
         );
         check(
-            &[&[(Sep, 0), (Skip, 0)]],
+            &[&[(Sep, 0), (Skip, 0), (Sep, 0)]],
             &[2],
-            "node 0, pick 1: state 0 is picked twice by one node",
+            "node 0, pick 2: `sep_conv_3x3` of state 0 is picked twice by one node",
         );
         check(&[&[(Sep, 0)]], &[], "concat: the output needs at least one node");
         check(&[&[(Sep, 0)]], &[2, 2], "concat, entry 1: state 2 is joined twice");
@@ -290,6 +351,17 @@ pub(crate) mod tests {
             let message = format!("concat, entry 0: state {state} is not a node, allowed: 2 to 2");
             check(&[&[(Sep, 0)]], &[state], &message);
         }
+    }
+
+    #[test]
+    fn what_reads_nothing_is_left_out() {
+        let pick = |from| Pick { primitive: Sep, from };
+        let nodes = vec![vec![], vec![pick(2)], vec![pick(3), pick(0)], vec![pick(4), pick(2)]];
+        let cell = CellGenotype::of_picks(nodes);
+        assert_eq!(cell.nodes, [vec![], vec![], vec![pick(0)], vec![pick(4)]]);
+        assert_eq!((&cell.concat[..], cell.validate().is_ok()), (&[4, 5][..], true));
+        assert_eq!(cell.places(), [0, 1, 2, 2, 2, 3]);
+        assert_eq!(CellGenotype::of_picks(vec![vec![pick(2)]]).nodes, [[pick(2)]]);
     }
 
     #[test]

@@ -19,7 +19,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod kind;
 pub mod primitive;
+pub mod space;
 pub mod topology;
 
 pub mod genotype;
@@ -30,19 +32,23 @@ pub mod discretize;
 pub mod presets;
 
 pub mod schedule;
+pub mod stop;
 
 pub mod draw;
 
 pub mod error;
 
 pub use budget::{Compromise, Limit, Trade, discretize_within};
-pub use discretize::{discretize, discretize_cell};
+pub use discretize::{Discretization, ThresholdForm, discretize};
 pub use error::Error;
 pub use genotype::{CellGenotype, Genotype, Pick};
+pub use kind::{CellKind, PerKind};
 pub use presets::Preset;
 pub use primitive::{Primitive, Recipe};
 pub use schedule::Schedule;
-pub use topology::{CellKind, CellTopology, Edge, NUM_INPUTS, PerKind, SearchSpace};
+pub use space::{Candidates, SearchSpace};
+pub use stop::{Eigenvalue, History, Ranking, Stop, Verdict};
+pub use topology::{CellTopology, Edge, NUM_INPUTS};
 
 /// Compiles and runs the example in the README.
 #[cfg(doctest)]

@@ -7,26 +7,35 @@
 //! flat     Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ...],
 //!                   normal_concat=range(2, 6), reduce=[...], reduce_concat=[2, 3, 4, 5])
 //! nested   Genotype(normal=[[('sep_conv_3x3', 1), ('skip_connect', 0)], ...], ...)
+//! triples  Genotype(normal=[('sep_conv_3x3', 2, 1), ('skip_connect', 4, 0), ...], ...)
+//! edges    Genotype(normal=[('sep_conv_3x3', 1), ('none', 0), ('none', 2), ...], ...)
 //! json     {"normal": {"nodes": [[{"primitive": "sep_conv_3x3", "from": 1}, ...], ...],
 //!                      "concat": [2, 3, 4, 5]}, "reduction": {...}}
 //! ```
-//! The flat form has two picks for each node and tells nodes apart by counting. In both Python
+//! The flat form has two picks for each node and tells nodes apart by counting; that of all edges has a
+//! pick for each edge, `none` where there is no connection. Triples name the node before the source. A
+//! node without picks, and what reads it, are left out there, as the public code does. In all Python
 //! forms blanks, line breaks, trailing commas, `#` comments, either quotes, tuples for lists, keywords
 //! in any order and a leading `NAME =` are accepted, and what public code makes of them: a dict, a
-//! list of pairs or JSON with the same keys, `list(range(2, 6))`, `np.int64(1)`. Text around a genotype
-//! is passed over, as in a log; a second genotype is an error. Nothing is evaluated.
+//! list of pairs or JSON with the same keys, `list(range(2, 6))`, `np.int64(1)`, a strength as the last
+//! part of a pick. Text around a genotype is passed over, as in a log; a second genotype is an error.
+//! Nothing is evaluated.
 //!
 //! # Source
-//! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`.
+//! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`. Triples:
+//! `xiaomi-automl/FairDARTS`, `fairdarts/genotypes.py`. Edges: `SNAS-Series/SNAS-Series`,
+//! `SNAS/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the space of DARTS.
 
 mod cursor;
+mod nodes;
 mod parser;
 
 use std::fmt;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use crate::{CellGenotype, CellKind, Error, Genotype, Pick};
+use crate::{CellGenotype, CellKind, Error, Genotype, Pick, Primitive};
+use nodes::every_edge;
 
 /// The number of picks per node in the flat form.
 const FLAT_PICKS: usize = 2;
@@ -34,7 +43,7 @@ const FLAT_PICKS: usize = 2;
 impl FromStr for Genotype {
     type Err = Error;
 
-    /// Reads any of the three forms; one that begins with `{` and has no `normal_concat` is JSON.
+    /// Reads any of the forms; one that begins with `{` and has no `normal_concat` is JSON.
     ///
     /// ```
     /// use ec_darts_space::Genotype;
@@ -69,21 +78,73 @@ impl Genotype {
     /// The flat Python form, on one line.
     ///
     /// # Errors
-    /// [`Error::NotFlat`] where a node has one pick, or three or more.
+    /// [`Error::Form`] where a node has another number of picks, or where the picks would be read as
+    /// those of all edges.
     pub fn to_flat(&self) -> Result<String, Error> {
-        for kind in CellKind::ALL {
-            for (node, picks) in self.cell(kind).nodes.iter().enumerate() {
-                if picks.len() != FLAT_PICKS {
-                    return Err(Error::NotFlat { kind, node, num_picks: picks.len() });
-                }
-            }
-        }
-        Ok(self.python(|cell| list(cell.nodes.iter().flatten().map(python_pick))))
+        self.check_form("flat", |cell| {
+            let mut nodes = cell.nodes.iter().enumerate();
+            let other = nodes.find(|(_, picks)| picks.len() != FLAT_PICKS).map(|(node, picks)| {
+                format!("node {node} has {} picks, expected {FLAT_PICKS}", picks.len())
+            });
+            other.or_else(|| {
+                let picks: Vec<Pick> = cell.nodes.iter().flatten().copied().collect();
+                let num_nodes = every_edge(&picks, &cell.concat)?;
+                Some(format!("it reads like one pick for each edge of {num_nodes} nodes"))
+            })
+        })?;
+        Ok(self.python(|cell| list(cell.nodes.iter().flatten().map(python_pick)), python_concat))
+    }
+
+    /// The triples of FairDARTS, on one line: primitive, state of the node, source.
+    ///
+    /// # Errors
+    /// [`Error::Form`] where not all nodes with picks are joined, in their order: that code joins them so
+    /// whatever the text says.
+    pub fn to_triples(&self) -> Result<String, Error> {
+        self.check_form("triples", not_all_joined)?;
+        let triples = |cell: &CellGenotype| {
+            let nodes = cell.node_states().zip(&cell.nodes);
+            list(nodes.flat_map(|(state, picks)| {
+                let triple =
+                    move |pick: &Pick| format!("('{}', {state}, {})", pick.primitive, pick.from);
+                picks.iter().map(triple)
+            }))
+        };
+        Ok(self.python(triples, all_joined))
+    }
+
+    /// A pick for each edge, on one line, as SNAS prints it: `none` where there is no connection.
+    ///
+    /// # Errors
+    /// [`Error::Form`] where a node picks one source twice, or not all nodes with picks are joined.
+    pub fn to_every_edge(&self) -> Result<String, Error> {
+        self.check_form("every-edge", |cell| {
+            let twice = |picks: &Vec<Pick>| {
+                (1..picks.len())
+                    .any(|at| picks[..at].iter().any(|pick| pick.from == picks[at].from))
+            };
+            let node = cell.nodes.iter().position(twice);
+            let reason = node.map(|node| format!("node {node} picks one source twice"));
+            reason.or_else(|| not_all_joined(cell))
+        })?;
+        let edges = |cell: &CellGenotype| {
+            let nodes = cell.node_states().zip(&cell.nodes);
+            list(nodes.flat_map(|(state, picks)| {
+                let is_free = |from: &usize| picks.iter().all(|pick| pick.from != *from);
+                let none = |from| Pick { primitive: Primitive::None, from };
+                let rest = (0..state).filter(is_free).map(none);
+                picks.iter().copied().chain(rest).map(|pick| python_pick(&pick)).collect::<Vec<_>>()
+            }))
+        };
+        Ok(self.python(edges, all_joined))
     }
 
     /// The nested Python form, on one line; it has room for any number of picks.
     pub fn to_nested(&self) -> String {
-        self.python(|cell| list(cell.nodes.iter().map(|node| list(node.iter().map(python_pick)))))
+        let nodes = |cell: &CellGenotype| {
+            list(cell.nodes.iter().map(|node| list(node.iter().map(python_pick))))
+        };
+        self.python(nodes, python_concat)
     }
 
     /// JSON on several lines.
@@ -91,14 +152,32 @@ impl Genotype {
         serde_json::to_string_pretty(self).expect("a genotype has string keys only")
     }
 
-    fn python(&self, nodes: impl Fn(&CellGenotype) -> String) -> String {
+    /// Whether a form can express both cells; `reason` tells what it cannot of one.
+    fn check_form(
+        &self,
+        form: &'static str,
+        reason: impl Fn(&CellGenotype) -> Option<String>,
+    ) -> Result<(), Error> {
+        for kind in CellKind::ALL {
+            if let Some(reason) = reason(self.cell(kind)) {
+                return Err(Error::Form { form, kind, reason });
+            }
+        }
+        Ok(())
+    }
+
+    fn python(
+        &self,
+        nodes: impl Fn(&CellGenotype) -> String,
+        concat: impl Fn(&CellGenotype) -> String,
+    ) -> String {
         let Self { normal, reduction } = self;
         format!(
             "Genotype(normal={}, normal_concat={}, reduce={}, reduce_concat={})",
             nodes(normal),
-            python_concat(normal),
+            concat(normal),
             nodes(reduction),
-            python_concat(reduction),
+            concat(reduction),
         )
     }
 }
@@ -112,6 +191,17 @@ impl fmt::Display for Genotype {
 
 fn python_pick(pick: &Pick) -> String {
     format!("('{}', {})", pick.primitive, pick.from)
+}
+
+/// All nodes, with and without picks; readers leave the latter out.
+fn all_joined(cell: &CellGenotype) -> String {
+    let std::ops::Range { start, end } = cell.node_states();
+    format!("range({start}, {end})")
+}
+
+fn not_all_joined(cell: &CellGenotype) -> Option<String> {
+    let is_all = cell.concat.iter().copied().eq(cell.states_with_picks());
+    (!is_all).then(|| format!("the output joins {:?}, expected all nodes with picks", cell.concat))
 }
 
 /// `range(a, b)` for neighbours in order, as the public code writes it, else a list.

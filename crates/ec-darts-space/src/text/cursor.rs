@@ -89,6 +89,29 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Steps over a decimal number if one comes next, with or without a type around it, as NumPy prints
+    /// it (`np.float32(0.25)`).
+    pub(super) fn decimal(&mut self) -> bool {
+        let mut ahead = *self;
+        while !ahead.word().is_empty() && ahead.eat('.') {}
+        let is_typed = ahead.eat('(');
+        if !is_typed {
+            ahead = *self;
+        }
+        ahead.skip();
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+        let rest = ahead.rest();
+        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        let is_decimal =
+            rest[..length].parse::<u64>().is_err() && rest[..length].parse::<f64>().is_ok();
+        ahead.at += length;
+        let is_closed = !is_typed || ahead.eat(')');
+        if is_decimal && is_closed {
+            *self = ahead;
+        }
+        is_decimal && is_closed
+    }
+
     /// What stands between quotes, and its place.
     pub(super) fn string(&mut self, expected: &str) -> Result<(&'a str, usize), Error> {
         let quote = match self.peek() {

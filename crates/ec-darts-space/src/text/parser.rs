@@ -7,18 +7,20 @@
 //! dict     = "{" { KEY ":" value "," } "}"
 //! KEY      = "normal" | "reduce" | "reduction", for nodes, or one of them and "_concat"
 //! nodes    = "[" { pick "," } "]" | "[" { "[" { pick "," } "]" "," } "]"
-//! pick     = "(" STRING "," NUMBER ")"
+//! pick     = "(" STRING "," [ NUMBER "," ] NUMBER ")" | "(" STRING "," NUMBER "," DECIMAL ")"
 //! concat   = states | ( "list" | "tuple" ) "(" states ")"
 //! states   = "[" { NUMBER "," } "]" | "range" "(" [ NUMBER "," ] NUMBER ")"
 //! ```
 //! Lists and tuples are the same here, in dicts keys stand in quotes. Syntax comes first and gives cells
 //! with places; then the cells are checked, so that a fault such as a missing state is shown where it
-//! stands in the text.
+//! stands in the text. A pick of two numbers names its node and its source, and only a flat list may have
+//! such; a decimal is a strength, which is passed over.
 
-use super::FLAT_PICKS;
 use super::cursor::Cursor;
+use super::nodes::{Closed, Listing, PlacedPick};
 use crate::genotype::Place;
-use crate::{CellGenotype, Error, Genotype, Pick};
+use crate::topology::MAX_NODES;
+use crate::{CellGenotype, Error, Genotype, NUM_INPUTS, Pick};
 
 const LIST: [char; 2] = ['[', ']'];
 const CALL: [char; 2] = ['(', ')'];
@@ -26,20 +28,6 @@ const DICT: [char; 2] = ['{', '}'];
 const NAMES: [&str; 3] = ["Genotype", "OrderedDict", "dict"];
 const KEYWORDS: &str = "`normal`, `normal_concat`, `reduce` or `reduce_concat`";
 const START: &str = "`Genotype(...)`, or json that begins with `{`";
-
-/// A list and the place of its closing bracket.
-type Closed<T> = (Vec<T>, usize);
-
-/// A pick with the places of its primitive and its source.
-#[derive(Clone)]
-struct PlacedPick {
-    pick: Pick,
-    primitive_at: usize,
-    source_at: usize,
-}
-
-/// Nodes with the place where each of them ends.
-type Nodes = Closed<Closed<PlacedPick>>;
 
 /// States with their places; a range is not written out before it is known to be small.
 enum Concat {
@@ -50,9 +38,9 @@ enum Concat {
 /// What a text says of a genotype, where it says it.
 #[derive(Default)]
 struct Fields {
-    normal: Option<Nodes>,
+    normal: Option<Listing>,
     normal_concat: Option<Concat>,
-    reduce: Option<Nodes>,
+    reduce: Option<Listing>,
     reduce_concat: Option<Concat>,
 }
 
@@ -231,25 +219,26 @@ fn list<T>(
 }
 
 /// Nested where the list begins with a list of something else than a name, else flat.
-fn nodes(cursor: &mut Cursor<'_>) -> Result<Nodes, Error> {
+fn nodes(cursor: &mut Cursor<'_>) -> Result<Listing, Error> {
     let mut ahead = *cursor;
     let mut opens = || {
         let open = brackets(&mut ahead)[0];
         ahead.eat(open)
     };
     if opens() && opens() && matches!(ahead.peek(), Some('(' | ')' | '[' | ']')) {
-        return list(cursor, |cursor| list(cursor, pick));
+        let node = |cursor: &mut Cursor<'_>| {
+            let (picks, _) = list(cursor, pick)?;
+            match picks.iter().find_map(|pick| pick.node) {
+                None => Ok(picks),
+                Some(_) => {
+                    let reason = "a pick names its node, which is told by the list around it";
+                    Err(cursor.error(picks[0].primitive_at, reason.into()))
+                }
+            }
+        };
+        return Ok(Listing::Nested(list(cursor, node)?));
     }
-    let (picks, close) = list(cursor, pick)?;
-    if picks.len() % FLAT_PICKS != 0 {
-        let reason = format!(
-            "expected one more pick: the flat form has two for each node, found {}",
-            picks.len()
-        );
-        return Err(cursor.error(close, reason));
-    }
-    let nodes = picks.chunks_exact(FLAT_PICKS).map(|picks| (picks.to_vec(), close));
-    Ok((nodes.collect(), close))
+    Ok(Listing::Flat(list(cursor, pick)?))
 }
 
 fn pick(cursor: &mut Cursor<'_>) -> Result<PlacedPick, Error> {
@@ -260,10 +249,15 @@ fn pick(cursor: &mut Cursor<'_>) -> Result<PlacedPick, Error> {
     let primitive =
         name.parse().map_err(|error: Error| cursor.error(primitive_at, error.to_string()))?;
     cursor.expect(',')?;
-    let (from, source_at) = cursor.number()?;
+    let (mut from, mut source_at) = cursor.number()?;
+    let mut node = None;
+    if cursor.eat(',') && cursor.peek() != Some(close) && !cursor.decimal() {
+        node = Some((from, source_at));
+        (from, source_at) = cursor.number()?;
+    }
     cursor.eat(',');
     cursor.expect(close)?;
-    Ok(PlacedPick { pick: Pick { primitive, from }, primitive_at, source_at })
+    Ok(PlacedPick { pick: Pick { primitive, from }, node, primitive_at, source_at })
 }
 
 fn concat(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
@@ -301,24 +295,34 @@ fn states(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
 }
 
 /// Checks a cell; a fault is reported where the text has it.
-fn cell(cursor: &Cursor<'_>, nodes: &Nodes, concat: &Concat) -> Result<CellGenotype, Error> {
-    let (nodes, nodes_close) = nodes;
-    let (states, concat_close) = match concat {
+fn cell(cursor: &Cursor<'_>, listing: &Listing, concat: &Concat) -> Result<CellGenotype, Error> {
+    let joined: Vec<usize> = match concat {
+        Concat::States((states, _)) => states.iter().map(|&(state, _)| state).collect(),
+        Concat::Range { start, end } => (start.0..end.0).take(MAX_NODES + 1).collect(),
+    };
+    let nodes = listing.nodes(cursor, &joined)?;
+    let (mut states, concat_close) = match concat {
         Concat::States((states, close)) => (states.clone(), *close),
         Concat::Range { start, end } => (written_out(*start, *end, nodes.len()), end.1),
     };
+    if let Listing::Flat(_) = listing {
+        let is_empty = |state: usize| {
+            let node = state.checked_sub(NUM_INPUTS).and_then(|node| nodes.get(node));
+            node.is_some_and(Vec::is_empty)
+        };
+        states.retain(|&(state, _)| !is_empty(state));
+    }
     let cell = CellGenotype {
-        nodes: nodes.iter().map(|(picks, _)| picks.iter().map(|p| p.pick).collect()).collect(),
+        nodes: nodes.iter().map(|picks| picks.iter().map(|p| p.pick).collect()).collect(),
         concat: states.iter().map(|&(state, _)| state).collect(),
     };
     let Some(fault) = cell.fault() else {
         return Ok(cell);
     };
     let at = match fault.place {
-        Place::Nodes => *nodes_close,
-        Place::Node(node) => nodes[node].1,
-        Place::PickPrimitive(node, pick) => nodes[node].0[pick].primitive_at,
-        Place::PickSource(node, pick) => nodes[node].0[pick].source_at,
+        Place::Nodes => listing.close(),
+        Place::PickPrimitive(node, pick) => nodes[node][pick].primitive_at,
+        Place::PickSource(node, pick) => nodes[node][pick].source_at,
         Place::Concat => concat_close,
         Place::ConcatState(number) => states[number].1,
     };

@@ -137,8 +137,8 @@ fn a_genotype_that_is_not_flat() {
     assert_eq!(genotype.to_string(), text);
     assert_eq!(
         genotype.to_flat().unwrap_err().to_string(),
-        "the flat form needs exactly two picks in each node, node 0 of the normal cell has 1 \
-         (the nested form and json take any number)"
+        "the flat form cannot express the normal cell: node 0 has 1 picks, expected 2 (the nested \
+         form and json can)"
     );
 }
 
@@ -223,8 +223,8 @@ fn faults_of_the_cell_show_the_place() {
     };
     let flat_normal = |normal: &str| flat(normal, "range(2, 3)");
     starts(
-        &flat_normal("[('skip_connect', 0), ('none', 1)]"),
-        "line 1, column 41: `none` cannot be picked",
+        &flat_normal("[[('skip_connect', 0), ('none', 1)]]"),
+        "line 1, column 42: `none` cannot be picked",
     );
     starts(
         &flat_normal("[('skip_connect', 0), ('skip_connect', 2)]"),
@@ -235,7 +235,27 @@ fn faults_of_the_cell_show_the_place() {
         "line 1, column 37: expected one more pick: the flat form has two for each node, found 1",
     );
     starts(&flat_normal("[]"), "line 1, column 18: a cell needs at least one node");
-    starts(&flat_normal("[[]]"), "line 1, column 19: a node needs at least one pick");
+    starts(&flat_normal("[[]]"), "line 1, column 43: state 2 is a node without picks");
+    starts(
+        &flat_normal("[('none', 1), ('none', 0)]"),
+        "line 1, column 68: the output needs at least one node",
+    );
+    starts(
+        &flat_normal("[('skip_connect', 2, 0), ('skip_connect', 1)]"),
+        "line 1, column 45: expected the node as well, as in other picks of this list",
+    );
+    starts(
+        &flat_normal("[('skip_connect', 1, 0)]"),
+        "line 1, column 36: state 1 is not a node, allowed: 2 to 65",
+    );
+    starts(
+        &flat_normal("[('skip_connect', 99999999, 0)]"),
+        "line 1, column 36: state 99999999 is not a node, allowed: 2 to 65",
+    );
+    starts(
+        &flat_normal("[[('skip_connect', 2, 0)]]"),
+        "line 1, column 22: a pick names its node, which is told by the list around it",
+    );
     starts(
         &flat(two, "range(2, 9999999999)"),
         "line 1, column 84: state 3 is not a node, allowed: 2 to 2",
@@ -292,8 +312,10 @@ proptest! {
         prop_assert_eq!(&genotype.to_nested().parse::<Genotype>().unwrap(), &genotype);
         prop_assert_eq!(&genotype.to_json().parse::<Genotype>().unwrap(), &genotype);
         prop_assert_eq!(&genotype.to_string().parse::<Genotype>().unwrap(), &genotype);
-        if let Ok(flat) = genotype.to_flat() {
-            prop_assert_eq!(&flat.parse::<Genotype>().unwrap(), &genotype);
+        for form in [genotype.to_flat(), genotype.to_triples(), genotype.to_every_edge()] {
+            let Ok(text) = form else { continue };
+            let again = text.parse::<Genotype>();
+            prop_assert_eq!(again.as_ref().map_err(ToString::to_string), Ok(&genotype), "{}", text);
         }
     }
 
@@ -309,7 +331,7 @@ proptest! {
                 "Genotype", "(", ")", "[", "]", ",", "=", "normal", "reduce", "normal_concat",
                 "reduce_concat", "range", "'skip_connect'", "\"none\"", "0", "2", "3", "#", "\n",
                 "'", "é", "18446744073709551615", "{", "}", ":", "OrderedDict", "dict", "'normal'",
-                "'reduction_concat'", "list", "tuple", "np.", "\u{feff}",
+                "'reduction_concat'", "list", "tuple", "np.", "\u{feff}", "0.5", "-1e3",
             ]),
             0..60,
         )
@@ -339,4 +361,85 @@ proptest! {
             prop_assert!(genotype.validate().is_ok());
         }
     }
+}
+
+/// `FairDARTS_g`: nothing enters state 3, which state 4 would read.
+#[test]
+fn triples_of_fair_darts() {
+    let text = "FairDARTS_g = Genotype(normal=[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), \
+        ('skip_connect', 4, 3), ('sep_conv_5x5', 4, 1), ('dil_conv_3x3', 5, 0), \
+        ('sep_conv_3x3', 5, 1)], normal_concat=range(2, 6), \
+        reduce=[('avg_pool_3x3', 2, 1), ('skip_connect', 2, 0), ('skip_connect', 3, 2), \
+        ('max_pool_3x3', 3, 1), ('sep_conv_5x5', 4, 3), ('max_pool_3x3', 4, 0), \
+        ('dil_conv_3x3', 5, 1), ('dil_conv_3x3', 5, 4)], reduce_concat=range(2, 6))";
+    let genotype: Genotype = text.parse().unwrap();
+    let counts: Vec<usize> = genotype.normal.nodes.iter().map(Vec::len).collect();
+    assert_eq!((&counts[..], &genotype.normal.concat[..]), (&[2, 0, 1, 2][..], &[2, 4, 5][..]));
+    let printed = text.replace("FairDARTS_g = ", "").replace("('skip_connect', 4, 3), ", "");
+    assert_eq!(genotype.to_triples().unwrap(), printed);
+    assert_eq!(genotype.reduction.nodes.len(), 4);
+    assert_eq!(genotype.to_nested().parse::<Genotype>().unwrap(), genotype);
+
+    // The last node has no picks, and two operations come from one source.
+    let last = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('skip_connect', 2, 0)], \
+        normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 3, 1)], reduce_concat=range(2, 6))";
+    let genotype: Genotype = last.parse().unwrap();
+    assert_eq!((genotype.normal.nodes.len(), &genotype.reduction.concat[..]), (4, &[3][..]));
+    assert_eq!(genotype.to_triples().unwrap(), last);
+}
+
+/// `SNAS_mild_edge_all` and `SNAS_aggressive`: `none` is no connection.
+#[test]
+fn every_edge_of_snas() {
+    let normal = "[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('skip_connect', 0), \
+        ('dil_conv_3x3', 1), ('none', 2), ('skip_connect', 0), ('skip_connect', 1), ('none', 3), \
+        ('none', 2), ('skip_connect', 0), ('sep_conv_3x3', 1), ('none', 4), ('none', 3), ('none', 2)]";
+    let aggressive = "[('sep_conv_5x5', 0), ('none', 1), ('sep_conv_5x5', 0), ('none', 1), \
+        ('none', 1), ('none', 0), ('none', 1), ('none', 0)]";
+    let text = format!(
+        "Genotype(normal={normal}, normal_concat=range(2, 6), reduce={aggressive}, \
+         reduce_concat=range(2, 6))"
+    );
+    let genotype: Genotype = text.parse().unwrap();
+    let picks = |cell: &crate::CellGenotype| -> Vec<Vec<usize>> {
+        cell.nodes.iter().map(|node| node.iter().map(|pick| pick.from).collect()).collect()
+    };
+    assert_eq!(picks(&genotype.normal), [[0, 1]; 4]);
+    assert_eq!(picks(&genotype.reduction), [vec![0], vec![0], vec![], vec![]]);
+    assert_eq!(genotype.reduction.concat, [2, 3]);
+    let printed = genotype.to_every_edge().unwrap();
+    assert!(printed.starts_with("Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "));
+    assert_eq!(printed.matches("none").count(), 6 + 12);
+    assert_eq!(printed.parse::<Genotype>().unwrap(), genotype);
+
+    // All edges without `none`: fourteen picks are those of four nodes, not of seven.
+    let all = normal.replace("none", "max_pool_3x3");
+    let genotype: Genotype = flat(&all, "[2, 3, 4, 5]").parse().unwrap();
+    let counts: Vec<usize> = genotype.normal.nodes.iter().map(Vec::len).collect();
+    assert_eq!(counts, [2, 3, 4, 5]);
+    // Joined otherwise, they are.
+    let genotype: Genotype = flat(&all, "range(2, 9)").parse().unwrap();
+    assert_eq!(genotype.normal.nodes.len(), 7);
+    assert!(genotype.to_flat().is_ok());
+    let joined = Genotype {
+        normal: crate::CellGenotype { concat: vec![2, 3, 4, 5], ..genotype.normal.clone() },
+        ..genotype
+    };
+    let message = joined.to_flat().unwrap_err().to_string();
+    assert!(message.contains("it reads like one pick for each edge of 4 nodes"), "{message}");
+}
+
+/// GDAS prints the strength of each pick, and two picks may have one source.
+#[test]
+fn strengths_of_gdas() {
+    let text = "{'normal': [(('sep_conv_3x3', 0, 0.1328), ('skip_connect', 0, np.float32(1.3e-01)))], \
+        'normal_concat': [2], 'reduce': [(('sep_conv_3x3', 0, -0.5), ('skip_connect', 1, nan))], \
+        'reduce_concat': [2]}";
+    let genotype: Genotype = text.parse().unwrap();
+    assert_eq!(
+        genotype.to_string(),
+        "Genotype(normal=[('sep_conv_3x3', 0), ('skip_connect', 0)], normal_concat=range(2, 3), \
+         reduce=[('sep_conv_3x3', 0), ('skip_connect', 1)], reduce_concat=range(2, 3))"
+    );
+    assert_eq!(genotype.to_string().parse::<Genotype>().unwrap(), genotype);
 }

@@ -34,7 +34,7 @@ pub(super) fn stem(kind: StemKind, channels: usize, size: usize) -> u64 {
 pub(super) fn cell(genotype: &CellGenotype, place: &Place) -> u64 {
     let channels = place.plan.num_channels;
     let inputs = 2 * NUM_INPUTS as u64 * bytes(channels, place.positions);
-    let nodes = (genotype.nodes.len() + genotype.concat.len()) as u64;
+    let nodes = (genotype.states_with_picks().count() + genotype.concat.len()) as u64;
     // Batch normalizations of the operations; all work at the output's size.
     let norms = |pick: &Pick| {
         let stride = if place.input(pick.from) == place.out { 1 } else { 2 };

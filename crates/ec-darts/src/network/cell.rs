@@ -205,11 +205,14 @@ impl SearchCell {
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
-    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes; and of a cell in
-    /// parts, whose operations are narrower than its states.
+    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes, or one without
+    /// picks, whose channels the next cell would miss; and of a cell in parts, whose operations are narrower
+    /// than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
         assert_eq!(self.parts, 1, "a cell whose operations see all channels");
-        assert_eq!(genotype.nodes.len(), self.topology.num_nodes(), "a genotype of these cells");
+        let (num_nodes, expected) =
+            (genotype.states_with_picks().count(), self.topology.num_nodes());
+        assert_eq!(num_nodes, expected, "nodes with picks of a genotype of these cells");
         let pick = |node: usize, pick: &Pick| {
             let (from, edge) = &self.cell.nodes[node][pick.from];
             let candidates = &self.candidates[self.topology.edge_number(*from, node)];

@@ -50,16 +50,18 @@ impl DiscreteCell {
         let form = Form::Retrain;
         let inputs = preprocess(plan, form);
         let mut names = input_names(&inputs);
+        let places = genotype.places();
         let pick = |pick: &Pick| {
             let reduces = plan.kind == CellKind::Reduction;
             let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
             let operation = operation(pick.primitive, stride, form);
             let operation = operation.expect("a genotype picks no `none`");
             let channels = [plan.num_channels; 2];
-            (pick.from, edge(vec![operation], channels, stride, form.affine()))
+            (places[pick.from], edge(vec![operation], channels, stride, form.affine()))
         };
-        let nodes = genotype.nodes.iter().map(|picks| picks.iter().map(pick).collect());
-        let (nodes, concat) = (nodes.collect(), genotype.concat.clone());
+        let nodes = genotype.nodes.iter().filter(|picks| !picks.is_empty());
+        let nodes = nodes.map(|picks| picks.iter().map(pick).collect()).collect();
+        let concat = genotype.concat.iter().map(|&state| places[state]).collect();
         let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);

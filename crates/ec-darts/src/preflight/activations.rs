@@ -70,6 +70,7 @@ impl Activations {
         let is_read = |state: &usize| picks().any(|pick| pick.from == *state);
         let inner = (NUM_INPUTS..NUM_INPUTS + genotype.nodes.len()).filter(is_read).count() as u64;
         let inputs = (0..NUM_INPUTS).filter(is_read).count() as u64;
+        let num_nodes = genotype.states_with_picks().count() as u64;
         let joined = genotype.concat.len() as u64 * node;
         self.kept += inputs * input + inner * node + joined;
         self.maps += 2 * input;
@@ -85,7 +86,7 @@ impl Activations {
             self.maps += of_node;
             self.largest_node = self.largest_node.max(of_node);
         }
-        self.gradients(plan, batch, size, joined + genotype.nodes.len() as u64 * node, node);
+        self.gradients(plan, batch, size, joined + num_nodes * node, node);
     }
 
     /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and what one
