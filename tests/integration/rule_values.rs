@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
 use ec_darts::device::DeviceName;
+use ec_darts::dirichlet::concentration;
 use ec_darts::penalty::{Cost, CostForm, Penalties, ZeroOne};
 use ec_darts::perturbation::Matrix;
 use ec_darts::relaxation::Relaxation;
@@ -106,9 +107,27 @@ fn mixing_case(fixture: &Fixture, case: &str) {
             (rule(Relaxation::Softmax, Some(Sampling::StraightThrough)), gumbel())
         }
         () if start("snas") => (rule(Relaxation::Softmax, Some(Sampling::Concrete)), gumbel()),
+        () if start("drnas") => {
+            let sample = Draw::Simplex(fixture.pair(&format!("{prefix}sample")));
+            (rule(Relaxation::Softmax, Some(Sampling::Dirichlet)), sample)
+        }
         () => panic!("case {case} is unknown to this test"),
     };
-    let mixing = rule.mixing(&space, &alpha, &draw);
+    let mut mixing = rule.mixing(&space, &alpha, &draw);
+    if start("drnas") {
+        let concentration = |values: Vec<f32>| values.into_iter().map(concentration).collect();
+        let of_alpha = alpha.values().map(concentration);
+        fixture.check_pair(&format!("{case}.out.concentration"), &of_alpha);
+    }
+    if start("drnas_masked") {
+        let keep = fixture.index_pair(&format!("{prefix}keep"));
+        mixing.weights = mixing.weights.zip(keep).map(|(weights, keep)| {
+            let keep: Vec<f32> = keep.into_iter().map(|flag| flag as f32).collect();
+            let kept = weights.clone()
+                * Tensor::from_data(TensorData::new(keep, weights.dims()), &fixture.device);
+            kept.clone() / kept.sum_dim(1)
+        });
+    }
     fixture.check_pair(&format!("{case}.out.mixing"), &values(&mixing.weights));
     if start("gdas") {
         let path = mixing.path.as_ref().expect("one operation of each edge");
@@ -185,6 +204,12 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         () if case.starts_with("logsumexp") => {
             check(out, Relaxation::Softmax, &|log_sum_exp| Penalties {
                 log_sum_exp,
+                ..Penalties::default()
+            });
+        }
+        () if case == "dirichlet_kl" => {
+            check(out, Relaxation::Softmax, &|dirichlet_kl| Penalties {
+                dirichlet_kl,
                 ..Penalties::default()
             });
         }

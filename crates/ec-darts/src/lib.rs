@@ -12,6 +12,8 @@ pub mod relaxation;
 
 pub mod sampling;
 
+pub mod dirichlet;
+
 pub mod architecture;
 
 pub mod penalty;

@@ -9,6 +9,7 @@ use ec_darts_space::PerKind;
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
+use crate::dirichlet::divergence;
 use crate::rule::Mixing;
 
 /// The terms of one epoch, each with its weight; zero is off.
@@ -18,6 +19,8 @@ pub struct Penalties {
     pub zero_one: (f64, ZeroOne),
     /// Of [`log_sum_exp`].
     pub log_sum_exp: f64,
+    /// Of [`divergence`].
+    pub dirichlet_kl: f64,
     /// The expected cost of the architecture.
     pub cost: Option<Cost>,
 }
@@ -74,6 +77,7 @@ impl Penalties {
         let terms = [
             (weight != 0.0).then(|| zero_one(alphas(), form) * weight),
             (self.log_sum_exp != 0.0).then(|| log_sum_exp(alphas()) * self.log_sum_exp),
+            (self.dirichlet_kl != 0.0).then(|| divergence(alphas()) * self.dirichlet_kl),
             self.cost.as_ref().map(|cost| cost.loss(&mixing.weights)),
         ];
         terms.into_iter().flatten().reduce(|sum, term| sum + term)

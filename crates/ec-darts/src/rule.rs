@@ -9,6 +9,7 @@ use ec_darts_kernels::in_one_kernel;
 use ec_darts_space::{Genotype, PerKind, Primitive, SearchSpace, discretize};
 
 use crate::architecture::{ArchitectureParameters, Strength};
+use crate::dirichlet::{self, passed_on};
 use crate::penalty::Penalties;
 use crate::relaxation::{Relaxation, across_edges};
 use crate::sampling::{Draw, Sampling, largest};
@@ -151,6 +152,13 @@ impl Rule {
                     (one_hot(&path, alpha.dims(), &alpha.device()), path)
                 };
                 sampled_pair(alphas.map(pass))
+            }
+            (Some(Sampling::Dirichlet), Draw::Simplex(sample)) => {
+                let pass = |(alpha, sample): (Tensor<2>, &Vec<f32>)| passed_on(alpha, sample);
+                (alphas.zip(sample.as_ref()).map(pass), None)
+            }
+            (Some(Sampling::Dirichlet), Draw::Mode) => {
+                (alphas.map(|alpha| dirichlet::mean(&alpha)), None)
             }
             (sampling, draw) => panic!("{draw:?} is no draw of {sampling:?}"),
         }

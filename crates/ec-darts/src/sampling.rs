@@ -7,6 +7,8 @@ use ec_darts_space::PerKind;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::dirichlet;
+
 /// How a pass draws its mixing weights, where they are not those of the relaxation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +45,15 @@ pub enum Sampling {
     /// # Source
     /// ProxylessNAS, section 3.2, Eq. (4); `full_v2` of its public code.
     Gates,
+    /// A sample of a Dirichlet distribution for each edge.
+    ///
+    /// ```text
+    /// b = elu(alpha) + 1,   mixing ~ Dirichlet(b)
+    /// ```
+    ///
+    /// # Source
+    /// DrNAS, section 3.1.
+    Dirichlet,
 }
 
 /// The random numbers of one pass: the same for all cells of a kind.
@@ -54,6 +65,8 @@ pub enum Draw {
     Gumbel(PerKind<Vec<f32>>),
     /// The column of the one operation of each edge, `[num_edges]`.
     Path(PerKind<Vec<usize>>),
+    /// Points of the simplex, `[num_edges][num_primitives]`.
+    Simplex(PerKind<Vec<f32>>),
 }
 
 impl Sampling {
@@ -63,6 +76,7 @@ impl Sampling {
             Self::Concrete => "concrete",
             Self::StraightThrough => "straight-through",
             Self::Gates => "gates",
+            Self::Dirichlet => "dirichlet",
         }
     }
 
@@ -73,7 +87,7 @@ impl Sampling {
 
     /// Whether a draw depends on the values of alpha.
     pub(crate) fn reads_alpha(self) -> bool {
-        matches!(self, Self::Gates)
+        matches!(self, Self::Gates | Self::Dirichlet)
     }
 
     /// Draws for a pass of alpha with these values.
@@ -101,6 +115,7 @@ impl Sampling {
                 let noisy = of_rows(|row, rng| row.iter().map(|each| each + gumbel(rng)).collect());
                 Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
             }
+            Self::Dirichlet => Draw::Simplex(of_rows(dirichlet::draw)),
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct RuleConfig {
     pub zero_one_form: ZeroOne,
     /// Weight of beta-DARTS' regularization.
     pub log_sum_exp: Option<Schedule>,
+    /// Weight of DrNAS' regularization.
+    pub dirichlet_kl: Option<Schedule>,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -51,6 +53,7 @@ impl Default for RuleConfig {
             zero_one: None,
             zero_one_form: ZeroOne::L2,
             log_sum_exp: None,
+            dirichlet_kl: None,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
@@ -79,6 +82,7 @@ impl SearchConfig {
             penalties: Penalties {
                 zero_one: (value(&rule.zero_one), rule.zero_one_form),
                 log_sum_exp: value(&rule.log_sum_exp),
+                dirichlet_kl: value(&rule.dirichlet_kl),
                 cost: None,
             },
         }
@@ -96,6 +100,7 @@ impl SearchConfig {
             ("rule.auxiliary_skip", rule.auxiliary_skip.as_ref(), 0.0),
             ("rule.zero_one", rule.zero_one.as_ref(), 0.0),
             ("rule.log_sum_exp", rule.log_sum_exp.as_ref(), 0.0),
+            ("rule.dirichlet_kl", rule.dirichlet_kl.as_ref(), 0.0),
             ("rule.epsilon", Some(&rule.epsilon), 0.0),
         ];
         for (key, schedule, least) in schedules {
@@ -122,6 +127,11 @@ impl SearchConfig {
         let competes = search.relaxation != Relaxation::Sigmoid;
         let allowed = "none under `sigmoid`, whose operations do not compete";
         require(competes || is_plain, "rule.sampling", sampling, allowed)?;
+        let dirichlet = rule.sampling == Some(Sampling::Dirichlet);
+        let edges = search.relaxation == Relaxation::Softmax;
+        let allowed =
+            "none or `concrete` under `cross-edge`: a sample of an edge sums to one on that edge";
+        require(edges || !dirichlet, "rule.sampling", sampling, allowed)?;
         let on_edges = search.relaxation == Relaxation::Softmax;
         let allowed = "none or `concrete` under `cross-edge`, where the operations of one edge do not compete, so that \
                        none of them can be drawn";
