@@ -113,7 +113,7 @@ impl<'a> Case<'a> {
         let weights_first = self.fixture.entry.config["order"] == "weights, alpha";
         let move_alpha =
             |alpha: &mut ArchitectureParameters, architect: &mut Architect, supernet: &Supernet| {
-                let objective = Objective { space: &self.space, rule, draw: of_valid };
+                let objective = Objective { space: &self.space, rule, draw: of_valid, skip_dropout: None };
                 let valid = self.batch("valid");
                 let found = first_order_gradient(&objective, supernet, alpha, &valid);
                 *alpha = architect.descend(alpha.clone(), found.gradient.clone());
@@ -121,7 +121,7 @@ impl<'a> Case<'a> {
             };
         let before =
             (!weights_first).then(|| move_alpha(&mut alpha, &mut architect, &self.supernet));
-        let objective = Objective { space: &self.space, rule, draw: of_train };
+        let objective = Objective { space: &self.space, rule, draw: of_train, skip_dropout: None };
         let mixing = perturb(self, objective.mixing(&alpha).detach());
         let (train_loss, of_weights) = self.weight_gradients(&mixing);
         let ran = mixing.path.as_ref().map(|path| self.supernet.parameters_along(path));
@@ -233,7 +233,7 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
         "sdarts_rs" => {
             let perturb = |case: &Case<'_>, mixing: Mixing| {
                 let matrix =
-                    Matrix { topology: case.space.topology(), relaxation: Relaxation::Softmax };
+                    Matrix { space: &case.space, relaxation: Relaxation::Softmax };
                 let values = mixing.weights.clone().map(tiny::values);
                 let moved = matrix.random(&values, &fixture.pair("in.noise"));
                 fixture.check_pair("out.mixing", &moved);
@@ -320,7 +320,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
 /// SDARTS on a network: the ascent in evaluation mode, and the weights' gradient under what it found.
 fn perturbed(case: &Case<'_>) {
     let fixture = case.fixture;
-    let matrix = Matrix { topology: case.space.topology(), relaxation: Relaxation::Softmax };
+    let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
     let before = fixture.pair("in.mixing");
     let zeros = || Tensor::zeros([14, 7], &fixture.device);
     let start = Mixing::of(PerKind::from_fn(|_| zeros()));

@@ -232,7 +232,7 @@ fn penalty_case(fixture: &Fixture, case: &str) {
 #[test]
 fn perturbations_are_golden() {
     let space = space(7);
-    let matrix = Matrix { topology: space.topology(), relaxation: Relaxation::Softmax };
+    let matrix = Matrix { space: &space, relaxation: Relaxation::Softmax };
     check("perturb", &Device::flex(), |fixture| {
         for case in cases(fixture) {
             let given = |name: &str| fixture.pair(&format!("{case}.in.{name}"));

@@ -21,7 +21,7 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let strengths = saved.strengths();
     let limits = budget.limits(&saved.space, &config, image_size);
     let found = discretize_within(&saved.space, strengths.as_deref(), &limits)?;
-    let epochs = saved.config.search.epochs;
+    let epochs = saved.config.num_epochs();
     let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
     text += &note(&saved);
     text += &format!("\n{}\n", table(&found.genotype));

@@ -13,6 +13,7 @@ use super::parts::{Candidates, candidate, input_names, names, preprocess};
 use super::{CellPlan, DiscreteCell, discrete::pick_names};
 use crate::ops::{Form, Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
+use crate::skip_dropout::SkipDropout;
 
 /// How the cells of a supernet are made of their candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub struct SearchCell {
     pub cell: Arc<Cell>,
     /// Of each edge.
     #[module(skip)]
-    candidates: Arc<Vec<Candidates>>,
+    pub(super) candidates: Arc<Vec<Candidates>>,
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
@@ -67,6 +68,8 @@ pub struct CellWeights {
     pub(super) edges: Option<Tensor<2>>,
     /// The column of the one operation of each edge that runs, where it is not all.
     pub(super) path: Option<Vec<usize>>,
+    /// Of the pass, and the number of the cell, where skips are dropped.
+    pub(super) skip_dropout: Option<(SkipDropout, usize)>,
 }
 
 impl SearchCell {
@@ -113,8 +116,8 @@ impl SearchCell {
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
         let CellWeights { operations, path, .. } = weights;
-        if self.parts > 1 {
-            return self.forward_in_parts(older, newer, weights);
+        if self.parts > 1 || weights.skip_dropout.is_some() {
+            return self.forward_by_edges(older, newer, weights);
         }
         let cell = match path {
             None => self.cell.clone(),
@@ -163,7 +166,7 @@ impl SearchCell {
             operations = operations * Tensor::from_data(&factors[..], &matrix.device());
         }
         let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
-        CellWeights { operations, edges, path }
+        CellWeights { operations, edges, path, skip_dropout: None }
     }
 
     /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.

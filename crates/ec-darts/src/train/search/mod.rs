@@ -3,6 +3,7 @@
 mod checkpoint;
 mod job;
 mod progress;
+mod stage;
 mod steps;
 
 use std::num::NonZeroUsize;
@@ -14,6 +15,7 @@ use tracing::debug_span;
 
 pub use self::progress::Best;
 use self::progress::{QueuedStep, SearchProgress};
+use self::stage::Start;
 use self::steps::Measured;
 use super::course::{Course, Next};
 use super::event::{AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport};
@@ -23,9 +25,9 @@ use super::run::Job;
 use crate::architect::Architect;
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
-use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
-use crate::network::{Supernet, SupernetConfig, check_size};
-use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
+use crate::data::{Batch, ImageDataset};
+use crate::network::{Supernet, check_size};
+use crate::optim::{SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
 use crate::preflight::{MemoryNeed, Room};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
@@ -109,37 +111,13 @@ impl Search {
         check_size(config.network.stem, data.size(), false)?;
         let space = config.network.space()?;
         let device = device.clone().autodiff();
-        let network = SupernetConfig {
-            space: space.clone(),
-            stem: config.network.stem,
-            init_channels: config.network.init_channels,
-            num_cells: config.network.num_cells,
-            num_classes: data.num_classes(),
-            form: config.cell_form(),
-        };
-        let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
         let kernels = need.kernels(&config.run, &Room::of(&device));
-        let supernet = network
-            .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
-            .with_kernels(kernels);
-        let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
-        let scale = config.alpha.init_scale;
-        let mut alpha = ArchitectureParameters::new(&space, scale, &mut rng, &device);
-        if config.rule.edge_weights {
-            alpha = alpha.with_edges(&space, scale, &mut rng);
-        }
-        let adam = AdamSettings {
-            beta1: config.alpha.beta1,
-            beta2: config.alpha.beta2,
-            weight_decay: config.alpha.weight_decay,
-        };
-        let architect = Architect::new(config.alpha.learning_rate, &adam)
-            .with_clip_norm(config.alpha.clip_norm);
+        let start = Start::new(&config, 0, &space, data.num_classes(), &device);
+        let Start { supernet, alpha, architect, weight_optimizer } = start.with_kernels(kernels);
         let feed = Feed::new(&config, data)?;
         let plan = plan(&config, &feed);
         Ok(Self {
-            weight_optimizer: WeightOptimizer::new(&sgd(&config)),
             course: Course::new(plan, SearchProgress::default(), &device),
             feed,
             auxiliary: None,
@@ -150,6 +128,7 @@ impl Search {
             supernet,
             alpha,
             architect,
+            weight_optimizer,
         })
     }
 
@@ -180,6 +159,9 @@ impl Search {
             Next::EndOfEpoch => {
                 let report = self.epoch_report()?;
                 self.course.close_epoch(report);
+                if self.begins_stage() {
+                    self.next_stage()?;
+                }
                 Ok(Done::Epoch)
             }
             Next::Nothing => Ok(Done::Everything),
@@ -227,7 +209,7 @@ impl Search {
         &self.config
     }
 
-    /// Primitives and topology searched over.
+    /// Primitives and topology searched over, with the candidates of the stage under way.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
@@ -265,7 +247,7 @@ impl Search {
     fn learning_rate(&self) -> f64 {
         let weights = &self.config.weights;
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
-        let epoch = self.course.epoch();
+        let epoch = self.stage().epoch;
         cosine_learning_rate(max, min, epoch, self.config.search.epochs)
             * warmup(epoch, weights.warmup_epochs)
     }
@@ -316,6 +298,7 @@ impl Search {
         let (steps_before, total_steps) = self.course.position();
         let report = StepReport {
             epoch: place.epoch,
+            stage: self.stage_number(),
             phase,
             step: place.step,
             num_steps: self.course.plan().steps_at(&place),
@@ -372,12 +355,13 @@ impl Search {
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
         let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
-        let report = |kind| self.cell_report(mixing.cell(kind), read.cell(kind));
+        let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
         let [normal, reduction] = CellKind::ALL.map(report);
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
-            epochs: self.config.search.epochs,
+            epochs: self.config.num_epochs(),
+            stage: self.stage_number(),
             learning_rate: self.learning_rate(),
             train_loss: progress.train.loss(),
             train_accuracy: progress.train.accuracy(),
@@ -390,7 +374,7 @@ impl Search {
             best_epoch,
             genotype_mixing,
             genotype_alpha,
-            alpha: AlphaValues::of(&self.alpha),
+            alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
         })
     }
 
@@ -407,11 +391,11 @@ impl Search {
         kinds.filter(is_new).map(warning).collect()
     }
 
-    fn cell_report(&self, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
+    fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
         CellReport {
             num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
             num_pools: genotype.count(Primitive::is_pool),
-            entropy: self.config.search.relaxation.entropy(mixing, self.space.topology()),
+            entropy: self.config.search.relaxation.entropy(mixing, &self.space, kind),
             largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
         }
     }
@@ -430,7 +414,7 @@ fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
     ];
     let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
     let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
-    Plan { epochs: config.search.epochs, stages }
+    Plan { epochs: config.num_epochs(), stages }
 }
 
 fn sgd(config: &SearchConfig) -> SgdSettings {
