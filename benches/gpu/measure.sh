@@ -139,35 +139,54 @@ part_growth() { # Around batch 64, 16 channels, 8 cells, images of 32.
   for value in 5 14 20; do timed 20 "growth: cells $value" --cells "$value" --samples 2 --steps-per-wait 10; done
   timed 20 "growth: image 64" --size 64 --samples 2 --steps-per-wait 10
 }
-part_resume() { # A whole small search, and one that is killed at random moments and goes on: the same bytes.
-  local of=(--device "$device" --config configs/quick.toml --data data/cifar10-mini --resume=auto)
-  local begin code command kill whole before name kills=${KILLS:-10} different=()
-  begin=$SECONDS
-  run 90 search_cifar "${of[@]}" --out "$work/whole" >"$out/search.txt" 2>&1
-  code=$?
-  [ $code = 0 ] || { tell "whole small search" "$(why $code): $(tail -n 1 "$out/search.txt")"; return; }
-  whole=$((SECONDS - begin))
-  tell "whole small search" "$whole s"
-  locate search_cifar || return
-  newest() { ls "$work/killed/checkpoints" 2>/dev/null | grep 'safetensors$' | tail -n 1; }
-  for ((kill = 0; kill < kills; kill++)); do
-    before=$(newest)
-    "${command[@]}" "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 &
-    # A random moment after its first new checkpoint, so that each start gets on; this signal asks nobody.
-    while [ "$(newest)" = "$before" ] && kill -0 $! 2>/dev/null; do sleep 0.05; done
-    sleep "$(awk -v r=$RANDOM -v s="$whole" -v k="$kills" 'BEGIN { print r / 32768 * s / k }')"
+part_resume() { # A small search twice, and once more killed at random moments: the same bytes.
+  local of=(--device "$device" --config benches/gpu/resume.toml --data data/cifar10-mini --resume)
+  local command kill begin first steps step_s kills=${KILLS:-10}
+  locate search_cifar || { tell "small search" "$(why 127)"; return; }
+  newest() { ls "$work/$1/checkpoints" 2>/dev/null | grep 'safetensors$' | tail -n 1; }
+  taken() { newest "$1" | sed 's/[^0-9]//g; s/^0*//; s/^$/0/' | grep . || echo 0; }
+  # RUN STEPS: starts it and waits for the checkpoint of so many steps.
+  start() {
+    local until
+    until=$(awk -v s="$(seconds 180)" -v now=$SECONDS 'BEGIN { printf "%d", now + s }')
+    "${command[@]}" "${of[@]}" --out "$work/$1" >"$out/$1.txt" 2>&1 &
+    while [ "$(taken "$1")" -lt "$2" ] && kill -0 $! 2>/dev/null && [ $SECONDS -lt "$until" ]; do sleep 0.05; done
+  }
+  # RUN TITLE: waits for its end.
+  finish() {
+    timeout "$(seconds 180)" tail --pid=$! -f /dev/null || kill -KILL $!
+    wait $! 2>/dev/null || { tell "$2" "$(why $?): $(tail -n 1 "$out/$1.txt")"; return 1; }
+  }
+  # RUN TITLE: its end, which must have the bytes of the first run.
+  same() {
+    local name different=()
+    finish "$1" "$2" || return
+    for name in genotype.json metrics.jsonl "checkpoints/$(newest whole)"; do
+      cmp -s "$work/whole/$name" "$work/$1/$name" || different+=("$name")
+    done
+    if [ ${#different[@]} = 0 ]; then tell "$2" "the same bytes"; else tell "$2" "other bytes: ${different[*]}"; fi
+  }
+  begin=$EPOCHREALTIME
+  start whole 1
+  first=$EPOCHREALTIME
+  finish whole "small search" || return
+  steps=$(taken whole)
+  step_s=$(awk -v f="$first" -v e="$EPOCHREALTIME" -v s="$steps" 'BEGIN { print (e - f) / s }')
+  tell "small search" "$(awk -v b="$begin" -v f="$first" -v e="$EPOCHREALTIME" -v s="$steps" \
+    'BEGIN { printf "%.1f s for %d steps, the first after %.1f s", e - b, s, f - b }')"
+  start again 1
+  same again "the same search again"
+  for ((kill = 1; kill <= kills; kill++)); do
+    # A random step of its share of them, and a random moment after its checkpoint; this signal asks nobody.
+    start killed $((1 + (steps - 1) * (kill - 1) / kills + RANDOM % (1 + steps / kills)))
+    sleep "$(awk -v r=$RANDOM -v s="$step_s" 'BEGIN { print r / 32768 * s }')"
     kill -KILL $! 2>/dev/null || tell "kill $kill" "it had ended"
     wait $! 2>/dev/null
+    echo "kill $kill after $(newest killed)" >>"$out/kills.txt"
   done
-  run 90 search_cifar "${of[@]}" --out "$work/killed" >"$out/killed.txt" 2>&1 ||
-    { tell "killed and resumed" "failed: $(tail -n 1 "$out/killed.txt")"; return; }
-  for name in genotype.json metrics.jsonl "checkpoints/$(newest)"; do
-    cmp -s "$work/whole/$name" "$work/killed/$name" || different+=("$name")
-  done
+  start killed "$steps"
+  same killed "killed $kills times and resumed"
   cp "$work"/whole/genotype.json "$work"/whole/metrics.jsonl "$out"
-  if [ ${#different[@]} = 0 ]; then tell "killed $kills times and resumed" "the same bytes"; else
-    tell "killed $kills times and resumed" "other bytes: ${different[*]}"
-  fi
 }
 part_launches() {
   mkdir -p "$work/log"

@@ -405,7 +405,7 @@ fn changed(bytes: &[u8], changes: &[Change]) -> Vec<u8> {
 
 /// Whatever a file with a fitting digest says, it is refused or goes on, and nothing panics.
 fn check_no_panic<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, Error>, go_on: impl Fn(T)) {
-    let cases = count("EC_DARTS_CASES", 100);
+    let cases = count("PROPTEST_CASES", 100);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let changes = proptest::collection::vec(change(), 1..3);
     proptest!(config, |(changes in changes)| {

@@ -27,7 +27,7 @@ fn check_page<C: Settings + std::fmt::Debug>(page: &str, paper: &C, sections: &[
         assert!(cells.iter().all(|cell| !cell.is_empty()), "{key}: {cells:?}");
         let expected = match settings.get(&key) {
             None | Some(serde_json::Value::Null) => "off".to_string(),
-            Some(serde_json::Value::Array(all)) => format!("all {}", all.len()),
+            Some(serde_json::Value::Array(all)) => format!("the {} of DARTS", all.len()),
             Some(value) => format!("`{value}`"),
         };
         assert_eq!(cells[1], expected, "{key}");
@@ -36,7 +36,7 @@ fn check_page<C: Settings + std::fmt::Debug>(page: &str, paper: &C, sections: &[
 
 #[test]
 fn the_documentation_has_every_key_and_the_values_of_the_paper() {
-    let search = ["data", "network", "search", "transition", "weights", "alpha", "run"];
+    let search = ["data", "network", "search", "transition", "rule", "weights", "alpha", "run"];
     check_page("docs/configuration.md", &SearchConfig::cifar10(), &search);
     let retrain = ["network", "retrain", "weights"];
     check_page("docs/retraining.md", &RetrainConfig::cifar10(), &retrain);

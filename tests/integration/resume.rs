@@ -7,9 +7,13 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use ec_darts::architect::ArchitectOrder;
 use ec_darts::config::{Order, SearchConfig};
+use ec_darts::cost::CostMeasure;
 use ec_darts::data::ImageDataset;
+use ec_darts::perturbation::Perturbation;
 use ec_darts::relaxation::Relaxation;
+use ec_darts::sampling::Sampling;
 use ec_darts::train::{Done, Search};
+use ec_darts_space::{Discretization, Schedule, Stop};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -64,6 +68,89 @@ fn second_order_goes_on_as_unbroken() {
             config.search.relaxation = Relaxation::Softmax;
         });
     }
+}
+
+/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
+#[test]
+fn rules_go_on_as_unbroken() {
+    type Change = fn(&mut SearchConfig);
+    let softmax: Change = |config| {
+        config.search.relaxation = Relaxation::Softmax;
+        config.transition.enabled = false;
+    };
+    let rules: [(&str, Change); 11] = [
+        ("gdas", |config| {
+            config.rule.sampling = Some(Sampling::StraightThrough);
+            config.rule.temperature = Schedule::line(10.0, 0.1);
+            config.rule.discretization = Discretization::Pairs;
+            (config.search.order, config.weights.nesterov) = (Order::WeightsFirst, true);
+        }),
+        ("gdas with a transition", |config| {
+            config.rule.sampling = Some(Sampling::StraightThrough);
+            config.transition.enabled = true;
+        }),
+        ("snas", |config| {
+            config.rule.sampling = Some(Sampling::Concrete);
+            config.rule.discretization = Discretization::EveryEdge;
+            config.search.order = Order::SingleLevel;
+        }),
+        ("fair darts", |config| {
+            config.search.relaxation = Relaxation::Sigmoid;
+            config.rule.zero_one = Some(Schedule::constant(10.0));
+            config.rule.discretization = Discretization::FAIR_DARTS;
+        }),
+        ("pc-darts", |config| {
+            config.rule.edge_weights = true;
+            (config.rule.partial_channels, config.network.init_channels) = (2, 4);
+            config.alpha.frozen_epochs = 1;
+        }),
+        ("sdarts, random", |config| {
+            config.rule.perturbation = Some(Perturbation::Random);
+            config.rule.epsilon = Schedule::constant(0.2);
+        }),
+        ("sdarts, adversarial, across edges", |config| {
+            config.search.relaxation = Relaxation::CrossEdge;
+            config.rule.perturbation = Some(Perturbation::Adversarial);
+            config.rule.epsilon = Schedule::constant(0.2);
+        }),
+        ("proxyless", |config| {
+            config.rule.sampling = Some(Sampling::Gates);
+            (config.search.order, config.alpha.every) = (Order::WeightsFirst, 2);
+            config.search.batch_size = 2;
+        }),
+        ("drnas", |config| {
+            config.rule.sampling = Some(Sampling::Dirichlet);
+            config.rule.dirichlet_kl = Some(Schedule::constant(1e-3));
+        }),
+        ("darts-, beta-darts and a cost", |config| {
+            config.rule.auxiliary_skip = Some(Schedule::line(1.0, 0.0));
+            config.rule.log_sum_exp = Some(Schedule::constant(0.5));
+            config.rule.cost = Some(CostMeasure::MultiplyAdds);
+        }),
+        ("darts+", |config| {
+            config.search.epochs = 3;
+            config.rule.stop = Some(Stop::Ranking { patience: 1 });
+        }),
+    ];
+    for (name, rule) in rules {
+        println!("{name}");
+        check(|config| {
+            softmax(config);
+            rule(config);
+        });
+    }
+}
+
+/// No two measurements of time are alike: a search goes on by the one it began with.
+#[test]
+fn measured_costs_are_kept() {
+    let mut config = tiny::config();
+    config.rule.cost = Some(CostMeasure::Latency);
+    let mut unbroken = tiny::search(config.clone());
+    unbroken.work().expect("a step");
+    let bytes = unbroken.save().expect("finite");
+    let mut broken = restore(config, tiny::data(1), &bytes).expect("its own bytes");
+    assert!(finish(&mut unbroken) == finish(&mut broken), "other costs");
 }
 
 /// Random augmentation, a cap on the steps, and threads that prepare batches.

@@ -145,6 +145,8 @@ fn mixing_case(fixture: &Fixture, case: &str) {
         });
         let gradient = gradient(fixture, &alpha, &mixing, upstream);
         fixture.check_pair(&format!("{case}.out.v1.grad.alpha"), &values(&gradient.operations));
+        // A graph goes one way once.
+        mixing = rule.mixing(&space, &alpha, &draw);
     }
     if fixture.has(&format!("{prefix}upstream.normal")) {
         let upstream = fixture.pair(&format!("{prefix}upstream"));

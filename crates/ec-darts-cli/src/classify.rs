@@ -18,6 +18,8 @@ use crate::terminal::{complain, print};
 
 /// Images that go through the network together.
 const BATCH: usize = 32;
+/// Files that are named where they are passed over.
+const NAMED: usize = 10;
 
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
@@ -43,10 +45,21 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     for (path, reason) in &found.unreadable {
         told.broken(path, reason)?;
     }
-    if found.others > 0 {
-        complain(&format!("note: passed over, as no images: {}", found.others));
+    if !found.others.is_empty() {
+        complain(&format!("note: passed over, as no images: {}", listed(&found.others)));
     }
     told.close()
+}
+
+/// How many files, and the names of some.
+fn listed(files: &[PathBuf]) -> String {
+    let names: Vec<String> =
+        files.iter().take(NAMED).map(|file| file.display().to_string()).collect();
+    let more = match files.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}: {}{more}", files.len(), names.join(", "))
 }
 
 /// Pixels of an image as the evaluation sees it.
@@ -61,7 +74,7 @@ struct Found {
     /// Places that cannot be looked at, and why.
     unreadable: Vec<(PathBuf, String)>,
     /// Files in folders that are no images.
-    others: usize,
+    others: Vec<PathBuf>,
 }
 
 impl Found {
@@ -96,7 +109,7 @@ impl Found {
                 Ok(entry) if entry.file_type().is_file() && is_image(entry.path()) => {
                     self.images.push(entry.into_path());
                 }
-                Ok(_) => self.others += 1,
+                Ok(entry) => self.others.push(entry.into_path()),
                 Err(error) if error.loop_ancestor().is_some() => {}
                 Err(error) => {
                     let path = error.path().unwrap_or(folder).to_path_buf();

@@ -6,7 +6,7 @@ use ec_darts::data::{self, DatasetKind, ImageDataset, Normalization, Source};
 use serde_json::json;
 
 use crate::args::DataCommand;
-use crate::images;
+use crate::images::{self, Facts};
 use crate::terminal::print;
 
 /// Where a folder of any images gives no size.
@@ -50,7 +50,7 @@ fn inspect(
             "used": train.normalization(),
             "measured": measured,
         });
-        let facts = images::facts(&images);
+        let facts = serde_json::to_value(Facts::of(&images))?;
         let facts = facts.as_object().expect("an object").clone();
         told.as_object_mut().expect("an object").extend(facts);
         return print(&format!("{told:#}\n"));

@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use ec_darts::data::{self, DatasetKind, Datasets, ImageDataset, Source};
+use ec_darts::Error;
+use ec_darts::data::{self, DatasetKind, Datasets, ImageDataset, Loader, Source};
 use ec_darts::device::Opened;
 use ec_darts::latency::Latency;
 use ec_darts::model::{self, Evaluation, ModelDescription, TrainedModel};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::args::EvaluateArguments;
+use crate::images::Facts;
 use crate::mistakes::Mistake;
 use crate::session::open;
 use crate::{confusion, images, mistakes, output, print};
@@ -24,6 +25,8 @@ pub struct Evaluated<'a> {
     pub path: &'a Path,
     pub data: &'a Path,
     pub set: Set,
+    /// Images of these classes only; of all where there is none.
+    pub classes: &'a [String],
     pub out: Option<&'a Path>,
 }
 
@@ -42,12 +45,14 @@ pub struct Report {
     pub model: String,
     pub data: String,
     pub set: Set,
+    /// The classes whose images were classified; all where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
     pub device: String,
     pub evaluation: Evaluation,
     pub latency: Latency,
     /// Counts and notices.
-    #[serde(default)]
-    pub images: Value,
+    pub images: Option<Facts>,
     /// Of the test images.
     #[serde(default)]
     pub digest: String,
@@ -61,17 +66,21 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn set_in_words(&self) -> &'static str {
-        match self.set {
+    pub fn set_in_words(&self) -> String {
+        let set = match self.set {
             Set::Test => "the test set",
             Set::All => "all images, those of training among them",
+        };
+        match self.only.as_slice() {
+            [] => set.into(),
+            only => format!("{set}, only of {}", only.join(", ")),
         }
     }
 }
 
 pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
-    let EvaluateArguments { model: path, data, out, .. } = &arguments;
+    let EvaluateArguments { model: path, data, classes, out, .. } = &arguments;
     let model = TrainedModel::load(path, &opened.device)?;
     let images = read_images(&model.description, data)?;
     if !arguments.json {
@@ -79,7 +88,7 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
         print(&lines.collect::<String>())?;
     }
     let set = if arguments.all { Set::All } else { Set::Test };
-    let evaluated = Evaluated { model: &model, path, data, set, out: out.as_deref() };
+    let evaluated = Evaluated { model: &model, path, data, set, classes, out: out.as_deref() };
     let told = if arguments.json { Told::Json } else { Told::Text };
     evaluate(&evaluated, &images, arguments.batch_size.into(), &opened, told)
 }
@@ -148,12 +157,20 @@ fn measure(
     for (_, set) in &sets {
         model.check_data(set, data)?;
     }
-    let count: usize = sets.iter().map(|(_, set)| set.len()).sum();
-    ensure!(count > 0, "{}: no test image; --all takes every image of the folder", data.display());
+    let parts: Vec<Loader> = sets
+        .iter()
+        .map(|(_, set)| part(set, evaluated.classes, batch_size))
+        .collect::<Result<_, _>>()?;
+    let count: usize = parts.iter().map(|part| part.indices.len()).sum();
+    let of = if evaluated.classes.is_empty() { "" } else { " of these classes" };
+    ensure!(
+        count > 0,
+        "{}: no test image{of}; --all takes every image of the folder",
+        data.display()
+    );
     let bar = ProgressBar::new(count as u64);
     bar.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len}  {eta} left")?);
-    let only: Vec<Arc<ImageDataset>> = sets.iter().map(|(_, set)| set.clone()).collect();
-    let evaluation = model::evaluate_sets(model, &only, batch_size, device, &mut |done| {
+    let evaluation = model::evaluate_parts(model, &parts, device, &mut |done| {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
@@ -161,14 +178,41 @@ fn measure(
         model: evaluated.path.display().to_string(),
         data: data.display().to_string(),
         set: evaluated.set,
+        only: evaluated.classes.to_vec(),
         device: opened.description.clone(),
         mistakes: mistakes::collect(&evaluation, &sets, evaluated.out)?,
         evaluation,
         latency: Latency::of(&model.network, model.description.image_size, 1, device),
-        images: images::facts(images),
+        images: Some(Facts::of(images)),
         digest: images.test.digest(),
         same_images: same_images(&model.description, images),
     })
+}
+
+/// The images of some classes, or all of a set.
+///
+/// # Errors
+/// [`Error::ConfigValue`] where the set has no such class.
+fn part(
+    set: &Arc<ImageDataset>,
+    classes: &[String],
+    batch_size: usize,
+) -> ec_darts::Result<Loader> {
+    let whole = Loader::new(set.clone(), batch_size);
+    let names = set.class_names();
+    let unknown = classes.iter().find(|class| !names.contains(class));
+    if let Some(class) = unknown {
+        return Err(Error::ConfigValue {
+            origin: format!("--class {class}"),
+            key: "class".into(),
+            value: class.clone(),
+            allowed: names.join(", "),
+        });
+    }
+    let counts = |&image: &u32| {
+        classes.is_empty() || classes.contains(&names[usize::from(set.label(image as usize))])
+    };
+    Ok(Loader { indices: whole.indices.iter().copied().filter(counts).collect(), ..whole })
 }
 
 /// The figures for a person.

@@ -1,15 +1,66 @@
-//! What is told about the images of a run: on the terminal, as events, and in the run folder.
+//! What is told about the images of a run: on the terminal, as events, in its log and in its folder.
 
 use std::path::{Path, PathBuf};
 
-use ec_darts::data::{DataNotice, Datasets, NoticeKind};
+use ec_darts::data::{DataDigests, DataNotice, Datasets, NoticeKind};
 use ec_darts::files::write;
-use serde_json::{Value, json};
+use ec_darts::train::folder::Renewed;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
 use crate::report::Report;
 
-/// In the folder of a search or a retraining: which images it works on, and every notice about them.
+/// In the folder of a search or a retraining: a [`DataFile`].
 pub const FILE: &str = "data.json";
+
+/// Which images a run works on, and every notice about them.
+#[derive(Serialize, Deserialize)]
+pub struct DataFile {
+    pub folder: String,
+    pub digests: DataDigests,
+    pub images: Facts,
+}
+
+/// Counts and notices.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    pub train_images: u64,
+    pub test_images: u64,
+    pub classes: Vec<ClassFacts>,
+    pub notices: Vec<DataNotice>,
+}
+
+/// Images of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassFacts {
+    pub name: String,
+    pub train_images: u64,
+    pub test_images: u64,
+}
+
+impl Facts {
+    pub fn of(images: &Datasets) -> Self {
+        let (train, test) = (&images.train, &images.test);
+        let counts = train.class_counts().into_iter().zip(test.class_counts());
+        let class = |(name, (train, test)): (&String, (usize, usize))| ClassFacts {
+            name: name.clone(),
+            train_images: train as u64,
+            test_images: test as u64,
+        };
+        Self {
+            train_images: train.len() as u64,
+            test_images: test.len() as u64,
+            classes: train.class_names().iter().zip(counts).map(class).collect(),
+            notices: images.all_notices().into_iter().map(as_written).collect(),
+        }
+    }
+}
+
+/// As a file gives it back: JSON knows no names but Unicode's.
+fn as_written(mut notice: DataNotice) -> DataNotice {
+    notice.paths.iter_mut().for_each(|path| *path = path.to_string_lossy().into_owned().into());
+    notice
+}
 
 /// The images of a session, the notices that were told, and the folder of the run that uses them.
 pub struct Images {
@@ -25,9 +76,10 @@ impl Images {
         Self { images, folder, told: Vec::new(), out: None }
     }
 
-    /// A run in this folder uses them from now on.
-    pub fn begin(&mut self, out: &Path) -> anyhow::Result<()> {
+    /// A run in this folder uses them from now on. Gives back its [`FILE`] where that was damaged.
+    pub fn begin(&mut self, out: &Path) -> anyhow::Result<Option<Renewed>> {
         self.out = Some(out.to_path_buf());
+        self.told.iter().for_each(log);
         self.write()
     }
 
@@ -37,60 +89,69 @@ impl Images {
         let all = self.images.all_notices();
         for notice in all.iter().filter(|notice| !self.told.contains(notice)) {
             report.data_notice(notice)?;
+            if self.out.is_some() {
+                log(notice);
+            }
         }
         let is_new = self.told != all;
         self.told = all;
-        if is_new { self.write() } else { Ok(()) }
+        if is_new { self.write().map(drop) } else { Ok(()) }
     }
 
     /// Writes [`FILE`]. Images that broke in an earlier session stay named there.
-    fn write(&self) -> anyhow::Result<()> {
-        let Some(out) = &self.out else { return Ok(()) };
+    fn write(&self) -> anyhow::Result<Option<Renewed>> {
+        let Some(out) = &self.out else { return Ok(None) };
         let path = out.join(FILE);
-        let (digests, images) = (self.images.digests(), facts(&self.images));
-        let mut facts = json!({"folder": self.folder, "digests": digests, "images": images});
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
-        let before: Value = serde_json::from_str(&text).unwrap_or_default();
-        let earlier = before["images"]["notices"].as_array().into_iter().flatten();
-        let replaced = earlier.filter(|notice| notice["kind"] == json!(NoticeKind::Replaced));
-        let notices = facts["images"]["notices"].as_array_mut().expect("a list");
-        for notice in replaced {
-            if !notices.iter().any(|new| covers(new, notice)) {
-                notices.push(notice.clone());
+        let mut file = DataFile {
+            folder: self.folder.clone(),
+            digests: self.images.digests(),
+            images: Facts::of(&self.images),
+        };
+        let (before, fault) = match std::fs::read(&path) {
+            Err(_) => (None, None),
+            Ok(bytes) => match serde_json::from_slice::<DataFile>(&bytes) {
+                Ok(before) => (Some(before), None),
+                Err(error) => (None, Some(error)),
+            },
+        };
+        let before = before.into_iter().flat_map(|file| file.images.notices);
+        for notice in before.filter(|notice| notice.kind == NoticeKind::Replaced) {
+            if !file.images.notices.iter().any(|new| covers(new, &notice)) {
+                file.images.notices.push(notice);
             }
         }
-        Ok(write(&path, format!("{facts:#}\n").as_bytes())?)
+        write(&path, format!("{}\n", serde_json::to_string_pretty(&file)?).as_bytes())?;
+        Ok(fault.map(|error| {
+            let reason = format!(
+                "was damaged, images that broke in earlier sessions are not known: {error}"
+            );
+            Renewed { file: path, reason }
+        }))
     }
 }
 
 /// Whether a notice names all that another names, for the same reason.
-fn covers(notice: &Value, other: &Value) -> bool {
-    let has = |path: &Value| notice["paths"].as_array().is_some_and(|paths| paths.contains(path));
-    notice["kind"] == other["kind"]
-        && notice["reason"] == other["reason"]
-        && other["paths"].as_array().is_some_and(|paths| paths.iter().all(has))
+fn covers(notice: &DataNotice, other: &DataNotice) -> bool {
+    notice.kind == other.kind
+        && notice.reason == other.reason
+        && other.paths.iter().all(|path| notice.paths.contains(path))
 }
 
-/// Counts and notices.
-pub fn facts(images: &Datasets) -> Value {
-    let (train, test) = (&images.train, &images.test);
-    let counts = train.class_counts().into_iter().zip(test.class_counts());
-    let classes = train.class_names().iter().zip(counts).map(
-        |(name, (train, test))| json!({"name": name, "train_images": train, "test_images": test}),
-    );
-    json!({
-        "train_images": train.len(),
-        "test_images": test.len(),
-        "classes": classes.collect::<Vec<_>>(),
-        "notices": images.all_notices(),
-    })
+/// In the log of the run under way.
+fn log(notice: &DataNotice) {
+    match is_warning(notice) {
+        true => warn!("{notice}"),
+        false => info!("{notice}"),
+    }
 }
 
-/// A line for a person; what costs images or accuracy is a warning.
+/// What costs images or accuracy.
+fn is_warning(notice: &DataNotice) -> bool {
+    matches!(notice.kind, NoticeKind::Skipped | NoticeKind::Replaced | NoticeKind::Classes)
+}
+
+/// A line for a person.
 pub fn line(notice: &DataNotice) -> String {
-    let word = match notice.kind {
-        NoticeKind::Skipped | NoticeKind::Replaced | NoticeKind::Classes => "warning",
-        _ => "note",
-    };
+    let word = if is_warning(notice) { "warning" } else { "note" };
     format!("{word}: {notice}")
 }

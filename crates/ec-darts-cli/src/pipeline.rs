@@ -61,6 +61,7 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
         path: &path,
         data: &arguments.data,
         set: Set::Test,
+        classes: &[],
         out: Some(&out),
     };
     let shape = if told { Told::Text } else { Told::Event };

@@ -10,7 +10,7 @@ use ec_darts::device::{DeviceName, Opened};
 use ec_darts::preflight::Estimate;
 use ec_darts::train::Resume;
 use ec_darts::train::run::{Notice, RunOptions};
-use tracing::{info, info_span};
+use tracing::{info, info_span, warn};
 
 use crate::args::{RunArguments, WhenToResume};
 use crate::ending::{Ending, Stopped};
@@ -115,7 +115,13 @@ impl Session {
         let mut told = self.report.notice(notice);
         if let Some(images) = &mut self.images {
             told = told.and_then(|()| match notice {
-                Notice::Begin(_) => images.begin(&self.options.out),
+                Notice::Begin(_) => match images.begin(&self.options.out)? {
+                    Some(renewed) => {
+                        warn!("{} {}; written again", renewed.file.display(), renewed.reason);
+                        self.report.notice(&Notice::<E>::Renewed(&renewed))
+                    }
+                    None => Ok(()),
+                },
                 Notice::Events(events) if events.iter().any(|event| !event.is_step()) => {
                     images.update(&self.report)
                 }

@@ -5,6 +5,7 @@ use ec_darts::Error;
 use ec_darts::config::{
     Override, PRESETS, RetrainConfig, SearchConfig, Settings, SettingsKind, Source,
 };
+use ec_darts::data::DatasetKind;
 use serde::Deserialize;
 
 use crate::args::{ConfigCommand, SettingChanges};
@@ -62,7 +63,9 @@ fn resolved(source: &Source, changes: &SettingChanges) -> anyhow::Result<String>
 /// The settings of a search or a retraining.
 pub fn of_one<C: Settings>(source: &Source, changes: &SettingChanges) -> anyhow::Result<C> {
     let sets: Result<Vec<_>, _> = changes.set.iter().map(|set| Override::set(set)).collect();
-    Ok(changed(C::from_source(source)?, sets?, changes, "")?)
+    let config: C = changed(C::from_source(source)?, sets?, changes, "")?;
+    in_folder(&config, &source.name, "")?;
+    Ok(config)
 }
 
 /// The settings of both stages. `--set` and the keys in errors begin with the stage.
@@ -96,6 +99,7 @@ pub fn of_whole_run(
     let search = changed(search, of("search"), changes, "search.")?;
     let retrain = RetrainConfig::from_source(&source.beside("retrain", &stages.retrain)?)?;
     let retrain = changed(retrain, of("retrain"), changes, "retrain.")?;
+    in_folder(&search, &source.name, "search.")?;
     // One set of images serves both stages.
     let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
     ensure!(
@@ -113,6 +117,20 @@ pub fn of_whole_run(
         }
     );
     Ok((search, retrain))
+}
+
+/// An error about settings of images that a program hands over: here they are read from a folder.
+fn in_folder<C: Settings>(config: &C, origin: &str, prefix: &str) -> ec_darts::Result<()> {
+    let dataset = config.data().dataset;
+    if DatasetKind::ALL.contains(&dataset) {
+        return Ok(());
+    }
+    Err(Error::ConfigValue {
+        origin: origin.into(),
+        key: format!("{prefix}data.dataset"),
+        value: dataset.name().into(),
+        allowed: DatasetKind::ALL.map(DatasetKind::name).join(", "),
+    })
 }
 
 /// With the changed values; `prefix` stands before keys in errors. Options of their own count after

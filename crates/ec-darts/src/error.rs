@@ -119,7 +119,7 @@ pub enum Error {
 
     /// A loss or gradient is no number any more.
     #[error(
-        "{what} is not finite in epoch {}, {phase}, step {} (learning rate {learning_rate})",
+        "{what} is not finite in epoch {}, {phase}, step {} (learning rate {learning_rate:?})",
         epoch + 1,
         step + 1
     )]

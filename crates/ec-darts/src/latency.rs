@@ -5,13 +5,13 @@
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ec_darts_space::Genotype;
+use ec_darts_space::{Genotype, Primitive};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
 use crate::data::{Purpose, stream_rng};
 use crate::network::{EvaluationConfig, EvaluationNetwork};
-use crate::ops::Kernels;
+use crate::ops::{Form, Kernels, Operation};
 
 /// Passes before the first that counts.
 const WARM_UP: usize = 3;
@@ -21,6 +21,38 @@ const LEAST: usize = 10;
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
 /// and at most so many.
 const MOST: usize = 200;
+
+/// Passes of a single operation that count, behind two that do not.
+const OF_OPERATION: usize = 15;
+
+/// Median time of one operation for a batch of one image in evaluation mode, in seconds.
+///
+/// # Panics
+/// Where the operation cannot have these channels or size.
+pub fn of_operation(
+    primitive: Primitive,
+    num_channels: usize,
+    stride: usize,
+    size: [usize; 2],
+    device: &Device,
+) -> f64 {
+    let Some(operation) = Operation::new(primitive, num_channels, stride, Form::Retrain, device)
+    else {
+        return 0.0;
+    };
+    let input = Tensor::<4>::ones([1, num_channels, size[0], size[1]], device);
+    let pass = || {
+        let start = Instant::now();
+        operation.forward_by(input.clone(), Kernels::default()).into_data();
+        start.elapsed().as_secs_f64()
+    };
+    for _ in 0..2 {
+        pass();
+    }
+    let mut times: Vec<f64> = (0..OF_OPERATION).map(|_| pass()).collect();
+    times.sort_by(f64::total_cmp);
+    times[OF_OPERATION / 2]
+}
 
 /// Forward passes of one batch in evaluation mode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -47,7 +47,7 @@ pub enum CostForm {
     Log,
 }
 
-/// The expected cost of an architecture.
+/// The expected cost of an architecture, as [`CostTable::term`](crate::cost::CostTable::term) makes it.
 ///
 /// ```text
 /// E = fixed + sum over kinds, edges, operations of mixing * table

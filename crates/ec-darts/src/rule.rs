@@ -6,7 +6,7 @@
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_kernels::in_one_kernel;
-use ec_darts_space::{Genotype, PerKind, Primitive, SearchSpace, discretize};
+use ec_darts_space::{Discretization, Genotype, PerKind, Primitive, SearchSpace};
 
 use crate::architecture::{ArchitectureParameters, Strength, left_out};
 use crate::dirichlet::{self, passed_on};
@@ -29,6 +29,8 @@ pub struct Rule {
     pub auxiliary_skip: f64,
     /// Terms of the loss of alpha.
     pub penalties: Penalties,
+    /// From strengths to a genotype.
+    pub discretization: Discretization,
 }
 
 impl From<Relaxation> for Rule {
@@ -40,6 +42,7 @@ impl From<Relaxation> for Rule {
             temperature: 1.0,
             auxiliary_skip: 0.0,
             penalties: Penalties::default(),
+            discretization: Discretization::Edges,
         }
     }
 }
@@ -203,14 +206,15 @@ impl Rule {
     /// The genotype of alpha.
     ///
     /// # Errors
-    /// [`ec_darts_space::Error`] where a value is not finite.
+    /// [`ec_darts_space::Error`] where a value is not finite, or nothing reaches a threshold.
     pub fn genotype(
         &self,
         space: &SearchSpace,
         alpha: &ArchitectureParameters,
         strength: Strength,
     ) -> Result<Genotype, ec_darts_space::Error> {
-        discretize(space, self.strengths(space, alpha, strength).as_deref())
+        let strengths = self.strengths(space, alpha, strength);
+        self.discretization.genotype(space, strengths.as_deref())
     }
 
     /// What the genotype is read from.

@@ -35,6 +35,11 @@ fn images(count: usize, shift: usize) -> Result<ImageDataset> {
     Ok(ImageDataset::new([8, 8], pixels, labels, vec!["left".into(), "right".into()])?)
 }
 
+/// Turned around, an image would be one of the other class.
+fn data_config() -> DataConfig {
+    DataConfig { crop_padding: 1, flip: false, ..DataConfig::new(DatasetKind::Memory) }
+}
+
 /// On a thread of its own, or on this one.
 fn on<T: Send>(elsewhere: bool, run: impl FnOnce() -> T + Send) -> T {
     match elsewhere {
@@ -45,7 +50,7 @@ fn on<T: Send>(elsewhere: bool, run: impl FnOnce() -> T + Send) -> T {
 
 fn search(data: &Arc<ImageDataset>, elsewhere: bool) -> Result<(Genotype, Vec<u8>)> {
     let mut config = SearchConfig::quick();
-    config.data = DataConfig { crop_padding: 1, ..DataConfig::new(DatasetKind::Memory) };
+    config.data = data_config();
     config.network.init_channels = 4;
     config.network.num_cells = 3;
     config.network.num_nodes = 2;
@@ -70,10 +75,10 @@ fn search(data: &Arc<ImageDataset>, elsewhere: bool) -> Result<(Genotype, Vec<u8
 
 fn retrain(data: &Datasets, genotype: &Genotype, elsewhere: bool) -> Result<TrainedModel> {
     let mut config = RetrainConfig::quick();
-    config.data = DataConfig { crop_padding: 1, ..DataConfig::new(DatasetKind::Memory) };
+    config.data = data_config();
     config.network.init_channels = 4;
     config.network.num_cells = 3;
-    config.retrain.epochs = 3;
+    config.retrain.epochs = 12;
     config.retrain.batch_size = 8;
     config.retrain.validation_fraction = None;
     let device = Device::flex();
@@ -125,8 +130,10 @@ fn main() -> Result<()> {
     assert!(found.top1 > 0.9, "it has learned: {found:?}");
 
     // A new classifier on the frozen body.
-    let (mut head, mut optimizer) =
-        (LinearConfig::new(model.network.classifier.weight.dims()[0], 2).init(&tracked), AdamConfig::new().init());
+    let (mut head, mut optimizer) = (
+        LinearConfig::new(model.network.classifier.weight.dims()[0], 2).init(&tracked),
+        AdamConfig::new().init(),
+    );
     let loss = CrossEntropyLossConfig::new().init(&tracked);
     for batch in Loader::new(data.train.clone(), 16).epoch(0, 0) {
         let ImageBatch { images, labels } = ImageBatch::new(batch?, &tracked);

@@ -6,7 +6,7 @@ use ec_darts::config::Order;
 use ec_darts::cost::{Budget, NetworkCost};
 use ec_darts::device::DeviceName;
 use ec_darts::train::SavedAlpha;
-use ec_darts_space::{Compromise, Pick, Trade, discretize_within};
+use ec_darts_space::{Compromise, Discretization, Pick, Trade, discretize_within};
 
 use super::table;
 use crate::args::DiscretizeArguments;
@@ -20,10 +20,18 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
         Budget { parameters: arguments.max_parameters, multiply_adds: arguments.max_multiply_adds };
     let strengths = saved.strengths();
     let limits = budget.limits(&saved.space, &config, image_size);
-    let found = discretize_within(&saved.space, strengths.as_deref(), &limits)?;
+    let mut found = discretize_within(&saved.space, strengths.as_deref(), &limits)?;
+    let discretization = saved.config.rule.discretization;
+    if limits.is_empty() && discretization != Discretization::Edges {
+        let genotype = discretization.genotype(&saved.space, strengths.as_deref())?;
+        found = Compromise { unlimited: genotype.clone(), genotype, ..found };
+    }
     let epochs = saved.config.num_epochs();
     let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
     text += &note(&saved);
+    if !limits.is_empty() && discretization != Discretization::Edges {
+        text += "note: a budget is kept by choosing among the strongest edges, not by `rule.discretization`\n";
+    }
     text += &format!("\n{}\n", table(&found.genotype));
     let costs = [&found.genotype, &found.unlimited]
         .map(|genotype| NetworkCost::new(genotype, &config, image_size).cost);

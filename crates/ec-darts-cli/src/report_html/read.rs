@@ -12,9 +12,9 @@ use ec_darts::train::{EpochReport, RetrainEpochReport};
 use ec_darts_space::Genotype;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::evaluate::Report;
+use crate::images::DataFile;
 
 pub type Search = Run<SearchConfig, EpochReport>;
 pub type Retraining = Run<RetrainConfig, RetrainEpochReport>;
@@ -28,7 +28,7 @@ pub struct Material {
     /// Of `evaluation.json`.
     pub evaluation: Option<Report>,
     /// The images that the runs worked on: `data.json` of each.
-    pub data: Vec<Value>,
+    pub data: Vec<DataFile>,
     /// The pictures of its mistakes, as PNG files; nothing where one cannot be read.
     pub pictures: Vec<Option<Vec<u8>>>,
     /// Files that are there and could not be read.

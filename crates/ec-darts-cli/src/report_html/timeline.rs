@@ -55,9 +55,10 @@ fn letters(primitive: Primitive, more: &str) -> Markup {
 struct Table<'a>(&'a [&'a CellGenotype]);
 
 impl Table<'_> {
-    fn kept(&self, epoch: usize, (from, node): (usize, usize)) -> Option<Primitive> {
-        let picks = self.0[epoch].nodes.get(node)?;
-        picks.iter().find(|pick| pick.from == from).map(|pick| pick.primitive)
+    /// The operations of an edge; some rules keep two.
+    fn kept(&self, epoch: usize, (from, node): (usize, usize)) -> Vec<Primitive> {
+        let picks = self.0[epoch].nodes.get(node).into_iter().flatten();
+        picks.filter(|pick| pick.from == from).map(|pick| pick.primitive).collect()
     }
 
     fn is_new(&self, epoch: usize, edge: (usize, usize)) -> bool {
@@ -83,7 +84,7 @@ impl Table<'_> {
                 }
                 @for epoch in 0..self.0.len() {
                     td {
-                        @if let Some(primitive) = self.kept(epoch, (from, node)) {
+                        @for primitive in self.kept(epoch, (from, node)) {
                             (letters(primitive, if self.is_new(epoch, (from, node)) { " new" } else { "" }))
                         }
                     }
@@ -96,7 +97,7 @@ impl Table<'_> {
 fn table(kind: CellKind, cells: &[&CellGenotype], best: Option<usize>) -> Markup {
     let table = Table(cells);
     let changed = |epoch: usize| {
-        let kept = |edge: &(usize, usize)| table.kept(epoch, *edge).is_some();
+        let kept = |edge: &(usize, usize)| !table.kept(epoch, *edge).is_empty();
         table.edges().filter(kept).filter(|&edge| table.is_new(epoch, edge)).count()
     };
     let skips = |epoch: usize| cells[epoch].count(|each| each == Primitive::SkipConnect);

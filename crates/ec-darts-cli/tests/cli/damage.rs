@@ -83,7 +83,7 @@ fn a_flipped_bit_is_told_wherever_one_listens() {
 
 #[test]
 fn files_beside_the_checkpoints_are_written_again() {
-    let damages: [(&str, Option<&str>, &str); 7] = [
+    let damages: [(&str, Option<&str>, &str); 8] = [
         ("metrics.jsonl", None, "was missing"),
         ("metrics.jsonl", Some("{\"epoch\": 7}\n"), "was damaged"),
         ("sessions.json", None, "was missing: earlier sessions are not known"),
@@ -91,6 +91,11 @@ fn files_beside_the_checkpoints_are_written_again() {
         ("config.toml", None, "was missing"),
         ("config.toml", Some("= 3"), "was damaged"),
         ("genotypes/epoch-001.json", None, "had not the genotypes of epochs 1"),
+        (
+            "data.json",
+            Some("{}"),
+            "was damaged, images that broke in earlier sessions are not known",
+        ),
     ];
     for (name, content, expected) in damages {
         let folder = begun();

@@ -68,6 +68,8 @@ fn a_search_runs_on_a_folder_and_names_what_it_skips() {
     {
         assert!(out.contains(expected), "{expected:?} in: {out}");
     }
+    let log = std::fs::read_to_string(folder.path("r/log.txt")).expect("a log");
+    assert_eq!(log.matches(" warn skipped 1: none of JPEG").count(), 1, "{log}");
 }
 
 #[cfg(feature = "fetch")]
@@ -187,7 +189,7 @@ fn notices_are_events_and_part_of_the_report() {
     assert_eq!(code, Some(0), "{err}");
     let page = std::fs::read_to_string(folder.path("all/report.html")).expect("a page");
     for expected in
-        ["8 images for training and 4 for testing", "&lt;b&gt;.jpg", "not-chosen", "valid"]
+        ["8 images for training and 4 for testing", "&lt;b&gt;.jpg", "not chosen", "valid"]
     {
         assert!(page.contains(expected), "{expected:?} in {page}");
     }

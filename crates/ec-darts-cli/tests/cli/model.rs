@@ -99,6 +99,27 @@ fn evaluation_of_the_sample() {
     let text = run(&folder, &[&common[..], &["--all"]].concat());
     assert!(text.contains("those of training among them: 1500 images of 10 classes"), "{text}");
 
+    // Some classes alone: their rows of the confusion matrix, and no others.
+    let some =
+        [&common[..], &["--class", "cat", "--class", "ship", "--batch-size", "30", "--json"]];
+    let some: Value = serde_json::from_str(&run(&folder, &some.concat())).expect("JSON");
+    assert_eq!(some["only"], serde_json::json!(["cat", "ship"]));
+    assert_eq!(some["evaluation"]["num_images"], 100);
+    for (class, name) in found["classes"].as_array().expect("classes").iter().enumerate() {
+        let is_chosen = name["name"] == "cat" || name["name"] == "ship";
+        let expected = if is_chosen { rows[class].clone() } else { vec![0; 10] };
+        assert_eq!(some["evaluation"]["confusion"][class], serde_json::json!(expected));
+    }
+    for mistake in some["mistakes"].as_array().expect("mistakes") {
+        assert!(mistake["class"] == "cat" || mistake["class"] == "ship", "{mistake}");
+    }
+    let (code, _, err) = told(&folder.run(&[&common[..], &["--class", "cats"]].concat()));
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        err.contains("--class cats: `class` is cats, allowed: airplane, automobile, bird, cat"),
+        "{err}"
+    );
+
     // Batches do not matter in evaluation mode, but for rounding.
     let other = run(&folder, &[&common[..], &["--batch-size", "7", "--json"]].concat());
     let other: Value = serde_json::from_str(&other).expect("JSON");
@@ -185,7 +206,7 @@ fn folders_are_classified_into_a_table() {
     let arguments = ["some", "--csv", "table.csv", "--top", "1"];
     let (code, _, err) = told(&folder.run(&[&common[..], &arguments].concat()));
     assert!(code == Some(1) && err.contains("1 of 10 images"), "{err}");
-    assert!(err.contains("passed over, as no images: 1"), "{err}");
+    assert!(err.contains("passed over, as no images: 1: some/"), "{err}");
     let table = std::fs::read_to_string(folder.path("table.csv")).expect("a table");
     assert!(table.lines().nth(1).is_some_and(|line| line.starts_with("some/more/cut.jpg,,,")));
 

@@ -43,6 +43,28 @@ fn presets_are_found_by_name_without_a_file() {
     refused(&["config", "check", "configs/quick.toml"], "did you mean the preset `quick`?");
 }
 
+/// The library knows images that a program hands over; the program itself reads folders.
+#[test]
+fn images_of_no_folder_are_refused_by_check_and_run() {
+    let memory = ["--set", "data.dataset=memory"];
+    let expected = "`data.dataset` is memory, allowed: cifar10, cifar100, fashion-mnist";
+    refused(&[&["config", "check", "quick"], &memory[..]].concat(), expected);
+    let run = ["--config", "quick", "--data", ".", "--out", "r"];
+    refused(&[&["search"], &run[..], &memory[..]].concat(), expected);
+    let run = ["--config", "quick_run", "--data", ".", "--out", "r"];
+    let set = ["--set", "search.data.dataset=memory", "--set", "retrain.data.dataset=memory"];
+    refused(&[&["run"], &run[..], &set[..]].concat(), "`search.data.dataset` is memory, allowed: ");
+}
+
+#[test]
+fn values_of_another_type_are_told_in_words() {
+    let number =
+        "`search.epochs`: invalid type: string \"many\", expected a whole number of 0 or more";
+    refused(&["config", "check", "quick", "--set", "search.epochs=many"], number);
+    let number = "`weights.momentum`: invalid type: boolean `true`, expected a number";
+    refused(&["config", "check", "quick", "--set", "weights.momentum=true"], number);
+}
+
 #[test]
 fn a_file_builds_on_a_preset_or_another_file() {
     let folder = Folder::new();

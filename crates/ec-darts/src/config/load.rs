@@ -170,7 +170,7 @@ fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, 
     let config: C = read.map_err(|error: serde_path_to_error::Error<toml::de::Error>| {
         let (place, reason) = (error.path().to_string(), error.inner().message());
         match reason.strip_prefix("missing field `") {
-            None => format!("`{prefix}{place}`: {reason}"),
+            None => format!("`{prefix}{place}`: {}", without_types(reason)),
             Some(name) => needs_a_value::<C>(&place, name.trim_end_matches('`'), &off, prefix),
         }
     })?;
@@ -178,6 +178,17 @@ fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, 
     match off.into_iter().find(|key| settings[key] != Json::Null) {
         Some(key) => Err(format!("`{prefix}{key}` cannot be off, it needs a value")),
         None => Ok(config),
+    }
+}
+
+/// A reason in words of settings, not of Rust.
+fn without_types(reason: &str) -> String {
+    let (found, expected) = reason.rsplit_once(", expected ").unwrap_or((reason, ""));
+    match expected {
+        "" => reason.to_string(),
+        "usize" | "u64" | "u32" => format!("{found}, expected a whole number of 0 or more"),
+        "f64" => format!("{found}, expected a number"),
+        other => format!("{found}, expected {other}"),
     }
 }
 

@@ -18,7 +18,7 @@ macro_rules! presets {
     };
 }
 
-/// All presets: searches, then retrainings, then whole runs.
+/// All presets: searches of EC-DARTS, of its ablation, of the family's other rules; retrainings; whole runs.
 pub const PRESETS: &[Preset] = presets![
     "quick"
     "search_folder"
@@ -32,6 +32,33 @@ pub const PRESETS: &[Preset] = presets![
     "darts_second_order"
     "darts_cen"
     "darts_ist"
+    "gdas"
+    "gdas_cpu"
+    "snas"
+    "snas_cpu"
+    "fair_darts"
+    "fair_darts_cpu"
+    "pc_darts"
+    "pc_darts_cpu"
+    "pc_darts_imagenet"
+    "sdarts_rs"
+    "sdarts_rs_cpu"
+    "sdarts_adv"
+    "sdarts_adv_cpu"
+    "proxyless"
+    "proxyless_cpu"
+    "proxyless_latency"
+    "darts_plus"
+    "darts_plus_cpu"
+    "robust_darts"
+    "robust_darts_cpu"
+    "beta_darts"
+    "beta_darts_cpu"
+    "darts_minus"
+    "darts_minus_cpu"
+    "drnas"
+    "drnas_cpu"
+    "mobile_cpu"
     "retrain_quick"
     "retrain_folder"
     "retrain_cifar10"

@@ -1,14 +1,15 @@
 //! Settings of the rule: the section `rule` of a search.
 
-use ec_darts_space::Schedule;
+use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
 use super::validate::require;
 use super::{Order, SearchConfig, StagePlace};
 use crate::Result;
 use crate::architect::ArchitectOrder;
+use crate::cost::CostMeasure;
 use crate::network::CellForm;
-use crate::penalty::{Penalties, ZeroOne};
+use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
 use crate::relaxation::Relaxation;
 use crate::rule::Rule;
@@ -38,6 +39,25 @@ pub struct RuleConfig {
     pub log_sum_exp: Option<Schedule>,
     /// Weight of DrNAS' regularization.
     pub dirichlet_kl: Option<Schedule>,
+    /// Cost of the architecture in the loss of alpha; off: it does not matter.
+    pub cost: Option<CostMeasure>,
+    /// How it enters the loss.
+    pub cost_form: CostForm,
+    /// Weight of its term.
+    pub cost_weight: Schedule,
+    /// The term is there only while the genotype costs more than this; off: always.
+    pub cost_target: Option<f64>,
+    /// Channels of the network whose cost it is.
+    pub cost_channels: usize,
+    /// Cells of that network.
+    pub cost_cells: usize,
+    /// How strengths become a genotype.
+    pub discretization: Discretization,
+    /// When the search ends before its last epoch; off: never.
+    pub stop: Option<Stop>,
+    /// The dominant eigenvalue of the Hessian in alpha is measured at the end of every so many epochs; off:
+    /// never.
+    pub eigenvalue_every: Option<usize>,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -57,6 +77,15 @@ impl Default for RuleConfig {
             zero_one_form: ZeroOne::L2,
             log_sum_exp: None,
             dirichlet_kl: None,
+            cost: None,
+            cost_form: CostForm::Linear,
+            cost_weight: Schedule::constant(1.0),
+            cost_target: None,
+            cost_channels: 36,
+            cost_cells: 20,
+            discretization: Discretization::Edges,
+            stop: None,
+            eigenvalue_every: None,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
@@ -96,6 +125,7 @@ impl SearchConfig {
                 dirichlet_kl: value(&rule.dirichlet_kl),
                 cost: None,
             },
+            discretization: rule.discretization,
         }
     }
 
@@ -112,6 +142,7 @@ impl SearchConfig {
             ("rule.zero_one", rule.zero_one.as_ref(), 0.0),
             ("rule.log_sum_exp", rule.log_sum_exp.as_ref(), 0.0),
             ("rule.dirichlet_kl", rule.dirichlet_kl.as_ref(), 0.0),
+            ("rule.cost_weight", Some(&rule.cost_weight), 0.0),
             ("rule.epsilon", Some(&rule.epsilon), 0.0),
         ];
         for (key, schedule, least) in schedules {
@@ -133,6 +164,17 @@ impl SearchConfig {
             let fits = (0.0..1.0).contains(&rate);
             require(fits, "rule.skip_dropout", &value, "rates of 0 to below 1")?;
         }
+        if let Some(target) = rule.cost_target {
+            let fits = target.is_finite() && target > 0.0;
+            let allowed = "a number above 0 in the unit of `rule.cost`, or none";
+            require(fits, "rule.cost_target", &target, allowed)?;
+            let allowed = "none without `rule.cost`";
+            require(rule.cost.is_some(), "rule.cost_target", &target, allowed)?;
+        }
+        let (channels, cells) = (rule.cost_channels, rule.cost_cells);
+        let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
+        require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
+        require((3..=64).contains(&cells), "rule.cost_cells", &cells, "3 to 64")?;
         self.validate_combination(origin)
     }
 
@@ -178,6 +220,16 @@ impl SearchConfig {
             "1 with `transition.enabled`: an induced model would need operations of all channels";
         let whole = parts == 1 || !self.transition.enabled;
         require(whole, "rule.partial_channels", &parts.to_string(), allowed)?;
+        let every_node = match rule.discretization {
+            Discretization::Threshold { .. } | Discretization::EveryEdge => false,
+            Discretization::Edges | Discretization::Pairs | Discretization::FewSkips { .. } => true,
+        };
+        let allowed = "`edges`, `pairs` or `few-skips` with `transition.enabled`: an induced model needs picks in every node";
+        let name = format!("{:?}", rule.discretization);
+        require(every_node || !self.transition.enabled, "rule.discretization", &name, allowed)?;
+        let allowed = "none with `stages.cells`, which say how many epochs there are";
+        let runs_on = rule.stop.is_none() || self.num_stages() == 1;
+        require(runs_on, "rule.stop", &format!("{:?}", rule.stop), allowed)?;
         if let Some(perturbation) = rule.perturbation {
             let name = perturbation.name();
             let allowed = "none beside a rule that draws its mixing weights";

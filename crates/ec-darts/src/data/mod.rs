@@ -17,19 +17,21 @@ mod kind;
 mod loader;
 mod notice;
 mod random;
+mod source;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub use augment::{Augmentation, Normalization};
-pub use dataset::{BrokenImages, DataDigests, Datasets, ImageDataset, Source};
+pub use dataset::ImageDataset;
 pub use decode::decode;
 pub use jitter::ColorJitter;
 pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
 pub use notice::{DataNotice, NoticeKind};
 pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
+pub use source::{BrokenImages, DataDigests, Datasets, Source};
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{BrokenImages, ImageDataset};
 use crate::{Error, Result};
@@ -17,7 +17,7 @@ const UNBALANCED: usize = 10;
 const IN_TEXT: usize = 3;
 
 /// What happened to a file, a folder or a class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
     /// An image that cannot be used; the set has one less.
@@ -48,7 +48,7 @@ impl NoticeKind {
 /// Files, folders or classes that share a fate and its reason.
 ///
 /// As text: `skipped 5: the file is empty: cat/1.jpg, cat/2.jpg, cat/3.jpg and 2 more`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataNotice {
     /// What happened.
     pub kind: NoticeKind,

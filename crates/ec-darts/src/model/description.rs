@@ -188,6 +188,12 @@ impl ModelDescription {
         if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
             return allowed("std", format!("{:?}", self.std), "finite numbers above 0");
         }
+        let digests = self.digests.iter().flat_map(|digests| [&digests.train, &digests.test]);
+        for digest in digests {
+            if digest.len() != 64 || !digest.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+                return allowed("digests", format!("{digest:?}"), "64 hexadecimal digits each");
+            }
+        }
         self.data.as_ref().and_then(|data| self.data_fault(data))
     }
 

@@ -85,47 +85,44 @@ pub fn evaluate(
     device: &Device,
     each: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
-    evaluate_sets(model, &[dataset], batch_size, device, each)
+    assert!(batch_size > 0, "`batch_size` is 0, allowed: 1 and more");
+    evaluate_parts(model, &[Loader::new(dataset, batch_size)], device, each)
 }
 
-/// As [`evaluate`], of the images of several sets.
+/// As [`evaluate`], of parts of several sets: the images and the batch size of each loader, without its random
+/// changes, and normalized as the model says.
 ///
 /// A set may have some of the model's classes only, by their names; images are then still classified among
 /// all classes of the model.
 ///
 /// # Errors
 /// As [`evaluate`].
-///
-/// # Panics
-/// As [`evaluate`].
-pub fn evaluate_sets(
+pub fn evaluate_parts(
     model: &TrainedModel,
-    sets: &[Arc<ImageDataset>],
-    batch_size: usize,
+    parts: &[Loader],
     device: &Device,
     each: &mut dyn FnMut(usize),
 ) -> Result<Evaluation> {
-    assert!(batch_size > 0, "`batch_size` is 0, allowed: 1 and more");
-    if sets.iter().all(|set| set.is_empty()) {
+    if parts.iter().all(|part| part.indices.is_empty()) {
         return Err(Error::Images { reason: "none to evaluate on".into() });
     }
     let num_classes = model.description.num_classes;
     let mut tally =
         Tally { confusion: vec![vec![0; num_classes]; num_classes], ..Tally::default() };
     let mut before = 0;
-    for set in sets {
-        let classes = model.fit(set).map_err(|reason| Error::Images { reason })?;
+    for part in parts {
+        let classes = model.fit(&part.dataset).map_err(|reason| Error::Images { reason })?;
         let normalization = model.description.normalization();
-        let loader = Loader { normalization, ..Loader::new(set.clone(), batch_size) };
-        for (step, batch) in loader.epoch(0, 0).enumerate() {
+        let augmentation = Augmentation::NONE;
+        let loader = Loader { normalization, augmentation, order: None, ..part.clone() };
+        for (batch, images) in loader.epoch(0, 0).zip(part.indices.chunks(part.batch_size)) {
             let batch = batch?;
-            let first = step * batch_size;
             // Broken images were left out; which of a batch are left is not known.
-            let is_whole = batch.labels.len() == batch_size.min(set.len() - first);
+            let is_whole = batch.labels.len() == images.len();
             if batch.labels.is_empty() {
                 continue;
             }
-            let labelled = batch.labels.clone().into_iter().zip(first..);
+            let labelled = batch.labels.clone().into_iter().zip(images);
             let logits = to_vec(model.logits(ImageBatch::new(batch, device).images));
             for (logits, (label, image)) in logits.chunks_exact(num_classes).zip(labelled) {
                 if logits.iter().any(|logit| logit.is_nan()) {
@@ -133,11 +130,11 @@ pub fn evaluate_sets(
                     return Err(Error::model(format!("a logit of image {done} is no number")));
                 }
                 let class = classes[usize::try_from(label).expect("labels count from 0")];
-                tally.add(logits, class, is_whole.then_some(before + image));
+                tally.add(logits, class, is_whole.then_some(before + *image as usize));
             }
             each(tally.done);
         }
-        before += set.len();
+        before += part.dataset.len();
     }
     Ok(tally.evaluation(&model.description.class_names))
 }

@@ -13,7 +13,7 @@ pub(crate) mod tests;
 mod torch;
 
 pub use description::ModelDescription;
-pub use evaluate::{ClassAccuracy, Evaluation, Mistake, evaluate, evaluate_sets};
+pub use evaluate::{ClassAccuracy, Evaluation, Mistake, evaluate, evaluate_parts};
 pub use export::ExportFormat;
 pub use torch::TorchFile;
 

@@ -142,6 +142,10 @@ fn files_that_are_no_model() {
         },
         "`data.image_size` is 16, `image_size` is [8, 8]",
     );
+    check(
+        |all| all["digests"] = serde_json::json!({"train": "x", "test": "y"}),
+        "`digests` is \"x\", allowed: 64 hexadecimal digits each",
+    );
     let many = vec![serde_json::json!([{"primitive": "skip_connect", "from": 0}]); 65];
     check(|all| all["genotype"]["normal"]["nodes"] = many.into(), "65 nodes");
     check(|all| all["std"] = vec![0.0; 3].into(), "`std` is [0.0, 0.0, 0.0]");
@@ -303,17 +307,12 @@ fn images_that_are_no_set_are_named() {
     assert_eq!(set.normalization(), PLAIN);
 }
 
-/// How many inputs are tried: the usual number, or what `EC_DARTS_FUZZ` says.
-fn tries(usual: u32) -> u32 {
-    std::env::var("EC_DARTS_FUZZ").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
-}
-
 #[test]
 fn single_bits_of_a_file_count() {
     let bytes = small(StemKind::Cifar, 8).to_bytes().expect("finite");
     let mut rng = stream_rng(7, Purpose::Listed, 0, 0);
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
-    for number in 0..tries(200) {
+    for number in 0..ProptestConfig::default().cases {
         // Half of them in the header, which is short.
         let end = if number % 2 == 0 { bytes.len() } else { header };
         let bit = rng.random_range(0..8 * end);
@@ -363,8 +362,6 @@ fn places(value: &Value, at: &str, all: &mut Vec<String>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: tries(200), ..ProptestConfig::default() })]
-
     /// A well-formed file with another description is refused, or is a model that can be used.
     #[test]
     fn any_description_is_refused_or_of_a_model_that_works(
@@ -374,16 +371,22 @@ proptest! {
         let whole = &*SMALL;
         let (snapshot, text) = Snapshot::from_bytes(whole).expect("a snapshot");
         let mut description: Value = serde_json::from_str(&text).expect("JSON");
-        description["data"] = serde_json::to_value(DataConfig::new(DatasetKind::Cifar10)).expect("JSON");
+        let data = DataConfig { image_size: Some(8), ..DataConfig::new(DatasetKind::Cifar10) };
+        description["data"] = serde_json::to_value(data).expect("JSON");
         let mut all = Vec::new();
         places(&description, "", &mut all);
         let place = place.get(&all);
         *description.pointer_mut(place).expect("a place") = value;
         let bytes = snapshot.to_bytes(&description.to_string());
-        let began = Instant::now();
-        let found = TrainedModel::from_bytes(&bytes, &flex());
-        prop_assert!(began.elapsed().as_secs_f64() < 1.0, "{description} took {:?}", began.elapsed());
-        if let Ok(model) = found {
+        let read = || TrainedModel::from_bytes(&bytes, &flex());
+        // A machine with other work may stall now and then, but not at every try.
+        let is_quick = |_| {
+            let began = Instant::now();
+            let _ = read();
+            began.elapsed().as_secs_f64() < 1.0
+        };
+        prop_assert!((0..5).any(is_quick), "{description} takes long");
+        if let Ok(model) = read() {
             let [height, width] = model.description.image_size;
             if height * width <= 1024 {
                 let found = model.classify(images([1, 3, height, width], 1.0, &flex()), 1);

@@ -127,8 +127,13 @@ impl Operation {
     /// # Panics
     /// `skip_connect` at stride 2 where height or width is odd.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.forward_by(input, Kernels::Reference)
+    }
+
+    /// As [`Self::forward`], computed in a way that is chosen.
+    pub fn forward_by(&self, input: Tensor<4>, kernels: Kernels) -> Tensor<4> {
         let one = Tensor::ones([1], &input.device());
-        Kernels::Reference.run(&self.cell, &self.packed, vec![input], one, None)
+        kernels.run(&self.cell, &self.packed, vec![input], one, None)
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::debug_span;
 
 use super::ledger::Ledger;
 use super::plan::{Place, Plan};
-use crate::Result;
+use crate::{Error, Result};
 
 /// What a loop has summed up since its epoch began, and remembers of those before.
 pub(super) trait Progress: Clone + Serialize + DeserializeOwned {
@@ -177,6 +177,17 @@ impl<G: Progress> Course<G> {
         self.tell(report.into());
         self.progress = self.progress.clone().next_epoch();
         self.place = self.plan.start_of(self.place.epoch + 1);
+    }
+
+    /// Ends with an epoch that is over, before the last of the plan.
+    pub fn end_with(&mut self, epoch: usize) {
+        self.plan.epochs = epoch + 1;
+    }
+
+    /// That something is no finite number at this place.
+    pub fn non_finite(&self, what: &str, learning_rate: f64) -> Error {
+        let Place { epoch, phase, step } = self.place;
+        Error::NonFinite { what: what.into(), epoch, phase: phase.into(), step, learning_rate }
     }
 
     pub fn next_event(&mut self) -> Option<G::Event> {

@@ -109,7 +109,7 @@ impl Listing<'_> {
     /// Moves the test images of each class to the test set.
     ///
     /// # Errors
-    /// Where no image of a class is left for training.
+    /// Where no image of a class is left for training, or none for testing.
     fn split(&mut self) -> Result<()> {
         let all = std::mem::take(&mut self.train);
         let (fraction, seed) = (self.source.test_fraction, self.source.split_seed);
@@ -120,15 +120,22 @@ impl Listing<'_> {
             let part: &mut Part = if is_test { &mut self.test } else { &mut self.train };
             part.push(entry, label);
         }
-        let Some(class) = counts.iter().position(|[train, _]| *train == 0) else { return Ok(()) };
-        let reason = format!(
-            "no image of class {:?} is left for training: by their names all {} are for testing \
-             (data.test_fraction {fraction}, data.split_seed {seed}); change one of the two, or make \
-             train/ and test/",
-            text(&self.classes[class]),
-            counts[class][1]
+        let empty = match counts.iter().position(|[train, _]| *train == 0) {
+            Some(class) => format!(
+                "no image of class {:?} is left for training: by their names all {} are for testing",
+                text(&self.classes[class]),
+                counts[class][1]
+            ),
+            None if self.test.entries.is_empty() => format!(
+                "no image is left for testing: by their names all {} are for training",
+                self.train.entries.len()
+            ),
+            None => return Ok(()),
+        };
+        let advice = format!(
+            "(data.test_fraction {fraction}, data.split_seed {seed}); change one of the two, or make train/ and test/"
         );
-        Err(self.fail("", reason))
+        Err(self.fail("", format!("{empty} {advice}")))
     }
 }
 

@@ -121,11 +121,21 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Sorted names of the folders in a folder.
+    /// Sorted names of the folders in a folder. A link to it, or to one above, is none: it leads to all of them.
     fn folders(&mut self, below: &Path) -> Result<Vec<OsString>> {
-        let all = children(&self.path(below), self.notices)?;
-        let folders = all.iter().filter(|child| child.metadata.is_dir());
-        Ok(folders.filter_map(|child| child.path.file_name()).map(OsStr::to_os_string).collect())
+        let folder = self.path(below);
+        let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        let mut names = Vec::new();
+        for child in children(&folder, self.notices)? {
+            let target = child.is_link.then(|| child.path.canonicalize().ok()).flatten();
+            if target.is_some_and(|target| whole.starts_with(target)) {
+                let reason = "a link to a folder that it is in";
+                self.notices.add(NoticeKind::Ignored, &child.path, reason);
+            } else if child.metadata.is_dir() {
+                names.extend(child.path.file_name().map(OsStr::to_os_string));
+            }
+        }
+        Ok(names)
     }
 
     /// Notes images and other files that are in a folder of classes, but in no class.

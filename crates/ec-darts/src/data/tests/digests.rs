@@ -86,21 +86,3 @@ fn one_changed_byte_changes_the_digest_of_a_set() {
     assert_ne!(after.train, before.train);
     assert_eq!(after.test, before.test);
 }
-
-/// What digests of ImageNet's 138 GiB would cost: `cargo test --release -p ec-darts rate -- --ignored
-/// --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "it tells what it measured")]
-fn rate_of_digests() {
-    let place = Place::new();
-    let names: Vec<String> = (0..2000).map(|file| format!("{file}.jpg")).collect();
-    let bytes: Vec<u8> = (0..110_000_u32).map(|at| (at.wrapping_mul(at) >> 3) as u8).collect();
-    names.iter().for_each(|name| drop(place.write(name, &bytes)));
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let entries = entries(&place, &names);
-    let start = std::time::Instant::now();
-    digests(place.path(), &entries, None);
-    let mebibytes = (names.len() * bytes.len()) as f64 / f64::from(1 << 20);
-    println!("{:.0} MiB/s", mebibytes / start.elapsed().as_secs_f64());
-}

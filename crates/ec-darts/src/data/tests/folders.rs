@@ -163,6 +163,24 @@ mod unix {
         );
     }
 
+    /// Where the names of classes are, they would be classes without an image.
+    #[test]
+    fn links_upwards_are_no_classes() {
+        let place = folder();
+        let link = |to: &str, from: &str| symlink(to, place.path().join(from)).expect("linked");
+        link(".", "train/all");
+        link("..", "train/above");
+        link(".", "loop");
+        link("/", "test/everything");
+        check(
+            &place,
+            (4, 2),
+            &[
+                "ignored 4: a link to a folder that it is in: loop, test/everything, train/above and 1 more",
+            ],
+        );
+    }
+
     /// Of folders and images elsewhere.
     #[test]
     fn links_to_elsewhere_are_followed() {

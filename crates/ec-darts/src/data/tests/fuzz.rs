@@ -1,6 +1,6 @@
 //! Files and folders of any content: read or refused, never a panic.
 //!
-//! A short round by default; `PROPTEST_CASES=100000` makes a long one.
+//! A short round by default; `PROPTEST_CASES` makes a long one (CONTRIBUTING.md).
 
 use proptest::collection::vec;
 use proptest::prelude::*;

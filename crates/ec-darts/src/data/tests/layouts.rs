@@ -86,7 +86,9 @@ fn a_folder_is_split_by_its_seed_or_has_a_split() {
     let message = load_with(0, 0.999).unwrap_err().to_string();
     assert!(message.contains("is left for training: by their names all 10"), "{message}");
     let message = load_with(0, 1e-9).unwrap_err().to_string();
-    assert!(message.contains("no image for testing is left"), "{message}");
+    let expected = "no image is left for testing: by their names all 20 are for training \
+                    (data.test_fraction 0.000000001, data.split_seed 0); change one of the two";
+    assert!(message.contains(expected), "{message}");
 
     // Images that join or leave move no other.
     let before = read.test.digest();
@@ -137,7 +139,7 @@ fn a_folder_is_measured_over_its_training_images() {
     }
     let place = Place::new();
     let black = DynamicImage::ImageRgb8(RgbImage::new(9, 9));
-    for name in ["a/1.png", "b/1.png"] {
+    for name in ["train/a/1.png", "train/b/1.png", "test/a/1.png"] {
         place.write(name, encoded(&black, ImageFormat::Png));
     }
     place.check_error(DatasetKind::Folder, &["same value in every training image"]);
@@ -232,6 +234,8 @@ fn wrong_folders_say_what_is_missing() {
     place.check_error(DatasetKind::Folder, &["dog: a class without an image"]);
     let source = Source { image_size: None, ..place.source(DatasetKind::Folder) };
     fs::remove_dir(place.path().join("dog")).expect("there");
+    place.image("train/cat/1.jpg", 1);
+    place.image("test/cat/2.jpg", 2);
     let message = load(&source).unwrap_err().to_string();
     assert!(message.contains("`data.image_size` is not set"), "{message}");
 

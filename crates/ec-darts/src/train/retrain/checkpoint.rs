@@ -33,7 +33,8 @@ impl Retraining {
             genotype: Some(self.genotype.clone()),
             data: self.feed.data_digest(),
         };
-        to_bytes(WORK, identity, &self.course, snapshot).map_err(|name| self.non_finite(&name))
+        to_bytes(WORK, identity, &self.course, snapshot)
+            .map_err(|name| self.course.non_finite(&name, self.learning_rate()))
     }
 
     /// The retraining that [`Self::save`] described.

@@ -25,6 +25,7 @@ use super::event::Done;
 use super::plan::{Plan, Stage};
 use super::run::Job;
 use super::score::{correct, correct_in_top, loss_and_correct};
+use crate::Result;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
@@ -34,7 +35,6 @@ use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer, warmup};
 use crate::preflight::{MemoryNeed, Room};
 use crate::snapshot::Snapshot;
 use crate::tensors::ImageBatch;
-use crate::{Error, Result};
 
 /// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
 ///
@@ -91,7 +91,7 @@ impl Retraining {
     /// A retraining at its first step; the same weights on every device.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where a setting is out of range or does not fit the images.
+    /// [`crate::Error::ConfigValue`] where a setting is out of range or does not fit the images.
     pub fn new(
         config: RetrainConfig,
         genotype: &Genotype,
@@ -143,9 +143,9 @@ impl Retraining {
     /// What there is to tell then is in [`Self::take_events`].
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// [`crate::Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
     /// are read only now, or where an epoch left weights that are none; the retraining must not go on.
-    /// [`Error::Io`] and [`Error::Data`] where the file of an image cannot be read.
+    /// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
     pub fn work(&mut self) -> Result<Done> {
         self.course.settle_if_due()?;
         match self.course.next() {
@@ -349,17 +349,6 @@ impl Retraining {
             self.course.progress.measured = measured;
         }
         report
-    }
-
-    fn non_finite(&self, what: &str) -> Error {
-        let place = self.course.place();
-        Error::NonFinite {
-            what: what.to_string(),
-            epoch: place.epoch,
-            phase: place.phase.label(),
-            step: place.step,
-            learning_rate: self.learning_rate(),
-        }
     }
 }
 

@@ -41,7 +41,8 @@ impl Search {
         }
         let data = self.feed.data_digest().to_string();
         let identity = Identity { config: self.config.clone(), genotype: None, data };
-        to_bytes(WORK, identity, &self.course, snapshot).map_err(|name| self.non_finite(&name))
+        to_bytes(WORK, identity, &self.course, snapshot)
+            .map_err(|name| self.course.non_finite(&name, self.learning_rate()))
     }
 
     /// The search that [`Self::save`] described.
@@ -73,6 +74,7 @@ impl Search {
         }
         search.take(&mut saved.snapshot).map_err(|reason| saved.damaged(reason))?;
         saved.finish()?;
+        search.stop_early();
         Ok(search)
     }
 

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod job;
 mod progress;
+mod report;
 mod stage;
 mod steps;
 
@@ -10,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellGenotype, CellKind, Genotype, Primitive, SearchSpace};
+use ec_darts_space::{Discretization, Error as SpaceError, Genotype, SearchSpace};
 use tracing::debug_span;
 
 pub use self::progress::Best;
@@ -18,10 +19,11 @@ use self::progress::{QueuedStep, SearchProgress};
 use self::stage::Start;
 use self::steps::Measured;
 use super::course::{Course, Next};
-use super::event::{AlphaValues, CellReport, Done, EpochReport, Event, Phase, StepReport};
+use super::event::{Done, EpochReport, Event, Phase, StepReport};
 use super::feed::Feed;
 use super::plan::{Plan, Stage};
 use super::run::Job;
+use crate::Result;
 use crate::architect::Architect;
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
@@ -32,7 +34,6 @@ use crate::preflight::{MemoryNeed, Room};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::transition::{AuxiliaryModel, induce};
-use crate::{Error, Result};
 
 /// EC-DARTS' bilevel search, and with other settings DARTS'.
 ///
@@ -83,6 +84,9 @@ pub struct Search {
     config: SearchConfig,
     space: SearchSpace,
     device: Device,
+    num_classes: usize,
+    /// Of the images, the larger one.
+    image_side: usize,
     supernet: Supernet,
     alpha: ArchitectureParameters,
     architect: Architect,
@@ -104,16 +108,19 @@ impl Search {
     /// A search at its first step; the same weights and alpha on every device.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where a setting is out of range or does not fit the data.
+    /// [`crate::Error::ConfigValue`] where a setting is out of range or does not fit the data.
     pub fn new(config: SearchConfig, data: Arc<ImageDataset>, device: &Device) -> Result<Self> {
         config.validate("the settings")?;
         config.data.check_images(&data)?;
         check_size(config.network.stem, data.size(), false)?;
         let space = config.network.space()?;
         let device = device.clone().autodiff();
+        let num_classes = data.num_classes();
+        let [height, width] = data.size();
+        let image_side = height.max(width);
         let need = MemoryNeed::new(&config, &data)?;
         let kernels = need.kernels(&config.run, &Room::of(&device));
-        let start = Start::new(&config, 0, &space, data.num_classes(), &device);
+        let start = Start::new(&config, 0, &space, num_classes, &device);
         let Start { supernet, alpha, architect, weight_optimizer } = start.with_kernels(kernels);
         let feed = Feed::new(&config, data)?;
         let plan = plan(&config, &feed);
@@ -125,6 +132,8 @@ impl Search {
             config,
             space,
             device,
+            num_classes,
+            image_side,
             supernet,
             alpha,
             architect,
@@ -145,7 +154,7 @@ impl Search {
     /// What there is to tell then is in [`Self::take_events`].
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
+    /// [`crate::Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
     /// are read only now, or where a phase left weights that are none; the search must not go on.
     pub fn work(&mut self) -> Result<Done> {
         self.course.settle_if_due()?;
@@ -159,6 +168,7 @@ impl Search {
             Next::EndOfEpoch => {
                 let report = self.epoch_report()?;
                 self.course.close_epoch(report);
+                self.stop_early();
                 if self.begins_stage() {
                     self.next_stage()?;
                 }
@@ -189,11 +199,18 @@ impl Search {
     /// The genotype of the current alpha.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where alpha is no number any more.
+    /// [`crate::Error::NonFinite`] where alpha is no number any more.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
-        self.rule()
-            .genotype(&self.space, &self.alpha, strength)
-            .map_err(|_| self.non_finite("alpha"))
+        let rule = self.rule();
+        let found = rule.genotype(&self.space, &self.alpha, strength);
+        let found = found.or_else(|error| match error {
+            SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. } => {
+                let rule = Rule { discretization: Discretization::Edges, ..rule };
+                rule.genotype(&self.space, &self.alpha, strength)
+            }
+            other => Err(other),
+        });
+        found.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))
     }
 
     /// The genotype of an epoch by the strength that this search goes by.
@@ -250,17 +267,6 @@ impl Search {
         let epoch = self.stage().epoch;
         cosine_learning_rate(max, min, epoch, self.config.search.epochs)
             * warmup(epoch, weights.warmup_epochs)
-    }
-
-    fn non_finite(&self, what: &str) -> Error {
-        let place = self.course.place();
-        Error::NonFinite {
-            what: what.to_string(),
-            epoch: place.epoch,
-            phase: place.phase.label(),
-            step: place.step,
-            learning_rate: self.learning_rate(),
-        }
     }
 
     /// Queues one step on the device and leaves its figures to be read.
@@ -339,65 +345,6 @@ impl Search {
             _ => {}
         }
         snapshot.non_finite().map(str::to_string)
-    }
-
-    fn epoch_report(&mut self) -> Result<EpochReport> {
-        let genotype_mixing = self.genotype(Strength::Mixing)?;
-        let genotype_alpha = self.genotype(Strength::Alpha)?;
-        let read = match self.config.search.strength {
-            Strength::Mixing => &genotype_mixing,
-            Strength::Alpha => &genotype_alpha,
-        };
-        let epoch = self.course.epoch();
-        let progress = &mut self.course.progress;
-        if !self.config.transition.enabled {
-            progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
-        }
-        let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
-        let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
-        let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
-        let [normal, reduction] = CellKind::ALL.map(report);
-        let progress = &self.course.progress;
-        Ok(EpochReport {
-            epoch,
-            epochs: self.config.num_epochs(),
-            stage: self.stage_number(),
-            learning_rate: self.learning_rate(),
-            train_loss: progress.train.loss(),
-            train_accuracy: progress.train.accuracy(),
-            valid_loss: progress.valid_loss.of_some(),
-            supernet_accuracy: progress.supernet.accuracy(),
-            transition: progress.transition.clone(),
-            warnings: self.warnings(read, [&normal, &reduction]),
-            normal,
-            reduction,
-            best_epoch,
-            genotype_mixing,
-            genotype_alpha,
-            alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
-        })
-    }
-
-    /// Names the cells that are collapsing and were not in any epoch before.
-    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
-        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
-        let is_new = |(kind, report): &(CellKind, &CellReport)| {
-            let before = |earlier: &EpochReport| {
-                earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
-            };
-            report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
-        };
-        let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
-        kinds.filter(is_new).map(warning).collect()
-    }
-
-    fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
-        CellReport {
-            num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
-            num_pools: genotype.count(Primitive::is_pool),
-            entropy: self.config.search.relaxation.entropy(mixing, &self.space, kind),
-            largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
-        }
     }
 }
 

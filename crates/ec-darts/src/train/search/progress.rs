@@ -3,6 +3,7 @@
 use ec_darts_space::{Candidates, Genotype, SearchSpace};
 use serde::{Deserialize, Serialize};
 
+use crate::cost::CostTable;
 use crate::train::course::Progress;
 use crate::train::event::{EpochReport, Event, Phase, StepReport, TransitionReport};
 use crate::train::mean::Mean;
@@ -32,6 +33,9 @@ pub(crate) struct SearchProgress {
     /// Of each edge in the stage under way; nothing in the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Candidates>,
+    /// Costs of the operations, where alpha's loss has them: measured once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub costs: Option<CostTable>,
 }
 
 /// Genotype of the best epoch.
@@ -123,7 +127,12 @@ impl Progress for SearchProgress {
     }
 
     fn next_epoch(self) -> Self {
-        Self { best: self.best, candidates: self.candidates, ..Self::default() }
+        Self {
+            best: self.best,
+            candidates: self.candidates,
+            costs: self.costs,
+            ..Self::default()
+        }
     }
 }
 
@@ -160,6 +169,12 @@ impl SearchProgress {
                     genotypes.into_iter().filter_map(|(space, each)| Some((space, each?)));
                 let foreign = genotypes.find(|(space, each)| !space.contains(each));
                 foreign.map(|(_, genotype)| format!("a genotype of another space: {genotype}"))
+            })
+            .or_else(|| {
+                let size = whole.topology().num_edges() * whole.primitives().len();
+                let fits =
+                    |costs: &CostTable| costs.operations.iter().all(|(_, row)| row.len() == size);
+                fault(!self.costs.as_ref().is_none_or(fits), "costs of another space")
             })
             .or_else(|| {
                 fault(is_induced != self.induced.is_some(), "no auxiliary model, or one too many")

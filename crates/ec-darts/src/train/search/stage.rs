@@ -93,7 +93,7 @@ impl Search {
         let dropped = self.config.stages.drop[stage - 1];
         let space = self.space.without_weakest(strengths.as_deref(), dropped, false);
         // The epoch's genotype was read from the same strengths, and the settings leave enough of each edge.
-        let space = space.map_err(|_| self.non_finite("alpha"))?;
+        let space = space.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))?;
         let left = self.config.num_candidates(stage);
         info!("stage {stage} is over: {left} candidates of each edge go on");
         self.course.progress.candidates = Some(space.all_candidates().clone());
@@ -103,10 +103,9 @@ impl Search {
 
     /// The start of the stage under way, over a space that is left of the search's.
     pub(super) fn enter(&mut self, space: SearchSpace) {
-        let [_, num_classes] = self.supernet.classifier.weight.dims();
         let kernels = self.supernet.cells[0].kernels;
         let stage = self.stage().stage;
-        let start = Start::new(&self.config, stage, &space, num_classes, &self.device);
+        let start = Start::new(&self.config, stage, &space, self.num_classes, &self.device);
         let Start { supernet, alpha, architect, weight_optimizer } = start.with_kernels(kernels);
         (self.supernet, self.alpha, self.space) = (supernet, alpha, space);
         (self.architect, self.weight_optimizer) = (architect, weight_optimizer);

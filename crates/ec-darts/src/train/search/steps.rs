@@ -11,11 +11,12 @@ use super::{Auxiliary, Best, Search};
 use crate::architect::{ArchitectOrder, Unrolled};
 use crate::architecture::ArchitectureGradient;
 use crate::config::Order;
+use crate::cost::CostTable;
 use crate::data::{Batch, Purpose, stream_rng};
-use crate::network::Supernet;
+use crate::network::{EvaluationConfig, Supernet};
 use crate::objective::Objective;
 use crate::perturbation::{Attacked, Matrix, Perturbation};
-use crate::rule::Mixing;
+use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
 use crate::skip_dropout::{SkipDropout, SkipMasks};
 use crate::tensors::{ImageBatch, to_vec};
@@ -60,6 +61,47 @@ impl Search {
         stream_rng(self.config.search.seed, purpose, place.epoch as u64, place.step as u64)
     }
 
+    /// The rule of a step on alpha: with the cost of the architecture, where its genotype costs too much.
+    ///
+    /// # Source
+    /// The switch between loss and constraint: B. Polyak, 1967, the switching subgradient method; here the loss
+    /// stays where the constraint is added.
+    fn rule_of_alpha(&mut self) -> Rule {
+        let mut rule = self.rule();
+        let settings = &self.config.rule;
+        let Some(measure) = settings.cost else { return rule };
+        let weight = settings.cost_weight.at(self.stage().epoch, self.config.search.epochs);
+        let (space, device) = (&self.space, &self.device);
+        let network = EvaluationConfig {
+            stem: self.config.network.stem,
+            init_channels: settings.cost_channels,
+            num_cells: settings.cost_cells,
+            num_classes: self.num_classes,
+        };
+        let side = self.image_side;
+        let costs = self.course.progress.costs.get_or_insert_with(|| {
+            CostTable::counted(measure, space, &network, side).unwrap_or_else(|| {
+                CostTable::measured(space, &network, side, &device.clone().inner())
+            })
+        });
+        let reference = match settings.cost_target {
+            None => costs.even(space),
+            Some(target) => {
+                let strength = self.config.search.strength;
+                // Alpha that is no number is told at the end of the epoch.
+                let genotype = rule.genotype(space, &self.alpha, strength).ok();
+                if genotype.is_none_or(|genotype| costs.of(space, &genotype) <= target) {
+                    return rule;
+                }
+                target
+            }
+        };
+        let relaxation = self.config.search.relaxation;
+        rule.penalties.cost =
+            Some(costs.term(space, relaxation, settings.cost_form, weight, reference));
+        rule
+    }
+
     /// Moves alpha; returns the validation loss before, `[1]`.
     pub(super) fn alpha_step(
         &mut self,
@@ -72,7 +114,7 @@ impl Search {
         let is_second = self.config.search.architect == ArchitectOrder::Second;
         let train = train.filter(|_| is_second);
         let train = train.map(|train| ImageBatch::new(train.clone(), &self.device));
-        let (rule, draw) = (self.rule(), self.draw(Purpose::AlphaDraw));
+        let (rule, draw) = (self.rule_of_alpha(), self.draw(Purpose::AlphaDraw));
         let skip_dropout = self.skip_dropout(Purpose::AlphaDropout);
         let skip_dropout = skip_dropout.as_ref();
         let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
@@ -93,12 +135,13 @@ impl Search {
     pub(super) fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
-        let (rule, draw) = (self.rule(), self.draw(Purpose::WeightDraw));
+        let moves_alpha = self.config.search.order == Order::SingleLevel
+            && self.stage().epoch >= self.config.alpha.frozen_epochs;
+        let rule = if moves_alpha { self.rule_of_alpha() } else { self.rule() };
+        let draw = self.draw(Purpose::WeightDraw);
         let skip_dropout = self.skip_dropout(Purpose::WeightDropout);
         let skip_dropout = skip_dropout.as_ref();
         let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
-        let moves_alpha = self.config.search.order == Order::SingleLevel
-            && self.stage().epoch >= self.config.alpha.frozen_epochs;
         let mut mixing = objective.mixing(&self.alpha);
         let terms = match moves_alpha {
             true => rule.penalties.loss(&self.alpha, &mixing),

@@ -1,0 +1,97 @@
+"""Bytes and operations of a search step of first order on a GPU, counted from the launches and not measured.
+
+    python3 benches/gpu/traffic.py [channels cells image batch]      the paper's: 16 8 32 64
+
+Every launch is counted as reading each map that it needs once and writing each once: what several cubes of a launch
+read again is taken to come from the caches. Tables, weights, and parts of sums are left out, as they are small. An
+operation is a multiplication or an addition of a convolution; normalizations, pools and ReLUs are left out.
+"""
+import collections
+import sys
+
+channels, cells, image, batch = [int(each) for each in sys.argv[1:]] or [16, 8, 32, 64]
+# Candidates with weights: side of the kernel, blocks.
+SEPARABLE = [(3, 2), (5, 2), (3, 1), (5, 1)]
+
+bytes_of = collections.Counter()
+operations_of = collections.Counter()
+
+
+def count(kernel, values=0, multiplications=0):
+    bytes_of[kernel] += 4 * batch * values
+    operations_of[kernel] += 2 * batch * multiplications
+
+
+def block(source, made, pointwise, depthwise, with_weights, reads_gradient_twice):
+    """A convolution with what stands before it, forward and backward; maps in values of an image.
+
+    `depthwise` and `pointwise` are its multiplications; what it gathers has as many values as it makes pixels of the source.
+    """
+    gathered = pointwise // made["channels"]
+    count("blocks", source + made["map"], pointwise + depthwise)
+    # The gradient of its map is made of that of what follows and the map itself, wherever it is read.
+    count("products", 2 * made["map"] + gathered, pointwise)
+    if with_weights:
+        count("weight gradients", source + 2 * made["map"], pointwise + depthwise)
+        if depthwise:
+            count("weight gradients", source + gathered, depthwise)
+    count("sources", gathered + (source if reads_gradient_twice else 0), depthwise)
+
+
+def edge(width, size, stride, with_weights):
+    """All candidates of an edge between two states."""
+    pixels = (size // stride) ** 2
+    source, map_ = width * size * size, width * pixels
+    made = {"channels": width, "map": map_}
+    for side, repeats in SEPARABLE:
+        dense = (width * map_, side * side * map_)
+        block(source, made, *dense, with_weights, False)
+        if repeats == 2:
+            # What comes back to the map between two blocks is written, and is read again by the first.
+            block(map_, made, *dense, with_weights, True)
+            count("sources", map_)
+    if stride == 2:
+        block(source, made, width * map_, 0, with_weights, False)
+    count("blocks", 2 * source)  # Moments of both pools.
+    terms = len(SEPARABLE) + (1 if stride == 2 else 0)
+    direct = 2 + (0 if stride == 2 else 1)  # Pools, and the identity.
+    count("nodes", terms * map_ + direct * source)
+    count("normalizations backward", (terms + 1) * map_ + direct * source)
+    count("sources", direct * map_ + 2 * source)
+
+
+def preprocessing(inputs, width, size, halves, with_weights):
+    """From an input of a cell to its state."""
+    pixels = size * size // (4 if halves else 1)
+    source, map_ = inputs * size * size, width * pixels
+    block(source, {"channels": width, "map": map_}, inputs * map_, 0, with_weights, False)
+    count("sources", 2 * source)
+    count("nodes", 2 * map_)
+    count("normalizations backward", 2 * map_)
+
+
+def network(with_weights):
+    older, newer, width, size, after_reduction = 3 * channels, 3 * channels, channels, image, False
+    count("blocks", 3 * size * size + newer * size * size, 27 * newer * size * size)  # The stem.
+    for position in range(cells):
+        reduces = position in (cells // 3, 2 * cells // 3)
+        width *= 2 if reduces else 1
+        preprocessing(older, width, 2 * size if after_reduction else size, after_reduction, with_weights)
+        preprocessing(newer, width, size, False, with_weights)
+        after = size // (2 if reduces else 1)
+        for node in range(4):
+            for state in range(2 + node):
+                halves = reduces and state < 2
+                edge(width, size if halves else after, 2 if halves else 1, with_weights)
+            # Its state, in its place and in the output, and the gradient of both.
+            count("nodes", 2 * width * after * after)
+            count("parts of the output's gradient", 2 * width * after * after)
+        older, newer, size, after_reduction = newer, 4 * width, after, reduces
+
+
+network(False)
+network(True)
+print("| kernels | GB a step | GFLOP a step |\n| --- | --- | --- |")
+for kernel, number in bytes_of.most_common():
+    print(f"| {kernel} | {number / 1e9:.1f} | {operations_of[kernel] / 1e9:.0f} |")
+print(f"| all | {sum(bytes_of.values()) / 1e9:.1f} | {sum(operations_of.values()) / 1e9:.0f} |")

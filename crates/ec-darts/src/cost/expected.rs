@@ -1,0 +1,231 @@
+//! What the architecture that alpha describes would cost: the sum over mixing weights and costs.
+//!
+//! Entry point: [`CostTable`]. Invariant: the cost of a genotype by a counted table equals that of
+//! [`NetworkCost`](super::NetworkCost).
+
+use std::collections::HashMap;
+
+use burn::tensor::Device;
+use ec_darts_space::{CellKind, Genotype, Limit, NUM_INPUTS, PerKind, SearchSpace};
+use serde::{Deserialize, Serialize};
+
+use super::{Budget, Place};
+use crate::latency::{Latency, of_operation};
+use crate::network::EvaluationConfig;
+use crate::penalty::{Cost, CostForm};
+use crate::relaxation::Relaxation;
+
+/// What is counted or measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CostMeasure {
+    /// Products of convolutions and linear layers, for one image.
+    MultiplyAdds,
+    /// Trainable parameters.
+    Parameters,
+    /// Milliseconds of a forward pass of one image on the device of the search.
+    Latency,
+}
+
+impl CostMeasure {
+    /// As settings have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MultiplyAdds => "multiply-adds",
+            Self::Parameters => "parameters",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+/// What every operation of a genotype's network costs, summed over the cells of its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CostTable {
+    /// Of what every genotype has.
+    pub fixed: f64,
+    /// Of each operation on each edge, `[num_edges][num_primitives]`.
+    pub operations: PerKind<Vec<f64>>,
+}
+
+impl CostTable {
+    /// Counts a network of square images; nothing for [`CostMeasure::Latency`], which is measured.
+    pub fn counted(
+        measure: CostMeasure,
+        space: &SearchSpace,
+        config: &EvaluationConfig,
+        image_size: usize,
+    ) -> Option<Self> {
+        let budget = match measure {
+            CostMeasure::MultiplyAdds => {
+                Budget { multiply_adds: Some(u64::MAX), ..Budget::default() }
+            }
+            CostMeasure::Parameters => Budget { parameters: Some(u64::MAX), ..Budget::default() },
+            CostMeasure::Latency => return None,
+        };
+        let Limit { fixed, picks, .. } = budget.limits(space, config, image_size).pop()?;
+        let count = |counts: Vec<u64>| counts.into_iter().map(|count| count as f64).collect();
+        Some(Self { fixed: fixed as f64, operations: picks.map(count) })
+    }
+
+    /// Measures every operation once at each size, and a whole network for what it has besides; in
+    /// milliseconds for one image. It takes some seconds, and no two measurements are alike.
+    pub fn measured(
+        space: &SearchSpace,
+        config: &EvaluationConfig,
+        image_size: usize,
+        device: &Device,
+    ) -> Self {
+        let topology = space.topology();
+        let places = Place::all(config, |_| topology.num_nodes(), image_size);
+        let mut known = HashMap::new();
+        let operations = PerKind::from_fn(|kind| {
+            let mut table = vec![0.0; topology.num_edges() * space.primitives().len()];
+            for place in places.iter().filter(|place| place.plan.kind == kind) {
+                let cells = topology.edges().flat_map(|edge| {
+                    let primitives = space.primitives().iter();
+                    primitives.map(move |&primitive| (edge, primitive))
+                });
+                for (cost, (edge, primitive)) in table.iter_mut().zip(cells) {
+                    let side = place.input(edge.from).isqrt();
+                    let (channels, stride) = (place.plan.num_channels, topology.stride(kind, edge));
+                    let key = (primitive, channels, stride, side);
+                    let time = known.entry(key).or_insert_with(|| {
+                        1e3 * of_operation(primitive, channels, stride, [side; 2], device)
+                    });
+                    *cost += *time;
+                }
+            }
+            table
+        });
+        let equal = vec![0.0; topology.num_edges() * space.primitives().len()];
+        let any = ec_darts_space::discretize(space, PerKind::from([&equal[..]; 2]))
+            .expect("finite strengths of the right number");
+        let table = Self { fixed: 0.0, operations };
+        let whole = 1e3 * Latency::measure(&any, config, image_size, 1, device).median_s;
+        Self { fixed: (whole - table.of(space, &any)).max(0.0), ..table }
+    }
+
+    /// What a genotype of the space costs.
+    pub fn of(&self, space: &SearchSpace, genotype: &Genotype) -> f64 {
+        let num_primitives = space.primitives().len();
+        let pick = |kind: CellKind, node: usize, from: usize, primitive| {
+            let column = space.primitives().iter().position(|&each| each == primitive);
+            let edge = space.topology().edge_number(from, node);
+            column.map_or(0.0, |column| self.operations.cell(kind)[edge * num_primitives + column])
+        };
+        let of_kind = |kind: CellKind| -> f64 {
+            let nodes = genotype.cell(kind).nodes.iter().enumerate();
+            nodes
+                .flat_map(|(node, picks)| picks.iter().map(move |pick| (node, pick)))
+                .map(|(node, each)| pick(kind, node, each.from, each.primitive))
+                .sum()
+        };
+        self.fixed + CellKind::ALL.into_iter().map(of_kind).sum::<f64>()
+    }
+
+    /// The term of alpha's loss.
+    ///
+    /// ```text
+    /// E = fixed + sum over kinds, edges, operations of share * mixing * cost
+    /// linear:  weight * E / reference        log:  weight * ln(E / reference)
+    /// ```
+    /// `share` is the part of a node's mixing weights that its picks stand for: what a genotype costs that is
+    /// drawn in proportion to them.
+    ///
+    /// ```text
+    /// softmax:     edges kept / edges into the node
+    /// cross-edge:  edges kept / number of primitives
+    /// sigmoid:     1
+    /// ```
+    pub fn term(
+        &self,
+        space: &SearchSpace,
+        relaxation: Relaxation,
+        form: CostForm,
+        weight: f64,
+        reference: f64,
+    ) -> Cost {
+        let topology = space.topology();
+        let num_primitives = space.primitives().len();
+        let share = |node: usize| {
+            let into = topology.edges_into(node).len();
+            let kept = topology.edges_kept().min(into) as f64;
+            match relaxation {
+                Relaxation::Softmax => kept / into as f64,
+                Relaxation::CrossEdge => kept / num_primitives as f64,
+                Relaxation::Sigmoid => 1.0,
+            }
+        };
+        let shares: Vec<f64> = topology.edges().map(|edge| share(edge.to - NUM_INPUTS)).collect();
+        let scaled = |costs: &Vec<f64>| {
+            let rows = costs.chunks(num_primitives).zip(&shares);
+            rows.flat_map(|(row, share)| {
+                row.iter().map(move |cost| (cost * share / reference) as f32)
+            })
+            .collect()
+        };
+        let table = self.operations.as_ref().map(scaled);
+        Cost { table, fixed: self.fixed / reference, form, weight }
+    }
+
+    /// What a genotype costs on average that picks every edge and operation alike: the reference where no
+    /// target is given.
+    pub fn even(&self, space: &SearchSpace) -> f64 {
+        let topology = space.topology();
+        let count = space.primitives().len() as f64;
+        let of_kind = |costs: &Vec<f64>| -> f64 {
+            let rows = costs.chunks(space.primitives().len()).zip(topology.edges());
+            rows.map(|(row, edge)| {
+                let into = edge.to as f64;
+                let kept = (topology.edges_kept() as f64).min(into);
+                row.iter().sum::<f64>() / count * kept / into
+            })
+            .sum()
+        };
+        let PerKind { normal, reduction } = self.operations.as_ref().map(of_kind);
+        self.fixed + normal + reduction
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ec_darts_space::Preset;
+
+    use super::*;
+    use crate::cost::NetworkCost;
+    use crate::network::StemKind;
+
+    #[test]
+    fn a_table_costs_what_the_network_costs() {
+        let space = SearchSpace::darts();
+        let config = EvaluationConfig {
+            stem: StemKind::Cifar,
+            init_channels: 36,
+            num_cells: 20,
+            num_classes: 10,
+        };
+        let table = CostTable::counted(CostMeasure::MultiplyAdds, &space, &config, 32);
+        let table = table.expect("it is counted");
+        let genotype = Preset::find("darts_v2").expect("known").genotype();
+        let whole = NetworkCost::new(&genotype, &config, 32).cost.multiply_adds as f64;
+        assert!((table.of(&space, &genotype) - whole).abs() < 0.5);
+        // Equal mixing weights give the even cost, whatever competes.
+        for (relaxation, mixing) in
+            [(Relaxation::Softmax, vec![1.0 / 8.0; 112]), (Relaxation::CrossEdge, across(&space))]
+        {
+            let term = table.term(&space, relaxation, CostForm::Linear, 1.0, 1.0);
+            let sum = |table: &Vec<f32>| -> f64 {
+                table.iter().zip(&mixing).map(|(cost, m)| f64::from(*cost) * m).sum()
+            };
+            let PerKind { normal, reduction } = term.table.as_ref().map(sum);
+            let expected = term.fixed + normal + reduction;
+            assert!((expected / table.even(&space) - 1.0).abs() < 1e-5, "{relaxation:?}");
+        }
+    }
+
+    /// Equal weights under Cross-Edge Normalization: one in the number of edges into the node.
+    fn across(space: &SearchSpace) -> Vec<f64> {
+        space.topology().edges().flat_map(|edge| vec![1.0 / edge.to as f64; 8]).collect()
+    }
+}

@@ -1,0 +1,115 @@
+//! What an epoch of a search came to, and whether the search is to end with it.
+
+use ec_darts_space::{
+    CellGenotype, CellKind, Error as SpaceError, Genotype, History, PerKind, Primitive, Ranking,
+    Verdict,
+};
+
+use super::{Best, Search};
+use crate::Result;
+use crate::architecture::Strength;
+use crate::train::event::{AlphaValues, CellReport, EpochReport};
+
+impl Search {
+    pub(super) fn epoch_report(&mut self) -> Result<EpochReport> {
+        let genotype_mixing = self.genotype(Strength::Mixing)?;
+        let genotype_alpha = self.genotype(Strength::Alpha)?;
+        let read = match self.config.search.strength {
+            Strength::Mixing => &genotype_mixing,
+            Strength::Alpha => &genotype_alpha,
+        };
+        let epoch = self.course.epoch();
+        let progress = &mut self.course.progress;
+        if !self.config.transition.enabled {
+            progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
+        }
+        let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
+        let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
+        let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
+        let [normal, reduction] = CellKind::ALL.map(report);
+        let mut warnings = self.warnings(read, [&normal, &reduction]);
+        warnings.extend(self.without_discretization());
+        let progress = &self.course.progress;
+        Ok(EpochReport {
+            epoch,
+            epochs: self.config.num_epochs(),
+            stage: self.stage_number(),
+            learning_rate: self.learning_rate(),
+            train_loss: progress.train.loss(),
+            train_accuracy: progress.train.accuracy(),
+            valid_loss: progress.valid_loss.of_some(),
+            supernet_accuracy: progress.supernet.accuracy(),
+            transition: progress.transition.clone(),
+            warnings,
+            normal,
+            reduction,
+            eigenvalue: None,
+            best_epoch,
+            genotype_mixing,
+            genotype_alpha,
+            alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
+        })
+    }
+
+    /// Names the cells that are collapsing and were not in any epoch before.
+    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
+        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
+        let is_new = |(kind, report): &(CellKind, &CellReport)| {
+            let before = |earlier: &EpochReport| {
+                earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
+            };
+            report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
+        };
+        let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
+        kinds.filter(is_new).map(warning).collect()
+    }
+
+    fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
+        CellReport {
+            num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
+            num_pools: genotype.count(Primitive::is_pool),
+            entropy: self.config.search.relaxation.entropy(mixing, &self.space, kind),
+            largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
+        }
+    }
+
+    /// Why the genotype of an epoch is none of the rule's discretization, if it is not.
+    fn without_discretization(&self) -> Option<String> {
+        let found = self.rule().genotype(&self.space, &self.alpha, self.config.search.strength);
+        match found {
+            Err(error @ (SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. })) => {
+                Some(format!("{error}; the genotype is that of the strongest edges instead"))
+            }
+            _ => None,
+        }
+    }
+
+    /// What the rule that ends a search early says of the epochs so far.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        let stop = self.config.rule.stop?;
+        let mut history = History::default();
+        for report in self.history() {
+            history.skips.push(report.normal.num_skips);
+            let flat = |rows: &Vec<Vec<f32>>| rows.concat();
+            let alpha =
+                PerKind { normal: &report.alpha.normal, reduction: &report.alpha.reduction };
+            let alpha = alpha.map(flat);
+            history.rankings.push(Ranking::new(&self.space, alpha.as_deref()));
+            history.eigenvalues.extend(report.eigenvalue.map(|value| (report.epoch, value)));
+        }
+        stop.verdict(&history)
+    }
+
+    /// Ends the search with the epoch that was closed last, where its rule says so. The result is the genotype
+    /// of the epoch that the rule names, unless transitions decide it.
+    pub(super) fn stop_early(&mut self) {
+        let Some(Verdict { noticed, genotype }) = self.verdict() else { return };
+        self.course.end_with(noticed);
+        if !self.config.transition.enabled {
+            let report = &self.history()[genotype];
+            let found = self.genotype_of(report).clone();
+            let best = Best { epoch: genotype, accuracy: None, genotype: found };
+            self.course.progress.best = Some(best);
+        }
+    }
+}
