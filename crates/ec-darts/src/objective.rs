@@ -70,7 +70,7 @@ impl Objective<'_> {
             _ => mixing,
         };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
-        let total = match self.rule.penalties.loss(alpha, &mixing) {
+        let total = match self.rule.penalties.loss(self.space, alpha, &mixing) {
             Some(terms) => cross_entropy.clone() + terms,
             None => cross_entropy.clone(),
         };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::validate::require;
 use super::{NetworkConfig, SearchConfig};
 use crate::Result;
+use crate::network::StemKind;
 
 /// Stages of a search, each a supernet of its own with new weights and new alpha; by default there is one.
 ///
@@ -111,7 +112,18 @@ impl SearchConfig {
         let allowed = format!("no number, or {} of 0 to 1024, one for each stage", count);
         let fits = added.is_empty()
             || added.len() == count && added.iter().all(|&channels| channels <= 1024);
-        require(fits, "stages.added_channels", &list(added), &allowed)
+        require(fits, "stages.added_channels", &list(added), &allowed)?;
+        let parts = 2 * self.rule.partial_channels.max(1);
+        for &more in added {
+            let channels = self.network.init_channels + more;
+            let even = self.network.stem != StemKind::Imagenet || channels.is_multiple_of(2);
+            // A factorized reduction makes an even number of channels.
+            let fits = channels <= 1024 && even && (parts == 2 || channels.is_multiple_of(parts));
+            let allowed = "numbers that make at most 1024 channels with network.init_channels, of a number that \
+                           network.stem and rule.partial_channels allow";
+            require(fits, "stages.added_channels", &list(added), allowed)?;
+        }
+        Ok(())
     }
 }
 
@@ -177,6 +189,11 @@ mod tests {
         check(
             |c| c.stages.added_channels = vec![0],
             "`stages.added_channels` is [0], allowed: no number, or 3 of 0 to 1024, one for each stage",
+        );
+        check(
+            |c| c.stages.added_channels = vec![0, 0, 1009],
+            "`stages.added_channels` is [0, 0, 1009], allowed: numbers that make at most 1024 channels with \
+             network.init_channels, of a number that network.stem and rule.partial_channels allow",
         );
         check(
             |c| c.search.epochs = 50_000,
