@@ -130,16 +130,16 @@ impl<'a> Case<'a> {
         let mut alpha = self.alpha.clone().expect("a case with alpha");
         let [of_train, of_valid] = &draws;
         let weights_first = self.fixture.entry.config["order"] == "weights, alpha";
-        let move_alpha =
-            |alpha: &mut ArchitectureParameters, architect: &mut Architect, supernet: &Supernet| {
-                let skip_dropout = self.skip_dropout[1].as_ref();
-                let objective =
-                    Objective { space: &self.space, rule, draw: of_valid, skip_dropout };
-                let valid = self.batch("valid");
-                let found = first_order_gradient(&objective, supernet, alpha, &valid);
-                *alpha = architect.descend(alpha.clone(), found.gradient.clone());
-                found
-            };
+        let move_alpha = |alpha: &mut ArchitectureParameters,
+                          architect: &mut Architect,
+                          supernet: &Supernet| {
+            let skip_dropout = self.skip_dropout[1].as_ref();
+            let objective = Objective { space: &self.space, rule, draw: of_valid, skip_dropout };
+            let valid = self.batch("valid");
+            let found = first_order_gradient(&objective, supernet, alpha, &valid);
+            *alpha = architect.descend(alpha.clone(), found.gradient.clone());
+            found
+        };
         let before =
             (!weights_first).then(|| move_alpha(&mut alpha, &mut architect, &self.supernet));
         let skip_dropout = self.skip_dropout[0].as_ref();
@@ -322,8 +322,7 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
         }
         "sdarts_rs" => {
             let perturb = |case: &Case<'_>, mixing: Mixing| {
-                let matrix =
-                    Matrix { space: &case.space, relaxation: Relaxation::Softmax };
+                let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
                 let values = mixing.weights.clone().map(tiny::values);
                 let moved = matrix.random(&values, &fixture.pair("in.noise"));
                 fixture.check_pair("out.mixing", &moved);

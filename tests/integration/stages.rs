@@ -66,8 +66,7 @@ fn three_stages_end_in_a_genotype_that_is_retrained() {
     let skips = best.genotype.normal.count(|each| each == Primitive::SkipConnect);
     assert!(skips <= 2, "{skips} skips");
     let data = retrain::data();
-    let retraining =
-        Retraining::new(retrain::config(), &best.genotype, &data, &Device::flex());
+    let retraining = Retraining::new(retrain::config(), &best.genotype, &data, &Device::flex());
     retraining.expect("a genotype").advance().expect("a finite step");
 }
 

@@ -81,7 +81,8 @@ impl Penalties {
         let alphas = || alpha.operations().map(|param| param.val());
         let terms = [
             (weight != 0.0).then(|| zero_one(alphas(), form) * (weight * of_all(space))),
-            (self.log_sum_exp != 0.0).then(|| log_sum_exp(alpha.competing(space)) * self.log_sum_exp),
+            (self.log_sum_exp != 0.0)
+                .then(|| log_sum_exp(alpha.competing(space)) * self.log_sum_exp),
             (self.dirichlet_kl != 0.0).then(|| divergence(alphas()) * self.dirichlet_kl),
             self.cost.as_ref().map(|cost| cost.loss(&mixing.weights)),
         ];

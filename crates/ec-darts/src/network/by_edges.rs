@@ -83,13 +83,15 @@ impl SearchCell {
             let inputs = vec![through.clone()];
             let mixed = self.kernels.run(&cell, &self.packed, inputs, of_edge.clone(), None);
             let of_skip = skip.map(|skip| of_edge.slice(s![skip..skip + 1]).reshape([1; 4]));
-            let dropped = of_skip.and_then(|weight| {
-                Some(self.dropped(number, through, weights.all)? * weight)
-            });
-            add(&mut sum, match dropped {
-                Some(dropped) => mixed + dropped,
-                None => mixed,
-            });
+            let dropped = of_skip
+                .and_then(|weight| Some(self.dropped(number, through, weights.all)? * weight));
+            add(
+                &mut sum,
+                match dropped {
+                    Some(dropped) => mixed + dropped,
+                    None => mixed,
+                },
+            );
         }
         sum.unwrap_or_else(|| {
             // The weights hold a place for a node without operations.
@@ -122,16 +124,17 @@ impl SearchCell {
             let around = states[*from].clone().slice(s![.., mixed_channels..]);
             let around = match edge.stride {
                 1 => around,
-                stride => {
-                    max_pool2d(around, MaxPoolOptions::new([2; 2]).with_stride([stride; 2]))
-                }
+                stride => max_pool2d(around, MaxPoolOptions::new([2; 2]).with_stride([stride; 2])),
             };
-            add(&mut sum, match &weights.edges {
-                Some(of_edges) => {
-                    around * of_edges.clone().slice(s![number..number + 1]).reshape([1; 4])
-                }
-                None => around,
-            });
+            add(
+                &mut sum,
+                match &weights.edges {
+                    Some(of_edges) => {
+                        around * of_edges.clone().slice(s![number..number + 1]).reshape([1; 4])
+                    }
+                    None => around,
+                },
+            );
         }
         sum.expect("a node has edges")
     }

@@ -114,7 +114,8 @@ impl Feed {
 
     /// Steps of a phase in every epoch.
     pub fn num_steps(&self, phase: Phase) -> usize {
-        let capped = |steps: usize| steps.min(self.config.search.steps_per_epoch.unwrap_or(usize::MAX));
+        let capped =
+            |steps: usize| steps.min(self.config.search.steps_per_epoch.unwrap_or(usize::MAX));
         match phase {
             Phase::Supernet | Phase::Auxiliary => capped(self.train.steps_per_epoch()),
             Phase::MeasureSupernet | Phase::MeasureAuxiliary => self.measure.steps_per_epoch(),

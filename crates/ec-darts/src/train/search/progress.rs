@@ -127,12 +127,7 @@ impl Progress for SearchProgress {
     }
 
     fn next_epoch(self) -> Self {
-        Self {
-            best: self.best,
-            candidates: self.candidates,
-            costs: self.costs,
-            ..Self::default()
-        }
+        Self { best: self.best, candidates: self.candidates, costs: self.costs, ..Self::default() }
     }
 }
 
