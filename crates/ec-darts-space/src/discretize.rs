@@ -156,7 +156,7 @@ impl Discretization {
                     rows.iter().flat_map(|row| strongest_of(PER_EDGE, row)).collect();
                 strongest_of(of_edges.len(), &of_edges)
             }
-            Self::EveryEdge => rows.iter().filter_map(|row| strongest(row)).collect(),
+            Self::EveryEdge => rows.iter().filter_map(strongest).collect(),
         };
         match self {
             Self::Threshold { at_least, .. } => {
