@@ -54,7 +54,12 @@ impl Setup {
     }
 
     fn model(&self) -> Objective<'_> {
-        Objective { space: self.search.space(), rule: &self.rule, draw: &Draw::Mode }
+        Objective {
+            space: self.search.space(),
+            rule: &self.rule,
+            draw: &Draw::Mode,
+            skip_dropout: None,
+        }
     }
 
     fn weight_gradients(&self) -> GradientsParams {
@@ -96,8 +101,12 @@ fn second_order_is_direct_minus_implicit() {
     let mut setup = Setup::new();
     let gradients = setup.weight_gradients();
     let (space, alpha) = (setup.search.space().clone(), setup.search.alpha().clone());
-    let model =
-        Objective { space: &space, rule: &Rule::from(Relaxation::CrossEdge), draw: &Draw::Mode };
+    let model = Objective {
+        space: &space,
+        rule: &Rule::from(Relaxation::CrossEdge),
+        draw: &Draw::Mode,
+        skip_dropout: None,
+    };
     let supernet = separate(setup.search.supernet());
     let unrolled =
         Unrolled { train: &setup.train, optimizer: &mut setup.optimizer, learning_rate: XI };
@@ -146,6 +155,7 @@ fn a_step_on_alpha_moves_alpha_alone() {
             space: setup.search.space(),
             rule: &Rule::from(Relaxation::CrossEdge),
             draw: &Draw::Mode,
+            skip_dropout: None,
         };
         let mut architect = Architect::new(0.1, &ADAM);
         let supernet = setup.search.supernet();
@@ -175,6 +185,7 @@ fn what_is_clipped_away_does_not_move_alpha() {
             space: setup.search.space(),
             rule: &Rule::from(Relaxation::CrossEdge),
             draw: &Draw::Mode,
+            skip_dropout: None,
         };
         let supernet = setup.search.supernet();
         let (moved, _) = architect.step(&model, alpha.clone(), supernet, &setup.valid, None);

@@ -49,7 +49,12 @@ fn check(relaxation: Relaxation) {
     };
 
     let device = Device::flex().autodiff();
-    let model = Objective { space: &space, rule: &Rule::from(relaxation), draw: &Draw::Mode };
+    let model = Objective {
+        space: &space,
+        rule: &Rule::from(relaxation),
+        draw: &Draw::Mode,
+        skip_dropout: None,
+    };
     let batch = tiny::batch(2, &device);
     let supernet = separate(search.supernet());
     let loss = model.loss(&supernet, search.alpha(), &batch);

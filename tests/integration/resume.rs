@@ -78,7 +78,7 @@ fn rules_go_on_as_unbroken() {
         config.search.relaxation = Relaxation::Softmax;
         config.transition.enabled = false;
     };
-    let rules: [(&str, Change); 11] = [
+    let rules: [(&str, Change); 14] = [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -103,6 +103,19 @@ fn rules_go_on_as_unbroken() {
             config.rule.edge_weights = true;
             (config.rule.partial_channels, config.network.init_channels) = (2, 4);
             config.alpha.frozen_epochs = 1;
+        }),
+        ("p-darts", |config| *config = crate::stages::config()),
+        ("p-darts in second order with a transition", |config| {
+            *config = crate::stages::config();
+            config.search.architect = ArchitectOrder::Second;
+            (config.transition.enabled, config.search.epochs) = (true, 1);
+            config.alpha.frozen_epochs = 0;
+            config.rule.skip_dropout = vec![Schedule::constant(0.3); 3];
+        }),
+        ("dropout of skips beside partial channels and one operation each", |config| {
+            config.rule.sampling = Some(Sampling::StraightThrough);
+            (config.rule.partial_channels, config.network.init_channels) = (2, 4);
+            config.rule.skip_dropout = vec![Schedule::constant(0.5)];
         }),
         ("sdarts, random", |config| {
             config.rule.perturbation = Some(Perturbation::Random);

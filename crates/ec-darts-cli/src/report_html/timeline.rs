@@ -1,5 +1,6 @@
 //! Which operations each edge kept, epoch by epoch.
 
+use ec_darts::train::EpochReport;
 use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
 use maud::{Markup, html};
 
@@ -37,12 +38,23 @@ pub fn tables(run: Option<&Search>) -> Markup {
                 li { (letters(primitive, "")) " " (primitive.to_string()) }
             }
             li { b.pick.skip.new { "sk" } " framed: not so in the epoch before" }
+            @for (stage, epoch) in stages(&run.metrics) {
+                li { "stage " (stage) " begins with epoch " (epoch + 1) }
+            }
             li { "★ the epoch whose genotype the search returns" }
         }
         @for kind in CellKind::ALL {
             (table(kind, &run.epochs.iter().map(|epoch| epoch.cell(kind)).collect::<Vec<_>>(), best))
         }
     }
+}
+
+/// Each stage of a search of several, counted from 1, and its first epoch, counted from 0.
+fn stages(metrics: &[EpochReport]) -> Vec<(usize, usize)> {
+    let numbered = metrics.iter().filter_map(|report| Some((report.stage?, report.epoch)));
+    let mut stages: Vec<(usize, usize)> = numbered.collect();
+    stages.dedup_by_key(|(stage, _)| *stage);
+    stages
 }
 
 /// The letters of a primitive; `more` are further classes.

@@ -31,6 +31,10 @@ pub enum Purpose {
     AlphaDraw = 10,
     /// Mixing weights drawn or perturbed in steps on the weights.
     WeightDraw = 11,
+    /// Elements of skips that are dropped in steps on alpha.
+    AlphaDropout = 12,
+    /// Elements of skips that are dropped in steps on the weights.
+    WeightDropout = 13,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

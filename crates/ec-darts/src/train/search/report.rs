@@ -25,14 +25,15 @@ impl Search {
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
         let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
-        let report = |kind| self.cell_report(mixing.cell(kind), read.cell(kind));
+        let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
         let [normal, reduction] = CellKind::ALL.map(report);
         let mut warnings = self.warnings(read, [&normal, &reduction]);
         warnings.extend(self.without_discretization());
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
-            epochs: self.config.search.epochs,
+            epochs: self.config.num_epochs(),
+            stage: self.stage_number(),
             learning_rate: self.learning_rate(),
             train_loss: progress.train.loss(),
             train_accuracy: progress.train.accuracy(),
@@ -47,7 +48,7 @@ impl Search {
             best_epoch,
             genotype_mixing,
             genotype_alpha,
-            alpha: AlphaValues::of(&self.alpha),
+            alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
         })
     }
 
@@ -64,11 +65,11 @@ impl Search {
         kinds.filter(is_new).map(warning).collect()
     }
 
-    fn cell_report(&self, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
+    fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
         CellReport {
             num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
             num_pools: genotype.count(Primitive::is_pool),
-            entropy: self.config.search.relaxation.entropy(mixing, self.space.topology()),
+            entropy: self.config.search.relaxation.entropy(mixing, &self.space, kind),
             largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
         }
     }
