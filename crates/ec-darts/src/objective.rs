@@ -35,7 +35,12 @@ pub struct AlphaLoss {
     pub total: Tensor<1>,
 }
 
-impl Objective<'_> {
+impl<'a> Objective<'a> {
+    /// Of a rule without a draw.
+    pub fn new(space: &'a SearchSpace, rule: &'a Rule) -> Self {
+        Self { space, rule, draw: &Draw::Mode, skip_dropout: None }
+    }
+
     /// Mixing weights of all cells.
     pub fn mixing(&self, alpha: &ArchitectureParameters) -> Mixing {
         let mixing = self.rule.mixing(self.space, alpha, self.draw);
