@@ -353,7 +353,7 @@ mod tests {
         check(&["weights.momentum=1.5"], "`weights.momentum` is 1.5, allowed: 0 <= momentum < 1");
         check(
             &["search.relaxation=hard"],
-            "unknown variant `hard`, expected `softmax` or `cross-edge`",
+            "unknown variant `hard`, expected one of `softmax`, `cross-edge`",
         );
         check(&["search.batch_size=-3"], "invalid value: integer `-3`");
     }
