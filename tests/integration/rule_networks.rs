@@ -26,11 +26,11 @@ use crate::rule_values::{check_ascent, parameters, space};
 use crate::tiny;
 
 /// A network of a file, and the settings of its optimizers.
-struct Case<'a> {
+pub struct Case<'a> {
     fixture: &'a Fixture,
-    space: SearchSpace,
-    supernet: Supernet,
-    alpha: Option<ArchitectureParameters>,
+    pub space: SearchSpace,
+    pub supernet: Supernet,
+    pub alpha: Option<ArchitectureParameters>,
 }
 
 /// The numbers of a step: losses before it, the norm of the weights' gradient, and what moved.
@@ -45,7 +45,7 @@ struct Step {
 }
 
 impl<'a> Case<'a> {
-    fn new(name: &str, fixture: &'a Fixture, kernels: Kernels) -> Self {
+    pub fn new(name: &str, fixture: &'a Fixture, kernels: Kernels) -> Self {
         let number = |key: &str| fixture.entry.config[key].as_u64().expect("a number") as usize;
         let alpha = fixture.has("in.alpha.normal").then(|| parameters(fixture, "in."));
         let columns = if fixture.entry.config.get("operations").is_some() { 7 } else { 8 };
@@ -69,7 +69,7 @@ impl<'a> Case<'a> {
         f64::from(self.fixture.values(name)[0])
     }
 
-    fn batch(&self, half: &str) -> ImageBatch {
+    pub fn batch(&self, half: &str) -> ImageBatch {
         ImageBatch {
             images: self.fixture.tensor(&format!("in.{half}.x")),
             labels: self.fixture.labels(&format!("in.{half}.target")),

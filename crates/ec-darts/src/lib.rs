@@ -30,6 +30,8 @@ pub mod architect;
 
 pub mod perturbation;
 
+pub mod spectrum;
+
 pub mod transition;
 
 pub mod cost;

@@ -31,6 +31,8 @@ pub enum Purpose {
     AlphaDraw = 10,
     /// Mixing weights drawn or perturbed in steps on the weights.
     WeightDraw = 11,
+    /// Directions in which the Hessian in alpha is first looked at.
+    Spectrum = 12,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

@@ -81,7 +81,8 @@ impl SearchCell {
             }
             let by = by.expect("a node has edges");
             let [batch, _, height, width] = by.dims();
-            let zeros = || Tensor::zeros([batch, mixed_channels, height, width], &by.device());
+            let like = (&by.device(), by.dtype());
+            let zeros = || Tensor::zeros([batch, mixed_channels, height, width], like);
             let joined = Tensor::cat(vec![mixed.unwrap_or_else(zeros), by.clone()], 1);
             states.push(shuffle(joined, self.parts));
         }

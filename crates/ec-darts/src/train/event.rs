@@ -153,7 +153,8 @@ pub struct EpochReport {
     pub normal: CellReport,
     /// What alpha looks like, in reduction cells.
     pub reduction: CellReport,
-    /// Dominant eigenvalue of the Hessian of the validation loss in alpha, where it was measured.
+    /// Dominant eigenvalue of the Hessian of the validation loss in alpha, with alpha's weight decay, where it was
+    /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
     /// Epoch whose genotype the search would return now; counted from 0 here, from 1 in JSON.
