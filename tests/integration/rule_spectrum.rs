@@ -10,7 +10,6 @@ use ec_darts::rule::Rule;
 use ec_darts::sampling::{Draw, Sampling};
 use ec_darts::spectrum::Curvature;
 use ec_darts_space::{Eigenvalue, Schedule, Stop};
-use nalgebra::{DMatrix, SymmetricEigen};
 
 use crate::fixture::{Fixture, manifest, rule_folder};
 use crate::rule_networks::Case;
@@ -23,19 +22,52 @@ fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
 
-/// All eigenvalues, by a product with each unit vector.
+/// All eigenvalues, ascending, of the Hessian by a product with each unit vector.
 fn eigenvalues(curvature: &Curvature) -> Vec<f64> {
     let count = curvature.point().len();
-    let columns = (0..count).flat_map(|place| {
+    let column = |place: usize| {
         let mut unit = vec![0.0; count];
         unit[place] = 1.0;
         curvature.product(&unit)
-    });
-    let hessian = DMatrix::from_iterator(count, count, columns);
-    let symmetric = (&hessian + hessian.transpose()) * 0.5;
-    let mut found: Vec<f64> = SymmetricEigen::new(symmetric).eigenvalues.iter().copied().collect();
+    };
+    let mut hessian: Vec<Vec<f64>> = (0..count).map(column).collect();
+    for row in 0..count {
+        for column in 0..row {
+            let mean = 0.5 * (hessian[row][column] + hessian[column][row]);
+            (hessian[row][column], hessian[column][row]) = (mean, mean);
+        }
+    }
+    let mut found = by_rotations(hessian);
     found.sort_by(f64::total_cmp);
     found
+}
+
+/// Eigenvalues of a symmetric matrix, by Jacobi's rotations. A crate for it would change the features of those that
+/// Burn stands on, and so build Burn again.
+fn by_rotations(mut matrix: Vec<Vec<f64>>) -> Vec<f64> {
+    let count = matrix.len();
+    for _ in 0..12 {
+        for p in 0..count {
+            for q in p + 1..count {
+                if matrix[p][q].abs() < 1e-14 {
+                    continue;
+                }
+                let angle = (matrix[q][q] - matrix[p][p]) / (2.0 * matrix[p][q]);
+                let tangent = angle.signum() / (angle.abs() + angle.hypot(1.0));
+                let cosine = 1.0 / tangent.hypot(1.0);
+                let sine = tangent * cosine;
+                let rotated = |a: f64, b: f64| (cosine * a - sine * b, sine * a + cosine * b);
+                for row in &mut matrix {
+                    (row[p], row[q]) = rotated(row[p], row[q]);
+                }
+                let (above, below) = matrix.split_at_mut(q);
+                for (a, b) in above[p].iter_mut().zip(&mut below[0]) {
+                    (*a, *b) = rotated(*a, *b);
+                }
+            }
+        }
+    }
+    (0..count).map(|place| matrix[place][place]).collect()
 }
 
 #[test]
