@@ -27,7 +27,6 @@ use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
@@ -157,7 +156,7 @@ fn weight_step(bencher: Bencher, case: &Case) {
     let mut setup = Setup::new(case);
     let (device, rule) = (setup.device.clone(), Rule::from(RELAXATION));
     time(bencher, case, "weight_step", &device, || {
-        let objective = Objective { space: &setup.space, rule: &rule, draw: &Draw::Mode };
+        let objective = Objective::new(&setup.space, &rule);
         let mixing = objective.mixing(&setup.alpha).detach();
         let train = &setup.train;
         let loss = cross_entropy(setup.supernet.forward(train.images.clone(), &mixing), train);
@@ -184,7 +183,7 @@ fn alpha_step(bencher: Bencher, case: &Case, what: &str, order: ArchitectOrder) 
     let mut architect = Architect::new(3e-4, &adam);
     let rule = Rule::from(RELAXATION);
     time(bencher, case, what, &device, || {
-        let objective = Objective { space: &setup.space, rule: &rule, draw: &Draw::Mode };
+        let objective = Objective::new(&setup.space, &rule);
         let unrolled = (order == ArchitectOrder::Second).then_some(Unrolled {
             train: &setup.train,
             optimizer: &mut setup.optimizer,

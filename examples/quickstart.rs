@@ -17,7 +17,6 @@ use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
@@ -47,7 +46,7 @@ fn main() -> anyhow::Result<()> {
     let adam = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
     let mut architect = Architect::new(3e-4, &adam);
     let rule = Rule::from(Relaxation::CrossEdge);
-    let objective = Objective { space: &space, rule: &rule, draw: &Draw::Mode };
+    let objective = Objective::new(&space, &rule);
     let (train, valid) = (random_images(&device), random_images(&device));
 
     // One step on alpha, by the validation loss.

@@ -26,7 +26,6 @@ use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::Draw;
 use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{Genotype, Preset, Primitive, SearchSpace};
@@ -224,7 +223,7 @@ impl Run {
         let mut state = Some((alpha, supernet, auxiliary));
         let step = move |_| {
             let (mut alpha, mut supernet, mut auxiliary) = state.take().expect("put back below");
-            let objective = Objective { space: &space, rule: &rule, draw: &Draw::Mode };
+            let objective = Objective::new(&space, &rule);
             if matches!(self.step, Step::First | Step::Second) {
                 let unrolled = (self.step == Step::Second).then_some(Unrolled {
                     train: &train,

@@ -15,7 +15,6 @@ use ec_darts::optim::{
 };
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
@@ -54,7 +53,7 @@ impl Setup {
     }
 
     fn model(&self) -> Objective<'_> {
-        Objective { space: self.search.space(), rule: &self.rule, draw: &Draw::Mode }
+        Objective::new(self.search.space(), &self.rule)
     }
 
     fn weight_gradients(&self) -> GradientsParams {
@@ -96,8 +95,8 @@ fn second_order_is_direct_minus_implicit() {
     let mut setup = Setup::new();
     let gradients = setup.weight_gradients();
     let (space, alpha) = (setup.search.space().clone(), setup.search.alpha().clone());
-    let model =
-        Objective { space: &space, rule: &Rule::from(Relaxation::CrossEdge), draw: &Draw::Mode };
+    let rule = Rule::from(Relaxation::CrossEdge);
+    let model = Objective::new(&space, &rule);
     let supernet = separate(setup.search.supernet());
     let unrolled =
         Unrolled { train: &setup.train, optimizer: &mut setup.optimizer, learning_rate: XI };
@@ -142,11 +141,8 @@ fn a_step_on_alpha_moves_alpha_alone() {
         assert!(before.keys().any(|name| name.starts_with("optimizer")), "no velocity");
         let alpha = setup.search.alpha().clone();
         let start = tiny::state(&alpha);
-        let model = Objective {
-            space: setup.search.space(),
-            rule: &Rule::from(Relaxation::CrossEdge),
-            draw: &Draw::Mode,
-        };
+        let rule = Rule::from(Relaxation::CrossEdge);
+        let model = Objective::new(setup.search.space(), &rule);
         let mut architect = Architect::new(0.1, &ADAM);
         let supernet = setup.search.supernet();
         let unrolled = (order == ArchitectOrder::Second).then_some(Unrolled {
@@ -171,11 +167,8 @@ fn what_is_clipped_away_does_not_move_alpha() {
     let moved = |clip_norm| {
         let adam = AdamSettings { weight_decay: 1e-2, ..ADAM };
         let mut architect = Architect::new(rate, &adam).with_clip_norm(clip_norm);
-        let model = Objective {
-            space: setup.search.space(),
-            rule: &Rule::from(Relaxation::CrossEdge),
-            draw: &Draw::Mode,
-        };
+        let rule = Rule::from(Relaxation::CrossEdge);
+        let model = Objective::new(setup.search.space(), &rule);
         let supernet = setup.search.supernet();
         let (moved, _) = architect.step(&model, alpha.clone(), supernet, &setup.valid, None);
         tiny::values(moved.normal.val())

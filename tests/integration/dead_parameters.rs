@@ -11,7 +11,6 @@ use ec_darts::objective::Objective;
 use ec_darts::ops::Packs;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::separate;
 use ec_darts::train::Search;
@@ -49,7 +48,8 @@ fn check(relaxation: Relaxation) {
     };
 
     let device = Device::flex().autodiff();
-    let model = Objective { space: &space, rule: &Rule::from(relaxation), draw: &Draw::Mode };
+    let rule = Rule::from(relaxation);
+    let model = Objective::new(&space, &rule);
     let batch = tiny::batch(2, &device);
     let supernet = separate(search.supernet());
     let loss = model.loss(&supernet, search.alpha(), &batch);

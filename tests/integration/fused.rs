@@ -8,7 +8,7 @@ use ec_darts::network::{
     CellForm, CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
 };
 use ec_darts::ops::{DropPath, Kernels, Memory, Packs, draw_parameters};
-use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace, presets};
+use ec_darts_space::{CellKind, CellTopology, Genotype, Primitive, SearchSpace, presets};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -237,8 +237,24 @@ fn search_cells() {
 /// Cells of one genotype: affine normalization, pools without one.
 #[test]
 fn discrete_cells() {
+    check_discrete_cells(&presets::DARTS_V1.genotype());
+}
+
+/// A node without picks, one with five picks of three sources, and plain convolutions.
+#[test]
+fn uneven_discrete_cells() {
+    let cell = "[('sep_conv_3x3', 2, 0), ('max_pool_3x3', 2, 0), ('nor_conv_3x3', 4, 0), \
+        ('skip_connect', 4, 2), ('nor_conv_1x1', 4, 2), ('dil_conv_5x5', 4, 2), ('avg_pool_3x3', 4, 1)]";
+    let text = format!(
+        "Genotype(normal={cell}, normal_concat=range(2, 6), reduce={cell}, reduce_concat=range(2, 6))"
+    );
+    let genotype: Genotype = text.parse().expect("a genotype");
+    assert_eq!((genotype.normal.nodes.len(), &genotype.normal.concat[..]), (4, &[2, 4][..]));
+    check_discrete_cells(&genotype);
+}
+
+fn check_discrete_cells(genotype: &Genotype) {
     let device = Device::flex().autodiff();
-    let genotype = presets::DARTS_V1.genotype();
     for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
         let cell = DiscreteCell::new(genotype.cell(kind), &plan(kind, after), &device);
         let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));

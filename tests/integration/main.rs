@@ -24,6 +24,7 @@ mod rule_values;
 mod run;
 mod sample;
 mod search_smoke;
+mod stages;
 mod threads;
 mod tiny;
 mod transition;

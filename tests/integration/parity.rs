@@ -256,7 +256,8 @@ fn alpha_gradients(fixture: &Fixture) {
     let space = SearchSpace::darts();
     for (kind, relaxation) in RELAXATIONS {
         let (supernet, alpha) = (supernet(fixture), alpha(fixture));
-        let model = Objective { space: &space, rule: &Rule::from(relaxation), draw: &Draw::Mode };
+        let rule = Rule::from(relaxation);
+        let model = Objective::new(&space, &rule);
         let [train, valid] = ["in.train.", "in.valid."].map(|prefix| batch(fixture, prefix));
         let AlphaGradient { valid_loss, gradient } =
             first_order_gradient(&model, &supernet, &alpha, &valid);
@@ -311,8 +312,8 @@ fn search_steps(fixture: &Fixture) {
     });
     let (mut supernet, mut alpha) = (supernet(fixture), alpha(fixture));
     let space = SearchSpace::darts();
-    let model =
-        Objective { space: &space, rule: &Rule::from(Relaxation::CrossEdge), draw: &Draw::Mode };
+    let rule = Rule::from(Relaxation::CrossEdge);
+    let model = Objective::new(&space, &rule);
     let learning_rate = number("w_lr");
     for step in 1..=2 {
         let half = |half: &str| batch(fixture, &format!("in.step{step}.{half}."));

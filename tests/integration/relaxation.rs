@@ -44,7 +44,7 @@ impl Cell {
 
     /// The places that compete: what a relaxation makes sum to one.
     fn groups(&self, relaxation: Relaxation) -> Vec<Vec<usize>> {
-        relaxation.groups(self.topology(), self.width())
+        relaxation.groups(&self.space, CellKind::Normal)
     }
 }
 

@@ -78,7 +78,7 @@ fn rules_go_on_as_unbroken() {
         config.search.relaxation = Relaxation::Softmax;
         config.transition.enabled = false;
     };
-    let rules: [(&str, Change); 13] = [
+    let rules: [(&str, Change); 16] = [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -104,6 +104,19 @@ fn rules_go_on_as_unbroken() {
             (config.rule.partial_channels, config.network.init_channels) = (2, 4);
             config.alpha.frozen_epochs = 1;
         }),
+        ("p-darts", |config| *config = crate::stages::config()),
+        ("p-darts in second order with a transition", |config| {
+            *config = crate::stages::config();
+            config.search.architect = ArchitectOrder::Second;
+            (config.transition.enabled, config.search.epochs) = (true, 1);
+            config.alpha.frozen_epochs = 0;
+            config.rule.skip_dropout = vec![Schedule::constant(0.3); 3];
+        }),
+        ("dropout of skips beside partial channels and one operation each", |config| {
+            config.rule.sampling = Some(Sampling::StraightThrough);
+            (config.rule.partial_channels, config.network.init_channels) = (2, 4);
+            config.rule.skip_dropout = vec![Schedule::constant(0.5)];
+        }),
         ("sdarts, random", |config| {
             config.rule.perturbation = Some(Perturbation::Random);
             config.rule.epsilon = Schedule::constant(0.2);
@@ -125,7 +138,7 @@ fn rules_go_on_as_unbroken() {
         ("darts-, beta-darts and a cost", |config| {
             config.rule.auxiliary_skip = Some(Schedule::line(1.0, 0.0));
             config.rule.log_sum_exp = Some(Schedule::constant(0.5));
-            config.rule.cost = Some(CostMeasure::Latency);
+            config.rule.cost = Some(CostMeasure::MultiplyAdds);
         }),
         ("darts+", |config| {
             config.search.epochs = 3;
@@ -155,6 +168,18 @@ fn rules_go_on_as_unbroken() {
             rule(config);
         });
     }
+}
+
+/// No two measurements of time are alike: a search goes on by the one it began with.
+#[test]
+fn measured_costs_are_kept() {
+    let mut config = tiny::config();
+    config.rule.cost = Some(CostMeasure::Latency);
+    let mut unbroken = tiny::search(config.clone());
+    unbroken.work().expect("a step");
+    let bytes = unbroken.save().expect("finite");
+    let mut broken = restore(config, tiny::data(1), &bytes).expect("its own bytes");
+    assert!(finish(&mut unbroken) == finish(&mut broken), "other costs");
 }
 
 /// Random augmentation, a cap on the steps, and threads that prepare batches.

@@ -1,6 +1,9 @@
 //! Golden numbers of one step of a rule on a network: fused and plain, on the CPU and on wgpu.
 
-use burn::module::Module;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{Architect, first_order_gradient};
@@ -15,8 +18,9 @@ use ec_darts::perturbation::{Attacked, Matrix};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
 use ec_darts::sampling::{Draw, Sampling};
+use ec_darts::skip_dropout::{SkipDropout, SkipMasks};
 use ec_darts::tensors::ImageBatch;
-use ec_darts_space::{PerKind, SearchSpace};
+use ec_darts_space::{Candidates, PerKind, Primitive, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -31,6 +35,10 @@ pub struct Case<'a> {
     pub space: SearchSpace,
     pub supernet: Supernet,
     pub alpha: Option<ArchitectureParameters>,
+    /// Columns of the file's matrices, `[14][columns]`, where they are not all of the space.
+    candidates: Option<PerKind<Vec<usize>>>,
+    /// Of the weight step and of the alpha step.
+    skip_dropout: [Option<SkipDropout>; 2],
 }
 
 /// The numbers of a step: losses before it, the norm of the weights' gradient, and what moved.
@@ -47,9 +55,19 @@ struct Step {
 impl<'a> Case<'a> {
     pub fn new(name: &str, fixture: &'a Fixture, kernels: Kernels) -> Self {
         let number = |key: &str| fixture.entry.config[key].as_u64().expect("a number") as usize;
-        let alpha = fixture.has("in.alpha.normal").then(|| parameters(fixture, "in."));
+        let candidates = fixture.has("in.candidates.normal");
+        let candidates = candidates.then(|| fixture.index_pair("in.candidates"));
+        let alpha = match &candidates {
+            Some(candidates) => Some(scattered(fixture, candidates)),
+            None => fixture.has("in.alpha.normal").then(|| parameters(fixture, "in.")),
+        };
         let columns = if fixture.entry.config.get("operations").is_some() { 7 } else { 8 };
-        let space = space(columns);
+        let mut space = space(columns);
+        if let Some(candidates) = &candidates {
+            let edge = |columns: &[usize]| columns.iter().map(|&at| Primitive::DARTS[at]).collect();
+            let kept = candidates.as_ref().map(|columns| columns.chunks(5).map(edge).collect());
+            space = space.restricted(Candidates(kept)).expect("five candidates of each edge");
+        }
         let config = SupernetConfig {
             space: space.clone(),
             init_channels: number("channels"),
@@ -62,7 +80,8 @@ impl<'a> Case<'a> {
         };
         let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(0), &fixture.device);
         let supernet = install(supernet.with_kernels(kernels), fixture, "in.", Naming::Search);
-        Self { fixture, space, supernet, alpha }
+        let skip_dropout = ["train", "valid"].map(|half| skip_dropout(fixture, half));
+        Self { fixture, space, supernet, alpha, candidates, skip_dropout }
     }
 
     fn number(&self, name: &str) -> f64 {
@@ -111,17 +130,20 @@ impl<'a> Case<'a> {
         let mut alpha = self.alpha.clone().expect("a case with alpha");
         let [of_train, of_valid] = &draws;
         let weights_first = self.fixture.entry.config["order"] == "weights, alpha";
-        let move_alpha =
-            |alpha: &mut ArchitectureParameters, architect: &mut Architect, supernet: &Supernet| {
-                let objective = Objective { space: &self.space, rule, draw: of_valid };
-                let valid = self.batch("valid");
-                let found = first_order_gradient(&objective, supernet, alpha, &valid);
-                *alpha = architect.descend(alpha.clone(), found.gradient.clone());
-                found
-            };
+        let move_alpha = |alpha: &mut ArchitectureParameters,
+                          architect: &mut Architect,
+                          supernet: &Supernet| {
+            let skip_dropout = self.skip_dropout[1].as_ref();
+            let objective = Objective { space: &self.space, rule, draw: of_valid, skip_dropout };
+            let valid = self.batch("valid");
+            let found = first_order_gradient(&objective, supernet, alpha, &valid);
+            *alpha = architect.descend(alpha.clone(), found.gradient.clone());
+            found
+        };
         let before =
             (!weights_first).then(|| move_alpha(&mut alpha, &mut architect, &self.supernet));
-        let objective = Objective { space: &self.space, rule, draw: of_train };
+        let skip_dropout = self.skip_dropout[0].as_ref();
+        let objective = Objective { space: &self.space, rule, draw: of_train, skip_dropout };
         let mixing = perturb(self, objective.mixing(&alpha).detach());
         let (train_loss, of_weights) = self.weight_gradients(&mixing);
         let ran = mixing.path.as_ref().map(|path| self.supernet.parameters_along(path));
@@ -144,6 +166,15 @@ impl<'a> Case<'a> {
         }
     }
 
+    /// Of a matrix over all primitives the columns that the file has.
+    fn of_candidates(&self, values: PerKind<Vec<f32>>) -> PerKind<Vec<f32>> {
+        let Some(candidates) = &self.candidates else { return values };
+        values.zip(candidates.as_ref()).map(|(values, columns)| {
+            let places = columns.iter().enumerate();
+            places.map(|(place, column)| values[place / 5 * 8 + column]).collect()
+        })
+    }
+
     fn weight_gradients(&self, mixing: &Mixing) -> (Tensor<1>, GradientsParams) {
         let batch = self.batch("train");
         // Statistics of its own: the same pass twice is the same pass.
@@ -161,9 +192,9 @@ impl<'a> Case<'a> {
         }
         fixture.check_tensor("out.grad_norm", step.norm.clone());
         let values = |pair: &PerKind<Tensor<2>>| pair.clone().map(tiny::values);
-        fixture.check_pair("out.grad.alpha", &values(&step.of_alpha.operations));
-        let moved = step.alpha.operations().map(|param| tiny::values(param.val()));
-        fixture.check_pair("out.after.alpha", &moved);
+        let gradient = values(&step.of_alpha.operations);
+        fixture.check_pair("out.grad.alpha", &self.of_candidates(gradient));
+        fixture.check_pair("out.after.alpha", &self.of_candidates(moved(&step.alpha)));
         if let Some(edges) = &step.of_alpha.edges {
             fixture.check_pair("out.grad.beta", &values(edges));
             let moved = step.alpha.edge_weights().expect("weights of edges");
@@ -172,6 +203,59 @@ impl<'a> Case<'a> {
         let prefix = "out.grad.param.";
         check_stored_gradients(&self.supernet, &step.of_weights, fixture, prefix);
         check_stored_parameters(&step.supernet, fixture, "out.after.param.");
+    }
+}
+
+/// Values of alpha.
+fn moved(alpha: &ArchitectureParameters) -> PerKind<Vec<f32>> {
+    alpha.operations().map(|param| tiny::values(param.val()))
+}
+
+/// Alpha of a file at the columns of its candidates, zero elsewhere.
+fn scattered(fixture: &Fixture, candidates: &PerKind<Vec<usize>>) -> ArchitectureParameters {
+    let of_kind = |(values, columns): (Vec<f32>, &Vec<usize>)| {
+        let mut all = vec![0.0; 14 * 8];
+        for (place, (value, column)) in values.into_iter().zip(columns).enumerate() {
+            all[place / 5 * 8 + column] = value;
+        }
+        Param::from_data(TensorData::new(all, [14, 8]), &fixture.device)
+    };
+    let pair = fixture.pair("in.alpha").zip(candidates.as_ref()).map(of_kind);
+    ArchitectureParameters { normal: pair.normal, reduction: pair.reduction, edges: None }
+}
+
+/// The masks of a step, where a file has some.
+fn skip_dropout(fixture: &Fixture, half: &str) -> Option<SkipDropout> {
+    let prefix = format!("in.{half}.mask.cells.");
+    let places = fixture.names().filter_map(|name| {
+        let (cell, edge) = name.strip_prefix(&prefix)?.split_once(".edges.")?;
+        Some(([cell, edge].map(|number| number.parse().expect("a number")), fixture.tensor(name)))
+    });
+    let masks: BTreeMap<[usize; 2], Tensor<4>> = places.collect();
+    let rate = || f64::from(fixture.values("in.dropout")[0]);
+    (!masks.is_empty())
+        .then(|| SkipDropout { rate: rate(), masks: SkipMasks::Given(Arc::new(masks)) })
+}
+
+/// P-DARTS: the gradient of alpha is clipped too.
+fn progressive(case: &Case<'_>, step: &Step) {
+    let gradients = step.of_alpha.clone().operations.map(|gradient| gradient.powi_scalar(2).sum());
+    let [normal, reduction] = gradients.into_array();
+    case.fixture.check_tensor("out.alpha_grad_norm", (normal + reduction).sqrt());
+    let tight = case.setting(["alpha_clip_tight", ""]);
+    let mut architect = case.architect().with_clip_norm(Some(tight));
+    let alpha = architect.descend(case.alpha.clone().expect("alpha"), step.of_alpha.clone());
+    let clipped = case.of_candidates(moved(&alpha));
+    case.fixture.check_pair("out.clipped_tightly.alpha", &clipped);
+    // What no edge keeps has no gradient, and stays where it is.
+    for (kind, columns) in case.candidates.as_ref().expect("candidates").iter() {
+        let all = [moved(&alpha), step.of_alpha.operations.clone().map(tiny::values)];
+        for values in all {
+            for (place, value) in values.cell(kind).iter().enumerate() {
+                let kept = columns[place / 8 * 5..][..5].contains(&(place % 8));
+                assert!(kept || *value == 0.0, "{value} at {place} of {kind}");
+            }
+        }
     }
 }
 
@@ -195,7 +279,8 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
             };
             let rule = Rule { penalties: penalties.clone(), ..Rule::from(Relaxation::Sigmoid) };
             let alpha = case.alpha.as_ref().expect("alpha");
-            let term = penalties.loss(alpha, &rule.mixing(&case.space, alpha, &Draw::Mode));
+            let mixing = rule.mixing(&case.space, alpha, &Draw::Mode);
+            let term = penalties.loss(&case.space, alpha, &mixing);
             fixture.check_tensor("out.penalty", term.expect("a term"));
             case.check(&case.step(&rule, still, plain));
         }
@@ -226,14 +311,18 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
         "cen_partial" => {
             case.check(&case.step(&Rule::from(Relaxation::CrossEdge), still, plain));
         }
+        "pdarts" => {
+            let step = case.step(&softmax, still, plain);
+            progressive(&case, &step);
+            case.check(&step);
+        }
         "darts_minus" => {
             let rule = Rule { auxiliary_skip: case.number("in.strength"), ..softmax };
             case.check(&case.step(&rule, still, plain));
         }
         "sdarts_rs" => {
             let perturb = |case: &Case<'_>, mixing: Mixing| {
-                let matrix =
-                    Matrix { topology: case.space.topology(), relaxation: Relaxation::Softmax };
+                let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
                 let values = mixing.weights.clone().map(tiny::values);
                 let moved = matrix.random(&values, &fixture.pair("in.noise"));
                 fixture.check_pair("out.mixing", &moved);
@@ -320,7 +409,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
 /// SDARTS on a network: the ascent in evaluation mode, and the weights' gradient under what it found.
 fn perturbed(case: &Case<'_>) {
     let fixture = case.fixture;
-    let matrix = Matrix { topology: case.space.topology(), relaxation: Relaxation::Softmax };
+    let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
     let before = fixture.pair("in.mixing");
     let zeros = || Tensor::zeros([14, 7], &fixture.device);
     let start = Mixing::of(PerKind::from_fn(|_| zeros()));

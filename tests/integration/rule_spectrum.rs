@@ -7,7 +7,7 @@ use ec_darts::objective::Objective;
 use ec_darts::ops::Kernels;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::sampling::{Draw, Sampling};
+use ec_darts::sampling::Sampling;
 use ec_darts::spectrum::Curvature;
 use ec_darts_space::{Eigenvalue, Schedule, Stop};
 
@@ -84,7 +84,7 @@ fn the_spectrum_is_golden() {
             other => panic!("{other:?} is unknown to this test"),
         };
         let rule = Rule::from(relaxation);
-        let objective = Objective { space: &case.space, rule: &rule, draw: &Draw::Mode };
+        let objective = Objective::new(&case.space, &rule);
         let alpha = case.alpha.as_ref().expect("a case with alpha");
         let curvature = Curvature::new(objective, &case.supernet, alpha, &case.batch("valid"))
             .expect("a program with the CPU");

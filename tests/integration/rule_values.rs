@@ -184,7 +184,7 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         }
         let loss = |weight| {
             let mixing = Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode);
-            of(weight).loss(&alpha, &mixing).expect("a term")
+            of(weight).loss(&space, &alpha, &mixing).expect("a term")
         };
         fixture.check_tensor(&format!("{prefix}value"), loss(1.0));
         let weighted = loss(weight);
@@ -234,7 +234,7 @@ fn penalty_case(fixture: &Fixture, case: &str) {
 #[test]
 fn perturbations_are_golden() {
     let space = space(7);
-    let matrix = Matrix { topology: space.topology(), relaxation: Relaxation::Softmax };
+    let matrix = Matrix { space: &space, relaxation: Relaxation::Softmax };
     check("perturb", &Device::flex(), |fixture| {
         for case in cases(fixture) {
             let given = |name: &str| fixture.pair(&format!("{case}.in.{name}"));

@@ -29,7 +29,7 @@ fn is_held(name: &str, search: &Search, genotype: &Genotype) -> bool {
     let [cell, edge, operation] =
         [cell, edge, operation].map(|number| number.parse::<usize>().expect("a position"));
     let supernet = search.supernet();
-    let primitive = supernet.cells[cell].primitives()[operation];
+    let primitive = supernet.cells[cell].primitives(edge)[operation];
     let edge = search.space().topology().edges().nth(edge).expect("an edge");
     let picks = &genotype.cell(supernet.kinds[cell]).nodes[edge.to - NUM_INPUTS];
     picks.contains(&Pick { primitive, from: edge.from })

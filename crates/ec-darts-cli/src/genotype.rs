@@ -87,7 +87,10 @@ pub fn table(genotype: &Genotype) -> String {
         text += &format!("{kind} cell\n");
         for (node, picks) in genotype.cell(kind).nodes.iter().enumerate() {
             let picks = picks.iter().map(|pick| format!("{} from {}", pick.primitive, pick.from));
-            text += &format!("  node {}: {}\n", node + 2, picks.collect::<Vec<_>>().join(", "));
+            let picks: Vec<String> = picks.collect();
+            let picks =
+                if picks.is_empty() { "no part of the cell".into() } else { picks.join(", ") };
+            text += &format!("  node {}: {picks}\n", node + 2);
         }
     }
     text

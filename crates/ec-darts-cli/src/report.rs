@@ -214,8 +214,9 @@ impl Told for Event {
     fn tell(&self, report: &mut Report) -> anyhow::Result<()> {
         match self {
             Self::Step(step) => {
-                let StepReport { epoch, phase, train_loss, valid_loss, .. } = step;
-                let place = format!("epoch {} {}", epoch + 1, phase.label());
+                let StepReport { epoch, stage, phase, train_loss, valid_loss, .. } = step;
+                let stage = stage.map_or_else(String::new, |stage| format!("stage {stage} "));
+                let place = format!("{stage}epoch {} {}", epoch + 1, phase.label());
                 let position = [step.total_step, step.total_steps];
                 report.step(place, train_loss.or(*valid_loss), step.images, position);
                 Ok(())
@@ -251,8 +252,9 @@ impl Told for RetrainEvent {
 }
 
 fn search_epoch(report: &EpochReport) -> String {
+    let stage = report.stage.map_or_else(String::new, |stage| format!(" of stage {stage}"));
     let mut text = format!(
-        "epoch {}/{} over  train loss {:.3}  validation accuracy in search: supernet {:.1} %",
+        "epoch {}/{}{stage} over  train loss {:.3}  validation accuracy in search: supernet {:.1} %",
         report.epoch + 1,
         report.epochs,
         report.train_loss,
@@ -265,6 +267,9 @@ fn search_epoch(report: &EpochReport) -> String {
     }
     if let Some(eigenvalue) = report.eigenvalue {
         text += &format!("  dominant eigenvalue {eigenvalue:.4}");
+    }
+    if let Some(cost) = report.cost {
+        text += &format!(", cost {cost:.4}");
     }
     text
 }

@@ -57,8 +57,9 @@ pub fn open(verbose: u8, trace: Option<&Path>) -> anyhow::Result<()> {
         let targets = TRACED.map(|target| (target, LevelFilter::TRACE));
         layer.with_filter(Targets::new().with_targets(targets))
     });
-    let log =
-        fmt::layer().event_format(LogLine).with_writer(|| Visible(LogFile)).with_filter(InRun);
+    // The fields of a span are written once for all layers, so by none with colours.
+    let log = fmt::layer().with_ansi(false).event_format(LogLine);
+    let log = log.with_writer(|| Visible(LogFile)).with_filter(InRun);
     registry().with(log).with(terminal).with(chrome).try_init().context("cannot start to log")
 }
 

@@ -256,7 +256,7 @@ fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]
             kind,
             node: at.to - NUM_INPUTS,
             from: at.from,
-            picks: topology.edges_kept().min(at.to),
+            picks: topology.edges_kept().min(topology.edges_into(at.to - NUM_INPUTS).len()),
             last: at.from + 1 == at.to,
             options,
         }
@@ -341,7 +341,7 @@ fn cell(space: &SearchSpace, picked: &[(&Step, Primitive)], kind: CellKind) -> C
         picks.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         picks.into_iter().map(|(_, pick)| pick).collect()
     };
-    let concat = (NUM_INPUTS..NUM_INPUTS + nodes.len()).collect();
+    let concat = space.topology().joined().collect();
     CellGenotype { nodes: nodes.into_iter().map(sorted).collect(), concat }
 }
 

@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CellGenotype, CellKind, CellTopology, Edge, Error, Genotype, NUM_INPUTS, PerKind, Pick,
-    Primitive, SearchSpace,
+    CellGenotype, CellKind, CellTopology, Edge, Error, Genotype, PerKind, Pick, Primitive,
+    SearchSpace,
 };
 
 /// The rule by which strengths become a genotype.
@@ -134,7 +134,8 @@ impl Discretization {
             rule_out_skips(topology, &mut rows, at_most)?;
         }
         let node = |node| self.node(topology.edges_kept(), &rows[topology.edges_into(node)]);
-        let cell = CellGenotype::of_picks((0..topology.num_nodes()).map(node).collect());
+        let mut cell = CellGenotype::of_picks((0..topology.num_nodes()).map(node).collect());
+        cell.concat = topology.joined_of(&cell);
         match cell.concat.is_empty() {
             false => Ok(cell),
             true => Err(Error::NothingKept { kind, reason: self.nothing(&rows) }),
@@ -168,19 +169,19 @@ impl Discretization {
         strong.into_iter().map(|(_, pick)| pick).collect()
     }
 
-    /// Why no node has a pick that can be traced back to an input.
+    /// Why no joined node has a pick that can be traced back to an input.
     fn nothing(self, rows: &[Vec<Strong>]) -> String {
         match self {
             Self::Threshold { at_least, .. } => {
-                let is_input = |&&(_, pick): &&Strong| pick.from < NUM_INPUTS;
-                let strong = strongest_of(1, rows.iter().flatten().filter(is_input));
-                let (largest, Pick { primitive, from }) = strong[0];
+                let (largest, _) = strongest_of(1, rows.iter().flatten())[0];
                 format!(
-                    "no edge from an input has a strength of {at_least} or more, the largest is \
-                     {largest} of `{primitive}` from state {from}"
+                    "no edges that lead from an input to the output have strengths of {at_least} or more, \
+                     the largest strength is {largest}"
                 )
             }
-            _ => "`none` is the strongest on every edge from an input".into(),
+            _ => {
+                "on every way from an input to the output `none` is the strongest of an edge".into()
+            }
         }
     }
 }
@@ -481,8 +482,8 @@ mod tests {
         low[1..3].fill(0.1);
         let rest = " | sep_conv_3x3 1";
         check_by(by(ThresholdForm::Sparse), &small(), &low, rest);
-        let nothing = "the normal cell keeps nothing: no edge from an input has a strength of 0.95 or \
-                       more, the largest is 0.9 of `sep_conv_3x3` from state 1";
+        let nothing = "the normal cell keeps nothing: no edges that lead from an input to the output have \
+                       strengths of 0.95 or more, the largest strength is 0.9";
         let high = Discretization::Threshold { at_least: 0.95, form: ThresholdForm::Edge };
         let error = high.genotype(&small(), PerKind::from([&strength[..]; 2])).unwrap_err();
         assert_eq!(error.to_string(), nothing);
@@ -508,7 +509,8 @@ mod tests {
         let error = Discretization::EveryEdge.genotype(&small(), PerKind::from([&none[..]; 2]));
         assert_eq!(
             error.unwrap_err().to_string(),
-            "the normal cell keeps nothing: `none` is the strongest on every edge from an input"
+            "the normal cell keeps nothing: on every way from an input to the output `none` is the \
+             strongest of an edge"
         );
     }
 
@@ -554,6 +556,22 @@ mod tests {
 
     fn check_by_normal(space: &SearchSpace, strength: &[f32], at_most: usize, expected: &str) {
         check_by(Discretization::FewSkips { at_most }, space, strength, expected);
+    }
+
+    #[test]
+    fn in_nas_bench_201_the_last_node_is_the_output() {
+        let space = SearchSpace::nas_bench_201();
+        let column = |edge: usize| [1, 3, 0, 4, 0, 2][edge];
+        let mut strength = [0.1; 30];
+        (0..6).for_each(|edge| strength[5 * edge + column(edge)] = 0.5);
+        let expected = "skip_connect 1 | nor_conv_3x3 1 | avg_pool_3x3 1, nor_conv_1x1 3";
+        check_by(Discretization::EveryEdge, &space, &strength, expected);
+        let cell = discretize(&space, PerKind::from([&strength[..]; 2])).unwrap().normal;
+        let counts: Vec<usize> = cell.nodes.iter().map(Vec::len).collect();
+        assert_eq!((&counts[..], &cell.concat[..]), (&[1, 2, 3][..], &[4][..]));
+        (3..6).for_each(|edge| strength[5 * edge] = 0.9);
+        let nothing = Discretization::EveryEdge.genotype(&space, PerKind::from([&strength[..]; 2]));
+        assert!(matches!(nothing, Err(Error::NothingKept { .. })));
     }
 
     #[test]

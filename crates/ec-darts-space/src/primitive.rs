@@ -135,6 +135,10 @@ impl Primitive {
         Self::DilConv5x5,
     ];
 
+    /// The candidates of NAS-Bench-201, in the order of its code.
+    pub const NAS_BENCH_201: [Self; 5] =
+        [Self::None, Self::SkipConnect, Self::NorConv1x1, Self::NorConv3x3, Self::AvgPool3x3];
+
     /// The text form.
     pub fn name(self) -> &'static str {
         match self {

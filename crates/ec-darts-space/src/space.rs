@@ -57,6 +57,14 @@ impl SearchSpace {
         Self::of_all(Primitive::DARTS.to_vec(), CellTopology::darts())
     }
 
+    /// The space of NAS-Bench-201: five primitives on the six edges of its cell, 15,625 cells.
+    ///
+    /// # Source
+    /// AutoDL-Projects, `xautodl/models/cell_operations.py`, `NAS_BENCH_201`.
+    pub fn nas_bench_201() -> Self {
+        Self::of_all(Primitive::NAS_BENCH_201.to_vec(), CellTopology::nas_bench_201())
+    }
+
     fn of_all(primitives: Vec<Primitive>, topology: CellTopology) -> Self {
         let edges = PerKind::from_fn(|_| vec![primitives.clone(); topology.num_edges()]);
         Self { primitives, topology, candidates: Candidates(edges) }
@@ -168,13 +176,15 @@ impl SearchSpace {
         CellKind::ALL.iter().all(|&kind| {
             let cell = genotype.cell(kind);
             let is_candidate = |node: usize, pick: &Pick| {
-                let edge = self.topology.edge_number(pick.from, node);
-                self.candidates(kind, edge).contains(&pick.primitive)
+                self.topology.sources(node).contains(&pick.from) && {
+                    let edge = self.topology.edge_number(pick.from, node);
+                    self.candidates(kind, edge).contains(&pick.primitive)
+                }
             };
             let mut nodes = cell.nodes.iter().enumerate();
             cell.validate().is_ok()
                 && cell.nodes.len() == self.topology.num_nodes()
-                && cell.concat.iter().copied().eq(cell.states_with_picks())
+                && cell.concat == self.topology.joined_of(cell)
                 && nodes.all(|(node, picks)| picks.iter().all(|pick| is_candidate(node, pick)))
         })
     }

@@ -27,6 +27,7 @@
 //! `SNAS/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the space of DARTS.
 
 mod cursor;
+mod nas_bench_201;
 mod nodes;
 mod parser;
 

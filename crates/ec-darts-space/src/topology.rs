@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::{CellKind, Error};
+use crate::{CellGenotype, CellKind, Error};
 
 /// Number of input states of a cell: the outputs of the two cells before it.
 pub const NUM_INPUTS: usize = 2;
@@ -38,8 +38,11 @@ pub struct Edge {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CellTopology {
+    /// The first input that is read, 0 or 1.
+    first_input: usize,
     num_nodes: usize,
     edges_kept: usize,
+    joins_last: bool,
 }
 
 impl CellTopology {
@@ -51,7 +54,7 @@ impl CellTopology {
     /// [`Error::Topology`] where one of the two is zero, or with more than 64 nodes.
     pub fn new(num_nodes: usize, edges_kept: usize) -> Result<Self, Error> {
         if (1..=MAX_NODES).contains(&num_nodes) && edges_kept > 0 {
-            Ok(Self { num_nodes, edges_kept })
+            Ok(Self { first_input: 0, num_nodes, edges_kept, joins_last: false })
         } else {
             Err(Error::Topology { num_nodes, edges_kept, max_nodes: MAX_NODES })
         }
@@ -59,12 +62,45 @@ impl CellTopology {
 
     /// The cell of DARTS and EC-DARTS: four nodes that keep two edges each.
     pub fn darts() -> Self {
-        Self { num_nodes: 4, edges_kept: 2 }
+        Self { first_input: 0, num_nodes: 4, edges_kept: 2, joins_last: false }
+    }
+
+    /// The cell of NAS-Bench-201: three nodes that may keep all their edges, of which the last is the
+    /// output; one input, which is the newer of the two here, so that nodes are numbered as everywhere.
+    ///
+    /// ```
+    /// use ec_darts_space::{CellTopology, Edge};
+    ///
+    /// let topology = CellTopology::nas_bench_201();
+    /// assert_eq!((topology.num_edges(), topology.joined()), (6, 4..5));
+    /// assert_eq!(topology.edges().next(), Some(Edge { from: 1, to: 2 }));
+    /// ```
+    ///
+    /// # Source
+    /// NAS-Bench-201, section 2.1, whose nodes 0 to 3 are the states 1 to 4 here.
+    pub fn nas_bench_201() -> Self {
+        Self { first_input: 1, num_nodes: 3, edges_kept: 3, joins_last: true }
+    }
+
+    /// The inputs that are read.
+    pub fn inputs(&self) -> Range<usize> {
+        self.first_input..NUM_INPUTS
+    }
+
+    /// The states whose concatenation is the output.
+    pub fn joined(&self) -> Range<usize> {
+        let end = NUM_INPUTS + self.num_nodes;
+        if self.joins_last { end - 1..end } else { NUM_INPUTS..end }
     }
 
     /// Number of intermediate nodes.
     pub fn num_nodes(&self) -> usize {
         self.num_nodes
+    }
+
+    /// The states that the output of these picks joins: those of [`Self::joined`] that have picks.
+    pub(crate) fn joined_of(&self, cell: &CellGenotype) -> Vec<usize> {
+        cell.states_with_picks().filter(|state| self.joined().contains(state)).collect()
     }
 
     /// Number of edges that a node keeps, if it has that many.
@@ -75,17 +111,17 @@ impl CellTopology {
     /// Number of edges of the cell.
     ///
     /// ```text
-    /// num_edges = sum over j<n of (2 + j) = n (n + 3) / 2
+    /// num_edges = sum over j<n of (i + j) = n (n + 2 i - 1) / 2
     /// ```
-    /// `n` is the number of nodes, `2 + j` the number of edges into node `j`.
+    /// `n` is the number of nodes, `i` that of the inputs, `i + j` the number of edges into node `j`.
     pub fn num_edges(&self) -> usize {
-        first_edge(self.num_nodes)
+        self.first_edge(self.num_nodes)
     }
 
     /// All edges in the order of their numbers: by target node, then by source.
     pub fn edges(&self) -> impl Iterator<Item = Edge> + use<> {
-        let targets = NUM_INPUTS..NUM_INPUTS + self.num_nodes;
-        targets.flat_map(|to| (0..to).map(move |from| Edge { from, to }))
+        let (targets, first) = (NUM_INPUTS..NUM_INPUTS + self.num_nodes, self.first_input);
+        targets.flat_map(move |to| (first..to).map(move |from| Edge { from, to }))
     }
 
     /// The numbers of the edges that enter node `node`, counted from 0, in the order of sources.
@@ -94,7 +130,12 @@ impl CellTopology {
     /// Where the cell has no such node.
     pub fn edges_into(&self, node: usize) -> Range<usize> {
         assert!(node < self.num_nodes, "node {node} of a cell with {} nodes", self.num_nodes);
-        first_edge(node)..first_edge(node + 1)
+        self.first_edge(node)..self.first_edge(node + 1)
+    }
+
+    /// The states that node `node`, counted from 0, may read.
+    pub fn sources(&self, node: usize) -> Range<usize> {
+        self.first_input..NUM_INPUTS + node
     }
 
     /// The number of the edge from state `from` into node `node`, counted from 0.
@@ -103,8 +144,15 @@ impl CellTopology {
     /// Where the cell has no such node, or the state does not lie before it.
     pub fn edge_number(&self, from: usize, node: usize) -> usize {
         let edges = self.edges_into(node);
-        assert!(from < edges.len(), "node {node} reads states 0 to {}, not {from}", node + 1);
-        edges.start + from
+        let Range { start, end } = self.sources(node);
+        let reads = (start..end).contains(&from);
+        assert!(reads, "node {node} reads states {start} to {}, not {from}", end - 1);
+        edges.start + from - start
+    }
+
+    /// The number of the first edge into a node, which is the number of edges into all nodes before.
+    fn first_edge(&self, node: usize) -> usize {
+        node * (2 * self.inputs().len() + node).saturating_sub(1) / 2
     }
 
     /// The stride of an edge: 2 out of the inputs of a reduction cell, else 1.
@@ -114,11 +162,6 @@ impl CellTopology {
             CellKind::Normal | CellKind::Reduction => 1,
         }
     }
-}
-
-/// The number of the first edge into a node, which is the number of edges into all nodes before.
-fn first_edge(node: usize) -> usize {
-    node * (node + 3) / 2
 }
 
 #[cfg(test)]
@@ -162,6 +205,20 @@ mod tests {
         for (num_nodes, edges_kept) in [(0, 2), (4, 0), (65, 2), (usize::MAX, usize::MAX)] {
             assert!(CellTopology::new(num_nodes, edges_kept).is_err());
         }
+    }
+
+    #[test]
+    fn the_cell_of_nas_bench_201() {
+        let topology = CellTopology::nas_bench_201();
+        let edges: Vec<(usize, usize)> =
+            topology.edges().map(|edge| (edge.from, edge.to)).collect();
+        assert_eq!(edges, [(1, 2), (1, 3), (2, 3), (1, 4), (2, 4), (3, 4)]);
+        let into: Vec<_> = (0..3).map(|node| topology.edges_into(node)).collect();
+        assert_eq!(into, [0..1, 1..3, 3..6]);
+        for (number, edge) in topology.edges().enumerate() {
+            assert_eq!(topology.edge_number(edge.from, edge.to - NUM_INPUTS), number);
+        }
+        assert_eq!((CellTopology::darts().joined(), CellTopology::darts().inputs()), (2..6, 0..2));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use ec_darts_space::{CellKind, Genotype, PerKind, SearchSpace, discretize};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
@@ -55,13 +55,17 @@ impl Packs for ArchitectureParameters {
 }
 
 impl ArchitectureParameters {
-    /// Draws `alpha ~ scale * N(0, 1)`, without weights of edges.
+    /// Draws `alpha ~ scale * N(0, 1)`, without weights of edges; zero where an edge has no candidate.
     ///
     /// # Source
     /// DARTS, `cnn/model_search.py`, `_initialize_alphas` (scale 1e-3).
     pub fn new(space: &SearchSpace, scale: f64, rng: &mut impl Rng, device: &Device) -> Self {
         let columns = space.primitives().len();
-        let PerKind { normal, reduction } = draw(space, columns, scale, rng, device);
+        let drawn = draw(space, columns, scale, rng, device).zip(left_out(space, device));
+        let PerKind { normal, reduction } = drawn.map(|(drawn, left_out)| match left_out {
+            Some(left_out) => Param::from_tensor(drawn.val().mask_fill(left_out, 0.0).detach()),
+            None => drawn,
+        });
         Self { normal, reduction, edges: None }
     }
 
@@ -90,10 +94,36 @@ impl ArchitectureParameters {
         Some(PerKind { normal: &edges.normal, reduction: &edges.reduction })
     }
 
+    /// Alpha, and so far down where an edge has no candidate that no candidate loses weight to it.
+    pub(crate) fn competing(&self, space: &SearchSpace) -> PerKind<Tensor<2>> {
+        let left_out = left_out(space, &self.normal.device());
+        self.operations().zip(left_out).map(|(param, left_out)| match left_out {
+            // Finite: a primitive that enters a node on no edge has a gradient of zero then, else none.
+            Some(left_out) => param.val().mask_fill(left_out, -1e20),
+            None => param.val(),
+        })
+    }
+
     /// The values of alpha, row-major; waits for the device.
     pub fn values(&self) -> PerKind<Vec<f32>> {
         self.operations().map(|param| to_vec(param.val()))
     }
+}
+
+/// The columns of each edge that are no candidates of it, `[num_edges, num_primitives]`, where there are any.
+pub(crate) fn left_out(space: &SearchSpace, device: &Device) -> PerKind<Option<Tensor<2, Bool>>> {
+    let primitives = space.primitives();
+    let num_edges = space.topology().num_edges();
+    PerKind::from_fn(|kind| {
+        let of_edge = |edge| {
+            let candidates = space.candidates(kind, edge);
+            primitives.iter().map(move |each| !candidates.contains(each))
+        };
+        let flags: Vec<bool> = (0..num_edges).flat_map(of_edge).collect();
+        let shape = [num_edges, primitives.len()];
+        let any = flags.contains(&true);
+        any.then(|| Tensor::from_data(TensorData::new(flags, shape), device))
+    })
 }
 
 /// `scale * N(0, 1)` for each edge and column, of both kinds.

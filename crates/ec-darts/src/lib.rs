@@ -20,6 +20,8 @@ pub mod penalty;
 
 pub mod rule;
 
+pub mod skip_dropout;
+
 pub mod ops;
 
 pub mod network;

@@ -9,6 +9,7 @@ use crate::architecture::ArchitectureParameters;
 use crate::network::Supernet;
 use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
+use crate::skip_dropout::SkipDropout;
 use crate::tensors::ImageBatch;
 
 /// What a pass of one step minimizes: the same for the step on alpha, the step on the weights, the second order and
@@ -21,6 +22,8 @@ pub struct Objective<'a> {
     pub rule: &'a Rule,
     /// Of the step.
     pub draw: &'a Draw,
+    /// Of the step too, where skips are dropped.
+    pub skip_dropout: Option<&'a SkipDropout>,
 }
 
 /// A loss of alpha.
@@ -32,10 +35,16 @@ pub struct AlphaLoss {
     pub total: Tensor<1>,
 }
 
-impl Objective<'_> {
+impl<'a> Objective<'a> {
+    /// Of a rule without a draw.
+    pub fn new(space: &'a SearchSpace, rule: &'a Rule) -> Self {
+        Self { space, rule, draw: &Draw::Mode, skip_dropout: None }
+    }
+
     /// Mixing weights of all cells.
     pub fn mixing(&self, alpha: &ArchitectureParameters) -> Mixing {
-        self.rule.mixing(self.space, alpha, self.draw)
+        let mixing = self.rule.mixing(self.space, alpha, self.draw);
+        Mixing { skip_dropout: self.skip_dropout.cloned(), ..mixing }
     }
 
     /// Mean cross entropy of the relaxed supernet, `[1]`, as a function of alpha.
@@ -66,7 +75,7 @@ impl Objective<'_> {
             _ => mixing,
         };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
-        let total = match self.rule.penalties.loss(alpha, &mixing) {
+        let total = match self.rule.penalties.loss(self.space, alpha, &mixing) {
             Some(terms) => cross_entropy.clone() + terms,
             None => cross_entropy.clone(),
         };

@@ -5,7 +5,7 @@
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Tensor, TensorData};
-use ec_darts_space::PerKind;
+use ec_darts_space::{PerKind, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
@@ -71,17 +71,31 @@ pub struct Cost {
 
 impl Penalties {
     /// The sum of the terms, `[1]`, or nothing where all are off.
-    pub fn loss(&self, alpha: &ArchitectureParameters, mixing: &Mixing) -> Option<Tensor<1>> {
+    pub fn loss(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        mixing: &Mixing,
+    ) -> Option<Tensor<1>> {
         let (weight, form) = self.zero_one;
         let alphas = || alpha.operations().map(|param| param.val());
         let terms = [
-            (weight != 0.0).then(|| zero_one(alphas(), form) * weight),
-            (self.log_sum_exp != 0.0).then(|| log_sum_exp(alphas()) * self.log_sum_exp),
+            (weight != 0.0).then(|| zero_one(alphas(), form) * (weight * of_all(space))),
+            (self.log_sum_exp != 0.0)
+                .then(|| log_sum_exp(alpha.competing(space)) * self.log_sum_exp),
             (self.dirichlet_kl != 0.0).then(|| divergence(alphas()) * self.dirichlet_kl),
             self.cost.as_ref().map(|cost| cost.loss(&mixing.weights)),
         ];
         terms.into_iter().flatten().reduce(|sum, term| sum + term)
     }
+}
+
+/// Values of a matrix over a space for each that is one of a candidate: alpha of the others is zero, where the
+/// zero-one loss is zero too, so that its mean is one of candidates.
+fn of_all(space: &SearchSpace) -> f64 {
+    let edges = space.all_candidates().0.iter().flat_map(|(_, edges)| edges);
+    let candidates: usize = edges.map(Vec::len).sum();
+    (2 * space.topology().num_edges() * space.primitives().len()) as f64 / candidates as f64
 }
 
 /// FairDARTS' zero-one loss, `[1]`.

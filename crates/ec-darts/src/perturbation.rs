@@ -5,7 +5,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use ec_darts_space::{CellTopology, PerKind};
+use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -50,21 +50,16 @@ pub const ASCENT_STEPS: usize = 7;
 /// Mixing weights as plain values, `[num_edges][num_primitives]`, and what of them competes.
 #[derive(Clone, Debug)]
 pub struct Matrix<'a> {
-    /// Of the search space.
-    pub topology: &'a CellTopology,
+    /// Primitives and topology.
+    pub space: &'a SearchSpace,
     /// Decides what sums to one.
     pub relaxation: Relaxation,
 }
 
 impl Matrix<'_> {
     /// Noise of a step, uniform in (-epsilon, epsilon).
-    pub fn noise(
-        &self,
-        num_primitives: usize,
-        epsilon: f64,
-        rng: &mut impl Rng,
-    ) -> PerKind<Vec<f32>> {
-        let count = self.topology.num_edges() * num_primitives;
+    pub fn noise(&self, epsilon: f64, rng: &mut impl Rng) -> PerKind<Vec<f32>> {
+        let count = self.space.topology().num_edges() * self.space.primitives().len();
         PerKind::from_fn(|_| {
             let uniform = |_| (rng.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
             (0..count).map(uniform).map(|unit| unit * epsilon as f32).collect()
@@ -79,10 +74,9 @@ impl Matrix<'_> {
     ///
     /// # Source
     /// SmoothDARTS, `attacker/perturb.py`, `_row_clip`-like steps; across edges it is ours.
-    pub fn clip(&self, values: &[f32]) -> Vec<f32> {
-        let num_primitives = values.len() / self.topology.num_edges();
+    pub fn clip(&self, kind: CellKind, values: &[f32]) -> Vec<f32> {
         let mut clipped = vec![0.0; values.len()];
-        for group in self.relaxation.groups(self.topology, num_primitives) {
+        for group in self.relaxation.groups(self.space, kind) {
             let kept: Vec<f32> = group.iter().map(|&at| values[at].clamp(0.0, 1.0)).collect();
             let sum: f32 = kept.iter().sum();
             if sum > 0.0 {
@@ -107,11 +101,10 @@ impl Matrix<'_> {
         mixing: &PerKind<Vec<f32>>,
         noise: &PerKind<Vec<f32>>,
     ) -> PerKind<Vec<f32>> {
-        let add = |(mixing, noise): (&Vec<f32>, &Vec<f32>)| {
-            let sum: Vec<f32> = mixing.iter().zip(noise).map(|(m, n)| m + n).collect();
-            self.clip(&sum)
-        };
-        mixing.as_ref().zip(noise.as_ref()).map(add)
+        PerKind::from_fn(|kind| {
+            let pairs = mixing.cell(kind).iter().zip(noise.cell(kind));
+            self.clip(kind, &pairs.map(|(mixing, noise)| mixing + noise).collect::<Vec<f32>>())
+        })
     }
 
     /// Mixing weights that ascend a loss by the sign of its gradient, and stay near where they began.
@@ -137,14 +130,14 @@ impl Matrix<'_> {
         let mut trail = Vec::new();
         for _ in 0..ASCENT_STEPS {
             let (_, gradient) = loss(&now);
-            let ascend = |((mixing, now), gradient): ((&Vec<f32>, &Vec<f32>), &Vec<f32>)| {
-                let moved = mixing.iter().zip(now).zip(gradient).map(|((&origin, &at), &slope)| {
+            now = PerKind::from_fn(|kind| {
+                let places = mixing.cell(kind).iter().zip(now.cell(kind)).zip(gradient.cell(kind));
+                let moved = places.map(|((&origin, &at), &slope)| {
                     let sign = if slope == 0.0 { 0.0 } else { slope.signum() };
                     origin + (at + step * sign - origin).clamp(-epsilon, epsilon)
                 });
-                self.clip(&moved.collect::<Vec<f32>>())
-            };
-            now = mixing.as_ref().zip(now.as_ref()).zip(gradient.as_ref()).map(ascend);
+                self.clip(kind, &moved.collect::<Vec<f32>>())
+            });
             trail.push(now.clone());
         }
         let (after, _) = loss(&now);
@@ -186,7 +179,9 @@ impl<'a> Attacked<'a> {
             Tensor::<2>::from_data(TensorData::new(values.clone(), shape), &device).require_grad()
         };
         let leaves = weights.as_ref().map(leaf);
-        let mixing = Mixing { weights: leaves.clone(), ..self.mixing.clone() };
+        // In evaluation mode nothing is dropped.
+        let mixing = Mixing { skip_dropout: None, ..self.mixing.clone() };
+        let mixing = Mixing { weights: leaves.clone(), ..mixing };
         let logits = self.supernet.forward(self.batch.images.clone(), &mixing);
         let loss = cross_entropy(logits, self.batch);
         let gradients = loss.backward();

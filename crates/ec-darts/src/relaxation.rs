@@ -6,7 +6,7 @@
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softmax};
 use ec_darts_kernels::softmax_groups;
-use ec_darts_space::CellTopology;
+use ec_darts_space::{CellKind, CellTopology, SearchSpace};
 
 /// How architecture parameters compete for mixing weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -75,13 +75,13 @@ impl Relaxation {
     ///
     /// # Shapes
     /// - `mixing`: `[num_edges, num_primitives]`, row-major
-    pub fn entropy(&self, mixing: &[f32], topology: &CellTopology) -> f64 {
+    pub fn entropy(&self, mixing: &[f32], space: &SearchSpace, kind: CellKind) -> f64 {
         let entropy = |group: &[f32]| {
             let nats: f64 =
                 group.iter().map(|&m| f64::from(m)).filter(|&m| m > 0.0).map(|m| -m * m.ln()).sum();
             if group.len() > 1 { nats / (group.len() as f64).ln() } else { 0.0 }
         };
-        let groups = self.groups(topology, mixing.len() / topology.num_edges());
+        let groups = self.groups(space, kind);
         let of_group = |places: &Vec<usize>| match (self, places.as_slice()) {
             (Self::Sigmoid, &[place]) => entropy(&[mixing[place], 1.0 - mixing[place]]),
             _ => entropy(&places.iter().map(|&place| mixing[place]).collect::<Vec<f32>>()),
@@ -90,26 +90,32 @@ impl Relaxation {
     }
 
     /// Places of the mixing weights that compete, counted row by row: those of a group sum to one, but for
-    /// [`Self::Sigmoid`], where every place is alone.
+    /// [`Self::Sigmoid`], where every place is alone. Places of no candidate are in no group.
     ///
     /// # Shapes
     /// - output: places of `[num_edges, num_primitives]`
-    pub fn groups(&self, topology: &CellTopology, num_primitives: usize) -> Vec<Vec<usize>> {
-        let place = |edge: usize, column: usize| edge * num_primitives + column;
-        match self {
+    pub fn groups(&self, space: &SearchSpace, kind: CellKind) -> Vec<Vec<usize>> {
+        let topology = space.topology();
+        let width = space.primitives().len();
+        let place = |edge: usize, column: usize| edge * width + column;
+        let mut groups: Vec<Vec<usize>> = match self {
             Self::Softmax => (0..topology.num_edges())
-                .map(|edge| (0..num_primitives).map(|column| place(edge, column)).collect())
+                .map(|edge| (0..width).map(|column| place(edge, column)).collect())
                 .collect(),
             Self::CrossEdge => (0..topology.num_nodes())
-                .flat_map(|node| (0..num_primitives).map(move |column| (node, column)))
+                .flat_map(|node| (0..width).map(move |column| (node, column)))
                 .map(|(node, column)| {
                     topology.edges_into(node).map(|edge| place(edge, column)).collect()
                 })
                 .collect(),
-            Self::Sigmoid => {
-                (0..topology.num_edges() * num_primitives).map(|at| vec![at]).collect()
-            }
-        }
+            Self::Sigmoid => (0..topology.num_edges() * width).map(|at| vec![at]).collect(),
+        };
+        let is_candidate = |at: &usize| {
+            space.candidates(kind, at / width).contains(&space.primitives()[at % width])
+        };
+        groups.iter_mut().for_each(|group| group.retain(is_candidate));
+        groups.retain(|group| !group.is_empty());
+        groups
     }
 }
 

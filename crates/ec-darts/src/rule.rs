@@ -8,11 +8,12 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_kernels::in_one_kernel;
 use ec_darts_space::{Discretization, Genotype, PerKind, Primitive, SearchSpace};
 
-use crate::architecture::{ArchitectureParameters, Strength};
+use crate::architecture::{ArchitectureParameters, Strength, left_out};
 use crate::dirichlet::{self, passed_on};
 use crate::penalty::Penalties;
 use crate::relaxation::{Relaxation, across_edges};
 use crate::sampling::{Draw, Sampling, largest};
+use crate::skip_dropout::SkipDropout;
 use crate::tensors::to_vec;
 
 /// A rule of the family in one epoch.
@@ -57,12 +58,14 @@ pub struct Mixing {
     pub path: Option<PerKind<Vec<usize>>>,
     /// Of the skip beside every mixed operation, where the supernet has one.
     pub auxiliary_skip: f64,
+    /// Elements of skips that are left out, where some are.
+    pub skip_dropout: Option<SkipDropout>,
 }
 
 impl Mixing {
     /// Of these weights alone.
     pub fn of(weights: PerKind<Tensor<2>>) -> Self {
-        Self { weights, edges: None, path: None, auxiliary_skip: 0.0 }
+        Self { weights, edges: None, path: None, auxiliary_skip: 0.0, skip_dropout: None }
     }
 
     /// The same weights without their history: a step on the weights moves no alpha.
@@ -104,6 +107,7 @@ impl Rule {
         draw: &Draw,
     ) -> Mixing {
         let (weights, path) = self.sampled(space, alpha, draw);
+        let weights = self.within(space, weights);
         let topology = space.topology();
         let of_node = |beta: PerKind<_>| beta.map(|param: &_| across_edges(value(param), topology));
         let edges = alpha.edge_weights().map(of_node);
@@ -122,7 +126,11 @@ impl Rule {
         alpha: &ArchitectureParameters,
         draw: &Draw,
     ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
-        let alphas = alpha.operations().map(value);
+        let alphas = match self.sampling {
+            // A sample is restricted as a whole.
+            Some(Sampling::Dirichlet) => alpha.operations().map(value),
+            _ => alpha.competing(space),
+        };
         let num_primitives = space.primitives().len();
         match (self.sampling, draw) {
             (None, Draw::Mode) => (self.relaxed(space, alphas), None),
@@ -172,6 +180,19 @@ impl Rule {
             (Some(Sampling::Dirichlet), Draw::Mode) => (alphas.map(dirichlet::mean), None),
             (sampling, draw) => panic!("{draw:?} is no draw of {sampling:?}"),
         }
+    }
+
+    /// Mixing weights of zero where an edge has no candidate.
+    fn within(&self, space: &SearchSpace, weights: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
+        let device = weights.normal.device();
+        weights.zip(left_out(space, &device)).map(|(weights, left_out)| {
+            let Some(left_out) = left_out else { return weights };
+            let kept = weights.mask_fill(left_out, 0.0);
+            match self.sampling {
+                Some(Sampling::Dirichlet) => kept.clone() / kept.sum_dim(1),
+                _ => kept,
+            }
+        })
     }
 
     /// The relaxation of both kinds.

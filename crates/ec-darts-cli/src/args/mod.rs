@@ -27,8 +27,8 @@ pub use model::{
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
-    /// Tell on standard error what is done: -v epochs, -vv phases and checkpoints with their times, -vvv
-    /// steps. Where RUST_LOG is set, it decides.
+    /// Tell on standard error what is done: -v epochs, -vv phases, steps and checkpoints with their times,
+    /// -vvv images too. Where RUST_LOG is set, it decides.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
     /// Write where the time goes, for ui.perfetto.dev or chrome://tracing.

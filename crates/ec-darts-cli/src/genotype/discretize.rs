@@ -26,7 +26,7 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
         let genotype = discretization.genotype(&saved.space, strengths.as_deref())?;
         found = Compromise { unlimited: genotype.clone(), genotype, ..found };
     }
-    let epochs = saved.config.search.epochs;
+    let epochs = saved.config.num_epochs();
     let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
     text += &note(&saved);
     if !limits.is_empty() && discretization != Discretization::Edges {

@@ -151,8 +151,7 @@ fn gaps(material: &Material) -> Vec<String> {
             .into(),
     );
     let searched = search.as_ref().and_then(|run| run.config.as_ref());
-    if let Some(epochs) = searched.map(|config| config.search.epochs).filter(|epochs| *epochs < 25)
-    {
+    if let Some(epochs) = searched.map(|config| config.num_epochs()).filter(|epochs| *epochs < 25) {
         gaps.push(format!("A search at the paper's scale: {epochs} epochs here, 25 there."));
     }
     let retrained = retrain.as_ref().and_then(|run| run.config.as_ref());

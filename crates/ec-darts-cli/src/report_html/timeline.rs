@@ -1,5 +1,6 @@
 //! Which operations each edge kept, epoch by epoch.
 
+use ec_darts::train::EpochReport;
 use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
 use maud::{Markup, html};
 
@@ -37,12 +38,23 @@ pub fn tables(run: Option<&Search>) -> Markup {
                 li { (letters(primitive, "")) " " (primitive.to_string()) }
             }
             li { b.pick.skip.new { "sk" } " framed: not so in the epoch before" }
+            @for (stage, epoch) in stages(&run.metrics) {
+                li { "stage " (stage) " begins with epoch " (epoch + 1) }
+            }
             li { "★ the epoch whose genotype the search returns" }
         }
         @for kind in CellKind::ALL {
             (table(kind, &run.epochs.iter().map(|epoch| epoch.cell(kind)).collect::<Vec<_>>(), best))
         }
     }
+}
+
+/// Each stage of a search of several, counted from 1, and its first epoch, counted from 0.
+fn stages(metrics: &[EpochReport]) -> Vec<(usize, usize)> {
+    let numbered = metrics.iter().filter_map(|report| Some((report.stage?, report.epoch)));
+    let mut stages: Vec<(usize, usize)> = numbered.collect();
+    stages.dedup_by_key(|(stage, _)| *stage);
+    stages
 }
 
 /// The letters of a primitive; `more` are further classes.
@@ -55,9 +67,10 @@ fn letters(primitive: Primitive, more: &str) -> Markup {
 struct Table<'a>(&'a [&'a CellGenotype]);
 
 impl Table<'_> {
-    fn kept(&self, epoch: usize, (from, node): (usize, usize)) -> Option<Primitive> {
-        let picks = self.0[epoch].nodes.get(node)?;
-        picks.iter().find(|pick| pick.from == from).map(|pick| pick.primitive)
+    /// The operations of an edge; some rules keep two.
+    fn kept(&self, epoch: usize, (from, node): (usize, usize)) -> Vec<Primitive> {
+        let picks = self.0[epoch].nodes.get(node).into_iter().flatten();
+        picks.filter(|pick| pick.from == from).map(|pick| pick.primitive).collect()
     }
 
     fn is_new(&self, epoch: usize, edge: (usize, usize)) -> bool {
@@ -83,7 +96,7 @@ impl Table<'_> {
                 }
                 @for epoch in 0..self.0.len() {
                     td {
-                        @if let Some(primitive) = self.kept(epoch, (from, node)) {
+                        @for primitive in self.kept(epoch, (from, node)) {
                             (letters(primitive, if self.is_new(epoch, (from, node)) { " new" } else { "" }))
                         }
                     }
@@ -96,7 +109,7 @@ impl Table<'_> {
 fn table(kind: CellKind, cells: &[&CellGenotype], best: Option<usize>) -> Markup {
     let table = Table(cells);
     let changed = |epoch: usize| {
-        let kept = |edge: &(usize, usize)| table.kept(epoch, *edge).is_some();
+        let kept = |edge: &(usize, usize)| !table.kept(epoch, *edge).is_empty();
         table.edges().filter(kept).filter(|&edge| table.is_new(epoch, edge)).count()
     };
     let skips = |epoch: usize| cells[epoch].count(|each| each == Primitive::SkipConnect);

@@ -15,6 +15,8 @@ fn genotypes_are_shown_converted_and_drawn() {
     check(&folder, &["genotype", "show", "darts_v2"], "node 5: skip_connect from 0");
     check(&folder, &["genotype", "show", "EC_DARTS_CIFAR"], "3.61 M");
     check(&folder, &["genotype", "convert", "darts_v2", "--to", "nested"], "normal=[[(");
+    check(&folder, &["genotype", "convert", "pdarts", "--to", "triples"], "('dil_conv_3x3', 2, 1)");
+    check(&folder, &["genotype", "convert", "pdarts", "--to", "every-edge"], "('none', 2)");
     let (_, json, _) = told(&folder.run(&["genotype", "convert", "pdarts", "--to", "json"]));
     folder.write("g.json", &json);
     let (_, flat, _) = told(&folder.run(&["genotype", "convert", "g.json", "--to", "flat"]));

@@ -88,6 +88,8 @@ fn the_terminal_is_told_what_is_asked_for() {
     assert!(!one.contains("checkpoint{"), "{one}");
     let (_, _, two) = run(&folder, &["--out", "b", "-vv", "--quiet"]);
     assert!(two.contains("checkpoint{") && two.contains("time.busy"), "{two}");
+    // The terminal and the log share the text of spans: no colour of the one in the other.
+    assert!(two.contains("run{folder=b}") && !two.contains("u001b"), "{two}");
     let mut command = folder.command(&[]);
     command.args(sample(&["--out", "c", "--quiet"])).env("RUST_LOG", "ec_darts::train=debug");
     let (_, _, directed) = told(&command.output().expect("the binary runs"));

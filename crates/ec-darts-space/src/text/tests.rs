@@ -242,19 +242,19 @@ fn faults_of_the_cell_show_the_place() {
     );
     starts(
         &flat_normal("[('skip_connect', 2, 0), ('skip_connect', 1)]"),
-        "line 1, column 45: expected the node as well, as in other picks of this list",
+        "line 1, column 44: expected the node as well, as in other picks of this list",
     );
     starts(
         &flat_normal("[('skip_connect', 1, 0)]"),
-        "line 1, column 36: state 1 is not a node, allowed: 2 to 65",
+        "line 1, column 35: state 1 is not a node, allowed: 2 to 65",
     );
     starts(
         &flat_normal("[('skip_connect', 99999999, 0)]"),
-        "line 1, column 36: state 99999999 is not a node, allowed: 2 to 65",
+        "line 1, column 35: state 99999999 is not a node, allowed: 2 to 65",
     );
     starts(
         &flat_normal("[[('skip_connect', 2, 0)]]"),
-        "line 1, column 22: a pick names its node, which is told by the list around it",
+        "line 1, column 21: a pick names its node, which is told by the list around it",
     );
     starts(
         &flat(two, "range(2, 9999999999)"),

@@ -10,6 +10,7 @@ mod preset;
 mod retrain;
 mod rule;
 mod source;
+mod stages;
 mod validate;
 
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use preset::{PRESETS, Preset};
 pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig};
 pub use rule::RuleConfig;
 pub use source::{SettingsKind, Source};
+pub use stages::{StagePlace, StagesConfig};
 
 use load::nearest;
 
@@ -52,6 +54,9 @@ pub struct SearchConfig {
     /// What the rule has beside its relaxation.
     #[serde(default)]
     pub rule: RuleConfig,
+    /// Stages, each with a supernet of its own.
+    #[serde(default)]
+    pub stages: StagesConfig,
     /// SGD on the weights.
     pub weights: WeightsConfig,
     /// Adam on alpha.
@@ -99,7 +104,7 @@ pub struct LoopConfig {
     pub order: Order,
     /// How far the gradient of alpha looks ahead.
     pub architect: ArchitectOrder,
-    /// Passes over the training half.
+    /// Passes over the training half, in each stage.
     pub epochs: usize,
     /// Images of a batch.
     pub batch_size: usize,

@@ -41,6 +41,8 @@ pub const PRESETS: &[Preset] = presets![
     "pc_darts"
     "pc_darts_cpu"
     "pc_darts_imagenet"
+    "pdarts"
+    "pdarts_cpu"
     "sdarts_rs"
     "sdarts_rs_cpu"
     "sdarts_adv"

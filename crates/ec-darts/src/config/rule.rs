@@ -4,7 +4,7 @@ use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
 use super::validate::require;
-use super::{Order, SearchConfig};
+use super::{Order, SearchConfig, StagePlace};
 use crate::Result;
 use crate::architect::ArchitectOrder;
 use crate::cost::CostMeasure;
@@ -30,6 +30,8 @@ pub struct RuleConfig {
     pub partial_channels: usize,
     /// Weight of a skip beside every mixed operation; off: there is none.
     pub auxiliary_skip: Option<Schedule>,
+    /// Share of the elements that are dropped behind skips of stride 1, for each stage; none: nothing is dropped.
+    pub skip_dropout: Vec<Schedule>,
     /// Weight of FairDARTS' zero-one loss.
     pub zero_one: Option<Schedule>,
     /// Its form.
@@ -73,6 +75,7 @@ impl Default for RuleConfig {
             edge_weights: false,
             partial_channels: 1,
             auxiliary_skip: None,
+            skip_dropout: Vec::new(),
             zero_one: None,
             zero_one_form: ZeroOne::L2,
             log_sum_exp: None,
@@ -100,8 +103,16 @@ impl SearchConfig {
         CellForm { auxiliary_skip: auxiliary_skip.is_some(), parts: *partial_channels }
     }
 
-    /// The rule of an epoch, counted from 0.
+    /// Share of the elements that are dropped behind skips in an epoch, counted from 0 over all stages.
+    pub fn skip_dropout_at(&self, epoch: usize) -> f64 {
+        let StagePlace { stage, epoch } = self.in_stage(epoch);
+        let schedule = self.rule.skip_dropout.get(stage);
+        schedule.map_or(0.0, |schedule| schedule.at(epoch, self.search.epochs))
+    }
+
+    /// The rule of an epoch, counted from 0 over all stages.
     pub fn rule_at(&self, epoch: usize) -> Rule {
+        let StagePlace { epoch, .. } = self.in_stage(epoch);
         let epochs = self.search.epochs;
         let value = |schedule: &Option<Schedule>| {
             schedule.as_ref().map_or(0.0, |schedule| schedule.at(epoch, epochs))
@@ -146,6 +157,16 @@ impl SearchConfig {
                 let fits = value.is_finite() && value >= least;
                 require(fits, key, &format!("{value} in epoch {}", epoch + 1), allowed)?;
             }
+        }
+        let (rates, stages) = (rule.skip_dropout.len(), self.num_stages());
+        let allowed = format!("none, or {stages}, one for each stage");
+        let fits = rates == 0 || rates == stages;
+        require(fits, "rule.skip_dropout", &format!("a list of {rates}"), &allowed)?;
+        for epoch in 0..self.num_epochs() {
+            let rate = self.skip_dropout_at(epoch);
+            let value = format!("{rate} in epoch {}", epoch + 1);
+            let fits = (0.0..1.0).contains(&rate);
+            require(fits, "rule.skip_dropout", &value, "rates of 0 to below 1")?;
         }
         if let Some(target) = rule.cost_target {
             let fits = target.is_finite() && target > 0.0;
@@ -226,6 +247,9 @@ impl SearchConfig {
             "eigenvalue",
             allowed,
         )?;
+        let allowed = "none with `stages.cells`, which say how many epochs there are";
+        let runs_on = rule.stop.is_none() || self.num_stages() == 1;
+        require(runs_on, "rule.stop", &format!("{:?}", rule.stop), allowed)?;
         if let Some(perturbation) = rule.perturbation {
             let name = perturbation.name();
             let allowed = "none beside a rule that draws its mixing weights";

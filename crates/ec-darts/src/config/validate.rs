@@ -195,6 +195,7 @@ impl Settings for SearchConfig {
             "0 to below search.epochs",
         )?;
         require(range(alpha.every, MOST), "alpha.every", &alpha.every, "1 to 1000000000")?;
+        self.validate_stages(origin)?;
         self.validate_rule(origin)?;
 
         self.run.validate(origin)

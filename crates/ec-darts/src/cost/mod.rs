@@ -296,23 +296,31 @@ mod tests {
         }
     }
 
+    /// FairDARTS_g, whose second node has no picks; every form of edge that GDAS and SNAS add.
+    const UNEVEN: &str = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), \
+        ('skip_connect', 4, 3), ('sep_conv_5x5', 4, 1), ('dil_conv_3x3', 5, 0), \
+        ('sep_conv_3x3', 5, 1)], normal_concat=range(2, 6), reduce=[('max_pool_3x3', 2, 0), \
+        ('nor_conv_3x3', 2, 0), ('nor_conv_1x1', 4, 0), ('skip_connect', 4, 2), \
+        ('nor_conv_1x1', 4, 2), ('dil_conv_5x5', 4, 1)], reduce_concat=range(2, 6))";
+
     #[test]
     fn the_count_is_that_of_the_built_network() {
-        for preset in presets::Preset::ALL {
+        let presets = presets::Preset::ALL.map(|preset| (preset.name, preset.genotype()));
+        let uneven = ("uneven", UNEVEN.parse().unwrap());
+        for (name, genotype) in presets.into_iter().chain([uneven]) {
             for (stem, size, channels) in
                 [(StemKind::Cifar, 32, 4), (StemKind::Stride2, 64, 6), (StemKind::Imagenet, 224, 8)]
             {
                 let (num_cells, num_classes) = (5, 7);
                 let config =
                     EvaluationConfig { stem, init_channels: channels, num_cells, num_classes };
-                let genotype = preset.genotype();
                 let rng = &mut ChaCha8Rng::seed_from_u64(1);
                 let network = config.init(&genotype, rng, &Device::flex().autodiff());
                 let cost = NetworkCost::new(&genotype, &config, size);
                 let mut learned = Learned(0);
                 network.visit(&mut learned);
                 let built = learned.0;
-                assert_eq!(cost.parameters_with_auxiliary, built, "{}, {stem:?}", preset.name);
+                assert_eq!(cost.parameters_with_auxiliary, built, "{name}, {stem:?}");
             }
         }
     }

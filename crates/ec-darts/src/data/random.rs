@@ -31,8 +31,12 @@ pub enum Purpose {
     AlphaDraw = 10,
     /// Mixing weights drawn or perturbed in steps on the weights.
     WeightDraw = 11,
+    /// Elements of skips that are dropped in steps on alpha.
+    AlphaDropout = 12,
+    /// Elements of skips that are dropped in steps on the weights.
+    WeightDropout = 13,
     /// Directions in which the Hessian in alpha is first looked at.
-    Spectrum = 12,
+    Spectrum = 14,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

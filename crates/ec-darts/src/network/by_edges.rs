@@ -1,7 +1,8 @@
-//! Cells in parts: a part of the channels goes through the operations, the others go by.
+//! Cells whose edges are computed one by one, each by the kernels of an edge: what a state adds up is then more than
+//! its edges' operations.
 //!
-//! The states of such a cell are no sums of its edges' operations alone, so its edges are computed one by one, each
-//! by the kernels of an edge.
+//! Two forms need it. In cells in parts, a part of the channels goes through the operations and the others go by.
+//! Where skips are dropped, elements of them are left out.
 
 use std::sync::Arc;
 
@@ -9,10 +10,25 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Tensor, s};
 use ec_darts_kernels::{Cell, Edge};
+use ec_darts_space::Primitive;
 
 use super::SearchCell;
 use super::cell::CellWeights;
 use super::parts::candidate;
+
+/// The weights of a pass in the order of the operations.
+struct Weights<'a> {
+    all: &'a CellWeights,
+    next: usize,
+}
+
+impl Weights<'_> {
+    fn next(&mut self, count: usize) -> Tensor<1> {
+        let range = self.next..self.next + count;
+        self.next = range.end;
+        self.all.operations.clone().slice(s![range])
+    }
+}
 
 impl SearchCell {
     /// ```text
@@ -20,81 +36,125 @@ impl SearchCell {
     /// node = sum over the edges e into it of z[e]
     /// ```
     /// `bypass` is the identity, at stride 2 a 2x2 maximum. `mixing` has `beta` in it. The shuffle takes one
-    /// channel of each part in turn; a sum of shuffled maps is the shuffled sum.
+    /// channel of each part in turn; a sum of shuffled maps is the shuffled sum. In a cell of one part nothing goes
+    /// by.
     ///
     /// # Source
     /// PC-DARTS, section 3.2 and 3.3; `model_search.py`, `MixedOp`.
-    pub(super) fn forward_in_parts(
+    pub(super) fn forward_by_edges(
         &self,
         older: Tensor<4>,
         newer: Tensor<4>,
         weights: &CellWeights,
     ) -> Tensor<4> {
-        let mut first = 0;
-        let mut next = |count: usize| {
-            let range = first..first + count;
-            first = range.end;
-            weights.operations.clone().slice(s![range])
-        };
+        let mut weights = Weights { all: weights, next: 0 };
         let inputs = self.cell.inputs.iter().zip([older, newer]);
         let mut states: Vec<Tensor<4>> = inputs
             .map(|(edge, input)| {
                 let cell = Cell { fixed_inputs: true, ..Cell::from(edge.clone()) };
-                self.kernels.run(&Arc::new(cell), &self.packed, vec![input], next(1), None)
+                self.kernels.run(&Arc::new(cell), &self.packed, vec![input], weights.next(1), None)
             })
             .collect();
-        let num_channels = states[0].dims()[1];
-        let mixed_channels = num_channels / self.parts;
-        for (node, edges) in self.cell.nodes.iter().enumerate() {
-            let numbers = self.topology.edges_into(node);
-            let (mut mixed, mut by) = (None, None);
-            let mut runs_on_path = 0;
-            for (number, (from, edge)) in numbers.zip(edges) {
-                let state = states[*from].clone();
-                let around = state.clone().slice(s![.., mixed_channels..]);
-                let around = match edge.stride {
-                    1 => around,
-                    stride => {
-                        max_pool2d(around, MaxPoolOptions::new([2; 2]).with_stride([stride; 2]))
-                    }
-                };
-                let around = match &weights.edges {
-                    Some(of_edges) => {
-                        around * of_edges.clone().slice(s![number..number + 1]).reshape([1; 4])
-                    }
-                    None => around,
-                };
-                add(&mut by, around);
-                let Some(edge) = self.edge_along(edge, number, weights) else { continue };
-                runs_on_path += 1;
-                let of_edge = next(edge.operations.len());
-                let through = state.slice(s![.., ..mixed_channels]);
-                let cell = Arc::new(Cell::from(edge));
-                add(
-                    &mut mixed,
-                    self.kernels.run(&cell, &self.packed, vec![through], of_edge, None),
-                );
-            }
-            if runs_on_path == 0 {
-                // The weights hold a place for a node without operations.
-                next(1);
-            }
-            let by = by.expect("a node has edges");
-            let [batch, _, height, width] = by.dims();
-            let like = (&by.device(), by.dtype());
-            let zeros = || Tensor::zeros([batch, mixed_channels, height, width], like);
-            let joined = Tensor::cat(vec![mixed.unwrap_or_else(zeros), by.clone()], 1);
-            states.push(shuffle(joined, self.parts));
+        for node in 0..self.cell.nodes.len() {
+            let mixed = self.mixed(node, &states, &mut weights);
+            let state = match self.parts {
+                1 => mixed,
+                parts => {
+                    let by = self.around(node, &states, weights.all);
+                    shuffle(Tensor::cat(vec![mixed, by], 1), parts)
+                }
+            };
+            states.push(state);
         }
         let joined = self.cell.concat.iter().map(|&state| states[state].clone());
         Tensor::cat(joined.collect(), 1)
     }
 
-    /// An edge with the operations that run, if any do.
-    fn edge_along(&self, edge: &Edge, number: usize, weights: &CellWeights) -> Option<Edge> {
+    /// The first part of the channels of a node.
+    fn mixed(&self, node: usize, states: &[Tensor<4>], weights: &mut Weights) -> Tensor<4> {
+        let mixed_channels = states[0].dims()[1] / self.parts;
+        let numbers = self.topology.edges_into(node);
+        let mut sum = None;
+        for (number, (from, edge)) in numbers.zip(&self.cell.nodes[node]) {
+            let Some((edge, skip)) = self.edge_along(edge, number, weights.all) else { continue };
+            let of_edge = weights.next(edge.operations.len());
+            let through = states[*from].clone().slice(s![.., ..mixed_channels]);
+            let cell = Arc::new(Cell::from(edge));
+            let inputs = vec![through.clone()];
+            let mixed = self.kernels.run(&cell, &self.packed, inputs, of_edge.clone(), None);
+            let of_skip = skip.map(|skip| of_edge.slice(s![skip..skip + 1]).reshape([1; 4]));
+            let dropped = of_skip
+                .and_then(|weight| Some(self.dropped(number, through, weights.all)? * weight));
+            add(
+                &mut sum,
+                match dropped {
+                    Some(dropped) => mixed + dropped,
+                    None => mixed,
+                },
+            );
+        }
+        sum.unwrap_or_else(|| {
+            // The weights hold a place for a node without operations.
+            weights.next(1);
+            let (from, edge) = &self.cell.nodes[node][0];
+            let [batch, _, height, width] = states[*from].dims();
+            let [height, width] = [height, width].map(|side| side.div_ceil(edge.stride));
+            let like = (&states[*from].device(), states[*from].dtype());
+            Tensor::zeros([batch, mixed_channels, height, width], like)
+        })
+    }
+
+    /// What dropout changes at the skip of an edge, `[batch, channels, height, width]`.
+    ///
+    /// ```text
+    /// x * mask / (1 - rate) - x
+    /// ```
+    /// The skip itself is computed among the other operations of its edge.
+    fn dropped(&self, edge: usize, x: Tensor<4>, weights: &CellWeights) -> Option<Tensor<4>> {
+        let (dropout, cell) = weights.skip_dropout.as_ref()?;
+        let factors = dropout.factors([*cell, edge], x.dims(), &x.device());
+        Some(x * (factors - 1.0))
+    }
+
+    /// The other parts of the channels of a node.
+    fn around(&self, node: usize, states: &[Tensor<4>], weights: &CellWeights) -> Tensor<4> {
+        let mixed_channels = states[0].dims()[1] / self.parts;
+        let numbers = self.topology.edges_into(node);
+        let mut sum = None;
+        for (number, (from, edge)) in numbers.zip(&self.cell.nodes[node]) {
+            let around = states[*from].clone().slice(s![.., mixed_channels..]);
+            let around = match edge.stride {
+                1 => around,
+                stride => max_pool2d(around, MaxPoolOptions::new([2; 2]).with_stride([stride; 2])),
+            };
+            add(
+                &mut sum,
+                match &weights.edges {
+                    Some(of_edges) => {
+                        around * of_edges.clone().slice(s![number..number + 1]).reshape([1; 4])
+                    }
+                    None => around,
+                },
+            );
+        }
+        sum.expect("a node has edges")
+    }
+
+    /// An edge with the operations that run, if any do, and the place among them of a skip that can be dropped.
+    fn edge_along(
+        &self,
+        edge: &Edge,
+        number: usize,
+        weights: &CellWeights,
+    ) -> Option<(Edge, Option<usize>)> {
+        let skip = self.candidates[number].position(Primitive::SkipConnect);
+        let skip = skip.filter(|_| edge.stride == 1);
         match &weights.path {
-            None => Some(edge.clone()),
-            Some(path) => Some(candidate(edge, self.position_of_column(path[number])?)),
+            None => Some((edge.clone(), skip)),
+            Some(path) => {
+                let position = self.position(number, path[number])?;
+                Some((candidate(edge, position), skip.filter(|&skip| skip == position).map(|_| 0)))
+            }
         }
     }
 }

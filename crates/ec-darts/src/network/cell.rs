@@ -13,6 +13,7 @@ use super::parts::{Candidates, candidate, input_names, names, preprocess};
 use super::{CellPlan, DiscreteCell, discrete::pick_names};
 use crate::ops::{Form, Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
+use crate::skip_dropout::SkipDropout;
 
 /// How the cells of a supernet are made of their candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Default for CellForm {
     }
 }
 
-/// A cell of the supernet: every edge holds every candidate.
+/// A cell of the supernet: every edge holds all of its candidates.
 #[derive(Module, Debug)]
 pub struct SearchCell {
     /// Weights and running statistics of all edges.
@@ -44,8 +45,9 @@ pub struct SearchCell {
     /// The edges: both preprocessings, and a mixed operation between states.
     #[module(skip)]
     pub cell: Arc<Cell>,
+    /// Of each edge.
     #[module(skip)]
-    candidates: Arc<Candidates>,
+    pub(super) candidates: Arc<Vec<Candidates>>,
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
@@ -66,6 +68,8 @@ pub struct CellWeights {
     pub(super) edges: Option<Tensor<2>>,
     /// The column of the one operation of each edge that runs, where it is not all.
     pub(super) path: Option<Vec<usize>>,
+    /// Of the pass, and the number of the cell, where skips are dropped.
+    pub(super) skip_dropout: Option<(SkipDropout, usize)>,
 }
 
 impl SearchCell {
@@ -78,7 +82,7 @@ impl SearchCell {
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::new(space, form.auxiliary_skip)),
+            candidates: Arc::new(Candidates::of_cell(space, plan.kind, form.auxiliary_skip)),
             topology: *space.topology(),
             parts: form.parts,
             kernels: Kernels::default(),
@@ -88,15 +92,15 @@ impl SearchCell {
     /// The edges of a plan's cell, and where their values lie.
     pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
         let topology = *space.topology();
-        let candidates = Candidates::new(space, form.auxiliary_skip);
+        let candidates = Candidates::of_cell(space, plan.kind, form.auxiliary_skip);
         let (channels, parts) = (plan.num_channels, form.parts);
         assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
         let inputs = preprocess(plan, Form::Search);
         let mut names = input_names(&inputs);
         let mut nodes = vec![Vec::new(); topology.num_nodes()];
-        for (number, edge) in topology.edges().enumerate() {
+        for ((number, edge), candidates) in topology.edges().enumerate().zip(&candidates) {
             let mixed = candidates.edge(channels / parts, topology.stride(plan.kind, edge));
-            names.extend(self::names(&format!("edges.{number}"), &mixed, &candidates));
+            names.extend(self::names(&format!("edges.{number}"), &mixed, candidates));
             nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
         }
         let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
@@ -112,8 +116,8 @@ impl SearchCell {
     /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
         let CellWeights { operations, path, .. } = weights;
-        if self.parts > 1 {
-            return self.forward_in_parts(older, newer, weights);
+        if self.parts > 1 || weights.skip_dropout.is_some() {
+            return self.forward_by_edges(older, newer, weights);
         }
         let cell = match path {
             None => self.cell.clone(),
@@ -132,23 +136,21 @@ impl SearchCell {
     pub fn weights(&self, mixing: &Mixing, kind: CellKind) -> CellWeights {
         let path = mixing.path.as_ref().map(|path| path.cell(kind).clone());
         let matrix = mixing.weights.cell(kind);
-        let [num_edges, num_primitives] = matrix.dims();
+        let [_, num_primitives] = matrix.dims();
         let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
         let mut places = vec![(None, 1.0); NUM_INPUTS];
         match &path {
             None => {
-                let skip = self.candidates.auxiliary_skip;
-                let skip = skip.then_some((None, mixing.auxiliary_skip));
-                for edge in 0..num_edges {
-                    places
-                        .extend(self.candidates.columns.iter().map(|&column| place(edge, column)));
-                    places.extend(skip);
+                for (edge, candidates) in self.candidates.iter().enumerate() {
+                    places.extend(candidates.columns.iter().map(|&column| place(edge, column)));
+                    let skip = candidates.auxiliary_skip;
+                    places.extend(skip.then_some((None, mixing.auxiliary_skip)));
                 }
             }
             Some(path) => {
                 for node in 0..self.topology.num_nodes() {
                     let edges = self.topology.edges_into(node);
-                    let runs = edges.filter(|&edge| self.position_of_column(path[edge]).is_some());
+                    let runs = edges.filter(|&edge| self.position(edge, path[edge]).is_some());
                     let before = places.len();
                     places.extend(runs.map(|edge| place(edge, path[edge])));
                     if places.len() == before {
@@ -165,7 +167,7 @@ impl SearchCell {
             operations = operations * Tensor::from_data(&factors[..], like);
         }
         let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
-        CellWeights { operations, edges, path }
+        CellWeights { operations, edges, path, skip_dropout: None }
     }
 
     /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.
@@ -173,12 +175,12 @@ impl SearchCell {
     /// # Shapes
     /// - `path`: `[num_edges]`
     pub(super) fn along(&self, path: &[usize]) -> Cell {
-        assert!(!self.candidates.auxiliary_skip, "a path has no skip beside it");
-        let mut path = path.iter();
+        assert!(!self.candidates[0].auxiliary_skip, "a path has no skip beside it");
+        let mut path = path.iter().enumerate();
         let mut node = |edges: &Vec<(usize, Edge)>| {
             let columns = edges.iter().zip(&mut path);
-            let runs = columns.filter_map(|((from, edge), &column)| {
-                let position = self.position_of_column(column)?;
+            let runs = columns.filter_map(|((from, edge), (number, &column))| {
+                let position = self.position(number, column)?;
                 Some((*from, candidate(edge, position)))
             });
             let mut runs: Vec<(usize, Edge)> = runs.collect();
@@ -194,14 +196,14 @@ impl SearchCell {
         Cell { nodes, ..(*self.cell).clone() }
     }
 
-    /// The place of a column's operation on every edge, unless the column is that of `none`.
-    pub(super) fn position_of_column(&self, column: usize) -> Option<usize> {
-        self.candidates.of_column(column)
+    /// The place of a column's operation on an edge, unless the column is that of `none`.
+    pub(super) fn position(&self, edge: usize, column: usize) -> Option<usize> {
+        self.candidates[edge].of_column(column)
     }
 
-    /// The candidates of each edge, without `none`.
-    pub fn primitives(&self) -> &[Primitive] {
-        &self.candidates.primitives
+    /// The candidates of an edge, without `none`.
+    pub fn primitives(&self, edge: usize) -> &[Primitive] {
+        &self.candidates[edge].primitives
     }
 
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
@@ -212,25 +214,21 @@ impl SearchCell {
     /// than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
         assert_eq!(self.parts, 1, "a cell whose operations see all channels");
-        let num_nodes = genotype.states_with_picks().count();
-        assert_eq!(
-            num_nodes,
-            self.topology.num_nodes(),
-            "nodes with picks of a genotype of these cells"
-        );
-        let pick = |pick: &Pick, edges: &[(usize, Edge)]| {
-            let edge = edges.iter().find(|(from, _)| *from == pick.from);
-            let position = self.candidates.position(pick.primitive);
-            let (Some((_, edge)), Some(position)) = (edge, position) else {
-                panic!("a picked primitive is one of the candidates of its edge")
-            };
-            (pick.from, candidate(edge, position))
+        let (num_nodes, expected) =
+            (genotype.states_with_picks().count(), self.topology.num_nodes());
+        assert_eq!(num_nodes, expected, "nodes with picks of a genotype of these cells");
+        let pick = |node: usize, pick: &Pick| {
+            let (from, edge) = &self.cell.nodes[node][pick.from];
+            let candidates = &self.candidates[self.topology.edge_number(*from, node)];
+            let position = candidates.position(pick.primitive);
+            let position = position.expect("a pick is one of the candidates of its edge");
+            (*from, candidate(edge, position))
         };
-        let nodes = genotype.nodes.iter().zip(&self.cell.nodes);
+        let nodes = genotype.nodes.iter().enumerate();
         let cell = Cell {
             inputs: self.cell.inputs.clone(),
             nodes: nodes
-                .map(|(picks, edges)| picks.iter().map(|each| pick(each, edges)).collect())
+                .map(|(node, picks)| picks.iter().map(|each| pick(node, each)).collect())
                 .collect(),
             concat: genotype.concat.clone(),
             fixed_inputs: true,

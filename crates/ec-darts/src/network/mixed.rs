@@ -32,7 +32,7 @@ pub struct MixedOperation {
 impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let candidates = Candidates::new(space, false);
+        let candidates = Candidates::new(space, space.primitives(), false);
         let edge = candidates.edge(num_channels, stride);
         let names = names("", &edge, &candidates);
         let mut cells = [Cell::from(edge)];

@@ -1,7 +1,7 @@
 //! Parts that search cells and discrete cells share: preprocessings, candidates of an edge, names.
 
 use ec_darts_kernels::{Edge, EdgeOperation};
-use ec_darts_space::{Primitive, SearchSpace};
+use ec_darts_space::{CellKind, Primitive, SearchSpace};
 
 use super::CellPlan;
 use crate::ops::{Form, Name, edge, operation};
@@ -31,22 +31,38 @@ pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
     inputs.map(|(input, edge)| Name::new(format!("preprocess{input}.{}", variant(edge)))).collect()
 }
 
-/// The candidates of a search space: the operations of an edge, and their columns in the mixing weights.
+/// The candidates of an edge: its operations, and their columns in the mixing weights.
 #[derive(Clone, Debug)]
 pub(super) struct Candidates {
     pub(super) primitives: Vec<Primitive>,
     /// Of each primitive.
     pub(super) columns: Vec<usize>,
+    /// Place of each primitive among those of the space without `none`: its name.
+    numbers: Vec<usize>,
     /// Whether a skip stands behind the candidates of every edge.
     pub(super) auxiliary_skip: bool,
 }
 
 impl Candidates {
-    pub(super) fn new(space: &SearchSpace, auxiliary_skip: bool) -> Self {
+    /// Those of a space that an edge keeps.
+    pub(super) fn new(space: &SearchSpace, kept: &[Primitive], auxiliary_skip: bool) -> Self {
         let all = space.primitives().iter().copied().enumerate();
-        let (columns, primitives) =
-            all.filter(|&(_, primitive)| primitive != Primitive::None).unzip();
-        Self { primitives, columns, auxiliary_skip }
+        let operations = all.filter(|&(_, primitive)| primitive != Primitive::None).enumerate();
+        let kept = operations.filter(|(_, (_, primitive))| kept.contains(primitive));
+        let mut candidates =
+            Self { primitives: vec![], columns: vec![], numbers: vec![], auxiliary_skip };
+        for (number, (column, primitive)) in kept {
+            candidates.primitives.push(primitive);
+            candidates.columns.push(column);
+            candidates.numbers.push(number);
+        }
+        candidates
+    }
+
+    /// Of all edges of a kind of cell.
+    pub(super) fn of_cell(space: &SearchSpace, kind: CellKind, auxiliary_skip: bool) -> Vec<Self> {
+        let of_edge = |edge| Self::new(space, space.candidates(kind, edge), auxiliary_skip);
+        (0..space.topology().num_edges()).map(of_edge).collect()
     }
 
     /// An edge of all candidates.
@@ -71,9 +87,9 @@ impl Candidates {
 pub(super) fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
     let dot = if path.is_empty() { "" } else { "." };
     let name = |(number, &operation): (usize, &EdgeOperation)| {
-        let place = match number < candidates.primitives.len() {
-            true => format!("{path}{dot}operations.{number}"),
-            false => format!("{path}{dot}auxiliary_skip"),
+        let place = match candidates.numbers.get(number) {
+            Some(number) => format!("{path}{dot}operations.{number}"),
+            None => format!("{path}{dot}auxiliary_skip"),
         };
         Name::of_candidate(&place, operation)
     };

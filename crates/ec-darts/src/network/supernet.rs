@@ -107,8 +107,9 @@ impl Supernet {
     pub fn forward(&self, images: Tensor<4>, mixing: &Mixing) -> Tensor<2> {
         let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
         let mut of_kinds = HashMap::new();
-        for (cell, &kind) in self.cells.iter().zip(&self.kinds) {
+        for (number, (cell, &kind)) in self.cells.iter().zip(&self.kinds).enumerate() {
             let weights = of_kinds.entry(kind).or_insert_with(|| cell.weights(mixing, kind));
+            weights.skip_dropout = mixing.skip_dropout.clone().map(|dropout| (dropout, number));
             let output = cell.forward(older, newer.clone(), weights);
             (older, newer) = (newer, output);
         }

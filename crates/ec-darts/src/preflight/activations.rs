@@ -1,6 +1,6 @@
 //! What the maps of a network take while a step is computed, cell by cell.
 
-use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive, Recipe};
+use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive, Recipe, SearchSpace};
 
 use super::buffers::Buffers;
 use super::{MemoryNeed, VALUE};
@@ -103,9 +103,9 @@ impl Activations {
         plan: &CellPlan,
         batch: u64,
         size: [usize; 2],
-        num_nodes: usize,
-        primitives: &[Primitive],
+        space: &SearchSpace,
     ) {
+        let num_nodes = space.topology().num_nodes();
         let reduces = plan.kind == CellKind::Reduction;
         let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
         let (input, node) =
@@ -120,6 +120,8 @@ impl Activations {
             let mut of_node = 0;
             for source in 0..NUM_INPUTS + target {
                 let stride = if reduces && source < NUM_INPUTS { 2 } else { 1 };
+                let edge = space.topology().edge_number(source, target);
+                let primitives = space.candidates(plan.kind, edge);
                 let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
                 let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
                 parameters += weights.sum::<usize>();

@@ -8,7 +8,7 @@ mod activations;
 mod buffers;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellKind, Genotype};
+use ec_darts_space::{Candidates, CellKind, Genotype, PerKind, Primitive, SearchSpace};
 
 use activations::Activations;
 use buffers::Buffers;
@@ -71,18 +71,39 @@ pub struct MemoryNeed {
 }
 
 impl MemoryNeed {
+    /// That of the largest stage.
+    ///
     /// # Errors
     /// [`crate::Error::ConfigValue`] where the settings describe no search space.
     pub fn new(config: &SearchConfig, data: &ImageDataset) -> Result<Self> {
+        let mut largest = Self::of_stage(config, 0, data)?;
+        for stage in 1..config.num_stages() {
+            largest = largest.max(Self::of_stage(config, stage, data)?);
+        }
+        Ok(largest)
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            host: self.host.max(other.host),
+            save: self.save.max(other.save),
+            recompute: self.recompute.max(other.recompute),
+            reference: self.reference.max(other.reference),
+            gpu: [0, 1].map(|place| self.gpu[place].max(other.gpu[place])),
+        }
+    }
+
+    fn of_stage(config: &SearchConfig, stage: usize, data: &ImageDataset) -> Result<Self> {
+        let network = config.network_of(stage);
         let [train, valid] = halves(config, data.len());
         let batch = config.search.batch_size.min(train.max(valid)).max(1);
         let [height, width] = data.size();
         let mut need = Activations::default();
-        let stem = config.network.stem;
-        let channels = config.network.init_channels;
-        let num_nodes = config.network.num_nodes;
+        let stem = network.stem;
+        let channels = network.init_channels;
+        let num_nodes = network.num_nodes;
         let plans = plan_cells(
-            config.network.num_cells,
+            network.num_cells,
             channels,
             |_| num_nodes,
             stem.num_channels(channels),
@@ -93,9 +114,9 @@ impl MemoryNeed {
         need.stem(stem, channels, batch as u64, data.size());
         let mut buffers = Buffers::default();
         buffers.stem(stem, channels, batch, data.size());
-        let space = config.network.space()?;
+        let space = heaviest(&network.space()?, config.num_candidates(stage));
         for plan in &plans {
-            need.cell(plan, batch as u64, size, num_nodes, space.primitives());
+            need.cell(plan, batch as u64, size, &space);
             buffers.cell(
                 &SearchCell::describe(&space, plan, config.cell_form()),
                 plan,
@@ -189,6 +210,19 @@ impl MemoryNeed {
 }
 
 /// Images that move the weights and alpha, of so many in the training set.
+/// The same space with so many candidates of each edge, those that keep most maps: which ones a stage keeps is not
+/// known before it begins.
+fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
+    let mut heavy = space.primitives().to_vec();
+    heavy.sort_by_key(|primitive| std::cmp::Reverse(primitive.recipe().num_blocks(1)));
+    heavy.truncate(count);
+    let kept: Vec<Primitive> =
+        space.primitives().iter().copied().filter(|each| heavy.contains(each)).collect();
+    let edges = vec![kept; space.topology().num_edges()];
+    let candidates = Candidates(PerKind::from_fn(|_| edges.clone()));
+    space.restricted(candidates).expect("some primitives, the heaviest among them")
+}
+
 fn halves(config: &SearchConfig, images: usize) -> [usize; 2] {
     let images = config.data.train_images.unwrap_or(usize::MAX).min(images) as f64;
     let train = config.search.train_fraction;

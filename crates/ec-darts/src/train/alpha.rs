@@ -38,7 +38,7 @@ impl SavedAlpha {
     pub fn read(run: &Path, epoch: Option<usize>, device: &Device) -> Result<Self> {
         let fail = |reason: String| Error::Folder { path: run.to_path_buf(), reason };
         let config = SearchConfig::load(&run.join("config.toml"), &[])?;
-        let space = config.network.space()?;
+        let whole = config.network.space()?;
         let reports: Vec<EpochReport> = metrics(run)?;
         let Some(last) = reports.last() else {
             return Err(fail("no epoch of the search in it is over".into()));
@@ -49,6 +49,12 @@ impl SavedAlpha {
             return Err(fail(format!(
                 "epoch {number} is not over, there is alpha of epochs 1 to {epochs}"
             )));
+        };
+        let space = match &report.alpha.candidates {
+            Some(candidates) => whole.restricted(candidates.clone()).map_err(|error| {
+                fail(format!("candidates of epoch {} in metrics.jsonl: {error}", epoch + 1))
+            })?,
+            None => whole,
         };
         let shape = [space.topology().num_edges(), space.primitives().len()];
         let matrix = |rows: &[Vec<f32>], shape: [usize; 2]| {

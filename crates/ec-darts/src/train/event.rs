@@ -5,7 +5,7 @@
 //! search is saved. So several steps may be told at once, in their order, each with its own figures, and
 //! the position of a search can be ahead of what was told.
 
-use ec_darts_space::{CellGenotype, CellKind, Genotype, PerKind, Primitive};
+use ec_darts_space::{Candidates, CellGenotype, CellKind, Genotype, PerKind, Primitive};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
@@ -81,6 +81,9 @@ pub struct StepReport {
     /// Counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub epoch: usize,
+    /// Counted from 1, in a search of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<usize>,
     /// Part of the epoch.
     pub phase: Phase,
     /// Counted from 0, within the phase.
@@ -131,6 +134,9 @@ pub struct EpochReport {
     pub epoch: usize,
     /// Epochs of the whole search.
     pub epochs: usize,
+    /// Counted from 1, in a search of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<usize>,
     /// Learning rate of the weights in this epoch, per step.
     pub learning_rate: f64,
     /// Mean training loss of the supernet.
@@ -157,6 +163,9 @@ pub struct EpochReport {
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
+    /// Cost of the epoch's genotype, where costs are in the loss of alpha.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
     /// Epoch whose genotype the search would return now; counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub best_epoch: usize,
@@ -186,10 +195,13 @@ pub struct AlphaValues {
     /// Beta, `[num_edges]` each, where edges have weights of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<PerKind<Vec<f32>>>,
+    /// Primitives that compete on each edge, where a stage has left some out; alpha of the others is zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Candidates>,
 }
 
 impl AlphaValues {
-    pub(super) fn of(alpha: &ArchitectureParameters) -> Self {
+    pub(super) fn of(alpha: &ArchitectureParameters, candidates: Option<Candidates>) -> Self {
         let rows = |kind| {
             let matrix = alpha.cell(kind);
             let [_, num_primitives] = matrix.dims();
@@ -200,6 +212,7 @@ impl AlphaValues {
             normal: rows(CellKind::Normal),
             reduction: rows(CellKind::Reduction),
             edges: edges.map(|edges| edges.map(|param| to_vec(param.val()))),
+            candidates,
         }
     }
 }
@@ -266,6 +279,7 @@ mod tests {
     fn epochs_are_counted_from_one_in_json() {
         let report = StepReport {
             epoch: 0,
+            stage: None,
             phase: Phase::Supernet,
             step: 0,
             num_steps: 1,

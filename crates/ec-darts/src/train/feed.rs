@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::event::Phase;
 use crate::architect::ArchitectOrder;
-use crate::config::{AlphaConfig, Order, SearchConfig};
+use crate::config::{Order, SearchConfig};
 use crate::data::{
     Augmentation, Batch, Batches, ImageDataset, Loader, Purpose, sample_per_class, split,
 };
@@ -17,9 +17,7 @@ use crate::{Error, Result};
 pub(super) struct Feed {
     /// Phase whose steps move alpha by a batch of their own, if any does.
     alpha_phase: Option<Phase>,
-    alpha: AlphaConfig,
-    second_order: bool,
-    steps_cap: Option<usize>,
+    config: SearchConfig,
     train: Loader,
     valid: Loader,
     auxiliary: Loader,
@@ -99,14 +97,12 @@ impl Feed {
         };
         Ok(Self {
             alpha_phase: alpha_phase(config.search.order),
-            alpha: config.alpha.clone(),
-            second_order: config.search.architect == ArchitectOrder::Second,
-            steps_cap: config.search.steps_per_epoch,
             auxiliary: loader(train.clone(), augmentation, Some(Purpose::Auxiliary)),
             train: loader(train, augmentation, Some(Purpose::Train)),
             valid: loader(valid, augmentation, Some(Purpose::Valid)),
             measure: loader(measured, Augmentation::NONE, None),
             data_digest: data.digest(),
+            config: config.clone(),
             open: None,
         })
     }
@@ -126,7 +122,8 @@ impl Feed {
 
     /// Steps of a phase in every epoch.
     pub fn num_steps(&self, phase: Phase) -> usize {
-        let capped = |steps: usize| steps.min(self.steps_cap.unwrap_or(usize::MAX));
+        let capped =
+            |steps: usize| steps.min(self.config.search.steps_per_epoch.unwrap_or(usize::MAX));
         match phase {
             Phase::Supernet | Phase::Auxiliary => capped(self.train.steps_per_epoch()),
             Phase::MeasureSupernet | Phase::MeasureAuxiliary => self.measure.steps_per_epoch(),
@@ -153,7 +150,7 @@ impl Feed {
         };
         let mut batches =
             StepBatches { model: take(&mut open.model)?, valid: None, train_of_alpha: None };
-        if self.alpha.moves_at(epoch, step) {
+        if self.config.alpha.moves_at(self.config.in_stage(epoch).epoch, step) {
             batches.valid = take(&mut open.valid)?;
             batches.train_of_alpha = take(&mut open.train_of_alpha)?;
         }
@@ -166,14 +163,17 @@ impl Feed {
         let mut open = Open { next: place, model: None, valid: None, train_of_alpha: None };
         // Both halves may differ in size: alpha's batches run on from epoch to epoch.
         let run_on = |loader: &Loader| {
-            loader.endless(self.alpha.steps_before(epoch, step, self.num_steps(phase)))
+            loader.endless(self.config.alpha_steps_before(epoch, step, self.num_steps(phase)))
         };
         if self.alpha_phase == Some(phase) {
             open.valid = Some(run_on(&self.valid));
         }
         match phase {
             Phase::Supernet => open.model = Some(self.train.epoch(epoch as u64, step)),
-            Phase::Alpha => open.train_of_alpha = self.second_order.then(|| run_on(&self.train)),
+            Phase::Alpha if self.config.search.architect == ArchitectOrder::Second => {
+                open.train_of_alpha = Some(run_on(&self.train));
+            }
+            Phase::Alpha => {}
             Phase::Auxiliary => open.model = Some(self.auxiliary.epoch(epoch as u64, step)),
             Phase::MeasureSupernet | Phase::MeasureAuxiliary => {
                 open.model = Some(self.measure.epoch(0, step));

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 
 use super::{Auxiliary, Search, sgd};
 use crate::Result;
-use crate::config::SearchConfig;
+use crate::config::{SearchConfig, StagePlace};
 use crate::data::ImageDataset;
 use crate::optim::WeightOptimizer;
 use crate::snapshot::Snapshot;
@@ -65,8 +65,11 @@ impl Search {
         let images = data.len() as u64;
         let mut search = Self::new(config, data, device)?;
         saved.continue_on(&mut search.course, search.feed.data_digest())?;
-        let place = search.course.place();
-        if let Some(fault) = search.course.progress.fault(place, &search.space, images) {
+        let whole = search.space.clone();
+        search.find_stage().map_err(|reason| saved.damaged(reason))?;
+        let (progress, place) = (&search.course.progress, search.course.place());
+        let spaces = [&whole, &search.space];
+        if let Some(fault) = progress.fault(place, spaces, images) {
             return Err(saved.damaged(format!("it remembers {fault}")));
         }
         search.take(&mut saved.snapshot).map_err(|reason| saved.damaged(reason))?;
@@ -75,10 +78,32 @@ impl Search {
         Ok(search)
     }
 
+    /// Enters the stage of the place where the search is, with the candidates it remembers.
+    fn find_stage(&mut self) -> Result<(), String> {
+        let stage = self.stage().stage;
+        let Some(candidates) = self.course.progress.candidates.clone() else {
+            return match stage {
+                0 => Ok(()),
+                _ => Err(format!("it remembers no candidates of stage {}", stage + 1)),
+            };
+        };
+        let expected = self.config.num_candidates(stage);
+        let space = self.space.restricted(candidates).map_err(|error| error.to_string())?;
+        let fits = |(_, edges): (_, &Vec<Vec<_>>)| edges.iter().all(|edge| edge.len() == expected);
+        if stage == 0 || !space.all_candidates().0.iter().all(fits) {
+            return Err("it remembers candidates of another stage".into());
+        }
+        self.enter(space);
+        Ok(())
+    }
+
     /// Takes the tensors and optimizer states at the place where the search is.
     fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
         let (plan, place) = (self.course.plan(), self.course.place());
-        let weight_steps = plan.steps_before(place, |phase| phase == Phase::Supernet);
+        let StagePlace { epoch, .. } = self.stage();
+        let start = plan.start_of(place.epoch - epoch);
+        let supernet_steps = |place| plan.steps_before(place, |phase| phase == Phase::Supernet);
+        let weight_steps = supernet_steps(place) - supernet_steps(&start);
         let auxiliary_steps = if place.phase == Phase::Auxiliary {
             place.step
         } else {
@@ -88,7 +113,7 @@ impl Search {
         let phase = alpha_phase(self.config.search.order).unwrap_or(Phase::Supernet);
         let steps_of = |place| plan.steps_before(place, |of| of == phase);
         let in_epoch = steps_of(place) - steps_of(&plan.start_of(place.epoch));
-        let steps = (place.epoch, in_epoch as usize, plan.steps_of(phase));
+        let steps = (epoch, in_epoch as usize, plan.steps_of(phase));
         let alpha_steps = self.config.alpha.steps_before(steps.0, steps.1, steps.2);
         self.supernet = snapshot.load(self.supernet.clone(), "supernet")?;
         self.alpha = snapshot.load(self.alpha.clone(), "alpha")?;

@@ -4,6 +4,7 @@ mod checkpoint;
 mod job;
 mod progress;
 mod report;
+mod stage;
 mod steps;
 
 use std::num::NonZeroUsize;
@@ -15,6 +16,7 @@ use tracing::debug_span;
 
 pub use self::progress::Best;
 use self::progress::{QueuedStep, SearchProgress};
+use self::stage::Start;
 use self::steps::Measured;
 use super::course::{Course, Next};
 use super::event::{Done, EpochReport, Event, Phase, StepReport};
@@ -25,9 +27,9 @@ use crate::Result;
 use crate::architect::Architect;
 use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
-use crate::data::{Batch, ImageDataset, Purpose, stream_rng};
-use crate::network::{Supernet, SupernetConfig, check_size};
-use crate::optim::{AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
+use crate::data::{Batch, ImageDataset};
+use crate::network::{Supernet, check_size};
+use crate::optim::{SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
 use crate::preflight::{MemoryNeed, Room};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
@@ -113,39 +115,16 @@ impl Search {
         check_size(config.network.stem, data.size(), false)?;
         let space = config.network.space()?;
         let device = device.clone().autodiff();
-        let network = SupernetConfig {
-            space: space.clone(),
-            stem: config.network.stem,
-            init_channels: config.network.init_channels,
-            num_cells: config.network.num_cells,
-            num_classes: data.num_classes(),
-            form: config.cell_form(),
-        };
+        let num_classes = data.num_classes();
         let [height, width] = data.size();
         let image_side = height.max(width);
-        let seed = config.search.seed;
         let need = MemoryNeed::new(&config, &data)?;
         let kernels = need.kernels(&config.run, &Room::of(&device));
-        let supernet = network
-            .init(&mut stream_rng(seed, Purpose::Weights, 0, 0), &device)
-            .with_kernels(kernels);
-        let mut rng = stream_rng(seed, Purpose::Alpha, 0, 0);
-        let scale = config.alpha.init_scale;
-        let mut alpha = ArchitectureParameters::new(&space, scale, &mut rng, &device);
-        if config.rule.edge_weights {
-            alpha = alpha.with_edges(&space, scale, &mut rng);
-        }
-        let adam = AdamSettings {
-            beta1: config.alpha.beta1,
-            beta2: config.alpha.beta2,
-            weight_decay: config.alpha.weight_decay,
-        };
-        let architect = Architect::new(config.alpha.learning_rate, &adam)
-            .with_clip_norm(config.alpha.clip_norm);
+        let start = Start::new(&config, 0, &space, num_classes, &device);
+        let Start { supernet, alpha, architect, weight_optimizer } = start.with_kernels(kernels);
         let feed = Feed::new(&config, data)?;
         let plan = plan(&config, &feed);
         Ok(Self {
-            weight_optimizer: WeightOptimizer::new(&sgd(&config)),
             course: Course::new(plan, SearchProgress::default(), &device),
             feed,
             auxiliary: None,
@@ -153,11 +132,12 @@ impl Search {
             config,
             space,
             device,
-            num_classes: network.num_classes,
+            num_classes,
             image_side,
             supernet,
             alpha,
             architect,
+            weight_optimizer,
         })
     }
 
@@ -189,6 +169,9 @@ impl Search {
                 let report = self.epoch_report()?;
                 self.course.close_epoch(report);
                 self.stop_early();
+                if self.begins_stage() {
+                    self.next_stage()?;
+                }
                 Ok(Done::Epoch)
             }
             Next::Nothing => Ok(Done::Everything),
@@ -243,7 +226,7 @@ impl Search {
         &self.config
     }
 
-    /// Primitives and topology searched over.
+    /// Primitives and topology searched over, with the candidates of the stage under way.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
@@ -281,7 +264,7 @@ impl Search {
     fn learning_rate(&self) -> f64 {
         let weights = &self.config.weights;
         let (max, min) = (weights.learning_rate, weights.min_learning_rate);
-        let epoch = self.course.epoch();
+        let epoch = self.stage().epoch;
         cosine_learning_rate(max, min, epoch, self.config.search.epochs)
             * warmup(epoch, weights.warmup_epochs)
     }
@@ -321,6 +304,7 @@ impl Search {
         let (steps_before, total_steps) = self.course.position();
         let report = StepReport {
             epoch: place.epoch,
+            stage: self.stage_number(),
             phase,
             step: place.step,
             num_steps: self.course.plan().steps_at(&place),
@@ -377,7 +361,7 @@ fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
     ];
     let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
     let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
-    Plan { epochs: config.search.epochs, stages }
+    Plan { epochs: config.num_epochs(), stages }
 }
 
 fn sgd(config: &SearchConfig) -> SgdSettings {

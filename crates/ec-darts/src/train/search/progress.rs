@@ -1,6 +1,6 @@
 //! What a search remembers besides its tensors and its place.
 
-use ec_darts_space::{Genotype, SearchSpace};
+use ec_darts_space::{Candidates, Genotype, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use crate::cost::CostTable;
@@ -30,6 +30,9 @@ pub(crate) struct SearchProgress {
     pub induced: Option<Genotype>,
     /// What the search returns.
     pub best: Option<Best>,
+    /// Of each edge in the stage under way; nothing in the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Candidates>,
     /// Costs of the operations, where alpha's loss has them: measured once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<CostTable>,
@@ -124,20 +127,27 @@ impl Progress for SearchProgress {
     }
 
     fn next_epoch(self) -> Self {
-        Self { best: self.best, costs: self.costs, ..Self::default() }
+        Self { best: self.best, candidates: self.candidates, costs: self.costs, ..Self::default() }
     }
 }
 
 impl SearchProgress {
-    /// Why this cannot be remembered at a place of a search, if it cannot; `images` is how many the data
-    /// have.
-    pub fn fault(&self, place: &Place<Phase>, space: &SearchSpace, images: u64) -> Option<String> {
+    /// Why this cannot be remembered at a place of a search, if it cannot; `spaces` are those of the search and of
+    /// its stage, `images` is how many the data have.
+    pub fn fault(
+        &self,
+        place: &Place<Phase>,
+        spaces: [&SearchSpace; 2],
+        images: u64,
+    ) -> Option<String> {
         let means = [self.train, self.supernet, self.auxiliary_train, self.auxiliary];
         let transition = self.transition.as_ref();
+        let [whole, of_stage] = spaces;
         let genotypes = [
-            self.induced.as_ref(),
-            self.best.as_ref().map(|best| &best.genotype),
-            transition.map(|transition| &transition.genotype),
+            (of_stage, self.induced.as_ref()),
+            // The best epoch may be one of an earlier stage.
+            (whole, self.best.as_ref().map(|best| &best.genotype)),
+            (of_stage, transition.map(|transition| &transition.genotype)),
         ];
         let is_induced = match place.phase {
             Phase::Auxiliary => place.step > 0,
@@ -150,11 +160,13 @@ impl SearchProgress {
         (means.iter().find_map(|mean| mean.fault(images)))
             .or_else(|| self.valid_loss.fault(u64::MAX))
             .or_else(|| {
-                let foreign = genotypes.into_iter().flatten().find(|&each| !space.contains(each));
-                foreign.map(|genotype| format!("a genotype of another space: {genotype}"))
+                let mut genotypes =
+                    genotypes.into_iter().filter_map(|(space, each)| Some((space, each?)));
+                let foreign = genotypes.find(|(space, each)| !space.contains(each));
+                foreign.map(|(_, genotype)| format!("a genotype of another space: {genotype}"))
             })
             .or_else(|| {
-                let size = space.topology().num_edges() * space.primitives().len();
+                let size = whole.topology().num_edges() * whole.primitives().len();
                 let fits =
                     |costs: &CostTable| costs.operations.iter().all(|(_, row)| row.len() == size);
                 fault(!self.costs.as_ref().is_none_or(fits), "costs of another space")

@@ -12,7 +12,6 @@ use crate::Result;
 use crate::architecture::Strength;
 use crate::data::{Purpose, stream_rng};
 use crate::objective::Objective;
-use crate::sampling::Draw;
 use crate::spectrum::{Curvature, ROUNDS};
 use crate::tensors::ImageBatch;
 use crate::train::event::{AlphaValues, CellReport, EpochReport};
@@ -32,7 +31,7 @@ impl Search {
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
         let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
-        let report = |kind| self.cell_report(mixing.cell(kind), read.cell(kind));
+        let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
         let [normal, reduction] = CellKind::ALL.map(report);
         let mut warnings = self.warnings(read, [&normal, &reduction]);
         warnings.extend(self.without_discretization());
@@ -40,7 +39,8 @@ impl Search {
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
-            epochs: self.config.search.epochs,
+            epochs: self.config.num_epochs(),
+            stage: self.stage_number(),
             learning_rate: self.learning_rate(),
             train_loss: progress.train.loss(),
             train_accuracy: progress.train.accuracy(),
@@ -51,10 +51,11 @@ impl Search {
             normal,
             reduction,
             eigenvalue,
+            cost: progress.costs.as_ref().map(|costs| costs.of(&self.space, read)),
             best_epoch,
             genotype_mixing,
             genotype_alpha,
-            alpha: AlphaValues::of(&self.alpha),
+            alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
         })
     }
 
@@ -76,7 +77,7 @@ impl Search {
         let batch = self.feed.first_measured(rule.eigenvalue_images)?;
         let batch = ImageBatch::new(batch, &self.device);
         let rule = self.rule().expected();
-        let objective = Objective { space: &self.space, rule: &rule, draw: &Draw::Mode };
+        let objective = Objective::new(&self.space, &rule);
         let curvature = Curvature::new(objective, &self.supernet, &self.alpha, &batch)?;
         let seed = self.config.search.seed;
         let start = curvature.direction(&mut stream_rng(seed, Purpose::Spectrum, epoch as u64, 0));
@@ -97,11 +98,11 @@ impl Search {
         kinds.filter(is_new).map(warning).collect()
     }
 
-    fn cell_report(&self, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
+    fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
         CellReport {
             num_skips: genotype.count(|primitive| primitive == Primitive::SkipConnect),
             num_pools: genotype.count(Primitive::is_pool),
-            entropy: self.config.search.relaxation.entropy(mixing, self.space.topology()),
+            entropy: self.config.search.relaxation.entropy(mixing, &self.space, kind),
             largest_mixing: mixing.iter().copied().fold(0.0, f32::max).into(),
         }
     }

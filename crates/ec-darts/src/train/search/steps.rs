@@ -17,7 +17,8 @@ use crate::network::{EvaluationConfig, Supernet};
 use crate::objective::Objective;
 use crate::perturbation::{Attacked, Matrix, Perturbation};
 use crate::rule::{Mixing, Rule};
-use crate::sampling::Draw;
+use crate::sampling::{Draw, Sampling};
+use crate::skip_dropout::{SkipDropout, SkipMasks};
 use crate::tensors::{ImageBatch, to_vec};
 use crate::train::event::{Phase, TransitionReport};
 use crate::train::score::loss_and_correct;
@@ -36,14 +37,22 @@ impl Search {
         let Some(sampling) = self.config.rule.sampling else { return Draw::Mode };
         let mut rng = self.rng(purpose);
         let num_primitives = self.space.primitives().len();
-        let alpha = match sampling.reads_alpha() {
-            true => self.alpha.values(),
-            false => {
+        let alpha = match sampling {
+            Sampling::Gates => self.alpha.competing(&self.space).map(to_vec),
+            _ if sampling.reads_alpha() => self.alpha.values(),
+            _ => {
                 let count = self.space.topology().num_edges() * num_primitives;
                 PerKind::from_fn(|_| vec![0.0; count])
             }
         };
         sampling.draw(&alpha, num_primitives, &mut rng)
+    }
+
+    /// The elements of skips that a pass of the step under way leaves out, where it does.
+    fn skip_dropout(&self, purpose: Purpose) -> Option<SkipDropout> {
+        let rate = self.config.skip_dropout_at(self.course.epoch());
+        let masks = || SkipMasks::Drawn(Box::new(self.rng(purpose)));
+        (rate > 0.0).then(|| SkipDropout { rate, masks: masks() })
     }
 
     /// The stream of a purpose at the step under way.
@@ -61,7 +70,7 @@ impl Search {
         let mut rule = self.rule();
         let settings = &self.config.rule;
         let Some(measure) = settings.cost else { return rule };
-        let weight = settings.cost_weight.at(self.course.place().epoch, self.config.search.epochs);
+        let weight = settings.cost_weight.at(self.stage().epoch, self.config.search.epochs);
         let (space, device) = (&self.space, &self.device);
         let network = EvaluationConfig {
             stem: self.config.network.stem,
@@ -106,7 +115,9 @@ impl Search {
         let train = train.filter(|_| is_second);
         let train = train.map(|train| ImageBatch::new(train.clone(), &self.device));
         let (rule, draw) = (self.rule_of_alpha(), self.draw(Purpose::AlphaDraw));
-        let objective = Objective { space: &self.space, rule: &rule, draw: &draw };
+        let skip_dropout = self.skip_dropout(Purpose::AlphaDropout);
+        let skip_dropout = skip_dropout.as_ref();
+        let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
         let unrolled = train.as_ref().map(|train| Unrolled {
             train,
             optimizer: &mut self.weight_optimizer,
@@ -125,13 +136,15 @@ impl Search {
         let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
         let moves_alpha = self.config.search.order == Order::SingleLevel
-            && self.course.place().epoch >= self.config.alpha.frozen_epochs;
+            && self.stage().epoch >= self.config.alpha.frozen_epochs;
         let rule = if moves_alpha { self.rule_of_alpha() } else { self.rule() };
         let draw = self.draw(Purpose::WeightDraw);
-        let objective = Objective { space: &self.space, rule: &rule, draw: &draw };
+        let skip_dropout = self.skip_dropout(Purpose::WeightDropout);
+        let skip_dropout = skip_dropout.as_ref();
+        let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
         let mut mixing = objective.mixing(&self.alpha);
         let terms = match moves_alpha {
-            true => rule.penalties.loss(&self.alpha, &mixing),
+            true => rule.penalties.loss(&self.space, &self.alpha, &mixing),
             false => None,
         };
         if !moves_alpha {
@@ -169,12 +182,9 @@ impl Search {
         mixing: &Mixing,
         batch: &ImageBatch,
     ) -> PerKind<Tensor<2>> {
-        let num_primitives = self.space.primitives().len();
-        let place = self.course.place();
-        let epsilon = self.config.rule.epsilon.at(place.epoch, self.config.search.epochs);
-        let matrix =
-            Matrix { topology: self.space.topology(), relaxation: self.config.search.relaxation };
-        let noise = matrix.noise(num_primitives, epsilon, &mut self.rng(Purpose::WeightDraw));
+        let epsilon = self.config.rule.epsilon.at(self.stage().epoch, self.config.search.epochs);
+        let matrix = Matrix { space: &self.space, relaxation: self.config.search.relaxation };
+        let noise = matrix.noise(epsilon, &mut self.rng(Purpose::WeightDraw));
         let values = mixing.weights.clone().map(to_vec);
         let perturbed = match perturbation {
             Perturbation::Random => matrix.random(&values, &noise),
@@ -237,10 +247,13 @@ impl Search {
     pub(super) fn decide(&mut self) -> TransitionReport {
         let auxiliary = self.auxiliary.take().expect("a measured auxiliary model");
         let epoch = self.course.epoch();
+        let first = epoch - self.stage().epoch;
         let progress = &mut self.course.progress;
         let genotype = progress.induced.take().expect("the genotype it was induced from");
         let valid_accuracy = progress.auxiliary.accuracy();
-        let best_before = progress.best.as_ref().and_then(|best| best.accuracy);
+        // The gate compares models of one stage: those of another have other cells.
+        let best = progress.best.as_ref().filter(|best| best.epoch >= first);
+        let best_before = best.and_then(|best| best.accuracy);
         let accepted = best_before.is_none_or(|best| valid_accuracy > best);
         if accepted {
             self.supernet = return_weights(&self.supernet, &auxiliary.model);

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# Every rule of the family in a small search of three epochs on CIFAR-10: run through, killed at random moments and
+# resumed to the same bytes, and its genotype taken by a short retraining. A table comes last.
+#
+#     benches/rules.sh DATA [PRESET...]      DATA holds cifar-10-batches-bin; all presets of the family without PRESET
+#     KILLS=3 DEVICE=flex PROGRAM=target/release/ec-darts benches/rules.sh DATA gdas_cpu
+#
+# The network has 4 channels and 3 cells on 16x16 maps, an epoch 12 steps: it shows that a rule works to its end,
+# nothing about what it finds.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+data=${1:?usage: benches/rules.sh DATA [PRESET...]}
+shift
+presets=("$@")
+[ ${#presets[@]} -gt 0 ] || presets=(search_cifar10_cpu darts_cpu gdas_cpu snas_cpu fair_darts_cpu pc_darts_cpu
+  pdarts_cpu sdarts_rs_cpu sdarts_adv_cpu proxyless_cpu darts_plus_cpu robust_darts_cpu beta_darts_cpu
+  darts_minus_cpu drnas_cpu mobile_cpu)
+program=$(realpath "${PROGRAM:-target/release/ec-darts}")
+device=${DEVICE:-flex}
+kills=${KILLS:-3}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+small=(network.init_channels=8 network.num_cells=3 search.epochs=3 search.steps_per_epoch=12
+  search.batch_size=32 search.measured_images=64 data.train_images=2000 run.checkpoint_steps=4)
+sets=()
+for set in "${small[@]}"; do sets+=(--set "$set"); done
+
+# PRESET OUT ARGUMENTS...
+search() {
+  local preset=$1 out=$2
+  shift 2
+  local own=("${sets[@]}")
+  # What a preset says in epochs of its own is shortened with them.
+  grep -q frozen_epochs "crates/ec-darts/presets/$preset.toml" "crates/ec-darts/presets/${preset%_cpu}.toml" 2>/dev/null &&
+    own+=(--set alpha.frozen_epochs=1)
+  # In place of the shell, so that a kill hits it.
+  exec "$program" search --quiet --config "$preset" --data "$data" --device "$device" --out "$out" "${own[@]}" "$@"
+}
+newest() { ls "$1"/checkpoints/*.safetensors | sort | tail -n 1; }
+
+failed=0
+rows=()
+for preset in "${presets[@]}"; do
+  began=$SECONDS
+  whole=$work/$preset-whole broken=$work/$preset-broken
+  state="same bytes" hit=0
+  if ! (search "$preset" "$whole") >"$work/log" 2>&1; then
+    state="search failed: $(tail -n 1 "$work/log")"
+  else
+    took=$((SECONDS - began))
+    for ((kill = 1; kill <= kills; kill++)); do
+      search "$preset" "$broken" --resume=auto >"$work/log" 2>&1 &
+      pid=$!
+      sleep "$(awk -v most="$took" -v seed="$RANDOM" 'BEGIN { srand(seed); print 0.3 + rand() * (most > 2 ? most - 1 : 1) }')"
+      kill -KILL "$pid" 2>/dev/null && hit=$((hit + 1))
+      wait "$pid" 2>/dev/null
+    done
+    (search "$preset" "$broken" --resume=auto) >"$work/log" 2>&1 || state="resuming failed: $(tail -n 1 "$work/log")"
+    cmp -s "$(newest "$whole")" "$(newest "$broken")" || state="other bytes"
+  fi
+  retrained=no
+  if "$program" retrain --quiet --config retrain_cifar10_cpu --genotype "$whole/genotype.json" --data "$data" \
+    --device "$device" --out "$work/$preset-net" --set network.init_channels=4 --set network.num_cells=3 \
+    --set retrain.epochs=1 --set retrain.batch_size=32 --set data.train_images=200 --set data.cutout=none \
+    >"$work/log" 2>&1; then
+    retrained=yes
+  else
+    retrained="no: $(tail -n 1 "$work/log")"
+  fi
+  [ "$state" = "same bytes" ] && [ "$retrained" = yes ] || failed=1
+  row=$(printf '| %-20s | %3d s | %d of %d | %s | %s |' "$preset" $((SECONDS - began)) "$hit" "$kills" "$state" "$retrained")
+  echo "$row" >&2
+  rows+=("$row")
+done
+printf '| rule | time | kills that hit | end | retrained |\n| --- | --- | --- | --- | --- |\n'
+printf '%s\n' "${rows[@]}"
+exit $failed

@@ -1,0 +1,113 @@
+//! The stages of a search: what each begins with, and how one leads to the next.
+
+use burn::tensor::Device;
+use ec_darts_space::SearchSpace;
+use tracing::info;
+
+use super::{Search, sgd};
+use crate::Result;
+use crate::architect::Architect;
+use crate::architecture::ArchitectureParameters;
+use crate::config::{SearchConfig, StagePlace};
+use crate::data::{Purpose, stream_rng};
+use crate::network::{Supernet, SupernetConfig};
+use crate::ops::Kernels;
+use crate::optim::{AdamSettings, WeightOptimizer};
+
+/// What a stage begins with.
+pub(super) struct Start {
+    pub supernet: Supernet,
+    pub alpha: ArchitectureParameters,
+    pub architect: Architect,
+    pub weight_optimizer: WeightOptimizer,
+}
+
+impl Start {
+    /// New weights and new alpha, those of the stage whatever came before it.
+    pub fn new(
+        config: &SearchConfig,
+        stage: usize,
+        space: &SearchSpace,
+        num_classes: usize,
+        device: &Device,
+    ) -> Self {
+        let network = config.network_of(stage);
+        let network = SupernetConfig {
+            space: space.clone(),
+            stem: network.stem,
+            init_channels: network.init_channels,
+            num_cells: network.num_cells,
+            num_classes,
+            form: config.cell_form(),
+        };
+        let rng = |purpose| stream_rng(config.search.seed, purpose, stage as u64, 0);
+        let supernet = network.init(&mut rng(Purpose::Weights), device);
+        let mut of_alpha = rng(Purpose::Alpha);
+        let scale = config.alpha.init_scale;
+        let mut alpha = ArchitectureParameters::new(space, scale, &mut of_alpha, device);
+        if config.rule.edge_weights {
+            alpha = alpha.with_edges(space, scale, &mut of_alpha);
+        }
+        let adam = AdamSettings {
+            beta1: config.alpha.beta1,
+            beta2: config.alpha.beta2,
+            weight_decay: config.alpha.weight_decay,
+        };
+        let architect = Architect::new(config.alpha.learning_rate, &adam)
+            .with_clip_norm(config.alpha.clip_norm);
+        Self { supernet, alpha, architect, weight_optimizer: WeightOptimizer::new(&sgd(config)) }
+    }
+
+    /// The same with its operations computed another way.
+    pub fn with_kernels(self, kernels: Kernels) -> Self {
+        Self { supernet: self.supernet.with_kernels(kernels), ..self }
+    }
+}
+
+impl Search {
+    /// The stage under way, and the epoch in it.
+    pub(super) fn stage(&self) -> StagePlace {
+        self.config.in_stage(self.course.epoch())
+    }
+
+    /// The number of the stage, counted from 1, where there are several.
+    pub(super) fn stage_number(&self) -> Option<usize> {
+        (self.config.num_stages() > 1).then(|| self.stage().stage + 1)
+    }
+
+    /// Whether the epoch under way is the first of a stage but the first.
+    pub(super) fn begins_stage(&self) -> bool {
+        let StagePlace { stage, epoch } = self.stage();
+        stage > 0 && epoch == 0
+    }
+
+    /// Goes over to the next stage: every edge loses its weakest candidates, by the strength that the genotype is
+    /// read from.
+    ///
+    /// # Source
+    /// P-DARTS, `train_search.py`, which drops by the softmax of alpha.
+    pub(super) fn next_stage(&mut self) -> Result<()> {
+        let stage = self.stage().stage;
+        let strength = self.config.search.strength;
+        let strengths = self.rule().strengths(&self.space, &self.alpha, strength);
+        let dropped = self.config.stages.drop[stage - 1];
+        let space = self.space.without_weakest(strengths.as_deref(), dropped, false);
+        // The epoch's genotype was read from the same strengths, and the settings leave enough of each edge.
+        let space = space.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))?;
+        let left = self.config.num_candidates(stage);
+        info!("stage {stage} is over: {left} candidates of each edge go on");
+        self.course.progress.candidates = Some(space.all_candidates().clone());
+        self.enter(space);
+        Ok(())
+    }
+
+    /// The start of the stage under way, over a space that is left of the search's.
+    pub(super) fn enter(&mut self, space: SearchSpace) {
+        let kernels = self.supernet.cells[0].kernels;
+        let stage = self.stage().stage;
+        let start = Start::new(&self.config, stage, &space, self.num_classes, &self.device);
+        let Start { supernet, alpha, architect, weight_optimizer } = start.with_kernels(kernels);
+        (self.supernet, self.alpha, self.space) = (supernet, alpha, space);
+        (self.architect, self.weight_optimizer) = (architect, weight_optimizer);
+    }
+}
