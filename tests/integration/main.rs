@@ -19,6 +19,7 @@ mod resume;
 mod retrain;
 mod rule_networks;
 mod rule_plain;
+mod rule_spectrum;
 mod rule_values;
 mod run;
 mod sample;

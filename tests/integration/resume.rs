@@ -13,7 +13,7 @@ use ec_darts::perturbation::Perturbation;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::sampling::Sampling;
 use ec_darts::train::{Done, Search};
-use ec_darts_space::{Discretization, Schedule, Stop};
+use ec_darts_space::{Discretization, Eigenvalue, Schedule, Stop};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -78,7 +78,7 @@ fn rules_go_on_as_unbroken() {
         config.search.relaxation = Relaxation::Softmax;
         config.transition.enabled = false;
     };
-    let rules: [(&str, Change); 14] = [
+    let rules: [(&str, Change); 16] = [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -143,6 +143,22 @@ fn rules_go_on_as_unbroken() {
         ("darts+", |config| {
             config.search.epochs = 3;
             config.rule.stop = Some(Stop::Ranking { patience: 1 });
+        }),
+        ("robust darts", |config| {
+            config.search.epochs = 3;
+            config.rule.stop = Some(Stop::Eigenvalue(Eigenvalue {
+                window: 1,
+                factor: 0.0,
+                first_epoch: 0,
+                delta: 1,
+            }));
+            config.rule.eigenvalue_every = Some(1);
+        }),
+        ("the eigenvalue of a sampled rule in parts", |config| {
+            config.rule.sampling = Some(Sampling::StraightThrough);
+            config.rule.edge_weights = true;
+            (config.rule.partial_channels, config.network.init_channels) = (2, 4);
+            config.rule.eigenvalue_every = Some(2);
         }),
     ];
     for (name, rule) in rules {

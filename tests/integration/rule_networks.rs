@@ -30,11 +30,11 @@ use crate::rule_values::{check_ascent, parameters, space};
 use crate::tiny;
 
 /// A network of a file, and the settings of its optimizers.
-struct Case<'a> {
+pub struct Case<'a> {
     fixture: &'a Fixture,
-    space: SearchSpace,
-    supernet: Supernet,
-    alpha: Option<ArchitectureParameters>,
+    pub space: SearchSpace,
+    pub supernet: Supernet,
+    pub alpha: Option<ArchitectureParameters>,
     /// Columns of the file's matrices, `[14][columns]`, where they are not all of the space.
     candidates: Option<PerKind<Vec<usize>>>,
     /// Of the weight step and of the alpha step.
@@ -53,7 +53,7 @@ struct Step {
 }
 
 impl<'a> Case<'a> {
-    fn new(name: &str, fixture: &'a Fixture, kernels: Kernels) -> Self {
+    pub fn new(name: &str, fixture: &'a Fixture, kernels: Kernels) -> Self {
         let number = |key: &str| fixture.entry.config[key].as_u64().expect("a number") as usize;
         let candidates = fixture.has("in.candidates.normal");
         let candidates = candidates.then(|| fixture.index_pair("in.candidates"));
@@ -88,7 +88,7 @@ impl<'a> Case<'a> {
         f64::from(self.fixture.values(name)[0])
     }
 
-    fn batch(&self, half: &str) -> ImageBatch {
+    pub fn batch(&self, half: &str) -> ImageBatch {
         ImageBatch {
             images: self.fixture.tensor(&format!("in.{half}.x")),
             labels: self.fixture.labels(&format!("in.{half}.target")),

@@ -265,6 +265,9 @@ fn search_epoch(report: &EpochReport) -> String {
         let accuracy = 100.0 * transition.valid_accuracy;
         text += &format!(", auxiliary model {accuracy:.1} % ({verdict})");
     }
+    if let Some(eigenvalue) = report.eigenvalue {
+        text += &format!("  dominant eigenvalue {eigenvalue:.4}");
+    }
     if let Some(cost) = report.cost {
         text += &format!(", cost {cost:.4}");
     }

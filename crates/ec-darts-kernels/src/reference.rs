@@ -347,7 +347,8 @@ impl Values<'_> {
         let [gamma, beta] = if self.edge.affine {
             [0, 1].map(|_| self.take([num_channels]))
         } else {
-            [Tensor::ones([num_channels], &device), Tensor::zeros([num_channels], &device)]
+            let like = (&device, map.dtype());
+            [Tensor::ones([num_channels], like.clone()), Tensor::zeros([num_channels], like)]
         };
         let start = self.statistics;
         self.statistics += num_channels;

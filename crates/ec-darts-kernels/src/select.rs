@@ -74,7 +74,7 @@ pub fn pick(values: Tensor<2>, places: &[Option<usize>]) -> Tensor<1> {
         places.iter().map(|place| place.unwrap_or(rows * columns) as i64).collect();
     let device = values.device();
     let indices = Tensor::from_data(TensorData::new(indices, [places.len()]), &device);
-    let one = Tensor::ones([1], &device);
+    let one = Tensor::ones([1], (&device, values.dtype()));
     Tensor::cat(vec![values.reshape([rows * columns]), one], 0).select(0, indices)
 }
 

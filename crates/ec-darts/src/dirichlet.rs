@@ -3,6 +3,7 @@
 //! Entry points: [`draw`], [`passed_on`]. Invariant: all of it is computed on the host in double precision; a tensor
 //! gets a value and a matrix of derivatives.
 
+use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
 use ec_darts_space::PerKind;
 use rand::Rng;
@@ -45,14 +46,14 @@ pub(crate) fn draw(alpha: &[f32], rng: &mut impl Rng) -> Vec<f32> {
 }
 
 /// The mean of each row's distribution.
-pub(crate) fn mean(alpha: &Tensor<2>) -> Tensor<2> {
-    let [_, columns] = alpha.dims();
-    let mut values: Vec<f32> = to_vec(alpha.clone()).into_iter().map(concentration).collect();
-    for row in values.chunks_mut(columns) {
-        let sum: f32 = row.iter().sum();
-        row.iter_mut().for_each(|value| *value /= sum);
-    }
-    Tensor::from_data(TensorData::new(values, alpha.dims()), &alpha.device())
+///
+/// ```text
+/// mean[k] = b[k] / sum over j of b[j]
+/// ```
+pub(crate) fn mean(alpha: Tensor<2>) -> Tensor<2> {
+    // `elu(alpha) + 1`, of which one summand is that of a zero.
+    let concentration = relu(alpha.clone()) + alpha.clamp_max(0.0).exp();
+    concentration.clone() / concentration.sum_dim(1)
 }
 
 /// A sample that passes the gradient of its entries on to alpha.

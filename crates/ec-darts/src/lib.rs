@@ -32,6 +32,8 @@ pub mod architect;
 
 pub mod perturbation;
 
+pub mod spectrum;
+
 pub mod transition;
 
 pub mod cost;

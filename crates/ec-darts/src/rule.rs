@@ -84,6 +84,15 @@ impl Mixing {
 }
 
 impl Rule {
+    /// The rule whose mixing weights are those of this one on average over its draws, without terms of the loss.
+    ///
+    /// What draws one operation of each edge draws it by the softmax of alpha, whatever the temperature. Of
+    /// [`Sampling::Concrete`], which has no mean in closed form, the weights without noise.
+    pub fn expected(&self) -> Self {
+        let sampling = self.sampling.filter(|sampling| !sampling.is_one_each());
+        Self { sampling, penalties: Penalties::default(), ..self.clone() }
+    }
+
     /// Mixing weights of all cells.
     ///
     /// # Units
@@ -168,9 +177,7 @@ impl Rule {
                 let pass = |(alpha, sample): (Tensor<2>, &Vec<f32>)| passed_on(alpha, sample);
                 (alphas.zip(sample.as_ref()).map(pass), None)
             }
-            (Some(Sampling::Dirichlet), Draw::Mode) => {
-                (alphas.map(|alpha| dirichlet::mean(&alpha)), None)
-            }
+            (Some(Sampling::Dirichlet), Draw::Mode) => (alphas.map(dirichlet::mean), None),
             (sampling, draw) => panic!("{draw:?} is no draw of {sampling:?}"),
         }
     }

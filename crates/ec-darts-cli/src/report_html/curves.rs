@@ -65,6 +65,11 @@ pub fn search(run: Option<&Search>) -> Markup {
             ],
         ),
         figure(
+            "Dominant eigenvalue of the Hessian in alpha",
+            Unit::Plain,
+            &[("validation loss", run.series(|epoch| epoch.eigenvalue))],
+        ),
+        figure(
             "Learning rate of the weights",
             Unit::Plain,
             &[("learning rate", run.series(|epoch| Some(epoch.learning_rate)))],
@@ -125,7 +130,7 @@ pub fn retrain(run: Option<&Retraining>) -> Markup {
     all(figures)
 }
 
-fn all(figures: [Option<Markup>; 4]) -> Markup {
+fn all<const N: usize>(figures: [Option<Markup>; N]) -> Markup {
     if figures.iter().all(Option::is_none) {
         return none("No epoch is over yet.");
     }

@@ -10,7 +10,8 @@ use crate::program::{Folder, project, sample, told};
 /// A search of two epochs in `all/search`.
 fn searched() -> Folder {
     let folder = Folder::new();
-    let search = sample(&["--out", "all/search", "--quiet"]);
+    let measured = "rule.eigenvalue_every=1";
+    let search = sample(&["--out", "all/search", "--quiet", "--set", measured]);
     let search: Vec<&str> = search.iter().map(String::as_str).collect();
     let (code, _, err) = told(&folder.run(&search));
     assert_eq!(code, Some(0), "{err}");
@@ -45,12 +46,15 @@ fn a_search_alone_has_no_result() {
     let folder = searched();
     let absent = ["there is no result", "The retraining.", "An evaluation", "Other seeds"];
     let page = check(&folder, "all", &absent);
-    for text in ["2 of 2 epochs", "seed 2", "Validation accuracy in the search", "★", "Normal cell"]
-    {
+    let shown =
+        ["2 of 2 epochs", "seed 2", "Validation accuracy in the search", "★", "Normal cell"];
+    for text in shown.into_iter().chain(["Dominant eigenvalue of the Hessian in alpha"]) {
         assert!(page.contains(text), "{text}");
     }
     // Both epochs, both kinds of cells, two nodes with two picks each.
     assert_eq!(page.matches("<td><b class=\"pick").count(), 2 * 2 * 4);
+    let table = std::fs::read_to_string(folder.path("all/search/results.csv")).expect("a table");
+    assert!(table.lines().next().is_some_and(|names| names.contains("eigenvalue")), "{table}");
     // The run folder by itself, and again over the old page.
     check(&folder, "all/search", &absent);
     check(&folder, "all/search", &absent);

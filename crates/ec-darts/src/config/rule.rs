@@ -8,6 +8,7 @@ use super::{Order, SearchConfig, StagePlace};
 use crate::Result;
 use crate::architect::ArchitectOrder;
 use crate::cost::CostMeasure;
+use crate::device::DeviceName;
 use crate::network::CellForm;
 use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
@@ -58,6 +59,8 @@ pub struct RuleConfig {
     /// The dominant eigenvalue of the Hessian in alpha is measured at the end of every so many epochs; off:
     /// never.
     pub eigenvalue_every: Option<usize>,
+    /// Images that it is measured on, the first of the validation half.
+    pub eigenvalue_images: usize,
     /// How the mixing weights are perturbed in steps on the weights; off: not at all.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
@@ -86,6 +89,7 @@ impl Default for RuleConfig {
             discretization: Discretization::Edges,
             stop: None,
             eigenvalue_every: None,
+            eigenvalue_images: 16,
             perturbation: None,
             epsilon: Schedule::constant(0.0),
         }
@@ -175,6 +179,14 @@ impl SearchConfig {
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
         require((3..=64).contains(&cells), "rule.cost_cells", &cells, "3 to 64")?;
+        if let Some(every) = rule.eigenvalue_every {
+            require(every > 0, "rule.eigenvalue_every", &every, "1 or more epochs, or none")?;
+            let allowed =
+                "none in a program built without the feature `flex`: it is measured on the CPU";
+            require(DeviceName::Flex.is_compiled(), "rule.eigenvalue_every", &every, allowed)?;
+        }
+        let images = rule.eigenvalue_images;
+        require((2..=4096).contains(&images), "rule.eigenvalue_images", &images, "2 to 4096")?;
         self.validate_combination(origin)
     }
 
@@ -227,6 +239,14 @@ impl SearchConfig {
         let allowed = "`edges`, `pairs` or `few-skips` with `transition.enabled`: an induced model needs picks in every node";
         let name = format!("{:?}", rule.discretization);
         require(every_node || !self.transition.enabled, "rule.discretization", &name, allowed)?;
+        let by_eigenvalue = matches!(rule.stop, Some(Stop::Eigenvalue(_)));
+        let allowed = "another one without `rule.eigenvalue_every`, which says when there is an eigenvalue to judge";
+        require(
+            !by_eigenvalue || rule.eigenvalue_every.is_some(),
+            "rule.stop",
+            "eigenvalue",
+            allowed,
+        )?;
         let allowed = "none with `stages.cells`, which say how many epochs there are";
         let runs_on = rule.stop.is_none() || self.num_stages() == 1;
         require(runs_on, "rule.stop", &format!("{:?}", rule.stop), allowed)?;

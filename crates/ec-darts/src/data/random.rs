@@ -35,6 +35,8 @@ pub enum Purpose {
     AlphaDropout = 12,
     /// Elements of skips that are dropped in steps on the weights.
     WeightDropout = 13,
+    /// Directions in which the Hessian in alpha is first looked at.
+    Spectrum = 14,
 }
 
 /// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.

@@ -99,7 +99,8 @@ impl SearchCell {
             let (from, edge) = &self.cell.nodes[node][0];
             let [batch, _, height, width] = states[*from].dims();
             let [height, width] = [height, width].map(|side| side.div_ceil(edge.stride));
-            Tensor::zeros([batch, mixed_channels, height, width], &states[*from].device())
+            let like = (&states[*from].device(), states[*from].dtype());
+            Tensor::zeros([batch, mixed_channels, height, width], like)
         })
     }
 

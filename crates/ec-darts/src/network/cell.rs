@@ -163,7 +163,8 @@ impl SearchCell {
             places.into_iter().map(|(place, factor)| (place, factor as f32)).unzip();
         let mut operations = pick(matrix.clone(), &places);
         if factors.iter().any(|&factor| factor != 1.0) {
-            operations = operations * Tensor::from_data(&factors[..], &matrix.device());
+            let like = (&matrix.device(), matrix.dtype());
+            operations = operations * Tensor::from_data(&factors[..], like);
         }
         let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
         CellWeights { operations, edges, path, skip_dropout: None }

@@ -106,7 +106,7 @@ impl Stem {
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     pub fn forward(&self, images: Tensor<4>, kernels: Kernels) -> [Tensor<4>; 2] {
-        let one = Tensor::ones([1], &images.device());
+        let one = Tensor::ones([1], (&images.device(), images.dtype()));
         let mut states = vec![images];
         for layer in &self.layers {
             let input = vec![states[states.len() - 1].clone()];

@@ -37,6 +37,7 @@ impl Activations {
             recompute: need(self.largest_node),
             reference: need(self.reference),
             gpu: buffers.total(),
+            measuring: 0,
         }
     }
 

@@ -65,6 +65,9 @@ pub struct MemoryNeed {
     pub reference: u64,
     /// What the kernels of a GPU take there, maps kept and computed again: the buffers of their plans.
     pub gpu: [u64; 2],
+    /// A copy of the network in double precision that the Hessian in alpha is measured on, between steps; on the
+    /// CPU whatever the device is.
+    pub measuring: u64,
 }
 
 impl MemoryNeed {
@@ -134,7 +137,11 @@ impl MemoryNeed {
             (Order::Sequential, ArchitectOrder::First) => train.max(endless),
             (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
         };
-        Ok(need.total(host_bytes(&config.run, data) + batches * bytes, &buffers))
+        let need = need.total(host_bytes(&config.run, data) + batches * bytes, &buffers);
+        let images = config.rule.eigenvalue_images.min(valid) as u64;
+        let measures = u64::from(config.rule.eigenvalue_every.is_some());
+        let measuring = measures * 2 * (need.reference - need.host) * images / batch as u64;
+        Ok(Self { measuring, ..need })
     }
 
     /// What the retraining of a genotype needs.
@@ -174,14 +181,15 @@ impl MemoryNeed {
 
     /// Bytes with these kernels, of the memory where the tensors lie.
     pub fn bytes(&self, kernels: Kernels, room: &Room) -> u64 {
-        match (kernels, room.is_cpu) {
+        let step = match (kernels, room.is_cpu) {
             (Kernels::Reference, true) => self.reference,
             (Kernels::Reference, false) => self.reference - self.host,
             (Kernels::Fused(Memory::Save), true) => self.save,
             (Kernels::Fused(Memory::Recompute), true) => self.recompute,
             (Kernels::Fused(Memory::Save), false) => self.gpu[0],
             (Kernels::Fused(Memory::Recompute), false) => self.gpu[1],
-        }
+        };
+        if room.is_cpu { step.max(self.host + self.measuring) } else { step }
     }
 
     /// The kernels that the settings ask for, where the device has them; `auto` keeps the maps where
@@ -342,6 +350,7 @@ mod tests {
             recompute: (100 + 20 * scale) * MIB,
             reference: (100 + 200 * scale) * MIB,
             gpu: [80 * scale * MIB, 20 * scale * MIB],
+            measuring: 0,
         };
         let smaller = [("search.batch_size=8".to_string(), need(5))];
         let estimate = describe_need(&need(10), &smaller, &run, &room);
@@ -403,6 +412,18 @@ mod tests {
         assert_eq!(need(&retrain), all);
         retrain.retrain.validation_fraction = Some(0.5);
         assert!(need(&retrain) < all);
+    }
+
+    #[test]
+    fn measuring_the_hessian_needs_the_more_the_more_images() {
+        let (mut config, data) = (SearchConfig::quick(), images(500));
+        let measuring =
+            |config: &SearchConfig| MemoryNeed::new(config, &data).expect("a space").measuring;
+        assert_eq!(measuring(&config), 0);
+        config.rule.eigenvalue_every = Some(1);
+        let few = measuring(&config);
+        config.rule.eigenvalue_images *= 2;
+        assert_eq!(measuring(&config).div_ceil(few), 2);
     }
 
     #[test]

@@ -159,7 +159,8 @@ pub struct EpochReport {
     pub normal: CellReport,
     /// What alpha looks like, in reduction cells.
     pub reduction: CellReport,
-    /// Dominant eigenvalue of the Hessian of the validation loss in alpha, where it was measured.
+    /// Dominant eigenvalue of the Hessian of the validation loss in alpha, with alpha's weight decay, where it was
+    /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
     /// Cost of the epoch's genotype, where costs are in the loss of alpha.

@@ -112,6 +112,14 @@ impl Feed {
         &self.data_digest
     }
 
+    /// The first images of those that are measured, as they are; the same ones at all times.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub fn first_measured(&self, images: usize) -> Result<Batch> {
+        Loader { batch_size: images, ..self.measure.clone() }.batch(0, 0).and_then(Batch::not_empty)
+    }
+
     /// Steps of a phase in every epoch.
     pub fn num_steps(&self, phase: Phase) -> usize {
         let capped =

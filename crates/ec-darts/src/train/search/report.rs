@@ -5,9 +5,15 @@ use ec_darts_space::{
     Verdict,
 };
 
+use tracing::debug_span;
+
 use super::{Best, Search};
 use crate::Result;
 use crate::architecture::Strength;
+use crate::data::{Purpose, stream_rng};
+use crate::objective::Objective;
+use crate::spectrum::{Curvature, ROUNDS};
+use crate::tensors::ImageBatch;
 use crate::train::event::{AlphaValues, CellReport, EpochReport};
 
 impl Search {
@@ -29,6 +35,7 @@ impl Search {
         let [normal, reduction] = CellKind::ALL.map(report);
         let mut warnings = self.warnings(read, [&normal, &reduction]);
         warnings.extend(self.without_discretization());
+        let eigenvalue = self.eigenvalue()?;
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
@@ -43,13 +50,39 @@ impl Search {
             warnings,
             normal,
             reduction,
-            eigenvalue: None,
+            eigenvalue,
             cost: progress.costs.as_ref().map(|costs| costs.of(&self.space, read)),
             best_epoch,
             genotype_mixing,
             genotype_alpha,
             alpha: AlphaValues::of(&self.alpha, self.course.progress.candidates.clone()),
         })
+    }
+
+    /// The dominant eigenvalue of the Hessian in alpha, where this epoch measures it.
+    ///
+    /// ```text
+    /// largest eigenvalue of d^2 L / d alpha^2 + weight decay of alpha
+    /// ```
+    /// The second term is that of the regularization in the loss that alpha descends.
+    ///
+    /// # Source
+    /// RobustDARTS, section 3; `src/search/analyze.py`.
+    fn eigenvalue(&self) -> Result<Option<f64>> {
+        let (rule, epoch) = (&self.config.rule, self.course.epoch());
+        if !rule.eigenvalue_every.is_some_and(|every| epoch.is_multiple_of(every)) {
+            return Ok(None);
+        }
+        let _span = debug_span!("eigenvalue").entered();
+        let batch = self.feed.first_measured(rule.eigenvalue_images)?;
+        let batch = ImageBatch::new(batch, &self.device);
+        let rule = self.rule().expected();
+        let objective = Objective::new(&self.space, &rule);
+        let curvature = Curvature::new(objective, &self.supernet, &self.alpha, &batch)?;
+        let seed = self.config.search.seed;
+        let start = curvature.direction(&mut stream_rng(seed, Purpose::Spectrum, epoch as u64, 0));
+        let found = curvature.dominant(&start, ROUNDS);
+        Ok(found.map(|largest| largest + self.config.alpha.weight_decay))
     }
 
     /// Names the cells that are collapsing and were not in any epoch before.

@@ -1,0 +1,237 @@
+//! The Hessian of the validation loss in alpha, of which a large eigenvalue announces a collapse.
+//!
+//! Entry points: [`Curvature::new`], [`Curvature::dominant`]. Invariant: everything is computed in double precision on
+//! a copy, on the CPU; nothing of the search moves.
+//!
+//! A second derivative is the difference of two gradients. ReLU and maximum pooling are not smooth: between the two
+//! points some of their inputs cross a kink, and each crossing leaves a finite error. Only a very short distance has
+//! few of them, and only double precision can resolve one.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use ec_darts_space::PerKind;
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::Result;
+use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
+use crate::device::DeviceName;
+use crate::network::Supernet;
+use crate::objective::Objective;
+use crate::ops::Kernels;
+use crate::tensors::ImageBatch;
+
+/// Half the distance of the two gradients.
+pub const RADIUS: f64 = 1e-6;
+
+/// Products of the Hessian with a vector that a search spends on a measurement; each takes two gradients.
+pub const ROUNDS: usize = 10;
+
+/// The validation loss as a function of alpha and its derivatives, at the weights of a search.
+///
+/// ```text
+/// L(alpha) = mean cross entropy of the supernet, normalized by the statistics of the batch
+/// H = d^2 L / d alpha^2
+/// ```
+/// Where edges have weights, `alpha` is alpha and beta. All vectors hold alpha of the normal cells, alpha of the
+/// reduction cells, then beta in the same way, row-major.
+///
+/// # Source
+/// RobustDARTS, section 3; `src/search/analyze.py`.
+pub struct Curvature<'a> {
+    objective: Objective<'a>,
+    supernet: Supernet,
+    alpha: ArchitectureParameters,
+    batch: ImageBatch,
+}
+
+impl<'a> Curvature<'a> {
+    /// Copies what the loss depends on; the terms that the rule adds to it are left out.
+    ///
+    /// # Errors
+    /// [`crate::Error::Device`] in a program built without the CPU.
+    pub fn new(
+        objective: Objective<'a>,
+        supernet: &Supernet,
+        alpha: &ArchitectureParameters,
+        batch: &ImageBatch,
+    ) -> Result<Self> {
+        let device = DeviceName::Flex.open()?.device;
+        let mut double = Double { device: device.clone() };
+        let supernet = supernet.valid().map(&mut double).train().no_grad();
+        let alpha = alpha.valid().map(&mut double).train();
+        let device = device.autodiff();
+        let batch = ImageBatch {
+            images: Tensor::from_data(batch.images.to_data(), (&device, DType::F64)),
+            labels: Tensor::from_data(batch.labels.to_data(), &device),
+        };
+        Ok(Self { objective, supernet: supernet.with_kernels(Kernels::Reference), alpha, batch })
+    }
+
+    /// Alpha as it stands.
+    pub fn point(&self) -> Vec<f64> {
+        let operations = self.alpha.operations().map(|param| param.val());
+        flat(operations, self.alpha.edge_weights().map(|edges| edges.map(|param| param.val())))
+    }
+
+    /// A random direction of unit length.
+    pub fn direction(&self, rng: &mut impl Rng) -> Vec<f64> {
+        let mut direction: Vec<f64> =
+            self.point().iter().map(|_| StandardNormal.sample(rng)).collect();
+        let length = dot(&direction, &direction).sqrt();
+        direction.iter_mut().for_each(|each| *each /= length);
+        direction
+    }
+
+    /// Loss and gradient at some alpha.
+    pub fn gradient(&self, at: &[f64]) -> (f64, Vec<f64>) {
+        let alpha = self.alpha.clone().map(&mut Replace { values: at });
+        let loss = self.objective.loss(&self.supernet, &alpha, &self.batch);
+        let gradients = GradientsParams::from_grads(loss.backward(), &alpha);
+        let gradient = ArchitectureGradient::read(&gradients, &alpha);
+        (doubles(loss.inner())[0], flat(gradient.operations, gradient.edges))
+    }
+
+    /// `H v`, by two gradients.
+    ///
+    /// ```text
+    /// H v = (grad L(alpha + r v) - grad L(alpha - r v)) / (2 r),   r = 1e-6
+    /// ```
+    ///
+    /// # Shapes
+    /// - `direction`: that of [`Self::point`], of unit length
+    pub fn product(&self, direction: &[f64]) -> Vec<f64> {
+        let side = |radius: f64| {
+            let moved = self.point().iter().zip(direction).map(|(at, v)| at + radius * v).collect();
+            let moved: Vec<f64> = moved;
+            self.gradient(&moved).1
+        };
+        let (plus, minus) = (side(RADIUS), side(-RADIUS));
+        plus.iter().zip(minus).map(|(plus, minus)| (plus - minus) / (2.0 * RADIUS)).collect()
+    }
+
+    /// The largest eigenvalue of `H`, from below; nothing where a product is not finite.
+    ///
+    /// ```text
+    /// max of v.(H v) over unit vectors v in span(s, H s, ..., H^(rounds - 1) s)
+    /// ```
+    /// Power iteration passes through the same vectors and returns the last one's value, which is never larger and is
+    /// another eigenvalue where one below zero is the largest in size.
+    ///
+    /// # Shapes
+    /// - `start`: that of [`Self::point`], `s`, of unit length
+    ///
+    /// # Source
+    /// C. Lanczos, 1950; here with all vectors orthogonalized again.
+    pub fn dominant(&self, start: &[f64], rounds: usize) -> Option<f64> {
+        let mut vectors = vec![start.to_vec()];
+        let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let last = &vectors[vectors.len() - 1];
+            let mut next = self.product(last);
+            let size = dot(&next, &next).sqrt();
+            if !size.is_finite() {
+                return None;
+            }
+            diagonal.push(dot(&next, last));
+            // Twice is enough to be orthogonal up to rounding.
+            for vector in vectors.iter().chain(&vectors) {
+                let along = dot(&next, vector);
+                next.iter_mut().zip(vector).for_each(|(next, each)| *next -= along * each);
+            }
+            let length = dot(&next, &next).sqrt();
+            // The vectors so far are closed under the Hessian, up to the error of a product.
+            if length <= 1e-9 * size {
+                break;
+            }
+            next.iter_mut().for_each(|each| *each /= length);
+            beside.push(length);
+            vectors.push(next);
+        }
+        Some(largest(&diagonal, &beside[..diagonal.len() - 1]))
+    }
+}
+
+/// The largest eigenvalue of a symmetric matrix with these values on and beside the diagonal, by bisection.
+fn largest(diagonal: &[f64], beside: &[f64]) -> f64 {
+    let reach = |row: usize| {
+        let left = row.checked_sub(1).map_or(0.0, |left| beside[left]);
+        left.abs() + beside.get(row).map_or(0.0, |right| right.abs())
+    };
+    let most = |sum: f64, value: f64| sum.max(value);
+    let mut low = diagonal.iter().copied().fold(f64::MIN, most);
+    let mut high = (0..diagonal.len()).map(|row| diagonal[row] + reach(row)).fold(low, most);
+    // All eigenvalues are below x where all pivots of the matrix less x are below zero.
+    let is_above = |x: f64| {
+        let mut pivot = f64::NEG_INFINITY;
+        (0..diagonal.len()).all(|row| {
+            let square = row.checked_sub(1).map_or(0.0, |left| beside[left].powi(2));
+            pivot = diagonal[row] - x - square / pivot;
+            pivot < 0.0
+        })
+    };
+    // As many halvings as a double has digits.
+    for _ in 0..f64::MANTISSA_DIGITS {
+        let middle = 0.5 * (low + high);
+        if is_above(middle) { high = middle } else { low = middle }
+    }
+    high
+}
+
+/// Copies tensors to a device in double precision.
+struct Double {
+    device: Device,
+}
+
+impl ModuleMapper for Double {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| Tensor::from_data(tensor.into_data(), (&self.device, DType::F64)))
+    }
+}
+
+/// Replaces values in the order of a module's parameters.
+struct Replace<'a> {
+    values: &'a [f64],
+}
+
+impl ModuleMapper for Replace<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| {
+            let (shape, device) = (tensor.dims(), tensor.device());
+            let (own, rest) = self.values.split_at(shape.iter().product());
+            self.values = rest;
+            Tensor::from_data(TensorData::new(own.to_vec(), shape), (&device, DType::F64))
+        })
+    }
+}
+
+fn flat(operations: PerKind<Tensor<2>>, edges: Option<PerKind<Tensor<2>>>) -> Vec<f64> {
+    let all = std::iter::once(operations).chain(edges);
+    all.flat_map(PerKind::into_array).flat_map(doubles).collect()
+}
+
+fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+    let data = tensor.try_into_data_dtype(DType::F64).expect("a device that can be read");
+    data.try_to_vec().expect("double precision, as asked for")
+}
+
+fn dot(one: &[f64], other: &[f64]) -> f64 {
+    one.iter().zip(other).map(|(one, other)| one * other).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected: 2 - 2 cos(pi k / (n + 1)), the eigenvalues of the second difference.
+    #[test]
+    fn largest_of_second_differences() {
+        for n in 1..12 {
+            let angle = std::f64::consts::PI * n as f64 / (n + 1) as f64;
+            let found = largest(&vec![2.0; n], &vec![-1.0; n - 1]);
+            assert!((found - (2.0 - 2.0 * angle.cos())).abs() < 1e-14, "{n}: {found}");
+        }
+        assert_eq!(largest(&[-3.0, -1.0], &[0.0]), -1.0);
+    }
+}
