@@ -90,6 +90,7 @@ impl MemoryNeed {
             recompute: self.recompute.max(other.recompute),
             reference: self.reference.max(other.reference),
             gpu: [0, 1].map(|place| self.gpu[place].max(other.gpu[place])),
+            measuring: self.measuring.max(other.measuring),
         }
     }
 
