@@ -190,7 +190,7 @@ impl ModuleMapper for Double {
     }
 }
 
-/// Replaces values in the order of a module's parameters.
+/// Replaces values in the order of a module's parameters, and tracks them.
 struct Replace<'a> {
     values: &'a [f64],
 }
@@ -201,7 +201,8 @@ impl ModuleMapper for Replace<'_> {
             let (shape, device) = (tensor.dims(), tensor.device());
             let (own, rest) = self.values.split_at(shape.iter().product());
             self.values = rest;
-            Tensor::from_data(TensorData::new(own.to_vec(), shape), (&device, DType::F64))
+            let data = TensorData::new(own.to_vec(), shape);
+            Tensor::from_data(data, (&device, DType::F64)).require_grad()
         })
     }
 }
