@@ -23,7 +23,7 @@ use crate::ops::Kernels;
 use crate::tensors::ImageBatch;
 
 /// Half the distance of the two gradients.
-pub const RADIUS: f64 = 1e-6;
+pub const RADIUS: f64 = 1e-8;
 
 /// Products of the Hessian with a vector that a search spends on a measurement; each takes two gradients.
 pub const ROUNDS: usize = 10;
@@ -96,7 +96,7 @@ impl<'a> Curvature<'a> {
     /// `H v`, by two gradients.
     ///
     /// ```text
-    /// H v = (grad L(alpha + r v) - grad L(alpha - r v)) / (2 r),   r = 1e-6
+    /// H v = (grad L(alpha + r v) - grad L(alpha - r v)) / (2 r),   r = 1e-8
     /// ```
     ///
     /// # Shapes
