@@ -36,7 +36,8 @@ fn check_page<C: Settings + std::fmt::Debug>(page: &str, paper: &C, sections: &[
 
 #[test]
 fn the_documentation_has_every_key_and_the_values_of_the_paper() {
-    let search = ["data", "network", "search", "transition", "rule", "weights", "alpha", "run"];
+    let search =
+        ["data", "network", "search", "transition", "stages", "rule", "weights", "alpha", "run"];
     check_page("docs/configuration.md", &SearchConfig::cifar10(), &search);
     let retrain = ["network", "retrain", "weights"];
     check_page("docs/retraining.md", &RetrainConfig::cifar10(), &retrain);

@@ -348,7 +348,7 @@ impl Values<'_> {
             [0, 1].map(|_| self.take([num_channels]))
         } else {
             let like = (&device, map.dtype());
-            [Tensor::ones([num_channels], like.clone()), Tensor::zeros([num_channels], like)]
+            [Tensor::ones([num_channels], like), Tensor::zeros([num_channels], like)]
         };
         let start = self.statistics;
         self.statistics += num_channels;

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// // GDAS' temperature: 10 in the first of 250 epochs, 0.1 in the last.
 /// let temperature = Schedule::line(10.0, 0.1);
-/// assert_eq!([0, 249].map(|epoch| temperature.at(epoch, 250)), [10.0, 0.1]);
+/// assert_eq!(temperature.at(0, 250), 10.0);
+/// assert!((temperature.at(249, 250) - 0.1).abs() < 1e-12);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(

@@ -178,12 +178,20 @@ impl Architect {
         alpha: ArchitectureParameters,
         gradient: ArchitectureGradient,
     ) -> ArchitectureParameters {
-        let mut gradients = gradient.register(&alpha);
-        if let Some(most) = self.clip_norm {
-            let norm = global_norm(&alpha, &gradients);
-            gradients = clip(&alpha, gradients, norm, most);
-        }
+        let gradients = self.clipped(&alpha, gradient);
         self.optimizer.step(self.learning_rate, alpha, &gradients)
+    }
+
+    /// A gradient as a step takes it: no longer than the norm that it is clipped to.
+    pub fn clipped(
+        &self,
+        alpha: &ArchitectureParameters,
+        gradient: ArchitectureGradient,
+    ) -> GradientsParams {
+        let gradients = gradient.register(alpha);
+        let Some(most) = self.clip_norm else { return gradients };
+        let norm = global_norm(alpha, &gradients);
+        clip(alpha, gradients, norm, most)
     }
 }
 

@@ -96,10 +96,15 @@ impl ArchitectureParameters {
 
     /// Alpha, and so far down where an edge has no candidate that no candidate loses weight to it.
     pub(crate) fn competing(&self, space: &SearchSpace) -> PerKind<Tensor<2>> {
+        // Finite: a primitive that enters a node on no edge has a gradient of zero then, else none.
+        self.filled(space, -1e20)
+    }
+
+    /// Alpha, and a constant where an edge has no candidate.
+    pub(crate) fn filled(&self, space: &SearchSpace, constant: f64) -> PerKind<Tensor<2>> {
         let left_out = left_out(space, &self.normal.device());
         self.operations().zip(left_out).map(|(param, left_out)| match left_out {
-            // Finite: a primitive that enters a node on no edge has a gradient of zero then, else none.
-            Some(left_out) => param.val().mask_fill(left_out, -1e20),
+            Some(left_out) => param.val().mask_fill(left_out, constant),
             None => param.val(),
         })
     }

@@ -128,7 +128,7 @@ impl Rule {
     ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
         let alphas = match self.sampling {
             // A sample is restricted as a whole.
-            Some(Sampling::Dirichlet) => alpha.operations().map(value),
+            Some(Sampling::Dirichlet) => alpha.filled(space, 0.0),
             _ => alpha.competing(space),
         };
         let num_primitives = space.primitives().len();
