@@ -32,13 +32,10 @@ fn eigenvalues(curvature: &Curvature) -> Vec<f64> {
         unit[place] = 1.0;
         curvature.product(&unit)
     };
-    let mut hessian: Vec<Vec<f64>> = (0..count).map(column).collect();
-    for row in 0..count {
-        for column in 0..row {
-            let mean = 0.5 * (hessian[row][column] + hessian[column][row]);
-            (hessian[row][column], hessian[column][row]) = (mean, mean);
-        }
-    }
+    let products: Vec<Vec<f64>> = (0..count).map(column).collect();
+    let mean = |row: usize, place: usize| 0.5 * (products[row][place] + products[place][row]);
+    let row = |row: usize| (0..count).map(|place| mean(row, place)).collect();
+    let hessian = (0..count).map(row).collect();
     let mut found = by_rotations(hessian);
     found.sort_by(f64::total_cmp);
     found
