@@ -23,7 +23,10 @@ use crate::ops::Kernels;
 use crate::tensors::ImageBatch;
 
 /// Half the distance of the two gradients.
-pub const RADIUS: f64 = 1e-6;
+pub const RADIUS: f64 = 1e-8;
+
+/// Most that two products may disagree, as a part of the larger one.
+const ASYMMETRY: f64 = 0.01;
 
 /// Products of the Hessian with a vector that a search spends on a measurement; each takes two gradients.
 pub const ROUNDS: usize = 10;
@@ -96,7 +99,7 @@ impl<'a> Curvature<'a> {
     /// `H v`, by two gradients.
     ///
     /// ```text
-    /// H v = (grad L(alpha + r v) - grad L(alpha - r v)) / (2 r),   r = 1e-6
+    /// H v = (grad L(alpha + r v) - grad L(alpha - r v)) / (2 r),   r = 1e-8
     /// ```
     ///
     /// # Shapes
@@ -111,7 +114,8 @@ impl<'a> Curvature<'a> {
         plus.iter().zip(minus).map(|(plus, minus)| (plus - minus) / (2.0 * RADIUS)).collect()
     }
 
-    /// The largest eigenvalue of `H`, from below; nothing where a product is not finite.
+    /// The largest eigenvalue of `H`, from below; nothing where a product is not finite, or where two of them
+    /// contradict the symmetry of `H`, as products across kinks do.
     ///
     /// ```text
     /// max of v.(H v) over unit vectors v in span(s, H s, ..., H^(rounds - 1) s)
@@ -126,7 +130,7 @@ impl<'a> Curvature<'a> {
     /// C. Lanczos, 1950; here with all vectors orthogonalized again.
     pub fn dominant(&self, start: &[f64], rounds: usize) -> Option<f64> {
         let mut vectors = vec![start.to_vec()];
-        let (mut diagonal, mut beside) = (Vec::new(), Vec::new());
+        let (mut diagonal, mut beside, mut largest_size) = (Vec::new(), Vec::new(), 0.0_f64);
         for _ in 0..rounds {
             let last = &vectors[vectors.len() - 1];
             let mut next = self.product(last);
@@ -135,6 +139,17 @@ impl<'a> Curvature<'a> {
                 return None;
             }
             diagonal.push(dot(&next, last));
+            // In exact numbers only the neighbour sees it, by what lies beside the diagonal.
+            largest_size = size.max(largest_size);
+            let neighbour = vectors.len().checked_sub(2);
+            let is_symmetric =
+                vectors[..vectors.len() - 1].iter().enumerate().all(|(place, vector)| {
+                    let expected = if Some(place) == neighbour { beside[place] } else { 0.0 };
+                    (dot(&next, vector) - expected).abs() <= ASYMMETRY * largest_size
+                });
+            if !is_symmetric {
+                return None;
+            }
             // Twice is enough to be orthogonal up to rounding.
             for vector in vectors.iter().chain(&vectors) {
                 let along = dot(&next, vector);

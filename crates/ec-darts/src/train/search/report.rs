@@ -36,6 +36,11 @@ impl Search {
         let mut warnings = self.warnings(read, [&normal, &reduction]);
         warnings.extend(self.without_discretization());
         let eigenvalue = self.eigenvalue()?;
+        if eigenvalue.is_none() && self.measures_eigenvalue() {
+            let text =
+                "no eigenvalue of the Hessian in alpha: the gradient jumps too near to alpha";
+            warnings.push(text.into());
+        }
         let progress = &self.course.progress;
         Ok(EpochReport {
             epoch,
@@ -59,6 +64,11 @@ impl Search {
         })
     }
 
+    fn measures_eigenvalue(&self) -> bool {
+        let every = self.config.rule.eigenvalue_every;
+        every.is_some_and(|every| self.course.epoch().is_multiple_of(every))
+    }
+
     /// The dominant eigenvalue of the Hessian in alpha, where this epoch measures it.
     ///
     /// ```text
@@ -69,10 +79,10 @@ impl Search {
     /// # Source
     /// RobustDARTS, section 3; `src/search/analyze.py`.
     fn eigenvalue(&self) -> Result<Option<f64>> {
-        let (rule, epoch) = (&self.config.rule, self.course.epoch());
-        if !rule.eigenvalue_every.is_some_and(|every| epoch.is_multiple_of(every)) {
+        if !self.measures_eigenvalue() {
             return Ok(None);
         }
+        let (rule, epoch) = (&self.config.rule, self.course.epoch());
         let _span = debug_span!("eigenvalue").entered();
         let batch = self.feed.first_measured(rule.eigenvalue_images)?;
         let batch = ImageBatch::new(batch, &self.device);
