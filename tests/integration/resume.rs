@@ -78,7 +78,7 @@ fn rules_go_on_as_unbroken() {
         config.search.relaxation = Relaxation::Softmax;
         config.transition.enabled = false;
     };
-    let rules: [(&str, Change); 16] = [
+    let rules: [(&str, Change); 18] = [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -92,7 +92,15 @@ fn rules_go_on_as_unbroken() {
         ("snas", |config| {
             config.rule.sampling = Some(Sampling::Concrete);
             config.rule.discretization = Discretization::EveryEdge;
-            config.search.order = Order::SingleLevel;
+            (config.search.order, config.alpha.every) = (Order::SingleLevel, 2);
+        }),
+        ("an alpha that rests in sequential order", |config| {
+            (config.search.order, config.search.batch_size) = (Order::Sequential, 2);
+            (config.alpha.frozen_epochs, config.alpha.every) = (1, 2);
+        }),
+        ("gates and their expected cost", |config| {
+            config.rule.sampling = Some(Sampling::Gates);
+            config.rule.cost = Some(CostMeasure::Parameters);
         }),
         ("fair darts", |config| {
             config.search.relaxation = Relaxation::Sigmoid;
@@ -148,7 +156,7 @@ fn rules_go_on_as_unbroken() {
             config.search.epochs = 3;
             config.rule.stop = Some(Stop::Eigenvalue(Eigenvalue {
                 window: 1,
-                factor: 0.0,
+                factor: 1e-9,
                 first_epoch: 0,
                 delta: 1,
             }));

@@ -202,7 +202,7 @@ fn measuring_moves_nothing() {
 /// A stop that always fires, after the second measurement.
 #[test]
 fn a_growing_eigenvalue_ends_a_search() {
-    let stop = Eigenvalue { window: 1, factor: 0.0, first_epoch: 0, delta: 1 };
+    let stop = Eigenvalue { window: 1, factor: 1e-9, first_epoch: 0, delta: 1 };
     let found = measured(|config| {
         config.search.epochs = 5;
         config.rule.eigenvalue_every = Some(1);

@@ -133,7 +133,7 @@ impl Ramp {
             (None, End::Behind) => (epoch, epochs),
             (None, End::Counted) => (epoch + 1, epochs),
         };
-        let share = gone as f64 / whole.max(1) as f64;
+        let share = (gone as f64 / whole.max(1) as f64).min(1.0);
         match shape {
             Shape::Line => from + (to - from) * share,
             Shape::Cosine => to + (from - to) * 0.5 * (1.0 + (PI * share).cos()),

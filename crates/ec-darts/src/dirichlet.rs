@@ -101,6 +101,10 @@ pub fn passed_on(alpha: Tensor<2>, sample: &[f32]) -> Tensor<2> {
 /// The power at that end is substituted away, which leaves an integral over (0, 1) for the tanh-sinh rule.
 fn rate(theta: f64, b: f64, total: f64) -> f64 {
     let rest = total - b;
+    if rest <= 0.0 {
+        // The only operation of its edge has weight one, whatever its alpha.
+        return 0.0;
+    }
     let shift = total.digamma() - b.digamma();
     let near_zero = |v: f64| {
         let power = ((1.0 - theta * v.powf(1.0 / b)) / (1.0 - theta)).powf(rest - 1.0);

@@ -12,8 +12,8 @@ use crate::sampling::{Draw, Sampling};
 use crate::skip_dropout::SkipDropout;
 use crate::tensors::ImageBatch;
 
-/// What a pass of one step minimizes: the same for the step on alpha, the step on the weights, the second order and
-/// measuring.
+/// The loss of one pass: the same function for the step on alpha, the step on the weights and the second order, each
+/// with its draw.
 #[derive(Clone, Debug)]
 pub struct Objective<'a> {
     /// Primitives and topology.
@@ -70,11 +70,14 @@ impl<'a> Objective<'a> {
     ) -> AlphaLoss {
         let mixing = self.mixing(alpha);
         // A gate's gradient needs the operation behind it, also where it is closed.
-        let mixing = match self.rule.sampling {
-            Some(Sampling::Gates) => mixing.whole(),
-            _ => mixing,
-        };
+        let is_gated = self.rule.sampling == Some(Sampling::Gates);
+        let mixing = if is_gated { mixing.whole() } else { mixing };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
+        // The expected cost is one of all paths, not of the one that was drawn.
+        let mixing = match is_gated {
+            true => self.rule.expected().mixing(self.space, alpha, &Draw::Mode),
+            false => mixing,
+        };
         let total = match self.rule.penalties.loss(self.space, alpha, &mixing) {
             Some(terms) => cross_entropy.clone() + terms,
             None => cross_entropy.clone(),

@@ -6,7 +6,9 @@
 use burn::tensor::activation::{log_softmax, softmax};
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts_kernels::in_one_kernel;
-use ec_darts_space::{Discretization, Genotype, PerKind, Primitive, SearchSpace};
+use ec_darts_space::{
+    Discretization, Error as SpaceError, Genotype, PerKind, Primitive, SearchSpace,
+};
 
 use crate::architecture::{ArchitectureParameters, Strength, left_out};
 use crate::dirichlet::{self, passed_on};
@@ -221,7 +223,32 @@ impl Rule {
         strength: Strength,
     ) -> Result<Genotype, ec_darts_space::Error> {
         let strengths = self.strengths(space, alpha, strength);
-        self.discretization.genotype(space, strengths.as_deref())
+        let discretization = match (self.discretization, strength) {
+            // A threshold is one of mixing weights.
+            (Discretization::Threshold { .. }, Strength::Alpha) => Discretization::Edges,
+            (discretization, _) => discretization,
+        };
+        discretization.genotype(space, strengths.as_deref())
+    }
+
+    /// As [`Self::genotype`]; where nothing reaches the threshold, or there are too many skips, that of the
+    /// strongest edges with the reason.
+    ///
+    /// # Errors
+    /// [`ec_darts_space::Error`] where a value is not finite.
+    pub fn genotype_or_edges(
+        &self,
+        space: &SearchSpace,
+        alpha: &ArchitectureParameters,
+        strength: Strength,
+    ) -> Result<(Genotype, Option<SpaceError>), SpaceError> {
+        match self.genotype(space, alpha, strength) {
+            Err(reason @ (SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. })) => {
+                let edges = Self { discretization: Discretization::Edges, ..self.clone() };
+                Ok((edges.genotype(space, alpha, strength)?, Some(reason)))
+            }
+            found => Ok((found?, None)),
+        }
     }
 
     /// What the genotype is read from.

@@ -21,14 +21,18 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let strengths = saved.strengths();
     let limits = budget.limits(&saved.space, &config, image_size);
     let mut found = discretize_within(&saved.space, strengths.as_deref(), &limits)?;
-    let discretization = saved.config.rule.discretization;
+    let (discretization, mut without) = (saved.config.rule.discretization, None);
     if limits.is_empty() && discretization != Discretization::Edges {
-        let genotype = discretization.genotype(&saved.space, strengths.as_deref())?;
+        let (genotype, reason) = saved.genotype()?;
         found = Compromise { unlimited: genotype.clone(), genotype, ..found };
+        without = reason;
     }
     let epochs = saved.config.num_epochs();
     let mut text = format!("alpha at the end of epoch {} of {epochs}\n", saved.epoch + 1);
     text += &note(&saved);
+    if let Some(reason) = without {
+        text += &format!("note: {reason}; the genotype is that of the strongest edges instead\n");
+    }
     if !limits.is_empty() && discretization != Discretization::Edges {
         text += "note: a budget is kept by choosing among the strongest edges, not by `rule.discretization`\n";
     }

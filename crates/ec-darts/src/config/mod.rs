@@ -61,7 +61,7 @@ pub struct SearchConfig {
     pub weights: WeightsConfig,
     /// Adam on alpha.
     pub alpha: AlphaConfig,
-    /// What does not change the result, but for the kernels.
+    /// Settings of the machine, which leave the result as it is, but for the kernels.
     pub run: RunConfig,
 }
 
@@ -214,7 +214,7 @@ impl AlphaConfig {
     }
 }
 
-/// What does not change the result, but for the kernels.
+/// Settings of the machine, which leave the result as it is, but for the kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {

@@ -20,7 +20,7 @@ pub struct RetrainConfig {
     pub retrain: RetrainLoopConfig,
     /// SGD on the weights.
     pub weights: RetrainWeightsConfig,
-    /// What does not change the result, but for the kernels.
+    /// Settings of the machine, which leave the result as it is, but for the kernels.
     pub run: RunConfig,
 }
 

@@ -1,5 +1,6 @@
 //! Settings of the rule: the section `rule` of a search.
 
+use ec_darts_space::stop::Eigenvalue;
 use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,7 @@ use super::validate::require;
 use super::{Order, SearchConfig, StagePlace};
 use crate::Result;
 use crate::architect::ArchitectOrder;
+use crate::architecture::Strength;
 use crate::cost::CostMeasure;
 use crate::device::DeviceName;
 use crate::network::CellForm;
@@ -187,7 +189,43 @@ impl SearchConfig {
         }
         let images = rule.eigenvalue_images;
         require((2..=4096).contains(&images), "rule.eigenvalue_images", &images, "2 to 4096")?;
+        self.validate_ends(origin)?;
         self.validate_combination(origin)
+    }
+
+    /// Checks how a genotype is read and when the search ends.
+    fn validate_ends(&self, origin: &str) -> Result<()> {
+        let require = |holds, key: &str, value: String, allowed: &str| {
+            require(origin, holds, key, &value, allowed)
+        };
+        let (rule, search) = (&self.rule, &self.search);
+        if let Discretization::Threshold { at_least, .. } = rule.discretization {
+            let key = "rule.discretization";
+            let fits = at_least.is_finite() && at_least > 0.0;
+            require(fits, key, format!("a threshold of {at_least}"), "a threshold above 0")?;
+            let allowed = "another one with `search.strength = \"alpha\"` or weights of edges: a threshold is one of \
+                           mixing weights that do not depend on other edges";
+            let fits = search.strength == Strength::Mixing && !rule.edge_weights;
+            require(fits, key, "threshold".into(), allowed)?;
+        }
+        let allowed = "`mixing` with `rule.edge_weights`, which alpha does not hold";
+        let fits = search.strength == Strength::Mixing || !rule.edge_weights;
+        require(fits, "search.strength", "alpha".into(), allowed)?;
+        let fits = match rule.stop {
+            None | Some(Stop::LateSkips { .. }) => true,
+            Some(Stop::Skips { at_least }) => at_least > 0,
+            Some(Stop::Ranking { patience }) => patience > 0,
+            Some(Stop::Eigenvalue(Eigenvalue { window, factor, delta, .. })) => {
+                window > 0 && delta > 0 && factor.is_finite() && factor > 0.0
+            }
+        };
+        let allowed = "counts of 1 or more, a factor above 0";
+        require(fits, "rule.stop", format!("{:?}", rule.stop), allowed)?;
+        let epochs = search.epochs;
+        let is_still = (0..epochs).all(|epoch| rule.epsilon.at(epoch, epochs) == 0.0);
+        let allowed = "above 0 in some epoch with `rule.perturbation`";
+        let fits = rule.perturbation.is_none() || !is_still;
+        require(fits, "rule.epsilon", "0 in every epoch".into(), allowed)
     }
 
     /// Refuses what makes no sense together.

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellKind, Genotype, Limit, NUM_INPUTS, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, Discretization, Genotype, Limit, PerKind, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 use super::{Budget, Place};
@@ -14,6 +14,7 @@ use crate::latency::{Latency, of_operation};
 use crate::network::EvaluationConfig;
 use crate::penalty::{Cost, CostForm};
 use crate::relaxation::Relaxation;
+use crate::rule::Rule;
 
 /// What is counted or measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,57 +135,98 @@ impl CostTable {
     /// drawn in proportion to them.
     ///
     /// ```text
-    /// softmax:     edges kept / edges into the node
-    /// cross-edge:  edges kept / number of primitives
-    /// sigmoid:     1
+    /// share = picks of the node / sum of its mixing weights where nothing is decided     what competes
+    /// share = 1                                                                          sigmoid
     /// ```
     pub fn term(
         &self,
         space: &SearchSpace,
-        relaxation: Relaxation,
+        shares: &Shares,
         form: CostForm,
-        weight: f64,
-        reference: f64,
+        scale: [f64; 2],
     ) -> Cost {
-        let topology = space.topology();
+        let [weight, reference] = scale;
         let num_primitives = space.primitives().len();
-        let share = |node: usize| {
-            let into = topology.edges_into(node).len();
-            let kept = topology.edges_kept().min(into) as f64;
-            match relaxation {
-                Relaxation::Softmax => kept / into as f64,
-                Relaxation::CrossEdge => kept / num_primitives as f64,
-                Relaxation::Sigmoid => 1.0,
-            }
-        };
-        let shares: Vec<f64> = topology.edges().map(|edge| share(edge.to - NUM_INPUTS)).collect();
-        let scaled = |costs: &Vec<f64>| {
-            let rows = costs.chunks(num_primitives).zip(&shares);
+        let table = PerKind::from_fn(|kind| {
+            let shares = shares.shares.cell(kind);
+            let rows = self.operations.cell(kind).chunks(num_primitives).zip(shares);
             rows.flat_map(|(row, share)| {
                 row.iter().map(move |cost| (cost * share / reference) as f32)
             })
             .collect()
-        };
-        let table = self.operations.as_ref().map(scaled);
+        });
         Cost { table, fixed: self.fixed / reference, form, weight }
     }
 
-    /// What a genotype costs on average that picks every edge and operation alike: the reference where no
-    /// target is given.
-    pub fn even(&self, space: &SearchSpace) -> f64 {
-        let topology = space.topology();
-        let count = space.primitives().len() as f64;
-        let of_kind = |costs: &Vec<f64>| -> f64 {
-            let rows = costs.chunks(space.primitives().len()).zip(topology.edges());
-            rows.map(|(row, edge)| {
-                let into = edge.to as f64;
-                let kept = (topology.edges_kept() as f64).min(into);
-                row.iter().sum::<f64>() / count * kept / into
-            })
-            .sum()
+    /// What a genotype costs on average while nothing is decided: the reference where no target is given.
+    pub fn even(&self, shares: &Shares) -> f64 {
+        let of_kind = |kind: CellKind| -> f64 {
+            let costs = self.operations.cell(kind);
+            let even = shares.even.cell(kind);
+            let width = costs.len() / shares.shares.cell(kind).len();
+            let share = |place: usize| shares.shares.cell(kind)[place / width];
+            (0..costs.len()).map(|place| costs[place] * even[place] * share(place)).sum()
         };
-        let PerKind { normal, reduction } = self.operations.as_ref().map(of_kind);
-        self.fixed + normal + reduction
+        self.fixed + CellKind::ALL.into_iter().map(of_kind).sum::<f64>()
+    }
+}
+
+/// Mixing weights where nothing is decided, and how much of each node's its picks stand for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shares {
+    /// `[num_edges][num_primitives]`.
+    even: PerKind<Vec<f64>>,
+    /// `[num_edges]`.
+    shares: PerKind<Vec<f64>>,
+}
+
+impl Shares {
+    /// Of a rule whose edges have weights of their own, or have none.
+    pub fn new(space: &SearchSpace, rule: &Rule, weighs_edges: bool) -> Self {
+        let topology = space.topology();
+        let num_primitives = space.primitives().len();
+        let place_of =
+            |place: usize| (place / num_primitives, space.primitives()[place % num_primitives]);
+        let nodes: Vec<_> =
+            (0..topology.num_nodes()).map(|node| topology.edges_into(node)).collect();
+        let node_of = |edge: usize| {
+            nodes.iter().find(|edges| edges.contains(&edge)).expect("an edge into a node").clone()
+        };
+        let even = PerKind::from_fn(|kind| {
+            let is_candidate = |edge, primitive| space.candidates(kind, edge).contains(&primitive);
+            let value = |place: usize| {
+                let (edge, primitive) = place_of(place);
+                if !is_candidate(edge, primitive) {
+                    return 0.0;
+                }
+                let rivals = match rule.relaxation {
+                    Relaxation::Softmax => space.candidates(kind, edge).len(),
+                    Relaxation::CrossEdge => {
+                        node_of(edge).filter(|&other| is_candidate(other, primitive)).count()
+                    }
+                    Relaxation::Sigmoid => 2,
+                };
+                let of_edge = if weighs_edges { node_of(edge).len() } else { 1 };
+                1.0 / (rivals * of_edge) as f64
+            };
+            (0..topology.num_edges() * num_primitives).map(value).collect::<Vec<f64>>()
+        });
+        let shares = even.as_ref().map(|even| {
+            let share = |edge: usize| {
+                let edges = node_of(edge);
+                if rule.relaxation == Relaxation::Sigmoid {
+                    return 1.0;
+                }
+                let picks = match rule.discretization {
+                    Discretization::EveryEdge => edges.len(),
+                    _ => topology.edges_kept().min(edges.len()),
+                };
+                let all = &even[edges.start * num_primitives..edges.end * num_primitives];
+                picks as f64 / all.iter().sum::<f64>()
+            };
+            (0..topology.num_edges()).map(share).collect()
+        });
+        Self { even, shares }
     }
 }
 
@@ -211,16 +253,25 @@ mod tests {
         let whole = NetworkCost::new(&genotype, &config, 32).cost.multiply_adds as f64;
         assert!((table.of(&space, &genotype) - whole).abs() < 0.5);
         // Equal mixing weights give the even cost, whatever competes.
+        let everything = table.operations.as_ref().map(|costs| -> f64 {
+            let rows = costs.chunks(8).zip(space.topology().edges());
+            rows.map(|(row, edge)| row.iter().sum::<f64>() / 8.0 * 2.0 / edge.to as f64).sum()
+        });
+        let expected = table.fixed + everything.normal + everything.reduction;
         for (relaxation, mixing) in
             [(Relaxation::Softmax, vec![1.0 / 8.0; 112]), (Relaxation::CrossEdge, across(&space))]
         {
-            let term = table.term(&space, relaxation, CostForm::Linear, 1.0, 1.0);
+            let shares = Shares::new(&space, &Rule::from(relaxation), false);
+            assert!((table.even(&shares) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
+            let weighed = Shares::new(&space, &Rule::from(relaxation), true);
+            assert!((table.even(&weighed) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
+            let term = table.term(&space, &shares, CostForm::Linear, [1.0, 1.0]);
             let sum = |table: &Vec<f32>| -> f64 {
                 table.iter().zip(&mixing).map(|(cost, m)| f64::from(*cost) * m).sum()
             };
             let PerKind { normal, reduction } = term.table.as_ref().map(sum);
-            let expected = term.fixed + normal + reduction;
-            assert!((expected / table.even(&space) - 1.0).abs() < 1e-5, "{relaxation:?}");
+            let found = term.fixed + normal + reduction;
+            assert!((found / expected - 1.0).abs() < 1e-5, "{relaxation:?}");
         }
     }
 

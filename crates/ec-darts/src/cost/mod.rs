@@ -11,7 +11,7 @@ mod expected;
 use std::ops::AddAssign;
 
 pub use budget::Budget;
-pub use expected::{CostMeasure, CostTable};
+pub use expected::{CostMeasure, CostTable, Shares};
 
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive, Recipe};
 use serde::Serialize;

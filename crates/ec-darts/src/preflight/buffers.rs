@@ -1,7 +1,7 @@
 //! Bytes of the buffers that the kernels of a GPU make, counted from the plans of their launches.
 
 use ec_darts_kernels::{Cell, cell_bytes};
-use ec_darts_space::CellKind;
+use ec_darts_space::{CellKind, NUM_INPUTS};
 
 use super::VALUE;
 use crate::network::{CellPlan, Stem, StemKind};
@@ -54,7 +54,26 @@ impl Buffers {
         }
         let shape =
             |(channels, [height, width]): (usize, [usize; 2])| [batch, channels, height, width];
-        self.add(cell, &plan.input_maps(size).map(shape));
+        let inputs = plan.input_maps(size).map(shape);
+        let channels = cell.inputs[0].channels[1];
+        if cell.nodes.iter().flatten().all(|(_, edge)| edge.channels[0] == channels) {
+            self.add(cell, &inputs);
+            return;
+        }
+        // A cell in parts is computed edge by edge.
+        for (edge, shape) in cell.inputs.iter().zip(inputs) {
+            self.add(&Cell::from(edge.clone()), &[shape]);
+        }
+        let out = match plan.kind {
+            CellKind::Normal => size,
+            CellKind::Reduction => size.map(|side| side.div_ceil(2)),
+        };
+        for (from, edge) in cell.nodes.iter().flatten() {
+            let read = if *from < NUM_INPUTS { size } else { out };
+            self.add(&Cell::from(edge.clone()), &[shape((edge.channels[0], read))]);
+            // The channels that go by, before and behind the sum of a node.
+            self.kept += 2 * VALUE * (batch * channels * out[0] * out[1]) as u64;
+        }
     }
 
     /// Maps kept, and computed again; buffers of unlike sizes leave about a tenth unused.

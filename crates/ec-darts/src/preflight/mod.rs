@@ -20,6 +20,7 @@ use crate::cost::NetworkCost;
 use crate::data::{ImageDataset, Loader};
 use crate::network::{DiscreteCell, SearchCell, plan_cells};
 use crate::ops::{Kernels, Memory};
+use crate::perturbation::Perturbation;
 use crate::{device, memory};
 
 /// Program, tables and allocator, measured on Linux.
@@ -138,7 +139,12 @@ impl MemoryNeed {
             (Order::Sequential, ArchitectOrder::First) => train.max(endless),
             (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
         };
-        let need = need.total(host_bytes(&config.run, data) + batches * bytes, &buffers);
+        let mut need = need.total(host_bytes(&config.run, data) + batches * bytes, &buffers);
+        if config.rule.perturbation == Some(Perturbation::Adversarial) {
+            // The ascent runs on the plain composition.
+            need.save = need.save.max(need.reference);
+            need.recompute = need.recompute.max(need.reference);
+        }
         let images = config.rule.eigenvalue_images.min(valid) as u64;
         let measures = u64::from(config.rule.eigenvalue_every.is_some());
         let measuring = measures * 2 * (need.reference - need.host) * images / batch as u64;
@@ -210,7 +216,6 @@ impl MemoryNeed {
     }
 }
 
-/// Images that move the weights and alpha, of so many in the training set.
 /// The same space with so many candidates of each edge, those that keep most maps: which ones a stage keeps is not
 /// known before it begins.
 fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
@@ -224,6 +229,7 @@ fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
     space.restricted(candidates).expect("some primitives, the heaviest among them")
 }
 
+/// Images that move the weights and alpha, of so many in the training set.
 fn halves(config: &SearchConfig, images: usize) -> [usize; 2] {
     let images = config.data.train_images.unwrap_or(usize::MAX).min(images) as f64;
     let train = config.search.train_fraction;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{Device, TensorData};
-use ec_darts_space::{PerKind, SearchSpace};
+use ec_darts_space::{Error as SpaceError, Genotype, PerKind, SearchSpace};
 
 use super::event::EpochReport;
 use super::folder::metrics;
@@ -90,5 +90,14 @@ impl SavedAlpha {
     pub fn strengths(&self) -> PerKind<Vec<f32>> {
         let rule = self.config.rule_at(self.epoch);
         rule.strengths(&self.space, &self.alpha, self.config.search.strength)
+    }
+
+    /// The genotype of the epoch, and where it is that of the strongest edges instead of the rule's, why.
+    ///
+    /// # Errors
+    /// [`ec_darts_space::Error`] where a value is not finite.
+    pub fn genotype(&self) -> Result<(Genotype, Option<SpaceError>), SpaceError> {
+        let rule = self.config.rule_at(self.epoch);
+        rule.genotype_or_edges(&self.space, &self.alpha, self.config.search.strength)
     }
 }

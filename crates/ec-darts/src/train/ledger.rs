@@ -53,7 +53,9 @@ impl<S> Ledger<S> {
             return Ok(());
         }
         let all = self.waiting.iter().flat_map(|(_, figures)| figures.iter().cloned());
-        let values = to_vec(Tensor::cat(all.collect(), 0));
+        let all: Vec<Tensor<1>> = all.collect();
+        // A step that moves nothing, as while alpha is frozen, has no figures.
+        let values = if all.is_empty() { Vec::new() } else { to_vec(Tensor::cat(all, 0)) };
         let (mut start, mut settled) = (0, 0);
         let outcome = self.waiting.iter().try_for_each(|(step, figures)| {
             let end = start + figures.len();

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use ec_darts_space::{Discretization, Error as SpaceError, Genotype, SearchSpace};
+use ec_darts_space::{Genotype, SearchSpace};
 use tracing::debug_span;
 
 pub use self::progress::Best;
@@ -201,15 +201,8 @@ impl Search {
     /// # Errors
     /// [`crate::Error::NonFinite`] where alpha is no number any more.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
-        let rule = self.rule();
-        let found = rule.genotype(&self.space, &self.alpha, strength);
-        let found = found.or_else(|error| match error {
-            SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. } => {
-                let rule = Rule { discretization: Discretization::Edges, ..rule };
-                rule.genotype(&self.space, &self.alpha, strength)
-            }
-            other => Err(other),
-        });
+        let found = self.rule().genotype_or_edges(&self.space, &self.alpha, strength);
+        let found = found.map(|(genotype, _)| genotype);
         found.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))
     }
 
@@ -282,7 +275,7 @@ impl Search {
         let alpha_images = batches.valid.as_ref().map(count);
         let model_images = batches.model.as_ref().map(count);
         let mut figures = Vec::new();
-        // The second order unrolls the very weight step that follows.
+        // The second order unrolls a step on the weights' batch.
         let train = batches.train_of_alpha.or_else(|| batches.model.clone());
         let mut of_model = Vec::new();
         let weights_first = self.config.search.order == Order::WeightsFirst;

@@ -1,15 +1,14 @@
 //! What an epoch of a search came to, and whether the search is to end with it.
 
 use ec_darts_space::{
-    CellGenotype, CellKind, Error as SpaceError, Genotype, History, PerKind, Primitive, Ranking,
-    Verdict,
+    CellGenotype, CellKind, Genotype, History, PerKind, Primitive, Ranking, Stop, Verdict,
 };
 
 use tracing::debug_span;
 
 use super::{Best, Search};
 use crate::Result;
-use crate::architecture::Strength;
+use crate::architecture::{ArchitectureParameters, Strength};
 use crate::data::{Purpose, stream_rng};
 use crate::objective::Objective;
 use crate::spectrum::{Curvature, ROUNDS};
@@ -30,7 +29,9 @@ impl Search {
             progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
-        let mixing = self.rule().strengths(&self.space, &self.alpha, Strength::Mixing);
+        // Weights of edges are no part of what competes.
+        let alpha = ArchitectureParameters { edges: None, ..self.alpha.clone() };
+        let mixing = self.rule().strengths(&self.space, &alpha, Strength::Mixing);
         let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
         let [normal, reduction] = CellKind::ALL.map(report);
         let mut warnings = self.warnings(read, [&normal, &reduction]);
@@ -119,20 +120,22 @@ impl Search {
 
     /// Why the genotype of an epoch is none of the rule's discretization, if it is not.
     fn without_discretization(&self) -> Option<String> {
-        let found = self.rule().genotype(&self.space, &self.alpha, self.config.search.strength);
-        match found {
-            Err(error @ (SpaceError::NothingKept { .. } | SpaceError::ManySkips { .. })) => {
-                Some(format!("{error}; the genotype is that of the strongest edges instead"))
-            }
-            _ => None,
-        }
+        let strength = self.config.search.strength;
+        let found = self.rule().genotype_or_edges(&self.space, &self.alpha, strength);
+        let (_, reason) = found.ok()?;
+        Some(format!("{}; the genotype is that of the strongest edges instead", reason?))
     }
 
     /// What the rule that ends a search early says of the epochs so far.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         let stop = self.config.rule.stop?;
         let mut history = History::default();
-        for report in self.history() {
+        // Nothing is told by an alpha that does not move.
+        let first = match stop {
+            Stop::Skips { .. } | Stop::Ranking { .. } => self.config.alpha.frozen_epochs,
+            Stop::LateSkips { .. } | Stop::Eigenvalue(_) => 0,
+        };
+        for report in self.history().iter().skip(first) {
             history.skips.push(report.normal.num_skips);
             let flat = |rows: &Vec<Vec<f32>>| rows.concat();
             let alpha =
@@ -141,7 +144,10 @@ impl Search {
             history.rankings.push(Ranking::new(&self.space, alpha.as_deref()));
             history.eigenvalues.extend(report.eigenvalue.map(|value| (report.epoch, value)));
         }
-        stop.verdict(&history)
+        let Verdict { noticed, genotype } = stop.verdict(&history)?;
+        let is_last = first + noticed + 1 == self.config.num_epochs();
+        // The last epoch ends the search by itself: what comes of it is its own genotype.
+        (!is_last).then_some(Verdict { noticed: first + noticed, genotype: first + genotype })
     }
 
     /// Ends the search with the epoch that was closed last, where its rule says so. The result is the genotype

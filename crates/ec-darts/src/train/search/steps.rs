@@ -11,7 +11,7 @@ use super::{Auxiliary, Best, Search};
 use crate::architect::{ArchitectOrder, Unrolled};
 use crate::architecture::ArchitectureGradient;
 use crate::config::Order;
-use crate::cost::CostTable;
+use crate::cost::{CostTable, Shares};
 use crate::data::{Batch, Purpose, stream_rng};
 use crate::network::{EvaluationConfig, Supernet};
 use crate::objective::Objective;
@@ -84,21 +84,21 @@ impl Search {
                 CostTable::measured(space, &network, side, &device.clone().inner())
             })
         });
+        let shares = Shares::new(space, &rule, settings.edge_weights);
         let reference = match settings.cost_target {
-            None => costs.even(space),
+            None => costs.even(&shares),
             Some(target) => {
                 let strength = self.config.search.strength;
                 // Alpha that is no number is told at the end of the epoch.
-                let genotype = rule.genotype(space, &self.alpha, strength).ok();
-                if genotype.is_none_or(|genotype| costs.of(space, &genotype) <= target) {
+                let found = rule.genotype_or_edges(space, &self.alpha, strength).ok();
+                if found.is_none_or(|(genotype, _)| costs.of(space, &genotype) <= target) {
                     return rule;
                 }
                 target
             }
         };
-        let relaxation = self.config.search.relaxation;
-        rule.penalties.cost =
-            Some(costs.term(space, relaxation, settings.cost_form, weight, reference));
+        let term = costs.term(space, &shares, settings.cost_form, [weight, reference]);
+        rule.penalties.cost = Some(term);
         rule
     }
 
@@ -135,8 +135,9 @@ impl Search {
     pub(super) fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
+        let (epoch, step) = (self.stage().epoch, self.course.place().step);
         let moves_alpha = self.config.search.order == Order::SingleLevel
-            && self.stage().epoch >= self.config.alpha.frozen_epochs;
+            && self.config.alpha.moves_at(epoch, step);
         let rule = if moves_alpha { self.rule_of_alpha() } else { self.rule() };
         let draw = self.draw(Purpose::WeightDraw);
         let skip_dropout = self.skip_dropout(Purpose::WeightDropout);
