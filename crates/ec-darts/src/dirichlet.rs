@@ -1,6 +1,6 @@
 //! Samples of Dirichlet distributions, and the gradient of a sample by alpha.
 //!
-//! Entry points: [`draw`], [`passed_on`]. Invariant: all of it is computed on the host in double precision; a tensor
+//! Entry points: `draw`, [`passed_on`]. Invariant: all of it is computed on the host in double precision; a tensor
 //! gets a value and a matrix of derivatives.
 
 use burn::tensor::activation::relu;
