@@ -281,7 +281,7 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
             let rule = Rule { penalties: penalties.clone(), ..Rule::from(Relaxation::Sigmoid) };
             let alpha = case.alpha.as_ref().expect("alpha");
             let mixing = rule.mixing(&case.space, alpha, &Draw::Mode);
-            let term = penalties.loss(&case.space, alpha, &mixing);
+            let term = penalties.loss(&case.space, alpha, &mixing.weights);
             fixture.check_tensor("out.penalty", term.expect("a term"));
             case.check(&case.step(&rule, still, plain));
         }

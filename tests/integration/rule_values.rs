@@ -184,7 +184,7 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         }
         let loss = |weight| {
             let mixing = Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode);
-            of(weight).loss(&space, &alpha, &mixing).expect("a term")
+            of(weight).loss(&space, &alpha, &mixing.weights).expect("a term")
         };
         fixture.check_tensor(&format!("{prefix}value"), loss(1.0));
         let weighted = loss(weight);

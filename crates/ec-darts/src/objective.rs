@@ -78,7 +78,7 @@ impl<'a> Objective<'a> {
             true => self.rule.expected().mixing(self.space, alpha, &Draw::Mode),
             false => mixing,
         };
-        let total = match self.rule.penalties.loss(self.space, alpha, &mixing) {
+        let total = match self.rule.penalties.loss(self.space, alpha, &mixing.weights) {
             Some(terms) => cross_entropy.clone() + terms,
             None => cross_entropy.clone(),
         };

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
 use crate::dirichlet::divergence;
-use crate::rule::Mixing;
 
 /// The terms of one epoch, each with its weight; zero is off.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -75,7 +74,7 @@ impl Penalties {
         &self,
         space: &SearchSpace,
         alpha: &ArchitectureParameters,
-        mixing: &Mixing,
+        mixing: &PerKind<Tensor<2>>,
     ) -> Option<Tensor<1>> {
         let (weight, form) = self.zero_one;
         let alphas = || alpha.operations().map(|param| param.val());
@@ -84,7 +83,7 @@ impl Penalties {
             (self.log_sum_exp != 0.0)
                 .then(|| log_sum_exp(alpha.competing(space)) * self.log_sum_exp),
             (self.dirichlet_kl != 0.0).then(|| divergence(alphas()) * self.dirichlet_kl),
-            self.cost.as_ref().map(|cost| cost.loss(&mixing.weights)),
+            self.cost.as_ref().map(|cost| cost.loss(mixing)),
         ];
         terms.into_iter().flatten().reduce(|sum, term| sum + term)
     }

@@ -145,7 +145,7 @@ impl Search {
         let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
         let mut mixing = objective.mixing(&self.alpha);
         let terms = match moves_alpha {
-            true => rule.penalties.loss(&self.space, &self.alpha, &mixing),
+            true => rule.penalties.loss(&self.space, &self.alpha, &mixing.weights),
             false => None,
         };
         if !moves_alpha {
