@@ -28,6 +28,6 @@ for target in "${targets[@]}"; do
   "$program" search --quiet --config darts_cpu --data "$data" --out "$work/$target" "${sets[@]}" >"$work/log" 2>&1 ||
     { tail -n 3 "$work/log" >&2; exit 1; }
   costs=$(grep -o '"cost":[0-9.]*' "$work/$target/metrics.jsonl" | cut -d: -f2 |
-    awk '{ printf "%s%.2f", NR > 1 ? ", " : "", $1 / 1e6 }')
+    awk '{ printf("%s%.2f", (NR > 1 ? ", " : ""), $1 / 1e6) }')
   echo "| $target | $costs |"
 done
