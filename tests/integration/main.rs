@@ -28,3 +28,4 @@ mod stages;
 mod threads;
 mod tiny;
 mod transition;
+mod worked_numbers;

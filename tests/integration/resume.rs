@@ -9,6 +9,7 @@ use ec_darts::architect::ArchitectOrder;
 use ec_darts::config::{Order, SearchConfig};
 use ec_darts::cost::CostMeasure;
 use ec_darts::data::ImageDataset;
+use ec_darts::penalty::CostForm;
 use ec_darts::perturbation::Perturbation;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::sampling::Sampling;
@@ -78,7 +79,7 @@ fn rules_go_on_as_unbroken() {
         config.search.relaxation = Relaxation::Softmax;
         config.transition.enabled = false;
     };
-    let rules: [(&str, Change); 18] = [
+    let rules: [(&str, Change); 19] = [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -138,6 +139,11 @@ fn rules_go_on_as_unbroken() {
             config.rule.sampling = Some(Sampling::Gates);
             (config.search.order, config.alpha.every) = (Order::WeightsFirst, 2);
             config.search.batch_size = 2;
+        }),
+        ("pairs of gates and a product with the cost", |config| {
+            config.rule.sampling = Some(Sampling::GatePairs);
+            config.rule.cost = Some(CostMeasure::MultiplyAdds);
+            (config.rule.cost_form, config.search.batch_size) = (CostForm::Product, 2);
         }),
         ("drnas", |config| {
             config.rule.sampling = Some(Sampling::Dirichlet);

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
 use ec_darts::device::DeviceName;
 use ec_darts::dirichlet::concentration;
-use ec_darts::penalty::{Cost, CostForm, Penalties, ZeroOne};
+use ec_darts::penalty::{CostForm, CostWeighting, ExpectedCost, Penalties, ZeroOne};
 use ec_darts::perturbation::Matrix;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
@@ -184,7 +184,8 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         }
         let loss = |weight| {
             let mixing = Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode);
-            of(weight).loss(&space, &alpha, &mixing.weights).expect("a term")
+            let nothing = Tensor::zeros([1], &mixing.weights.normal.device());
+            of(weight).loss(nothing, &space, &alpha, &mixing.weights)
         };
         fixture.check_tensor(&format!("{prefix}value"), loss(1.0));
         let weighted = loss(weight);
@@ -198,7 +199,8 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         () if case.starts_with("zero_one") => {
             for (name, form) in [("l2", ZeroOne::L2), ("l1", ZeroOne::L1)] {
                 check(format!("{out}{name}."), Relaxation::Sigmoid, &|weight| Penalties {
-                    zero_one: (weight, form),
+                    zero_one: weight,
+                    zero_one_form: form,
                     ..Penalties::default()
                 });
             }
@@ -221,7 +223,16 @@ fn penalty_case(fixture: &Fixture, case: &str) {
                 for (form_name, form) in [("linear", CostForm::Linear), ("log", CostForm::Log)] {
                     check(format!("{out}{name}.{form_name}."), relaxation, &|weight| {
                         let table = fixture.pair("cost.in.cost");
-                        let cost = Some(Cost { table, fixed: 0.0, form, weight });
+                        let cost = Some(ExpectedCost {
+                            table,
+                            fixed: 0.0,
+                            weighting: CostWeighting {
+                                form,
+                                weight,
+                                reference: 1.0,
+                                exponent: 1.0,
+                            },
+                        });
                         Penalties { cost, ..Penalties::default() }
                     });
                 }

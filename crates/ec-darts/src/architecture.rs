@@ -88,6 +88,16 @@ impl ArchitectureParameters {
         PerKind { normal: &self.normal, reduction: &self.reduction }
     }
 
+    /// The same with other values of alpha.
+    pub(crate) fn with_operations(self, values: PerKind<Tensor<2>>) -> Self {
+        let PerKind { normal, reduction } = values;
+        let put = |param: Param<Tensor<2>>, values: Tensor<2>| {
+            let tracked = param.is_require_grad();
+            param.map(|_| values.detach().set_require_grad(tracked))
+        };
+        Self { normal: put(self.normal, normal), reduction: put(self.reduction, reduction), ..self }
+    }
+
     /// Beta of both kinds, where there is any.
     pub fn edge_weights(&self) -> Option<PerKind<&Param<Tensor<2>>>> {
         let edges = self.edges.as_ref()?;

@@ -3,6 +3,7 @@
 //! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
 //! [`Settings::validate`], so no layer panics on it.
 
+mod combination;
 mod data;
 mod load;
 mod overrides;

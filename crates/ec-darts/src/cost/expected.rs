@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Budget, Place};
 use crate::latency::{Latency, of_operation};
 use crate::network::EvaluationConfig;
-use crate::penalty::{Cost, CostForm};
+use crate::penalty::{CostWeighting, ExpectedCost};
 use crate::relaxation::Relaxation;
 use crate::rule::Rule;
 
@@ -129,8 +129,9 @@ impl CostTable {
     ///
     /// ```text
     /// E = fixed + sum over kinds, edges, operations of share * mixing * cost
-    /// linear:  weight * E / reference        log:  weight * ln(E / reference)
     /// ```
+    /// [`ExpectedCost`] has it in parts of the reference.
+    ///
     /// `share` is the part of a node's mixing weights that its picks stand for: what a genotype costs that is
     /// drawn in proportion to them.
     ///
@@ -142,10 +143,9 @@ impl CostTable {
         &self,
         space: &SearchSpace,
         shares: &Shares,
-        form: CostForm,
-        scale: [f64; 2],
-    ) -> Cost {
-        let [weight, reference] = scale;
+        weighting: CostWeighting,
+    ) -> ExpectedCost {
+        let reference = weighting.reference;
         let num_primitives = space.primitives().len();
         let table = PerKind::from_fn(|kind| {
             let shares = shares.shares.cell(kind);
@@ -155,7 +155,7 @@ impl CostTable {
             })
             .collect()
         });
-        Cost { table, fixed: self.fixed / reference, form, weight }
+        ExpectedCost { table, fixed: self.fixed / reference, weighting }
     }
 
     /// What a genotype costs on average while nothing is decided: the reference where no target is given.
@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::cost::NetworkCost;
     use crate::network::StemKind;
+    use crate::penalty::CostForm;
 
     #[test]
     fn a_table_costs_what_the_network_costs() {
@@ -265,7 +266,9 @@ mod tests {
             assert!((table.even(&shares) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
             let weighed = Shares::new(&space, &Rule::from(relaxation), true);
             assert!((table.even(&weighed) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
-            let term = table.term(&space, &shares, CostForm::Linear, [1.0, 1.0]);
+            let form = CostForm::Linear;
+            let plain = CostWeighting { form, weight: 1.0, reference: 1.0, exponent: 1.0 };
+            let term = table.term(&space, &shares, plain);
             let sum = |table: &Vec<f32>| -> f64 {
                 table.iter().zip(&mixing).map(|(cost, m)| f64::from(*cost) * m).sum()
             };
