@@ -13,6 +13,7 @@ mod rule;
 mod source;
 mod stages;
 mod validate;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -24,10 +25,11 @@ pub use data::DataConfig;
 pub use load::Settings;
 pub use overrides::Override;
 pub use preset::{PRESETS, Preset};
-pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig};
+pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig};
 pub use rule::RuleConfig;
 pub use source::{SettingsKind, Source};
 pub use stages::{StagePlace, StagesConfig};
+pub use weights::WeightsConfig;
 
 use load::nearest;
 
@@ -149,28 +151,6 @@ pub enum Order {
 pub struct TransitionConfig {
     /// Whether an auxiliary model is induced in every epoch.
     pub enabled: bool,
-}
-
-/// SGD on the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightsConfig {
-    /// Of the first epoch, per step.
-    pub learning_rate: f64,
-    /// Where the cosine would end, per step.
-    pub min_learning_rate: f64,
-    /// Epochs over which the learning rate rises to that of the cosine.
-    #[serde(default)]
-    pub warmup_epochs: usize,
-    /// Share of the old velocity.
-    pub momentum: f64,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient.
-    pub clip_norm: Option<f64>,
-    /// Whether a step looks ahead by the new velocity.
-    #[serde(default)]
-    pub nesterov: bool,
 }
 
 /// Adam on alpha.

@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::validate::{MOST, check_side, require};
-use super::{DataConfig, RunConfig, Settings, SettingsKind};
+use super::{DataConfig, RunConfig, Settings, SettingsKind, WeightsConfig};
 use crate::Result;
 use crate::network::{EvaluationConfig, StemKind};
-use crate::optim::Schedule;
 
 /// All settings of a retraining, the stage that gives a genotype its accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +18,7 @@ pub struct RetrainConfig {
     /// The loop.
     pub retrain: RetrainLoopConfig,
     /// SGD on the weights.
-    pub weights: RetrainWeightsConfig,
+    pub weights: WeightsConfig,
     /// Settings of the machine, which leave the result as it is, but for the kernels.
     pub run: RunConfig,
 }
@@ -66,26 +65,6 @@ pub struct RetrainLoopConfig {
     pub average_decay: Option<f64>,
     /// Of weights, order, augmentation and drop path; at most 2^63 - 1, as TOML has no larger.
     pub seed: u64,
-}
-
-/// SGD on the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetrainWeightsConfig {
-    /// Of the first epoch, per step.
-    pub learning_rate: f64,
-    /// Where the schedule would end, per step.
-    pub min_learning_rate: f64,
-    /// How the learning rate falls.
-    pub schedule: Schedule,
-    /// Epochs over which the learning rate rises to that of the schedule.
-    pub warmup_epochs: usize,
-    /// Share of the old velocity.
-    pub momentum: f64,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient.
-    pub clip_norm: Option<f64>,
 }
 
 impl RetrainNetworkConfig {
@@ -156,25 +135,7 @@ impl Settings for RetrainConfig {
         let (seed, allowed) = (retrain.seed, "0 to 9223372036854775807");
         require(i64::try_from(seed).is_ok(), "retrain.seed", &seed, allowed)?;
 
-        let weights = &self.weights;
-        let (most, least) = (weights.learning_rate, weights.min_learning_rate);
-        let allowed = "a finite number above 0, per step";
-        require(finite(most) && most > 0.0, "weights.learning_rate", &most, allowed)?;
-        let fits = finite(least) && (0.0..=most).contains(&least);
-        let allowed = "0 <= min_learning_rate <= learning_rate";
-        require(fits, "weights.min_learning_rate", &least, allowed)?;
-        let warmup = weights.warmup_epochs;
-        require(warmup < epochs, "weights.warmup_epochs", &warmup, "0 to below retrain.epochs")?;
-        let momentum = weights.momentum;
-        let fits = (0.0..1.0).contains(&momentum);
-        require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
-        let decay = weights.weight_decay;
-        let fits = finite(decay) && decay >= 0.0;
-        require(fits, "weights.weight_decay", &decay, "a finite number, 0 or more")?;
-        if let Some(clip) = weights.clip_norm {
-            let allowed = "a finite number above 0, or omitted for no clipping";
-            require(finite(clip) && clip > 0.0, "weights.clip_norm", &clip, allowed)?;
-        }
+        self.weights.validate(origin, "retrain", epochs)?;
         self.run.validate(origin)
     }
 }

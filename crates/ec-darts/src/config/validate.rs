@@ -151,27 +151,11 @@ impl Settings for SearchConfig {
         let allowed = "0 to 9223372036854775807";
         require(i64::try_from(search.seed).is_ok(), "search.seed", &search.seed, allowed)?;
 
-        let weights = &self.weights;
-        let (most, least) = (weights.learning_rate, weights.min_learning_rate);
-        let allowed = "a finite number above 0, per step";
-        require(finite(most) && most > 0.0, "weights.learning_rate", &most, allowed)?;
-        let fits = finite(least) && (0.0..=most).contains(&least);
-        let allowed = "0 <= min_learning_rate <= learning_rate";
-        require(fits, "weights.min_learning_rate", &least, allowed)?;
-        let warmup = weights.warmup_epochs;
-        let allowed = "0 to below search.epochs";
-        require(warmup < search.epochs, "weights.warmup_epochs", &warmup, allowed)?;
-        let momentum = weights.momentum;
-        let fits = (0.0..1.0).contains(&momentum);
-        require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
+        self.weights.validate(origin, "search", search.epochs)?;
         let alpha = &self.alpha;
-        for (key, clip) in
-            [("weights.clip_norm", weights.clip_norm), ("alpha.clip_norm", alpha.clip_norm)]
-        {
-            if let Some(clip) = clip {
-                let allowed = "a finite number above 0, or omitted for no clipping";
-                require(finite(clip) && clip > 0.0, key, &clip, allowed)?;
-            }
+        if let Some(clip) = alpha.clip_norm {
+            let allowed = "a finite number above 0, or omitted for no clipping";
+            require(finite(clip) && clip > 0.0, "alpha.clip_norm", &clip, allowed)?;
         }
         let rate = alpha.learning_rate;
         let allowed = "a finite number above 0, per step";
@@ -179,11 +163,9 @@ impl Settings for SearchConfig {
         for (key, beta) in [("alpha.beta1", alpha.beta1), ("alpha.beta2", alpha.beta2)] {
             require((0.0..1.0).contains(&beta), key, &beta, "0 <= beta < 1")?;
         }
-        for (key, value) in [
-            ("weights.weight_decay", weights.weight_decay),
-            ("alpha.weight_decay", alpha.weight_decay),
-            ("alpha.init_scale", alpha.init_scale),
-        ] {
+        for (key, value) in
+            [("alpha.weight_decay", alpha.weight_decay), ("alpha.init_scale", alpha.init_scale)]
+        {
             require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
         }
 
