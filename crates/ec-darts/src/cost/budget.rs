@@ -1,8 +1,8 @@
 //! From a budget of the whole network to what each operation of a cell may cost.
 
-use ec_darts_space::{CellKind, Limit, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, Limit, SearchSpace};
 
-use super::{Cost, NetworkCost, Place};
+use super::{Cost, NetworkCost, operation};
 use crate::network::EvaluationConfig;
 
 /// The most that a network may cost, without its auxiliary head.
@@ -11,13 +11,13 @@ use crate::network::EvaluationConfig;
 ///
 /// ```
 /// use ec_darts::cost::Budget;
-/// use ec_darts::network::{EvaluationConfig, StemKind};
+/// use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 /// use ec_darts_space::{PerKind, SearchSpace, discretize_within};
 ///
 /// // The mobile setting.
 /// let budget = Budget { parameters: None, multiply_adds: Some(600_000_000) };
 /// let stem = StemKind::Imagenet;
-/// let network = EvaluationConfig { stem, init_channels: 48, num_cells: 14, num_classes: 1000 };
+/// let network = EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 48, num_cells: 14, num_classes: 1000 };
 /// let space = SearchSpace::darts();
 /// let limits = budget.limits(&space, &network, 224);
 /// // Any strengths; of equal ones the first primitive wins, a pool.
@@ -44,23 +44,24 @@ impl Budget {
         config: &EvaluationConfig,
         image_size: usize,
     ) -> Vec<Limit> {
-        let places = Place::all(config, |_| space.topology().num_nodes(), image_size);
+        let num_joined = space.topology().joined().len();
+        let geometry = config.stack().geometry(|_| num_joined);
         let size = space.topology().num_edges() * space.primitives().len();
         // A genotype's operations are all that its network's cost depends on.
         let equal = vec![0.0; size];
-        let any = ec_darts_space::discretize(space, PerKind::from([&equal[..]; 2]))
+        let any = ec_darts_space::discretize(space, space.topology().per_kind(|_| &equal[..]))
             .expect("finite strengths of the right number");
         let network = NetworkCost::new(&any, config, image_size);
         let limit = |name, at_most: Option<u64>, count: fn(&Cost) -> u64| {
             let matrix = |kind: CellKind| -> Vec<u64> {
                 let mut costs = vec![0; size];
-                for place in places.iter().filter(|place| place.plan.kind == kind) {
+                for plan in geometry.cells.iter().filter(|plan| plan.kind == kind) {
                     let cells = space.topology().edges().flat_map(|edge| {
                         let primitives = space.primitives().iter();
                         primitives.map(move |&primitive| (edge.from, primitive))
                     });
                     for (cost, (from, primitive)) in costs.iter_mut().zip(cells) {
-                        *cost += count(&place.operation(primitive, from));
+                        *cost += count(&operation(plan, primitive, from, image_size));
                     }
                 }
                 costs
@@ -71,7 +72,7 @@ impl Budget {
                 name,
                 at_most,
                 fixed: count(&network.cost) - picked,
-                picks: PerKind::from_fn(matrix),
+                picks: space.topology().per_kind(matrix),
             })
         };
         let parameters = limit("parameters", self.parameters, |cost| cost.parameters);
@@ -83,12 +84,12 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::StemKind;
-    use ec_darts_space::{Preset, Primitive, discretize_within};
+    use crate::network::{Skeleton, StemKind};
+    use ec_darts_space::{PerKind, Preset, Primitive, discretize_within};
 
     fn network() -> EvaluationConfig {
         let stem = StemKind::Imagenet;
-        EvaluationConfig { stem, init_channels: 48, num_cells: 14, num_classes: 1000 }
+        EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 48, num_cells: 14, num_classes: 1000 }
     }
 
     #[test]
@@ -98,13 +99,13 @@ mod tests {
         for (stem, size) in
             [(StemKind::Imagenet, 224), (StemKind::Cifar, 32), (StemKind::Stride2, 64)]
         {
-            let config = EvaluationConfig { stem, ..network() };
+            let config = EvaluationConfig { skeleton: Skeleton::Darts, stem, ..network() };
             let limits = budget.limits(&space, &config, size);
             for preset in Preset::ALL {
                 let mut genotype = preset.genotype();
                 // Some presets join fewer nodes than the space does.
                 genotype.normal.concat = vec![2, 3, 4, 5];
-                genotype.reduction.concat = vec![2, 3, 4, 5];
+                genotype.reduction.as_mut().unwrap().concat = vec![2, 3, 4, 5];
                 let cost = NetworkCost::new(&genotype, &config, size).cost;
                 let counted: Vec<u64> =
                     limits.iter().map(|limit| limit.cost(&space, &genotype)).collect();

@@ -11,7 +11,7 @@ use super::*;
 use crate::config::DataConfig;
 use crate::data::{DatasetKind, Datasets, Normalization, Purpose, stream_rng};
 use crate::device::DeviceName;
-use crate::network::{EvaluationConfig, StemKind};
+use crate::network::{EvaluationConfig, Skeleton, StemKind};
 use crate::tensors::to_vec;
 
 const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
@@ -19,7 +19,7 @@ const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
 /// A small untrained model whose running statistics have moved.
 pub(crate) fn small(stem: StemKind, size: usize) -> TrainedModel {
     let genotype = Preset::find("ec_darts_cifar").expect("a preset").genotype();
-    let config = EvaluationConfig { stem, init_channels: 4, num_cells: 3, num_classes: 3 };
+    let config = EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 4, num_cells: 3, num_classes: 3 };
     let names = ["cat", "dog", "owl"].map(String::from).to_vec();
     let description = ModelDescription::new(genotype, &config, names, [size; 2], &PLAIN, "cifar10");
     let device = DeviceName::Flex.open().expect("the CPU").device.autodiff();
@@ -229,7 +229,8 @@ fn a_network_of_another_description_is_refused() {
     check(&|all| all.mean[2] = f32::INFINITY, "`mean` is [0.5, 0.5, inf]");
     // As many parameters, but of other operations.
     let swap = |all: &mut ModelDescription| {
-        std::mem::swap(&mut all.genotype.normal, &mut all.genotype.reduction);
+        let reduction = all.genotype.reduction.as_mut().expect("a pair");
+        std::mem::swap(&mut all.genotype.normal, reduction);
     };
     check(&swap, "not the network it describes");
 }
