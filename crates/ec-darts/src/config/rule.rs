@@ -10,7 +10,7 @@ use crate::Result;
 use crate::architecture::Strength;
 use crate::cost::CostMeasure;
 use crate::device::DeviceName;
-use crate::network::CellForm;
+use crate::network::{CellForm, Skeleton};
 use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
 use crate::rule::Rule;
@@ -182,7 +182,8 @@ impl SearchConfig {
         let (channels, cells) = (rule.cost_channels, rule.cost_cells);
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
-        check_cells(origin, "rule.cost_cells", self.network.skeleton, cells)?;
+        let skeleton = rule.cost.map_or(Skeleton::Darts, |_| self.network.skeleton);
+        check_cells(origin, "rule.cost_cells", skeleton, cells)?;
         if let Some(every) = rule.eigenvalue_every {
             require(every > 0, "rule.eigenvalue_every", &every, "1 or more epochs, or none")?;
             let allowed =

@@ -238,6 +238,24 @@ mod tests {
         check(|c| c.network.primitives.push(c.network.primitives[0]), "network.primitives");
         check(|c| c.network.num_cells = 2, "network.num_cells");
         check(|c| c.network.num_cells = 65, "network.num_cells");
+        let benchmark = |c: &mut SearchConfig| c.network.skeleton = Skeleton::NasBench201;
+        check(benchmark, "network.num_cells");
+        let two_states = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            (c.network.stem, c.data.image_size) = (StemKind::Imagenet, Some(64));
+        };
+        check(two_states, "network.stem");
+        let costed = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            c.rule.cost = Some(crate::cost::CostMeasure::Parameters);
+        };
+        check(costed, "rule.cost_cells");
+        let staged = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells, c.rule.cost_cells) =
+                (Skeleton::NasBench201, 6, 15);
+            (c.stages.cells, c.stages.drop) = (vec![6, 7], vec![1]);
+        };
+        check(staged, "stages.cells");
         check(|c| c.network.num_nodes = 0, "network.num_nodes");
         check(|c| c.network.edges_kept = 0, "network.edges_kept");
         check(|c| c.network.primitives.clear(), "network.primitives");

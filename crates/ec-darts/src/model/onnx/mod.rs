@@ -362,16 +362,15 @@ impl Builder {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::tests::small;
+    use super::super::tests::{nas_bench_201, small};
     use super::*;
     use crate::network::StemKind;
 
     #[test]
     fn the_graph_has_every_tensor_and_names_nothing_twice() {
-        for (stem, size) in
-            [(StemKind::Cifar, 16), (StemKind::Stride2, 16), (StemKind::Imagenet, 64)]
-        {
-            let model = small(stem, size);
+        let stems = [(StemKind::Cifar, 16), (StemKind::Stride2, 16), (StemKind::Imagenet, 64)];
+        let models = stems.map(|(stem, size)| small(stem, size));
+        for model in models.into_iter().chain([nas_bench_201()]) {
             let bytes = to_bytes(&model).expect("a small network");
             assert_eq!(bytes, to_bytes(&model).expect("a small network"));
             let graph = ModelProto::decode(&bytes[..]).expect("a message").graph.expect("a graph");
