@@ -83,8 +83,13 @@ fn main() -> anyhow::Result<()> {
 
 fn random(class_names: Vec<String>, device: &Device) -> anyhow::Result<TrainedModel> {
     let genotype = Preset::find("EC_DARTS_CIFAR")?.genotype();
-    let config =
-        EvaluationConfig { skeleton: Skeleton::Darts, stem: StemKind::Cifar, init_channels: 8, num_cells: 5, num_classes: 10 };
+    let config = EvaluationConfig {
+        skeleton: Skeleton::Darts,
+        stem: StemKind::Cifar,
+        init_channels: 8,
+        num_cells: 5,
+        num_classes: 10,
+    };
     let kind = DatasetKind::Cifar10;
     let normalization = kind.normalization().expect("published figures");
     let description =

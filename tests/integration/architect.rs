@@ -19,7 +19,6 @@ use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
 
-
 use crate::tiny;
 
 const XI: f64 = 0.1;

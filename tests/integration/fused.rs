@@ -5,7 +5,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
-    CellForm, CellPlan, DiscreteCell, EvaluationConfig, Map, MixedOperation, SearchCell, Skeleton, Stem, StemKind,
+    CellForm, CellPlan, DiscreteCell, EvaluationConfig, Map, MixedOperation, SearchCell, Skeleton,
+    Stem, StemKind,
 };
 use ec_darts::ops::{DropPath, Kernels, Memory, Packs, draw_parameters};
 use ec_darts_space::{
@@ -423,8 +424,13 @@ fn mixing_weights_alone() {
 fn threads_do_not_change_a_bit() {
     let device = Device::flex().autodiff();
     let genotype = presets::DARTS_V1.genotype();
-    let config =
-        EvaluationConfig { skeleton: Skeleton::Darts, stem: StemKind::Cifar, init_channels: 4, num_cells: 5, num_classes: 3 };
+    let config = EvaluationConfig {
+        skeleton: Skeleton::Darts,
+        stem: StemKind::Cifar,
+        init_channels: 4,
+        num_cells: 5,
+        num_classes: 3,
+    };
     let network = config.init(&genotype, &mut ChaCha8Rng::seed_from_u64(1), &device);
     let images = tiny::tensor(2, [9, 3, 32, 32], &device);
     let run = |threads| {

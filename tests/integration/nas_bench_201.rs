@@ -20,10 +20,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{export, resume, retrain, tiny};
 
-const CONVOLUTIONS: &str =
-    "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
-const SKIPS: &str =
-    "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|";
+const CONVOLUTIONS: &str = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
+const SKIPS: &str = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|";
 /// Every primitive; node 2 reads both nodes and not the input.
 const MIXED: &str =
     "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
@@ -139,7 +137,8 @@ fn the_supernet_holds_the_network_of_a_genotype() {
             .map(|row| row.iter().position(|&weight| weight == 1.0).unwrap_or(0))
             .collect();
         assert_eq!(config.space.primitives()[path[3]], Primitive::None);
-        let along = Mixing { path: Some(PerKind { normal: path, reduction: None }), ..mixing.clone() };
+        let along =
+            Mixing { path: Some(PerKind { normal: path, reduction: None }), ..mixing.clone() };
         let all = tiny::values(supernet.forward(images(), &mixing));
         let one = tiny::values(supernet.forward(images(), &along));
         let induced = tiny::values(induce(&supernet, &genotype).forward(images()));
@@ -158,7 +157,8 @@ fn both_ways_of_computing_agree() {
     let even = Tensor::<2>::full([6, 5], 0.2, &device);
     let mixing = Mixing::of(PerKind { normal: even, reduction: None });
     let supernet = draw_parameters(config.init(&mut rng(), &device), &mut rng());
-    let shape = EvaluationConfig { init_channels: 4, num_cells: 3, ..EvaluationConfig::nas_bench_201(2) };
+    let shape =
+        EvaluationConfig { init_channels: 4, num_cells: 3, ..EvaluationConfig::nas_bench_201(2) };
     let network = shape.init(&genotype(CONVOLUTIONS), &mut rng(), &device);
     let images = tiny::tensor::<4>(3, [4, 3, 8, 8], &device);
     let run = |kernels: Kernels| {
@@ -274,7 +274,10 @@ fn genotypes_of_another_skeleton_are_refused() {
         found.err().expect("another skeleton").to_string()
     };
     let told = new(retrained(), &presets::DARTS_V2.genotype());
-    assert!(told.contains("`network.skeleton` is nas-bench-201") && told.contains("reduction"), "{told}");
+    assert!(
+        told.contains("`network.skeleton` is nas-bench-201") && told.contains("reduction"),
+        "{told}"
+    );
     let told = new(retrain::config(), &genotype(MIXED));
     assert!(told.contains("`network.skeleton` is darts") && told.contains("one kind"), "{told}");
     // Two inputs.

@@ -117,7 +117,8 @@ fn onnxruntime_gives_the_same_logits() {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut models, mut expected) = (Vec::new(), Vec::new());
     let stems = STEMS.map(|(stem, size)| (stem, size, every_primitive()));
-    let one = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+    let one =
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
     let benchmark = (StemKind::Cifar, 32, one.parse().expect("a genotype"));
     for (stem, size, genotype) in stems.into_iter().chain([benchmark]) {
         let mut model = of_genotype(genotype, stem, size);

@@ -9,7 +9,8 @@ use ec_darts::architect::{
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
-    CellForm, CellPlan, EvaluationConfig, Map, SearchCell, Skeleton, StemKind, Supernet, SupernetConfig,
+    CellForm, CellPlan, EvaluationConfig, Map, SearchCell, Skeleton, StemKind, Supernet,
+    SupernetConfig,
 };
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Form, Operation};
@@ -221,7 +222,8 @@ fn search_network(fixture: &Fixture) {
         let mut gradients = loss.backward();
         let of_alpha = GradientsParams::from_module(&mut gradients, &alpha);
         let of_weights = GradientsParams::from_module(&mut gradients, &supernet);
-        for (name, param) in ["normal", "reduce"].into_iter().zip(alpha.operations().into_values()) {
+        for (name, param) in ["normal", "reduce"].into_iter().zip(alpha.operations().into_values())
+        {
             let gradient = of_alpha.get::<2>(param.id).expect("alpha has a gradient");
             fixture.check_matrix(&format!("out.{kind}.grad.alpha.{name}"), gradient);
         }

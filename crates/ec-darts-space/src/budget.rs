@@ -114,8 +114,8 @@ pub fn discretize_within(
             .collect()
     };
     let kinds = space.topology().kinds().iter().copied();
-    let nodes = kinds
-        .flat_map(|kind| (0..space.topology().num_nodes()).map(move |node| (kind, node)));
+    let nodes =
+        kinds.flat_map(|kind| (0..space.topology().num_nodes()).map(move |node| (kind, node)));
     let trades = nodes
         .map(|(kind, node)| Trade {
             kind,

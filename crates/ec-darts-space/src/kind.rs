@@ -71,7 +71,9 @@ impl<T> PerKind<T> {
     pub fn cell(&self, kind: CellKind) -> &T {
         match kind {
             CellKind::Normal => &self.normal,
-            CellKind::Reduction => self.reduction.as_ref().expect("a network with a reduction cell"),
+            CellKind::Reduction => {
+                self.reduction.as_ref().expect("a network with a reduction cell")
+            }
         }
     }
 
@@ -82,7 +84,9 @@ impl<T> PerKind<T> {
     pub fn cell_mut(&mut self, kind: CellKind) -> &mut T {
         match kind {
             CellKind::Normal => &mut self.normal,
-            CellKind::Reduction => self.reduction.as_mut().expect("a network with a reduction cell"),
+            CellKind::Reduction => {
+                self.reduction.as_mut().expect("a network with a reduction cell")
+            }
         }
     }
 

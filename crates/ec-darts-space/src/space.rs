@@ -181,19 +181,20 @@ impl SearchSpace {
     pub fn contains(&self, genotype: &Genotype) -> bool {
         let mut cells = genotype.cells();
         let kinds = genotype.cells().map(|(kind, _)| kind);
-        kinds.eq(self.topology.kinds().iter().copied()) && cells.all(|(kind, cell)| {
-            let is_candidate = |node: usize, pick: &Pick| {
-                self.topology.sources(node).contains(&pick.from) && {
-                    let edge = self.topology.edge_number(pick.from, node);
-                    self.candidates(kind, edge).contains(&pick.primitive)
-                }
-            };
-            let mut nodes = cell.nodes.iter().enumerate();
-            cell.validate().is_ok()
-                && cell.nodes.len() == self.topology.num_nodes()
-                && cell.concat == self.topology.joined_of(cell)
-                && nodes.all(|(node, picks)| picks.iter().all(|pick| is_candidate(node, pick)))
-        })
+        kinds.eq(self.topology.kinds().iter().copied())
+            && cells.all(|(kind, cell)| {
+                let is_candidate = |node: usize, pick: &Pick| {
+                    self.topology.sources(node).contains(&pick.from) && {
+                        let edge = self.topology.edge_number(pick.from, node);
+                        self.candidates(kind, edge).contains(&pick.primitive)
+                    }
+                };
+                let mut nodes = cell.nodes.iter().enumerate();
+                cell.validate().is_ok()
+                    && cell.nodes.len() == self.topology.num_nodes()
+                    && cell.concat == self.topology.joined_of(cell)
+                    && nodes.all(|(node, picks)| picks.iter().all(|pick| is_candidate(node, pick)))
+            })
     }
 
     /// The primitives, in the order of the columns.
@@ -271,8 +272,7 @@ mod tests {
     #[test]
     fn the_weakest_go() {
         let drop = |space: &SearchSpace, count, none_first| {
-            let strength =
-                PerKind::both(&[0.5, 0.2, 0.3, 0.1, 0.4, 0.4][..], &[0.0; 6]);
+            let strength = PerKind::both(&[0.5, 0.2, 0.3, 0.1, 0.4, 0.4][..], &[0.0; 6]);
             space.without_weakest(strength, count, none_first)
         };
         let edges = |space: &SearchSpace| space.all_candidates().0.normal.clone();

@@ -258,7 +258,10 @@ mod tests {
         }
         assert_eq!((CellTopology::darts().joined(), CellTopology::darts().inputs()), (2..6, 0..2));
         assert_eq!(topology, CellTopology::single_input(3, 3).unwrap());
-        assert_eq!((topology.kinds(), CellTopology::darts().kinds()), (&[CellKind::Normal][..], &CellKind::ALL[..]));
+        assert_eq!(
+            (topology.kinds(), CellTopology::darts().kinds()),
+            (&[CellKind::Normal][..], &CellKind::ALL[..])
+        );
     }
 
     #[test]

@@ -90,12 +90,13 @@ impl ArchitectureParameters {
 
     /// The same with other values of alpha.
     pub(crate) fn with_operations(self, values: PerKind<Tensor<2>>) -> Self {
-        let PerKind { normal, reduction } = values;
-        let put = |param: Param<Tensor<2>>, values: Tensor<2>| {
+        let put = |(param, values): (Param<Tensor<2>>, Tensor<2>)| {
             let tracked = param.is_require_grad();
             param.map(|_| values.detach().set_require_grad(tracked))
         };
-        Self { normal: put(self.normal, normal), reduction: put(self.reduction, reduction), ..self }
+        let own = PerKind { normal: self.normal, reduction: self.reduction };
+        let PerKind { normal, reduction } = own.zip(values).map(put);
+        Self { normal, reduction, edges: self.edges }
     }
 
     /// Beta of both kinds, where there is any.
@@ -239,7 +240,9 @@ mod tests {
             for pick in genotype.normal.nodes.iter().flatten() {
                 picks[place(pick.primitive)] += 1;
             }
-            genotype.cell(CellKind::Reduction).nodes[3].iter().for_each(|pick| sources[pick.from] += 1);
+            genotype.cell(CellKind::Reduction).nodes[3]
+                .iter()
+                .for_each(|pick| sources[pick.from] += 1);
         }
         let none = place(Primitive::None);
         for (place, count) in picks.into_iter().enumerate() {

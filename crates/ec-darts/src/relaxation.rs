@@ -3,8 +3,8 @@
 //! Entry point: [`Relaxation::mixing`]. Invariant: a relaxation sees the whole cell, never one
 //! edge, so that rules across edges have the same form as rules within one.
 
-use burn::tensor::{Tensor, s};
 use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::{Tensor, s};
 use ec_darts_kernels::softmax_groups;
 use ec_darts_space::{CellKind, CellTopology, SearchSpace};
 
@@ -115,7 +115,8 @@ impl Relaxation {
             Self::CrossEdge => (0..topology.num_nodes())
                 .flat_map(|node| {
                     let edges = topology.edges_into(node);
-                    let of_column = |column| edges.clone().map(|edge| place(edge, column)).collect();
+                    let of_column =
+                        |column| edges.clone().map(|edge| place(edge, column)).collect();
                     match edges.len() {
                         1 => vec![(0..width).map(|column| place(edges.start, column)).collect()],
                         _ => (0..width).map(of_column).collect(),

@@ -144,12 +144,10 @@ impl Sampling {
                 Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
             }
             Self::GatePairs => {
-                let mut of_kind = |values: &Vec<f32>| {
+                let of_kind = |values: &Vec<f32>| {
                     values.chunks(num_primitives).map(|row| pair(row, rng)).collect()
                 };
-                let PerKind { normal, reduction } = alpha;
-                let (normal, reduction) = (of_kind(normal), of_kind(reduction));
-                Draw::Pairs(PerKind { normal, reduction })
+                Draw::Pairs(alpha.as_ref().map(of_kind))
             }
             Self::Dirichlet => Draw::Simplex(of_rows(dirichlet::draw)),
         }

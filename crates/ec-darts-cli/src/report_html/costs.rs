@@ -15,14 +15,24 @@ pub fn tables(material: &Material) -> Markup {
         return none("No genotype yet.");
     };
     let paper = |stem, init_channels, num_cells, num_classes, side| {
-        (EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels, num_cells, num_classes }, side)
+        (
+            EvaluationConfig {
+                skeleton: Skeleton::Darts,
+                stem,
+                init_channels,
+                num_cells,
+                num_classes,
+            },
+            side,
+        )
     };
     let retrained = material.retrained();
     let cifar = paper(StemKind::Cifar, 36, 20, 10, 32);
     let imagenet = paper(StemKind::Imagenet, 48, 14, 1000, 224);
     let benchmark = (EvaluationConfig::nas_bench_201(10), 32);
     let fits = |network: &(EvaluationConfig, usize)| network.0.skeleton.fault(genotype).is_none();
-    let [cifar, imagenet, benchmark] = [cifar, imagenet, benchmark].map(|each| Some(each).filter(fits));
+    let [cifar, imagenet, benchmark] =
+        [cifar, imagenet, benchmark].map(|each| Some(each).filter(fits));
     let networks = [
         ("as retrained here", retrained.as_ref()),
         ("the paper's on CIFAR-10", cifar.as_ref()),

@@ -87,7 +87,8 @@ impl Table<'_> {
     fn edges(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let num_nodes = self.0.iter().map(|cell| cell.nodes.len()).max().unwrap_or(0);
         let first = usize::from(self.0.iter().all(|cell| cell.reads_one_input()));
-        (0..num_nodes).flat_map(move |node| (first..NUM_INPUTS + node).map(move |from| (from, node)))
+        (0..num_nodes)
+            .flat_map(move |node| (first..NUM_INPUTS + node).map(move |from| (from, node)))
     }
 
     /// Whether an edge is the first of its node.

@@ -34,7 +34,10 @@ fn a_cell_of_nas_bench_201_is_shown_converted_drawn_and_counted() {
     let text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
     folder.write("cell.txt", text);
     let (_, shown, _) = told(&folder.run(&["genotype", "show", "cell.txt"]));
-    assert!(shown.contains("node 4: nor_conv_1x1 from 3") && !shown.contains("reduction"), "{shown}");
+    assert!(
+        shown.contains("node 4: nor_conv_1x1 from 3") && !shown.contains("reduction"),
+        "{shown}"
+    );
     let (_, json, _) = told(&folder.run(&["genotype", "convert", "cell.txt", "--to", "json"]));
     folder.write("cell.json", &json);
     check(&folder, &["genotype", "convert", "cell.json", "--to", "nas-bench-201"], text);

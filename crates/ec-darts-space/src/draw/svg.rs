@@ -89,7 +89,8 @@ fn draw_cell(layout: &Layout) -> String {
     for wire in &layout.wires {
         text += &draw_label(wire);
     }
-    for (state, &place) in layout.states.iter().enumerate().filter(|(_, place)| place.height > 0.0) {
+    for (state, &place) in layout.states.iter().enumerate().filter(|(_, place)| place.height > 0.0)
+    {
         let name = match state {
             0 => subscript("c", "k-2"),
             1 => subscript("c", "k-1"),

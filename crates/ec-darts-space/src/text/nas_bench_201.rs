@@ -95,10 +95,8 @@ pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Erro
     }
     let places: Vec<Vec<usize>> =
         nodes.iter().map(|picks| picks.iter().map(|&(_, at)| at).collect()).collect();
-    let listed: Vec<Vec<Pick>> = nodes
-        .into_iter()
-        .map(|picks| picks.into_iter().map(|(pick, _)| pick).collect())
-        .collect();
+    let listed: Vec<Vec<Pick>> =
+        nodes.into_iter().map(|picks| picks.into_iter().map(|(pick, _)| pick).collect()).collect();
     // Before anything is left out: the same edge twice is a mistake, `none` or not.
     for (picks, places) in listed.iter().zip(&places) {
         if let Some(at) = (1..picks.len()).find(|&at| picks[..at].contains(&picks[at])) {

@@ -413,7 +413,10 @@ fn triples_of_fair_darts() {
     let last = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('skip_connect', 2, 0)], \
         normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 3, 1)], reduce_concat=range(2, 6))";
     let genotype: Genotype = last.parse().unwrap();
-    assert_eq!((genotype.normal.nodes.len(), &genotype.cell(CellKind::Reduction).concat[..]), (4, &[3][..]));
+    assert_eq!(
+        (genotype.normal.nodes.len(), &genotype.cell(CellKind::Reduction).concat[..]),
+        (4, &[3][..])
+    );
     assert_eq!(genotype.to_triples().unwrap(), last);
 }
 

@@ -78,7 +78,8 @@ impl RetrainNetworkConfig {
     /// [`crate::Error::ConfigValue`] where they cannot.
     pub fn check_genotype(&self, genotype: &Genotype) -> Result<()> {
         let fault = self.skeleton.fault(genotype);
-        let allowed = fault.as_deref().map_or(String::new(), |fault| format!("one that fits: {fault}"));
+        let allowed =
+            fault.as_deref().map_or(String::new(), |fault| format!("one that fits: {fault}"));
         let (key, name) = ("network.skeleton", self.skeleton.name());
         require("the settings", fault.is_none(), key, &name, &allowed)
     }
@@ -118,7 +119,8 @@ impl Settings for RetrainConfig {
             let allowed = "a finite number above 0, or omitted for no auxiliary loss";
             let fits = finite(weight) && weight > 0.0;
             require(fits, "network.auxiliary_loss_weight", &weight, allowed)?;
-            let allowed = "none with `network.skeleton = \"nas-bench-201\"`, which has no auxiliary head";
+            let allowed =
+                "none with `network.skeleton = \"nas-bench-201\"`, which has no auxiliary head";
             require(has_head, "network.auxiliary_loss_weight", &weight, allowed)?;
         }
         let prob = network.drop_path_prob;

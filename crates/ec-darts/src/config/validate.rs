@@ -48,12 +48,7 @@ pub(super) fn check_side(
 }
 
 /// An error unless a skeleton can have so many cells.
-pub(super) fn check_cells(
-    origin: &str,
-    key: &str,
-    skeleton: Skeleton,
-    cells: usize,
-) -> Result<()> {
+pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: usize) -> Result<()> {
     let (fits, allowed) = match skeleton {
         // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
         // of two, which leaves alpha of the normal cell without a gradient.
@@ -68,7 +63,8 @@ pub(super) fn check_cells(
 /// An error unless a skeleton can stand behind a stem.
 fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
     let fits = skeleton == Skeleton::Darts || stem != StemKind::Imagenet;
-    let allowed = "cifar or stride2 with `network.skeleton = \"nas-bench-201\"`, whose cells read one state";
+    let allowed =
+        "cifar or stride2 with `network.skeleton = \"nas-bench-201\"`, whose cells read one state";
     require(origin, fits, "network.stem", &"imagenet", allowed)
 }
 

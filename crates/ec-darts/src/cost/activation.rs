@@ -59,7 +59,13 @@ mod tests {
                     reduce=[[('skip_connect', 0), ('max_pool_3x3', 1)]], reduce_concat=[2])";
         let genotype: Genotype = text.parse().unwrap();
         let (stem, num_classes) = (StemKind::Cifar, 10);
-        let config = EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 2, num_cells: 3, num_classes };
+        let config = EvaluationConfig {
+            skeleton: Skeleton::Darts,
+            stem,
+            init_channels: 2,
+            num_cells: 3,
+            num_classes,
+        };
         let cost = NetworkCost::new(&genotype, &config, 8);
         // Image; 6 channels behind convolution and normalization, 64 pixels.
         let stem = 3 * 64 + 2 * 6 * 64;

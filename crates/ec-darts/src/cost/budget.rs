@@ -89,7 +89,13 @@ mod tests {
 
     fn network() -> EvaluationConfig {
         let stem = StemKind::Imagenet;
-        EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 48, num_cells: 14, num_classes: 1000 }
+        EvaluationConfig {
+            skeleton: Skeleton::Darts,
+            stem,
+            init_channels: 48,
+            num_cells: 14,
+            num_classes: 1000,
+        }
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellGenotype, CellKind, Discretization, Genotype, Limit, PerKind, Pick, SearchSpace};
+use ec_darts_space::{
+    CellGenotype, CellKind, Discretization, Genotype, Limit, PerKind, Pick, SearchSpace,
+};
 use serde::{Deserialize, Serialize};
 
 use super::Budget;

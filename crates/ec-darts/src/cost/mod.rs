@@ -303,8 +303,13 @@ mod tests {
                 [(StemKind::Cifar, 32, 4), (StemKind::Stride2, 64, 6), (StemKind::Imagenet, 224, 8)]
             {
                 let (num_cells, num_classes) = (5, 7);
-                let config =
-                    EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: channels, num_cells, num_classes };
+                let config = EvaluationConfig {
+                    skeleton: Skeleton::Darts,
+                    stem,
+                    init_channels: channels,
+                    num_cells,
+                    num_classes,
+                };
                 let rng = &mut ChaCha8Rng::seed_from_u64(1);
                 let network = config.init(&genotype, rng, &Device::flex().autodiff());
                 let cost = NetworkCost::new(&genotype, &config, size);

@@ -192,7 +192,11 @@ impl ModelDescription {
             return Some(format!("`genotype`: {error}"));
         }
         if let Some(reason) = self.skeleton.fault(&self.genotype) {
-            return allowed("skeleton", self.skeleton.name().into(), &format!("one that fits: {reason}"));
+            return allowed(
+                "skeleton",
+                self.skeleton.name().into(),
+                &format!("one that fits: {reason}"),
+            );
         }
         if !self.mean.iter().all(|mean| mean.is_finite()) {
             return allowed("mean", format!("{:?}", self.mean), "finite numbers");

@@ -18,7 +18,8 @@ const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
 
 /// A network of NAS-Bench-201's skeleton.
 pub(crate) fn nas_bench_201() -> TrainedModel {
-    let text = "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+    let text =
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
     let config =
         EvaluationConfig { init_channels: 4, num_cells: 3, ..EvaluationConfig::nas_bench_201(3) };
     of_genotype(text.parse().expect("a genotype"), &config, 8)

@@ -83,7 +83,8 @@ impl EvaluationConfig {
     /// A network whose weights are to be replaced.
     pub(crate) fn blank(&self, genotype: &Genotype, device: &Device) -> EvaluationNetwork {
         let geometry = self.geometry(genotype);
-        let head = |(_, map): (usize, Map)| AuxiliaryHead::new(map.channels, self.num_classes, device);
+        let head =
+            |(_, map): (usize, Map)| AuxiliaryHead::new(map.channels, self.num_classes, device);
         EvaluationNetwork {
             stem: Stem::new(&geometry.stem, device),
             cells: geometry

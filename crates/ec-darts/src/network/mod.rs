@@ -18,12 +18,12 @@ mod supernet;
 pub use cell::{CellForm, CellWeights, SearchCell};
 pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
-pub use mixed::MixedOperation;
 pub use geometry::{
     CellPlan, Geometry, Map, ResidualPlan, Skeleton, Stack, check_size, is_reduction,
 };
-pub use residual::{ResidualBlock, Residuals};
+pub use mixed::MixedOperation;
 pub(crate) use residual::run_cells;
+pub use residual::{ResidualBlock, Residuals};
 pub use stem::{Stem, StemKind};
 pub use supernet::{Supernet, SupernetConfig};
 

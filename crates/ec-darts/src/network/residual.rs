@@ -53,7 +53,12 @@ impl ResidualBlock {
     pub(crate) fn describe(plan: &ResidualPlan) -> Vec<Cell> {
         let [from, to] = [plan.input.channels, plan.output.channels];
         let layer = |channels, stride| {
-            Cell::from(edge(vec![EdgeOperation::Convolution { relu: true }], channels, stride, true))
+            Cell::from(edge(
+                vec![EdgeOperation::Convolution { relu: true }],
+                channels,
+                stride,
+                true,
+            ))
         };
         vec![layer([from, to], plan.output.shrink / plan.input.shrink), layer([to; 2], 1)]
     }
@@ -91,7 +96,11 @@ impl Residuals {
     /// Those of a geometry; nothing in DARTS' skeleton.
     pub fn new(geometry: &Geometry, device: &Device) -> Option<Self> {
         geometry.last_norm.then(|| Self {
-            blocks: geometry.residuals.iter().map(|plan| ResidualBlock::new(plan, device)).collect(),
+            blocks: geometry
+                .residuals
+                .iter()
+                .map(|plan| ResidualBlock::new(plan, device))
+                .collect(),
             norm: Norm::new(geometry.last.channels, true, device),
             before: geometry.residuals.iter().map(|plan| plan.before).collect(),
         })

@@ -47,7 +47,8 @@ impl Activations {
     pub(super) fn beside_cells(&mut self, geometry: &Geometry, batch: u64, image: [usize; 2]) {
         let bytes = |of: Map| map(batch, of, image);
         let blocks = geometry.residuals.iter();
-        for layer in geometry.stem.iter().chain(blocks.clone().flat_map(|block| [&block.output; 2])) {
+        for layer in geometry.stem.iter().chain(blocks.clone().flat_map(|block| [&block.output; 2]))
+        {
             let layer = bytes(*layer);
             self.kept += layer;
             self.maps += layer;
@@ -57,7 +58,8 @@ impl Activations {
             self.passing = self.passing.max(3 * layer);
         }
         for block in blocks {
-            self.kept += 2 * bytes(block.output) + bytes(Map { shrink: block.output.shrink, ..block.input });
+            self.kept +=
+                2 * bytes(block.output) + bytes(Map { shrink: block.output.shrink, ..block.input });
         }
         if geometry.last_norm {
             self.kept += 3 * bytes(geometry.last);

@@ -46,7 +46,8 @@ impl Buffers {
             read = map;
         }
         for plan in &geometry.residuals {
-            for (cell, read) in ResidualBlock::describe(plan).iter().zip([plan.input, plan.output]) {
+            for (cell, read) in ResidualBlock::describe(plan).iter().zip([plan.input, plan.output])
+            {
                 self.add(cell, &[shape(read)]);
             }
             let pooled = Map { channels: plan.input.channels, ..plan.output };

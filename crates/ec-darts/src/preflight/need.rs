@@ -176,7 +176,8 @@ fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
 /// Whether the fused kernels of the CPU have all edges of a cell: a 3x3 convolution only by itself.
 fn is_served(cell: &Cell) -> bool {
     let is_convolution = |each: &EdgeOperation| matches!(each, EdgeOperation::Convolution { .. });
-    cell.edges().all(|edge| edge.operations.len() == 1 || !edge.operations.iter().any(is_convolution))
+    cell.edges()
+        .all(|edge| edge.operations.len() == 1 || !edge.operations.iter().any(is_convolution))
 }
 
 /// Images that move the weights and alpha, of so many in the training set.

@@ -71,7 +71,8 @@ impl SavedAlpha {
         });
         let matrix = |rows: &Vec<Vec<f32>>| matrix(rows, shape);
         let AlphaValues { normal, reduction, .. } = &report.alpha;
-        let has_all = reduction.is_some() == space.topology().kinds().contains(&CellKind::Reduction);
+        let has_all =
+            reduction.is_some() == space.topology().kinds().contains(&CellKind::Reduction);
         let alphas = PerKind { normal, reduction: reduction.as_ref() }.map(matrix).all();
         let alpha = match alphas.filter(|_| has_all) {
             Some(PerKind { normal, reduction }) if edges.is_some() == config.rule.edge_weights => {

@@ -5,9 +5,9 @@
 //! search is saved. So several steps may be told at once, in their order, each with its own figures, and
 //! the position of a search can be ahead of what was told.
 
-use ec_darts_space::{Candidates, CellGenotype, CellKind, Genotype, PerKind, Primitive};
 use burn::module::Param;
 use burn::tensor::Tensor;
+use ec_darts_space::{Candidates, CellGenotype, CellKind, Genotype, PerKind, Primitive};
 use serde::{Deserialize, Serialize};
 
 use crate::architecture::ArchitectureParameters;
@@ -183,7 +183,9 @@ impl EpochReport {
     pub fn cell(&self, kind: CellKind) -> &CellReport {
         match kind {
             CellKind::Normal => &self.normal,
-            CellKind::Reduction => self.reduction.as_ref().expect("a network with a reduction cell"),
+            CellKind::Reduction => {
+                self.reduction.as_ref().expect("a network with a reduction cell")
+            }
         }
     }
 }
