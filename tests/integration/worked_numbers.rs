@@ -262,7 +262,7 @@ fn beta_darts_pulls_the_largest_down() {
     close(&values(term.clone()), &[19.451_590], 2e-5);
     let gradients = term.backward();
     let slopes = |row: Tensor<2>| values(row.grad(&gradients).expect("a gradient"));
-    close(&slopes(rows.normal), &[2.531_884, 1.875_666, 3.092_450], 1e-5);
+    close(&slopes(rows.normal.clone()), &[2.531_884, 1.875_666, 3.092_450], 1e-5);
     close(
         &slopes(rows.cell(CellKind::Reduction).clone()),
         &[4.989_307, 1.835_464, 0.675_229],
