@@ -13,7 +13,7 @@ use ec_darts::rule::Mixing;
 use ec_darts::train::Retraining;
 use ec_darts::transition::induce;
 use ec_darts_space::{
-    Discretization, Genotype, NUM_INPUTS, PerKind, Primitive, SearchSpace, presets,
+    CellKind, Discretization, Genotype, NUM_INPUTS, PerKind, Primitive, SearchSpace, presets,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -98,6 +98,31 @@ fn a_cell_of_skips_multiplies_by_four() {
     let x = tiny::tensor(1, [2, 16, 4, 4], &device);
     let y = network.cells[0].forward(x.clone(), x.clone(), None);
     assert_eq!(tiny::values(y), tiny::values(x * 4.0));
+}
+
+/// The edge into node 1 alone is a softmax of its row; the others are one of their columns, node by node.
+#[test]
+fn a_lone_edge_competes_within_itself() {
+    let topology = *SearchSpace::nas_bench_201().topology();
+    let mut alpha = [0.0_f32; 30];
+    (alpha[1], alpha[5 * 2 + 3], alpha[5 * 5 + 4]) = (2_f32.ln(), 3_f32.ln(), 6_f32.ln());
+    let device = Device::flex();
+    let alpha = Tensor::<1>::from_data(&alpha[..], &device).reshape([6, 5]);
+    let mixing = tiny::values(Relaxation::CrossEdge.mixing(alpha, &topology));
+    let mut expected = [vec![1.0 / 6.0; 5], vec![0.5; 10], vec![1.0 / 3.0; 15]].concat();
+    expected[1] = 2.0 / 6.0;
+    (expected[5 + 3], expected[5 * 2 + 3]) = (0.25, 0.75);
+    for (edge, weight) in [(3, 0.125), (4, 0.125), (5, 0.75)] {
+        expected[5 * edge + 4] = weight;
+    }
+    assert!(tiny::distance(&mixing, &expected) < 1e-6, "{mixing:?}");
+    // What competes has a sum of one.
+    let groups = Relaxation::CrossEdge.groups(&SearchSpace::nas_bench_201(), CellKind::Normal);
+    assert_eq!((groups.len(), &groups[0][..]), (1 + 5 + 5, &[0, 1, 2, 3, 4][..]));
+    for group in groups {
+        let sum: f32 = group.iter().map(|&place| mixing[place]).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+    }
 }
 
 fn supernet_config() -> SupernetConfig {

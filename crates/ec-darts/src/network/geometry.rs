@@ -4,101 +4,13 @@
 //! from it, and costs, the need of memory, latency and export follow it. It does not depend on the size of images:
 //! sizes are parts of it.
 
-use ec_darts_space::{CellKind, CellTopology, Genotype, NUM_INPUTS};
-use serde::{Deserialize, Serialize};
+use ec_darts_space::{CellKind, NUM_INPUTS};
 
-use super::StemKind;
-use crate::ops::Form;
+use super::{Skeleton, StemKind};
 use crate::{Error, Result};
 
 /// Reductions of a skeleton, each of which halves the size and doubles the channels.
 const NUM_REDUCTIONS: usize = 2;
-
-/// Which layers a network has around its cells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Skeleton {
-    /// Cells that read the two outputs before them, two of them reductions, and an auxiliary head in training.
-    ///
-    /// # Source
-    /// DARTS, `cnn/model_search.py`, `Network`; `cnn/model.py`, `NetworkCIFAR` and `NetworkImageNet`.
-    #[default]
-    #[serde(rename = "darts")]
-    Darts,
-    /// Three stages of equally many cells that read the output before them, residual blocks that reduce between the
-    /// stages, batch normalization and ReLU before the classifier.
-    ///
-    /// # Source
-    /// NAS-Bench-201, section 2.1, Figure 1; AutoDL-Projects, `xautodl/models/cell_infers/tiny_network.py`.
-    #[serde(rename = "nas-bench-201")]
-    NasBench201,
-}
-
-impl Skeleton {
-    /// As settings have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Darts => "darts",
-            Self::NasBench201 => "nas-bench-201",
-        }
-    }
-
-    /// The skeleton that cells of a topology stand in.
-    pub fn of(topology: &CellTopology) -> Self {
-        match topology.inputs().len() {
-            NUM_INPUTS => Self::Darts,
-            _ => Self::NasBench201,
-        }
-    }
-
-    /// The cell of a skeleton.
-    ///
-    /// # Errors
-    /// As [`CellTopology::new`].
-    pub fn topology(
-        self,
-        num_nodes: usize,
-        edges_kept: usize,
-    ) -> Result<CellTopology, ec_darts_space::Error> {
-        match self {
-            Self::Darts => CellTopology::new(num_nodes, edges_kept),
-            Self::NasBench201 => CellTopology::single_input(num_nodes, edges_kept),
-        }
-    }
-
-    /// The form of the operations in a supernet.
-    pub(crate) fn search_form(self) -> Form {
-        match self {
-            Self::Darts => Form::Search,
-            Self::NasBench201 => Form::SearchBarePools,
-        }
-    }
-
-    /// Why cells of a genotype cannot stand in this skeleton, if they cannot.
-    pub fn fault(self, genotype: &Genotype) -> Option<String> {
-        match (self, &genotype.reduction) {
-            (Self::Darts, Some(_)) => None,
-            (Self::Darts, None) => Some(
-                "the genotype has one kind of cell, the skeleton `darts` needs a normal and a reduction cell; \
-                 `nas-bench-201` has one"
-                    .into(),
-            ),
-            (Self::NasBench201, Some(_)) => Some(
-                "the genotype has a reduction cell, the skeleton `nas-bench-201` has one kind of cell; `darts` \
-                 has both"
-                    .into(),
-            ),
-            (Self::NasBench201, None) => {
-                let cell = &genotype.normal;
-                let fits = cell.reads_one_input() && cell.concat.len() == 1;
-                (!fits).then(|| {
-                    "the skeleton `nas-bench-201` needs a cell that reads the newer input alone and whose output \
-                     is one node"
-                        .into()
-                })
-            }
-        }
-    }
-}
 
 /// Channels and size of a map, whatever the size of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -297,13 +209,14 @@ pub fn check_size(stem: StemKind, size: [usize; 2], with_head: bool) -> Result<(
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Tensor};
-    use ec_darts_space::{CellTopology, Primitive, SearchSpace};
+    use ec_darts_space::{CellTopology, Genotype, Primitive, SearchSpace};
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
     use crate::architecture::ArchitectureParameters;
-    use crate::network::SupernetConfig;
+    use crate::network::{EvaluationConfig, SupernetConfig, run_cells};
+    use crate::ops::Kernels;
     use crate::relaxation::Relaxation;
     use crate::rule::Rule;
     use crate::sampling::Draw;
@@ -335,6 +248,45 @@ mod tests {
         }
         let message = check_size(StemKind::Stride2, [64, 50], true).expect_err("odd").to_string();
         assert!(message.contains("stride2 with images of 64x50"), "{message}");
+    }
+
+    /// Layer by layer, in both skeletons.
+    #[test]
+    fn maps_are_those_that_a_network_makes() {
+        let device = Device::default();
+        let pair = ec_darts_space::presets::DARTS_V2.genotype();
+        let one = "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|nor_conv_1x1~0|none~1|avg_pool_3x3~2|";
+        let one: Genotype = one.parse().expect("a genotype");
+        for (genotype, skeleton, stem, num_cells) in [
+            (&pair, Skeleton::Darts, StemKind::Cifar, 5),
+            (&pair, Skeleton::Darts, StemKind::Imagenet, 6),
+            (&one, Skeleton::NasBench201, StemKind::Cifar, 6),
+            (&one, Skeleton::NasBench201, StemKind::Stride2, 3),
+        ] {
+            let (init_channels, num_classes) = (4, 2);
+            let config = EvaluationConfig { skeleton, stem, init_channels, num_cells, num_classes };
+            let geometry = config.geometry(genotype);
+            let network = config.init(genotype, &mut ChaCha8Rng::seed_from_u64(1), &device);
+            let image = [64, 32];
+            let check = |map: Map, found: &Tensor<4>| {
+                let [height, width] = map.size(image);
+                assert_eq!(found.dims(), [1, map.channels, height, width], "{stem:?}");
+            };
+            let images = Tensor::zeros([1, 3, image[0], image[1]], &device);
+            let kernels = Kernels::default();
+            let states = network.stem.forward(images, kernels);
+            let between = (network.residuals.as_ref(), kernels);
+            let last = run_cells(states, num_cells, between, |number, [older, newer]| {
+                let inputs = geometry.cells[number].inputs.iter().rev();
+                inputs.zip([&newer, &older]).for_each(|(&map, found)| check(map, found));
+                let output = network.cells[number].forward(older, newer, None);
+                if let Some((_, map)) = geometry.head.filter(|&(cell, _)| cell == number) {
+                    check(map, &output);
+                }
+                output
+            });
+            check(geometry.last, &last);
+        }
     }
 
     /// A skip connection is what halves no odd size.

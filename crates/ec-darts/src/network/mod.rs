@@ -12,18 +12,18 @@ mod geometry;
 mod mixed;
 mod parts;
 mod residual;
+mod skeleton;
 mod stem;
 mod supernet;
 
 pub use cell::{CellForm, CellWeights, SearchCell};
 pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
-pub use geometry::{
-    CellPlan, Geometry, Map, ResidualPlan, Skeleton, Stack, check_size, is_reduction,
-};
+pub use geometry::{CellPlan, Geometry, Map, ResidualPlan, Stack, check_size, is_reduction};
 pub use mixed::MixedOperation;
 pub(crate) use residual::run_cells;
 pub use residual::{ResidualBlock, Residuals};
+pub use skeleton::Skeleton;
 pub use stem::{Stem, StemKind};
 pub use supernet::{Supernet, SupernetConfig};
 
