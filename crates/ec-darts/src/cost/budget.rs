@@ -121,6 +121,29 @@ mod tests {
     }
 
     #[test]
+    fn a_network_of_nas_bench_201_is_counted_and_limited() {
+        let space = SearchSpace::nas_bench_201();
+        let config = EvaluationConfig::nas_bench_201(10);
+        let budget = Budget { parameters: Some(600_000), multiply_adds: Some(100_000_000) };
+        let limits = budget.limits(&space, &config, 32);
+        for op in ["nor_conv_3x3", "nor_conv_1x1", "skip_connect"] {
+            let text = format!("|{op}~0|+|{op}~0|none~1|+|none~0|{op}~1|avg_pool_3x3~2|");
+            let genotype = text.parse().unwrap();
+            let cost = NetworkCost::new(&genotype, &config, 32).cost;
+            let counted: Vec<u64> =
+                limits.iter().map(|limit| limit.cost(&space, &genotype)).collect();
+            assert_eq!(counted, [cost.parameters, cost.multiply_adds], "{op}");
+        }
+        // Every edge would take the 3x3 convolution.
+        let strength: Vec<f32> = [0.0, 0.1, 0.2, 0.3, 0.0].repeat(6);
+        let strength = PerKind { normal: &strength[..], reduction: None };
+        let found = discretize_within(&space, strength, &limits).unwrap();
+        let cost = NetworkCost::new(&found.genotype, &config, 32).cost;
+        assert!(cost.parameters <= 600_000 && cost.multiply_adds <= 100_000_000, "{cost:?}");
+        assert!(!found.trades.is_empty() && space.contains(&found.genotype));
+    }
+
+    #[test]
     fn the_mobile_setting_binds_a_cell_of_large_convolutions() {
         let space = SearchSpace::darts();
         let column = space.primitives().iter().position(|&each| each == Primitive::SepConv5x5);
