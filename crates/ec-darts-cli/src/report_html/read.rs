@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::ensure;
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
 use ec_darts::data::DatasetKind;
-use ec_darts::network::{EvaluationConfig, Skeleton, check_size};
+use ec_darts::network::{EvaluationConfig, check_size};
 use ec_darts::train::{EpochReport, RetrainEpochReport};
 use ec_darts_space::Genotype;
 use serde::Deserialize;
@@ -151,7 +151,7 @@ impl Material {
         let config = self.retrain.as_ref()?.config.as_ref()?;
         let side = config.data.image_size.or(config.data.dataset.image_size())?;
         let skeleton = config.network.skeleton;
-        check_size(config.network.stem, [side; 2], skeleton == Skeleton::Darts).ok()?;
+        check_size(config.network.stem, [side; 2], skeleton.has_head()).ok()?;
         if self.genotype().is_some_and(|genotype| skeleton.fault(genotype).is_some()) {
             return None;
         }

@@ -113,7 +113,7 @@ impl Settings for RetrainConfig {
 
         let network = &self.network;
         network.evaluation(1).validate(origin)?;
-        let has_head = network.skeleton == Skeleton::Darts;
+        let has_head = network.skeleton.has_head();
         check_side(origin, &self.data, network.stem, has_head)?;
         if let Some(weight) = network.auxiliary_loss_weight {
             let allowed = "a finite number above 0, or omitted for no auxiliary loss";

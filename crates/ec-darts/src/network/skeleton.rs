@@ -56,6 +56,11 @@ impl Skeleton {
         }
     }
 
+    /// Whether an auxiliary head stands in networks that are trained.
+    pub fn has_head(self) -> bool {
+        self == Self::Darts
+    }
+
     /// The form of the operations in a supernet.
     pub(crate) fn search_form(self) -> Form {
         match self {

@@ -29,7 +29,7 @@ use crate::Result;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
-use crate::network::{EvaluationNetwork, Skeleton, check_size};
+use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
 use crate::optim::{WeightAverage, WeightOptimizer};
 use crate::preflight::{MemoryNeed, Room};
@@ -101,7 +101,7 @@ impl Retraining {
         config.validate("the settings")?;
         config.data.check_images(&data.train)?;
         let skeleton = config.network.skeleton;
-        check_size(config.network.stem, data.train.size(), skeleton == Skeleton::Darts)?;
+        check_size(config.network.stem, data.train.size(), skeleton.has_head())?;
         config.network.check_genotype(genotype)?;
         let device = device.clone().autodiff();
         let shape = config.network.evaluation(data.train.num_classes());
