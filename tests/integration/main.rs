@@ -11,6 +11,7 @@ mod fused;
 mod gradients;
 mod memory;
 mod names;
+mod nas_bench_201;
 mod onnx;
 mod packed;
 mod parity;

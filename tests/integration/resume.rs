@@ -29,7 +29,7 @@ fn restore(
 }
 
 /// An unbroken search, and one that is saved and restored after every event.
-fn check(change: impl Fn(&mut SearchConfig)) {
+pub fn check(change: impl Fn(&mut SearchConfig)) {
     let mut config = tiny::config();
     change(&mut config);
     let (mut unbroken, mut broken) = (tiny::search(config.clone()), tiny::search(config.clone()));
@@ -71,15 +71,18 @@ fn second_order_goes_on_as_unbroken() {
     }
 }
 
-/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
-#[test]
-fn rules_go_on_as_unbroken() {
-    type Change = fn(&mut SearchConfig);
-    let softmax: Change = |config| {
-        config.search.relaxation = Relaxation::Softmax;
-        config.transition.enabled = false;
-    };
-    let rules: [(&str, Change); 19] = [
+/// What a rule changes of settings.
+pub type Change = fn(&mut SearchConfig);
+
+/// DARTS, which the others change.
+pub fn softmax(config: &mut SearchConfig) {
+    config.search.relaxation = Relaxation::Softmax;
+    config.transition.enabled = false;
+}
+
+/// All rules by name.
+pub fn rules() -> [(&'static str, Change); 19] {
+    [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -174,8 +177,13 @@ fn rules_go_on_as_unbroken() {
             (config.rule.partial_channels, config.network.init_channels) = (2, 4);
             config.rule.eigenvalue_every = Some(2);
         }),
-    ];
-    for (name, rule) in rules {
+    ]
+}
+
+/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
+#[test]
+fn rules_go_on_as_unbroken() {
+    for (name, rule) in rules() {
         println!("{name}");
         check(|config| {
             softmax(config);

@@ -32,11 +32,11 @@ pub fn parameters(fixture: &Fixture, prefix: &str) -> ArchitectureParameters {
     let param = |name: &str, kind: &str| matrix(format!("{prefix}{name}.{kind}"));
     let edges = fixture.has(&format!("{prefix}beta.normal")).then(|| EdgeParameters {
         normal: param("beta", "normal"),
-        reduction: param("beta", "reduce"),
+        reduction: Some(param("beta", "reduce")),
     });
     ArchitectureParameters {
         normal: param("alpha", "normal"),
-        reduction: param("alpha", "reduce"),
+        reduction: Some(param("alpha", "reduce")),
         edges,
     }
 }
@@ -77,8 +77,9 @@ fn gradient(
         let upstream = TensorData::new(upstream, weights.dims());
         (weights.clone() * Tensor::from_data(upstream, &fixture.device)).sum()
     };
-    let [normal, reduction] = mixing.weights.as_ref().zip(upstream).map(term).into_array();
-    let gradients = GradientsParams::from_grads((normal + reduction).backward(), alpha);
+    let terms = mixing.weights.as_ref().zip(upstream).map(term).into_values();
+    let sum = terms.reduce(|sum, term| sum + term).expect("two kinds");
+    let gradients = GradientsParams::from_grads(sum.backward(), alpha);
     ArchitectureGradient::read(&gradients, alpha)
 }
 
@@ -131,7 +132,7 @@ fn mixing_case(fixture: &Fixture, case: &str) {
     fixture.check_pair(&format!("{case}.out.mixing"), &values(&mixing.weights));
     if start("gdas") {
         let path = mixing.path.as_ref().expect("one operation of each edge");
-        for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_array()) {
+        for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_values()) {
             let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
             fixture.check_integers(&format!("{case}.out.index.{kind}"), &path);
         }

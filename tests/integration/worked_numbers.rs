@@ -16,7 +16,7 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::sampling::{Draw, Sampling};
 use ec_darts_space::{
-    CellTopology, Discretization, PerKind, Primitive, SearchSpace, ThresholdForm,
+    CellKind, CellTopology, Discretization, PerKind, Primitive, SearchSpace, ThresholdForm,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -40,12 +40,12 @@ fn matrix(rows: &[&[f32]]) -> Param<Tensor<2>> {
 
 /// The same rows in both kinds.
 fn alpha(rows: &[&[f32]]) -> ArchitectureParameters {
-    ArchitectureParameters { normal: matrix(rows), reduction: matrix(rows), edges: None }
+    ArchitectureParameters { normal: matrix(rows), reduction: Some(matrix(rows)), edges: None }
 }
 
 /// Equal rows of both edges and both kinds.
 fn both<T: Clone>(row: &[T]) -> PerKind<Vec<T>> {
-    PerKind::from_fn(|_| [row, row].concat())
+    PerKind::from([[row, row].concat(), [row, row].concat()])
 }
 
 #[track_caller]
@@ -85,7 +85,7 @@ fn softmax_its_gradient_and_the_first_step_of_adam() {
         &Device::flex(),
     );
     let gradient =
-        ArchitectureGradient { operations: PerKind::from_fn(|_| row.clone()), edges: None };
+        ArchitectureGradient { operations: PerKind::both(row.clone(), row.clone()), edges: None };
     let settings = AdamSettings { beta1: 0.5, beta2: 0.999, weight_decay: 1e-3 };
     let moved = Architect::new(3e-4, &settings).descend(alpha, gradient);
     close(&moved.values().normal[..3], &[0.0997, -0.2003, 0.3003], 1e-6);
@@ -116,7 +116,7 @@ fn partial_channels_weigh_edges() {
     let mut alpha =
         alpha(&[&[0.0; 3], &[0.0; 3], &[0.2, 0.5, -0.1], &[0.4, 0.0, 0.3], &[0.0, 0.9, -0.3]]);
     let beta = || matrix(&[&[0.0], &[0.0], &[0.3], &[-0.4], &[0.1]]);
-    alpha.edges = Some(EdgeParameters { normal: beta(), reduction: beta() });
+    alpha.edges = Some(EdgeParameters { normal: beta(), reduction: Some(beta()) });
     let rule = Rule::from(Relaxation::Softmax);
     let mixing = rule.mixing(&space, &alpha, &Draw::Mode);
     let edges = values(mixing.edges.expect("weights of edges").normal);
@@ -141,13 +141,12 @@ fn fair_darts_pushes_to_zero_and_one() {
         (ZeroOne::L1, -2.612_81, [0.0, -0.174_989, 0.327_687, -0.075_294, -0.391_673, 0.174_989]),
     ];
     for (form, value, slopes) in cases {
-        let rows = PerKind { normal: leaf([0.0, 2.0, -1.0]), reduction: leaf([3.0, 0.5, -2.0]) };
+        let rows = PerKind::both(leaf([0.0, 2.0, -1.0]), leaf([3.0, 0.5, -2.0]));
         let loss = zero_one(rows.clone(), form) * 10.0;
         close(&values(loss.clone()), &[value], 1e-5);
         let gradients = loss.backward();
         let found: Vec<f32> = rows
-            .into_array()
-            .into_iter()
+            .into_values()
             .flat_map(|row| values(row.grad(&gradients).expect("a gradient")))
             .collect();
         close(&found, &slopes, 1e-5);
@@ -211,7 +210,7 @@ fn smooth_darts_stays_on_the_simplex() {
 fn drnas_differentiates_a_sample() {
     let alpha = alpha(&[&[0.0, 0.5, -0.5], &[0.0; 3]]);
     close(&[0.0, 0.5, -0.5].map(concentration), &[1.0, 1.5, 0.606_531], 1e-6);
-    let sample = PerKind::from_fn(|_| vec![0.5, 0.3, 0.2, 0.4, 0.3, 0.3]);
+    let sample = PerKind::from([0; 2].map(|_| vec![0.5, 0.3, 0.2, 0.4, 0.3, 0.3]));
     let rule = sampled(Sampling::Dirichlet, 1.0);
     let mixing = rule.mixing(&space(), &alpha, &Draw::Simplex(sample)).weights.normal;
     let upstream = Tensor::<1>::from_data([1.0, 2.0, -1.0], &mixing.device()).unsqueeze::<2>();
@@ -221,10 +220,8 @@ fn drnas_differentiates_a_sample() {
     // The exact integral; that of b would be -0.879452 in the last entry.
     close(&slopes[..3], &[0.052_813, 0.338_060, -0.533_415], 2e-6);
     // The second row and the reduction cell are Dirichlet(1) themselves.
-    let rows = PerKind {
-        normal: alpha.normal.val(),
-        reduction: Tensor::zeros([2, 3], &Device::flex().autodiff()),
-    };
+    let uniform = Tensor::zeros([2, 3], &Device::flex().autodiff());
+    let rows = PerKind::both(alpha.normal.val(), uniform);
     close(&values(divergence(rows)), &[0.345_522], 1e-5);
 }
 
@@ -258,15 +255,19 @@ fn beta_darts_pulls_the_largest_down() {
     let leaf = |row: [f32; 3]| {
         Tensor::<1>::from_data(row, &device).unsqueeze::<2>().detach().require_grad()
     };
-    let rows = PerKind { normal: leaf(ALPHA), reduction: leaf([1.0, 0.0, -1.0]) };
+    let rows = PerKind::both(leaf(ALPHA), leaf([1.0, 0.0, -1.0]));
     let mean = log_sum_exp(rows.clone());
     close(&values(mean.clone()), &[1.296_773], 1e-6);
     let term = mean * 15.0;
     close(&values(term.clone()), &[19.451_590], 2e-5);
     let gradients = term.backward();
     let slopes = |row: Tensor<2>| values(row.grad(&gradients).expect("a gradient"));
-    close(&slopes(rows.normal), &[2.531_884, 1.875_666, 3.092_450], 1e-5);
-    close(&slopes(rows.reduction), &[4.989_307, 1.835_464, 0.675_229], 1e-5);
+    close(&slopes(rows.normal.clone()), &[2.531_884, 1.875_666, 3.092_450], 1e-5);
+    close(
+        &slopes(rows.cell(CellKind::Reduction).clone()),
+        &[4.989_307, 1.835_464, 0.675_229],
+        1e-5,
+    );
 }
 
 #[test]
@@ -292,7 +293,7 @@ fn pairs_of_gates_move_two_and_keep_their_sum() {
     let (before, after) = (alpha(&[&ALPHA, &ALPHA]), alpha(&[moved, moved]));
     let settled = rule.settle(&before, after, &draw).values();
     close(&settled.normal[..3], &[0.116_384, -0.2, 0.286_384], 1e-6);
-    close(&settled.reduction[3..], &[0.116_384, -0.2, 0.286_384], 1e-6);
+    close(&settled.cell(CellKind::Reduction)[3..], &[0.116_384, -0.2, 0.286_384], 1e-6);
 }
 
 /// An architecture of one operation that costs 80, where the reference is 65 and the cross entropy 2.
@@ -301,12 +302,12 @@ fn latency_in_the_loss_of_proxyless_nas() {
     let (form, reference) = (CostForm::Product, 65.0_f64);
     let loss = |form, weight: f64| {
         let cost = ExpectedCost {
-            table: PerKind { normal: vec![(80.0 / reference) as f32], reduction: vec![0.0] },
+            table: PerKind::both(vec![(80.0 / reference) as f32], vec![0.0]),
             fixed: 0.0,
             weighting: CostWeighting { form, weight, reference, exponent: 0.3 },
         };
         let device = Device::flex();
-        let mixing = PerKind::from_fn(|_| Tensor::<2>::ones([1, 1], &device));
+        let mixing = PerKind::from([0; 2].map(|_| Tensor::<2>::ones([1, 1], &device)));
         values(cost.loss(Tensor::from_data([2.0], &device), &mixing))
     };
     close(&loss(form, 0.2), &[0.405_868], 1e-6);

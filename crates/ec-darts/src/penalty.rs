@@ -116,7 +116,9 @@ impl Penalties {
 fn of_all(space: &SearchSpace) -> f64 {
     let edges = space.all_candidates().0.iter().flat_map(|(_, edges)| edges);
     let candidates: usize = edges.map(Vec::len).sum();
-    (2 * space.topology().num_edges() * space.primitives().len()) as f64 / candidates as f64
+    let topology = space.topology();
+    let all = topology.kinds().len() * topology.num_edges() * space.primitives().len();
+    all as f64 / candidates as f64
 }
 
 /// FairDARTS' zero-one loss, `[1]`.
@@ -132,7 +134,7 @@ fn of_all(space: &SearchSpace) -> f64 {
 /// # Source
 /// FairDARTS, Eq. (4) and (5); `fairdarts/architect.py`.
 pub fn zero_one(alpha: PerKind<Tensor<2>>, form: ZeroOne) -> Tensor<1> {
-    let distance = sigmoid(Tensor::cat(alpha.into_array().into(), 0)) - 0.5;
+    let distance = sigmoid(Tensor::cat(alpha.into_values().collect(), 0)) - 0.5;
     let size = match form {
         ZeroOne::L2 => distance.clone() * distance,
         ZeroOne::L1 => distance.abs(),
@@ -152,7 +154,7 @@ pub fn zero_one(alpha: PerKind<Tensor<2>>, form: ZeroOne) -> Tensor<1> {
 /// # Source
 /// beta-DARTS, Eq. (14); `optimizers/darts/architect.py`.
 pub fn log_sum_exp(alpha: PerKind<Tensor<2>>) -> Tensor<1> {
-    let alpha: Tensor<2> = Tensor::cat(alpha.into_array().into(), 0);
+    let alpha: Tensor<2> = Tensor::cat(alpha.into_values().collect(), 0);
     let most = alpha.clone().detach().max_dim(1);
     ((alpha - most.clone()).exp().sum_dim(1).log() + most).mean()
 }
@@ -167,9 +169,9 @@ impl ExpectedCost {
             let costs = TensorData::new(costs.clone(), mixing.dims());
             (mixing.clone() * Tensor::from_data(costs, &mixing.device())).sum()
         };
-        let [normal, reduction] =
-            mixing.as_ref().zip(self.table.as_ref()).map(of_kind).into_array();
-        let expected = normal + reduction + self.fixed;
+        let of_kinds = mixing.as_ref().zip(self.table.as_ref()).map(of_kind);
+        let of_kinds = of_kinds.into_values().reduce(|sum, of_kind| sum + of_kind);
+        let expected = of_kinds.expect("a normal cell") + self.fixed;
         let CostWeighting { form, weight, reference, exponent } = self.weighting;
         match form {
             CostForm::Linear => cross_entropy + expected * weight,

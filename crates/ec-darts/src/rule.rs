@@ -244,14 +244,16 @@ impl Rule {
     /// The relaxation of both kinds.
     fn relaxed(&self, space: &SearchSpace, alphas: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
         let topology = space.topology();
-        let one_by_one =
-            self.relaxation != Relaxation::CrossEdge || in_one_kernel(&alphas.normal.device());
+        let one_by_one = self.relaxation != Relaxation::CrossEdge
+            || alphas.reduction.is_none()
+            || in_one_kernel(&alphas.normal.device());
         if one_by_one {
             return alphas.map(|alpha| self.relaxation.mixing(alpha, topology));
         }
         // Columns are relaxed each for itself, so both kinds are relaxed at once.
         let [num_edges, num_primitives] = alphas.normal.dims();
-        let both = self.relaxation.mixing(Tensor::cat(alphas.into_array().into(), 1), topology);
+        let both = Tensor::cat(alphas.into_values().collect(), 1);
+        let both = self.relaxation.mixing(both, topology);
         let columns = [0..num_primitives, num_primitives..2 * num_primitives];
         columns.map(|columns| both.clone().slice([0..num_edges, columns])).into()
     }
@@ -363,7 +365,6 @@ fn straight_through(path: &[usize], soft: Tensor<2>) -> Tensor<2> {
 fn sampled_pair(
     both: PerKind<(Tensor<2>, Vec<usize>)>,
 ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
-    let [(normal, of_normal), (reduction, of_reduction)] = both.into_array();
-    let path = PerKind { normal: of_normal, reduction: of_reduction };
-    (PerKind { normal, reduction }, Some(path))
+    let path = both.as_ref().map(|(_, path)| path.clone());
+    (both.map(|(weights, _)| weights), Some(path))
 }

@@ -129,10 +129,10 @@ impl Sampling {
         rng: &mut R,
     ) -> Draw {
         let mut of_rows = |draw: fn(&[f32], &mut R) -> Vec<f32>| {
-            let mut of_kind = |values: &Vec<f32>| -> Vec<f32> {
+            let of_kind = |values: &Vec<f32>| -> Vec<f32> {
                 values.chunks(num_primitives).flat_map(|row| draw(row, rng)).collect()
             };
-            PerKind { normal: of_kind(&alpha.normal), reduction: of_kind(&alpha.reduction) }
+            alpha.as_ref().map(of_kind)
         };
         match self {
             Self::Concrete | Self::StraightThrough => {
@@ -144,12 +144,10 @@ impl Sampling {
                 Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
             }
             Self::GatePairs => {
-                let mut of_kind = |values: &Vec<f32>| {
+                let of_kind = |values: &Vec<f32>| {
                     values.chunks(num_primitives).map(|row| pair(row, rng)).collect()
                 };
-                let PerKind { normal, reduction } = alpha;
-                let (normal, reduction) = (of_kind(normal), of_kind(reduction));
-                Draw::Pairs(PerKind { normal, reduction })
+                Draw::Pairs(alpha.as_ref().map(of_kind))
             }
             Self::Dirichlet => Draw::Simplex(of_rows(dirichlet::draw)),
         }

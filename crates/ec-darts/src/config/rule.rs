@@ -4,13 +4,13 @@ use ec_darts_space::stop::Eigenvalue;
 use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
-use super::validate::require;
+use super::validate::{check_cells, require};
 use super::{SearchConfig, StagePlace};
 use crate::Result;
 use crate::architecture::Strength;
 use crate::cost::CostMeasure;
 use crate::device::DeviceName;
-use crate::network::CellForm;
+use crate::network::{CellForm, Skeleton};
 use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
 use crate::rule::Rule;
@@ -182,7 +182,8 @@ impl SearchConfig {
         let (channels, cells) = (rule.cost_channels, rule.cost_cells);
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
-        require((3..=64).contains(&cells), "rule.cost_cells", &cells, "3 to 64")?;
+        let skeleton = rule.cost.map_or(Skeleton::Darts, |_| self.network.skeleton);
+        check_cells(origin, "rule.cost_cells", skeleton, cells)?;
         if let Some(every) = rule.eigenvalue_every {
             require(every > 0, "rule.eigenvalue_every", &every, "1 or more epochs, or none")?;
             let allowed =

@@ -1,7 +1,7 @@
 //! What is allowed.
 
 use super::{DataConfig, RunConfig, SearchConfig, Settings, SettingsKind};
-use crate::network::{EvaluationConfig, StemKind, check_size};
+use crate::network::{EvaluationConfig, Skeleton, StemKind, check_size};
 use crate::{Error, Result};
 
 /// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
@@ -47,6 +47,27 @@ pub(super) fn check_side(
     check_size(stem, [side; 2], with_head).map_err(|error| of_origin(origin, error))
 }
 
+/// An error unless a skeleton can have so many cells.
+pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: usize) -> Result<()> {
+    let (fits, allowed) = match skeleton {
+        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
+        // of two, which leaves alpha of the normal cell without a gradient.
+        Skeleton::Darts => (true, "3 to 64: two reductions and at least one normal cell"),
+        Skeleton::NasBench201 => {
+            (cells.is_multiple_of(3), "3 to 63, a multiple of 3: as many in each of three stages")
+        }
+    };
+    require(origin, fits && (3..=64).contains(&cells), key, &cells, allowed)
+}
+
+/// An error unless a skeleton can stand behind a stem.
+fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
+    let fits = skeleton == Skeleton::Darts || stem != StemKind::Imagenet;
+    let allowed =
+        "cifar or stride2 with `network.skeleton = \"nas-bench-201\"`, whose cells read one state";
+    require(origin, fits, "network.stem", &"imagenet", allowed)
+}
+
 impl EvaluationConfig {
     /// Checks every value, as of settings or of a file; `origin` is named in errors.
     ///
@@ -59,8 +80,8 @@ impl EvaluationConfig {
         let (channels, cells) = (self.init_channels, self.num_cells);
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "network.init_channels", &channels, "2 to 4096, even")?;
-        let allowed = "3 to 64: two reductions and at least one normal cell";
-        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        check_cells(origin, "network.num_cells", self.skeleton, cells)?;
+        check_stem(origin, self.skeleton, self.stem)?;
         let classes = self.num_classes;
         // Labels are kept in two bytes.
         require((1..=65_536).contains(&classes), "num_classes", &classes, "1 to 65536")
@@ -109,10 +130,8 @@ impl Settings for SearchConfig {
             &channels,
             allowed,
         )?;
-        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
-        // of two, which leaves alpha of the normal cell without a gradient.
-        let allowed = "3 to 64: two reductions and at least one normal cell";
-        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        check_cells(origin, "network.num_cells", network.skeleton, cells)?;
+        check_stem(origin, network.skeleton, network.stem)?;
         let nodes = network.num_nodes;
         require((1..=12).contains(&nodes), "network.num_nodes", &nodes, "1 to 12")?;
         let kept = network.edges_kept;
@@ -215,6 +234,24 @@ mod tests {
         check(|c| c.network.primitives.push(c.network.primitives[0]), "network.primitives");
         check(|c| c.network.num_cells = 2, "network.num_cells");
         check(|c| c.network.num_cells = 65, "network.num_cells");
+        let benchmark = |c: &mut SearchConfig| c.network.skeleton = Skeleton::NasBench201;
+        check(benchmark, "network.num_cells");
+        let two_states = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            (c.network.stem, c.data.image_size) = (StemKind::Imagenet, Some(64));
+        };
+        check(two_states, "network.stem");
+        let costed = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            c.rule.cost = Some(crate::cost::CostMeasure::Parameters);
+        };
+        check(costed, "rule.cost_cells");
+        let staged = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells, c.rule.cost_cells) =
+                (Skeleton::NasBench201, 6, 15);
+            (c.stages.cells, c.stages.drop) = (vec![6, 7], vec![1]);
+        };
+        check(staged, "stages.cells");
         check(|c| c.network.num_nodes = 0, "network.num_nodes");
         check(|c| c.network.edges_kept = 0, "network.edges_kept");
         check(|c| c.network.primitives.clear(), "network.primitives");
@@ -244,6 +281,7 @@ mod tests {
     fn every_value_of_a_network_has_a_range() {
         let network = |change: fn(&mut EvaluationConfig)| {
             let mut config = EvaluationConfig {
+                skeleton: Skeleton::Darts,
                 stem: StemKind::Cifar,
                 init_channels: 36,
                 num_cells: 20,

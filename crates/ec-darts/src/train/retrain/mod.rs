@@ -100,7 +100,9 @@ impl Retraining {
     ) -> Result<Self> {
         config.validate("the settings")?;
         config.data.check_images(&data.train)?;
-        check_size(config.network.stem, data.train.size(), true)?;
+        let skeleton = config.network.skeleton;
+        check_size(config.network.stem, data.train.size(), skeleton.has_head())?;
+        config.network.check_genotype(genotype)?;
         let device = device.clone().autodiff();
         let shape = config.network.evaluation(data.train.num_classes());
         let need = MemoryNeed::retraining(&config, genotype, &data.train);
@@ -245,7 +247,7 @@ impl Retraining {
             let (mut loss, hits) = loss_and_correct(&logits, &part, smoothing);
             shares.push(share);
             figures.extend([loss.clone().inner(), hits]);
-            if let Some(weight) = self.config.network.auxiliary_loss_weight {
+            if let (Some(weight), Some(side)) = (self.config.network.auxiliary_loss_weight, side) {
                 loss = loss + loss_and_correct(&side, &part, smoothing).0 * weight;
             }
             let backward = || GradientsParams::from_grads((loss * share).backward(), &self.network);

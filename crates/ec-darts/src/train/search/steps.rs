@@ -43,7 +43,7 @@ impl Search {
             _ if sampling.reads_alpha() => self.alpha.values(),
             _ => {
                 let count = self.space.topology().num_edges() * num_primitives;
-                PerKind::from_fn(|_| vec![0.0; count])
+                self.space.topology().per_kind(|_| vec![0.0; count])
             }
         };
         sampling.draw(&alpha, num_primitives, &mut rng)
@@ -74,6 +74,7 @@ impl Search {
         let weight = settings.cost_weight.at(self.stage().epoch, self.config.search.epochs);
         let (space, device) = (&self.space, &self.device);
         let network = EvaluationConfig {
+            skeleton: self.config.network.skeleton,
             stem: self.config.network.stem,
             init_channels: settings.cost_channels,
             num_cells: settings.cost_cells,
