@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod results;
+pub mod statistics;
 
 pub use results::{
     Candidate, Cost, EpochScores, Kind, Place, Results, SearchResult, TrainingResult, Unfinished,
