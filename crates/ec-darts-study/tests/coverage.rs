@@ -54,8 +54,8 @@ fn difference_by_seed() {
 
 #[test]
 fn tau_of_ten_with_noise() {
-    for tau in [0.0, 0.3, 0.6] {
-        let ranks = Ranks { tau, reliability: 0.6 };
+    for (tau, reliability) in [(0.0, 0.6), (0.3, 0.6), (0.6, 0.6), (0.6, 1.0), (0.8, 1.0)] {
+        let ranks = Ranks { tau, reliability };
         check(&format!("tau {tau}"), ranks.measured(), |rng| {
             let (a, b) = ranks.draw(rng, 10);
             Correlation::of(&a, &b)?.interval

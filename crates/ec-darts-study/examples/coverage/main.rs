@@ -121,8 +121,9 @@ fn differences(studies: u64) {
 
 fn taus(studies: u64) {
     let ways = [
-        "**Fisher's z, Fieller's variance**",
+        "**Esscher's variance, inverted**",
         "the same of tau without noise",
+        "Fisher's z, Fieller's variance",
         "Fieller's variance, untransformed",
         "variance under independence",
         "percentile bootstrap",
@@ -152,6 +153,7 @@ fn taus(studies: u64) {
                     low: low - tau + truth,
                     high: high - tau + truth,
                 }),
+                own.clone().map(|tau| others::transformed(tau, count)),
                 own.clone().map(|tau| others::untransformed(tau, count)),
                 own.map(|tau| others::null_variance(tau, count)),
                 resampled.clone().map(|[plain, _]| plain),

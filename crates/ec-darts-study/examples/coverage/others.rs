@@ -82,6 +82,17 @@ pub fn bootstrapped_ratio(a: &Nested, b: &Nested) -> Told<Interval> {
     Ok(Interval { low: quantile(&mut ratios, 0.025), high: quantile(&mut ratios, 0.975) })
 }
 
+/// Fisher's transformation with the variance of Fieller, Hartley and Pearson 1957:
+/// tanh(atanh(tau) +- z sqrt(0.437 / (n - 4))); a tau of 1 or -1 counts as half a pair less.
+pub fn transformed(tau: f64, count: usize) -> Interval {
+    let most = 1.0 - 2.0 / (count * (count - 1)) as f64;
+    let half = Z * (0.437 / (count as f64 - 4.0)).sqrt();
+    let end = |sign: f64| (tau.clamp(-most, most).atanh() + sign * half).tanh();
+    let low = if tau > -most { end(-1.0) } else { -1.0 };
+    let high = if tau < most { end(1.0) } else { 1.0 };
+    Interval { low, high }
+}
+
 /// Fieller's variance on the scale of tau itself: tau +- z (1 - tau^2) sqrt(0.437 / (n - 4)).
 pub fn untransformed(tau: f64, count: usize) -> Interval {
     let half = Z * (1.0 - tau.powi(2)) * (0.437 / (count as f64 - 4.0)).sqrt();

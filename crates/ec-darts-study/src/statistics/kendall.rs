@@ -1,5 +1,7 @@
 //! Kendall's rank correlation: its value, its interval, and its exact probability under chance.
 
+use std::f64::consts::{FRAC_2_PI, FRAC_PI_2};
+
 use rand::seq::SliceRandom;
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -82,30 +84,43 @@ fn ties(values: &[f64]) -> i64 {
     (0..values.len()).map(equal).sum::<usize>() as i64
 }
 
-/// Interval of tau by Fisher's transformation.
+/// Interval of tau: all values of the population's tau under which the one at hand is no surprise.
 ///
 /// ```text
-/// tanh(atanh(tau) +- z(0.975) sqrt(0.437 / (n - 4)))
+/// |tau - t| <= z(0.975) deviation(t, n),  with r = sin(pi t / 2) and
+/// deviation^2 = 2 / (n (n - 1)) (1 - t^2 + 2 (n - 2) (1 / 9 - (2 / pi asin(r / 2))^2))
 /// ```
-/// A tau of 1 or -1 counts as half a pair less, and its interval ends there.
 ///
 /// # Source
-/// Fieller, Hartley and Pearson 1957, Eq. (16); docs/studies.md has the coverage at ten values.
+/// The variance of tau between two normal variables: Esscher 1924, in Kendall and Gibbons, Rank Correlation Methods,
+/// 1990, chapter 10; the inversion is that of Wilson 1927. docs/studies.md has its coverage beside that of others.
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than five values, of which the formula knows no variance.
+/// [`CannotTell`] of fewer than five values, among which tau takes too few values.
 pub fn interval(tau: f64, count: usize) -> Told<Interval> {
     if count < 5 {
         return Err(CannotTell::TooFew { what: "values", needed: 5, found: count });
     }
-    let pairs = (count * (count - 1) / 2) as f64;
-    let most = 1.0 - 1.0 / pairs;
     let quantile = Normal::standard().inverse_cdf(0.5 + 0.5 * LEVEL);
-    let half = quantile * (0.437 / (count as f64 - 4.0)).sqrt();
-    let end = |sign: f64| (tau.clamp(-most, most).atanh() + sign * half).tanh();
-    let low = if tau > -most { end(-1.0) } else { -1.0 };
-    let high = if tau < most { end(1.0) } else { 1.0 };
-    Ok(Interval { low, high })
+    let end = |bound: f64| {
+        let (mut near, mut far) = (tau, bound);
+        for _ in 0..60 {
+            let middle = 0.5 * (near + far);
+            let surprises = (tau - middle).abs() > quantile * deviation(middle, count);
+            if surprises { far = middle } else { near = middle }
+        }
+        near
+    };
+    Ok(Interval { low: end(-1.0), high: end(1.0) })
+}
+
+/// Of the measured tau, where the population's is `tau`; see [`interval`].
+fn deviation(tau: f64, count: usize) -> f64 {
+    let n = count as f64;
+    let correlation = (FRAC_PI_2 * tau).sin();
+    let triples = 1.0 / 9.0 - (FRAC_2_PI * (0.5 * correlation).asin()).powi(2);
+    let bracket = 1.0 - tau.powi(2) + 2.0 * (n - 2.0) * triples;
+    (2.0 / (n * (n - 1.0)) * bracket.max(0.0)).sqrt()
 }
 
 /// `a - b` of two correlations of different things, and its interval.
@@ -318,27 +333,32 @@ mod tests {
 
     #[test]
     fn an_interval_by_hand() {
-        // atanh(0.5) = 0.549306, 1.959964 sqrt(0.437 / 6) = 0.528953.
-        let Interval { low, high } = interval(0.5, 10).expect("ten values");
-        assert!((low - 0.020_355).abs() < 1e-5 && (high - 0.792_551).abs() < 1e-5, "{low} {high}");
+        // Under independence the variance is 2 (2 n + 5) / (9 n (n - 1)).
+        assert!((deviation(0.0, 10) - (50.0_f64 / 810.0).sqrt()).abs() < 1e-12);
+        assert!(deviation(1.0, 10) < 1e-6);
+        let told = interval(0.5, 10).expect("ten values");
+        for end in [told.low, told.high] {
+            let surprise = (0.5 - end).abs() / deviation(end, 10);
+            assert!((surprise - 1.959_964).abs() < 1e-5, "{told:?}");
+        }
+        assert!(told.low < 0.5 && 0.5 < told.high, "{told:?}");
         let whole = interval(1.0, 10).expect("ten values");
-        assert_eq!(whole.high, 1.0);
-        assert!(whole.low > 0.8 && whole.low < 1.0, "{whole:?}");
+        assert!(whole.high == 1.0 && whole.low > 0.5 && whole.low < 0.95, "{whole:?}");
         let against = interval(-1.0, 10).expect("ten values");
-        assert_eq!((against.low, against.high), (-1.0, -whole.low));
+        assert!((against.high + whole.low).abs() < 1e-9 && against.low == -1.0, "{against:?}");
     }
 
     #[test]
     fn a_difference_by_hand() {
-        let of = |tau| {
+        let of = |tau, low, high| {
             let chance = PValue { value: 1.0, draws: None };
-            Correlation { tau, count: 10, interval: interval(tau, 10), chance }
+            Correlation { tau, count: 10, interval: Ok(Interval { low, high }), chance }
         };
-        let (value, told) = difference(&of(0.5), &of(0.0)).expect("ten values");
-        // tanh(0.528953) = 0.484568; sqrt(0.479645^2 + 0.484568^2), sqrt(0.292551^2 + 0.484568^2).
-        assert!((value - 0.5).abs() < 1e-12);
-        assert!((told.low - (0.5 - 0.681_811)).abs() < 1e-4, "{told:?}");
-        assert!((told.high - (0.5 + 0.566_031)).abs() < 1e-4, "{told:?}");
+        let (value, told) = difference(&of(0.5, 0.2, 0.9), &of(0.1, -0.3, 0.4)).expect("intervals");
+        // sqrt(0.3^2 + 0.3^2) below, sqrt(0.4^2 + 0.4^2) above.
+        assert!((value - 0.4).abs() < 1e-12);
+        assert!((told.low - (0.4 - 0.18_f64.sqrt())).abs() < 1e-12, "{told:?}");
+        assert!((told.high - (0.4 + 0.32_f64.sqrt())).abs() < 1e-12, "{told:?}");
     }
 
     #[test]

@@ -37,9 +37,18 @@ pub enum CannotTell {
     /// Equal values say nothing about the spread of others.
     #[error("all {0} are equal")]
     NoSpread(&'static str),
+    /// More searches would be needed than are looked for.
+    #[error("more than {0} searches are needed")]
+    TooMany(usize),
     /// A value is infinite or not a number.
     #[error("a value is not finite")]
     NotFinite,
+    /// The things at hand are no sample of others: epochs of one search, edges of one node.
+    #[error("they are no sample of independent searches")]
+    NoSample,
+    /// Two sides without seeds in common.
+    #[error("there are no pairs by seed")]
+    NoPairs,
     /// The base of a relative figure is zero.
     #[error("the base of the relative figure is zero")]
     NoBase,

@@ -89,7 +89,7 @@ pub fn searches_needed(
         return Err(CannotTell::NoSpread("searches"));
     }
     if power(design, MOST, difference, deviation) < wanted {
-        return Err(CannotTell::NoBase);
+        return Err(CannotTell::TooMany(MOST));
     }
     let enough = |searches: usize| power(design, searches, difference, deviation) >= wanted;
     let (mut few, mut many) = (1, 2);
