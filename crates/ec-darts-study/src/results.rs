@@ -162,13 +162,11 @@ pub struct TrainingResult {
     pub accuracy: f64,
     /// Whether `accuracy` is of the test images; else of training images that were held out.
     pub on_test: bool,
-    /// Images measured.
-    pub images: u64,
     /// What it took.
     pub cost: Cost,
 }
 
-/// What a trial took, over all its sessions; of a session that was killed up to its last full epoch.
+/// What a trial took, over all its sessions; of a session that was killed all but its last 20 seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// By the clock.
@@ -180,8 +178,7 @@ pub struct Cost {
 /// A trial that is not done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// Its run folder, from the folder of the study; of a training whose genotype is not known yet, the search that
-    /// it waits for.
+    /// Its run folder, from the folder of the study. Trainings of a search that is not done are not known yet.
     pub trial: String,
     /// Why it failed; nothing where it was not run, or not to its end.
     pub error: Option<String>,
