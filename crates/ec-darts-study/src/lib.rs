@@ -22,6 +22,8 @@ mod collect;
 pub mod results;
 pub mod statistics;
 
+pub mod analysis;
+
 pub use plan::Plan;
 pub use results::{
     Candidate, Cost, EpochScores, Kind, Place, Results, SearchResult, TrainingResult, Unfinished,

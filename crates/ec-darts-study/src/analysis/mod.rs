@@ -9,7 +9,7 @@ mod claims;
 mod ranks;
 
 pub use claims::{Claim, Verdict};
-pub use ranks::{RankGroup, RankMean, Score};
+pub use ranks::{RankGroup, RankMean, RankPoint, Score, name as place};
 
 use std::collections::BTreeMap;
 use std::path::Path;

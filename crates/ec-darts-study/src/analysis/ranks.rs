@@ -149,7 +149,7 @@ fn group(
 }
 
 /// Where a genotype comes from, for readers.
-pub(crate) fn name(place: &Place) -> String {
+pub fn name(place: &Place) -> String {
     match place {
         Place::Search { seed } => format!("search {seed}"),
         Place::Epoch { seed, epoch } => format!("search {seed}, epoch {epoch}"),

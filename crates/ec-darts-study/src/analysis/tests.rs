@@ -10,7 +10,6 @@ fn candidate(variant: &str, place: Place, accuracies: &[f64]) -> Candidate {
         folder: format!("trainings/{key}-{seed}").into(),
         accuracy: *accuracy,
         on_test: true,
-        images: 10_000,
         cost: Cost { seconds: 100.0, processor_seconds: 180.0 },
     };
     Candidate {
