@@ -191,6 +191,7 @@ fn compare(title: &str, actual: &[(String, Vec<f32>)], expected: &[(String, Vec<
 #[test]
 fn what_is_no_number_goes_by() {
     let mut cell = in_parts(8, 4, 2);
+    let lengths = [cell.num_parameters() + 7, cell.num_statistics() + 5];
     cell.inputs[0].operations = vec![Op::Identity];
     let cell = Arc::new(cell);
     let device = Device::flex();
@@ -198,11 +199,9 @@ fn what_is_no_number_goes_by() {
     input[5] = f32::NAN;
     let input = Tensor::<4>::from_data(TensorData::new(input, [1, 8, 4, 4]), &device);
     let other = tensor(2, [1, 5, 4, 4], &device);
-    let (parameters, mixing) = (
-        Tensor::ones([cell.num_parameters() + 7], &device),
-        Tensor::ones([cell.num_mixing_weights()], &device),
-    );
-    let running = [0.0, 1.0].map(|value| Tensor::full([cell.num_statistics() + 5], value, &device));
+    let (parameters, mixing) =
+        (Tensor::ones([lengths[0]], &device), Tensor::ones([cell.num_mixing_weights()], &device));
+    let running = [0.0, 1.0].map(|value| Tensor::full([lengths[1]], value, &device));
     let output = cell_given(vec![input, other], parameters, mixing, running, cell);
     assert!(values(output).iter().any(|value| value.is_nan()));
 }
