@@ -18,6 +18,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use ec_darts::architect::{Architect, ArchitectOrder, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
@@ -27,7 +28,6 @@ use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
 

@@ -14,11 +14,11 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::Device;
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{self, DatasetKind, Loader, Purpose, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
 use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
-use ec_darts::tensors::ImageBatch;
 use ec_darts_space::Preset;
 
 /// Steps of the new classifier.

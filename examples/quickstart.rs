@@ -10,6 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{CellForm, StemKind, SupernetConfig};
@@ -17,7 +18,6 @@ use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
 

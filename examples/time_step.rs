@@ -17,6 +17,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use ec_darts::architect::{Architect, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
@@ -26,7 +27,6 @@ use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{Genotype, Preset, Primitive, SearchSpace};
 

@@ -9,14 +9,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
     Architect, ArchitectOrder, Unrolled, first_order_gradient, second_order_gradient,
 };
+use ec_darts::batch::ImageBatch;
 use ec_darts::objective::Objective;
+use ec_darts::ops::separate;
 use ec_darts::optim::{
     AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, global_norm,
 };
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
 
 use crate::tiny;

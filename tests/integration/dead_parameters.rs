@@ -9,10 +9,10 @@ use ec_darts::architect::first_order_gradient;
 use ec_darts::architecture::Strength;
 use ec_darts::objective::Objective;
 use ec_darts::ops::Packs;
+use ec_darts::ops::separate;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::separate;
 use ec_darts::train::Search;
 use ec_darts_space::{Primitive, discretize};
 

@@ -7,6 +7,7 @@ use ec_darts::architect::{
     AlphaGradient, Architect, Unrolled, first_order_gradient, second_order_gradient,
 };
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
     CellForm, CellPlan, EvaluationConfig, Map, SearchCell, Skeleton, StemKind, Supernet,
@@ -20,7 +21,6 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{
     CellKind, CellTopology, Genotype, PerKind, Primitive, SearchSpace, discretize,

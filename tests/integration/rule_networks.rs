@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{Architect, first_order_gradient};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters};
+use ec_darts::batch::ImageBatch;
 use ec_darts::device::DeviceName;
 use ec_darts::network::{CellForm, StemKind, Supernet, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
@@ -19,7 +20,6 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
 use ec_darts::sampling::{Draw, Sampling};
 use ec_darts::skip_dropout::{SkipDropout, SkipMasks};
-use ec_darts::tensors::ImageBatch;
 use ec_darts_space::{Candidates, PerKind, Primitive, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -178,7 +178,7 @@ impl<'a> Case<'a> {
     fn weight_gradients(&self, mixing: &Mixing) -> (Tensor<1>, GradientsParams) {
         let batch = self.batch("train");
         // Statistics of its own: the same pass twice is the same pass.
-        let supernet = ec_darts::tensors::separate(&self.supernet);
+        let supernet = ec_darts::ops::separate(&self.supernet);
         let loss = cross_entropy(supernet.forward(batch.images.clone(), mixing), &batch);
         let gradients = GradientsParams::from_grads(loss.clone().backward(), &supernet);
         (loss, gradients)
@@ -361,7 +361,7 @@ fn gates(case: &Case<'_>, step: &Step) {
     let mixing = with_weights(case, mixing, &one_hot);
     let leaves = mixing.weights.clone().map(Tensor::require_grad);
     let batch = case.batch("valid");
-    let frozen = ec_darts::tensors::separate(&step.supernet).no_grad();
+    let frozen = ec_darts::ops::separate(&step.supernet).no_grad();
     let logits =
         frozen.forward(batch.images.clone(), &Mixing { weights: leaves.clone(), ..mixing });
     let gradients = cross_entropy(logits, &batch).backward();
@@ -379,7 +379,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
     let alpha = case.alpha.clone().expect("alpha");
     let mixing = rule.mixing(&case.space, &alpha, &draw);
     let batch = case.batch("train");
-    let supernet = ec_darts::tensors::separate(&case.supernet);
+    let supernet = ec_darts::ops::separate(&case.supernet);
     let loss = cross_entropy(supernet.forward(batch.images.clone(), &mixing), &batch);
     let mut all = loss.clone().backward();
     let of_alpha =

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts::batch::ImageBatch;
 use ec_darts::config::SearchConfig;
 use ec_darts::data::ImageDataset;
 use ec_darts::ops::Packs;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::train::Search;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

@@ -133,14 +133,14 @@ fn is_image(path: &Path) -> bool {
 }
 
 /// The form in which classes are told.
-enum Form {
+enum OutputForm {
     Text,
     Json,
     Csv(PathBuf, Box<csv::Writer<Vec<u8>>>),
 }
 
 struct Told {
-    form: Form,
+    form: OutputForm,
     /// Classes of an image.
     top: usize,
     done: usize,
@@ -158,10 +158,10 @@ impl Told {
                 }
                 head.push("error".into());
                 writer.write_record(head).expect("memory takes all");
-                Form::Csv(path.clone(), Box::new(writer))
+                OutputForm::Csv(path.clone(), Box::new(writer))
             }
-            None if arguments.json => Form::Json,
-            None => Form::Text,
+            None if arguments.json => OutputForm::Json,
+            None => OutputForm::Text,
         };
         Self { form, top, done: 0, broken: 0 }
     }
@@ -173,21 +173,21 @@ impl Told {
         self.done += 1;
         let name = path.display().to_string();
         match &mut self.form {
-            Form::Text => {
+            OutputForm::Text => {
                 let mut text = format!("{name}\n");
                 for (class, probability) in classes {
                     text += &format!("  {:6.2} %  {class}\n", 100.0 * probability);
                 }
                 print(&text)
             }
-            Form::Json => {
+            OutputForm::Json => {
                 let classes = classes.iter().map(
                     |(class, probability)| json!({"class": class, "probability": probability}),
                 );
                 let line = json!({"image": name, "classes": classes.collect::<Vec<_>>()});
                 print(&format!("{line}\n"))
             }
-            Form::Csv(_, writer) => {
+            OutputForm::Csv(_, writer) => {
                 let mut row = vec![path.as_os_str().as_encoded_bytes().to_vec()];
                 for (class, probability) in classes {
                     row.extend([
@@ -206,12 +206,12 @@ impl Told {
         self.broken += 1;
         complain(&format!("error: {reason}"));
         match &mut self.form {
-            Form::Text => Ok(()),
-            Form::Json => {
+            OutputForm::Text => Ok(()),
+            OutputForm::Json => {
                 let line = json!({"image": path.display().to_string(), "error": reason});
                 print(&format!("{line}\n"))
             }
-            Form::Csv(_, writer) => {
+            OutputForm::Csv(_, writer) => {
                 let mut row = vec![path.as_os_str().as_encoded_bytes().to_vec()];
                 row.extend(vec![Vec::new(); 2 * self.top]);
                 row.push(reason.as_bytes().to_vec());
@@ -222,7 +222,7 @@ impl Told {
 
     /// Writes the table, if one was asked for; an error where an image could not be read.
     fn close(self) -> anyhow::Result<()> {
-        if let Form::Csv(path, writer) = self.form {
+        if let OutputForm::Csv(path, writer) = self.form {
             output::write(&path, &writer.into_inner()?)?;
             print(&format!("wrote {}: {} images\n", path.display(), self.done))?;
         }

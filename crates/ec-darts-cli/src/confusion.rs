@@ -32,7 +32,7 @@ pub fn csv(evaluation: &Evaluation) -> anyhow::Result<Vec<u8>> {
 /// A heat map: the darker a field, the larger its share of the images of its row's class.
 pub fn svg(evaluation: &Evaluation) -> String {
     let mut text = String::new();
-    let layout = Layout::of(evaluation);
+    let layout = MatrixSize::of(evaluation);
     {
         let area = SVGBackend::with_string(&mut text, layout.size()).into_drawing_area();
         layout.draw(&area, evaluation).expect("a string takes all that is drawn");
@@ -43,7 +43,7 @@ pub fn svg(evaluation: &Evaluation) -> String {
 }
 
 /// Where the matrix lies in the picture, in pixels.
-struct Layout {
+struct MatrixSize {
     count: usize,
     /// Side of a field.
     field: i32,
@@ -55,7 +55,7 @@ struct Layout {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
-impl Layout {
+impl MatrixSize {
     fn of(evaluation: &Evaluation) -> Self {
         let count = evaluation.classes.len();
         let is_named = count <= NAMED;

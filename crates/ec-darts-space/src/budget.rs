@@ -150,7 +150,7 @@ fn places<'a>(
 }
 
 /// An edge, on which a pick is to be decided.
-struct Step {
+struct Decision {
     kind: CellKind,
     node: usize,
     from: usize,
@@ -184,7 +184,7 @@ fn search(
     strength: PerKind<&[f32]>,
     limits: &[Limit],
 ) -> Result<Genotype, Error> {
-    let steps: Vec<Step> =
+    let steps: Vec<Decision> =
         strength.iter().flat_map(|(kind, strength)| steps(space, kind, strength, limits)).collect();
     let cheapest: Vec<Vec<Vec<u64>>> =
         (0..limits.len()).map(|limit| cheapest(&steps, limit)).collect();
@@ -236,7 +236,7 @@ fn search(
     Ok(Genotype { normal, reduction })
 }
 
-fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Step> {
+fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Decision> {
     let (topology, primitives) = (space.topology(), space.primitives());
     let step = |(edge, at): (usize, crate::Edge)| {
         let candidates = space.candidates(kind, edge);
@@ -251,7 +251,7 @@ fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]
                 PickOption { primitive, strength: strength[place], costs }
             })
             .collect();
-        Step {
+        Decision {
             kind,
             node: at.to - NUM_INPUTS,
             from: at.from,
@@ -265,7 +265,7 @@ fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]
 
 /// The least that the steps from one on can cost, by step and picks of the node so far; the largest
 /// number where the node cannot be completed.
-fn cheapest(steps: &[Step], limit: usize) -> Vec<Vec<u64>> {
+fn cheapest(steps: &[Decision], limit: usize) -> Vec<Vec<u64>> {
     let mut table = vec![vec![0]; steps.len() + 1];
     for (number, step) in steps.iter().enumerate().rev() {
         let least = step.options.iter().map(|option| option.costs[limit]).min();
@@ -282,7 +282,7 @@ fn cheapest(steps: &[Step], limit: usize) -> Vec<Vec<u64>> {
 }
 
 /// The least that follows a step which leaves its node with `count` picks.
-fn after(step: &Step, next: &[u64], count: usize) -> u64 {
+fn after(step: &Decision, next: &[u64], count: usize) -> u64 {
     match step.last {
         true if count == step.picks => next[0],
         false if count <= step.picks => next[count],
@@ -328,7 +328,7 @@ fn nothing_fits(limits: &[Limit], cheapest: &[Vec<Vec<u64>>]) -> Error {
 }
 
 /// The picks of one cell, the strongest of each node first.
-fn cell(space: &SearchSpace, picked: &[(&Step, Primitive)], kind: CellKind) -> CellGenotype {
+fn cell(space: &SearchSpace, picked: &[(&Decision, Primitive)], kind: CellKind) -> CellGenotype {
     let mut nodes = vec![Vec::new(); space.topology().num_nodes()];
     for &(step, primitive) in picked.iter().filter(|(step, _)| step.kind == kind) {
         let option = step.options.iter().find(|option| option.primitive == primitive);

@@ -155,38 +155,38 @@ impl CellGenotype {
     pub(crate) fn fault(&self) -> Option<Fault> {
         let fault = |place, reason: String| Some(Fault { place, reason });
         if self.nodes.is_empty() {
-            return fault(Place::Nodes, "a cell needs at least one node".into());
+            return fault(CellPart::Nodes, "a cell needs at least one node".into());
         }
         if self.nodes.len() > MAX_NODES {
             let reason = format!("{} nodes, allowed: 1 to {MAX_NODES}", self.nodes.len());
-            return fault(Place::Nodes, reason);
+            return fault(CellPart::Nodes, reason);
         }
         for (node, picks) in self.nodes.iter().enumerate() {
             for (number, pick) in picks.iter().enumerate() {
                 let last = NUM_INPUTS + node - 1;
                 if pick.primitive == Primitive::None {
                     let reason = "`none` cannot be picked".into();
-                    return fault(Place::PickPrimitive(node, number), reason);
+                    return fault(CellPart::PickPrimitive(node, number), reason);
                 }
                 if pick.from > last {
                     let reason =
                         format!("state {} does not exist yet, allowed: 0 to {last}", pick.from);
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
                 if !self.has_picks(pick.from) {
                     let reason = format!("state {} is a node without picks", pick.from);
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
                 if picks[..number].contains(pick) {
                     let Pick { primitive, from } = pick;
                     let reason =
                         format!("`{primitive}` of state {from} is picked twice by one node");
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
             }
         }
         if self.concat.is_empty() {
-            return fault(Place::Concat, "the output needs at least one node".into());
+            return fault(CellPart::Concat, "the output needs at least one node".into());
         }
         let states = self.node_states();
         for (number, state) in self.concat.iter().enumerate() {
@@ -194,15 +194,15 @@ impl CellGenotype {
                 let last = states.end - 1;
                 let reason =
                     format!("state {state} is not a node, allowed: {NUM_INPUTS} to {last}");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
             if !self.has_picks(*state) {
                 let reason = format!("state {state} is a node without picks");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
             if self.concat[..number].contains(state) {
                 let reason = format!("state {state} is joined twice");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
         }
         None
@@ -222,13 +222,13 @@ pub(crate) fn leave_out<P>(nodes: &mut [Vec<P>], source: impl Fn(&P) -> usize) {
 
 /// What is wrong with a cell, and where.
 pub(crate) struct Fault {
-    pub(crate) place: Place,
+    pub(crate) place: CellPart,
     pub(crate) reason: String,
 }
 
 /// A part of a cell; nodes, picks and states to join are counted from 0.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum CellPart {
     Nodes,
     PickPrimitive(usize, usize),
     PickSource(usize, usize),
@@ -246,7 +246,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CellPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes => f.write_str("nodes"),

@@ -8,11 +8,12 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::objective::{AlphaLoss, Objective};
 use crate::ops::Packs;
+use crate::ops::separate;
 use crate::optim::{Adam, AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
-use crate::tensors::{ImageBatch, separate};
 
 /// How far the gradient of alpha looks ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -54,13 +54,14 @@ pub mod train;
 pub mod model;
 
 // Underneath.
+pub mod batch;
 pub mod device;
 pub mod error;
 pub mod files;
 pub mod memory;
 pub mod preflight;
 pub mod snapshot;
-pub mod tensors;
+pub(crate) mod tensors;
 
 pub use error::{Error, Result};
 

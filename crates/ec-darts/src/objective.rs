@@ -6,11 +6,11 @@ use burn::tensor::Tensor;
 use ec_darts_space::SearchSpace;
 
 use crate::architecture::ArchitectureParameters;
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
 use crate::skip_dropout::SkipDropout;
-use crate::tensors::ImageBatch;
 
 /// The loss of one pass: the same function for the step on alpha, the step on the weights and the second order, each
 /// with its draw.

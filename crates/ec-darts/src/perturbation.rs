@@ -9,11 +9,13 @@ use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::objective::cross_entropy;
+use crate::ops::separate;
 use crate::relaxation::Relaxation;
 use crate::rule::Mixing;
-use crate::tensors::{ImageBatch, separate, to_vec};
+use crate::tensors::to_vec;
 
 /// How mixing weights are perturbed in steps on the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

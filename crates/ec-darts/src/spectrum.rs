@@ -16,11 +16,11 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Result;
 use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
+use crate::batch::ImageBatch;
 use crate::device::DeviceName;
 use crate::network::Supernet;
 use crate::objective::Objective;
 use crate::ops::Kernels;
-use crate::tensors::ImageBatch;
 
 /// Half the distance of the two gradients.
 pub const RADIUS: f64 = 1e-8;

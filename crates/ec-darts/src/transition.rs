@@ -13,7 +13,7 @@ use ec_darts_space::{CellKind, Genotype};
 
 use crate::network::{DiscreteCell, Residuals, SearchCell, Stem, Supernet, classify, run_cells};
 use crate::ops::{Packed, Packs, Path};
-use crate::tensors::{pick, put, separate};
+use crate::ops::{pick, put, separate};
 
 /// The supernet restricted to a genotype: same stem, preprocessing, kept operations and
 /// classifier, each kept operation with weight one, nothing else computed.

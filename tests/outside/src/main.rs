@@ -13,7 +13,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ec_darts::config::{DataConfig, RetrainConfig, SearchConfig};
 use ec_darts::data::{DatasetKind, Datasets, ImageDataset, Loader};
 use ec_darts::model::{TrainedModel, evaluate};
-use ec_darts::tensors::ImageBatch;
+use ec_darts::batch::ImageBatch;
 use ec_darts::train::{Done, Retraining, Search};
 use ec_darts_space::Genotype;
 

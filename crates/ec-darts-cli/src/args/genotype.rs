@@ -18,9 +18,9 @@ pub enum GenotypeCommand {
     Convert {
         /// A file, or the name of a preset.
         genotype: String,
-        /// Form to print.
+        /// TextForm to print.
         #[arg(long, value_enum)]
-        to: Form,
+        to: TextForm,
     },
     /// Print a genotype of DARTS' space drawn at random, a yardstick for a search.
     ///
@@ -132,7 +132,7 @@ pub enum NetworkKind {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum Form {
+pub enum TextForm {
     /// DARTS' Python text: one list of pairs for each cell.
     Flat,
     /// One list for each node.

@@ -12,7 +12,7 @@ use ec_darts::device::DeviceName;
 
 pub use data::DataCommand;
 pub use genotype::{
-    CostArguments, DiscretizeArguments, Form, GenotypeCommand, NetworkArguments, NetworkKind,
+    CostArguments, DiscretizeArguments, GenotypeCommand, NetworkArguments, NetworkKind, TextForm,
 };
 pub use model::{
     ClassifyArguments, EvaluateArguments, ExportArguments, ExportKind, ImportArguments,

@@ -87,7 +87,7 @@ impl Rect {
 /// Places all parts of a valid cell.
 pub(super) fn layout(cell: &CellGenotype) -> Layout {
     let rows: Vec<Row> = (0..cell.nodes.len()).flat_map(|node| rows_of(cell, node)).collect();
-    let plan = Plan {
+    let plan = Tracks {
         leaving: (0..cell.node_states().end)
             .map(|state| (0..rows.len()).filter(|&row| rows[row].pick.from == state).collect())
             .collect(),
@@ -119,7 +119,7 @@ struct Row {
 }
 
 /// What leaves each state; decides how much room everything takes.
-struct Plan {
+struct Tracks {
     /// From top to bottom.
     rows: Vec<Row>,
     /// Per state, the rows that read it, from top to bottom.
@@ -139,7 +139,7 @@ fn rows_of(cell: &CellGenotype, node: usize) -> Vec<Row> {
     picks.into_iter().map(|pick| Row { pick, to: NUM_INPUTS + node }).collect()
 }
 
-impl Plan {
+impl Tracks {
     fn num_ports(&self, state: usize) -> usize {
         self.leaving[state].len() + usize::from(self.joined[state])
     }

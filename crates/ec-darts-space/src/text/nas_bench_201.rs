@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::cursor::Cursor;
-use crate::genotype::Place;
+use crate::genotype::CellPart;
 use crate::{CellGenotype, CellTopology, Error, NUM_INPUTS, Pick, Primitive};
 
 /// A state here is a node of the text and one more: the text's node 0 is the newer input.
@@ -110,7 +110,7 @@ pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Erro
     match cell.fault() {
         None => Ok(cell),
         Some(fault) => {
-            debug_assert!(matches!(fault.place, Place::Concat));
+            debug_assert!(matches!(fault.place, CellPart::Concat));
             let reason = "nothing enters the last node, which is the output".into();
             Err(cursor.error(range.end, reason))
         }

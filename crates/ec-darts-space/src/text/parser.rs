@@ -18,7 +18,7 @@
 
 use super::cursor::Cursor;
 use super::nodes::{Closed, Listing, PlacedPick};
-use crate::genotype::Place;
+use crate::genotype::CellPart;
 use crate::topology::MAX_NODES;
 use crate::{CellGenotype, Error, Genotype, NUM_INPUTS, Pick};
 
@@ -320,11 +320,11 @@ fn cell(cursor: &Cursor<'_>, listing: &Listing, concat: &Concat) -> Result<CellG
         return Ok(cell);
     };
     let at = match fault.place {
-        Place::Nodes => listing.close(),
-        Place::PickPrimitive(node, pick) => nodes[node][pick].primitive_at,
-        Place::PickSource(node, pick) => nodes[node][pick].source_at,
-        Place::Concat => concat_close,
-        Place::ConcatState(number) => states[number].1,
+        CellPart::Nodes => listing.close(),
+        CellPart::PickPrimitive(node, pick) => nodes[node][pick].primitive_at,
+        CellPart::PickSource(node, pick) => nodes[node][pick].source_at,
+        CellPart::Concat => concat_close,
+        CellPart::ConcatState(number) => states[number].1,
     };
     Err(cursor.error(at, fault.reason))
 }

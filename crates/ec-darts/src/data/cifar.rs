@@ -11,7 +11,7 @@ const SIZE: [usize; 2] = [32, 32];
 const PIXELS: usize = 3 * 32 * 32;
 
 /// How one of the two sets lies on disk.
-struct Layout {
+struct Archive {
     kind: DatasetKind,
     folder: &'static str,
     train: &'static [&'static str],
@@ -21,7 +21,7 @@ struct Layout {
     names: &'static str,
 }
 
-const CIFAR10: Layout = Layout {
+const CIFAR10: Archive = Archive {
     kind: DatasetKind::Cifar10,
     folder: "cifar-10-batches-bin",
     train: &[
@@ -36,7 +36,7 @@ const CIFAR10: Layout = Layout {
     names: "batches.meta.txt",
 };
 
-const CIFAR100: Layout = Layout {
+const CIFAR100: Archive = Archive {
     kind: DatasetKind::Cifar100,
     folder: "cifar-100-binary",
     train: &["train.bin"],
@@ -45,7 +45,7 @@ const CIFAR100: Layout = Layout {
     names: "fine_label_names.txt",
 };
 
-impl Layout {
+impl Archive {
     fn num_classes(&self) -> usize {
         self.labels[self.labels.len() - 1].1
     }
@@ -82,7 +82,12 @@ pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDatas
 }
 
 /// The folder with the first training file in it.
-fn find(layout: &Layout, other: &Layout, folder: &Path, notices: &mut Notices) -> Result<PathBuf> {
+fn find(
+    layout: &Archive,
+    other: &Archive,
+    folder: &Path,
+    notices: &mut Notices,
+) -> Result<PathBuf> {
     let first = layout.train[0];
     let candidates = [folder.to_path_buf(), folder.join(layout.folder)];
     let there = candidates.into_iter().filter(|folder| folder.join(first).is_file());
@@ -108,7 +113,7 @@ fn find(layout: &Layout, other: &Layout, folder: &Path, notices: &mut Notices) -
     Err(Error::Data { path: folder.to_path_buf(), reason })
 }
 
-fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
+fn class_names(layout: &Archive, path: &Path) -> Result<Vec<String>> {
     let count = layout.num_classes();
     if !path.is_file() {
         return Ok((0..count).map(|class| class.to_string()).collect());
@@ -124,7 +129,7 @@ fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
 }
 
 fn read_records(
-    layout: &Layout,
+    layout: &Archive,
     path: &Path,
     pixels: &mut Vec<u8>,
     labels: &mut Vec<u16>,

@@ -7,9 +7,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::TrainedModel;
+use crate::batch::ImageBatch;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
 use crate::network::EvaluationNetwork;
-use crate::tensors::{ImageBatch, to_vec};
+use crate::tensors::to_vec;
 use crate::{Error, Result};
 
 /// Mistakes that are kept, the surest ones.

@@ -9,7 +9,7 @@ use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
-use super::parts::{Candidates, candidate, input_names, names, preprocess, read_by};
+use super::parts::{EdgeCandidates, candidate, input_names, names, preprocess, read_by};
 use super::{CellPlan, DiscreteCell, Skeleton, discrete::pick_names};
 use crate::ops::{Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
@@ -47,7 +47,7 @@ pub struct SearchCell {
     pub cell: Arc<Cell>,
     /// Of each edge.
     #[module(skip)]
-    pub(super) candidates: Arc<Vec<Candidates>>,
+    pub(super) candidates: Arc<Vec<EdgeCandidates>>,
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
@@ -78,7 +78,7 @@ impl SearchCell {
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::of_cell(space, plan.kind, form.auxiliary_skip)),
+            candidates: Arc::new(EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip)),
             topology: *space.topology(),
             kernels: Kernels::default(),
         }
@@ -87,7 +87,7 @@ impl SearchCell {
     /// The edges of a plan's cell, and where their values lie.
     pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
         let topology = *space.topology();
-        let candidates = Candidates::of_cell(space, plan.kind, form.auxiliary_skip);
+        let candidates = EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip);
         let (channels, parts) = (plan.node.channels, form.parts);
         assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
         let operations = Skeleton::of(&topology).search_form();

@@ -8,7 +8,7 @@ use ec_darts_kernels::{Cell, pick};
 use ec_darts_space::{Primitive, SearchSpace};
 
 use super::Skeleton;
-use super::parts::{Candidates, candidate, names};
+use super::parts::{EdgeCandidates, candidate, names};
 use crate::ops::{Kernels, Layout, Operation, Packed, Packs};
 
 /// All candidate operations of one edge.
@@ -27,13 +27,13 @@ pub struct MixedOperation {
     #[module(skip)]
     cell: Arc<Cell>,
     #[module(skip)]
-    candidates: Arc<Candidates>,
+    candidates: Arc<EdgeCandidates>,
 }
 
 impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let candidates = Candidates::new(space, space.primitives(), false);
+        let candidates = EdgeCandidates::new(space, space.primitives(), false);
         let form = Skeleton::of(space.topology()).search_form();
         let edge = candidates.edge(num_channels, stride, form);
         let names = names("", &edge, &candidates);

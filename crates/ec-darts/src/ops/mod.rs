@@ -10,6 +10,7 @@ mod kernels;
 mod norm;
 mod packed;
 mod path;
+mod views;
 
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub use norm::Norm;
 pub(crate) use packed::Name;
 pub use packed::{Layout, Packed, Packs, Part, Parts, Role};
 pub(crate) use path::{Met, Path};
+pub use views::separate;
+pub(crate) use views::{pick, put};
 
 /// Which network an operation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
 
-use crate::tensors::separate;
+use crate::ops::separate;
 
 /// Average of all weights and running statistics over the steps of a training.
 ///

@@ -10,8 +10,8 @@ use burn::tensor::{Bool, Tensor, TensorData};
 
 use super::PartialState;
 use crate::ops::{Packs, Part, Path};
+use crate::ops::{pick, put};
 use crate::snapshot::{Snapshot, apart};
-use crate::tensors::{pick, put};
 
 /// Applies an optimizer to every parameter of a module and keeps its states.
 ///

@@ -7,7 +7,7 @@ use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
 use super::course::{Course, Progress};
-use super::plan::Place;
+use super::plan::LoopPlace;
 use crate::config::Settings;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result, VERSION};
@@ -38,7 +38,7 @@ struct Description<C, P, G, R> {
     /// `search` or `retraining`.
     work: String,
     identity: Identity<C>,
-    place: Place<P>,
+    place: LoopPlace<P>,
     progress: G,
     /// Reports of the epochs that are over.
     history: Vec<R>,

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tracing::debug_span;
 
 use super::ledger::Ledger;
-use super::plan::{Place, Plan};
+use super::plan::{LoopPlace, LoopPlan};
 use crate::{Error, Result};
 
 /// What a loop has summed up since its epoch began, and remembers of those before.
@@ -58,8 +58,8 @@ pub(super) enum Next<P> {
 /// next = Nothing:      all epochs are over
 /// ```
 pub(super) struct Course<G: Progress> {
-    plan: Plan<G::Phase>,
-    place: Place<G::Phase>,
+    plan: LoopPlan<G::Phase>,
+    place: LoopPlace<G::Phase>,
     pub progress: G,
     history: Vec<G::Report>,
     ledger: Ledger<G::Step>,
@@ -68,7 +68,7 @@ pub(super) struct Course<G: Progress> {
 
 impl<G: Progress> Course<G> {
     /// At the first step.
-    pub fn new(plan: Plan<G::Phase>, progress: G, device: &Device) -> Self {
+    pub fn new(plan: LoopPlan<G::Phase>, progress: G, device: &Device) -> Self {
         Self {
             place: plan.start_of(0),
             plan,
@@ -79,11 +79,11 @@ impl<G: Progress> Course<G> {
         }
     }
 
-    pub fn plan(&self) -> &Plan<G::Phase> {
+    pub fn plan(&self) -> &LoopPlan<G::Phase> {
         &self.plan
     }
 
-    pub fn place(&self) -> &Place<G::Phase> {
+    pub fn place(&self) -> &LoopPlace<G::Phase> {
         &self.place
     }
 
@@ -109,7 +109,7 @@ impl<G: Progress> Course<G> {
 
     /// Epoch and phase of the next step, if there is one.
     pub fn upcoming(&self) -> Option<(usize, G::Phase)> {
-        let Place { epoch, phase, .. } = self.place;
+        let LoopPlace { epoch, phase, .. } = self.place;
         if !self.is_phase_over() {
             return (epoch < self.plan.epochs).then_some((epoch, phase));
         }
@@ -186,7 +186,7 @@ impl<G: Progress> Course<G> {
 
     /// That something is no finite number at this place.
     pub fn non_finite(&self, what: &str, learning_rate: f64) -> Error {
-        let Place { epoch, phase, step } = self.place;
+        let LoopPlace { epoch, phase, step } = self.place;
         Error::NonFinite { what: what.into(), epoch, phase: phase.into(), step, learning_rate }
     }
 
@@ -204,7 +204,7 @@ impl<G: Progress> Course<G> {
     /// The place is none of the plan, or there is not a report for every epoch before it.
     pub fn go_on(
         &mut self,
-        place: Place<G::Phase>,
+        place: LoopPlace<G::Phase>,
         progress: G,
         history: Vec<G::Report>,
     ) -> Result<(), String> {

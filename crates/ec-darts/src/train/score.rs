@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use ec_darts_kernels::reference::ranks;
 use ec_darts_kernels::{Loss, cross_entropy};
 
-use crate::tensors::ImageBatch;
+use crate::batch::ImageBatch;
 
 /// Mean cross entropy against targets mixed with the uniform distribution, and how many images have the right class,
 /// `[1]` each.

@@ -22,10 +22,11 @@ use self::feed::{RetrainFeed, parts};
 use self::progress::{QueuedStep, RetrainProgress};
 use super::course::{Course, Next};
 use super::event::Done;
-use super::plan::{Plan, Stage};
+use super::plan::{LoopPlan, PlannedPhase};
 use super::run::Job;
 use super::score::{correct, correct_in_top, loss_and_correct};
 use crate::Result;
+use crate::batch::ImageBatch;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
@@ -34,7 +35,6 @@ use crate::ops::DropPath;
 use crate::optim::{WeightAverage, WeightOptimizer};
 use crate::preflight::{MemoryNeed, Room};
 use crate::snapshot::Snapshot;
-use crate::tensors::ImageBatch;
 
 /// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
 ///
@@ -339,11 +339,11 @@ impl Retraining {
 }
 
 /// Training in every epoch, measuring in some and the last.
-fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> Plan<RetrainPhase> {
-    let train = Stage { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
+fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> LoopPlan<RetrainPhase> {
+    let train = PlannedPhase { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
     let every = config.retrain.measure_every;
-    let measure = Stage { phase: RetrainPhase::Measure, steps: feed.measure_steps(), every };
-    Plan { epochs: config.retrain.epochs, stages: vec![train, measure] }
+    let measure = PlannedPhase { phase: RetrainPhase::Measure, steps: feed.measure_steps(), every };
+    LoopPlan { epochs: config.retrain.epochs, phases: vec![train, measure] }
 }
 
 /// Steps on the weights since the retraining began.

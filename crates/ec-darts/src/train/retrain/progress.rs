@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Measured, RetrainEpochReport, RetrainEvent, RetrainPhase, RetrainStepReport};
 use crate::train::course::Progress;
 use crate::train::mean::Mean;
-use crate::train::plan::{Place, Plan};
+use crate::train::plan::{LoopPlace, LoopPlan};
 use crate::{Error, Result};
 
 /// What was summed up since the epoch began, and the last measurement.
@@ -80,8 +80,8 @@ impl RetrainProgress {
     /// and how many are measured.
     pub fn fault(
         &self,
-        plan: &Plan<RetrainPhase>,
-        place: &Place<RetrainPhase>,
+        plan: &LoopPlan<RetrainPhase>,
+        place: &LoopPlace<RetrainPhase>,
         images: [u64; 2],
     ) -> Option<String> {
         let [trained_on, measured] = images;

@@ -21,7 +21,7 @@ use self::steps::Measured;
 use super::course::{Course, Next};
 use super::event::{Done, EpochReport, Event, Phase, StepReport};
 use super::feed::Feed;
-use super::plan::{Plan, Stage};
+use super::plan::{LoopPlan, PlannedPhase};
 use super::run::Job;
 use crate::Result;
 use crate::architect::Architect;
@@ -338,7 +338,7 @@ impl Search {
 }
 
 /// The phases of every epoch, in their order.
-fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
+fn plan(config: &SearchConfig, feed: &Feed) -> LoopPlan<Phase> {
     let (transition, sequential) =
         (config.transition.enabled, config.search.order == Order::Sequential);
     let all = [
@@ -348,7 +348,7 @@ fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
         (Phase::MeasureAuxiliary, transition),
         (Phase::Alpha, sequential),
     ];
-    let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
-    let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
-    Plan { epochs: config.num_epochs(), stages }
+    let planned = |(phase, _)| PlannedPhase { phase, steps: feed.num_steps(phase), every: 1 };
+    let phases = all.into_iter().filter(|&(_, present)| present).map(planned).collect();
+    LoopPlan { epochs: config.num_epochs(), phases }
 }

@@ -7,7 +7,7 @@ use crate::cost::CostTable;
 use crate::train::course::Progress;
 use crate::train::event::{EpochReport, Event, Phase, StepReport, TransitionReport};
 use crate::train::mean::Mean;
-use crate::train::plan::Place;
+use crate::train::plan::LoopPlace;
 use crate::{Error, Result};
 
 /// What was summed up since the epoch began, and what the search would return.
@@ -136,7 +136,7 @@ impl SearchProgress {
     /// its stage, `images` is how many the data have.
     pub fn fault(
         &self,
-        place: &Place<Phase>,
+        place: &LoopPlace<Phase>,
         spaces: [&SearchSpace; 2],
         images: u64,
     ) -> Option<String> {

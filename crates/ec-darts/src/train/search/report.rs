@@ -9,10 +9,10 @@ use tracing::debug_span;
 use super::{Best, Search};
 use crate::Result;
 use crate::architecture::{ArchitectureParameters, Strength};
+use crate::batch::ImageBatch;
 use crate::data::{Purpose, stream_rng};
 use crate::objective::Objective;
 use crate::spectrum::{Curvature, ROUNDS};
-use crate::tensors::ImageBatch;
 use crate::train::event::{AlphaValues, CellReport, EpochReport};
 
 impl Search {
