@@ -3,12 +3,16 @@
 //! Expected: worked out from the formula of each rule's paper or public code, beside the golden numbers. Schedules
 //! are in `ec_darts_space::schedule`, early stops in `ec_darts_space::stop`, the second order in `architect`.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData, s};
 use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
+use ec_darts::batch::ImageBatch;
 use ec_darts::dirichlet::{concentration, divergence};
+use ec_darts::network::{CellForm, StemKind, SupernetConfig};
+use ec_darts::objective::{Objective, cross_entropy};
+use ec_darts::ops::Kernels;
 use ec_darts::optim::AdamSettings;
 use ec_darts::penalty::{CostForm, CostWeighting, ExpectedCost, ZeroOne, log_sum_exp, zero_one};
 use ec_darts::perturbation::Matrix;
@@ -21,7 +25,7 @@ use ec_darts_space::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::tiny::values;
+use crate::tiny::{tensor, values};
 
 const ALPHA: [f32; 3] = [0.1, -0.2, 0.3];
 const NOISE: [f32; 3] = [0.5, 1.2, -0.3];
@@ -294,6 +298,52 @@ fn pairs_of_gates_move_two_and_keep_their_sum() {
     let settled = rule.settle(&before, after, &draw).values();
     close(&settled.normal[..3], &[0.116_384, -0.2, 0.286_384], 1e-6);
     close(&settled.cell(CellKind::Reduction)[3..], &[0.116_384, -0.2, 0.286_384], 1e-6);
+}
+
+/// Two operations of each edge are computed: the gradient is that with all of them.
+#[test]
+fn pairs_of_gates_need_two_operations() {
+    let device = Device::flex().autodiff();
+    let rule = sampled(Sampling::GatePairs, 1.0);
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    for (parts, kernels) in
+        [(1, Kernels::Reference), (1, Kernels::default()), (2, Kernels::default())]
+    {
+        let space = SearchSpace::darts();
+        let form = CellForm { parts, ..CellForm::default() };
+        let config = SupernetConfig {
+            space: space.clone(),
+            init_channels: 4,
+            num_cells: 3,
+            form,
+            ..SupernetConfig::new(StemKind::Cifar, 3)
+        };
+        let supernet = config.init(&mut rng, &device).with_kernels(kernels);
+        let alpha = ArchitectureParameters::new(&space, 0.5, &mut rng, &device);
+        let draw = Sampling::GatePairs.draw(&alpha.values(), 8, &mut rng);
+        let objective = Objective { draw: &draw, ..Objective::new(&space, &rule) };
+        let batch = ImageBatch {
+            images: tensor(7, [4, 3, 8, 8], &device),
+            labels: Tensor::from_data([0, 1, 2, 1], &device),
+        };
+        let read = |loss: Tensor<1>| {
+            let gradients = GradientsParams::from_grads(loss.backward(), &alpha);
+            values(ArchitectureGradient::read(&gradients, &alpha).operations.normal)
+        };
+        let mixing = objective.mixing(&alpha);
+        let Draw::Pairs(pairs) = &draw else { panic!("pairs are drawn") };
+        let path: Vec<Vec<usize>> = pairs.normal.iter().map(|pair| pair.to_vec()).collect();
+        assert_eq!(mixing.path.as_ref().expect("two operations").normal, path);
+        let frozen = ec_darts::ops::separate(&supernet).no_grad();
+        let all = frozen.forward(batch.images.clone(), &mixing.whole());
+        let expected = read(cross_entropy(all, &batch));
+        let found = read(objective.alpha_loss(&frozen, &alpha, &batch).total);
+        let size = expected.iter().fold(0.0_f32, |most, each| most.max(each.abs()));
+        assert!(size > 1e-4, "{size}");
+        let apart =
+            found.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(apart < 1e-4 * size, "{parts} {kernels:?}: {apart} of {size}");
+    }
 }
 
 /// An architecture of one operation that costs 80, where the reference is 65 and the cross entropy 2.

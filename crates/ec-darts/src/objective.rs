@@ -71,7 +71,8 @@ impl<'a> Objective<'a> {
         let mixing = self.mixing(alpha);
         // A gate's gradient needs the operation behind it, also where it is closed.
         let is_gated = self.rule.sampling.is_some_and(Sampling::is_gated);
-        let mixing = if is_gated { mixing.whole() } else { mixing };
+        let needs_all = self.rule.sampling == Some(Sampling::Gates);
+        let mixing = if needs_all { mixing.whole() } else { mixing };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
         // The expected cost is one of all paths, not of the one that was drawn.
         let mixing = match is_gated {

@@ -49,6 +49,9 @@ impl From<Relaxation> for Rule {
     }
 }
 
+/// The columns of some operations of each edge, `[num_edges][num_operations]`.
+pub type Paths = PerKind<Vec<Vec<usize>>>;
+
 /// What the operations of a supernet are weighted with in one pass.
 #[derive(Clone, Debug)]
 pub struct Mixing {
@@ -56,8 +59,8 @@ pub struct Mixing {
     pub weights: PerKind<Tensor<2>>,
     /// Of each edge, `[num_edges, 1]`, where a rule weighs them; part of `weights` too.
     pub edges: Option<PerKind<Tensor<2>>>,
-    /// The column of the one operation of each edge that is computed, where it is not all.
-    pub path: Option<PerKind<Vec<usize>>>,
+    /// The columns of the operations that are computed, where it is not all, `[num_edges][num_operations]`.
+    pub path: Option<Paths>,
     /// Of the skip beside every mixed operation, where the supernet has one.
     pub auxiliary_skip: f64,
     /// Elements of skips that are left out, where some are.
@@ -132,7 +135,7 @@ impl Rule {
         space: &SearchSpace,
         alpha: &ArchitectureParameters,
         draw: &Draw,
-    ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+    ) -> (PerKind<Tensor<2>>, Option<Paths>) {
         let alphas = match self.sampling {
             // A sample is restricted as a whole.
             Some(Sampling::Dirichlet) => alpha.filled(space, 0.0),
@@ -157,16 +160,16 @@ impl Rule {
                     let path = largest(&noisy, num_primitives);
                     let logits = log_softmax(alpha.clone(), 1) + like(noise, &alpha);
                     let soft = softmax(logits / self.temperature, 1);
-                    (straight_through(&path, soft), path)
+                    (straight_through(&path, soft), alone(&path))
                 };
-                sampled_pair(alphas.zip(noise.as_ref()).map(pass))
+                with_paths(alphas.zip(noise.as_ref()).map(pass))
             }
             (Some(Sampling::Gates), Draw::Path(path)) => {
                 let pass = |(alpha, path): (Tensor<2>, &Vec<usize>)| {
                     let passes = gradient_passes(space, path, &alpha.device());
-                    (straight_through(path, softmax(alpha, 1) * passes), path.clone())
+                    (straight_through(path, softmax(alpha, 1) * passes), alone(path))
                 };
-                sampled_pair(alphas.zip(path.as_ref()).map(pass))
+                with_paths(alphas.zip(path.as_ref()).map(pass))
             }
             (Some(Sampling::GatePairs), Draw::Pairs(pairs)) => {
                 let pass = |(alpha, pairs): (Tensor<2>, &Vec<[usize; 2]>)| {
@@ -174,16 +177,17 @@ impl Rule {
                     let passes = gradient_passes(space, &open, &alpha.device());
                     let is_drawn = drawn(pairs, &alpha);
                     let of_pair = softmax(alpha.mask_fill(is_drawn.bool_not(), -1e20), 1);
-                    (straight_through(&open, of_pair * passes), open)
+                    let path = pairs.iter().map(|pair| pair.to_vec()).collect();
+                    (straight_through(&open, of_pair * passes), path)
                 };
-                sampled_pair(alphas.zip(pairs.as_ref()).map(pass))
+                with_paths(alphas.zip(pairs.as_ref()).map(pass))
             }
             (Some(sampling), Draw::Mode) if sampling.is_one_each() => {
                 let pass = |alpha: Tensor<2>| {
                     let path = largest(&to_vec(alpha.clone()), num_primitives);
-                    (one_hot(&path, alpha.dims(), &alpha.device()), path)
+                    (one_hot(&path, alpha.dims(), &alpha.device()), alone(&path))
                 };
-                sampled_pair(alphas.map(pass))
+                with_paths(alphas.map(pass))
             }
             (Some(Sampling::Dirichlet), Draw::Simplex(sample)) => {
                 let pass = |(alpha, sample): (Tensor<2>, &Vec<f32>)| passed_on(alpha, sample);
@@ -362,9 +366,12 @@ fn straight_through(path: &[usize], soft: Tensor<2>) -> Tensor<2> {
     hard + (soft.clone() - soft.detach())
 }
 
-fn sampled_pair(
-    both: PerKind<(Tensor<2>, Vec<usize>)>,
-) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+/// One operation of each edge.
+fn alone(path: &[usize]) -> Vec<Vec<usize>> {
+    path.iter().map(|&column| vec![column]).collect()
+}
+
+fn with_paths(both: PerKind<(Tensor<2>, Vec<Vec<usize>>)>) -> (PerKind<Tensor<2>>, Option<Paths>) {
     let path = both.as_ref().map(|(_, path)| path.clone());
     (both.map(|(weights, _)| weights), Some(path))
 }

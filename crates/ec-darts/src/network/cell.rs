@@ -62,8 +62,8 @@ pub struct CellWeights {
     /// The mixing weights of the cell that runs: of each preprocessing, of each operation, and in a cell of several
     /// parts of the channels that go by on each edge, `[num_mixing_weights]`.
     pub(super) mixing: Tensor<1>,
-    /// The column of the one operation of each edge that runs, where it is not all.
-    pub(super) path: Option<Vec<usize>>,
+    /// The columns of the operations of each edge that run, where it is not all.
+    pub(super) path: Option<Vec<Vec<usize>>>,
     /// Of the pass, and the number of the cell, where skips are dropped.
     pub(super) skip_dropout: Option<(SkipDropout, usize)>,
 }
@@ -150,19 +150,21 @@ impl SearchCell {
             let before = places.len();
             for edge in self.topology.edges_into(node) {
                 let candidates = &self.candidates[edge];
-                match &path {
-                    None => {
-                        places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)))
-                    }
-                    Some(path) => {
-                        let runs = candidates.of_column(path[edge]).is_some();
-                        places.extend(runs.then(|| (place(edge, path[edge]), 1.0)));
-                    }
-                }
-                let skip = candidates.auxiliary_skip;
-                places.extend(skip.then_some((None, mixing.auxiliary_skip)));
                 let around = is_weighed.then(|| place(edge, num_primitives)).flatten();
-                places.extend(goes_by.then_some((around, 1.0)));
+                let Some(path) = &path else {
+                    places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)));
+                    let skip = candidates.auxiliary_skip;
+                    places.extend(skip.then_some((None, mixing.auxiliary_skip)));
+                    places.extend(goes_by.then_some((around, 1.0)));
+                    continue;
+                };
+                for (number, &column) in path[edge].iter().enumerate() {
+                    let runs = candidates.of_column(column).is_some();
+                    places.extend(runs.then(|| (place(edge, column), 1.0)));
+                    // Each operation is an edge of its own, and channels go by once.
+                    let around = if number == 0 { (around, 1.0) } else { (None, 0.0) };
+                    places.extend(goes_by.then_some(around));
+                }
             }
             if places.len() == before {
                 // What holds the place of a node without operations.
@@ -179,17 +181,19 @@ impl SearchCell {
         CellWeights { mixing, path, skip_dropout: None }
     }
 
-    /// The cell with one operation on each edge, that of a column. An edge of `none` is left out, unless channels go
-    /// by on it.
+    /// The cell with the operations of some columns of each edge, every one as an edge of its own. `none` is left out,
+    /// unless channels go by on its edge.
     ///
     /// # Shapes
-    /// - `path`: `[num_edges]`
-    pub(super) fn along(&self, path: &[usize]) -> Cell {
+    /// - `path`: `[num_edges][num_operations]`
+    pub(super) fn along(&self, path: &[Vec<usize>]) -> Cell {
         assert!(!self.candidates[0].auxiliary_skip, "a path has no skip beside it");
         let mut path = path.iter().enumerate();
         let mut node = |edges: &Vec<(usize, Edge)>| {
-            let columns = edges.iter().zip(&mut path);
-            let runs = columns.filter_map(|((from, edge), (number, &column))| {
+            let columns = edges.iter().zip(&mut path).flat_map(|(edge, (number, columns))| {
+                columns.iter().map(move |&column| (edge, number, column))
+            });
+            let runs = columns.filter_map(|((from, edge), number, column)| {
                 let runs = match self.position(number, column) {
                     Some(position) => candidate(edge, position),
                     None if self.cell.parts > 1 => Edge { operations: vec![], ..edge.clone() },

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::Edge;
-use ec_darts_space::{CellKind, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, SearchSpace};
 use rand::Rng;
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::ops::{Kernels, Packed, Packs, draw_parameters};
 use crate::optim::Ran;
-use crate::rule::Mixing;
+use crate::rule::{Mixing, Paths};
 
 /// What determines a supernet's shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -124,9 +124,9 @@ impl Supernet {
     }
 
     /// Of the weights of each cell those that a pass along a path reads.
-    pub fn parameters_along(&self, path: &PerKind<Vec<usize>>) -> Ran {
+    pub fn parameters_along(&self, paths: &Paths) -> Ran {
         let of_cell = |(cell, &kind): (&SearchCell, &CellKind)| {
-            let ranges = cell.along(path.cell(kind)).edges().map(Edge::parameter_range).collect();
+            let ranges = cell.along(paths.cell(kind)).edges().map(Edge::parameter_range).collect();
             (cell.packed.weights.id, ranges)
         };
         self.cells.iter().zip(&self.kinds).map(of_cell).collect()
