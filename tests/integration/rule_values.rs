@@ -133,7 +133,7 @@ fn mixing_case(fixture: &Fixture, case: &str) {
     if start("gdas") {
         let path = mixing.path.as_ref().expect("one operation of each edge");
         for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_values()) {
-            let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
+            let path: Vec<i64> = path.iter().map(|columns| columns[0] as i64).collect();
             fixture.check_integers(&format!("{case}.out.index.{kind}"), &path);
         }
         let soft = Rule { sampling: Some(Sampling::Concrete), ..rule.clone() };
