@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CellKind {
-    /// Keeps the size of its input.
+    /// The cell that keeps the size of its input.
     Normal,
-    /// Halves height and width: the edges from its inputs have stride 2.
+    /// The cell that halves height and width: the edges from its inputs have stride 2.
     Reduction,
 }
 
@@ -19,7 +19,7 @@ impl CellKind {
     /// Both kinds, normal first.
     pub const ALL: [Self; 2] = [Self::Normal, Self::Reduction];
 
-    /// `normal` or `reduction`.
+    /// The name: `normal` or `reduction`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -51,7 +51,7 @@ impl fmt::Display for CellKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerKind<T> {
-    /// That of the normal cell.
+    /// The value of the normal cell.
     pub normal: T,
     /// That of the reduction cell.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
@@ -90,16 +90,16 @@ impl<T> PerKind<T> {
         }
     }
 
-    /// What a function makes of each value, normal first.
+    /// The result of a function for each value, normal first.
     pub fn map<U>(self, mut of: impl FnMut(T) -> U) -> PerKind<U> {
         let normal = of(self.normal);
         PerKind { normal, reduction: self.reduction.map(of) }
     }
 
-    /// What a function that can fail makes of each value.
+    /// The result for each value of a function that can fail.
     ///
     /// # Errors
-    /// The first one of the function, the normal cell's before the other's.
+    /// The first error of the function; the normal cell's error comes before the reduction cell's.
     pub fn try_map<U, E>(self, mut of: impl FnMut(T) -> Result<U, E>) -> Result<PerKind<U>, E> {
         let normal = of(self.normal)?;
         Ok(PerKind { normal, reduction: self.reduction.map(of).transpose()? })
@@ -150,7 +150,7 @@ impl<T> PerKind<Option<T>> {
     }
 }
 
-/// Normal first.
+/// Takes the normal cell's value first.
 impl<T> From<[T; 2]> for PerKind<T> {
     fn from([normal, reduction]: [T; 2]) -> Self {
         Self::both(normal, reduction)

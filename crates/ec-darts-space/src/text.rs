@@ -14,14 +14,16 @@
 //! json     {"normal": {"nodes": [[{"primitive": "sep_conv_3x3", "from": 1}, ...], ...],
 //!                      "concat": [2, 3, 4, 5]}, "reduction": {...}}
 //! ```
-//! The flat form has two picks for each node and tells nodes apart by counting; that of all edges has a
-//! pick for each edge, `none` where there is no connection. Triples name the node before the source. A
-//! node without picks, and what reads it, are left out there, as the public code does. In all Python
-//! forms blanks, line breaks, trailing commas, `#` comments, either quotes, tuples for lists, keywords
-//! in any order and a leading `NAME =` are accepted, and what public code makes of them: a dict, a
-//! list of pairs or JSON with the same keys, `list(range(2, 6))`, `np.int64(1)`, a strength as the last
-//! part of a pick. Text around a genotype is passed over, as in a log; a second genotype is an error.
-//! Nothing is evaluated.
+//! The flat form has two picks for each node and tells nodes apart by counting. The form of all
+//! edges has a pick for each edge, `none` where there is no connection. Triples name the node
+//! before the source. These three leave out nodes without picks and picks that read such a node, as
+//! the public code does.
+//!
+//! All Python forms accept blanks, line breaks, trailing commas, `#` comments, either quotes,
+//! tuples for lists, keywords in any order and a leading `NAME =`. They also accept the variants
+//! that public code prints: a dict, a list of pairs or JSON with the same keys, `list(range(2,
+//! 6))`, `np.int64(1)`, a strength as the last part of a pick. Text around a genotype, as in a log,
+//! is skipped; a second genotype is an error. No code in the text is evaluated.
 //!
 //! # Source
 //! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`. Triples:
@@ -46,7 +48,7 @@ const FLAT_PICKS: usize = 2;
 impl FromStr for Genotype {
     type Err = Error;
 
-    /// Reads any of the forms; one that begins with `{` and has no `normal_concat` is JSON.
+    /// Reads any of the forms; a text that begins with `{` and has no `normal_concat` is JSON.
     ///
     /// ```
     /// use ec_darts_space::Genotype;
@@ -63,10 +65,10 @@ impl FromStr for Genotype {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Syntax`] or [`Error::Json`], also where the text describes a cell that is refused
-    /// by [`CellGenotype::validate`].
+    /// [`Error::Syntax`] or [`Error::Json`], also where [`CellGenotype::validate`] refuses a cell
+    /// of the text.
     fn from_str(text: &str) -> Result<Self, Error> {
-        // Editors of Windows put it first.
+        // Some editors of Windows write this mark at the start of a file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let is_ours = text.trim_start().starts_with('{') && !text.contains("_concat");
         if is_ours {
@@ -86,8 +88,8 @@ impl Genotype {
     /// The flat Python form, on one line.
     ///
     /// # Errors
-    /// [`Error::Form`] where a node has another number of picks, or where the picks would be read as
-    /// those of all edges.
+    /// [`Error::Form`] where a node does not have two picks, or where a reader would take the list
+    /// for the form of all edges.
     pub fn to_flat(&self) -> Result<String, Error> {
         self.check_form("flat", |cell| {
             let mut nodes = cell.nodes.iter().enumerate();
@@ -106,8 +108,8 @@ impl Genotype {
     /// The triples of FairDARTS, on one line: primitive, state of the node, source.
     ///
     /// # Errors
-    /// [`Error::Form`] where not all nodes with picks are joined, in their order: that code joins them so
-    /// whatever the text says.
+    /// [`Error::Form`] where the output does not join all nodes with picks in their order: the code
+    /// of FairDARTS joins them so, whatever the text says.
     pub fn to_triples(&self) -> Result<String, Error> {
         self.check_form("triples", not_all_joined)?;
         let triples = |cell: &CellGenotype| {
@@ -121,7 +123,8 @@ impl Genotype {
         Ok(self.python(triples, all_joined))
     }
 
-    /// A pick for each edge, on one line, as SNAS prints it: `none` where there is no connection.
+    /// The form with a pick for each edge, on one line, as SNAS prints it: `none` where there is no
+    /// connection.
     ///
     /// # Errors
     /// [`Error::Form`] where a node picks one source twice, or not all nodes with picks are joined.
@@ -224,7 +227,7 @@ fn python_pick(pick: &Pick) -> String {
     format!("('{}', {})", pick.primitive, pick.from)
 }
 
-/// All nodes, with and without picks; readers leave the latter out.
+/// All nodes, with and without picks; readers leave out the nodes without picks.
 fn all_joined(cell: &CellGenotype) -> String {
     let std::ops::Range { start, end } = cell.node_states();
     format!("range({start}, {end})")
@@ -235,7 +238,7 @@ fn not_all_joined(cell: &CellGenotype) -> Option<String> {
     (!is_all).then(|| format!("the output joins {:?}, expected all nodes with picks", cell.concat))
 }
 
-/// `range(a, b)` for neighbours in order, as the public code writes it, else a list.
+/// The text `range(a, b)` for consecutive states, as the public code writes it, else a list.
 fn python_concat(cell: &CellGenotype) -> String {
     let neighbours = cell.concat.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     match (cell.concat.first(), cell.concat.last()) {
