@@ -1,4 +1,4 @@
-//! `ec-darts run`: from images to a report, in one go or in pieces.
+//! `ec-darts run`: from images to a report, at once or in parts.
 
 use std::process::Command;
 
@@ -98,7 +98,7 @@ fn a_run_ends_in_a_report() {
     let report = std::fs::read_to_string(folder.path("r/report.html")).expect("a report");
     let whole = report.contains("<svg") && report.contains("</html>") && report.len() > 10_000;
     assert!(whole, "{} bytes", report.len());
-    // A finished run is only told again.
+    // For a finished run, the result is only printed again.
     let (code, out, err) = run(&folder, &["--resume"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("4 of 4"), "{out}");
