@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::archives::Remote;
 use super::*;
 
-/// A server of one file under any name. It breaks off its first answers after `cut` bytes, and
-/// records the requested ranges.
+/// A server of one file under any name. Its first answers break off after the numbers of bytes in
+/// `breaks`; `asked` records the requested ranges.
 struct Server {
     url: String,
     asked: Arc<Mutex<Vec<Option<u64>>>>,

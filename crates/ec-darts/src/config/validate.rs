@@ -1,13 +1,14 @@
-//! What is allowed.
+//! Checks of the values of settings.
 
 use super::{DataConfig, RunConfig, SearchConfig, Settings, SettingsKind};
 use crate::network::{EvaluationConfig, Skeleton, StemKind, check_size};
 use crate::{Error, Result};
 
-/// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
+/// Upper limit of counts without a natural one: TOML can hold it, and sums of such counts do not
+/// overflow.
 pub(super) const MOST: usize = 1_000_000_000;
 
-/// An error unless the value is allowed.
+/// Returns an error unless the value is allowed.
 pub(super) fn require(
     origin: &str,
     holds: bool,
@@ -26,7 +27,7 @@ pub(super) fn require(
     })
 }
 
-/// An error about a value of other settings, as one of `origin`.
+/// An error about a value, with `origin` as its origin.
 fn of_origin(origin: &str, error: Error) -> Error {
     match error {
         Error::ConfigValue { key, value, allowed, .. } => {
@@ -36,7 +37,7 @@ fn of_origin(origin: &str, error: Error) -> Error {
     }
 }
 
-/// An error unless images of these settings go through a network.
+/// Returns an error unless images of these settings pass through a network.
 pub(super) fn check_side(
     origin: &str,
     data: &DataConfig,
@@ -69,7 +70,7 @@ fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
 }
 
 impl EvaluationConfig {
-    /// Checks every value, as of settings or of a file; `origin` is named in errors.
+    /// Checks every value of settings or of a file; errors name `origin`.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] for the first value that is not allowed.
@@ -83,7 +84,7 @@ impl EvaluationConfig {
         check_cells(origin, "network.num_cells", self.skeleton, cells)?;
         check_stem(origin, self.skeleton, self.stem)?;
         let classes = self.num_classes;
-        // Labels are kept in two bytes.
+        // Labels take two bytes.
         require((1..=65_536).contains(&classes), "num_classes", &classes, "1 to 65536")
     }
 }
