@@ -137,7 +137,7 @@ impl Rule {
         draw: &Draw,
     ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
         let alphas = match self.sampling {
-            // The softmax of a sample covers the candidates only.
+            // A Dirichlet sample covers all columns; `within` restricts it to the candidates.
             Some(Sampling::Dirichlet) => alpha.filled(space, 0.0),
             _ => alpha.competing(space),
         };

@@ -1,4 +1,4 @@
-//! The phases that every epoch of a loop goes through, and the place of a loop in them.
+//! The phases of every epoch of a loop, and the place of a loop in them.
 
 use std::fmt::Debug;
 
@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug)]
 pub(super) struct PlannedPhase<P> {
     pub phase: P,
-    /// In every epoch that has the phase.
+    /// Number of steps in every epoch that has the phase.
     pub steps: usize,
-    /// Every so many epochs have it, and the last.
+    /// The phase is in every `every`-th epoch, and in the last.
     pub every: usize,
 }
 
-/// Epochs and their phases.
+/// The epochs and their phases.
 #[derive(Clone, Debug)]
 pub(super) struct LoopPlan<P> {
     pub epochs: usize,
@@ -22,14 +22,14 @@ pub(super) struct LoopPlan<P> {
     pub phases: Vec<PlannedPhase<P>>,
 }
 
-/// A place in a plan: before the step of this number.
+/// A place in a plan: before a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoopPlace<P> {
     /// Counted from 0.
     pub epoch: usize,
     pub phase: P,
-    /// Within the phase; as many as it has steps where the phase is over.
+    /// The step within the phase; the number of its steps where the phase is over.
     pub step: usize,
 }
 
@@ -45,7 +45,7 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         number.is_multiple_of(planned.every) || number == self.epochs
     }
 
-    /// Steps of a phase in each epoch that has it.
+    /// Number of steps of a phase in each epoch that has it.
     pub fn steps_of(&self, phase: P) -> usize {
         self.planned(phase).map_or(0, |planned| planned.steps)
     }
@@ -79,7 +79,7 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         self.phases.iter().enumerate().filter(|(_, planned)| of(planned.phase)).map(steps).sum()
     }
 
-    /// Steps of all epochs.
+    /// Number of steps of all epochs.
     pub fn num_steps(&self) -> u64 {
         self.steps_before(&self.start_of(self.epochs), |_| true)
     }
