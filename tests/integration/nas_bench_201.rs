@@ -134,7 +134,7 @@ fn supernet_config() -> SupernetConfig {
     SupernetConfig { space, init_channels: 4, num_cells: 3, ..SupernetConfig::new(stem, 2) }
 }
 
-/// Mixing weights of one at the operations of a genotype.
+/// Mixing weights with one for the operations of a genotype.
 fn one_hot(genotype: &Genotype, space: &SearchSpace, device: &Device) -> Tensor<2> {
     let (topology, primitives) = (space.topology(), space.primitives());
     let mut weights = vec![0.0_f32; topology.num_edges() * primitives.len()];

@@ -39,7 +39,7 @@ pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig
     Ok((config, image_size))
 }
 
-/// An error unless cells of a genotype can stand in a network.
+/// Returns an error unless the cells of a genotype fit into a network.
 pub fn fits(config: &EvaluationConfig, genotype: &Genotype) -> anyhow::Result<()> {
     match config.skeleton.fault(genotype) {
         None => Ok(()),

@@ -163,7 +163,7 @@ impl Report {
         self.line(&images::line(notice))
     }
 
-    /// What nobody may miss: an event with --json, on standard error with --quiet.
+    /// Prints a warning: an event with --json, else a line on standard error even with --quiet.
     pub fn warn(&self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
         if self.json {
             return print(&format!("{event}\n"));

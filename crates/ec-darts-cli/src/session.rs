@@ -31,7 +31,7 @@ pub struct Session {
     pub opened: Opened,
     pub report: Report,
     pub options: RunOptions,
-    /// Steps of all runs of this session that were told.
+    /// Number of steps reported by all runs of this session.
     pub steps: u64,
     signals: Signals,
     force: bool,

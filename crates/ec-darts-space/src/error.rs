@@ -69,7 +69,8 @@ pub enum Error {
     #[error("not a genotype in json")]
     Json(#[source] serde_json::Error),
 
-    /// A genotype that a text form cannot express; JSON can, and the nested form wherever there are two cells.
+    /// A genotype that a text form cannot express. JSON can, and so can the nested form where there
+    /// are two cells.
     #[error(
         "the {form} form cannot express the {kind} cell: {reason} (json can express any genotype)"
     )]

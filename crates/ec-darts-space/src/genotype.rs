@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::topology::MAX_NODES;
 use crate::{CellKind, Error, NUM_INPUTS, Primitive};
 
-/// The cells from which a network of any depth and width is stacked: a pair, or in the space of NAS-Bench-201 one.
+/// The cells of which a network of any depth and width is a stack: a pair, or in the space of
+/// NAS-Bench-201 one cell.
 ///
 /// Parsing with [`str::parse`] takes the flat and the nested Python text, the text of NAS-Bench-201 and JSON, see
 /// [`text`](crate::text).
@@ -17,7 +18,7 @@ use crate::{CellKind, Error, NUM_INPUTS, Primitive};
 pub struct Genotype {
     /// The cell that keeps height and width.
     pub normal: CellGenotype,
-    /// The cell that halves height and width, where cells do.
+    /// The cell that halves height and width, where the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<CellGenotype>,
 }
@@ -26,7 +27,7 @@ impl Genotype {
     /// The cell of a kind.
     ///
     /// # Panics
-    /// Where there is no reduction cell.
+    /// Where the genotype has no reduction cell.
     pub fn cell(&self, kind: CellKind) -> &CellGenotype {
         match kind {
             CellKind::Normal => &self.normal,
@@ -124,7 +125,8 @@ impl CellGenotype {
         self.nodes.iter().flatten().all(|pick| pick.from > 0)
     }
 
-    /// Whether a state is an input, or a node that has picks; a state that is none of the cell's is not.
+    /// Whether a state is an input, or a node that has picks; false for a state that the cell does
+    /// not have.
     fn has_picks(&self, state: usize) -> bool {
         let node = state.checked_sub(NUM_INPUTS);
         node.is_none_or(|node| self.nodes.get(node).is_some_and(|picks| !picks.is_empty()))

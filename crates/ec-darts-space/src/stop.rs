@@ -110,7 +110,7 @@ pub struct History {
     pub eigenvalues: Vec<(usize, f64)>,
 }
 
-/// On each edge of all kinds of cell, the order of the operations that have weights, the strongest first.
+/// The order of the operations with weights on each edge of all kinds of cell, the strongest first.
 ///
 /// Pools and skip connections do not count, because they have nothing to learn. A ranking that no
 /// longer changes says that the search has told the convolutions apart.

@@ -1,8 +1,9 @@
 //! Genotypes as text: the flat and the nested Python form of the public DARTS code, the form of NAS-Bench-201,
 //! and JSON.
 //!
-//! [`str::parse`] reads them all; [`Genotype::to_flat`], [`Genotype::to_nested`], [`Genotype::to_nas_bench_201`],
-//! [`Genotype::to_json`] and others print them. Reading what was printed gives the same genotype.
+//! [`str::parse`] reads them all; [`Genotype::to_flat`], [`Genotype::to_nested`],
+//! [`Genotype::to_nas_bench_201`], [`Genotype::to_json`] and others print them. Reading the printed
+//! text gives the same genotype.
 //!
 //! ```text
 //! flat     Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ...],
@@ -150,7 +151,7 @@ impl Genotype {
         Ok(self.python(edges, all_joined))
     }
 
-    /// The nested Python form, on one line; it has room for any number of picks.
+    /// The nested Python form, on one line; a node may have any number of picks.
     ///
     /// # Errors
     /// [`Error::Form`] where there is no reduction cell, as in all Python forms.
@@ -180,7 +181,8 @@ impl Genotype {
         serde_json::to_string_pretty(self).expect("a genotype has string keys only")
     }
 
-    /// Whether a Python form can express both cells; `reason` tells what it cannot of one.
+    /// Checks that a Python form can express both cells; `reason` returns the property that it
+    /// cannot express.
     fn check_form(
         &self,
         form: &'static str,
@@ -214,7 +216,8 @@ impl Genotype {
     }
 }
 
-/// The flat form where it is possible, else the nested one; of a single cell the form of NAS-Bench-201, else JSON.
+/// The flat form where it is possible, else the nested one; for a single cell the form of
+/// NAS-Bench-201, else JSON.
 impl fmt::Display for Genotype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.to_flat().or_else(|_| self.to_nested());

@@ -66,10 +66,11 @@ impl CellTopology {
         Self { first_input: 0, num_nodes: 4, edges_kept: 2, joins_last: false }
     }
 
-    /// A cell of one input, whose last node is its output, in the manner of NAS-Bench-201.
+    /// A cell with one input whose last node is its output, as in NAS-Bench-201.
     ///
-    /// The input is the newer of the two here, so that nodes are numbered as everywhere. Such cells keep the
-    /// size: they are of one kind, and the blocks that reduce are fixed ones.
+    /// The input is the newer of the two inputs here, so that nodes have the same numbers as in
+    /// other cells. Such cells keep the size: they are of one kind, and fixed blocks between them
+    /// reduce the size.
     ///
     /// ```
     /// use ec_darts_space::{CellTopology, Edge};
@@ -103,17 +104,17 @@ impl CellTopology {
         }
     }
 
-    /// The values of a function for each kind of cell there is, normal first.
+    /// The values of a function for each kind of cell in the network, normal first.
     pub fn per_kind<T>(&self, mut of: impl FnMut(CellKind) -> T) -> PerKind<T> {
         let normal = of(CellKind::Normal);
         let has_reduction = self.kinds().contains(&CellKind::Reduction);
         PerKind { normal, reduction: has_reduction.then(|| of(CellKind::Reduction)) }
     }
 
-    /// The values of a function that can fail, for each kind of cell there is.
+    /// The values of a function that can fail, for each kind of cell in the network.
     ///
     /// # Errors
-    /// That of the normal cell, else that of the other.
+    /// The error of the normal cell, else that of the reduction cell.
     pub fn try_per_kind<T, E>(
         &self,
         of: impl FnMut(CellKind) -> Result<T, E>,
@@ -121,7 +122,7 @@ impl CellTopology {
         self.per_kind(of).try_map(|value| value)
     }
 
-    /// The inputs that are read.
+    /// The inputs that edges read.
     pub fn inputs(&self) -> Range<usize> {
         self.first_input..NUM_INPUTS
     }

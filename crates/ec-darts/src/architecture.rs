@@ -30,9 +30,9 @@ pub enum Strength {
 pub struct ArchitectureParameters {
     /// Alpha of the normal cells, `[num_edges, num_primitives]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, num_primitives]`, where there are any.
+    /// Alpha of the reduction cells, `[num_edges, num_primitives]`, where the network has any.
     pub reduction: Option<Param<Tensor<2>>>,
-    /// Weights of the edges, where there are any.
+    /// Weights of the edges, where the rule has any.
     pub edges: Option<EdgeParameters>,
 }
 
@@ -44,7 +44,7 @@ pub struct ArchitectureParameters {
 pub struct EdgeParameters {
     /// Beta of the normal cells, `[num_edges, 1]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, 1]`, where there are any.
+    /// Beta of the reduction cells, `[num_edges, 1]`, where the network has any.
     pub reduction: Option<Param<Tensor<2>>>,
 }
 

@@ -26,11 +26,12 @@ pub enum Relaxation {
     /// ```text
     /// mixing[i->j, o] = exp(alpha[i->j, o]) / sum over k<j of exp(alpha[k->j, o])
     /// ```
-    /// An edge that enters its node alone, as the first of a cell of one input, is relaxed by [`Self::Softmax`]:
-    /// across edges its weights would be one whatever alpha is (docs/deviations.md, `cen-lone-edge`).
+    /// An edge that enters its node alone, such as the first edge of a cell with one input, is
+    /// relaxed by [`Self::Softmax`]: across edges its weights would be one for any alpha
+    /// (docs/deviations.md, `cen-lone-edge`).
     ///
-    /// The printed equation has no exp, Figure 2 and its text say softmax
-    /// (docs/deviations.md, `cen-softmax`).
+    /// The printed equation has no exp; Figure 2 and its text say softmax (docs/deviations.md,
+    /// `cen-softmax`).
     ///
     /// # Source
     /// EC-DARTS, section 4.1, Eq. (4), Figure 2.
@@ -136,7 +137,8 @@ impl Relaxation {
     }
 }
 
-/// Edges, the first of a cell, that enter a node alone: nothing competes with them across edges.
+/// The number of edges at the start of a cell that enter their node alone, without competitors
+/// across edges.
 fn lone_edges(topology: &CellTopology) -> usize {
     // A node has one edge more than the node before.
     usize::from(topology.edges_into(0).len() == 1)

@@ -26,7 +26,7 @@ pub struct AuxiliaryModel {
     pub stem: Stem,
     /// The supernet's cells, each with the picked operations only.
     pub cells: Vec<DiscreteCell>,
-    /// The supernet's own, if its skeleton has any.
+    /// The residual blocks of the supernet, if its skeleton has any.
     pub residuals: Option<Residuals>,
     /// The supernet's classifier.
     pub classifier: Linear,

@@ -103,14 +103,15 @@ pub struct CostArguments {
 /// The network of a retraining.
 #[derive(Args)]
 pub struct NetworkArguments {
-    /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for the
-    /// others; or the network of NAS-Bench-201.
+    /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for
+    /// the other sets; or the network of NAS-Bench-201.
     #[arg(long = "network", value_enum)]
     pub kind: NetworkKind,
     /// Channels of the first cell, an even number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
-    /// Cells, two of them reductions; in the network of NAS-Bench-201 a multiple of 3.
+    /// Number of cells; two of them are reductions. In the network of NAS-Bench-201 a multiple of
+    /// 3.
     #[arg(long, value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
     /// Number of classes.
@@ -126,7 +127,8 @@ pub enum NetworkKind {
     TinyImagenet,
     /// Three 3x3 convolutions of stride 2, 224x224 images.
     Imagenet,
-    /// NAS-Bench-201's: 16 channels, 15 cells of one kind with residual blocks between them, 32x32 images.
+    /// The network of NAS-Bench-201: 16 channels, 15 cells of one kind with residual blocks between
+    /// them, 32x32 images.
     #[value(name = "nas-bench-201")]
     NasBench201,
 }
@@ -141,7 +143,7 @@ pub enum TextForm {
     Triples,
     /// SNAS' Python text: a pair for each edge, `none` where there is no connection.
     EveryEdge,
-    /// NAS-Bench-201's text of its one kind of cell.
+    /// The text of NAS-Bench-201 for its one kind of cell.
     #[value(name = "nas-bench-201")]
     NasBench201,
     /// JSON.

@@ -147,7 +147,7 @@ pub struct WholeRunArguments {
     pub run: RunArguments,
 }
 
-/// What is changed in settings.
+/// Changes of settings.
 #[derive(Args, Default)]
 pub struct SettingChanges {
     /// Change one setting; the option may be repeated. See docs/configuration.md.

@@ -47,7 +47,7 @@ pub fn tables(run: Option<&Search>) -> Markup {
     }
 }
 
-/// The cells of each kind that all epochs have, epoch by epoch.
+/// The cells of each kind that all epochs have, one per epoch.
 fn cells(epochs: &[Genotype]) -> Vec<(CellKind, Vec<&CellGenotype>)> {
     let reductions: Option<Vec<_>> = epochs.iter().map(|epoch| epoch.reduction.as_ref()).collect();
     let normal = epochs.iter().map(|epoch| &epoch.normal).collect();
@@ -55,7 +55,7 @@ fn cells(epochs: &[Genotype]) -> Vec<(CellKind, Vec<&CellGenotype>)> {
     std::iter::once((CellKind::Normal, normal)).chain(reductions).collect()
 }
 
-/// Each stage of a search of several, counted from 1, and its first epoch, counted from 0.
+/// The number of each stage of a search, counted from 1, and its first epoch, counted from 0.
 fn stages(metrics: &[EpochReport]) -> Vec<(usize, usize)> {
     let numbered = metrics.iter().filter_map(|report| Some((report.stage?, report.epoch)));
     let mut stages: Vec<(usize, usize)> = numbered.collect();

@@ -37,7 +37,7 @@ pub fn tiny() -> Vec<String> {
     arguments.into_iter().map(String::from).collect()
 }
 
-/// Search with transitions, retraining, evaluation and report of one kind of cell.
+/// Search with transitions, retraining, evaluation and report with one kind of cell.
 #[test]
 fn a_run_in_the_space_of_nas_bench_201() {
     let folder = Folder::new();
@@ -64,7 +64,7 @@ fn a_run_in_the_space_of_nas_bench_201() {
     let page = read("r/report.html");
     assert!(page.contains("Normal cell") && !page.contains("Reduction cell"));
     assert!(page.contains("NAS-Bench-201's on CIFAR-10") && !page.contains("mobile setting"));
-    // The same genotype in the paper's network is refused.
+    // The same genotype is refused in the paper's network.
     let data = project("data/cifar10-mini");
     let other = ["--genotype", "r/search/genotype.json", "--config", "retrain_quick"];
     let other = [&["retrain"], &other[..], &["--data", &data, "--out", "other"]].concat();

@@ -63,7 +63,7 @@ pub(super) struct Join {
 pub(super) struct Layout {
     pub(super) width: f32,
     pub(super) height: f32,
-    /// The inputs, then the nodes; an older input that nothing reads has no height.
+    /// The boxes of the inputs, then of the nodes; an older input that no node reads has no height.
     pub(super) states: Vec<Rect>,
     pub(super) output: Rect,
     /// The wires in the order of rows, from top to bottom.

@@ -11,7 +11,8 @@ const CORNER: f32 = 10.0;
 const INK: &str = "#1f2328";
 const FAINT_INK: &str = "#59636e";
 
-/// All cells in one picture, one below the other, with a legend; without an older input that nothing reads.
+/// All cells in one picture, one below the other, with a legend; an older input that no node reads
+/// is left out.
 ///
 /// The text is a complete SVG file on a white ground. The picture shows both numbers of a node,
 /// because node `j` is state `2 + j` in the text forms. Every wire ends in the label of its

@@ -66,7 +66,8 @@ impl CellGenotype {
     }
 }
 
-/// Where the text of a cell lies in a text, as in what the public code prints of an architecture.
+/// The place of the text of a cell in a longer text, such as the output of public code about an
+/// architecture.
 pub(super) fn place(text: &str) -> Option<Range<usize>> {
     let is_ours = text.contains('~') && !text.contains("normal");
     let (start, end) = (text.find('|')?, text.rfind('|')? + 1);
@@ -98,7 +99,8 @@ pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Erro
         nodes.iter().map(|picks| picks.iter().map(|&(_, at)| at).collect()).collect();
     let listed: Vec<Vec<Pick>> =
         nodes.into_iter().map(|picks| picks.into_iter().map(|(pick, _)| pick).collect()).collect();
-    // Before anything is left out: the same edge twice is a mistake, `none` or not.
+    // This check comes before any edge is left out: the same edge twice is a mistake, `none` or
+    // not.
     for (picks, places) in listed.iter().zip(&places) {
         if let Some(at) = (1..picks.len()).find(|&at| picks[..at].contains(&picks[at])) {
             return Err(cursor.error(places[at], "this edge is named twice".into()));

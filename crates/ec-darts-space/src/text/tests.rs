@@ -147,7 +147,7 @@ fn the_text_of_nas_bench_201_is_a_genotype_of_one_cell() {
     let text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
     let genotype: Genotype = text.parse().unwrap();
     assert_eq!((genotype.reduction.is_none(), genotype.to_string()), (true, text.to_owned()));
-    // As `Structure` prints itself, and as the lists of architectures quote it.
+    // The output of `Structure`, and the same text quoted in lists of architectures.
     for around in [format!("Structure(4 nodes with {text})"), format!("arch = '{text}',\n")] {
         assert_eq!(around.parse::<Genotype>().unwrap(), genotype, "{around}");
     }

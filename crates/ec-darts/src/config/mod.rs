@@ -72,16 +72,16 @@ pub struct SearchConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Which layers there are, and with them the form of a cell.
+    /// The layers around the cells, and with them the form of a cell.
     #[serde(default)]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, so that at least 3 leave one normal; in NAS-Bench-201's a
-    /// third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions, so that at least 3 are
+    /// needed for a normal one; in NAS-Bench-201's skeleton a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Number of intermediate nodes of a cell.

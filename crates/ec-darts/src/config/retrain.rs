@@ -28,15 +28,16 @@ pub struct RetrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainNetworkConfig {
-    /// Which layers there are.
+    /// The layers around the cells.
     #[serde(default)]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions; in NAS-Bench-201's skeleton
+    /// a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Weight of the auxiliary head's loss in the training loss.
@@ -74,10 +75,10 @@ pub struct RetrainLoopConfig {
 }
 
 impl RetrainNetworkConfig {
-    /// Whether the cells of a genotype can stand in the network.
+    /// Checks that the cells of a genotype fit into the network.
     ///
     /// # Errors
-    /// [`crate::Error::ConfigValue`] where they cannot.
+    /// [`crate::Error::ConfigValue`] where they do not fit.
     pub fn check_genotype(&self, genotype: &Genotype) -> Result<()> {
         let fault = self.skeleton.fault(genotype);
         let allowed =
@@ -86,7 +87,7 @@ impl RetrainNetworkConfig {
         require("the settings", fault.is_none(), key, &name, &allowed)
     }
 
-    /// The network's shape for so many classes.
+    /// The network's size for this number of classes.
     pub fn evaluation(&self, num_classes: usize) -> EvaluationConfig {
         let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
         EvaluationConfig { skeleton, stem, init_channels, num_cells, num_classes }

@@ -48,11 +48,11 @@ pub(super) fn check_side(
     check_size(stem, [side; 2], with_head).map_err(|error| of_origin(origin, error))
 }
 
-/// An error unless a skeleton can have so many cells.
+/// Returns an error unless a skeleton can have this number of cells.
 pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: usize) -> Result<()> {
     let (fits, allowed) = match skeleton {
-        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
-        // of two, which leaves alpha of the normal cell without a gradient.
+        // Reductions stand at num_cells / 3 and 2 num_cells / 3. With one cell both are the same
+        // cell; with two, all cells are reductions, and alpha of the normal cell has no gradient.
         Skeleton::Darts => (true, "3 to 64: two reductions and at least one normal cell"),
         Skeleton::NasBench201 => {
             (cells.is_multiple_of(3), "3 to 63, a multiple of 3: as many in each of three stages")
@@ -61,7 +61,7 @@ pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: us
     require(origin, fits && (3..=64).contains(&cells), key, &cells, allowed)
 }
 
-/// An error unless a skeleton can stand behind a stem.
+/// Returns an error unless a skeleton allows a stem.
 fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
     let fits = skeleton == Skeleton::Darts || stem != StemKind::Imagenet;
     let allowed =

@@ -26,10 +26,10 @@ pub struct ModelDescription {
     pub format: u32,
     /// The genotype of the cells.
     pub genotype: Genotype,
-    /// Which layers there are.
+    /// The layers around the cells.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     pub init_channels: usize,
@@ -261,8 +261,8 @@ impl ModelDescription {
 
     /// Checks that the snapshot has as many parameters as the network.
     fn check_count(&self, snapshot: &Snapshot) -> Result<(), String> {
-        // Every cell of DARTS' skeleton has two preprocessings, of a convolution and a batch normalization each. So few cells are soon
-        // counted.
+        // Every cell of DARTS' skeleton has two preprocessings, each with a convolution and a batch
+        // normalization. With so few cells, the count below takes little time.
         let most = snapshot.tensors.len() / 10;
         let has_tensors = self.skeleton == Skeleton::Darts;
         if has_tensors && self.num_cells > most {

@@ -17,7 +17,7 @@ pub enum ExportFormat {
     /// Safetensors as [`SafetensorsStore`] writes it: Burn's names and shapes.
     Safetensors,
     /// Safetensors with the names and shapes of the public DARTS code, and a Python module that
-    /// loads it; of networks in DARTS' skeleton.
+    /// loads it; only for networks in DARTS' skeleton.
     Torch,
     /// An ONNX graph (operator set 17) from `images`, `[batch, 3, height, width]`, normalized as
     /// for [`TrainedModel::logits`], to `logits`, `[batch, num_classes]`. Its metadata have all
@@ -34,7 +34,7 @@ impl TrainedModel {
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be written, [`Error::Model`] where Burn's store fails or the
-    /// format has no room for a network of this size or skeleton.
+    /// format does not support a network of this size or skeleton.
     pub fn export(&self, format: ExportFormat, path: &Path) -> Result<Vec<PathBuf>> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let description = self.description.to_json();

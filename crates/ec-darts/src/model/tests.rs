@@ -25,7 +25,7 @@ pub(crate) fn nas_bench_201() -> TrainedModel {
     of_genotype(text.parse().expect("a genotype"), &config, 8)
 }
 
-/// A small untrained model whose running statistics have moved.
+/// A small untrained model whose running statistics have changed.
 pub(crate) fn small(stem: StemKind, size: usize) -> TrainedModel {
     let genotype = Preset::find("ec_darts_cifar").expect("a preset").genotype();
     let skeleton = Skeleton::Darts;

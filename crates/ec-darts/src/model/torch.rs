@@ -63,7 +63,6 @@ fn torch_name(path: &str) -> String {
     NAMES.iter().fold(path.to_string(), |name, (ours, theirs)| name.replace(ours, theirs))
 }
 
-/// PyTorch keeps the weights of a linear layer as `[out, in]`, Burn as `[in, out]`.
 /// An error about a skeleton that the public DARTS code does not have.
 pub(super) fn check_skeleton(skeleton: Skeleton) -> Result<(), String> {
     match skeleton {
@@ -76,6 +75,7 @@ pub(super) fn check_skeleton(skeleton: Skeleton) -> Result<(), String> {
     }
 }
 
+/// The weights of a linear layer transposed: PyTorch has `[out, in]`, Burn `[in, out]`.
 fn turned(data: TensorData) -> TensorData {
     let &[rows, columns] = &data.shape()[..] else { return data };
     let values: Vec<f32> = data.iter().collect();

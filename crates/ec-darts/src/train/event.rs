@@ -159,7 +159,7 @@ pub struct EpochReport {
     pub genotype_alpha: Genotype,
     /// A summary of alpha in normal cells.
     pub normal: CellReport,
-    /// What alpha looks like, in reduction cells.
+    /// A summary of alpha in reduction cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<CellReport>,
     /// Dominant eigenvalue of the Hessian of the validation loss in alpha, with alpha's weight decay, where it was
@@ -195,10 +195,10 @@ impl EpochReport {
 pub struct AlphaValues {
     /// Alpha of normal cells, `[num_edges][num_primitives]`.
     pub normal: Vec<Vec<f32>>,
-    /// Of reduction cells.
+    /// Alpha of reduction cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<Vec<Vec<f32>>>,
-    /// Beta, `[num_edges]` each, where edges have weights of their own.
+    /// Beta, `[num_edges]` each, where edges have their own weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<PerKind<Vec<f32>>>,
     /// The candidates of each edge, where a stage has dropped some; alpha of dropped primitives is

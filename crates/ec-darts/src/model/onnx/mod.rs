@@ -249,7 +249,7 @@ impl Builder {
     }
 
     /// An edge of a discrete cell, which has one operation.
-    /// Both 3x3 convolutions, and beside them the 1x1 convolution of the mean over 2x2 pixels.
+    /// Both 3x3 convolutions, and parallel to them the 1x1 convolution of the mean over 2x2 pixels.
     fn residual(&mut self, path: &str, block: &ResidualBlock, input: String) -> String {
         let mut values = Values::new(path, &block.packed);
         let run = |map, layer: &Cell| self.cell(layer, &[map], &mut values);
@@ -346,7 +346,7 @@ impl Builder {
         self.norm(input, [gamma, beta, mean, variance])
     }
 
-    /// A batch normalization of scale, shift, mean and variance by their names.
+    /// A batch normalization with scale, shift, mean and variance by their names.
     fn norm(&mut self, input: String, parts: [String; 4]) -> String {
         let tensors = parts.map(|path| self.tensor(&path));
         let epsilon = AttributeProto {

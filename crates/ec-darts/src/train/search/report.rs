@@ -97,7 +97,7 @@ impl Search {
         Ok(found.map(|largest| largest + self.config.alpha.weight_decay))
     }
 
-    /// Names the cells that are collapsing and were not in any epoch before.
+    /// Warnings about cells that are collapsing and were not in any earlier epoch.
     fn warnings(&self, genotype: &Genotype, reports: &PerKind<CellReport>) -> Vec<String> {
         let is_new = |(kind, report): &(CellKind, &CellReport)| {
             let before = |earlier: &EpochReport| {
