@@ -189,7 +189,7 @@ impl Genotype {
         reason: impl Fn(&CellGenotype) -> Option<String>,
     ) -> Result<(), Error> {
         if self.reduction.is_none() {
-            let reason = "there is none, and the form has two cells".into();
+            let reason = "the genotype has none, and the form has two cells".into();
             return Err(Error::Form { form, kind: CellKind::Reduction, reason });
         }
         for (kind, cell) in self.cells() {

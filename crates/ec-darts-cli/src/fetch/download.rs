@@ -28,7 +28,7 @@ pub(super) fn download(url: &str, path: &Path, remote: &Remote) -> anyhow::Resul
     if found != remote.sha256 {
         remove(&part)?;
         bail!(
-            "{url} has the SHA-256 {found}, expected {}; what was fetched is removed",
+            "{url} has the SHA-256 {found}, expected {}; the fetched file is removed",
             remote.sha256
         );
     }
@@ -73,9 +73,7 @@ fn receive(url: &str, part: &Path, have: u64, whole: u64) -> anyhow::Result<()> 
         done += count as u64;
         if done > whole {
             remove(part)?;
-            bail!(
-                "{url} sends more than the {whole} bytes it should have; what was fetched is removed"
-            );
+            bail!("{url} sends more than the expected {whole} bytes; the fetched part is removed");
         }
         file.write_all(&buffer[..count]).with_context(write)?;
     }

@@ -70,7 +70,7 @@ fn confused(evaluation: &Evaluation) -> Markup {
     html! {
         h3 { "Confusion" }
         @if evaluation.classes.len() <= DRAWN {
-            p { "Down: true class; across: what the network says; the shade is the share of the true class." }
+            p { "Rows: true class; columns: predicted class; the shade is the share of the true class." }
             div.wide.paper.matrix { (PreEscaped(confusion::svg(evaluation))) }
         }
         (table(&["true class", "taken for", "images"], &rows))

@@ -47,7 +47,7 @@ pub fn table(material: &Material) -> Markup {
             p { "Nothing was left out." }
         } @else {
             (super::html::table(
-                &["what", "how many", "why", "which"],
+                &["kind", "count", "reason", "names"],
                 &notices.into_iter().map(row).collect::<Vec<_>>(),
             ))
         }

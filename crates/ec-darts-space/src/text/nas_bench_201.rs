@@ -49,7 +49,10 @@ impl CellGenotype {
         let mut text = Vec::new();
         for (node, picks) in self.nodes.iter().enumerate() {
             if picks.iter().any(|pick| !topology.sources(node).contains(&pick.from)) {
-                return fault(format!("node {node}"), "reads the older input, which is none here");
+                return fault(
+                    format!("node {node}"),
+                    "reads the older input, which this cell does not have",
+                );
             }
             let mut edges = Vec::new();
             for from in topology.sources(node) {

@@ -151,7 +151,7 @@ fn the_text_of_nas_bench_201_is_a_genotype_of_one_cell() {
     for around in [format!("Structure(4 nodes with {text})"), format!("arch = '{text}',\n")] {
         assert_eq!(around.parse::<Genotype>().unwrap(), genotype, "{around}");
     }
-    let form = "the nested form cannot express the reduction cell: there is none, and the form has two \
+    let form = "the nested form cannot express the reduction cell: the genotype has none, and the form has two \
                 cells (json can express any genotype)";
     assert_eq!(genotype.to_nested().unwrap_err().to_string(), form);
     let pair = Preset::find("DARTS_V2").unwrap().genotype();

@@ -157,7 +157,7 @@ impl SearchConfig {
             let allowed = "none beside a rule that draws its mixing weights";
             require(is_plain, "rule.perturbation", name, allowed)?;
             let allowed =
-                "none under `sigmoid`: what does not compete is not brought back to a sum of one";
+                "none under `sigmoid`, whose weights do not compete and have no fixed sum";
             require(competes, "rule.perturbation", name, allowed)?;
             let allowed = "none with weights of edges, whose sums are not one";
             require(!rule.edge_weights, "rule.perturbation", name, allowed)?;

@@ -267,7 +267,7 @@ impl ModelDescription {
         let has_tensors = self.skeleton == Skeleton::Darts;
         if has_tensors && self.num_cells > most {
             return Err(format!(
-                "`num_cells` is {}, its tensors are of {most} at most",
+                "`num_cells` is {}, its tensors are those of at most {most}",
                 self.num_cells
             ));
         }

@@ -121,7 +121,7 @@ fn files_that_are_no_model() {
         |all| {
             (all["init_channels"], all["num_cells"]) = (4096.into(), 1000.into());
         },
-        "`num_cells` is 1000, its tensors are of ",
+        "`num_cells` is 1000, its tensors are those of at most ",
     );
     check(
         |all| all["init_channels"] = 4096.into(),

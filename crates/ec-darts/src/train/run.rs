@@ -257,7 +257,8 @@ fn restore<J: Job>(path: &Path, begin: Begin<J>) -> Result<J> {
     if step_of(path) == Some(step) {
         return Ok(job);
     }
-    let reason = format!("its name is not that of a checkpoint after step {step}, which it is");
+    let reason =
+        format!("its name is not that of a checkpoint after step {step}, but its content is");
     Err(Error::Damaged { path: path.to_path_buf(), reason })
 }
 

@@ -45,7 +45,7 @@ pub(super) fn to_bytes(model: &TrainedModel) -> Result<Vec<u8>, String> {
         ir_version: IR_VERSION,
         producer_name: "ec-darts".into(),
         producer_version: format!("{VERSION} ({COMMIT})"),
-        doc_string: "A network found by EC-DARTS; metadata_props say what it reads and tells."
+        doc_string: "A network found by EC-DARTS; metadata_props describe its input and output."
             .into(),
         graph: Some(graph(model)),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],

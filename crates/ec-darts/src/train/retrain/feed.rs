@@ -44,7 +44,7 @@ impl RetrainFeed {
                 key: "retrain.validation_fraction".into(),
                 value: fraction.map_or("not set".into(), |fraction| fraction.to_string()),
                 allowed: format!(
-                    "what leaves images to train on and to measure: there are {} training and {} \
+                    "a fraction that leaves images to train on and to measure: there are {} training and {} \
                      test images",
                     images.0, images.1
                 ),
