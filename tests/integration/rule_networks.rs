@@ -179,7 +179,7 @@ impl<'a> Case<'a> {
 
     fn weight_gradients(&self, mixing: &Mixing) -> (Tensor<1>, GradientsParams) {
         let batch = self.batch("train");
-        // Statistics of its own: the same pass twice is the same pass.
+        // A model with its own statistics, so that the same pass twice gives the same result.
         let supernet = ec_darts::ops::separate(&self.supernet);
         let loss = cross_entropy(supernet.forward(batch.images.clone(), mixing), &batch);
         let gradients = GradientsParams::from_grads(loss.clone().backward(), &supernet);

@@ -68,7 +68,7 @@ pub(super) struct Course<G: Progress> {
 }
 
 impl<G: Progress> Course<G> {
-    /// At the first step.
+    /// The course at its first step.
     pub fn new(plan: LoopPlan<G::Phase>, progress: G, device: &Device) -> Self {
         Self {
             place: plan.start_of(0),

@@ -18,7 +18,7 @@ pub(super) struct PlannedPhase<P> {
 #[derive(Clone, Debug)]
 pub(super) struct LoopPlan<P> {
     pub epochs: usize,
-    /// In the order of an epoch; the first is in every epoch.
+    /// The phases in their order; the first one is in every epoch.
     pub phases: Vec<PlannedPhase<P>>,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct LoopPlan<P> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoopPlace<P> {
-    /// Counted from 0.
+    /// The epoch, counted from 0.
     pub epoch: usize,
     pub phase: P,
     /// The step within the phase; the number of its steps where the phase is over.
@@ -50,19 +50,19 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         self.planned(phase).map_or(0, |planned| planned.steps)
     }
 
-    /// Steps of the phase at a place.
+    /// Number of steps of the phase at a place.
     pub fn steps_at(&self, place: &LoopPlace<P>) -> usize {
         self.steps_of(place.phase)
     }
 
-    /// The first step of the phase behind that of a place, in the same epoch.
+    /// The first step of the phase after that of a place, in the same epoch.
     pub fn next_phase(&self, place: &LoopPlace<P>) -> Option<LoopPlace<P>> {
         let behind = self.phases.iter().skip_while(|planned| planned.phase != place.phase).skip(1);
         let next = behind.into_iter().find(|planned| self.has(place.epoch, planned))?;
         Some(LoopPlace { phase: next.phase, step: 0, ..*place })
     }
 
-    /// Steps before a place, of the phases that are asked for.
+    /// Number of steps before a place, in the phases for which `of` is true.
     pub fn steps_before(&self, place: &LoopPlace<P>, of: impl Fn(P) -> bool) -> u64 {
         let current = self.phases.iter().position(|planned| planned.phase == place.phase);
         let steps = |(index, planned): (usize, &PlannedPhase<P>)| {
@@ -84,7 +84,7 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         self.steps_before(&self.start_of(self.epochs), |_| true)
     }
 
-    /// Why a place is none of this plan, if it is not.
+    /// The reason why a place does not exist in this plan, if so.
     pub fn fault(&self, place: &LoopPlace<P>) -> Option<String> {
         let LoopPlace { epoch, phase, step } = *place;
         let is_end = *place == self.start_of(self.epochs);
@@ -111,7 +111,7 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
 mod tests {
     use super::*;
 
-    /// Two steps of training in each of five epochs, three of measuring in the second, fourth and last.
+    /// Two training steps in each of five epochs, three measuring steps in the second, fourth and last.
     fn plan() -> LoopPlan<char> {
         let phase = |phase, steps, every| PlannedPhase { phase, steps, every };
         LoopPlan { epochs: 5, phases: vec![phase('t', 2, 1), phase('m', 3, 2)] }

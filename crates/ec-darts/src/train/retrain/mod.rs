@@ -342,7 +342,7 @@ impl Retraining {
     }
 }
 
-/// Training in every epoch, measuring in some and the last.
+/// Training in every epoch, measurement in some epochs and in the last.
 fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> LoopPlan<RetrainPhase> {
     let train = PlannedPhase { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
     let every = config.retrain.measure_every;
