@@ -1,10 +1,11 @@
-//! The parts of EC-DARTS one after another, on random images: a few seconds on a CPU.
+//! The parts of EC-DARTS one after another on random images; this takes a few seconds on a CPU.
 //!
 //! ```text
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! Random images teach nothing, so the genotype means nothing either. `search_cifar` has the loop.
+//! Random images teach nothing, so the genotype has no meaning. The example `search_cifar` has the
+//! loop.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
@@ -26,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     println!("device: {}", opened.description);
     let device = opened.device.autodiff();
 
-    // The space is a value without tensors; supernet and alpha are Burn modules.
+    // The space is a value without tensors; the supernet and alpha are Burn modules.
     let space = SearchSpace::darts();
     let config = SupernetConfig {
         space: space.clone(),

@@ -18,7 +18,7 @@ use crate::terminal::{complain, print};
 
 /// Images that go through the network together.
 const BATCH: usize = 32;
-/// Files that are named where they are passed over.
+/// The largest number of skipped files that are named.
 const NAMED: usize = 10;
 
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
@@ -51,7 +51,7 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     told.close()
 }
 
-/// How many files, and the names of some.
+/// The number of files, and the names of some.
 fn listed(files: &[PathBuf]) -> String {
     let names: Vec<String> =
         files.iter().take(NAMED).map(|file| file.display().to_string()).collect();
@@ -67,13 +67,13 @@ fn pixels(model: &TrainedModel, path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(model.read_image(path)?)
 }
 
-/// The files that the arguments name, folders with all that is below them.
+/// The files that the arguments name, and all files below named folders.
 #[derive(Default)]
 struct Found {
     images: Vec<PathBuf>,
-    /// Places that cannot be looked at, and why.
+    /// Places that cannot be read, with the reasons.
     unreadable: Vec<(PathBuf, String)>,
-    /// Files in folders that are no images.
+    /// Files in folders that are not images.
     others: Vec<PathBuf>,
 }
 
@@ -96,7 +96,7 @@ impl Found {
     }
 
     fn folder(&mut self, folder: &Path) {
-        // Links are followed, but not to a folder above, which would bring all images again.
+        // Links are followed, except a link to a folder above: it would list all images again.
         let whole = folder.canonicalize().unwrap_or_default();
         let leads_above = |entry: &DirEntry| {
             let is_linked = entry.depth() > 0 && entry.path_is_symlink();
@@ -120,7 +120,7 @@ impl Found {
     }
 }
 
-/// By its content; a damaged image is still one by its name.
+/// Whether a file is an image by its content; a damaged image counts by its name.
 fn is_image(path: &Path) -> bool {
     let known = |format: ImageFormat| {
         use ImageFormat::{Bmp, Jpeg, Png, WebP};
@@ -220,7 +220,7 @@ impl Told {
         }
     }
 
-    /// Writes the table, if one was asked for; an error where an image could not be read.
+    /// Writes the table, if the user asked for one; an error where an image could not be read.
     fn close(self) -> anyhow::Result<()> {
         if let OutputForm::Csv(path, writer) = self.form {
             output::write(&path, &writer.into_inner()?)?;

@@ -9,10 +9,10 @@ use crate::terminal::visible;
 
 /// Space around the matrix, in pixels.
 const MARGIN: i32 = 16;
-/// Most classes whose names are written beside the matrix, and whose counts are written in it.
+/// The largest number of classes for which the picture has names and counts.
 const NAMED: usize = 200;
 const COUNTED: usize = 20;
-/// Letters of a name that are written.
+/// The largest number of letters of a written name.
 const LETTERS: usize = 30;
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FRAME: RGBColor = RGBColor(0x88, 0x88, 0x88);
@@ -38,7 +38,7 @@ pub fn svg(evaluation: &Evaluation) -> String {
         layout.draw(&area, evaluation).expect("a string takes all that is drawn");
         area.present().expect("a string takes all that is drawn");
     }
-    // XML has no place for control characters, not even escaped.
+    // XML cannot contain control characters, not even escaped.
     visible(&text).into_owned()
 }
 
@@ -150,7 +150,7 @@ fn short(name: &str) -> String {
     visible(name).chars().take(LETTERS).collect()
 }
 
-/// From white to dark blue.
+/// The colour of a share, from white to dark blue.
 fn shade(share: f64) -> RGBColor {
     let between = |from: f64, to: f64| (from + (to - from) * share).round() as u8;
     RGBColor(between(240.0, 8.0), between(245.0, 48.0), between(252.0, 107.0))

@@ -69,7 +69,8 @@ pub fn read(name: &str) -> anyhow::Result<Genotype> {
     Ok(preset.genotype())
 }
 
-/// Text in UTF-8, or in UTF-16 with its mark, as PowerShell writes what a program prints.
+/// Text in UTF-8, or in UTF-16 with its byte-order mark, as PowerShell writes the output of a
+/// program.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let number = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,

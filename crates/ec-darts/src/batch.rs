@@ -14,7 +14,7 @@ pub struct ImageBatch {
 }
 
 impl ImageBatch {
-    /// Images in the batch.
+    /// Number of images in the batch.
     #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
         self.labels.dims()[0]

@@ -42,7 +42,7 @@ pub mod latency;
 
 pub mod rank;
 
-// Running it.
+// Running a search or a retraining.
 pub mod optim;
 
 pub mod data;
@@ -67,7 +67,7 @@ pub use error::{Error, Result};
 
 /// Version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Commit it was built from, or `unknown` outside a checkout.
+/// Commit of the build, or `unknown` outside a checkout.
 pub const COMMIT: &str = env!("EC_DARTS_COMMIT");
 
 /// Compiles the example in the README.

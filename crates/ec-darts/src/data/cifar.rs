@@ -16,7 +16,7 @@ struct Archive {
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
-    /// Names and numbers of classes of a record's label bytes; the last byte is the one used.
+    /// Names and numbers of classes of a record's label bytes; the last byte is the label.
     labels: &'static [(&'static str, usize)],
     names: &'static str,
 }
@@ -52,13 +52,13 @@ impl Archive {
 }
 
 /// Reads training and test images from the folder of the binary version, or from the folder that
-/// holds it (`cifar-10-batches-bin`, `cifar-100-binary`). Files may have any number of records;
-/// without the file of class names, the names are numbers.
+/// contains it (`cifar-10-batches-bin`, `cifar-100-binary`). Files may have any number of records;
+/// without the file of class names, numbers become the names.
 ///
 /// # Errors
-/// [`Error::Data`] where the folder or a file is missing, a file is empty or no whole number of
-/// records, a label is out of range, or the number of class names is wrong; [`Error::Io`] where a
-/// file cannot be read.
+/// [`Error::Data`] where the folder or a file is missing, a file is empty or does not have a whole
+/// number of records, a label is out of range, or the number of class names is wrong; [`Error::Io`]
+/// where a file cannot be read.
 ///
 /// # Source
 /// The layout described with the data sets of Krizhevsky, Nair and Hinton.
@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// Through the entry that all sets share.
+    /// Loads through the function that all sets share.
     fn load(kind: DatasetKind, folder: &Path) -> Result<crate::data::Datasets> {
         crate::data::load(&Source::new(kind, folder))
     }
@@ -196,7 +196,7 @@ mod tests {
             .collect()
     }
 
-    /// The whole of CIFAR-10 with one file replaced.
+    /// Replaces one file of a whole CIFAR-10, and checks the message.
     fn check(file: &str, bytes: Vec<u8>, expected: &str) {
         let mut files: Vec<(&str, Vec<u8>)> = CIFAR10
             .train
@@ -276,7 +276,7 @@ mod tests {
     }
 
     proptest! {
-        /// Reads or refuses, and what it reads is what the bytes say.
+        /// The bytes are read or refused, and the images read are those of the bytes.
         #[test]
         fn no_bytes_make_it_panic(
             kind in prop_oneof![Just(DatasetKind::Cifar10), Just(DatasetKind::Cifar100)],

@@ -5,25 +5,25 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Tensor, s};
 
-/// A module with the same parameters but running statistics of its own.
+/// A module with the same parameters but its own running statistics.
 ///
 /// The parameters share their storage with the original until one of the two is written, so this
-/// allocates no parameter memory. A plain `clone` would share the running statistics too, and a
-/// forward pass on the clone would move those of the original.
+/// allocates no memory for parameters. A plain `clone` would share the running statistics too, and
+/// a forward pass on the clone would change those of the original.
 pub fn separate<M: Module>(module: &M) -> M {
     module.valid().train()
 }
 
-/// Some ranges of a tensor's first dimension, one after the other.
+/// Some ranges of a tensor's first dimension, joined in order.
 ///
 /// # Panics
-/// Where there is no range.
+/// Where `ranges` is empty.
 pub(crate) fn pick<const D: usize>(tensor: &Tensor<D>, ranges: &[Range<usize>]) -> Tensor<D> {
     let part = |range: &Range<usize>| tensor.clone().slice([range.clone()]);
     Tensor::cat(ranges.iter().map(part).collect(), 0)
 }
 
-/// Replaces what [`pick`] picks; all else stays as it is, bit for bit.
+/// Replaces the ranges that [`pick`] returns; all other values stay the same, bit for bit.
 pub(crate) fn put<const D: usize>(
     tensor: Tensor<D>,
     ranges: &[Range<usize>],

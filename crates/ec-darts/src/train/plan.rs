@@ -1,4 +1,4 @@
-//! The phases that every epoch of a loop goes through, and the place of a loop in them.
+//! The phases of every epoch of a loop, and the place of a loop in them.
 
 use std::fmt::Debug;
 
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug)]
 pub(super) struct PlannedPhase<P> {
     pub phase: P,
-    /// In every epoch that has the phase.
+    /// Number of steps in every epoch that has the phase.
     pub steps: usize,
-    /// Every so many epochs have it, and the last.
+    /// The phase is in every `every`-th epoch, and in the last.
     pub every: usize,
 }
 
-/// Epochs and their phases.
+/// The epochs and their phases.
 #[derive(Clone, Debug)]
 pub(super) struct LoopPlan<P> {
     pub epochs: usize,
-    /// In the order of an epoch; the first is in every epoch.
+    /// The phases in their order; the first one is in every epoch.
     pub phases: Vec<PlannedPhase<P>>,
 }
 
-/// A place in a plan: before the step of this number.
+/// A place in a plan: before a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LoopPlace<P> {
-    /// Counted from 0.
+    /// The epoch, counted from 0.
     pub epoch: usize,
     pub phase: P,
-    /// Within the phase; as many as it has steps where the phase is over.
+    /// The step within the phase; the number of its steps where the phase is over.
     pub step: usize,
 }
 
@@ -45,24 +45,24 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         number.is_multiple_of(planned.every) || number == self.epochs
     }
 
-    /// Steps of a phase in each epoch that has it.
+    /// Number of steps of a phase in each epoch that has it.
     pub fn steps_of(&self, phase: P) -> usize {
         self.planned(phase).map_or(0, |planned| planned.steps)
     }
 
-    /// Steps of the phase at a place.
+    /// Number of steps of the phase at a place.
     pub fn steps_at(&self, place: &LoopPlace<P>) -> usize {
         self.steps_of(place.phase)
     }
 
-    /// The first step of the phase behind that of a place, in the same epoch.
+    /// The first step of the phase after that of a place, in the same epoch.
     pub fn next_phase(&self, place: &LoopPlace<P>) -> Option<LoopPlace<P>> {
         let behind = self.phases.iter().skip_while(|planned| planned.phase != place.phase).skip(1);
         let next = behind.into_iter().find(|planned| self.has(place.epoch, planned))?;
         Some(LoopPlace { phase: next.phase, step: 0, ..*place })
     }
 
-    /// Steps before a place, of the phases that are asked for.
+    /// Number of steps before a place, in the phases for which `of` is true.
     pub fn steps_before(&self, place: &LoopPlace<P>, of: impl Fn(P) -> bool) -> u64 {
         let current = self.phases.iter().position(|planned| planned.phase == place.phase);
         let steps = |(index, planned): (usize, &PlannedPhase<P>)| {
@@ -79,12 +79,12 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
         self.phases.iter().enumerate().filter(|(_, planned)| of(planned.phase)).map(steps).sum()
     }
 
-    /// Steps of all epochs.
+    /// Number of steps of all epochs.
     pub fn num_steps(&self) -> u64 {
         self.steps_before(&self.start_of(self.epochs), |_| true)
     }
 
-    /// Why a place is none of this plan, if it is not.
+    /// The reason why a place does not exist in this plan, if so.
     pub fn fault(&self, place: &LoopPlace<P>) -> Option<String> {
         let LoopPlace { epoch, phase, step } = *place;
         let is_end = *place == self.start_of(self.epochs);
@@ -111,7 +111,7 @@ impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
 mod tests {
     use super::*;
 
-    /// Two steps of training in each of five epochs, three of measuring in the second, fourth and last.
+    /// Two training steps in each of five epochs, three measuring steps in the second, fourth and last.
     fn plan() -> LoopPlan<char> {
         let phase = |phase, steps, every| PlannedPhase { phase, steps, every };
         LoopPlan { epochs: 5, phases: vec![phase('t', 2, 1), phase('m', 3, 2)] }
