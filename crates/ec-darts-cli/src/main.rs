@@ -23,6 +23,7 @@ mod search;
 mod session;
 mod settings;
 mod signals;
+mod study;
 mod terminal;
 mod trace;
 
@@ -56,6 +57,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Report(arguments) => report_html::run(arguments),
+        Command::Study(command) => study::run(command),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Classify(arguments) => classify::run(arguments),
         Command::Export(arguments) => export::export(arguments),

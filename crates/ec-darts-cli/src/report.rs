@@ -163,7 +163,7 @@ impl Report {
     }
 
     /// What nobody may miss: an event with --json, on standard error with --quiet.
-    fn warn(&self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
+    pub fn warn(&self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
         if self.json {
             return print(&format!("{event}\n"));
         }

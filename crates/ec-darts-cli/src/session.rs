@@ -31,6 +31,8 @@ pub struct Session {
     pub opened: Opened,
     pub report: Report,
     pub options: RunOptions,
+    /// Steps of all runs of this session that were told.
+    pub steps: u64,
     signals: Signals,
     force: bool,
     images: Option<Images>,
@@ -60,7 +62,7 @@ impl Session {
         };
         let report = Report::new(arguments.json, arguments.quiet);
         let (force, images, failed) = (arguments.force, None, None);
-        Ok(Self { opened, report, options, signals, force, images, failed })
+        Ok(Self { opened, report, options, steps: 0, signals, force, images, failed })
     }
 
     /// Reads the images; says what was left out, and what is read for their digest.
@@ -112,6 +114,9 @@ impl Session {
 
     /// Tells the user, and stops the run where nobody listens any more.
     pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
+        if let Notice::Events(events) = notice {
+            self.steps += events.iter().filter(|event| event.is_step()).count() as u64;
+        }
         let mut told = self.report.notice(notice);
         if let Some(images) = &mut self.images {
             told = told.and_then(|()| match notice {

@@ -3,6 +3,7 @@
 mod data;
 mod genotype;
 mod model;
+mod study;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,9 @@ pub use genotype::{
 };
 pub use model::{
     ClassifyArguments, EvaluateArguments, ExportArguments, ExportKind, ImportArguments,
+};
+pub use study::{
+    StudyCommand, StudyListArguments, StudyReportArguments, StudyRunArguments, StudySubmitArguments,
 };
 
 /// Finds a convolutional network for your images: EC-DARTS, differentiable architecture search with
@@ -51,6 +55,9 @@ pub enum Command {
     Cost(CostArguments),
     /// Make a page about a search and what came of it: curves, cells, accuracy, costs.
     Report(ReportArguments),
+    /// Many searches and trainings that answer a question: variants compared, ranks, random baselines.
+    #[command(subcommand)]
+    Study(StudyCommand),
     /// Measure a trained network on the test images of a data set.
     Evaluate(EvaluateArguments),
     /// Say what is on images.
@@ -83,6 +90,7 @@ impl Command {
             Self::Run(arguments) => arguments.run.json,
             Self::Search(arguments) => arguments.run.json,
             Self::Retrain(arguments) => arguments.run.json,
+            Self::Study(StudyCommand::Run(arguments)) => arguments.json,
             _ => false,
         }
     }
@@ -137,7 +145,7 @@ pub struct WholeRunArguments {
 }
 
 /// What is changed in settings.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct SettingChanges {
     /// Change one setting; may be given often. See docs/configuration.md.
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -1,0 +1,109 @@
+//! Trials as the program does them: as `ec-darts search` and `ec-darts retrain`.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use anyhow::anyhow;
+use ec_darts::Error;
+use ec_darts::data::Datasets;
+use ec_darts::train::run::Outcome;
+use ec_darts_study::{Told, Trial, Work, Worked, Worker};
+use serde_json::json;
+
+use crate::session::Session;
+use crate::{retrain, search};
+
+/// Does the trials of a study in one session.
+pub struct Trials {
+    pub session: Session,
+    pub images: Datasets,
+    /// Of all trials together.
+    pub max_steps: Option<u64>,
+}
+
+/// What a trial does, in a word.
+pub fn kind(trial: &Trial) -> &'static str {
+    match trial.work {
+        Work::Search(_) => "search",
+        Work::Training { .. } => "training",
+    }
+}
+
+impl Trials {
+    /// Whether the trial is done; otherwise it was stopped.
+    fn is_done(&mut self, trial: &Trial) -> anyhow::Result<bool> {
+        let session = &mut self.session;
+        Ok(match &trial.work {
+            Work::Search(config) => {
+                let outcome = search::search((**config).clone(), &self.images, session)?;
+                matches!(outcome, Outcome::Finished(_))
+            }
+            Work::Training { genotype, config } => {
+                let config = (**config).clone();
+                let outcome = retrain::retrain(config, genotype, &self.images, session)?;
+                matches!(outcome, Outcome::Finished(_))
+            }
+        })
+    }
+}
+
+impl Worker for Trials {
+    type Error = anyhow::Error;
+
+    fn work(&mut self, trial: &Trial, folder: &Path) -> anyhow::Result<Worked> {
+        let left = self.max_steps.map(|most| most.saturating_sub(self.session.steps));
+        if left == Some(0) {
+            return Ok(Worked::Stopped);
+        }
+        self.session.options.max_steps = left;
+        self.session.options.out = folder.to_path_buf();
+        let done = catch_unwind(AssertUnwindSafe(|| self.is_done(trial)));
+        let done = done.unwrap_or_else(|panic| {
+            // A run that panicked does not save any more.
+            self.session.saving(|_| ());
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Err(anyhow!("a fault of the program: {text}"))
+        });
+        match done {
+            Ok(true) => Ok(Worked::Finished),
+            Ok(false) => Ok(Worked::Stopped),
+            Err(error) if is_no_fault_of_the_trial(&error) => Err(error),
+            Err(error) if self.session.options.stop.load(Ordering::SeqCst) => Err(error),
+            Err(error) => Ok(Worked::Failed(format!("{error:#}"))),
+        }
+    }
+
+    fn tell(&mut self, told: Told) -> anyhow::Result<()> {
+        let report = &self.session.report;
+        match told {
+            Told::Begin { trial, done, known } => {
+                let name = &trial.name;
+                report.event(&json!({"event": "trial", "state": "begin", "trial": name}))?;
+                report.line(&format!("\n{} {name} ({done} of {known} known are done)", kind(trial)))
+            }
+            Told::Done(trial) => {
+                report.event(&json!({"event": "trial", "state": "done", "trial": trial.name}))
+            }
+            Told::Failed(trial, error) => {
+                let facts = json!({
+                    "event": "trial", "state": "failed", "trial": trial.name, "error": error,
+                });
+                report.warn(&format!("{} failed: {error}", trial.name), &facts)
+            }
+            Told::Waiting => {
+                report.event(&json!({"event": "waiting"}))?;
+                report.line("waiting for searches that other processes run")
+            }
+        }
+    }
+}
+
+/// Whether an error is one of a disk or a reader, which another session would not meet.
+fn is_no_fault_of_the_trial(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<io::Error>() || matches!(cause.downcast_ref(), Some(Error::Io { .. }))
+    })
+}

@@ -1,0 +1,84 @@
+//! Gathers the results of a study from its folder.
+
+use std::path::Path;
+
+use ec_darts::Result;
+use ec_darts::train::folder::metrics;
+use ec_darts::train::{EpochReport, MeasuredOn, RetrainEpochReport};
+use ec_darts::{Error, config::SearchConfig};
+
+use crate::genotypes::key;
+use crate::plan::{Plan, returned, scores, training};
+use crate::results::{Results, SearchResult, TrainingResult, Unfinished};
+use crate::study::Study;
+use crate::trial::{Record, State, Work};
+
+impl Results {
+    /// What the trials of a study have come to so far.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] where the folder holds trials with other settings, or one that is done cannot be read;
+    /// [`Error::Io`].
+    pub fn read(study: &Study, folder: &Path) -> Result<Self> {
+        let mut plan = Plan::of(study, Some(folder))?;
+        let seeds = &study.protocol.training_seeds;
+        for candidate in &mut plan.candidates {
+            let trainings =
+                seeds.iter().map(|&seed| of_training(folder, &candidate.genotype, seed));
+            let done = trainings.collect::<Result<Vec<_>>>()?;
+            candidate.trainings = done.into_iter().flatten().collect();
+        }
+        let (mut searches, mut unfinished) = (Vec::new(), Vec::new());
+        for trial in &plan.trials {
+            match (trial.state(folder), &trial.work) {
+                (State::Done, Work::Search(config)) => {
+                    searches.push(of_search(folder, &trial.name, config)?);
+                }
+                (State::Done, Work::Training { .. }) => {}
+                (State::Failed { error }, _) => {
+                    unfinished.push(Unfinished { trial: trial.name.clone(), error: Some(error) });
+                }
+                _ => unfinished.push(Unfinished { trial: trial.name.clone(), error: None }),
+            }
+        }
+        Ok(Self {
+            study: study.name.clone(),
+            kind: study.kind,
+            protocol: study.protocol.name.clone(),
+            training_seeds: seeds.clone(),
+            variants: study.variants.iter().map(|variant| variant.name.clone()).collect(),
+            searches,
+            candidates: plan.candidates,
+            unfinished,
+        })
+    }
+}
+
+fn of_search(folder: &Path, name: &str, config: &SearchConfig) -> Result<SearchResult> {
+    let run = folder.join(name);
+    let reports: Vec<EpochReport> = metrics(&run)?;
+    let variant = name.trim_start_matches("searches/").rsplit_once("-s");
+    Ok(SearchResult {
+        variant: variant.map_or(name, |(variant, _)| variant).to_string(),
+        seed: config.search.seed,
+        folder: name.into(),
+        genotype: key(&returned(&run)?),
+        epochs: reports.iter().map(|report| scores(report, config.search.strength)).collect(),
+        cost: Record::read(&run).unwrap_or_default().cost,
+    })
+}
+
+/// Nothing where it is not done.
+fn of_training(folder: &Path, genotype: &str, seed: u64) -> Result<Option<TrainingResult>> {
+    let name = training(genotype, seed);
+    let run = folder.join(&name);
+    let Some(record) = Record::read(&run).filter(Record::is_done) else { return Ok(None) };
+    let reports: Vec<RetrainEpochReport> = metrics(&run)?;
+    let last = reports.last().and_then(|last| Some((last.valid_accuracy?, last.measured_on?)));
+    let Some((accuracy, on)) = last else {
+        let reason = "a training that is done has no accuracy in the last line of metrics.jsonl";
+        return Err(Error::Folder { path: run, reason: reason.into() });
+    };
+    let on_test = on == MeasuredOn::Test;
+    Ok(Some(TrainingResult { seed, folder: name.into(), accuracy, on_test, cost: record.cost }))
+}

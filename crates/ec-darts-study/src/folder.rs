@@ -1,0 +1,42 @@
+//! The folder of a study: its trials, and which images they are all on.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use ec_darts::data::DataDigests;
+use ec_darts::files::write;
+use ec_darts::{Error, Result};
+
+use crate::trial::io;
+
+/// In the folder of a study: digests of the images of all its trials.
+const IMAGES: &str = "images.json";
+
+/// Makes the folder of a study hold trials on these images alone; it is made where it is not there.
+///
+/// # Errors
+/// [`Error::Folder`] where its trials are on other images; [`Error::Io`] where it cannot be written or locked.
+pub fn hold_images(folder: &Path, digests: &DataDigests) -> Result<()> {
+    fs::create_dir_all(folder).map_err(io("create the folder", folder))?;
+    let lock = folder.join("lock");
+    // Held until the end of this function: of several processes that begin at once, one writes.
+    let held = File::options().create(true).truncate(false).write(true).open(&lock);
+    let held = held.map_err(io("write", &lock))?;
+    held.lock().map_err(io("lock", &lock))?;
+    let path = folder.join(IMAGES);
+    if !path.exists() {
+        let text = serde_json::to_vec_pretty(digests).expect("plain values");
+        return write(&path, &text);
+    }
+    let text = fs::read(&path).map_err(io("read", &path))?;
+    match serde_json::from_slice::<DataDigests>(&text) {
+        Ok(there) if there == *digests => Ok(()),
+        Ok(_) => Err(Error::Folder {
+            path: folder.to_path_buf(),
+            reason: "its trials are on other images than these: name the same folder of images, or another folder \
+                     for the study"
+                .into(),
+        }),
+        Err(error) => Err(Error::Folder { path, reason: format!("damaged: {error}; remove it") }),
+    }
+}

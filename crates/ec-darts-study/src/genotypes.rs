@@ -1,0 +1,124 @@
+//! Genotypes as trials know them: a canonical form, a key, and those that differ in the edges of one node.
+
+use ec_darts::Result;
+use ec_darts::train::SavedAlpha;
+use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, Pick, Primitive};
+use sha2::{Digest, Sha256};
+
+/// Hexadecimal digits of a key.
+const KEY_DIGITS: usize = 12;
+
+/// The same network written in one way: the order of a node's picks and of the joined states means nothing.
+pub fn canonical(genotype: &Genotype) -> Genotype {
+    let cell = |cell: &CellGenotype| {
+        let mut cell = cell.clone();
+        for picks in &mut cell.nodes {
+            picks.sort_by_key(|pick| (pick.from, pick.primitive));
+        }
+        cell.concat.sort_unstable();
+        cell
+    };
+    Genotype { normal: cell(&genotype.normal), reduction: cell(&genotype.reduction) }
+}
+
+/// The beginning of the SHA-256 of the canonical form in JSON; equal networks have equal keys.
+pub fn key(genotype: &Genotype) -> String {
+    let text = serde_json::to_vec(&canonical(genotype)).expect("plain values");
+    let digits: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    digits[..KEY_DIGITS].to_string()
+}
+
+/// A genotype whose last node of the normal cell has other edges.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OtherEdges {
+    pub genotype: Genotype,
+    /// States that the node reads.
+    pub from: Vec<usize>,
+    /// Sum of the strengths of its picks.
+    pub weight: f64,
+    /// Whether these are the edges that the search keeps.
+    pub kept: bool,
+}
+
+/// The genotypes that differ from that of a search in the edges into the last node of the normal cell alone, each
+/// edge with its strongest operation; every choice of as many edges as the node keeps, by sources.
+///
+/// # Source
+/// EC-DARTS, section 5.6 and Figure 3: ten choices of two among five edges.
+pub(crate) fn other_edges(saved: &SavedAlpha) -> Result<Vec<OtherEdges>, Error> {
+    let (genotype, _) = saved.genotype()?;
+    let topology = saved.space.topology();
+    let node = topology.num_nodes() - 1;
+    let strengths = saved.strengths();
+    let columns = saved.space.primitives();
+    let rows = strengths.cell(CellKind::Normal).chunks(columns.len()).enumerate();
+    let into = topology.edges_into(node);
+    let strongest = rows.skip(into.start).take(into.len()).filter_map(|(edge, row)| {
+        let candidates = saved.space.candidates(CellKind::Normal, edge);
+        let picks = columns.iter().zip(row).filter(|(primitive, _)| {
+            **primitive != Primitive::None && candidates.contains(primitive)
+        });
+        let best = picks.reduce(|best, next| if next.1 > best.1 { next } else { best });
+        best.map(|(&primitive, &strength)| {
+            (Pick { primitive, from: edge - into.start }, f64::from(strength))
+        })
+    });
+    let strongest: Vec<(Pick, f64)> = strongest.collect();
+    let kept: Vec<usize> = sources(&genotype.normal.nodes[node]);
+    let choice = |picks: Vec<(Pick, f64)>| {
+        let mut genotype = genotype.clone();
+        genotype.normal.nodes[node] = picks.iter().map(|&(pick, _)| pick).collect();
+        let from = sources(&genotype.normal.nodes[node]);
+        let weight = picks.iter().map(|&(_, strength)| strength).sum();
+        OtherEdges { genotype, kept: from == kept, from, weight }
+    };
+    Ok(choices(&strongest, topology.edges_kept()).into_iter().map(choice).collect())
+}
+
+fn sources(picks: &[Pick]) -> Vec<usize> {
+    let mut from: Vec<usize> = picks.iter().map(|pick| pick.from).collect();
+    from.sort_unstable();
+    from
+}
+
+/// Every choice of `count` among some, in their order; all of them where there are not more.
+fn choices<T: Clone>(of: &[T], count: usize) -> Vec<Vec<T>> {
+    match of {
+        _ if count == 0 => vec![Vec::new()],
+        _ if of.len() <= count => vec![of.to_vec()],
+        [first, rest @ ..] => {
+            let with = choices(rest, count - 1).into_iter().map(|mut choice| {
+                choice.insert(0, first.clone());
+                choice
+            });
+            with.chain(choices(rest, count)).collect()
+        }
+        [] => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ec_darts_space::presets::DARTS_V2;
+
+    #[test]
+    fn order_means_nothing() {
+        let genotype = DARTS_V2.genotype();
+        let mut other = genotype.clone();
+        other.normal.nodes.iter_mut().for_each(|picks| picks.reverse());
+        other.reduction.concat.reverse();
+        assert_ne!(other, genotype);
+        assert_eq!((canonical(&other), key(&other)), (canonical(&genotype), key(&genotype)));
+        canonical(&other).validate().expect("a genotype");
+        other.normal.nodes[0][0].primitive = Primitive::MaxPool3x3;
+        assert_ne!(key(&other), key(&genotype));
+    }
+
+    #[test]
+    fn choices_of_edges() {
+        assert_eq!(choices(&[0, 1, 2, 3, 4], 2).len(), 10);
+        assert_eq!(choices(&[0, 1, 2], 2), [[0, 1], [0, 2], [1, 2]]);
+        assert_eq!(choices(&[0, 1], 3), [[0, 1]]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Studies of architecture search: variants by seeds, searched and retrained, and what their accuracies say.
+//!
+//! Entry points: [`Study::open`] reads a file, [`Plan::of`] says which trials it has, [`run()`] works through them,
+//! [`Results::read`] gives what they came to. Invariant: the trials of a study follow from its file and from what its
+//! searches found, and every trial is an ordinary run folder; so any process at any time can go on with a study.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod builtin;
+mod source;
+pub mod study;
+
+pub mod genotypes;
+pub mod trial;
+
+pub mod folder;
+pub mod plan;
+pub mod run;
+pub mod slurm;
+
+mod collect;
+pub mod results;
+pub mod statistics;
+
+pub mod analysis;
+
+pub use plan::Plan;
+pub use results::{
+    Candidate, Cost, EpochScores, Kind, Place, Results, SearchResult, TrainingResult, Unfinished,
+};
+pub use run::{Choice, Ending, Told, Worked, Worker, run};
+pub use study::{Origin, Protocol, Study, Variant};
+pub use trial::{State, Trial, Work};

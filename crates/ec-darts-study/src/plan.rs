@@ -1,0 +1,208 @@
+//! The trials of a study: they follow from its file, and trainings also from what the searches have found.
+
+use std::path::Path;
+
+use ec_darts::architecture::{Strength, random_genotype};
+use ec_darts::config::{LoopConfig, SearchConfig};
+use ec_darts::data::{Purpose, stream_rng};
+use ec_darts::device::DeviceName;
+use ec_darts::train::folder::metrics;
+use ec_darts::train::{EpochReport, SavedAlpha};
+use ec_darts::{Error, Result};
+use ec_darts_space::Genotype;
+
+use crate::genotypes::{canonical, key, other_edges};
+use crate::results::{Candidate, EpochScores, Kind, Place};
+use crate::study::{Origin, Study};
+use crate::trial::{Record, Trial, Work, io};
+
+/// The trials of a study as far as they are known, and what is known of its genotypes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Searches, then trainings, those of the first training seed first; each folder once.
+    pub trials: Vec<Trial>,
+    /// Genotypes that the study asks about and knows, without their trainings.
+    pub candidates: Vec<Candidate>,
+    /// Names of searches that are not done: their genotypes are not known yet.
+    pub waiting: Vec<String>,
+}
+
+impl Plan {
+    /// The trials of a study whose folder is this; without one those that the file alone tells.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] where the folder holds a trial with other settings; [`Error::Io`] and [`Error::Folder`] where
+    /// a search that is done cannot be read.
+    pub fn of(study: &Study, folder: Option<&Path>) -> Result<Self> {
+        let mut plan = Self { trials: Vec::new(), candidates: Vec::new(), waiting: Vec::new() };
+        let mut genotypes: Vec<Genotype> = Vec::new();
+        for variant in &study.variants {
+            let mut add = |candidate: Candidate, genotype| {
+                plan.candidates.push(candidate);
+                genotypes.push(genotype);
+            };
+            match &variant.origin {
+                Origin::Given(genotype) => {
+                    add(candidate(&variant.name, Place::Given, genotype), genotype.clone())
+                }
+                Origin::Random { seeds, space } => {
+                    for &seed in seeds {
+                        let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
+                        let genotype = random_genotype(space, rng);
+                        add(candidate(&variant.name, Place::Random { seed }, &genotype), genotype)
+                    }
+                }
+                Origin::Search(config) => {
+                    for &seed in &study.seeds {
+                        let mut config = config.clone();
+                        config.search.seed = seed;
+                        let name = format!("searches/{}-s{seed}", variant.name);
+                        let run = folder.map(|folder| folder.join(&name));
+                        match run.filter(|run| Record::read(run).is_some_and(|it| it.is_done())) {
+                            Some(run) => {
+                                let found = found(study, &variant.name, &config, &run);
+                                found?.into_iter().for_each(|(one, genotype)| add(one, genotype));
+                            }
+                            None => plan.waiting.push(name.clone()),
+                        }
+                        plan.trials.push(Trial { name, work: Work::Search(config) });
+                    }
+                }
+            }
+        }
+        plan.add_trainings(study, &genotypes);
+        if let Some(folder) = folder {
+            plan.trials.iter().try_for_each(|trial| trial.check(folder))?;
+        }
+        Ok(plan)
+    }
+
+    /// Equal genotypes have one training with each seed.
+    fn add_trainings(&mut self, study: &Study, genotypes: &[Genotype]) {
+        for &seed in &study.protocol.training_seeds {
+            for (candidate, genotype) in self.candidates.iter().zip(genotypes) {
+                let name = training(&candidate.genotype, seed);
+                if self.trials.iter().any(|trial| trial.name == name) {
+                    continue;
+                }
+                let mut config = Box::new(study.protocol.retrain.clone());
+                config.retrain.seed = seed;
+                let genotype = canonical(genotype);
+                self.trials.push(Trial { name, work: Work::Training { genotype, config } });
+            }
+        }
+    }
+}
+
+/// The run folder of a training, from the folder of the study.
+pub(crate) fn training(key: &str, seed: u64) -> String {
+    format!("trainings/{key}-s{seed}")
+}
+
+fn candidate(variant: &str, place: Place, genotype: &Genotype) -> Candidate {
+    Candidate {
+        variant: variant.to_string(),
+        place,
+        genotype: key(genotype),
+        supernet_accuracy: None,
+        auxiliary_accuracy: None,
+        operation_weight: None,
+        trainings: Vec::new(),
+    }
+}
+
+/// What the study asks about of a search that is done.
+fn found(
+    study: &Study,
+    variant: &str,
+    config: &SearchConfig,
+    run: &Path,
+) -> Result<Vec<(Candidate, Genotype)>> {
+    let LoopConfig { seed, strength, .. } = config.search;
+    let reports: Vec<EpochReport> = metrics(run)?;
+    let of_epoch = |report: &EpochReport, place| {
+        let genotype = genotype_of(report, strength).clone();
+        let scores = scores(report, strength);
+        let supernet_accuracy = Some(scores.supernet_accuracy);
+        let auxiliary_accuracy = scores.auxiliary_accuracy;
+        let bare = candidate(variant, place, &genotype);
+        (Candidate { supernet_accuracy, auxiliary_accuracy, ..bare }, genotype)
+    };
+    let Some(last) = reports.last() else {
+        let reason = "a search that is done has no epoch in metrics.jsonl".into();
+        return Err(Error::Folder { path: run.to_path_buf(), reason });
+    };
+    Ok(match study.kind {
+        Kind::Ablation | Kind::Searches => {
+            let best = reports.get(last.best_epoch).unwrap_or(last);
+            let (candidate, _) = of_epoch(best, Place::Search { seed });
+            let genotype = returned(run)?;
+            vec![(Candidate { genotype: key(&genotype), ..candidate }, genotype)]
+        }
+        Kind::Epochs => {
+            let chosen = spread(reports.len(), study.epochs).into_iter();
+            let place = |epoch| Place::Epoch { seed, epoch: epoch + 1 };
+            chosen.map(|epoch| of_epoch(&reports[epoch], place(epoch))).collect()
+        }
+        Kind::Edges => {
+            let fail = |error: ec_darts_space::Error| Error::Folder {
+                path: run.to_path_buf(),
+                reason: error.to_string(),
+            };
+            let of_edges = other_edges(&saved_alpha(run)?).map_err(fail)?;
+            let of_edges = of_edges.into_iter().map(|other| {
+                let place = Place::Edges { seed, from: other.from, kept: other.kept };
+                let (bare, _) = of_epoch(last, place);
+                let operation_weight = Some(other.weight);
+                let genotype = key(&other.genotype);
+                (Candidate { genotype, operation_weight, ..bare }, other.genotype)
+            });
+            of_edges.collect()
+        }
+    })
+}
+
+/// Alpha at the end of a search.
+fn saved_alpha(run: &Path) -> Result<SavedAlpha> {
+    // Two small matrices: no reason to start a GPU.
+    let cpu = DeviceName::Flex;
+    let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
+    SavedAlpha::read(run, None, &device)
+}
+
+/// The genotype that a search returned.
+pub(crate) fn returned(run: &Path) -> Result<Genotype> {
+    let path = run.join("genotype.json");
+    let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
+    text.parse()
+        .map_err(|error: ec_darts_space::Error| Error::Folder { path, reason: error.to_string() })
+}
+
+/// The genotype whose accuracy an epoch measured: the auxiliary model's where there was one.
+fn genotype_of(report: &EpochReport, strength: Strength) -> &Genotype {
+    match (&report.transition, strength) {
+        (Some(transition), _) => &transition.genotype,
+        (None, Strength::Mixing) => &report.genotype_mixing,
+        (None, Strength::Alpha) => &report.genotype_alpha,
+    }
+}
+
+/// What an epoch of a search measured.
+pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
+    EpochScores {
+        epoch: report.epoch + 1,
+        genotype: key(genotype_of(report, strength)),
+        supernet_accuracy: report.supernet_accuracy,
+        auxiliary_accuracy: report.transition.as_ref().map(|transition| transition.valid_accuracy),
+        entropy: (report.normal.entropy + report.reduction.entropy) / 2.0,
+    }
+}
+
+/// So many epochs of a search, evenly spread, the last among them; all where there are not more.
+fn spread(epochs: usize, count: usize) -> Vec<usize> {
+    let count = count.min(epochs);
+    (1..=count).map(|number| number * epochs / count - 1).collect()
+}
+
+#[cfg(test)]
+mod tests;

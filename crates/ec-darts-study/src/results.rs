@@ -1,0 +1,185 @@
+//! What the trials of a study came to, as far as they are done: all that a report is made of.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The question that a study asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Variants against each other and against random genotypes.
+    ///
+    /// # Source
+    /// EC-DARTS, Table 4.
+    Ablation,
+    /// Genotypes of some epochs of one search: rank by search accuracy against rank after retraining.
+    ///
+    /// # Source
+    /// EC-DARTS, Figures 1 and 4.
+    Epochs,
+    /// Genotypes of independent searches: the same two ranks.
+    ///
+    /// # Source
+    /// EC-DARTS, Figure 5.
+    Searches,
+    /// Genotypes that differ only in the edges into the last node of the normal cell: the mixing weights of these
+    /// edges against accuracy after retraining.
+    ///
+    /// # Source
+    /// EC-DARTS, Figure 3.
+    Edges,
+}
+
+/// All results of a study.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// Name of the study: its file without `.toml`.
+    pub study: String,
+    /// The question.
+    pub kind: Kind,
+    /// The protocol's name.
+    pub protocol: String,
+    /// Seeds with which every genotype is trained.
+    pub training_seeds: Vec<u64>,
+    /// Names of the variants in the order of the file.
+    pub variants: Vec<String>,
+    /// Searches that are done, in the order of variants and seeds.
+    pub searches: Vec<SearchResult>,
+    /// Genotypes that the study asks about and knows, in the same order; each with its trainings that are done.
+    pub candidates: Vec<Candidate>,
+    /// Trials that are not done.
+    pub unfinished: Vec<Unfinished>,
+}
+
+/// A search that is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SearchResult {
+    /// Name of the variant.
+    pub variant: String,
+    /// Of the search.
+    pub seed: u64,
+    /// The run folder, from the folder of the study.
+    pub folder: PathBuf,
+    /// Key of the genotype that it returned; see [`Candidate::genotype`].
+    pub genotype: String,
+    /// What every epoch measured.
+    pub epochs: Vec<EpochScores>,
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// What one epoch of a search measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochScores {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Key of its genotype.
+    pub genotype: String,
+    /// Accuracy of the supernet on the validation half, fraction in [0, 1].
+    pub supernet_accuracy: f64,
+    /// The same of the auxiliary model, where there is one.
+    pub auxiliary_accuracy: Option<f64>,
+    /// Mean entropy of the mixing weights of both cells, as a fraction of the largest possible.
+    pub entropy: f64,
+}
+
+/// Where a genotype comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "place")]
+pub enum Place {
+    /// What a search returned.
+    Search {
+        /// Of the search.
+        seed: u64,
+    },
+    /// The genotype of one epoch of a search.
+    Epoch {
+        /// Of the search.
+        seed: u64,
+        /// Counted from 1.
+        epoch: usize,
+    },
+    /// The last genotype of a search with other edges into the last node of the normal cell.
+    Edges {
+        /// Of the search.
+        seed: u64,
+        /// States that the node reads: 0 and 1 are the inputs, `2 + j` is node `j`.
+        from: Vec<usize>,
+        /// Whether these are the edges that the search keeps.
+        kept: bool,
+    },
+    /// Drawn at random.
+    Random {
+        /// Of the draw.
+        seed: u64,
+    },
+    /// A preset or a file.
+    Given,
+}
+
+impl Place {
+    /// Seed of the search or draw: the unit that is independent of others. Nothing of a given genotype.
+    pub fn seed(&self) -> Option<u64> {
+        match *self {
+            Self::Search { seed }
+            | Self::Epoch { seed, .. }
+            | Self::Edges { seed, .. }
+            | Self::Random { seed } => Some(seed),
+            Self::Given => None,
+        }
+    }
+}
+
+/// A genotype that the study asks about. The same genotype may come from several places; then they share trainings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Name of the variant.
+    pub variant: String,
+    /// Where it comes from.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Key of the genotype in its canonical form: equal keys are equal networks.
+    pub genotype: String,
+    /// Accuracy of the supernet in the epoch that the genotype is of, fraction in [0, 1]; of searches alone.
+    pub supernet_accuracy: Option<f64>,
+    /// The same of the auxiliary model, where there is one.
+    pub auxiliary_accuracy: Option<f64>,
+    /// Sum of the mixing weights of the operations on the edges in question; of [`Place::Edges`] alone.
+    pub operation_weight: Option<f64>,
+    /// Trainings that are done, in the order of the protocol's seeds.
+    pub trainings: Vec<TrainingResult>,
+}
+
+/// A training that is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingResult {
+    /// Of the training.
+    pub seed: u64,
+    /// The run folder, from the folder of the study.
+    pub folder: PathBuf,
+    /// After the last epoch, fraction in [0, 1].
+    pub accuracy: f64,
+    /// Whether `accuracy` is of the test images; else of training images that were held out.
+    pub on_test: bool,
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// What a trial took, over all its sessions; of a session that was killed all but its last 20 seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// By the clock.
+    pub seconds: f64,
+    /// Of all processors together.
+    pub processor_seconds: f64,
+}
+
+/// A trial that is not done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// Its run folder, from the folder of the study. Trainings of a search that is not done are not known yet.
+    pub trial: String,
+    /// Why it failed; nothing where it was not run, or not to its end.
+    pub error: Option<String>,
+}

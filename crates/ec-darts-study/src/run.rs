@@ -1,0 +1,268 @@
+//! Works through the trials of a study, one at a time, beside any number of other processes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use ec_darts::{Error, Result};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use crate::plan::Plan;
+use crate::results::Cost;
+use crate::study::Study;
+use crate::trial::{Claim, Ended, Record, State, Trial};
+
+/// How often the cost of a trial is written while it is under way; a kill loses no more of it.
+const COST_EVERY: Duration = Duration::from_secs(20);
+/// How often a process that waits for others looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Which trials a process takes.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// By name; none: all.
+    pub only: Vec<String>,
+    /// Whether to take those that failed before.
+    pub retry_failed: bool,
+    /// Stop after so many.
+    pub max_trials: Option<u64>,
+}
+
+/// What a trial that a process worked on came to.
+#[derive(Debug)]
+pub enum Worked {
+    /// It is done.
+    Finished,
+    /// It was asked to stop, and saved.
+    Stopped,
+    /// It cannot be done: why.
+    Failed(String),
+}
+
+/// What a process tells while it works.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Told<'a> {
+    /// A trial begins or goes on; how many of those known are done.
+    Begin {
+        /// Which.
+        trial: &'a Trial,
+        /// Trials that are done.
+        done: usize,
+        /// Trials that are known.
+        known: usize,
+    },
+    /// A trial is done.
+    Done(&'a Trial),
+    /// A trial failed.
+    Failed(&'a Trial, &'a str),
+    /// Other processes run all searches that are left, whose trainings are not known yet.
+    Waiting,
+}
+
+/// How the work of a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing is left that it could take.
+    Nothing {
+        /// Trials that other processes run.
+        running: usize,
+        /// Trials that failed.
+        failed: usize,
+        /// Trials that are known and not done, for they were not chosen.
+        left: usize,
+        /// Trials that this process finished.
+        finished: u64,
+    },
+    /// It was asked to stop, or took as many trials as it should.
+    Stopped,
+}
+
+/// Someone who does trials: by [`ec_darts::train::run`] in the program, by nothing in tests.
+pub trait Worker {
+    /// What can go wrong beside what [`ec_darts::Error`] says.
+    type Error: From<Error>;
+
+    /// Does a trial in its run folder, from its last checkpoint where there is one.
+    ///
+    /// # Errors
+    /// What ends the process, not the trial: that nobody listens any more, a full disk.
+    fn work(&mut self, trial: &Trial, folder: &Path) -> Result<Worked, Self::Error>;
+
+    /// Tells the user.
+    ///
+    /// # Errors
+    /// As of [`Self::work`].
+    fn tell(&mut self, told: Told) -> Result<(), Self::Error>;
+}
+
+/// Works through the trials of a study in its folder until nothing is left that this process could take.
+///
+/// It takes the first trial that is not done and that no other process has; a training whose search is run by another
+/// process is waited for.
+///
+/// # Errors
+/// [`Error::Folder`] where the folder holds trials with other settings; those of [`Worker`].
+pub fn run<W: Worker>(
+    study: &Study,
+    folder: &Path,
+    choice: &Choice,
+    stop: &AtomicBool,
+    worker: &mut W,
+) -> Result<Ending, W::Error> {
+    let (mut finished, mut taken, mut waits) = (0, BTreeSet::new(), false);
+    loop {
+        let plan = Plan::of(study, Some(folder))?;
+        let states: Vec<State> = plan.trials.iter().map(|trial| trial.state(folder)).collect();
+        let open = open(&plan, &states, choice, &taken);
+        let is_unlocking = choice.only.is_empty() && is_unlocking(&plan, &states);
+        let most = choice.max_trials.is_some_and(|most| taken.len() as u64 >= most);
+        if (most || stop.load(Ordering::SeqCst)) && (is_unlocking || !open.is_empty()) {
+            return Ok(Ending::Stopped);
+        }
+        let Some((trial, _claim)) = take(&open, folder, choice)? else {
+            if is_unlocking {
+                if !waits {
+                    worker.tell(Told::Waiting)?;
+                }
+                waits = true;
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
+            return Ok(nothing(&states, finished));
+        };
+        taken.insert(trial.name.clone());
+        waits = false;
+        let done = states.iter().filter(|state| **state == State::Done).count();
+        worker.tell(Told::Begin { trial, done, known: states.len() })?;
+        let run = folder.join(&trial.name);
+        match metered(&run, || worker.work(trial, &run))? {
+            Worked::Finished => {
+                finished += 1;
+                worker.tell(Told::Done(trial))?;
+            }
+            Worked::Failed(error) => worker.tell(Told::Failed(trial, &error))?,
+            Worked::Stopped => return Ok(Ending::Stopped),
+        }
+    }
+}
+
+fn nothing(states: &[State], finished: u64) -> Ending {
+    let count = |of: fn(&State) -> bool| states.iter().filter(|&state| of(state)).count();
+    Ending::Nothing {
+        running: count(|state| matches!(state, State::Running { .. })),
+        failed: count(|state| matches!(state, State::Failed { .. })),
+        left: count(|state| matches!(state, State::Ready | State::Begun)),
+        finished,
+    }
+}
+
+/// Trials that this process may take. One that failed in it is not tried again by it.
+fn open<'a>(
+    plan: &'a Plan,
+    states: &[State],
+    choice: &Choice,
+    taken: &BTreeSet<String>,
+) -> Vec<&'a Trial> {
+    let is_open = |(trial, state): &(&Trial, &State)| {
+        let is_chosen = choice.only.is_empty() || choice.only.contains(&trial.name);
+        let is_open = match state {
+            State::Ready | State::Begun => true,
+            State::Failed { .. } => choice.retry_failed,
+            State::Running { .. } | State::Done => false,
+        };
+        is_chosen && is_open && !taken.contains(&trial.name)
+    };
+    plan.trials.iter().zip(states).filter(is_open).map(|(trial, _)| trial).collect()
+}
+
+/// The first of some trials that no other process has taken since, and the claim on it.
+fn take<'a>(
+    open: &[&'a Trial],
+    folder: &Path,
+    choice: &Choice,
+) -> Result<Option<(&'a Trial, Claim)>> {
+    for &trial in open {
+        let run = folder.join(&trial.name);
+        let Some(claim) = Claim::take(&run)? else { continue };
+        // Another process may have finished it between the look and the claim.
+        let is_open = match Record::read(&run).unwrap_or_default().ending {
+            None => true,
+            Some(Ended::Done) => false,
+            Some(Ended::Failed(_)) => choice.retry_failed,
+        };
+        if is_open {
+            return Ok(Some((trial, claim)));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether another process runs a search, whose trainings are not known before it is done.
+fn is_unlocking(plan: &Plan, states: &[State]) -> bool {
+    let mut both = plan.trials.iter().zip(states);
+    both.any(|(trial, state)| {
+        matches!(state, State::Running { .. }) && plan.waiting.contains(&trial.name)
+    })
+}
+
+/// Does work and writes what it cost and how it ended into the trial's record, also on the way.
+fn metered<E: From<Error>>(
+    run: &Path,
+    work: impl FnOnce() -> Result<Worked, E>,
+) -> Result<Worked, E> {
+    let before = Record::read(run).unwrap_or_default().cost;
+    let meter = Meter { before, began: Instant::now(), processor_began: processor_seconds() };
+    let record = |ending| Record { ending, cost: meter.cost() }.write(run);
+    record(None)?;
+    let worked = std::thread::scope(|scope| {
+        let (ended, end) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            while end.recv_timeout(COST_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // The record of the end is what counts; that one's error is told.
+                let _ = Record { ending: None, cost: meter.cost() }.write(run);
+            }
+        });
+        let worked = work();
+        drop(ended);
+        worked
+    });
+    match &worked {
+        Ok(Worked::Finished) => record(Some(Ended::Done))?,
+        Ok(Worked::Failed(error)) => record(Some(Ended::Failed(error.clone())))?,
+        Ok(Worked::Stopped) | Err(_) => record(None)?,
+    }
+    worked
+}
+
+/// What a trial cost in earlier sessions, and the clocks when this one began.
+#[derive(Clone, Copy)]
+struct Meter {
+    before: Cost,
+    began: Instant,
+    processor_began: f64,
+}
+
+impl Meter {
+    fn cost(&self) -> Cost {
+        let rounded = |seconds: f64| (seconds * 10.0).round() / 10.0;
+        Cost {
+            seconds: rounded(self.before.seconds + self.began.elapsed().as_secs_f64()),
+            processor_seconds: rounded(
+                self.before.processor_seconds + processor_seconds() - self.processor_began,
+            ),
+        }
+    }
+}
+
+/// Time that this process has had on all processors together; 0 where the system does not tell.
+fn processor_seconds() -> f64 {
+    let (mut system, this) = (System::new(), Pid::from_u32(std::process::id()));
+    let kind = ProcessRefreshKind::nothing().with_cpu();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[this]), false, kind);
+    system.process(this).map_or(0.0, |process| process.accumulated_cpu_time() as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! Texts of studies and protocols: built in by name, or files.
+
+use std::path::Path;
+
+use ec_darts::Error;
+use ec_darts::Result;
+use ec_darts::config::{Override, Settings, Source};
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use crate::builtin;
+
+/// Studies that may build on each other.
+const MOST_LAYERS: usize = 8;
+
+/// A built-in study, or the one in a file.
+pub(crate) fn study(given: &Path) -> Result<Source> {
+    match given.to_str().and_then(builtin::study) {
+        Some(text) => Ok(Source::of_text(text, &given.display().to_string())),
+        None => Source::open(given),
+    }
+}
+
+/// A built-in protocol, or the one in a file beside a study.
+pub(crate) fn protocol(study: &Source, name: &str) -> Result<Source> {
+    match builtin::protocol(name) {
+        Some(text) => Ok(Source::of_text(text, name)),
+        None => study.beside("protocol", name),
+    }
+}
+
+/// The text of a study as TOML: its own keys over those of the study that it builds on by `base`.
+pub(crate) fn layered(source: &Source) -> Result<Table> {
+    let (mut table, mut below) = (source.table()?, source.clone());
+    for _ in 0..MOST_LAYERS {
+        below = match table.remove("base") {
+            None => return Ok(table),
+            Some(Value::String(base)) => match builtin::study(&base) {
+                Some(text) => Source::of_text(text, &base),
+                None => below.beside("base", &base)?,
+            },
+            Some(other) => return Err(value(source, "base", &other, "a study, as text")),
+        };
+        for (key, value) in below.table()? {
+            table.entry(key).or_insert(value);
+        }
+    }
+    Err(source.fail(&format!("more than {MOST_LAYERS} studies build on each other by `base`")))
+}
+
+/// Reads a table as a structure; an error names the key.
+pub(crate) fn read<T: DeserializeOwned>(source: &Source, table: Table) -> Result<T> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
+        let (place, reason) = (error.path().to_string(), error.inner().message().to_string());
+        match place.as_str() {
+            "." => source.fail(&reason),
+            place => source.fail(&format!("`{place}`: {reason}")),
+        }
+    })
+}
+
+/// An error about a value.
+pub(crate) fn value(source: &Source, key: &str, value: &dyn ToString, allowed: &str) -> Error {
+    Error::ConfigValue {
+        origin: source.name.clone(),
+        key: key.to_string(),
+        value: value.to_string(),
+        allowed: allowed.to_string(),
+    }
+}
+
+/// Settings under a layer of sections, whose keys are called `prefix` and their own name in errors.
+///
+/// `forbidden` is a key that the layer must not have, and who sets it instead.
+pub(crate) fn lay<C: Settings>(
+    settings: C,
+    layer: &Table,
+    source: &Source,
+    prefix: &str,
+    forbidden: (&str, &str),
+) -> Result<C> {
+    let mut overrides = Vec::new();
+    for (section, names) in layer {
+        let Some(names) = names.as_table() else {
+            let key = format!("{prefix}{section}");
+            return Err(value(source, &key, names, "a section of keys, such as `search`"));
+        };
+        for (name, text) in names {
+            let key = format!("{section}.{name}");
+            if key == forbidden.0 {
+                let key = format!("{prefix}{key}");
+                return Err(value(source, &key, text, &format!("no value: {}", forbidden.1)));
+            }
+            let given = Override::of(source.name.clone(), &key, &text.to_string());
+            overrides.push(Override { prefix: prefix.to_string(), ..given });
+        }
+    }
+    settings.overridden(&overrides)
+}

@@ -1,0 +1,355 @@
+//! The file of a study, read and checked: everything is known to be allowed before anything runs.
+
+use std::path::Path;
+
+#[cfg(doc)]
+use ec_darts::Error;
+use ec_darts::Result;
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings, Source};
+use ec_darts::data::DatasetKind;
+use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace};
+use serde::Deserialize;
+use toml::Table;
+
+use crate::results::Kind;
+use crate::source;
+
+/// Epochs whose genotypes a study of the kind `epochs` retrains, where the file gives no other number.
+const EPOCHS: usize = 10;
+/// Seeds and variants in a list.
+const MOST: usize = 10_000;
+
+/// A study: which searches and genotypes, how they are trained, and what is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Study {
+    /// Its file without `.toml`.
+    pub name: String,
+    /// What is asked.
+    pub kind: Kind,
+    /// How genotypes are trained.
+    pub protocol: Protocol,
+    /// Seeds of the searches of every variant.
+    pub seeds: Vec<u64>,
+    /// Of the kind `epochs`, how many genotypes of a search.
+    pub epochs: usize,
+    /// What is compared.
+    pub variants: Vec<Variant>,
+}
+
+/// How genotypes are trained, which is the scale of a study.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Protocol {
+    /// Its file without `.toml`.
+    pub name: String,
+    /// Seeds with which every genotype is trained.
+    pub training_seeds: Vec<u64>,
+    /// Settings of a training, but for its seed.
+    pub retrain: RetrainConfig,
+}
+
+/// One of the things that a study compares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// Of the file; it names folders.
+    pub name: String,
+    /// Where its genotypes come from.
+    pub origin: Origin,
+}
+
+/// Where the genotypes of a variant come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// Searches with these settings, but for the seed.
+    Search(Box<SearchConfig>),
+    /// Draws with these seeds.
+    Random {
+        /// Of the draws.
+        seeds: Vec<u64>,
+        /// Drawn from.
+        space: SearchSpace,
+    },
+    /// A preset or a file.
+    Given(Genotype),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StudyFile {
+    kind: Kind,
+    protocol: String,
+    #[serde(default)]
+    seeds: Vec<u64>,
+    epochs: Option<usize>,
+    variants: Vec<VariantFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VariantFile {
+    name: String,
+    search: Option<String>,
+    #[serde(default)]
+    set: Table,
+    random: Option<Vec<u64>>,
+    genotype: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProtocolFile {
+    training_seeds: Vec<u64>,
+    #[serde(default)]
+    search: Table,
+    retrain: Table,
+}
+
+/// A protocol, and what it lays over the settings of every search.
+struct Scale {
+    source: Source,
+    search: Table,
+    protocol: Protocol,
+}
+
+impl Study {
+    /// The built-in study of this name, else the one in the file at this path, checked.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file, key, value and what is
+    /// allowed; settings are checked as of [`Settings::load`].
+    pub fn open(given: &Path) -> Result<Self> {
+        let source = source::study(given)?;
+        let file: StudyFile = source::read(&source, source::layered(&source)?)?;
+        let stem = Path::new(&source.name).file_stem().unwrap_or_default();
+        let scale = scale(&source, &file.protocol)?;
+        let study = Self {
+            name: stem.to_string_lossy().into_owned(),
+            kind: file.kind,
+            epochs: file.epochs.unwrap_or(EPOCHS),
+            variants: variants(&source, &file, &scale)?,
+            seeds: file.seeds,
+            protocol: scale.protocol,
+        };
+        let check = Check { source: &source };
+        check.variants(&study)?;
+        check.seeds("seeds", &study.seeds, study.searches().next().is_some())?;
+        check.kind(&study, file.epochs)?;
+        Ok(study)
+    }
+
+    /// Variants that are searched, with their settings but for the seed.
+    pub fn searches(&self) -> impl Iterator<Item = (&Variant, &SearchConfig)> {
+        self.variants.iter().filter_map(|variant| match &variant.origin {
+            Origin::Search(config) => Some((variant, &**config)),
+            Origin::Random { .. } | Origin::Given(_) => None,
+        })
+    }
+}
+
+fn scale(study: &Source, name: &str) -> Result<Scale> {
+    let source = source::protocol(study, name)?;
+    let file: ProtocolFile = source::read(&source, source.table()?)?;
+    Check { source: &source }.seeds("training_seeds", &file.training_seeds, true)?;
+    let mut layer = file.retrain;
+    let base = match layer.remove("base") {
+        Some(toml::Value::String(base)) => source.beside("retrain.base", &base)?,
+        other => {
+            let found = other.map_or("not set".into(), |other| other.to_string());
+            let allowed = "settings of a retraining: a preset or a path, as text";
+            return Err(source::value(&source, "retrain.base", &found, allowed));
+        }
+    };
+    let seeds = ("retrain.seed", "training_seeds has them");
+    let retrain = RetrainConfig::from_source(&base)?;
+    let retrain = source::lay(retrain, &layer, &source, "retrain.", seeds)?;
+    let dataset = retrain.data.dataset;
+    if !DatasetKind::ALL.contains(&dataset) {
+        let allowed = DatasetKind::ALL.map(DatasetKind::name).join(", ");
+        let key = "retrain.data.dataset";
+        return Err(source::value(&source, key, &dataset.name(), &allowed));
+    }
+    let stem = Path::new(&source.name).file_stem().unwrap_or_default();
+    let name = stem.to_string_lossy().into_owned();
+    let protocol = Protocol { name, training_seeds: file.training_seeds, retrain };
+    Ok(Scale { source, search: file.search, protocol })
+}
+
+fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Variant>> {
+    let searches = file.variants.iter().map(|variant| {
+        let Some(name) = &variant.search else { return Ok(None) };
+        search(source, variant, name, scale).map(Some)
+    });
+    let searches: Vec<Option<SearchConfig>> = searches.collect::<Result<_>>()?;
+    let mut spaces = searches.iter().flatten().map(|config| config.network.space());
+    let space = match spaces.next() {
+        Some(space) => space?,
+        None => under(SearchConfig::cifar10(), scale)?.network.space()?,
+    };
+    let same_space = spaces.all(|other| other.is_ok_and(|other| other == space));
+    let origins = file.variants.iter().zip(searches).map(|(variant, search)| {
+        let key = format!("variants.{}", variant.name);
+        let origin = match (search, &variant.random, &variant.genotype) {
+            (Some(config), None, None) => Origin::Search(Box::new(config)),
+            (None, Some(_), None) if !same_space => {
+                let allowed = "no random genotypes: the variants search in different spaces";
+                return Err(source::value(source, &key, &"random", allowed));
+            }
+            (None, Some(seeds), None) => {
+                Check { source }.seeds(&format!("{key}.random"), seeds, true)?;
+                Origin::Random { seeds: seeds.clone(), space: space.clone() }
+            }
+            (None, None, Some(name)) => Origin::Given(genotype(source, &key, name)?),
+            _ => {
+                let allowed = "exactly one of `search`, `random` and `genotype`";
+                return Err(source::value(source, &key, &variant.described(), allowed));
+            }
+        };
+        if !variant.set.is_empty() && variant.search.is_none() {
+            let (key, value) = (format!("{key}.set"), variant.set.to_string());
+            return Err(source::value(source, &key, &value.trim(), "nothing without `search`"));
+        }
+        Ok(Variant { name: variant.name.clone(), origin })
+    });
+    origins.collect()
+}
+
+impl VariantFile {
+    fn described(&self) -> String {
+        let given = [
+            ("search", self.search.is_some()),
+            ("random", self.random.is_some()),
+            ("genotype", self.genotype.is_some()),
+        ];
+        let names: Vec<&str> =
+            given.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
+        if names.is_empty() { "none of them".into() } else { names.join(" and ") }
+    }
+}
+
+/// The settings of a variant: the protocol over those that it names, its own over both.
+fn search(
+    source: &Source,
+    variant: &VariantFile,
+    name: &str,
+    scale: &Scale,
+) -> Result<SearchConfig> {
+    let key = format!("variants.{}", variant.name);
+    let base = source.beside(&format!("{key}.search"), name)?;
+    let config = under(SearchConfig::from_source(&base)?, scale)?;
+    let seeds = ("search.seed", "`seeds` has them");
+    let config = source::lay(config, &variant.set, source, &format!("{key}.set."), seeds)?;
+    let (ours, theirs) = (config.data.source(""), scale.protocol.retrain.data.source(""));
+    if ours == theirs {
+        return Ok(config);
+    }
+    let found = format!("{} read in another way", config.data.dataset.name());
+    let allowed = format!(
+        "the same set, image_size, resize, test_fraction, split_seed, broken_images, orientation and cache_mib \
+         as in the trainings of {} ({})",
+        scale.source.name,
+        scale.protocol.retrain.data.dataset.name()
+    );
+    Err(source::value(source, &format!("{key}.set.data"), &found, &allowed))
+}
+
+fn under(config: SearchConfig, scale: &Scale) -> Result<SearchConfig> {
+    let seeds = ("search.seed", "the study's `seeds` has them");
+    source::lay(config, &scale.search, &scale.source, "search.", seeds)
+}
+
+/// A preset, or a file beside the study.
+fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
+    if let Ok(preset) = Preset::find(name) {
+        return Ok(preset.genotype());
+    }
+    let key = format!("{key}.genotype");
+    let text = source.beside(&key, name)?.text;
+    text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
+}
+
+/// What is checked beyond types.
+struct Check<'a> {
+    source: &'a Source,
+}
+
+impl Check<'_> {
+    fn require(&self, holds: bool, key: &str, value: &dyn ToString, allowed: &str) -> Result<()> {
+        if holds { Ok(()) } else { Err(source::value(self.source, key, value, allowed)) }
+    }
+
+    fn seeds(&self, key: &str, seeds: &[u64], needed: bool) -> Result<()> {
+        let value = format!("{seeds:?}");
+        let least = usize::from(needed);
+        let fits = (least..=MOST).contains(&seeds.len());
+        let allowed = format!("{least} to {MOST} different numbers");
+        self.require(fits && is_distinct(seeds), key, &value, &allowed)?;
+        let fits = seeds.iter().all(|&seed| i64::try_from(seed).is_ok());
+        self.require(fits, key, &value, "numbers of 0 to 9223372036854775807")
+    }
+
+    fn variants(&self, study: &Study) -> Result<()> {
+        let names: Vec<&str> = study.variants.iter().map(|variant| &*variant.name).collect();
+        let count = names.len();
+        self.require((1..=MOST).contains(&count), "variants", &count, "1 to 10000")?;
+        for name in &names {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+            let fits = (1..=64).contains(&name.len()) && name.chars().all(plain);
+            let allowed = "1 to 64 characters of a-z, 0-9, _ and -, as it names folders";
+            self.require(fits, "variants.name", &format!("{name:?}"), allowed)?;
+        }
+        let value = format!("{names:?}");
+        self.require(is_distinct(&names), "variants.name", &value, "different names")?;
+        let searches: Vec<_> = study.searches().collect();
+        for (index, (variant, config)) in searches.iter().enumerate() {
+            let twin =
+                searches[..index].iter().find(|(_, other)| config.difference(other).is_none());
+            let key = format!("variants.{}", variant.name);
+            if let Some((twin, _)) = twin {
+                let allowed = format!("other settings than those of `{}`", twin.name);
+                return Err(source::value(self.source, &key, &"the same search", &allowed));
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, study: &Study, epochs: Option<usize>) -> Result<()> {
+        let of_epochs = study.kind == Kind::Epochs;
+        if let Some(epochs) = epochs {
+            let allowed = "a number in a study of the kind `epochs` alone";
+            self.require(of_epochs, "epochs", &epochs, allowed)?;
+            self.require((2..=MOST).contains(&epochs), "epochs", &epochs, "2 to 10000")?;
+        }
+        if study.kind == Kind::Ablation {
+            return Ok(());
+        }
+        for variant in &study.variants {
+            let key = format!("variants.{}", variant.name);
+            let Origin::Search(config) = &variant.origin else {
+                let allowed = "`search`: this kind of study asks about searches alone";
+                return Err(source::value(self.source, &key, &"no search", allowed));
+            };
+            if of_epochs {
+                let allowed = "a search of 2 epochs or more";
+                let epochs = config.num_epochs();
+                self.require(epochs >= 2, &format!("{key}.search.epochs"), &epochs, allowed)?;
+            }
+            if study.kind == Kind::Edges {
+                let found = format!("{:?}", config.rule.discretization);
+                let allowed = "edges: a node of the genotype must keep a fixed number of edges";
+                let fits = config.rule.discretization == Discretization::Edges;
+                self.require(fits, &format!("{key}.rule.discretization"), &found, allowed)?;
+            }
+        }
+        let enough = study.kind != Kind::Searches || study.seeds.len() >= 2;
+        let allowed = "two or more: the kind `searches` ranks searches";
+        self.require(enough, "seeds", &format!("{:?}", study.seeds), allowed)
+    }
+}
+
+fn is_distinct<T: Ord + Clone>(all: &[T]) -> bool {
+    let mut sorted = all.to_vec();
+    sorted.sort();
+    sorted.windows(2).all(|pair| pair[0] != pair[1])
+}
+
+#[cfg(test)]
+mod tests;

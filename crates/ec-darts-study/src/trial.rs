@@ -1,0 +1,201 @@
+//! A trial: one search or one training, its run folder, who works on it and how it ended.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::path::Path;
+
+use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
+use ec_darts::files::write;
+use ec_darts::{Error, Result};
+use ec_darts_space::Genotype;
+use serde::{Deserialize, Serialize};
+
+use crate::results::Cost;
+
+/// In a trial's folder: a [`Record`].
+const RECORD: &str = "trial.json";
+/// In a trial's folder: locked by the process that works on it, which it names.
+const CLAIM: &str = "claim";
+
+/// One search or one training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Its run folder, from the folder of the study: `searches/darts-s0`, `trainings/0123456789ab-s0`.
+    pub name: String,
+    /// What is to be done.
+    pub work: Work,
+}
+
+/// What a trial does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// A search with these settings.
+    Search(Box<SearchConfig>),
+    /// A training of a genotype in its canonical form.
+    Training {
+        /// Which.
+        genotype: Genotype,
+        /// With these settings.
+        config: Box<RetrainConfig>,
+    },
+}
+
+impl Trial {
+    /// An error where the folder of the trial holds a run with other settings.
+    pub(crate) fn check(&self, study: &Path) -> Result<()> {
+        match &self.work {
+            Work::Search(config) => check(&study.join(&self.name), &**config),
+            Work::Training { config, .. } => check(&study.join(&self.name), &**config),
+        }
+    }
+
+    /// How far it is, as its folder tells.
+    pub fn state(&self, study: &Path) -> State {
+        let folder = study.join(&self.name);
+        let record = Record::read(&folder);
+        match record {
+            Some(Record { ending: Some(Ended::Done), .. }) => State::Done,
+            _ if Claim::is_held(&folder) => State::Running { by: Claim::holder(&folder) },
+            Some(Record { ending: Some(Ended::Failed(error)), .. }) => State::Failed { error },
+            Some(_) => State::Begun,
+            None => State::Ready,
+        }
+    }
+}
+
+fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
+    let path = folder.join("config.toml");
+    // A file that is damaged is written again from the checkpoint, which has the settings too.
+    let Some(there) = path.exists().then(|| C::load(&path, &[]).ok()).flatten() else {
+        return Ok(());
+    };
+    match config.difference(&there) {
+        None => Ok(()),
+        Some(difference) => Err(Error::Folder {
+            path: folder.to_path_buf(),
+            reason: format!(
+                "holds a trial with other settings: {difference}; results under different settings are never \
+                 mixed: undo the change, or run the changed study in another folder"
+            ),
+        }),
+    }
+}
+
+/// How far a trial is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum State {
+    /// Nobody has begun it.
+    Ready,
+    /// It was stopped or killed on the way, and goes on from its checkpoint.
+    Begun,
+    /// A process works on it.
+    Running {
+        /// Machine and process, where they are known.
+        by: String,
+    },
+    /// It ended in an error.
+    Failed {
+        /// Which.
+        error: String,
+    },
+    /// It is done.
+    Done,
+}
+
+impl State {
+    /// The state's name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Begun => "begun",
+            Self::Running { .. } => "running",
+            Self::Failed { .. } => "failed",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ended {
+    Done,
+    Failed(String),
+}
+
+/// What is kept of a trial beside its run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    /// Nothing while it is under way.
+    pub ending: Option<Ended>,
+    pub cost: Cost,
+}
+
+impl Record {
+    /// Nothing where there is none, or a damaged one: the trial then goes on from its last checkpoint.
+    pub fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
+    }
+
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("finite numbers");
+        write(&folder.join(RECORD), &text)
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.ending == Some(Ended::Done)
+    }
+}
+
+/// The right to work on a trial: an advisory lock, which the operating system takes back from a process that ends,
+/// however it ends.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    _file: File,
+}
+
+impl Claim {
+    /// Takes it; nothing where another process has it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file system has no locks, or the folder cannot be written.
+    pub fn take(folder: &Path) -> Result<Option<Self>> {
+        fs::create_dir_all(folder).map_err(io("create the folder", folder))?;
+        let path = folder.join(CLAIM);
+        let mut options = OpenOptions::new();
+        let opened = options.create(true).truncate(false).read(true).write(true).open(&path);
+        let mut file = opened.map_err(io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                let host = sysinfo::System::host_name().unwrap_or_else(|| "unknown".into());
+                let holder = format!("process {} on {host}\n", std::process::id());
+                let told = file.set_len(0).and_then(|()| file.write_all(holder.as_bytes()));
+                told.map_err(io("write", &path))?;
+                Ok(Some(Self { _file: file }))
+            }
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(io("lock", &path)(error)),
+        }
+    }
+
+    /// Whether a process has it. Looking takes it for a moment, shared with others who look.
+    fn is_held(folder: &Path) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(folder.join(CLAIM)).is_ok_and(held)
+    }
+
+    fn holder(folder: &Path) -> String {
+        fs::read_to_string(folder.join(CLAIM)).unwrap_or_default().trim().to_string()
+    }
+}
+
+/// For `map_err`: an I/O error with what was tried and on which path.
+pub(crate) fn io(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let path = path.to_path_buf();
+    move |source| Error::Io { action, path, source }
+}
