@@ -5,7 +5,7 @@
 
 use burn::module::Param;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
 use ec_darts::dirichlet::{concentration, divergence};
@@ -59,11 +59,11 @@ fn close(found: &[f32], expected: &[f64], tolerance: f64) {
 /// Mixing weights of the first normal edge, and the gradient of `sum of upstream * weights` in its alpha.
 fn gradient(rule: &Rule, draw: &Draw, upstream: [f32; 3]) -> [Vec<f32>; 2] {
     let alpha = alpha(&[&ALPHA, &ALPHA]);
-    let row = rule.mixing(&space(), &alpha, draw).weights.normal.slice([0..1]);
+    let row = rule.mixing(&space(), &alpha, draw).weights.normal.slice(s![0..1]);
     let upstream = Tensor::<1>::from_data(upstream, &row.device()).unsqueeze::<2>();
     let gradients = GradientsParams::from_grads((row.clone() * upstream).sum().backward(), &alpha);
     let gradient = ArchitectureGradient::read(&gradients, &alpha).operations.normal;
-    [values(row), values(gradient.slice([0..1]))]
+    [values(row), values(gradient.slice(s![0..1]))]
 }
 
 fn sampled(sampling: Sampling, temperature: f64) -> Rule {
@@ -214,7 +214,7 @@ fn drnas_differentiates_a_sample() {
     let rule = sampled(Sampling::Dirichlet, 1.0);
     let mixing = rule.mixing(&space(), &alpha, &Draw::Simplex(sample)).weights.normal;
     let upstream = Tensor::<1>::from_data([1.0, 2.0, -1.0], &mixing.device()).unsqueeze::<2>();
-    let loss = (mixing.slice([0..1]) * upstream).sum();
+    let loss = (mixing.slice(s![0..1]) * upstream).sum();
     let gradients = GradientsParams::from_grads(loss.backward(), &alpha);
     let slopes = values(ArchitectureGradient::read(&gradients, &alpha).operations.normal);
     // The exact integral; that of b would be -0.879452 in the last entry.

@@ -187,14 +187,22 @@ fn genotype_of(report: &EpochReport, strength: Strength) -> &Genotype {
     }
 }
 
-/// What an epoch of a search measured.
+/// Mean over the kinds of cells.
+fn mean_entropy(report: &EpochReport) -> f64 {
+    let of_kinds = std::iter::once(&report.normal).chain(&report.reduction);
+    let (sum, count) =
+        of_kinds.fold((0.0, 0.0), |(sum, count), cell| (sum + cell.entropy, count + 1.0));
+    sum / count
+}
+
+/// The figures that a search measured in an epoch.
 pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
     EpochScores {
         epoch: report.epoch + 1,
         genotype: key(genotype_of(report, strength)),
         supernet_accuracy: report.supernet_accuracy,
         auxiliary_accuracy: report.transition.as_ref().map(|transition| transition.valid_accuracy),
-        entropy: (report.normal.entropy + report.reduction.entropy) / 2.0,
+        entropy: mean_entropy(report),
     }
 }
 

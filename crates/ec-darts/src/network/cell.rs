@@ -51,9 +51,6 @@ pub struct SearchCell {
     /// Which edge connects what.
     #[module(skip)]
     pub topology: CellTopology,
-    /// Parts of the channels, of which the first goes through the operations.
-    #[module(skip)]
-    pub parts: usize,
     /// How the operations are computed.
     #[module(skip)]
     pub kernels: Kernels,
@@ -62,10 +59,9 @@ pub struct SearchCell {
 /// What the operations of a cell are weighted with in one pass.
 #[derive(Clone, Debug)]
 pub struct CellWeights {
-    /// Of each operation that runs, one for each preprocessing before them, `[num_operations]`.
-    pub(super) operations: Tensor<1>,
-    /// Of each edge, `[num_edges, 1]`, where a rule weighs them.
-    pub(super) edges: Option<Tensor<2>>,
+    /// The mixing weights of the cell that runs: of each preprocessing, of each operation, and in a cell of several
+    /// parts of the channels that go by on each edge, `[num_mixing_weights]`.
+    pub(super) mixing: Tensor<1>,
     /// The column of the one operation of each edge that runs, where it is not all.
     pub(super) path: Option<Vec<usize>>,
     /// Of the pass, and the number of the cell, where skips are dropped.
@@ -84,7 +80,6 @@ impl SearchCell {
             cell: Arc::new(cell),
             candidates: Arc::new(Candidates::of_cell(space, plan.kind, form.auxiliary_skip)),
             topology: *space.topology(),
-            parts: form.parts,
             kernels: Kernels::default(),
         }
     }
@@ -105,7 +100,7 @@ impl SearchCell {
             nodes[edge.to - NUM_INPUTS].push((edge.from - missing, mixed));
         }
         let concat = topology.joined().map(|state| state - missing).collect();
-        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true, parts }];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
         (cell, layout)
@@ -117,16 +112,17 @@ impl SearchCell {
     /// - `weights`: those of the cell's kind, from [`Self::weights`]
     /// - output: `[batch, num_joined * plan.node.channels, ..]`, the joined nodes along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
-        let CellWeights { operations, path, .. } = weights;
-        if self.parts > 1 || weights.skip_dropout.is_some() {
-            return self.forward_by_edges(older, newer, weights);
-        }
+        let CellWeights { mixing, path, skip_dropout } = weights;
         let cell = match path {
             None => self.cell.clone(),
             Some(path) => Arc::new(self.along(path)),
         };
         let inputs = read_by(&cell, older, newer);
-        self.kernels.run(&cell, &self.packed, inputs, operations.clone(), None)
+        let is_whole = cell.parts == 1 || self.kernels.serve(&inputs[0].device(), &cell);
+        if !is_whole || skip_dropout.is_some() {
+            return self.forward_by_edges(&cell, inputs, weights);
+        }
+        self.kernels.run(&cell, &self.packed, inputs, mixing.clone(), None)
     }
 
     /// The weights of all operations from a matrix, `[num_edges, num_primitives]`.
@@ -138,42 +134,53 @@ impl SearchCell {
     /// The weights of a cell's operations by a pass: the same for all cells of a kind.
     pub fn weights(&self, mixing: &Mixing, kind: CellKind) -> CellWeights {
         let path = mixing.path.as_ref().map(|path| path.cell(kind).clone());
-        let matrix = mixing.weights.cell(kind);
+        let goes_by = self.cell.parts > 1;
+        let edges = mixing.edges.as_ref().filter(|_| goes_by).map(|edges| edges.cell(kind).clone());
+        // The weights of the edges stand in a column behind those of the operations.
+        let matrix = mixing.weights.cell(kind).clone();
         let [_, num_primitives] = matrix.dims();
-        let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
+        let (matrix, num_columns) = match edges {
+            Some(edges) => (Tensor::cat(vec![matrix, edges], 1), num_primitives + 1),
+            None => (matrix, num_primitives),
+        };
+        let place = |edge: usize, column: usize| Some(edge * num_columns + column);
+        let is_weighed = num_columns > num_primitives;
         let mut places = vec![(None, 1.0); self.cell.inputs.len()];
-        match &path {
-            None => {
-                for (edge, candidates) in self.candidates.iter().enumerate() {
-                    places.extend(candidates.columns.iter().map(|&column| place(edge, column)));
-                    let skip = candidates.auxiliary_skip;
-                    places.extend(skip.then_some((None, mixing.auxiliary_skip)));
-                }
-            }
-            Some(path) => {
-                for node in 0..self.topology.num_nodes() {
-                    let edges = self.topology.edges_into(node);
-                    let runs = edges.filter(|&edge| self.position(edge, path[edge]).is_some());
-                    let before = places.len();
-                    places.extend(runs.map(|edge| place(edge, path[edge])));
-                    if places.len() == before {
-                        places.push((None, 0.0));
+        for node in 0..self.topology.num_nodes() {
+            let before = places.len();
+            for edge in self.topology.edges_into(node) {
+                let candidates = &self.candidates[edge];
+                match &path {
+                    None => {
+                        places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)))
+                    }
+                    Some(path) => {
+                        let runs = candidates.of_column(path[edge]).is_some();
+                        places.extend(runs.then(|| (place(edge, path[edge]), 1.0)));
                     }
                 }
+                let skip = candidates.auxiliary_skip;
+                places.extend(skip.then_some((None, mixing.auxiliary_skip)));
+                let around = is_weighed.then(|| place(edge, num_primitives)).flatten();
+                places.extend(goes_by.then_some((around, 1.0)));
+            }
+            if places.len() == before {
+                // What holds the place of a node without operations.
+                places.push((None, 0.0));
             }
         }
         let (places, factors): (Vec<_>, Vec<f32>) =
             places.into_iter().map(|(place, factor)| (place, factor as f32)).unzip();
-        let mut operations = pick(matrix.clone(), &places);
+        let like = (&matrix.device(), matrix.dtype());
+        let mut mixing = pick(matrix, &places);
         if factors.iter().any(|&factor| factor != 1.0) {
-            let like = (&matrix.device(), matrix.dtype());
-            operations = operations * Tensor::from_data(&factors[..], like);
+            mixing = mixing * Tensor::from_data(&factors[..], like);
         }
-        let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
-        CellWeights { operations, edges, path, skip_dropout: None }
+        CellWeights { mixing, path, skip_dropout: None }
     }
 
-    /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.
+    /// The cell with one operation on each edge, that of a column. An edge of `none` is left out, unless channels go
+    /// by on it.
     ///
     /// # Shapes
     /// - `path`: `[num_edges]`
@@ -183,8 +190,12 @@ impl SearchCell {
         let mut node = |edges: &Vec<(usize, Edge)>| {
             let columns = edges.iter().zip(&mut path);
             let runs = columns.filter_map(|((from, edge), (number, &column))| {
-                let position = self.position(number, column)?;
-                Some((*from, candidate(edge, position)))
+                let runs = match self.position(number, column) {
+                    Some(position) => candidate(edge, position),
+                    None if self.cell.parts > 1 => Edge { operations: vec![], ..edge.clone() },
+                    None => return None,
+                };
+                Some((*from, runs))
             });
             let mut runs: Vec<(usize, Edge)> = runs.collect();
             if runs.is_empty() {
@@ -216,7 +227,7 @@ impl SearchCell {
     /// picks, whose channels the next cell would miss; and of a cell in parts, whose operations are narrower
     /// than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
-        assert_eq!(self.parts, 1, "a cell whose operations see all channels");
+        assert_eq!(self.cell.parts, 1, "a cell whose operations see all channels");
         let (num_nodes, expected) =
             (genotype.states_with_picks().count(), self.topology.num_nodes());
         assert_eq!(num_nodes, expected, "nodes with picks of a genotype of these cells");
@@ -238,6 +249,7 @@ impl SearchCell {
                 .collect(),
             concat: genotype.concat.iter().map(|state| state - missing).collect(),
             fixed_inputs: true,
+            parts: 1,
         };
         // What is picked lies among what is not.
         let own = &self.packed.layout;

@@ -61,7 +61,7 @@ impl DiscreteCell {
         let nodes = genotype.nodes.iter().filter(|picks| !picks.is_empty());
         let nodes = nodes.map(|picks| picks.iter().map(pick).collect()).collect();
         let concat = genotype.concat.iter().map(|&state| places[state] - missing).collect();
-        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true, parts: 1 }];
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
@@ -82,7 +82,7 @@ impl DiscreteCell {
     ) -> Tensor<4> {
         let [batch, ..] = older.dims();
         let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
-        let ones = Tensor::ones([self.cell.num_operations()], &older.device());
+        let ones = Tensor::ones([self.cell.num_mixing_weights()], &older.device());
         let inputs = read_by(&self.cell, older, newer);
         self.kernels.run(&self.cell, &self.packed, inputs, ones, factors)
     }

@@ -37,7 +37,7 @@ impl DropPath {
     /// identities, which are never left out.
     ///
     /// # Shapes
-    /// - output: `[num_operations][batch]`
+    /// - output: `[num_mixing_weights][batch]`
     pub fn factors(&mut self, cell: &Cell, batch: usize) -> Vec<f32> {
         let (limit, scale) = (self.prob * 2_f64.powi(32), 1.0 / (1.0 - self.prob));
         let factor = |draw: u32| if f64::from(draw) < limit { 0.0 } else { scale as f32 };
@@ -74,6 +74,7 @@ mod tests {
             nodes,
             concat: vec![2],
             fixed_inputs: true,
+            parts: 1,
         };
         DropPath::new(prob, ChaCha8Rng::seed_from_u64(4)).factors(&cell, batch)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Memory, cell, cell_given, reference, serves};
 
 use super::Packed;
@@ -24,13 +24,21 @@ impl Default for Kernels {
 }
 
 impl Kernels {
+    /// Whether they have a cell as a whole on a device.
+    pub(crate) fn serve(self, device: &Device, cell: &Cell) -> bool {
+        match self {
+            Self::Reference => true,
+            Self::Fused(_) => serves(device, cell),
+        }
+    }
+
     /// Runs a cell with its packed values; on an autodiff device by the statistics of the batch, which
     /// move the running ones, elsewhere and where the values are frozen by the running ones.
     ///
     /// # Shapes
     /// - `inputs`: one for each of the cell's, `[batch, channels, height, width]`
-    /// - `mixing`: `[num_operations]` of all edges
-    /// - `factors`: drop path, `[num_operations][batch]`; only on an autodiff device
+    /// - `mixing`: `[num_mixing_weights]` of all edges
+    /// - `factors`: drop path, `[num_mixing_weights][batch]`; only on an autodiff device
     pub(crate) fn run(
         self,
         description: &Arc<Cell>,
