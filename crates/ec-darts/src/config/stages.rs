@@ -178,7 +178,7 @@ mod tests {
         three().validate_stages("a.toml").expect("three stages");
         check(
             |c| c.stages.cells = vec![5, 2, 17],
-            "`stages.cells` is [5, 2, 17], allowed: 3 to 64 in each stage",
+            "`stages.cells` is 2, allowed: 3 to 64: two reductions and at least one normal cell",
         );
         check(
             |c| c.network.num_cells = 8,

@@ -4,17 +4,16 @@ use burn::tensor::Tensor;
 use ec_darts_kernels::{Cell, Edge, EdgeOperation};
 use ec_darts_space::{CellKind, Primitive, SearchSpace};
 
-use super::CellPlan;
+use super::{CellPlan, Preprocessing};
 use crate::ops::{Form, Name, edge, operation};
 
-/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size. The
-/// input of a cell of one input has both.
+/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size.
 pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
     let edges = plan.inputs.iter().map(|&input| {
-        let (operation, stride) = match plan.is_halved(input) {
-            _ if plan.inputs.len() == 1 => (EdgeOperation::Identity, 1),
-            true => (EdgeOperation::FactorizedReduce, 2),
-            false => (EdgeOperation::Pointwise, 1),
+        let (operation, stride) = match plan.preprocessing(input) {
+            Preprocessing::Identity => (EdgeOperation::Identity, 1),
+            Preprocessing::Pointwise => (EdgeOperation::Pointwise, 1),
+            Preprocessing::FactorizedReduce => (EdgeOperation::FactorizedReduce, 2),
         };
         edge(vec![operation], [input.channels, plan.node.channels], stride, form.affine())
     });
