@@ -1,6 +1,7 @@
 //! The real binary: what it prints, what it refuses, and what survives a kill.
 
 mod browser;
+mod compare;
 mod cost;
 mod crash;
 mod damage;
@@ -17,5 +18,6 @@ mod program;
 mod report;
 mod retrain;
 mod settings;
+mod study_report;
 mod terminal;
 mod trace;
