@@ -17,5 +17,7 @@ mod program;
 mod report;
 mod retrain;
 mod settings;
+mod slurm;
+mod study;
 mod terminal;
 mod trace;
