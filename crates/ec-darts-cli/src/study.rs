@@ -1,5 +1,6 @@
-//! `ec-darts study`: show, list, run, submit.
+//! `ec-darts study`: show, list, run, submit, report.
 
+mod report;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub fn run(command: StudyCommand) -> anyhow::Result<()> {
         StudyCommand::List(arguments) => list(&arguments),
         StudyCommand::Run(arguments) => work(arguments),
         StudyCommand::Submit(arguments) => submit(&arguments),
+        StudyCommand::Report(arguments) => report::run(&arguments),
     }
 }
 

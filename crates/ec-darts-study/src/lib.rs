@@ -22,6 +22,9 @@ mod collect;
 #[cfg(test)]
 mod fake;
 pub mod results;
+pub mod statistics;
+
+pub mod analysis;
 
 pub use plan::Plan;
 pub use results::{

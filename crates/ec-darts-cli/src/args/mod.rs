@@ -17,7 +17,9 @@ pub use genotype::{
 pub use model::{
     ClassifyArguments, EvaluateArguments, ExportArguments, ExportKind, ImportArguments,
 };
-pub use study::{StudyCommand, StudyListArguments, StudyRunArguments, StudySubmitArguments};
+pub use study::{
+    StudyCommand, StudyListArguments, StudyReportArguments, StudyRunArguments, StudySubmitArguments,
+};
 
 /// Finds a convolutional network for your images: EC-DARTS, differentiable architecture search with
 /// Cross-Edge Normalization and Induced Structural Transition (Zhou et al., ICCV 2021).

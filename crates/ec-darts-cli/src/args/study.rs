@@ -20,6 +20,8 @@ pub enum StudyCommand {
     Run(StudyRunArguments),
     /// Run a study on a cluster.
     Submit(StudySubmitArguments),
+    /// Make a page about a study: verdicts, intervals, every trial, costs; the same as Markdown and tables.
+    Report(StudyReportArguments),
 }
 
 /// Lists the trials of a study: searches, and trainings of genotypes. Which genotypes a search leads to is known when
@@ -136,6 +138,38 @@ pub struct StudySubmitArguments {
     /// Other options of sbatch, each with its value behind =.
     #[arg(last = true, value_name = "OPTION")]
     pub options: Vec<String>,
+}
+
+/// Makes a report of what a study has come to so far: `report.html`, a page that stands alone, the same as
+/// `report.md`, its figures, trainings and searches as tables (`.csv`), its pictures (`.svg`), and `results.json`, of
+/// which the same report can be made without the run folders.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts study report ablation_cpu --out studies/a
+  ec-darts study report ablation_cpu --out studies/a --difference 0.5
+  ec-darts study report studies/a/reports/ablation_cpu/results.json")]
+pub struct StudyReportArguments {
+    /// The name of a study, or a TOML file; or results of an earlier report (.json).
+    pub study: PathBuf,
+    /// Folder of the study; the report lies in its folder `reports`, that of results beside them.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// A difference that matters, in points of accuracy: the report says how many seeds it takes to tell it.
+    #[arg(long, value_name = "POINTS", default_value_t = 1.0, value_parser = positive)]
+    pub difference: f64,
+    /// How often it should be told, as a fraction.
+    #[arg(long, value_name = "FRACTION", default_value_t = 0.8, value_parser = fraction)]
+    pub power: f64,
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (1e-3..=100.0).contains(value));
+    value.ok_or_else(|| "expected a number of 0.001 to 100".into())
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value| (0.1..=0.999).contains(value));
+    value.ok_or_else(|| "expected a number of 0.1 to 0.999".into())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -7,7 +7,7 @@
 mod accuracy;
 mod costs;
 mod curves;
-mod html;
+pub mod html;
 mod images;
 mod read;
 mod summary;
@@ -26,7 +26,7 @@ use crate::terminal::visible;
 use html::{cell, details, duration, none, section};
 use read::{Epoch, Material, Run};
 
-const STYLE: &str = include_str!("style.css");
+pub const STYLE: &str = include_str!("style.css");
 
 pub fn run(arguments: ReportArguments) -> anyhow::Result<()> {
     let path = write(&arguments.folder)?;
@@ -80,7 +80,7 @@ fn cells(material: &Material) -> Markup {
     };
     html! {
         div.wide.paper { (PreEscaped(draw::svg(genotype))) }
-        (details("As text", html! { pre { (genotype.to_nested()) } }))
+        (details("As text", html! { pre { (genotype.to_nested().unwrap_or_else(|_| genotype.to_string())) } }))
     }
 }
 

@@ -1,0 +1,98 @@
+//! `ec-darts study report`: what a study says, as a page, as Markdown and as tables.
+//!
+//! Invariant: a report follows from [`Results`] alone, which it writes beside itself.
+
+mod blocks;
+mod content;
+mod page;
+mod pictures;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use ec_darts::files;
+use ec_darts_study::analysis::{Analysis, Question};
+use ec_darts_study::{Results, Study};
+
+use crate::args::StudyReportArguments;
+use crate::print;
+use crate::terminal::visible;
+use blocks::{Block, Picture, Section};
+use pictures::Links;
+
+/// Where the run folders of a study lie from a report in its folder.
+const UP: &str = "../../";
+
+pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
+    let question = Question { difference: arguments.difference / 100.0, power: arguments.power };
+    let is_results = arguments.study.extension().is_some_and(|extension| extension == "json");
+    let (results, folder, links) = match (&arguments.out, is_results) {
+        (None, true) => {
+            let folder = arguments.study.parent().unwrap_or(Path::new("")).to_path_buf();
+            (read(&arguments.study)?, folder, Links(None))
+        }
+        (Some(_), true) => anyhow::bail!("--out: results in a file have their report beside them"),
+        (None, false) => anyhow::bail!("--out: expected the folder of the study"),
+        (Some(out), false) => {
+            let study = Study::open(&arguments.study)?;
+            ensure!(out.is_dir(), "{}: no such folder", out.display());
+            let folder = out.join("reports").join(&study.name);
+            (Results::read(&study, out)?, folder, Links(Some(UP)))
+        }
+    };
+    let written = write(&results, question, &folder, links)?;
+    print(&format!("wrote {}\n", written.display()))
+}
+
+fn read(path: &Path) -> anyhow::Result<Results> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{}: expected results that a report wrote", path.display()))
+}
+
+/// Makes or renews all files of a report.
+fn write(
+    results: &Results,
+    question: Question,
+    folder: &Path,
+    links: Links,
+) -> anyhow::Result<PathBuf> {
+    let analysis = Analysis::of(results, question);
+    let sections = content::sections(results, &analysis, question, links);
+    let lead = content::lead(results);
+    if !folder.as_os_str().is_empty() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let page = page::page(&results.study, &lead, &sections, links).into_string();
+    let markdown = text::markdown(&results.study, &lead, &sections);
+    let page_path = folder.join("report.html");
+    let json = serde_json::to_vec_pretty(results).context("results as JSON")?;
+    files::write(&folder.join("results.json"), &json)?;
+    files::write(&folder.join("report.md"), visible(&markdown).as_bytes())?;
+    files::write(&folder.join("figures.csv"), &text::figures(&sections)?)?;
+    files::write(&folder.join("trainings.csv"), &text::trainings(results)?)?;
+    files::write(&folder.join("searches.csv"), &text::searches(results)?)?;
+    for picture in drawn(&sections) {
+        let file = folder.join(format!("{}.svg", picture.name));
+        files::write(&file, on_paper(picture).as_bytes())?;
+    }
+    files::write(&page_path, visible(&page).as_bytes())?;
+    Ok(page_path)
+}
+
+fn drawn(sections: &[Section]) -> impl Iterator<Item = &Picture> {
+    let blocks = sections.iter().flat_map(|section| &section.blocks);
+    let lists = blocks.filter_map(|block| match block {
+        Block::Pictures(pictures) => Some(pictures),
+        _ => None,
+    });
+    lists.flatten()
+}
+
+/// A picture by itself has no page around it whose ground it could take.
+fn on_paper(picture: &Picture) -> String {
+    let svg = visible(&picture.svg.0).into_owned();
+    let head = "font-family=\"system-ui, sans-serif\" style=\"background: #ffffff\" ";
+    svg.replacen("<svg ", &format!("<svg {head}"), 1)
+}

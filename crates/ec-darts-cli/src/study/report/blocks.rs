@@ -1,0 +1,104 @@
+//! A report as sections of text, tables and pictures, before it is a page, Markdown or CSV.
+
+use std::path::PathBuf;
+
+use ec_darts_study::analysis::Verdict;
+use ec_darts_study::statistics::{Interval, Told};
+use maud::Markup;
+
+pub struct Section {
+    pub id: &'static str,
+    pub title: &'static str,
+    pub blocks: Vec<Block>,
+}
+
+pub enum Block {
+    Text(String),
+    List(Vec<String>),
+    Table(Table),
+    /// Folded on the page.
+    Folded(Table),
+    Pictures(Vec<Picture>),
+}
+
+pub struct Table {
+    /// Of `figures.csv`, and the heading of a folded one.
+    pub name: &'static str,
+    pub head: Vec<&'static str>,
+    /// The first cell of each names it.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+pub struct Picture {
+    /// Of its file.
+    pub name: String,
+    pub title: String,
+    /// Below the title.
+    pub caption: String,
+    /// Whether it takes the whole width of the page.
+    pub is_wide: bool,
+    pub svg: Markup,
+}
+
+#[derive(Clone)]
+pub enum Cell {
+    Text(String),
+    Number {
+        value: f64,
+        digits: usize,
+    },
+    Range {
+        interval: Interval,
+        digits: usize,
+    },
+    /// Why there is no figure.
+    Untold(String),
+    Verdict(Verdict),
+    /// Texts, each of a run folder.
+    Folders(Vec<(String, PathBuf)>),
+}
+
+impl Cell {
+    pub fn text(text: impl ToString) -> Self {
+        Self::Text(text.to_string())
+    }
+
+    pub fn number(told: &Told<f64>, digits: usize) -> Self {
+        match told {
+            Ok(value) => Self::Number { value: *value, digits },
+            Err(error) => Self::Untold(error.to_string()),
+        }
+    }
+
+    pub fn range(told: &Told<Interval>, digits: usize) -> Self {
+        match told {
+            Ok(interval) => Self::Range { interval: *interval, digits },
+            Err(error) => Self::Untold(error.to_string()),
+        }
+    }
+
+    /// As a reader sees it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Number { value, digits } => number(*value, *digits),
+            Self::Range { interval, digits } => {
+                let Interval { low, high } = *interval;
+                format!("{} to {}", number(low, *digits), number(high, *digits))
+            }
+            Self::Untold(reason) => format!("cannot be told: {reason}"),
+            Self::Verdict(verdict) => verdict.name().into(),
+            Self::Folders(all) => {
+                let texts: Vec<&str> = all.iter().map(|(text, _)| &text[..]).collect();
+                texts.join(", ")
+            }
+        }
+    }
+}
+
+/// With a minus of the width of a plus, and no negative zero.
+pub fn number(value: f64, digits: usize) -> String {
+    let text = format!("{value:.digits$}");
+    let is_zero = text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.');
+    if is_zero { text.trim_start_matches('-').into() } else { text.replace('-', "\u{2212}") }
+}

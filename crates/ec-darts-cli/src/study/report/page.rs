@@ -1,0 +1,92 @@
+//! A report as one page that stands alone.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::blocks::{Block, Cell, Picture, Section, Table};
+use super::pictures::Links;
+use crate::report_html::{STYLE, html::details};
+
+/// What the pages about runs do not have.
+const MORE: &str = "
+.holds { color: var(--c2); font-weight: 600; } .does-not-hold { color: var(--c1); font-weight: 600; }
+.untold { color: var(--faint); font-style: italic; }
+.wide-figure { margin: 1rem 0; } .wide-figure .plot { max-width: 52rem; }
+figcaption small { display: block; color: var(--faint); line-height: 1.4; }
+td a + a { margin-left: .5rem; }
+@media (max-width: 40rem) { table { hyphens: auto; } }
+";
+
+pub fn page(title: &str, lead: &str, sections: &[Section], links: Links) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { (title) ": EC-DARTS study" }
+                style { (PreEscaped(STYLE)) (PreEscaped(MORE)) }
+            }
+            body {
+                main {
+                    header { p.kind { "EC-DARTS study" } h1 { (title) } p.lead { (lead) } }
+                    @for section in sections {
+                        section id=(section.id) {
+                            h2 { (section.title) }
+                            @for block in &section.blocks { (one_block(block, links)) }
+                        }
+                    }
+                }
+                footer { "Written by ec-darts " (ec_darts::VERSION) " (" (ec_darts::COMMIT) ")." }
+            }
+        }
+    }
+}
+
+fn one_block(block: &Block, links: Links) -> Markup {
+    match block {
+        Block::Text(text) => html! { p { (text) } },
+        Block::List(items) => html! { ul { @for item in items { li { (item) } } } },
+        Block::Table(table) => one_table(table, links),
+        Block::Folded(table) => details(table.name, one_table(table, links)),
+        Block::Pictures(pictures) if pictures.iter().all(|picture| picture.is_wide) => {
+            html! { @for picture in pictures { div.wide-figure { (figure(picture)) } } }
+        }
+        Block::Pictures(pictures) => {
+            html! { div.figures { @for picture in pictures { (figure(picture)) } } }
+        }
+    }
+}
+
+fn figure(picture: &Picture) -> Markup {
+    html! {
+        figure {
+            figcaption { strong { (picture.title) } small { (picture.caption) } }
+            (picture.svg)
+        }
+    }
+}
+
+fn one_table(table: &Table, links: Links) -> Markup {
+    let rows: Vec<Vec<Markup>> =
+        table.rows.iter().map(|row| row.iter().map(|cell| shown(cell, links)).collect()).collect();
+    crate::report_html::html::table(&table.head, &rows)
+}
+
+fn shown(cell: &Cell, links: Links) -> Markup {
+    match cell {
+        Cell::Untold(_) => html! { span.untold { (cell.shown()) } },
+        Cell::Verdict(verdict) => {
+            html! { span class=(verdict.name().replace(' ', "-")) { (verdict.name()) } }
+        }
+        Cell::Folders(all) => html! {
+            @for (text, folder) in all {
+                @let folder = folder.to_string_lossy();
+                @match links.to(&folder) {
+                    Some(link) => { a href=(link) title=(folder) { (text) } " " },
+                    None => { span title=(folder) { (text) } " " },
+                }
+            }
+        },
+        _ => html! { (cell.shown()) },
+    }
+}

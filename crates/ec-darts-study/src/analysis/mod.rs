@@ -1,0 +1,350 @@
+//! What the results of a study let one say: means with intervals, comparisons, rank correlations, verdicts.
+//!
+//! Entry point: [`Analysis::of`]. Invariant: everything follows from [`Results`]; what they cannot tell is a
+//! [`CannotTell`], and every figure stands on candidates whose trainings name their run folders.
+//!
+//! [`CannotTell`]: crate::statistics::CannotTell
+
+mod claims;
+mod ranks;
+
+pub use claims::{Claim, Verdict};
+pub use ranks::{RankGroup, RankMean, RankPoint, Score, name as place};
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::results::{Candidate, Cost, Kind, Place, Results};
+use crate::statistics::bootstrap::{self, SAMPLES};
+use crate::statistics::compare::{self, PValue};
+use crate::statistics::kendall::Correlation;
+use crate::statistics::{
+    CannotTell, Components, Design, Estimate, Interval, Nested, Reliability, Told, searches_needed,
+    smallest_difference,
+};
+
+/// What is asked of the power of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Question {
+    /// A difference of accuracies that matters, as a fraction.
+    pub difference: f64,
+    /// Probability with which it should be told.
+    pub power: f64,
+}
+
+impl Default for Question {
+    /// A point of accuracy, four times of five.
+    fn default() -> Self {
+        Self { difference: 0.01, power: 0.8 }
+    }
+}
+
+/// All that a report says.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// Of every variant, in the order of the file; of the kinds whose candidates are no samples of one another's kind
+    /// (`epochs`, `edges`) without an interval.
+    pub variants: Vec<Summary>,
+    /// Every variant against those before it.
+    pub comparisons: Vec<Comparison>,
+    /// Search scores against accuracies after training.
+    pub ranks: Vec<RankGroup>,
+    /// The means of these over the searches of a variant.
+    pub rank_means: Vec<RankMean>,
+    /// How far the trainings of a genotype agree.
+    pub agreement: Agreement,
+    /// The paper's claims.
+    pub claims: Vec<Claim>,
+    /// Of all trials, each once.
+    pub cost: Costs,
+    /// What was not run, in sentences.
+    pub gaps: Vec<String>,
+}
+
+/// The accuracies of one variant.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its name.
+    pub variant: String,
+    /// Searches, draws or epochs with a training.
+    pub candidates: usize,
+    /// Different genotypes among them.
+    pub genotypes: usize,
+    /// Trainings, those that candidates share once.
+    pub trainings: usize,
+    /// Mean over the candidates of the mean of their trainings.
+    pub mean: Option<f64>,
+    /// Deviation of these means.
+    pub deviation: Option<f64>,
+    /// Mean, its error, and the interval around it.
+    pub estimate: Told<Estimate>,
+    /// Interval of the nested percentile bootstrap.
+    pub bootstrap: Told<Interval>,
+    /// Deviation between searches and between trainings.
+    pub components: Told<Components>,
+    /// Over the random genotypes of the study, in percent; nothing where there are none.
+    pub improvement: Option<Told<Estimate>>,
+    /// Searches and trainings.
+    pub cost: Costs,
+}
+
+/// Two variants beside each other.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// The later one of the file.
+    pub variant: String,
+    /// The earlier one.
+    pub against: String,
+    /// Seeds that both have.
+    pub pairs: usize,
+    /// Mean difference of accuracies: by seed, or of independent means where one side has no seeds of searches.
+    pub difference: Told<Estimate>,
+    /// Under exchangeable signs; of pairs alone.
+    pub chance: Told<PValue>,
+    /// Pairs that it takes to tell the [`Question`]'s difference.
+    pub needed: Told<usize>,
+    /// The smallest difference that so many pairs tell.
+    pub smallest: Told<f64>,
+}
+
+/// How far the trainings of a genotype agree, over all genotypes of the study.
+#[derive(Clone, Debug)]
+pub struct Agreement {
+    /// Between the first two training seeds.
+    pub correlation: Told<Correlation>,
+    /// Of one training.
+    pub reliability: Told<Reliability>,
+    /// Means of the first two training seeds, by genotype.
+    pub pairs: Vec<(f64, f64)>,
+}
+
+/// What trials took.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Costs {
+    /// Searches that are done.
+    pub searches: Cost,
+    /// Trainings that are done.
+    pub trainings: Cost,
+}
+
+impl Analysis {
+    /// Says what the results let one say.
+    pub fn of(results: &Results, question: Question) -> Self {
+        let variants: Vec<Summary> =
+            results.variants.iter().map(|name| summary(results, name)).collect();
+        let comparisons = match results.kind {
+            Kind::Ablation | Kind::Searches => comparisons(results, question),
+            Kind::Epochs | Kind::Edges => Vec::new(),
+        };
+        let ranks = ranks::groups(results);
+        let rank_means = ranks::means(results, &ranks);
+        let claims = claims::of(results, &variants, &comparisons, &rank_means);
+        let agreement = agreement(results);
+        let cost = costs(results, None);
+        let gaps = gaps(results);
+        Self { variants, comparisons, ranks, rank_means, agreement, claims, cost, gaps }
+    }
+}
+
+/// Candidates of a variant that have a training.
+fn trained<'a>(results: &'a Results, variant: &'a str) -> impl Iterator<Item = &'a Candidate> {
+    let of = results.candidates.iter().filter(move |candidate| candidate.variant == variant);
+    of.filter(|candidate| !candidate.trainings.is_empty())
+}
+
+/// Accuracies of a candidate's trainings.
+pub(crate) fn accuracies(candidate: &Candidate) -> Vec<f64> {
+    candidate.trainings.iter().map(|training| training.accuracy).collect()
+}
+
+fn nested<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Nested {
+    let units = candidates.into_iter();
+    Nested::new(units.map(|candidate| (candidate.genotype.clone(), accuracies(candidate))))
+}
+
+/// The accuracies of a variant, by their units: searches, draws, or trainings of one given genotype.
+fn units(results: &Results, variant: &str) -> Nested {
+    let candidates: Vec<&Candidate> = trained(results, variant).collect();
+    match candidates[..] {
+        [one] if one.place == Place::Given => {
+            Nested::distinct(accuracies(one).into_iter().map(|accuracy| vec![accuracy]))
+        }
+        _ => nested(candidates),
+    }
+}
+
+fn is_random(results: &Results, variant: &str) -> bool {
+    let mut all = results.candidates.iter().filter(|candidate| candidate.variant == variant);
+    all.any(|candidate| matches!(candidate.place, Place::Random { .. }))
+}
+
+/// Draws and given genotypes are known from the start: a variant without candidates waits for its searches.
+fn is_searched(results: &Results, variant: &str) -> bool {
+    let mut all = results.candidates.iter().filter(|candidate| candidate.variant == variant);
+    all.all(|candidate| !matches!(candidate.place, Place::Random { .. } | Place::Given))
+}
+
+/// The accuracies of all random genotypes.
+fn random(results: &Results) -> Nested {
+    let drawn = |candidate: &&Candidate| matches!(candidate.place, Place::Random { .. });
+    nested(results.candidates.iter().filter(drawn))
+}
+
+fn summary(results: &Results, variant: &str) -> Summary {
+    let accuracies = units(results, variant);
+    let means = accuracies.means();
+    let is_sample = matches!(results.kind, Kind::Ablation | Kind::Searches);
+    let no_sample = || CannotTell::NoSample;
+    let estimate = accuracies.estimate();
+    let random = random(results);
+    let compared = !random.is_empty() && !is_random(results, variant);
+    let improvement = compared.then(|| {
+        let (method, random) = (estimate.clone()?, random.estimate()?);
+        compare::relative_improvement(method, random)
+    });
+    let keys: BTreeMap<_, _> = trained(results, variant).map(|c| (&c.genotype, c)).collect();
+    Summary {
+        variant: variant.into(),
+        candidates: trained(results, variant).count(),
+        genotypes: keys.len(),
+        trainings: keys.values().map(|candidate| candidate.trainings.len()).sum(),
+        mean: crate::statistics::mean(&means),
+        deviation: crate::statistics::deviation(&means),
+        estimate: if is_sample { estimate } else { Err(no_sample()) },
+        bootstrap: match is_sample {
+            true => bootstrap::nested(&accuracies, SAMPLES, 0),
+            false => Err(no_sample()),
+        },
+        components: accuracies.components(),
+        improvement,
+        cost: costs(results, Some(variant)),
+    }
+}
+
+fn comparisons(results: &Results, question: Question) -> Vec<Comparison> {
+    let names = &results.variants;
+    let pairs = (0..names.len()).flat_map(|later| (0..later).map(move |earlier| (later, earlier)));
+    pairs
+        .map(|(later, earlier)| comparison(results, question, &names[later], &names[earlier]))
+        .collect()
+}
+
+fn comparison(results: &Results, question: Question, variant: &str, against: &str) -> Comparison {
+    let by_seed = |name: &str| -> BTreeMap<u64, f64> {
+        let means = trained(results, name).filter_map(|candidate| {
+            Some((candidate.place.seed()?, crate::statistics::mean(&accuracies(candidate))?))
+        });
+        means.collect()
+    };
+    let is_paired = is_searched(results, variant) && is_searched(results, against);
+    let other = by_seed(against);
+    let pairs: Vec<(f64, f64)> = by_seed(variant)
+        .into_iter()
+        .filter_map(|(seed, mean)| Some((mean, *other.get(&seed)?)))
+        .filter(|_| is_paired)
+        .collect();
+    let difference = match is_paired {
+        true => compare::paired(&pairs),
+        false => units(results, variant)
+            .estimate()
+            .and_then(|mean| compare::difference(mean, units(results, against).estimate()?)),
+    };
+    let deviation = match &difference {
+        Ok(told) if is_paired => Ok((told.variance * pairs.len() as f64).sqrt()),
+        Ok(_) => Err(CannotTell::NoPairs),
+        Err(error) => Err(error.clone()),
+    };
+    let Question { difference: wanted, power } = question;
+    Comparison {
+        variant: variant.into(),
+        against: against.into(),
+        pairs: pairs.len(),
+        chance: if is_paired { compare::sign_flip(&pairs) } else { Err(CannotTell::NoPairs) },
+        difference,
+        needed: deviation
+            .clone()
+            .and_then(|deviation| searches_needed(Design::Paired, wanted, deviation, power)),
+        smallest: deviation.and_then(|deviation| {
+            smallest_difference(Design::Paired, pairs.len(), deviation, power)
+        }),
+    }
+}
+
+/// Of all genotypes of the study, each once.
+fn agreement(results: &Results) -> Agreement {
+    let all: BTreeMap<&str, &Candidate> =
+        results.candidates.iter().map(|candidate| (&candidate.genotype[..], candidate)).collect();
+    let of = |candidate: &Candidate, seed: u64| {
+        candidate.trainings.iter().find(|training| training.seed == seed).map(|t| t.accuracy)
+    };
+    let pairs: Vec<(f64, f64)> = match results.training_seeds[..] {
+        [first, second, ..] => all
+            .values()
+            .filter_map(|candidate| Some((of(candidate, first)?, of(candidate, second)?)))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let correlation = Correlation::of(&first, &second);
+    let reliability = Reliability::of(&nested(all.into_values()));
+    Agreement { correlation, reliability, pairs }
+}
+
+/// What the trials of a variant, or all, took; each folder counts once.
+fn costs(results: &Results, variant: Option<&str>) -> Costs {
+    let is_asked = |name: &str| variant.is_none_or(|variant| variant == name);
+    let searches = results.searches.iter().filter(|search| is_asked(&search.variant));
+    let candidates = results.candidates.iter().filter(|candidate| is_asked(&candidate.variant));
+    let trainings = candidates.flat_map(|candidate| &candidate.trainings);
+    Costs {
+        searches: sum(searches.map(|search| (&*search.folder, search.cost))),
+        trainings: sum(trainings.map(|training| (&*training.folder, training.cost))),
+    }
+}
+
+fn sum<'a>(costs: impl Iterator<Item = (&'a Path, Cost)>) -> Cost {
+    let once: BTreeMap<&Path, Cost> = costs.collect();
+    once.into_values().fold(Cost::default(), |sum, cost| Cost {
+        seconds: sum.seconds + cost.seconds,
+        processor_seconds: sum.processor_seconds + cost.processor_seconds,
+    })
+}
+
+fn gaps(results: &Results) -> Vec<String> {
+    let mut gaps: Vec<String> = Vec::new();
+    let failed = results.unfinished.iter().filter(|trial| trial.error.is_some()).count();
+    let open = results.unfinished.len() - failed;
+    if open > 0 {
+        gaps.push(format!("{open} trials that are not done."));
+    }
+    for trial in &results.unfinished {
+        gaps.extend(trial.error.as_ref().map(|error| format!("{} failed: {error}.", trial.trial)));
+    }
+    for variant in &results.variants {
+        let all: Vec<_> = results.candidates.iter().filter(|c| c.variant == *variant).collect();
+        let seeds = results.training_seeds.len();
+        let short = all.iter().filter(|candidate| candidate.trainings.len() < seeds).count();
+        if all.is_empty() {
+            gaps.push(format!("{variant}: no genotype is known yet."));
+        } else if short > 0 {
+            let count = all.len();
+            gaps.push(format!("{variant}: {short} of {count} genotypes lack trainings."));
+        }
+    }
+    if !results.variants.iter().any(|variant| is_random(results, variant)) {
+        gaps.push("Random genotypes: this study cannot say whether a search beats chance.".into());
+    }
+    if results.training_seeds.len() < 2 {
+        gaps.push(
+            "A second training seed: how far trainings agree, which bounds every tau.".into(),
+        );
+    }
+    let held_out = results.candidates.iter().flat_map(|candidate| &candidate.trainings);
+    if held_out.clone().any(|training| !training.on_test) {
+        gaps.push("Measurements on test images: some accuracies are of images held out.".into());
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+//! Scores of a search against accuracies after training.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{accuracies, nested, trained};
+use crate::results::{Candidate, Kind, Place, Results};
+use crate::statistics::kendall::Correlation;
+use crate::statistics::{
+    Estimate, Interval, Reliability, Told, ceiling_of_tau, mean, spearman_brown,
+};
+
+/// By which the search ranks genotypes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Score {
+    /// Accuracy of the supernet.
+    Supernet,
+    /// Accuracy of the auxiliary model.
+    Auxiliary,
+    /// Sum of the operation weights of the edges in question.
+    OperationWeight,
+}
+
+impl Score {
+    /// For readers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Supernet => "supernet accuracy",
+            Self::Auxiliary => "auxiliary model accuracy",
+            Self::OperationWeight => "operation weight",
+        }
+    }
+
+    fn of(self, candidate: &Candidate) -> Option<f64> {
+        match self {
+            Self::Supernet => candidate.supernet_accuracy,
+            Self::Auxiliary => candidate.auxiliary_accuracy,
+            Self::OperationWeight => candidate.operation_weight,
+        }
+    }
+}
+
+/// Genotypes that are ranked against each other: of one search, or of all searches of a variant.
+#[derive(Clone, Debug)]
+pub struct RankGroup {
+    /// Name of the variant.
+    pub variant: String,
+    /// Of the search; nothing where the genotypes are of several.
+    pub seed: Option<u64>,
+    /// By which they are ranked.
+    pub score: Score,
+    /// The genotypes.
+    pub points: Vec<RankPoint>,
+    /// Of score and accuracy.
+    pub correlation: Told<Correlation>,
+    /// The tau that a perfect score would have, by the agreement of trainings.
+    pub ceiling: Told<f64>,
+}
+
+/// One genotype.
+#[derive(Clone, Debug)]
+pub struct RankPoint {
+    /// Where it comes from: `seed 3`, `epoch 7`, `edges 0, 4`.
+    pub name: String,
+    /// Of the search.
+    pub score: f64,
+    /// Mean of its trainings.
+    pub accuracy: f64,
+    /// Of its trainings.
+    pub folders: Vec<PathBuf>,
+}
+
+/// Tau of a variant by one score: the mean over its searches, or that of its one group.
+#[derive(Clone, Debug)]
+pub struct RankMean {
+    /// Name of the variant.
+    pub variant: String,
+    /// By which genotypes are ranked.
+    pub score: Score,
+    /// Tau of each search, by its seed; of the kind `searches` one without a seed.
+    pub taus: Vec<(Option<u64>, f64)>,
+    /// Mean, and its interval.
+    pub tau: Told<(f64, Interval)>,
+    /// The groups, where there is one.
+    pub single: Option<Correlation>,
+}
+
+/// One group for each search (`epochs`, `edges`) or variant (`searches`), and score.
+pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
+    let mut groups = Vec::new();
+    for variant in &results.variants {
+        let mut by_seed: BTreeMap<Option<u64>, Vec<&Candidate>> = BTreeMap::new();
+        for candidate in trained(results, variant) {
+            let seed = match results.kind {
+                Kind::Ablation | Kind::Searches => None,
+                Kind::Epochs | Kind::Edges => candidate.place.seed(),
+            };
+            by_seed.entry(seed).or_default().push(candidate);
+        }
+        for (seed, candidates) in by_seed {
+            let candidates = distinct(candidates);
+            for score in [Score::Supernet, Score::Auxiliary, Score::OperationWeight] {
+                groups.extend(group(variant, seed, score, &candidates, results.kind));
+            }
+        }
+    }
+    groups
+}
+
+/// Epochs of one search that have the same genotype are one thing, of the last of these epochs.
+fn distinct(candidates: Vec<&Candidate>) -> Vec<&Candidate> {
+    let is_epoch = |candidate: &Candidate| matches!(candidate.place, Place::Epoch { .. });
+    let again = |at: usize| {
+        let later = candidates[at + 1..].iter();
+        later.filter(|c| is_epoch(c)).any(|c| c.genotype == candidates[at].genotype)
+    };
+    (0..candidates.len()).filter(|&at| !again(at)).map(|at| candidates[at]).collect()
+}
+
+fn group(
+    variant: &str,
+    seed: Option<u64>,
+    score: Score,
+    candidates: &[&Candidate],
+    kind: Kind,
+) -> Option<RankGroup> {
+    // An edge's weight is asked of edges, an accuracy of the others.
+    if (kind == Kind::Edges) != (score == Score::OperationWeight) {
+        return None;
+    }
+    let point = |candidate: &&Candidate| {
+        Some(RankPoint {
+            name: name(&candidate.place),
+            score: score.of(candidate)?,
+            accuracy: mean(&accuracies(candidate))?,
+            folders: candidate.trainings.iter().map(|training| training.folder.clone()).collect(),
+        })
+    };
+    let points: Vec<RankPoint> = candidates.iter().filter_map(point).collect();
+    if points.is_empty() {
+        return None;
+    }
+    let (scores, measured): (Vec<f64>, Vec<f64>) =
+        points.iter().map(|point| (point.score, point.accuracy)).unzip();
+    let ceiling = Reliability::of(&nested(candidates.iter().copied()))
+        .map(|told| ceiling_of_tau(spearman_brown(told.single, told.trainings).max(0.0)));
+    let correlation = Correlation::of(&scores, &measured);
+    Some(RankGroup { variant: variant.into(), seed, score, points, correlation, ceiling })
+}
+
+/// Where a genotype comes from, for readers.
+pub fn name(place: &Place) -> String {
+    match place {
+        Place::Search { seed } => format!("search {seed}"),
+        Place::Epoch { seed, epoch } => format!("search {seed}, epoch {epoch}"),
+        Place::Edges { seed, from, kept } => {
+            let from: Vec<String> = from.iter().map(usize::to_string).collect();
+            let kept = if *kept { " (kept)" } else { "" };
+            format!("search {seed}, edges from {}{kept}", from.join(" and "))
+        }
+        Place::Random { seed } => format!("draw {seed}"),
+        Place::Given => "given".into(),
+    }
+}
+
+/// The mean tau of each variant and score.
+pub(super) fn means(results: &Results, groups: &[RankGroup]) -> Vec<RankMean> {
+    let mut means: Vec<RankMean> = Vec::new();
+    for variant in &results.variants {
+        for score in [Score::Supernet, Score::Auxiliary, Score::OperationWeight] {
+            let own: Vec<&RankGroup> =
+                groups.iter().filter(|g| g.variant == *variant && g.score == score).collect();
+            if !own.is_empty() {
+                means.push(of_groups(variant, score, &own));
+            }
+        }
+    }
+    means
+}
+
+fn of_groups(variant: &str, score: Score, groups: &[&RankGroup]) -> RankMean {
+    let taus: Vec<(Option<u64>, f64)> = groups
+        .iter()
+        .filter_map(|group| Some((group.seed, group.correlation.as_ref().ok()?.tau)))
+        .collect();
+    let single = match groups {
+        [one] => one.correlation.clone().ok(),
+        _ => None,
+    };
+    let tau = match groups {
+        [one] => one.correlation.clone().and_then(|told| Ok((told.tau, told.interval?))),
+        _ => {
+            let values: Vec<f64> = taus.iter().map(|(_, tau)| *tau).collect();
+            Estimate::of("searches", &values).map(|told| (told.value, bounded(told.interval())))
+        }
+    };
+    RankMean { variant: variant.into(), score, taus, tau, single }
+}
+
+/// No tau lies outside.
+fn bounded(interval: Interval) -> Interval {
+    Interval { low: interval.low.max(-1.0), high: interval.high.min(1.0) }
+}

@@ -1,0 +1,154 @@
+//! How far one training's ranking is another's, which bounds every tau with a retraining.
+
+use std::f64::consts::PI;
+
+use statrs::distribution::{ContinuousCDF, FisherSnedecor};
+
+use super::{CannotTell, Interval, LEVEL, Nested, Told, mean};
+
+/// The share of the variance of one training that is the genotype's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reliability {
+    /// Intraclass correlation of single trainings; below zero where genotypes differ less than chance would have it.
+    pub single: f64,
+    /// Of `single`.
+    pub interval: Interval,
+    /// Genotypes.
+    pub genotypes: usize,
+    /// Trainings of each genotype; of unequal ones the number that stands for them.
+    pub trainings: f64,
+}
+
+impl Reliability {
+    /// Intraclass correlation ICC(1, 1) of genotypes, each once, and its interval.
+    ///
+    /// ```text
+    /// single = (between - within) / (between + (k - 1) within)
+    /// F = between / within,  F_low = F / F(0.975; n - 1, N - n),  F_high = F * F(0.975; N - n, n - 1)
+    /// ends   = (F_end - 1) / (F_end + k - 1)
+    /// ```
+    /// `between` and `within` are mean squares, `n` genotypes, `N` trainings,
+    /// `k = (N - sum of k_i^2 / N) / (n - 1)` trainings each.
+    ///
+    /// # Source
+    /// Shrout and Fleiss 1979, ICC(1, 1); `k` of unequal numbers: Searle et al. 1992, section 3.6.
+    ///
+    /// # Errors
+    /// [`CannotTell`] of one genotype, of genotypes with one training each, and where no training differs from another
+    /// of its genotype.
+    pub fn of(accuracies: &Nested) -> Told<Self> {
+        let genotypes = accuracies.genotypes();
+        let (count, all) = (genotypes.len() as f64, genotypes.concat());
+        if genotypes.len() < 2 {
+            let found = genotypes.len();
+            return Err(CannotTell::TooFew { what: "genotypes", needed: 2, found });
+        }
+        if all.len() == genotypes.len() {
+            let what = "trainings of each genotype";
+            return Err(CannotTell::TooFew { what, needed: 2, found: 1 });
+        }
+        let total = all.len() as f64;
+        let center = mean(&all).expect("two genotypes");
+        let (mut between, mut within, mut squares) = (0.0, 0.0, 0.0);
+        for trainings in &genotypes {
+            let own = mean(trainings).expect("a training");
+            let size = trainings.len() as f64;
+            between += size * (own - center).powi(2);
+            within += trainings.iter().map(|each| (each - own).powi(2)).sum::<f64>();
+            squares += size.powi(2);
+        }
+        if !(between.is_finite() && within.is_finite()) {
+            return Err(CannotTell::NotFinite);
+        }
+        if super::is_zero(within, center) {
+            return Err(CannotTell::NoSpread("trainings of a genotype"));
+        }
+        let (above, below) = (count - 1.0, total - count);
+        let trainings = (total - squares / total) / above;
+        let ratio = (between / above) / (within / below);
+        let share = |ratio: f64| (ratio - 1.0) / (ratio + trainings - 1.0);
+        let low = share(ratio / fisher(above, below));
+        let high = share(ratio * fisher(below, above));
+        let interval = Interval { low, high };
+        Ok(Self { single: share(ratio), interval, genotypes: genotypes.len(), trainings })
+    }
+}
+
+/// Upper quantile for a two-sided interval.
+fn fisher(above: f64, below: f64) -> f64 {
+    let distribution = FisherSnedecor::new(above, below).expect("freedom above 0");
+    distribution.inverse_cdf(0.5 + 0.5 * LEVEL)
+}
+
+/// Reliability of the mean of several trainings.
+///
+/// ```text
+/// k r / (1 + (k - 1) r)
+/// ```
+///
+/// # Source
+/// Spearman 1910 and Brown 1910.
+pub fn spearman_brown(single: f64, trainings: f64) -> f64 {
+    trainings * single / (1.0 + (trainings - 1.0) * single)
+}
+
+/// The tau that a perfect predictor of the true accuracy has with a measured one of such a reliability, on average.
+///
+/// ```text
+/// 2 / pi * asin(sqrt(reliability))
+/// ```
+/// Two measurements of one reliability have `2 / pi * asin(reliability)` with each other.
+///
+/// # Source
+/// Tau of two normal variables: Greiner 1909; the correlation of a true with a measured value is the root of the
+/// reliability: Spearman 1904.
+pub fn ceiling_of_tau(reliability: f64) -> f64 {
+    2.0 / PI * reliability.clamp(0.0, 1.0).sqrt().asin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reliability_is_that_of_the_published_example() {
+        // Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(1, 1) = 0.17, ICC(1, 4) = 0.44, and the
+        // interval of the psych package of R: -0.13 to 0.72.
+        let ratings = [
+            [9.0, 2.0, 5.0, 8.0],
+            [6.0, 1.0, 3.0, 2.0],
+            [8.0, 4.0, 6.0, 8.0],
+            [7.0, 1.0, 2.0, 6.0],
+            [10.0, 5.0, 6.0, 9.0],
+            [6.0, 2.0, 4.0, 7.0],
+        ];
+        let told = Reliability::of(&Nested::distinct(ratings.map(Vec::from))).expect("a spread");
+        assert!((told.single - 0.165_7).abs() < 1e-4, "{told:?}");
+        assert!((spearman_brown(told.single, 4.0) - 0.442_8).abs() < 1e-4, "{told:?}");
+        let Interval { low, high } = told.interval;
+        assert!((low + 0.133).abs() < 1e-3 && (high - 0.723).abs() < 1e-3, "{told:?}");
+        assert_eq!((told.genotypes, told.trainings), (6, 4.0));
+    }
+
+    #[test]
+    fn ceilings_by_hand() {
+        assert_eq!(
+            (ceiling_of_tau(1.0), ceiling_of_tau(0.0), ceiling_of_tau(-0.2)),
+            (1.0, 0.0, 0.0)
+        );
+        // asin(sqrt(0.5)) is a quarter of pi.
+        assert!((ceiling_of_tau(0.5) - 0.5).abs() < 1e-12);
+        assert!((spearman_brown(0.5, 2.0) - 2.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_trainings_cannot_tell() {
+        let of = |trainings: &[&[f64]]| {
+            Reliability::of(&Nested::distinct(trainings.iter().map(|each| each.to_vec())))
+        };
+        assert!(of(&[&[1.0, 2.0]]).is_err() && of(&[&[1.0], &[2.0]]).is_err());
+        assert!(of(&[&[1.0, 1.0], &[2.0, 2.0]]).is_err());
+        assert!(of(&[&[1.0, f64::NAN], &[2.0, 2.0]]).is_err());
+        assert!(of(&[&[1.0, 2.0], &[2.0]]).is_ok());
+    }
+}
