@@ -123,12 +123,17 @@ fn search(config: &SearchConfig, folder: &Path) {
         genotype_mixing: found(config, epoch),
         genotype_alpha: found(config, epoch),
         normal: cell.clone(),
-        reduction: cell.clone(),
+        reduction: Some(cell.clone()),
         eigenvalue: None,
         cost: None,
         best_epoch: epoch,
         warnings: Vec::new(),
-        alpha: AlphaValues { normal: rows(0), reduction: rows(3), edges: None, candidates: None },
+        alpha: AlphaValues {
+            normal: rows(0),
+            reduction: Some(rows(3)),
+            edges: None,
+            candidates: None,
+        },
     };
     let lines = (0..epochs).map(|epoch| serde_json::to_string(&report(epoch)).expect("plain"));
     fs::write(folder.join("metrics.jsonl"), lines.collect::<Vec<_>>().join("\n")).expect("written");
