@@ -17,7 +17,7 @@ use burn::tensor::Device;
 use ec_darts::data::{self, DatasetKind, Loader, Purpose, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
-use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use ec_darts::tensors::ImageBatch;
 use ec_darts_space::Preset;
 
@@ -83,8 +83,13 @@ fn main() -> anyhow::Result<()> {
 
 fn random(class_names: Vec<String>, device: &Device) -> anyhow::Result<TrainedModel> {
     let genotype = Preset::find("EC_DARTS_CIFAR")?.genotype();
-    let config =
-        EvaluationConfig { stem: StemKind::Cifar, init_channels: 8, num_cells: 5, num_classes: 10 };
+    let config = EvaluationConfig {
+        skeleton: Skeleton::Darts,
+        stem: StemKind::Cifar,
+        init_channels: 8,
+        num_cells: 5,
+        num_classes: 10,
+    };
     let kind = DatasetKind::Cifar10;
     let normalization = kind.normalization().expect("published figures");
     let description =

@@ -20,7 +20,7 @@ use ec_darts::data;
 use ec_darts::device::DeviceName;
 use ec_darts::train::run::{self, Notice, Outcome, RunOptions};
 use ec_darts::train::{EpochReport, Event, Resume};
-use ec_darts_space::{CellKind, Genotype};
+use ec_darts_space::Genotype;
 
 #[derive(Parser)]
 #[command(about = "Searches a network for CIFAR-10 images with EC-DARTS")]
@@ -121,9 +121,9 @@ fn print_epoch(report: &EpochReport, elapsed_s: f64) {
 }
 
 fn print_genotype(genotype: &Genotype) {
-    for kind in CellKind::ALL {
+    for (kind, cell) in genotype.cells() {
         println!("  {kind} cell");
-        for (node, picks) in genotype.cell(kind).nodes.iter().enumerate() {
+        for (node, picks) in cell.nodes.iter().enumerate() {
             let picks = picks.iter().map(|pick| format!("{} from {}", pick.primitive, pick.from));
             println!("    node {}: {}", node + 2, picks.collect::<Vec<_>>().join(", "));
         }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use ec_darts_space::{CellKind, Preset, draw};
+use ec_darts_space::{Preset, draw};
 
 #[derive(Parser)]
 #[command(about = "Prints a published genotype and draws it")]
@@ -28,15 +28,15 @@ fn main() -> anyhow::Result<()> {
     let genotype = preset.genotype();
     println!("{} ({}): {}\n", preset.name, preset.source, preset.note);
 
-    for kind in CellKind::ALL {
+    for (kind, cell) in genotype.cells() {
         println!("{kind} cell");
-        for (node, picks) in genotype.cell(kind).nodes.iter().enumerate() {
+        for (node, picks) in cell.nodes.iter().enumerate() {
             let picks = picks.iter().map(|pick| format!("{} from {}", pick.primitive, pick.from));
             println!("  node {}: {}", node + 2, picks.collect::<Vec<_>>().join(", "));
         }
     }
     println!("\nflat:   {}", genotype.to_flat()?);
-    println!("nested: {}", genotype.to_nested());
+    println!("nested: {}", genotype.to_nested()?);
 
     let path = &arguments.out;
     let fail = || format!("cannot write {}", path.display());

@@ -20,7 +20,7 @@ use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
-use ec_darts::network::{CellForm, EvaluationConfig, StemKind, SupernetConfig};
+use ec_darts::network::{CellForm, EvaluationConfig, Skeleton, StemKind, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
@@ -252,6 +252,7 @@ impl Run {
         let preset = || Preset::find("DARTS_V2").expect("a preset").genotype();
         let genotype = self.genotype.take().unwrap_or_else(preset);
         let network = EvaluationConfig {
+            skeleton: Skeleton::Darts,
             stem: StemKind::Cifar,
             init_channels: self.channels,
             num_cells: self.cells,
@@ -266,7 +267,8 @@ impl Run {
             let network = state.take().expect("put back below");
             let mut drop_path = DropPath::new(0.2, stream_rng(0, Purpose::DropPath, 0, number));
             let (logits, side) = network.forward_training(train.images.clone(), &mut drop_path);
-            let loss = cross_entropy(logits, &train) + cross_entropy(side, &train) * 0.4;
+            let loss = cross_entropy(logits, &train)
+                + cross_entropy(side.expect("an auxiliary head"), &train) * 0.4;
             let gradients = GradientsParams::from_grads(loss.backward(), &network);
             state = Some(optimizer.step(LEARNING_RATE, network, gradients).0);
         };
@@ -276,10 +278,8 @@ impl Run {
 
 fn num_convolutions(genotype: &Genotype) -> usize {
     use Primitive::{DilConv3x3, DilConv5x5, SepConv3x3, SepConv5x5};
-    let picks = [&genotype.normal, &genotype.reduction].map(|cell| cell.nodes.iter().flatten());
+    let picks = genotype.cells().flat_map(|(_, cell)| cell.nodes.iter().flatten());
     let convolutions = picks
-        .into_iter()
-        .flatten()
         .filter(|pick| matches!(pick.primitive, DilConv3x3 | DilConv5x5 | SepConv3x3 | SepConv5x5));
     convolutions.count()
 }

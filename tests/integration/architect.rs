@@ -19,8 +19,6 @@ use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
 
-use ec_darts_space::PerKind;
-
 use crate::tiny;
 
 const XI: f64 = 0.1;
@@ -84,8 +82,9 @@ fn first_order_is_plain_autodiff() {
     let loss = model.loss(&separate(setup.search.supernet()), alpha, &setup.valid);
     let gradients = GradientsParams::from_grads(loss.clone().backward(), alpha);
     let expected = |param: &Param<Tensor<2>>| gradients.get::<2>(param.id).expect("a gradient");
-    assert_near(&actual.gradient.operations.normal, &expected(&alpha.normal), "normal");
-    assert_near(&actual.gradient.operations.reduction, &expected(&alpha.reduction), "reduction");
+    for (kind, param) in alpha.operations().iter() {
+        assert_near(actual.gradient.operations.cell(kind), &expected(param), kind.name());
+    }
     let [actual, expected] = [actual.valid_loss, loss].map(|loss| tiny::values(loss)[0]);
     assert!((actual - expected).abs() < 1e-6);
 }
@@ -101,20 +100,18 @@ fn second_order_is_direct_minus_implicit() {
     let unrolled =
         Unrolled { train: &setup.train, optimizer: &mut setup.optimizer, learning_rate: XI };
     let parts = second_order_gradient(&model, &supernet, &alpha, &setup.valid, unrolled);
-    let PerKind { normal: direct_normal, reduction: direct_reduction } = &parts.direct.operations;
-    let PerKind { normal: implicit_normal, reduction: implicit_reduction } =
-        &parts.implicit.operations;
-    let whole = &parts.alpha.gradient.operations;
-    let joined = |direct: &Tensor<2>, implicit: &Tensor<2>| direct.clone() - implicit.clone() * XI;
-    assert_near(&whole.normal, &joined(direct_normal, implicit_normal), "normal");
-    let expected = joined(direct_reduction, implicit_reduction);
-    assert_near(&whole.reduction, &expected, "reduction");
+    let (direct, implicit) = (&parts.direct.operations, &parts.implicit.operations);
+    for (kind, whole) in parts.alpha.gradient.operations.iter() {
+        let expected = direct.cell(kind).clone() - implicit.cell(kind).clone() * XI;
+        assert_near(whole, &expected, kind.name());
+    }
 
     // A real step without clipping leads where the virtual one did.
     let (moved, _) = setup.optimizer.step(XI, separate(&supernet), gradients);
     let first = first_order_gradient(&model, &moved, &alpha, &setup.valid);
-    assert_near(direct_normal, &first.gradient.operations.normal, "direct, normal");
-    assert_near(direct_reduction, &first.gradient.operations.reduction, "direct, reduction");
+    for (kind, expected) in first.gradient.operations.iter() {
+        assert_near(direct.cell(kind), expected, &format!("direct, {kind}"));
+    }
     let loss = model.loss(&moved, &alpha, &setup.valid);
     let direction = GradientsParams::from_grads(loss.backward(), &moved);
     let radius = tiny::values(parts.epsilon.clone() * global_norm(&moved, &direction))[0];
@@ -129,7 +126,7 @@ fn second_order_is_direct_minus_implicit() {
         first_order_gradient(&model, &shifted, &alpha, &setup.train).gradient.operations.normal
     };
     let quotient = (side(1.0) - side(-1.0)) / (2.0 * epsilon);
-    let miss = tiny::distance(&tiny::values(implicit_normal.clone()), &tiny::values(quotient));
+    let miss = tiny::distance(&tiny::values(implicit.normal.clone()), &tiny::values(quotient));
     assert!(miss < 1e-5, "implicit part off by {miss} of its norm");
 }
 

@@ -14,7 +14,7 @@ use ec_darts::rule::Rule;
 use ec_darts::snapshot::Snapshot;
 use ec_darts::tensors::separate;
 use ec_darts::train::Search;
-use ec_darts_space::{PerKind, Primitive, discretize};
+use ec_darts_space::{Primitive, discretize};
 
 use crate::tiny;
 
@@ -55,7 +55,7 @@ fn check(relaxation: Relaxation) {
     let loss = model.loss(&supernet, search.alpha(), &batch);
     check_gradients(&supernet, &GradientsParams::from_grads(loss.backward(), &supernet));
     let gradient = first_order_gradient(&model, &supernet, search.alpha(), &batch);
-    for matrix in gradient.gradient.operations.into_array() {
+    for matrix in gradient.gradient.operations.into_values() {
         for (place, value) in tiny::values(matrix).into_iter().enumerate() {
             assert!(value.is_finite(), "{relaxation:?}: alpha {place}: {value}");
             assert_eq!(value == 0.0, exempt(place), "{relaxation:?}: alpha {place}: {value}");
@@ -109,7 +109,7 @@ fn a_step_on_alpha_changes_the_genotype() {
     search.advance().expect("a step");
     let after = genotype(&search);
     assert_ne!(after, before, "no pick changed");
-    let alpha = PerKind::from_fn(|kind| tiny::values(search.alpha().cell(kind)));
+    let alpha = search.alpha().values();
     assert_eq!(after, discretize(search.space(), alpha.as_deref()).expect("finite"));
 }
 
@@ -133,7 +133,7 @@ fn the_genotype_follows_alpha() {
     let edited = edited.expect("the same shapes");
     for strength in [Strength::Mixing, Strength::Alpha] {
         let genotype = edited.genotype(strength).expect("finite alpha");
-        for cell in [genotype.normal, genotype.reduction] {
+        for (_, cell) in genotype.cells() {
             let strongest = cell.nodes[1][0];
             assert_eq!((strongest.primitive, strongest.from), (Primitive::SepConv5x5, 2));
         }

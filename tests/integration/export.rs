@@ -8,7 +8,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use ec_darts::data::Normalization;
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
-use ec_darts::network::{EvaluationConfig, EvaluationNetwork, StemKind};
+use ec_darts::network::{EvaluationConfig, EvaluationNetwork, Skeleton, StemKind};
 use ec_darts::snapshot::{NamedTensors, Snapshot};
 use ec_darts_space::{Genotype, Preset};
 
@@ -23,7 +23,12 @@ fn model(stem: StemKind, size: usize) -> TrainedModel {
 
 /// A model whose normalizations do something.
 pub fn of_genotype(genotype: Genotype, stem: StemKind, size: usize) -> TrainedModel {
-    let config = EvaluationConfig { stem, init_channels: 8, num_cells: 6, num_classes: 10 };
+    let skeleton = match genotype.reduction {
+        Some(_) => Skeleton::Darts,
+        None => Skeleton::NasBench201,
+    };
+    let config =
+        EvaluationConfig { skeleton, stem, init_channels: 8, num_cells: 6, num_classes: 10 };
     let names = (0..10).map(|class| class.to_string()).collect();
     let plain = Normalization { mean: [0.5; 3], std: [0.25; 3] };
     let description = ModelDescription::new(genotype, &config, names, [size; 2], &plain, "cifar10");

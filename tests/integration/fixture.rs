@@ -143,7 +143,7 @@ impl Fixture {
 
     /// Compares the values of both kinds of cells.
     pub fn check_pair(&self, prefix: &str, actual: &PerKind<Vec<f32>>) {
-        for (kind, values) in ["normal", "reduce"].into_iter().zip(actual.as_ref().into_array()) {
+        for (kind, values) in ["normal", "reduce"].into_iter().zip(actual.as_ref().into_values()) {
             self.check(&format!("{prefix}.{kind}"), values);
         }
     }
@@ -177,7 +177,7 @@ impl Fixture {
                 concat: vec![2, 3, 4, 5],
             }
         };
-        Genotype { normal: cell("normal"), reduction: cell("reduce") }
+        Genotype { normal: cell("normal"), reduction: Some(cell("reduce")) }
     }
 
     /// Alpha or mixing weights: the nodes' matrices under `prefix.0` to `prefix.3`, joined.

@@ -5,10 +5,13 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
-    CellForm, CellPlan, DiscreteCell, EvaluationConfig, MixedOperation, SearchCell, Stem, StemKind,
+    CellForm, CellPlan, DiscreteCell, EvaluationConfig, Map, MixedOperation, SearchCell, Skeleton,
+    Stem, StemKind,
 };
 use ec_darts::ops::{DropPath, Kernels, Memory, Packs, draw_parameters};
-use ec_darts_space::{CellKind, CellTopology, Genotype, Primitive, SearchSpace, presets};
+use ec_darts_space::{
+    CellGenotype, CellKind, CellTopology, Genotype, Primitive, SearchSpace, presets,
+};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -201,7 +204,10 @@ fn sizes_of_the_networks() {
 }
 
 fn plan(kind: CellKind, after_reduction: bool) -> CellPlan {
-    CellPlan { kind, after_reduction, num_channels: 12, inputs: [20, 48] }
+    let newer = if after_reduction { 2 } else { 1 };
+    let reduces = if kind == CellKind::Reduction { 2 } else { 1 };
+    let map = |channels, shrink| Map { channels, shrink };
+    CellPlan { kind, inputs: vec![map(20, 1), map(48, newer)], node: map(12, newer * reduces) }
 }
 
 /// Preprocessing, reduction cells and cells behind them, in the supernet.
@@ -314,8 +320,8 @@ fn cells_that_use_a_part_of_the_packed_values() {
     let space = SearchSpace::darts();
     let mut genotype = presets::DARTS_V1.genotype();
     genotype.normal.nodes[1].reverse();
-    genotype.reduction = genotype.normal.clone();
-    genotype.reduction.concat = vec![3, 5];
+    let reduction = CellGenotype { concat: vec![3, 5], ..genotype.normal.clone() };
+    genotype.reduction = Some(reduction);
     for (kind, after) in [(CellKind::Normal, true), (CellKind::Reduction, false)] {
         let cell = SearchCell::new(&space, &plan(kind, after), CellForm::default(), &device);
         let cell = draw_parameters(cell, &mut ChaCha8Rng::seed_from_u64(5));
@@ -362,7 +368,7 @@ fn cells_that_use_a_part_of_the_packed_values() {
 fn stems() {
     let device = Device::flex().autodiff();
     for (kind, size) in [(StemKind::Cifar, 9), (StemKind::Stride2, 11), (StemKind::Imagenet, 36)] {
-        let stem = Stem::new(kind, 6, &device);
+        let stem = Stem::new(&kind.maps(Skeleton::Darts, 6), &device);
         let stem = draw_parameters(stem, &mut ChaCha8Rng::seed_from_u64(4));
         let inputs = [tiny::tensor(6, [5, 3, size, size + 1], &device)];
         let mixing = tiny::tensor(8, [1], &device);
@@ -418,8 +424,13 @@ fn mixing_weights_alone() {
 fn threads_do_not_change_a_bit() {
     let device = Device::flex().autodiff();
     let genotype = presets::DARTS_V1.genotype();
-    let config =
-        EvaluationConfig { stem: StemKind::Cifar, init_channels: 4, num_cells: 5, num_classes: 3 };
+    let config = EvaluationConfig {
+        skeleton: Skeleton::Darts,
+        stem: StemKind::Cifar,
+        init_channels: 4,
+        num_cells: 5,
+        num_classes: 3,
+    };
     let network = config.init(&genotype, &mut ChaCha8Rng::seed_from_u64(1), &device);
     let images = tiny::tensor(2, [9, 3, 32, 32], &device);
     let run = |threads| {

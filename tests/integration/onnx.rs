@@ -8,6 +8,7 @@ use std::process::Command;
 use burn::tensor::{Distribution, Tensor};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ExportFormat, TrainedModel};
+use ec_darts::network::StemKind;
 use ec_darts_space::{Genotype, Primitive};
 use serde_json::Value;
 
@@ -115,10 +116,14 @@ fn onnxruntime_gives_the_same_logits() {
     let device = DeviceName::Flex.open().expect("the CPU").device;
     let folder = tempfile::tempdir().expect("a folder");
     let (mut models, mut expected) = (Vec::new(), Vec::new());
-    for (stem, size) in STEMS {
-        let mut model = of_genotype(every_primitive(), stem, size);
+    let stems = STEMS.map(|(stem, size)| (stem, size, every_primitive()));
+    let one =
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+    let benchmark = (StemKind::Cifar, 32, one.parse().expect("a genotype"));
+    for (stem, size, genotype) in stems.into_iter().chain([benchmark]) {
+        let mut model = of_genotype(genotype, stem, size);
         model.description.class_names[2] = "čáp, \"white\"\n".into();
-        let name = format!("{stem:?}").to_lowercase();
+        let name = format!("{stem:?}-{}", model.description.skeleton.name()).to_lowercase();
         let path = |end: &str| folder.path().join(format!("{name}.{end}"));
         model.export(ExportFormat::Onnx, &path("onnx")).expect("written");
         for batch in BATCHES {

@@ -9,7 +9,8 @@ use ec_darts::architect::{
 use ec_darts::architecture::{ArchitectureParameters, Strength};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
-    CellForm, CellPlan, EvaluationConfig, SearchCell, StemKind, Supernet, SupernetConfig,
+    CellForm, CellPlan, EvaluationConfig, Map, SearchCell, Skeleton, StemKind, Supernet,
+    SupernetConfig,
 };
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Form, Operation};
@@ -142,12 +143,11 @@ fn search_cells(fixture: &Fixture) {
         let number = |key: &str| plan[key].as_u64().expect("a width") as usize;
         let flag = |key: &str| plan[key].as_bool().expect("a flag");
         let kind = if flag("reduction") { CellKind::Reduction } else { CellKind::Normal };
-        let plan = CellPlan {
-            inputs: [number("c_pp"), number("c_p")],
-            num_channels: number("c"),
-            kind,
-            after_reduction: flag("after_reduction"),
-        };
+        let newer = if flag("after_reduction") { 2 } else { 1 };
+        let reduces = if flag("reduction") { 2 } else { 1 };
+        let map = |channels: &str, shrink| Map { channels: number(channels), shrink };
+        let inputs = vec![map("c_pp", 1), map("c_p", newer)];
+        let plan = CellPlan { inputs, kind, node: map("c", newer * reduces) };
         let cell =
             SearchCell::new(&SearchSpace::darts(), &plan, CellForm::default(), &fixture.device);
         let cell = install(cell, fixture, &format!("{case}.in."), Naming::Cell);
@@ -188,7 +188,14 @@ fn supernet(fixture: &Fixture) -> Supernet {
 fn alpha(fixture: &Fixture) -> ArchitectureParameters {
     let param =
         |kind: &str| Param::from_data(fixture.matrix(&format!("in.alpha.{kind}")), &fixture.device);
-    ArchitectureParameters { normal: param("normal"), reduction: param("reduce"), edges: None }
+    let (normal, reduction) = (param("normal"), Some(param("reduce")));
+    ArchitectureParameters { normal, reduction, edges: None }
+}
+
+fn check_kinds(fixture: &Fixture, prefix: &str, matrices: PerKind<Tensor<2>>) {
+    for (kind, matrix) in ["normal", "reduce"].into_iter().zip(matrices.into_values()) {
+        fixture.check_matrix(&format!("{prefix}.{kind}"), matrix);
+    }
 }
 
 fn batch(fixture: &Fixture, prefix: &str) -> ImageBatch {
@@ -215,7 +222,8 @@ fn search_network(fixture: &Fixture) {
         let mut gradients = loss.backward();
         let of_alpha = GradientsParams::from_module(&mut gradients, &alpha);
         let of_weights = GradientsParams::from_module(&mut gradients, &supernet);
-        for (name, param) in [("normal", &alpha.normal), ("reduce", &alpha.reduction)] {
+        for (name, param) in ["normal", "reduce"].into_iter().zip(alpha.operations().into_values())
+        {
             let gradient = of_alpha.get::<2>(param.id).expect("alpha has a gradient");
             fixture.check_matrix(&format!("out.{kind}.grad.alpha.{name}"), gradient);
         }
@@ -261,10 +269,8 @@ fn alpha_gradients(fixture: &Fixture) {
         let [train, valid] = ["in.train.", "in.valid."].map(|prefix| batch(fixture, prefix));
         let AlphaGradient { valid_loss, gradient } =
             first_order_gradient(&model, &supernet, &alpha, &valid);
-        let PerKind { normal, reduction } = gradient.operations;
         fixture.check(&format!("out.{kind}.first.valid_loss"), &[value(valid_loss)]);
-        fixture.check_matrix(&format!("out.{kind}.first.alpha.normal"), normal);
-        fixture.check_matrix(&format!("out.{kind}.first.alpha.reduce"), reduction);
+        check_kinds(fixture, &format!("out.{kind}.first.alpha"), gradient.operations);
         for case in ["fresh", "moving"] {
             let config = &fixture.entry.config[case];
             let number = |key: &str| config[key].as_f64().expect("a number");
@@ -286,9 +292,7 @@ fn alpha_gradients(fixture: &Fixture) {
             for (what, parts) in
                 [("direct", found.direct), ("implicit", found.implicit), ("gradient", gradient)]
             {
-                let PerKind { normal: of_normal, reduction: of_reduction } = parts.operations;
-                fixture.check_matrix(&format!("{prefix}.{what}.alpha.normal"), of_normal);
-                fixture.check_matrix(&format!("{prefix}.{what}.alpha.reduce"), of_reduction);
+                check_kinds(fixture, &format!("{prefix}.{what}.alpha"), parts.operations);
             }
         }
     }
@@ -334,8 +338,8 @@ fn search_steps(fixture: &Fixture) {
         fixture.check(&format!("{case}grad_norm"), &[value(norm)]);
         let prefix = format!("{case}after.param.");
         check_parameters(&supernet, fixture, &prefix, Naming::Search);
-        fixture.check_matrix(&format!("{case}after.alpha.normal"), alpha.normal.val());
-        fixture.check_matrix(&format!("{case}after.alpha.reduce"), alpha.reduction.val());
+        let values = alpha.operations().map(|param| param.val());
+        check_kinds(fixture, &format!("{case}after.alpha"), values);
     }
 }
 
@@ -368,6 +372,7 @@ fn retrain(fixture: &Fixture) {
     let genotype = fixture.genotype("in.genotype");
     let num_cells = number("layers");
     let network = EvaluationConfig {
+        skeleton: Skeleton::Darts,
         stem: if imagenet { StemKind::Imagenet } else { StemKind::Cifar },
         init_channels: number("channels"),
         num_cells,
@@ -382,6 +387,7 @@ fn retrain(fixture: &Fixture) {
     fixture.check_tensor("out.eval_logits", evaluated);
     let mut no_drop = DropPath::new(0.0, ChaCha8Rng::seed_from_u64(0));
     let (logits, side) = network.forward_training(batch.images.clone(), &mut no_drop);
+    let side = side.expect("an auxiliary head");
     let loss = cross_entropy(logits.clone(), &batch) + cross_entropy(side.clone(), &batch) * 0.4;
     fixture.check_tensor("out.logits", logits);
     fixture.check_tensor("out.side_logits", side);

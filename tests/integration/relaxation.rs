@@ -1,7 +1,7 @@
 //! Relaxations on random cells: any number of nodes, any primitives, any alpha.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ec_darts::network::{CellForm, CellPlan, SearchCell};
+use ec_darts::network::{CellForm, CellPlan, Map, SearchCell};
 use ec_darts::ops::draw_parameters;
 use ec_darts::relaxation::Relaxation::{self, CrossEdge, Softmax};
 use ec_darts_space::{CellKind, CellTopology, Primitive, SearchSpace};
@@ -143,12 +143,8 @@ fn gradients_are_those_of_finite_differences() {
 fn only_under_softmax_the_loss_moves_none() {
     check(24, 3, |cell, relaxation| {
         let device = Device::flex().autodiff();
-        let plan = CellPlan {
-            inputs: [2, 2],
-            num_channels: 2,
-            kind: CellKind::Normal,
-            after_reduction: false,
-        };
+        let map = Map { channels: 2, shrink: 1 };
+        let plan = CellPlan { inputs: vec![map; 2], kind: CellKind::Normal, node: map };
         let network = SearchCell::new(&cell.space, &plan, CellForm::default(), &device);
         let network = draw_parameters(network, &mut ChaCha8Rng::seed_from_u64(3));
         let input = |seed| tiny::tensor(seed, [2, 2, 6, 6], &device);

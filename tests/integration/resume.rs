@@ -9,6 +9,7 @@ use ec_darts::architect::ArchitectOrder;
 use ec_darts::config::{Order, SearchConfig};
 use ec_darts::cost::CostMeasure;
 use ec_darts::data::ImageDataset;
+use ec_darts::penalty::CostForm;
 use ec_darts::perturbation::Perturbation;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::sampling::Sampling;
@@ -28,7 +29,7 @@ fn restore(
 }
 
 /// An unbroken search, and one that is saved and restored after every event.
-fn check(change: impl Fn(&mut SearchConfig)) {
+pub fn check(change: impl Fn(&mut SearchConfig)) {
     let mut config = tiny::config();
     change(&mut config);
     let (mut unbroken, mut broken) = (tiny::search(config.clone()), tiny::search(config.clone()));
@@ -70,15 +71,18 @@ fn second_order_goes_on_as_unbroken() {
     }
 }
 
-/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
-#[test]
-fn rules_go_on_as_unbroken() {
-    type Change = fn(&mut SearchConfig);
-    let softmax: Change = |config| {
-        config.search.relaxation = Relaxation::Softmax;
-        config.transition.enabled = false;
-    };
-    let rules: [(&str, Change); 18] = [
+/// What a rule changes of settings.
+pub type Change = fn(&mut SearchConfig);
+
+/// DARTS, which the others change.
+pub fn softmax(config: &mut SearchConfig) {
+    config.search.relaxation = Relaxation::Softmax;
+    config.transition.enabled = false;
+}
+
+/// All rules by name.
+pub fn rules() -> [(&'static str, Change); 19] {
+    [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
             config.rule.temperature = Schedule::line(10.0, 0.1);
@@ -139,6 +143,11 @@ fn rules_go_on_as_unbroken() {
             (config.search.order, config.alpha.every) = (Order::WeightsFirst, 2);
             config.search.batch_size = 2;
         }),
+        ("pairs of gates and a product with the cost", |config| {
+            config.rule.sampling = Some(Sampling::GatePairs);
+            config.rule.cost = Some(CostMeasure::MultiplyAdds);
+            (config.rule.cost_form, config.search.batch_size) = (CostForm::Product, 2);
+        }),
         ("drnas", |config| {
             config.rule.sampling = Some(Sampling::Dirichlet);
             config.rule.dirichlet_kl = Some(Schedule::constant(1e-3));
@@ -168,8 +177,13 @@ fn rules_go_on_as_unbroken() {
             (config.rule.partial_channels, config.network.init_channels) = (2, 4);
             config.rule.eigenvalue_every = Some(2);
         }),
-    ];
-    for (name, rule) in rules {
+    ]
+}
+
+/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
+#[test]
+fn rules_go_on_as_unbroken() {
+    for (name, rule) in rules() {
         println!("{name}");
         check(|config| {
             softmax(config);

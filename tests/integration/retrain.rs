@@ -151,7 +151,7 @@ fn no_setting_is_without_effect() {
         ("label_smoothing", &|c| c.retrain.label_smoothing = 0.1),
         ("average_decay", &|c| c.retrain.average_decay = Some(0.5)),
         ("seed", &|c| c.retrain.seed = 7),
-        ("schedule", &|c| c.weights.schedule = ec_darts::optim::Schedule::Linear),
+        ("schedule", &|c| c.weights.schedule = ec_darts::optim::Decay::Linear),
         ("min_learning_rate", &|c| c.weights.min_learning_rate = 0.01),
         ("warmup_epochs", &|c| c.weights.warmup_epochs = 2),
         ("clip_norm", &|c| c.weights.clip_norm = Some(0.1)),
@@ -168,7 +168,7 @@ fn the_learning_rate_rises_and_drop_path_ramps() {
     let mut config = config();
     config.retrain.epochs = 4;
     config.weights.warmup_epochs = 2;
-    config.weights.schedule = ec_darts::optim::Schedule::Linear;
+    config.weights.schedule = ec_darts::optim::Decay::Linear;
     let reports = finish(&mut retraining(config));
     let rates: Vec<f64> = reports.iter().map(|report| report.learning_rate).collect();
     // A line of four epochs from 0.025, the first halved.

@@ -240,8 +240,8 @@ fn skip_dropout(fixture: &Fixture, half: &str) -> Option<SkipDropout> {
 /// P-DARTS: the gradient of alpha is clipped too.
 fn progressive(case: &Case<'_>, step: &Step) {
     let gradients = step.of_alpha.clone().operations.map(|gradient| gradient.powi_scalar(2).sum());
-    let [normal, reduction] = gradients.into_array();
-    case.fixture.check_tensor("out.alpha_grad_norm", (normal + reduction).sqrt());
+    let sum = gradients.into_values().reduce(|sum, each| sum + each).expect("two kinds");
+    case.fixture.check_tensor("out.alpha_grad_norm", sum.sqrt());
     let tight = case.setting(["alpha_clip_tight", ""]);
     let architect = case.architect().with_clip_norm(Some(tight));
     let alpha = &step.alpha;
@@ -275,14 +275,16 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
         "snas" => single_level(&case, gumbel("")),
         "fairdarts" => {
             let penalties = Penalties {
-                zero_one: (case.number("in.weight"), ZeroOne::L2),
+                zero_one: case.number("in.weight"),
+                zero_one_form: ZeroOne::L2,
                 ..Penalties::default()
             };
             let rule = Rule { penalties: penalties.clone(), ..Rule::from(Relaxation::Sigmoid) };
             let alpha = case.alpha.as_ref().expect("alpha");
             let mixing = rule.mixing(&case.space, alpha, &Draw::Mode);
-            let term = penalties.loss(&case.space, alpha, &mixing.weights);
-            fixture.check_tensor("out.penalty", term.expect("a term"));
+            let nothing = Tensor::zeros([1], &mixing.weights.normal.device());
+            let term = penalties.loss(nothing, &case.space, alpha, &mixing.weights);
+            fixture.check_tensor("out.penalty", term);
             case.check(&case.step(&rule, still, plain));
         }
         "gdas" => {
@@ -295,7 +297,7 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
                 let alpha = case.alpha.as_ref().expect("alpha");
                 let path = rule.mixing(&case.space, alpha, &gumbel(&format!("{half}."))).path;
                 let path = path.expect("one operation of each edge");
-                for (kind, path) in ["normal", "reduce"].into_iter().zip(path.into_array()) {
+                for (kind, path) in ["normal", "reduce"].into_iter().zip(path.into_values()) {
                     let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
                     fixture.check_integers(&format!("out.{half}.index.{kind}"), &path);
                 }
@@ -413,7 +415,7 @@ fn perturbed(case: &Case<'_>) {
     let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
     let before = fixture.pair("in.mixing");
     let zeros = || Tensor::zeros([14, 7], &fixture.device);
-    let start = Mixing::of(PerKind::from_fn(|_| zeros()));
+    let start = Mixing::of(PerKind::both(zeros(), zeros()));
     for name in ["rs", "adv"] {
         let out = format!("out.{name}.");
         let moved = if name == "rs" {

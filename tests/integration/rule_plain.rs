@@ -124,7 +124,7 @@ fn discretizations() {
 
 /// A stage's softmax over the candidates of each edge, from alpha whose columns are those.
 fn stage_strengths(space: &SearchSpace, alpha: &PerKind<Vec<f32>>) -> PerKind<Vec<f32>> {
-    PerKind::from_fn(|kind| {
+    space.topology().per_kind(|kind| {
         let edges = 0..space.topology().num_edges();
         let row = |edge: usize| {
             let candidates = space.candidates(kind, edge);

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
 use ec_darts::device::DeviceName;
 use ec_darts::dirichlet::concentration;
-use ec_darts::penalty::{Cost, CostForm, Penalties, ZeroOne};
+use ec_darts::penalty::{CostForm, CostWeighting, ExpectedCost, Penalties, ZeroOne};
 use ec_darts::perturbation::Matrix;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
@@ -32,11 +32,11 @@ pub fn parameters(fixture: &Fixture, prefix: &str) -> ArchitectureParameters {
     let param = |name: &str, kind: &str| matrix(format!("{prefix}{name}.{kind}"));
     let edges = fixture.has(&format!("{prefix}beta.normal")).then(|| EdgeParameters {
         normal: param("beta", "normal"),
-        reduction: param("beta", "reduce"),
+        reduction: Some(param("beta", "reduce")),
     });
     ArchitectureParameters {
         normal: param("alpha", "normal"),
-        reduction: param("alpha", "reduce"),
+        reduction: Some(param("alpha", "reduce")),
         edges,
     }
 }
@@ -77,8 +77,9 @@ fn gradient(
         let upstream = TensorData::new(upstream, weights.dims());
         (weights.clone() * Tensor::from_data(upstream, &fixture.device)).sum()
     };
-    let [normal, reduction] = mixing.weights.as_ref().zip(upstream).map(term).into_array();
-    let gradients = GradientsParams::from_grads((normal + reduction).backward(), alpha);
+    let terms = mixing.weights.as_ref().zip(upstream).map(term).into_values();
+    let sum = terms.reduce(|sum, term| sum + term).expect("two kinds");
+    let gradients = GradientsParams::from_grads(sum.backward(), alpha);
     ArchitectureGradient::read(&gradients, alpha)
 }
 
@@ -131,7 +132,7 @@ fn mixing_case(fixture: &Fixture, case: &str) {
     fixture.check_pair(&format!("{case}.out.mixing"), &values(&mixing.weights));
     if start("gdas") {
         let path = mixing.path.as_ref().expect("one operation of each edge");
-        for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_array()) {
+        for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_values()) {
             let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
             fixture.check_integers(&format!("{case}.out.index.{kind}"), &path);
         }
@@ -184,7 +185,8 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         }
         let loss = |weight| {
             let mixing = Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode);
-            of(weight).loss(&space, &alpha, &mixing.weights).expect("a term")
+            let nothing = Tensor::zeros([1], &mixing.weights.normal.device());
+            of(weight).loss(nothing, &space, &alpha, &mixing.weights)
         };
         fixture.check_tensor(&format!("{prefix}value"), loss(1.0));
         let weighted = loss(weight);
@@ -198,7 +200,8 @@ fn penalty_case(fixture: &Fixture, case: &str) {
         () if case.starts_with("zero_one") => {
             for (name, form) in [("l2", ZeroOne::L2), ("l1", ZeroOne::L1)] {
                 check(format!("{out}{name}."), Relaxation::Sigmoid, &|weight| Penalties {
-                    zero_one: (weight, form),
+                    zero_one: weight,
+                    zero_one_form: form,
                     ..Penalties::default()
                 });
             }
@@ -221,7 +224,16 @@ fn penalty_case(fixture: &Fixture, case: &str) {
                 for (form_name, form) in [("linear", CostForm::Linear), ("log", CostForm::Log)] {
                     check(format!("{out}{name}.{form_name}."), relaxation, &|weight| {
                         let table = fixture.pair("cost.in.cost");
-                        let cost = Some(Cost { table, fixed: 0.0, form, weight });
+                        let cost = Some(ExpectedCost {
+                            table,
+                            fixed: 0.0,
+                            weighting: CostWeighting {
+                                form,
+                                weight,
+                                reference: 1.0,
+                                exponent: 1.0,
+                            },
+                        });
                         Penalties { cost, ..Penalties::default() }
                     });
                 }

@@ -80,8 +80,7 @@ fn every_stage_starts_anew() {
     while let Some(event) = search.advance().expect("a finite search") {
         let Event::Epoch(report) = event else { continue };
         rates.push(report.learning_rate);
-        let alpha = [&report.alpha.normal, &report.alpha.reduction].map(|rows| rows.concat());
-        moved.push(alpha[0] != before.normal);
+        moved.push(report.alpha.normal.concat() != before.normal);
         // Behind the last epoch of a stage it is that of the next one.
         before = search.alpha().values();
     }
@@ -103,7 +102,7 @@ fn the_weakest_go_at_the_border() {
         }
     }
     let alpha = last.expect("an epoch");
-    for (kind, rows) in [(CellKind::Normal, alpha.normal), (CellKind::Reduction, alpha.reduction)] {
+    for (kind, rows) in (PerKind { normal: alpha.normal, reduction: alpha.reduction }).iter() {
         for (edge, row) in rows.iter().enumerate() {
             let mut order: Vec<usize> = (0..8).collect();
             order.sort_by(|&a, &b| row[a].total_cmp(&row[b]));
@@ -127,7 +126,7 @@ fn restricted() -> SearchSpace {
         &[SkipConnect, DilConv3x3],
     ];
     let edges: Vec<Vec<Primitive>> = lists.iter().map(|list| list.to_vec()).collect();
-    let candidates = Candidates(PerKind::from_fn(|_| edges.clone()));
+    let candidates = Candidates(PerKind::both(edges.clone(), edges));
     space.expect("a space").restricted(candidates).expect("some of each edge")
 }
 

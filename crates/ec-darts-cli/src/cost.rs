@@ -4,7 +4,7 @@ use anyhow::Context;
 use ec_darts::cost::{Cost, NetworkCost};
 use ec_darts::device::DeviceName;
 use ec_darts::latency::Latency;
-use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use ec_darts_space::Genotype;
 
 use crate::args::{CostArguments, NetworkArguments, NetworkKind};
@@ -13,28 +13,43 @@ use crate::print;
 
 /// The network that the arguments describe, and its image size; what is not said is the paper's.
 pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig, usize)> {
-    let (stem, init_channels, num_cells, num_classes, image_size) = match arguments.kind {
-        NetworkKind::Cifar => (StemKind::Cifar, 36, 20, 10, 32),
-        NetworkKind::TinyImagenet => (StemKind::Stride2, 36, 20, 200, 64),
-        NetworkKind::Imagenet => (StemKind::Imagenet, 48, 14, 1000, 224),
+    let (base, image_size) = match arguments.kind {
+        NetworkKind::Cifar => (EvaluationConfig::new(StemKind::Cifar, 10), 32),
+        NetworkKind::TinyImagenet => (EvaluationConfig::new(StemKind::Stride2, 200), 64),
+        NetworkKind::Imagenet => (EvaluationConfig::new(StemKind::Imagenet, 1000), 224),
+        NetworkKind::NasBench201 => (EvaluationConfig::nas_bench_201(10), 32),
     };
     let config = EvaluationConfig {
-        stem,
-        init_channels: arguments.channels.map_or(init_channels, usize::from),
-        num_cells: arguments.cells.map_or(num_cells, usize::from),
-        num_classes: arguments.classes.map_or(num_classes, |classes| classes as usize),
+        init_channels: arguments.channels.map_or(base.init_channels, usize::from),
+        num_cells: arguments.cells.map_or(base.num_cells, usize::from),
+        num_classes: arguments.classes.map_or(base.num_classes, |classes| classes as usize),
+        ..base
     };
     anyhow::ensure!(
         config.init_channels.is_multiple_of(2),
         "--channels is {}, allowed: an even number",
         config.init_channels
     );
+    anyhow::ensure!(
+        config.skeleton == Skeleton::Darts || config.num_cells.is_multiple_of(3),
+        "--cells is {}, allowed with --network nas-bench-201: a multiple of 3, as many in each of three stages",
+        config.num_cells
+    );
     Ok((config, image_size))
+}
+
+/// An error unless cells of a genotype can stand in a network.
+pub fn fits(config: &EvaluationConfig, genotype: &Genotype) -> anyhow::Result<()> {
+    match config.skeleton.fault(genotype) {
+        None => Ok(()),
+        Some(reason) => anyhow::bail!("--network does not fit: {reason}"),
+    }
 }
 
 pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
     let genotype = read(&arguments.genotype)?;
     let (config, image_size) = network(&arguments.network)?;
+    fits(&config, &genotype)?;
     let cost = NetworkCost::new(&genotype, &config, image_size);
     let latency = match arguments.latency {
         true => Some(measure(&arguments, &genotype, &config, image_size)?),
@@ -57,7 +72,9 @@ pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
         "", "parameters", "multiply-adds", "with elementwise"
     );
     text += &line("whole network", &cost.cost);
-    text += &format!("{:34} {:>12}\n", "with auxiliary head", cost.parameters_with_auxiliary);
+    if cost.parameters_with_auxiliary > cost.cost.parameters {
+        text += &format!("{:34} {:>12}\n", "with auxiliary head", cost.parameters_with_auxiliary);
+    }
     text += &line("stem", &cost.stem);
     for (position, cell) in cost.cells.iter().enumerate() {
         let name = format!("cell {position}, {}, {} channels", cell.kind, cell.num_channels);
@@ -68,6 +85,9 @@ pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
                 text += &line(&format!("  {} from {}", pick.primitive, pick.from), each);
             }
         }
+    }
+    for (number, block) in cost.residuals.iter().enumerate() {
+        text += &line(&format!("residual block {number}"), block);
     }
     text += &line("classifier", &cost.classifier);
     text += &format!(

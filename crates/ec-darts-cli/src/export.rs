@@ -75,8 +75,8 @@ fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<Mode
         config.num_classes
     );
     let kind = match (arguments.network, config.num_classes) {
-        (NetworkKind::Cifar, 100) => DatasetKind::Cifar100,
-        (NetworkKind::Cifar, _) => DatasetKind::Cifar10,
+        (NetworkKind::Cifar | NetworkKind::NasBench201, 100) => DatasetKind::Cifar100,
+        (NetworkKind::Cifar | NetworkKind::NasBench201, _) => DatasetKind::Cifar10,
         (NetworkKind::TinyImagenet, _) => DatasetKind::TinyImagenet,
         (NetworkKind::Imagenet, _) => DatasetKind::Imagenet,
     };

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use ec_darts::architecture::random_genotype;
 use ec_darts::data::{Purpose, stream_rng};
-use ec_darts_space::{CellKind, Genotype, Preset, SearchSpace, draw};
+use ec_darts_space::{Genotype, Preset, SearchSpace, draw};
 
 use crate::args::{Form, GenotypeCommand};
 use crate::{output, print};
@@ -31,9 +31,10 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
             let genotype = read(&genotype)?;
             let text = match to {
                 Form::Flat => genotype.to_flat()?,
-                Form::Nested => genotype.to_nested(),
+                Form::Nested => genotype.to_nested()?,
                 Form::Triples => genotype.to_triples()?,
                 Form::EveryEdge => genotype.to_every_edge()?,
+                Form::NasBench201 => genotype.to_nas_bench_201()?,
                 Form::Json => genotype.to_json(),
             };
             print(&format!("{}\n", text.trim_end()))
@@ -83,9 +84,9 @@ fn decoded(bytes: &[u8]) -> Option<String> {
 /// One line for each node.
 pub fn table(genotype: &Genotype) -> String {
     let mut text = String::new();
-    for kind in CellKind::ALL {
+    for (kind, cell) in genotype.cells() {
         text += &format!("{kind} cell\n");
-        for (node, picks) in genotype.cell(kind).nodes.iter().enumerate() {
+        for (node, picks) in cell.nodes.iter().enumerate() {
             let picks = picks.iter().map(|pick| format!("{} from {}", pick.primitive, pick.from));
             let picks: Vec<String> = picks.collect();
             let picks =

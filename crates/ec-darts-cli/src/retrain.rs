@@ -57,6 +57,7 @@ pub fn retrain(
     session: &mut Session,
 ) -> anyhow::Result<Outcome<Measured>> {
     let (train, test) = (&images.train, &images.test);
+    config.network.check_genotype(genotype)?;
     let room = Room::of(&session.opened.device);
     let needed = preflight::describe_retraining(&config, genotype, train, &room);
     let shape = config.network.evaluation(train.num_classes());

@@ -113,9 +113,9 @@ pub fn discretize_within(
             .map(|(kind, place, _, pick)| (pick, strength_of(kind, place)))
             .collect()
     };
-    let nodes = CellKind::ALL
-        .into_iter()
-        .flat_map(|kind| (0..space.topology().num_nodes()).map(move |node| (kind, node)));
+    let kinds = space.topology().kinds().iter().copied();
+    let nodes =
+        kinds.flat_map(|kind| (0..space.topology().num_nodes()).map(move |node| (kind, node)));
     let trades = nodes
         .map(|(kind, node)| Trade {
             kind,
@@ -139,8 +139,8 @@ fn places<'a>(
         let found = primitives.iter().position(|&primitive| primitive == pick.primitive);
         found.expect("a genotype of this space")
     };
-    CellKind::ALL.into_iter().flat_map(move |kind| {
-        genotype.cell(kind).nodes.iter().enumerate().flat_map(move |(node, picks)| {
+    genotype.cells().flat_map(move |(kind, cell)| {
+        cell.nodes.iter().enumerate().flat_map(move |(node, picks)| {
             picks.iter().map(move |pick| {
                 let edge = space.topology().edge_number(pick.from, node);
                 (kind, edge * primitives.len() + column(pick), node, *pick)
@@ -231,10 +231,9 @@ fn search(
         trail = before;
     }
     picked.reverse();
-    Ok(Genotype {
-        normal: cell(space, &picked, CellKind::Normal),
-        reduction: cell(space, &picked, CellKind::Reduction),
-    })
+    let PerKind { normal, reduction } =
+        space.topology().per_kind(|kind| cell(space, &picked, kind));
+    Ok(Genotype { normal, reduction })
 }
 
 fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Step> {

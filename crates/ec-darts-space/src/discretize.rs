@@ -117,7 +117,7 @@ impl Discretization {
         strength: PerKind<&[f32]>,
     ) -> Result<Genotype, Error> {
         let cell = |kind| self.cell(space, kind, strength.cell(kind));
-        let PerKind { normal, reduction } = PerKind::try_from_fn(cell)?;
+        let PerKind { normal, reduction } = space.topology().try_per_kind(cell)?;
         Ok(Genotype { normal, reduction })
     }
 

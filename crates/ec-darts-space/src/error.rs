@@ -69,9 +69,9 @@ pub enum Error {
     #[error("not a genotype in json")]
     Json(#[source] serde_json::Error),
 
-    /// A genotype that a text form cannot express; the nested form and JSON can.
+    /// A genotype that a text form cannot express; JSON can, and the nested form wherever there are two cells.
     #[error(
-        "the {form} form cannot express the {kind} cell: {reason} (the nested form and json can)"
+        "the {form} form cannot express the {kind} cell: {reason} (json can express any genotype)"
     )]
     Form {
         /// The name of the form.

@@ -8,39 +8,47 @@ use serde::{Deserialize, Serialize};
 use crate::topology::MAX_NODES;
 use crate::{CellKind, Error, NUM_INPUTS, Primitive};
 
-/// A pair of cells, from which a network of any depth and width is stacked.
+/// The cells from which a network of any depth and width is stacked: a pair, or in the space of NAS-Bench-201 one.
 ///
-/// Parsing with [`str::parse`] takes the flat and the nested Python text and JSON, see
+/// Parsing with [`str::parse`] takes the flat and the nested Python text, the text of NAS-Bench-201 and JSON, see
 /// [`text`](crate::text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Genotype {
     /// The cell that keeps the size.
     pub normal: CellGenotype,
-    /// The cell that halves height and width.
-    pub reduction: CellGenotype,
+    /// The cell that halves height and width, where cells do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<CellGenotype>,
 }
 
 impl Genotype {
     /// The cell of a kind.
+    ///
+    /// # Panics
+    /// Where there is no reduction cell.
     pub fn cell(&self, kind: CellKind) -> &CellGenotype {
         match kind {
             CellKind::Normal => &self.normal,
-            CellKind::Reduction => &self.reduction,
+            CellKind::Reduction => {
+                self.reduction.as_ref().expect("a genotype with a reduction cell")
+            }
         }
     }
 
-    /// Checks both cells.
+    /// The cells with their kinds, normal first.
+    pub fn cells(&self) -> impl Iterator<Item = (CellKind, &CellGenotype)> {
+        let reduction = self.reduction.iter().map(|cell| (CellKind::Reduction, cell));
+        std::iter::once((CellKind::Normal, &self.normal)).chain(reduction)
+    }
+
+    /// Checks all cells.
     ///
     /// # Errors
     /// [`Error::Cell`], as of [`CellGenotype::validate`], naming the cell.
     pub fn validate(&self) -> Result<(), Error> {
-        for kind in CellKind::ALL {
-            if let Some(fault) = self.cell(kind).fault() {
-                return Err(fault.error(Some(kind)));
-            }
-        }
-        Ok(())
+        let fault = |(kind, cell): (_, &CellGenotype)| Some(cell.fault()?.error(Some(kind)));
+        self.cells().find_map(fault).map_or(Ok(()), Err)
     }
 }
 
@@ -109,6 +117,11 @@ impl CellGenotype {
             Some(place)
         });
         (0..NUM_INPUTS).chain(places).collect()
+    }
+
+    /// Whether no node reads the older input.
+    pub fn reads_one_input(&self) -> bool {
+        self.nodes.iter().flatten().all(|pick| pick.from > 0)
     }
 
     /// Whether a state is an input, or a node that has picks; a state that is none of the cell's is not.
@@ -292,7 +305,8 @@ pub(crate) mod tests {
 
     /// Any valid genotype, flat or not.
     pub(crate) fn any_genotype() -> impl Strategy<Value = Genotype> {
-        (any_cell(), any_cell()).prop_map(|(normal, reduction)| Genotype { normal, reduction })
+        (any_cell(), prop::option::weighted(0.8, any_cell()))
+            .prop_map(|(normal, reduction)| Genotype { normal, reduction })
     }
 
     /// A node per list, a pick per pair; the answer is empty for a valid cell.
@@ -307,7 +321,7 @@ pub(crate) mod tests {
         let read = serde_json::from_str::<CellGenotype>(&json);
         assert_eq!(read.is_ok(), expected.is_empty(), "json: {read:?}");
 
-        let genotype = Genotype { normal: cell.clone(), reduction: cell };
+        let genotype = Genotype { normal: cell.clone(), reduction: Some(cell) };
         let message =
             genotype.validate().map_or_else(|error| error.to_string(), |()| String::new());
         let named = |text: &str| format!("normal cell, {text}");

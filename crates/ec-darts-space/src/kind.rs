@@ -1,11 +1,11 @@
-//! The two kinds of cell, and values for both.
+//! The kinds of cell, and values for those that a network has.
 
 use std::fmt;
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-/// The two kinds of cell, each with a genotype of its own.
+/// The two kinds of cell, each with a genotype of its own. The network of NAS-Bench-201 has normal cells only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CellKind {
@@ -34,14 +34,19 @@ impl fmt::Display for CellKind {
     }
 }
 
-/// A value for each kind of cell.
+/// A value for each kind of cell that a network has: the normal one, and the reduction cell where there is one.
+///
+/// Which kinds there are follows from the cell: see [`CellTopology::kinds`](crate::CellTopology::kinds).
 ///
 /// ```
-/// use ec_darts_space::{CellKind, PerKind};
+/// use ec_darts_space::{CellKind, CellTopology, PerKind};
 ///
-/// let counts = PerKind { normal: 6, reduction: 2 };
+/// let counts = PerKind::both(6, 2);
 /// assert_eq!(*counts.cell(CellKind::Reduction), 2);
-/// assert_eq!(counts.map(|count| 2 * count).into_array(), [12, 4]);
+/// assert!(counts.map(|count| 2 * count).into_values().eq([12, 4]));
+/// // NAS-Bench-201 has one kind.
+/// let names = CellTopology::nas_bench_201().per_kind(CellKind::name);
+/// assert_eq!(names, PerKind { normal: "normal", reduction: None });
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,45 +54,46 @@ pub struct PerKind<T> {
     /// That of the normal cell.
     pub normal: T,
     /// That of the reduction cell.
-    pub reduction: T,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<T>,
 }
 
 impl<T> PerKind<T> {
-    /// The values of a function, normal first.
-    pub fn from_fn(mut of: impl FnMut(CellKind) -> T) -> Self {
-        let normal = of(CellKind::Normal);
-        Self { normal, reduction: of(CellKind::Reduction) }
-    }
-
-    /// The values of a function that can fail; the normal cell's error comes first.
-    ///
-    /// # Errors
-    /// The first one of the function.
-    pub fn try_from_fn<E>(mut of: impl FnMut(CellKind) -> Result<T, E>) -> Result<Self, E> {
-        let normal = of(CellKind::Normal)?;
-        Ok(Self { normal, reduction: of(CellKind::Reduction)? })
+    /// Values for both kinds.
+    pub fn both(normal: T, reduction: T) -> Self {
+        Self { normal, reduction: Some(reduction) }
     }
 
     /// The value of a kind.
+    ///
+    /// # Panics
+    /// Where there is no reduction cell.
     pub fn cell(&self, kind: CellKind) -> &T {
         match kind {
             CellKind::Normal => &self.normal,
-            CellKind::Reduction => &self.reduction,
+            CellKind::Reduction => {
+                self.reduction.as_ref().expect("a network with a reduction cell")
+            }
         }
     }
 
     /// The value of a kind, to be changed.
+    ///
+    /// # Panics
+    /// Where there is no reduction cell.
     pub fn cell_mut(&mut self, kind: CellKind) -> &mut T {
         match kind {
             CellKind::Normal => &mut self.normal,
-            CellKind::Reduction => &mut self.reduction,
+            CellKind::Reduction => {
+                self.reduction.as_mut().expect("a network with a reduction cell")
+            }
         }
     }
 
     /// What a function makes of each value, normal first.
     pub fn map<U>(self, mut of: impl FnMut(T) -> U) -> PerKind<U> {
         let normal = of(self.normal);
-        PerKind { normal, reduction: of(self.reduction) }
+        PerKind { normal, reduction: self.reduction.map(of) }
     }
 
     /// What a function that can fail makes of each value.
@@ -96,50 +102,58 @@ impl<T> PerKind<T> {
     /// The first one of the function, the normal cell's before the other's.
     pub fn try_map<U, E>(self, mut of: impl FnMut(T) -> Result<U, E>) -> Result<PerKind<U>, E> {
         let normal = of(self.normal)?;
-        Ok(PerKind { normal, reduction: of(self.reduction)? })
+        Ok(PerKind { normal, reduction: self.reduction.map(of).transpose()? })
     }
 
-    /// The values of two pairs side by side.
+    /// The values of two side by side, of the kinds that both have.
     pub fn zip<U>(self, other: PerKind<U>) -> PerKind<(T, U)> {
         PerKind {
             normal: (self.normal, other.normal),
-            reduction: (self.reduction, other.reduction),
+            reduction: self.reduction.zip(other.reduction),
         }
     }
 
-    /// Both values by reference.
+    /// All values by reference.
     pub fn as_ref(&self) -> PerKind<&T> {
-        PerKind { normal: &self.normal, reduction: &self.reduction }
+        PerKind { normal: &self.normal, reduction: self.reduction.as_ref() }
     }
 
-    /// Both values by reference to what they own: slices of vectors.
+    /// All values by reference to what they own: slices of vectors.
     pub fn as_deref(&self) -> PerKind<&T::Target>
     where
         T: Deref,
     {
-        PerKind { normal: &self.normal, reduction: &self.reduction }
+        PerKind { normal: &self.normal, reduction: self.reduction.as_deref() }
     }
 
-    /// Both values by mutable reference.
+    /// All values by mutable reference.
     pub fn as_mut(&mut self) -> PerKind<&mut T> {
-        PerKind { normal: &mut self.normal, reduction: &mut self.reduction }
+        PerKind { normal: &mut self.normal, reduction: self.reduction.as_mut() }
     }
 
-    /// Both values with their kinds, normal first.
+    /// All values with their kinds, normal first.
     pub fn iter(&self) -> impl Iterator<Item = (CellKind, &T)> {
-        [(CellKind::Normal, &self.normal), (CellKind::Reduction, &self.reduction)].into_iter()
+        let reduction = self.reduction.iter().map(|value| (CellKind::Reduction, value));
+        std::iter::once((CellKind::Normal, &self.normal)).chain(reduction)
     }
 
-    /// Both values, normal first.
-    pub fn into_array(self) -> [T; 2] {
-        [self.normal, self.reduction]
+    /// All values, normal first.
+    pub fn into_values(self) -> impl Iterator<Item = T> {
+        std::iter::once(self.normal).chain(self.reduction)
+    }
+}
+
+impl<T> PerKind<Option<T>> {
+    /// All values, where none is missing.
+    pub fn all(self) -> Option<PerKind<T>> {
+        self.try_map(|value| value.ok_or(())).ok()
     }
 }
 
 /// Normal first.
 impl<T> From<[T; 2]> for PerKind<T> {
     fn from([normal, reduction]: [T; 2]) -> Self {
-        Self { normal, reduction }
+        Self::both(normal, reduction)
     }
 }
 
@@ -149,17 +163,34 @@ mod tests {
 
     #[test]
     fn a_pair_keeps_its_kinds_apart() {
-        let mut pair = PerKind::from_fn(|kind| kind.name().to_owned());
+        let mut pair = PerKind::from(CellKind::ALL.map(|kind| kind.name().to_owned()));
         pair.cell_mut(CellKind::Reduction).push('!');
-        assert_eq!(pair.as_ref().map(String::len), PerKind { normal: 6, reduction: 10 });
+        assert_eq!(pair.as_ref().map(String::len), PerKind::both(6, 10));
         let listed: Vec<_> = pair.iter().map(|(kind, text)| (kind, text.as_str())).collect();
         assert_eq!(listed, [(CellKind::Normal, "normal"), (CellKind::Reduction, "reduction!")]);
-        let both = pair.as_ref().zip(PerKind::from([1, 2]));
-        assert_eq!((both.normal.1, both.reduction.0.as_str()), (1, "reduction!"));
+        let pairs = pair.as_ref().zip(PerKind::both(1, 2));
+        assert_eq!((pairs.normal.1, pairs.cell(CellKind::Reduction).0.as_str()), (1, "reduction!"));
         let failed = pair.as_ref().try_map(|text| text.parse::<u8>().map_err(|_| text.clone()));
         assert_eq!(failed, Err("normal".to_owned()));
-        let json = serde_json::to_string(&PerKind { normal: 1, reduction: 2 }).unwrap();
+        let json = serde_json::to_string(&PerKind::both(1, 2)).unwrap();
         assert_eq!(json, r#"{"normal":1,"reduction":2}"#);
-        assert!(serde_json::from_str::<PerKind<u8>>(r#"{"normal":1}"#).is_err());
+        assert_eq!(PerKind::both(Some(1), None).all(), None);
+    }
+
+    #[test]
+    fn a_network_of_one_kind_has_no_second_value() {
+        let one = PerKind { normal: "normal", reduction: None };
+        assert_eq!(one.zip(PerKind::both(1, 2)).into_values().collect::<Vec<_>>(), [("normal", 1)]);
+        let json = serde_json::to_string(&one).unwrap();
+        assert_eq!(json, r#"{"normal":"normal"}"#);
+        assert_eq!(serde_json::from_str::<PerKind<&str>>(&json).unwrap(), one);
+        assert!(serde_json::from_str::<PerKind<u8>>(r#"{"reduction":1}"#).is_err());
+        assert_eq!(PerKind { normal: Some(1), reduction: None }.all().unwrap().normal, 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "a network with a reduction cell")]
+    fn a_missing_kind_is_told() {
+        PerKind { normal: 1, reduction: None }.cell(CellKind::Reduction);
     }
 }

@@ -66,7 +66,7 @@ impl SearchSpace {
     }
 
     fn of_all(primitives: Vec<Primitive>, topology: CellTopology) -> Self {
-        let edges = PerKind::from_fn(|_| vec![primitives.clone(); topology.num_edges()]);
+        let edges = topology.per_kind(|_| vec![primitives.clone(); topology.num_edges()]);
         Self { primitives, topology, candidates: Candidates(edges) }
     }
 
@@ -79,6 +79,12 @@ impl SearchSpace {
     /// besides `none`, or where there is not one list for each edge.
     pub fn restricted(&self, candidates: Candidates) -> Result<Self, Error> {
         let num_edges = self.topology.num_edges();
+        let kinds = candidates.0.iter().map(|(kind, _)| kind);
+        if !kinds.eq(self.topology.kinds().iter().copied()) {
+            let (kind, edge) = (CellKind::Reduction, 0);
+            let reason = "lists for it, and for it alone, where the space has such a cell".into();
+            return Err(Error::Candidates { kind, edge, reason });
+        }
         for (kind, edges) in candidates.0.iter() {
             let fault = |edge, reason: String| Err(Error::Candidates { kind, edge, reason });
             if edges.len() != num_edges {
@@ -151,7 +157,7 @@ impl SearchSpace {
             };
             (0..self.topology.num_edges()).map(edge).collect()
         };
-        self.restricted(Candidates(PerKind::try_from_fn(left)?))
+        self.restricted(Candidates(self.topology.try_per_kind(left)?))
     }
 
     /// The candidates of an edge with their strengths, in the order of the columns.
@@ -173,20 +179,22 @@ impl SearchSpace {
     ///
     /// How many picks a node has is up to the [`Discretization`](crate::Discretization).
     pub fn contains(&self, genotype: &Genotype) -> bool {
-        CellKind::ALL.iter().all(|&kind| {
-            let cell = genotype.cell(kind);
-            let is_candidate = |node: usize, pick: &Pick| {
-                self.topology.sources(node).contains(&pick.from) && {
-                    let edge = self.topology.edge_number(pick.from, node);
-                    self.candidates(kind, edge).contains(&pick.primitive)
-                }
-            };
-            let mut nodes = cell.nodes.iter().enumerate();
-            cell.validate().is_ok()
-                && cell.nodes.len() == self.topology.num_nodes()
-                && cell.concat == self.topology.joined_of(cell)
-                && nodes.all(|(node, picks)| picks.iter().all(|pick| is_candidate(node, pick)))
-        })
+        let mut cells = genotype.cells();
+        let kinds = genotype.cells().map(|(kind, _)| kind);
+        kinds.eq(self.topology.kinds().iter().copied())
+            && cells.all(|(kind, cell)| {
+                let is_candidate = |node: usize, pick: &Pick| {
+                    self.topology.sources(node).contains(&pick.from) && {
+                        let edge = self.topology.edge_number(pick.from, node);
+                        self.candidates(kind, edge).contains(&pick.primitive)
+                    }
+                };
+                let mut nodes = cell.nodes.iter().enumerate();
+                cell.validate().is_ok()
+                    && cell.nodes.len() == self.topology.num_nodes()
+                    && cell.concat == self.topology.joined_of(cell)
+                    && nodes.all(|(node, picks)| picks.iter().all(|pick| is_candidate(node, pick)))
+            })
     }
 
     /// The primitives, in the order of the columns.
@@ -240,7 +248,7 @@ mod tests {
         let check = |normal: &[&[Primitive]], expected: &str| {
             let lists = normal.iter().map(|list| list.to_vec()).collect();
             let reduction = vec![vec![Skip]; 2];
-            let found = small().restricted(Candidates(PerKind { normal: lists, reduction }));
+            let found = small().restricted(Candidates(PerKind::both(lists, reduction)));
             let message = found.map_or_else(|error| error.to_string(), |_| String::new());
             assert_eq!(message, expected);
         };
@@ -264,8 +272,7 @@ mod tests {
     #[test]
     fn the_weakest_go() {
         let drop = |space: &SearchSpace, count, none_first| {
-            let strength =
-                PerKind { normal: &[0.5, 0.2, 0.3, 0.1, 0.4, 0.4][..], reduction: &[0.0; 6] };
+            let strength = PerKind::both(&[0.5, 0.2, 0.3, 0.1, 0.4, 0.4][..], &[0.0; 6]);
             space.without_weakest(strength, count, none_first)
         };
         let edges = |space: &SearchSpace| space.all_candidates().0.normal.clone();

@@ -106,7 +106,7 @@ pub struct History {
     pub eigenvalues: Vec<(usize, f64)>,
 }
 
-/// On each edge of both cells, the order of the operations that have weights, the strongest first.
+/// On each edge of all kinds of cell, the order of the operations that have weights, the strongest first.
 ///
 /// Pools and skip connections do not count, as they have nothing to learn: a ranking that rests says
 /// that the convolutions have been told apart.
@@ -121,7 +121,7 @@ impl Ranking {
     pub fn new(space: &SearchSpace, alpha: PerKind<&[f32]>) -> Self {
         let primitives = space.primitives();
         let learned = || (0..primitives.len()).filter(|&at| !primitives[at].is_parameter_free());
-        let rows = alpha.into_array().into_iter().flat_map(|all| all.chunks(primitives.len()));
+        let rows = alpha.into_values().flat_map(|all| all.chunks(primitives.len()));
         let order = |row: &[f32]| {
             let mut columns: Vec<usize> = learned().collect();
             columns.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
@@ -208,7 +208,7 @@ mod tests {
             alpha[place * 8 + column] = 1.0;
             // Pools do not count.
             alpha[1] = pool;
-            Ranking::new(&space, PerKind { normal: &[0.2; 112], reduction: &alpha })
+            Ranking::new(&space, PerKind::both(&[0.2; 112], &alpha))
         };
         let rest = (0..4).map(|epoch| ranking(5, 13, epoch as f32));
         let history = |first: Ranking, rest: &dyn Fn() -> Vec<Ranking>| {

@@ -1,7 +1,8 @@
-//! Genotypes as text: the flat and the nested Python form of the public DARTS code, and JSON.
+//! Genotypes as text: the flat and the nested Python form of the public DARTS code, the form of NAS-Bench-201,
+//! and JSON.
 //!
-//! [`str::parse`] reads all three; [`Genotype::to_flat`], [`Genotype::to_nested`] and
-//! [`Genotype::to_json`] print them. Reading what was printed gives the same genotype.
+//! [`str::parse`] reads them all; [`Genotype::to_flat`], [`Genotype::to_nested`], [`Genotype::to_nas_bench_201`],
+//! [`Genotype::to_json`] and others print them. Reading what was printed gives the same genotype.
 //!
 //! ```text
 //! flat     Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ...],
@@ -9,6 +10,7 @@
 //! nested   Genotype(normal=[[('sep_conv_3x3', 1), ('skip_connect', 0)], ...], ...)
 //! triples  Genotype(normal=[('sep_conv_3x3', 2, 1), ('skip_connect', 4, 0), ...], ...)
 //! edges    Genotype(normal=[('sep_conv_3x3', 1), ('none', 0), ('none', 2), ...], ...)
+//! one cell |nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|none~1|avg_pool_3x3~2|
 //! json     {"normal": {"nodes": [[{"primitive": "sep_conv_3x3", "from": 1}, ...], ...],
 //!                      "concat": [2, 3, 4, 5]}, "reduction": {...}}
 //! ```
@@ -24,7 +26,7 @@
 //! # Source
 //! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`. Triples:
 //! `xiaomi-automl/FairDARTS`, `fairdarts/genotypes.py`. Edges: `SNAS-Series/SNAS-Series`,
-//! `SNAS/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the space of DARTS.
+//! `SNAS/genotypes.py`. One cell: `D-X-Y/AutoDL-Projects`, `xautodl/models/cell_searchs/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the space of DARTS.
 
 mod cursor;
 mod nas_bench_201;
@@ -68,9 +70,14 @@ impl FromStr for Genotype {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let is_ours = text.trim_start().starts_with('{') && !text.contains("_concat");
         if is_ours {
-            serde_json::from_str(text).map_err(Error::Json)
-        } else {
-            parser::genotype(text)
+            return serde_json::from_str(text).map_err(Error::Json);
+        }
+        match nas_bench_201::place(text) {
+            Some(range) => {
+                let normal = nas_bench_201::cell(text, range)?;
+                Ok(Self { normal, reduction: None })
+            }
+            None => parser::genotype(text),
         }
     }
 }
@@ -141,11 +148,28 @@ impl Genotype {
     }
 
     /// The nested Python form, on one line; it has room for any number of picks.
-    pub fn to_nested(&self) -> String {
+    ///
+    /// # Errors
+    /// [`Error::Form`] where there is no reduction cell, as in all Python forms.
+    pub fn to_nested(&self) -> Result<String, Error> {
+        self.check_form("nested", |_| None)?;
         let nodes = |cell: &CellGenotype| {
             list(cell.nodes.iter().map(|node| list(node.iter().map(python_pick))))
         };
-        self.python(nodes, python_concat)
+        Ok(self.python(nodes, python_concat))
+    }
+
+    /// The text of NAS-Bench-201, which has one kind of cell.
+    ///
+    /// # Errors
+    /// [`Error::Form`] where there is a reduction cell, else as [`CellGenotype::to_nas_bench_201`].
+    pub fn to_nas_bench_201(&self) -> Result<String, Error> {
+        if self.reduction.is_some() {
+            let (form, kind) = ("nas-bench-201", CellKind::Reduction);
+            let reason = "it has one kind of cell, the normal one".into();
+            return Err(Error::Form { form, kind, reason });
+        }
+        self.normal.to_nas_bench_201()
     }
 
     /// JSON on several lines.
@@ -153,14 +177,18 @@ impl Genotype {
         serde_json::to_string_pretty(self).expect("a genotype has string keys only")
     }
 
-    /// Whether a form can express both cells; `reason` tells what it cannot of one.
+    /// Whether a Python form can express both cells; `reason` tells what it cannot of one.
     fn check_form(
         &self,
         form: &'static str,
         reason: impl Fn(&CellGenotype) -> Option<String>,
     ) -> Result<(), Error> {
-        for kind in CellKind::ALL {
-            if let Some(reason) = reason(self.cell(kind)) {
+        if self.reduction.is_none() {
+            let reason = "there is none, and the form has two cells".into();
+            return Err(Error::Form { form, kind: CellKind::Reduction, reason });
+        }
+        for (kind, cell) in self.cells() {
+            if let Some(reason) = reason(cell) {
                 return Err(Error::Form { form, kind, reason });
             }
         }
@@ -172,7 +200,7 @@ impl Genotype {
         nodes: impl Fn(&CellGenotype) -> String,
         concat: impl Fn(&CellGenotype) -> String,
     ) -> String {
-        let Self { normal, reduction } = self;
+        let [normal, reduction] = CellKind::ALL.map(|kind| self.cell(kind));
         format!(
             "Genotype(normal={}, normal_concat={}, reduce={}, reduce_concat={})",
             nodes(normal),
@@ -183,10 +211,12 @@ impl Genotype {
     }
 }
 
-/// The flat form where it is possible, else the nested one.
+/// The flat form where it is possible, else the nested one; of a single cell the form of NAS-Bench-201, else JSON.
 impl fmt::Display for Genotype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_flat().unwrap_or_else(|_| self.to_nested()))
+        let text = self.to_flat().or_else(|_| self.to_nested());
+        let text = text.or_else(|_| self.to_nas_bench_201());
+        f.write_str(&text.unwrap_or_else(|_| self.to_json()))
     }
 }
 

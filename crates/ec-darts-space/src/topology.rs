@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::{CellGenotype, CellKind, Error};
+use crate::{CellGenotype, CellKind, Error, PerKind};
 
 /// Number of input states of a cell: the outputs of the two cells before it.
 pub const NUM_INPUTS: usize = 2;
@@ -65,21 +65,59 @@ impl CellTopology {
         Self { first_input: 0, num_nodes: 4, edges_kept: 2, joins_last: false }
     }
 
-    /// The cell of NAS-Bench-201: three nodes that may keep all their edges, of which the last is the
-    /// output; one input, which is the newer of the two here, so that nodes are numbered as everywhere.
+    /// A cell of one input, whose last node is its output, in the manner of NAS-Bench-201.
+    ///
+    /// The input is the newer of the two here, so that nodes are numbered as everywhere. Such cells keep the
+    /// size: they are of one kind, and the blocks that reduce are fixed ones.
     ///
     /// ```
     /// use ec_darts_space::{CellTopology, Edge};
     ///
-    /// let topology = CellTopology::nas_bench_201();
+    /// let topology = CellTopology::single_input(3, 3)?;
     /// assert_eq!((topology.num_edges(), topology.joined()), (6, 4..5));
     /// assert_eq!(topology.edges().next(), Some(Edge { from: 1, to: 2 }));
+    /// # Ok::<(), ec_darts_space::Error>(())
     /// ```
+    ///
+    /// # Errors
+    /// As [`Self::new`].
     ///
     /// # Source
     /// NAS-Bench-201, section 2.1, whose nodes 0 to 3 are the states 1 to 4 here.
+    pub fn single_input(num_nodes: usize, edges_kept: usize) -> Result<Self, Error> {
+        let topology = Self::new(num_nodes, edges_kept)?;
+        Ok(Self { first_input: 1, joins_last: true, ..topology })
+    }
+
+    /// The cell of NAS-Bench-201: three nodes that may keep all their edges.
     pub fn nas_bench_201() -> Self {
         Self { first_input: 1, num_nodes: 3, edges_kept: 3, joins_last: true }
+    }
+
+    /// The kinds of cell in a network of such cells, normal first.
+    pub fn kinds(&self) -> &'static [CellKind] {
+        match self.inputs().len() {
+            NUM_INPUTS => &CellKind::ALL,
+            _ => &[CellKind::Normal],
+        }
+    }
+
+    /// The values of a function for each kind of cell there is, normal first.
+    pub fn per_kind<T>(&self, mut of: impl FnMut(CellKind) -> T) -> PerKind<T> {
+        let normal = of(CellKind::Normal);
+        let has_reduction = self.kinds().contains(&CellKind::Reduction);
+        PerKind { normal, reduction: has_reduction.then(|| of(CellKind::Reduction)) }
+    }
+
+    /// The values of a function that can fail, for each kind of cell there is.
+    ///
+    /// # Errors
+    /// That of the normal cell, else that of the other.
+    pub fn try_per_kind<T, E>(
+        &self,
+        of: impl FnMut(CellKind) -> Result<T, E>,
+    ) -> Result<PerKind<T>, E> {
+        self.per_kind(of).try_map(|value| value)
     }
 
     /// The inputs that are read.
@@ -219,6 +257,11 @@ mod tests {
             assert_eq!(topology.edge_number(edge.from, edge.to - NUM_INPUTS), number);
         }
         assert_eq!((CellTopology::darts().joined(), CellTopology::darts().inputs()), (2..6, 0..2));
+        assert_eq!(topology, CellTopology::single_input(3, 3).unwrap());
+        assert_eq!(
+            (topology.kinds(), CellTopology::darts().kinds()),
+            (&[CellKind::Normal][..], &CellKind::ALL[..])
+        );
     }
 
     #[test]

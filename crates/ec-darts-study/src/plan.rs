@@ -194,8 +194,14 @@ pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
         genotype: key(genotype_of(report, strength)),
         supernet_accuracy: report.supernet_accuracy,
         auxiliary_accuracy: report.transition.as_ref().map(|transition| transition.valid_accuracy),
-        entropy: (report.normal.entropy + report.reduction.entropy) / 2.0,
+        entropy: mean_entropy(report),
     }
+}
+
+/// Over the kinds of cell that there are.
+fn mean_entropy(report: &EpochReport) -> f64 {
+    let normal = report.normal.entropy;
+    report.reduction.as_ref().map_or(normal, |cell| (normal + cell.entropy) / 2.0)
 }
 
 /// So many epochs of a search, evenly spread, the last among them; all where there are not more.

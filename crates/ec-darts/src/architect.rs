@@ -9,7 +9,8 @@ use burn::tensor::Tensor;
 
 use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
 use crate::network::Supernet;
-use crate::objective::Objective;
+use crate::objective::{AlphaLoss, Objective};
+use crate::ops::Packs;
 use crate::optim::{Adam, AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
 use crate::tensors::{ImageBatch, separate};
 
@@ -102,24 +103,36 @@ pub fn second_order_gradient(
     valid: &ImageBatch,
     unrolled: Unrolled<'_>,
 ) -> SecondOrderGradient {
-    let Unrolled { train, optimizer, learning_rate: xi } = unrolled;
-    let virtual_supernet = {
-        let scratch = separate(supernet);
+    let Unrolled { train, optimizer, learning_rate } = unrolled;
+    let train_loss = |supernet: &Supernet, alpha: &_| objective.loss(supernet, alpha, train);
+    let valid_loss = |supernet: &Supernet, alpha: &_| objective.alpha_loss(supernet, alpha, valid);
+    through_a_step((supernet, alpha), train_loss, valid_loss, (optimizer, learning_rate))
+}
+
+/// [`second_order_gradient`] of any two losses of weights and alpha.
+fn through_a_step<M: Packs>(
+    (weights, alpha): (&M, &ArchitectureParameters),
+    train_loss: impl Fn(&M, &ArchitectureParameters) -> Tensor<1>,
+    valid_loss: impl Fn(&M, &ArchitectureParameters) -> AlphaLoss,
+    (optimizer, xi): (&mut WeightOptimizer, f64),
+) -> SecondOrderGradient {
+    let virtual_weights = {
+        let scratch = separate(weights);
         let constant = separate(alpha).no_grad();
-        let loss = objective.loss(&scratch, &constant, train);
+        let loss = train_loss(&scratch, &constant);
         let gradients = GradientsParams::from_grads(loss.backward(), &scratch);
         optimizer.virtual_step(xi, scratch, &gradients)
     };
 
-    let loss = objective.alpha_loss(&virtual_supernet, alpha, valid);
+    let loss = valid_loss(&virtual_weights, alpha);
     let mut all = loss.total.backward();
     let direct = ArchitectureGradient::read(&GradientsParams::from_module(&mut all, alpha), alpha);
-    let direction = GradientsParams::from_module(&mut all, &virtual_supernet);
-    let epsilon = global_norm(&virtual_supernet, &direction).recip() * 0.01;
+    let direction = GradientsParams::from_module(&mut all, &virtual_weights);
+    let epsilon = global_norm(&virtual_weights, &direction).recip() * 0.01;
 
     let side = |radius: Tensor<1>| {
-        let moved = shift(separate(supernet).no_grad(), &direction, radius);
-        let loss = objective.loss(&moved, alpha, train);
+        let moved = shift(separate(weights).no_grad(), &direction, radius);
+        let loss = train_loss(&moved, alpha);
         let gradients = GradientsParams::from_grads(loss.backward(), alpha);
         ArchitectureGradient::read(&gradients, alpha)
     };
@@ -214,4 +227,64 @@ fn shift<M: Module>(module: M, direction: &GradientsParams, radius: Tensor<1>) -
         }
     }
     module.map(&mut Shift { direction, radius })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Device;
+    use ec_darts_space::{CellTopology, Primitive, SearchSpace};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+    use crate::optim::SgdSettings;
+
+    /// One weight and one alpha, worked out by hand.
+    ///
+    /// ```text
+    /// L_train = (w alpha - 1)^2 / 2,  L_val = (w + alpha - 2)^2 / 2
+    /// w = 1.5, alpha = 0.5, xi = 0.1, v = 0.2, momentum 0.9, decay 0.01
+    /// ```
+    #[test]
+    fn the_second_order_of_two_numbers() {
+        let device = Device::flex().autodiff();
+        let topology = CellTopology::new(1, 1).expect("a topology");
+        let space = SearchSpace::new(vec![Primitive::SkipConnect], topology).expect("a space");
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
+        let mut alpha = ArchitectureParameters::new(&space, 0.0, &mut rng, &device);
+        alpha.normal = alpha.normal.map(|alpha| (alpha + 0.5).detach().require_grad());
+        let mut weights = LinearConfig::new(1, 1).with_bias(false).init(&device);
+        weights.weight = weights.weight.map(|weight| (weight * 0.0 + 1.5).detach().require_grad());
+
+        let settings =
+            SgdSettings { momentum: 0.9, weight_decay: 0.01, clip_norm: None, nesterov: false };
+        let mut optimizer = WeightOptimizer::new(&settings);
+        // A step that moves nothing leaves the velocity 0.185 + 0.01 * 1.5.
+        let loss = (weights.weight.val() * 0.185).sum();
+        let gradients = GradientsParams::from_grads(loss.backward(), &weights);
+        let weights = optimizer.step(0.0, weights, gradients).0;
+
+        let number = |tensor: Tensor<2>| tensor.slice([0..1, 0..1]).reshape([1]);
+        let half_square = |of: Tensor<1>| of.clone() * of * 0.5;
+        let train = |weights: &burn::nn::Linear, alpha: &ArchitectureParameters| {
+            half_square(number(weights.weight.val()) * number(alpha.normal.val()) - 1.0)
+        };
+        let valid = |weights: &burn::nn::Linear, alpha: &ArchitectureParameters| {
+            let sum = number(weights.weight.val()) + number(alpha.normal.val());
+            let loss = half_square(sum - 2.0);
+            AlphaLoss { cross_entropy: loss.clone(), total: loss }
+        };
+        let found = through_a_step((&weights, &alpha), train, valid, (&mut optimizer, 0.1));
+        let check = |found: &ArchitectureGradient, expected: f32, tolerance: f32| {
+            let found = number(found.operations.normal.clone()).into_scalar::<f32>();
+            assert!((found - expected).abs() < tolerance, "{found}, not {expected}");
+        };
+        check(&found.direct, -0.007, 1e-6);
+        // A quotient of two losses in single precision.
+        check(&found.implicit, -0.0035, 2e-5);
+        check(&found.alpha.gradient, -0.006_65, 3e-6);
+        let epsilon = found.epsilon.into_scalar::<f32>();
+        assert!((epsilon - 0.01 / 0.007).abs() < 1e-3, "{epsilon}");
+    }
 }

@@ -30,8 +30,8 @@ pub enum Strength {
 pub struct ArchitectureParameters {
     /// Of the normal cells, `[num_edges, num_primitives]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, num_primitives]`.
-    pub reduction: Param<Tensor<2>>,
+    /// Of the reduction cells, `[num_edges, num_primitives]`, where there are any.
+    pub reduction: Option<Param<Tensor<2>>>,
     /// Weights of the edges, where there are any.
     pub edges: Option<EdgeParameters>,
 }
@@ -44,8 +44,8 @@ pub struct ArchitectureParameters {
 pub struct EdgeParameters {
     /// Of the normal cells, `[num_edges, 1]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, 1]`.
-    pub reduction: Param<Tensor<2>>,
+    /// Of the reduction cells, `[num_edges, 1]`, where there are any.
+    pub reduction: Option<Param<Tensor<2>>>,
 }
 
 impl Packs for ArchitectureParameters {
@@ -85,13 +85,24 @@ impl ArchitectureParameters {
 
     /// Alpha of both kinds.
     pub fn operations(&self) -> PerKind<&Param<Tensor<2>>> {
-        PerKind { normal: &self.normal, reduction: &self.reduction }
+        PerKind { normal: &self.normal, reduction: self.reduction.as_ref() }
+    }
+
+    /// The same with other values of alpha.
+    pub(crate) fn with_operations(self, values: PerKind<Tensor<2>>) -> Self {
+        let put = |(param, values): (Param<Tensor<2>>, Tensor<2>)| {
+            let tracked = param.is_require_grad();
+            param.map(|_| values.detach().set_require_grad(tracked))
+        };
+        let own = PerKind { normal: self.normal, reduction: self.reduction };
+        let PerKind { normal, reduction } = own.zip(values).map(put);
+        Self { normal, reduction, edges: self.edges }
     }
 
     /// Beta of both kinds, where there is any.
     pub fn edge_weights(&self) -> Option<PerKind<&Param<Tensor<2>>>> {
         let edges = self.edges.as_ref()?;
-        Some(PerKind { normal: &edges.normal, reduction: &edges.reduction })
+        Some(PerKind { normal: &edges.normal, reduction: edges.reduction.as_ref() })
     }
 
     /// Alpha, and so far down where an edge has no candidate that no candidate loses weight to it.
@@ -119,7 +130,7 @@ impl ArchitectureParameters {
 pub(crate) fn left_out(space: &SearchSpace, device: &Device) -> PerKind<Option<Tensor<2, Bool>>> {
     let primitives = space.primitives();
     let num_edges = space.topology().num_edges();
-    PerKind::from_fn(|kind| {
+    space.topology().per_kind(|kind| {
         let of_edge = |edge| {
             let candidates = space.candidates(kind, edge);
             primitives.iter().map(move |each| !candidates.contains(each))
@@ -140,7 +151,7 @@ fn draw(
     device: &Device,
 ) -> PerKind<Param<Tensor<2>>> {
     let shape = [space.topology().num_edges(), columns];
-    PerKind::from_fn(|_| {
+    space.topology().per_kind(|_| {
         let mut value = || {
             let normal: f64 = StandardNormal.sample(rng);
             (scale * normal) as f32
@@ -179,7 +190,7 @@ impl ArchitectureGradient {
         let edges = alpha.edge_weights().into_iter().zip(self.edges);
         for (params, values) in std::iter::once((alpha.operations(), self.operations)).chain(edges)
         {
-            for (param, value) in params.zip(values).into_array() {
+            for (param, value) in params.zip(values).into_values() {
                 gradients.register(param.id, value);
             }
         }
@@ -206,7 +217,7 @@ pub fn random_genotype(space: &SearchSpace, rng: &mut impl Rng) -> Genotype {
         // 24 bits: all of them fit into single precision.
         (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
     };
-    let strengths = PerKind::from_fn(|_| strengths());
+    let strengths = space.topology().per_kind(|_| strengths());
     discretize(space, strengths.as_deref()).expect("finite strengths of the space")
 }
 
@@ -229,7 +240,9 @@ mod tests {
             for pick in genotype.normal.nodes.iter().flatten() {
                 picks[place(pick.primitive)] += 1;
             }
-            genotype.reduction.nodes[3].iter().for_each(|pick| sources[pick.from] += 1);
+            genotype.cell(CellKind::Reduction).nodes[3]
+                .iter()
+                .for_each(|pick| sources[pick.from] += 1);
         }
         let none = place(Primitive::None);
         for (place, count) in picks.into_iter().enumerate() {

@@ -168,8 +168,8 @@ pub fn divergence(alpha: PerKind<Tensor<2>>) -> Tensor<1> {
         let slopes = Tensor::from_data(TensorData::new(slopes, alpha.dims()), &alpha.device());
         ((alpha.clone() - alpha.detach()) * slopes).sum() + sum
     };
-    let [normal, reduction] = alpha.map(of_kind).into_array();
-    normal + reduction
+    let of_kinds = alpha.map(of_kind).into_values();
+    of_kinds.reduce(|sum, of_kind| sum + of_kind).expect("a normal cell")
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ impl<'a> Objective<'a> {
     /// The loss of a step on alpha.
     ///
     /// ```text
-    /// L(w, alpha) + sum over the rule's terms of weight * term(alpha)
+    /// L(w, alpha) + sum over the rule's terms of weight * term(alpha)              and the cost: see ExpectedCost
     /// ```
     pub fn alpha_loss(
         &self,
@@ -70,7 +70,7 @@ impl<'a> Objective<'a> {
     ) -> AlphaLoss {
         let mixing = self.mixing(alpha);
         // A gate's gradient needs the operation behind it, also where it is closed.
-        let is_gated = self.rule.sampling == Some(Sampling::Gates);
+        let is_gated = self.rule.sampling.is_some_and(Sampling::is_gated);
         let mixing = if is_gated { mixing.whole() } else { mixing };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
         // The expected cost is one of all paths, not of the one that was drawn.
@@ -78,10 +78,8 @@ impl<'a> Objective<'a> {
             true => self.rule.expected().mixing(self.space, alpha, &Draw::Mode),
             false => mixing,
         };
-        let total = match self.rule.penalties.loss(self.space, alpha, &mixing.weights) {
-            Some(terms) => cross_entropy.clone() + terms,
-            None => cross_entropy.clone(),
-        };
+        let penalties = &self.rule.penalties;
+        let total = penalties.loss(cross_entropy.clone(), self.space, alpha, &mixing.weights);
         AlphaLoss { cross_entropy, total }
     }
 }

@@ -1,4 +1,4 @@
-//! Terms that a rule adds to the loss of alpha.
+//! The loss of alpha beside its cross entropy: terms, and a factor by the cost of the architecture.
 //!
 //! Entry point: [`Penalties::loss`]. Invariant: a term depends on alpha and the mixing weights, never on the
 //! weights of the network.
@@ -14,14 +14,16 @@ use crate::dirichlet::divergence;
 /// The terms of one epoch, each with its weight; zero is off.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Penalties {
-    /// Of [`zero_one`], and its form.
-    pub zero_one: (f64, ZeroOne),
+    /// Of [`zero_one`].
+    pub zero_one: f64,
+    /// Its form.
+    pub zero_one_form: ZeroOne,
     /// Of [`log_sum_exp`].
     pub log_sum_exp: f64,
     /// Of [`divergence`].
     pub dirichlet_kl: f64,
     /// The expected cost of the architecture.
-    pub cost: Option<Cost>,
+    pub cost: Option<ExpectedCost>,
 }
 
 /// How FairDARTS measures the distance of a mixing weight from one half.
@@ -44,48 +46,68 @@ pub enum CostForm {
     Linear,
     /// Its natural logarithm.
     Log,
+    /// A power of its logarithm, as a factor of the cross entropy.
+    Product,
+}
+
+/// How much an expected cost matters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CostWeighting {
+    /// How it enters the loss.
+    pub form: CostForm,
+    /// Of the term, or of the product.
+    pub weight: f64,
+    /// A cost that is neither high nor low, in the unit of the cost.
+    pub reference: f64,
+    /// Of [`CostForm::Product`].
+    pub exponent: f64,
 }
 
 /// The expected cost of an architecture, as [`CostTable::term`](crate::cost::CostTable::term) makes it.
 ///
 /// ```text
-/// E = fixed + sum over kinds, edges, operations of mixing * table
-/// linear:  weight * E        log:  weight * ln E
+/// E = fixed + sum over kinds, edges, operations of mixing * table           in parts of the reference
+/// linear:   L + weight * E                log:   L + weight * ln E
+/// product:  weight * L * (1 + ln E / ln reference)^exponent
 /// ```
+/// The last is `(ln cost / ln reference)^exponent`, so its unit matters: reference and cost have to be above 1.
 ///
 /// # Source
-/// SNAS, section 3.3 and its public code (`log`); ProxylessNAS, Eq. (6) (`linear`).
+/// SNAS, section 3.3 and its public code (`log`); ProxylessNAS, Eq. (6) (`linear`) and `nas_manager.py`
+/// (`add#linear`, which takes 1 off `E`, and `mul#log`).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cost {
+pub struct ExpectedCost {
     /// Cost of each operation on each edge, summed over the cells of the kind,
     /// `[num_edges][num_primitives]`.
     pub table: PerKind<Vec<f32>>,
     /// Cost of what every architecture has.
     pub fixed: f64,
     /// How it enters the loss.
-    pub form: CostForm,
-    /// Of the term.
-    pub weight: f64,
+    pub weighting: CostWeighting,
 }
 
 impl Penalties {
-    /// The sum of the terms, `[1]`, or nothing where all are off.
+    /// The loss of alpha with all terms, `[1]`; the cross entropy as it is where all are off.
     pub fn loss(
         &self,
+        cross_entropy: Tensor<1>,
         space: &SearchSpace,
         alpha: &ArchitectureParameters,
         mixing: &PerKind<Tensor<2>>,
-    ) -> Option<Tensor<1>> {
-        let (weight, form) = self.zero_one;
+    ) -> Tensor<1> {
         let alphas = || alpha.operations().map(|param| param.val());
         let terms = [
-            (weight != 0.0).then(|| zero_one(alphas(), form) * (weight * of_all(space))),
+            (self.zero_one != 0.0)
+                .then(|| zero_one(alphas(), self.zero_one_form) * (self.zero_one * of_all(space))),
             (self.log_sum_exp != 0.0)
                 .then(|| log_sum_exp(alpha.competing(space)) * self.log_sum_exp),
             (self.dirichlet_kl != 0.0).then(|| divergence(alphas()) * self.dirichlet_kl),
-            self.cost.as_ref().map(|cost| cost.loss(mixing)),
         ];
-        terms.into_iter().flatten().reduce(|sum, term| sum + term)
+        let loss = match &self.cost {
+            Some(cost) => cost.loss(cross_entropy, mixing),
+            None => cross_entropy,
+        };
+        terms.into_iter().flatten().fold(loss, |sum, term| sum + term)
     }
 }
 
@@ -94,7 +116,9 @@ impl Penalties {
 fn of_all(space: &SearchSpace) -> f64 {
     let edges = space.all_candidates().0.iter().flat_map(|(_, edges)| edges);
     let candidates: usize = edges.map(Vec::len).sum();
-    (2 * space.topology().num_edges() * space.primitives().len()) as f64 / candidates as f64
+    let topology = space.topology();
+    let all = topology.kinds().len() * topology.num_edges() * space.primitives().len();
+    all as f64 / candidates as f64
 }
 
 /// FairDARTS' zero-one loss, `[1]`.
@@ -110,7 +134,7 @@ fn of_all(space: &SearchSpace) -> f64 {
 /// # Source
 /// FairDARTS, Eq. (4) and (5); `fairdarts/architect.py`.
 pub fn zero_one(alpha: PerKind<Tensor<2>>, form: ZeroOne) -> Tensor<1> {
-    let distance = sigmoid(Tensor::cat(alpha.into_array().into(), 0)) - 0.5;
+    let distance = sigmoid(Tensor::cat(alpha.into_values().collect(), 0)) - 0.5;
     let size = match form {
         ZeroOne::L2 => distance.clone() * distance,
         ZeroOne::L1 => distance.abs(),
@@ -130,28 +154,32 @@ pub fn zero_one(alpha: PerKind<Tensor<2>>, form: ZeroOne) -> Tensor<1> {
 /// # Source
 /// beta-DARTS, Eq. (14); `optimizers/darts/architect.py`.
 pub fn log_sum_exp(alpha: PerKind<Tensor<2>>) -> Tensor<1> {
-    let alpha: Tensor<2> = Tensor::cat(alpha.into_array().into(), 0);
+    let alpha: Tensor<2> = Tensor::cat(alpha.into_values().collect(), 0);
     let most = alpha.clone().detach().max_dim(1);
     ((alpha - most.clone()).exp().sum_dim(1).log() + most).mean()
 }
 
-impl Cost {
-    /// The term, `[1]`.
+impl ExpectedCost {
+    /// The cross entropy with the cost, `[1]`.
     ///
     /// # Shapes
     /// - `mixing`: `[num_edges, num_primitives]` each
-    pub fn loss(&self, mixing: &PerKind<Tensor<2>>) -> Tensor<1> {
+    pub fn loss(&self, cross_entropy: Tensor<1>, mixing: &PerKind<Tensor<2>>) -> Tensor<1> {
         let of_kind = |(mixing, costs): (&Tensor<2>, &Vec<f32>)| {
             let costs = TensorData::new(costs.clone(), mixing.dims());
             (mixing.clone() * Tensor::from_data(costs, &mixing.device())).sum()
         };
-        let [normal, reduction] =
-            mixing.as_ref().zip(self.table.as_ref()).map(of_kind).into_array();
-        let expected = normal + reduction + self.fixed;
-        let term = match self.form {
-            CostForm::Linear => expected,
-            CostForm::Log => expected.log(),
-        };
-        term * self.weight
+        let of_kinds = mixing.as_ref().zip(self.table.as_ref()).map(of_kind);
+        let of_kinds = of_kinds.into_values().reduce(|sum, of_kind| sum + of_kind);
+        let expected = of_kinds.expect("a normal cell") + self.fixed;
+        let CostWeighting { form, weight, reference, exponent } = self.weighting;
+        match form {
+            CostForm::Linear => cross_entropy + expected * weight,
+            CostForm::Log => cross_entropy + expected.log() * weight,
+            CostForm::Product => {
+                let logarithms = expected.log() / reference.ln() + 1.0;
+                cross_entropy * logarithms.powf_scalar(exponent as f32) * weight
+            }
+        }
     }
 }

@@ -60,7 +60,7 @@ impl Matrix<'_> {
     /// Noise of a step, uniform in (-epsilon, epsilon).
     pub fn noise(&self, epsilon: f64, rng: &mut impl Rng) -> PerKind<Vec<f32>> {
         let count = self.space.topology().num_edges() * self.space.primitives().len();
-        PerKind::from_fn(|_| {
+        self.space.topology().per_kind(|_| {
             let uniform = |_| (rng.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;
             (0..count).map(uniform).map(|unit| unit * epsilon as f32).collect()
         })
@@ -101,7 +101,7 @@ impl Matrix<'_> {
         mixing: &PerKind<Vec<f32>>,
         noise: &PerKind<Vec<f32>>,
     ) -> PerKind<Vec<f32>> {
-        PerKind::from_fn(|kind| {
+        self.space.topology().per_kind(|kind| {
             let pairs = mixing.cell(kind).iter().zip(noise.cell(kind));
             self.clip(kind, &pairs.map(|(mixing, noise)| mixing + noise).collect::<Vec<f32>>())
         })
@@ -130,7 +130,7 @@ impl Matrix<'_> {
         let mut trail = Vec::new();
         for _ in 0..ASCENT_STEPS {
             let (_, gradient) = loss(&now);
-            now = PerKind::from_fn(|kind| {
+            now = self.space.topology().per_kind(|kind| {
                 let places = mixing.cell(kind).iter().zip(now.cell(kind)).zip(gradient.cell(kind));
                 let moved = places.map(|((&origin, &at), &slope)| {
                     let sign = if slope == 0.0 { 0.0 } else { slope.signum() };

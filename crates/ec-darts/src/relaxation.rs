@@ -3,8 +3,8 @@
 //! Entry point: [`Relaxation::mixing`]. Invariant: a relaxation sees the whole cell, never one
 //! edge, so that rules across edges have the same form as rules within one.
 
-use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softmax};
+use burn::tensor::{Tensor, s};
 use ec_darts_kernels::softmax_groups;
 use ec_darts_space::{CellKind, CellTopology, SearchSpace};
 
@@ -26,6 +26,9 @@ pub enum Relaxation {
     /// ```text
     /// mixing[i->j, o] = exp(alpha[i->j, o]) / sum over k<j of exp(alpha[k->j, o])
     /// ```
+    /// An edge that enters its node alone, as the first of a cell of one input, is relaxed by [`Self::Softmax`]:
+    /// across edges its weights would be one whatever alpha is (docs/deviations.md, `cen-lone-edge`).
+    ///
     /// The printed equation has no exp, Figure 2 and its text say softmax
     /// (docs/deviations.md, `cen-softmax`).
     ///
@@ -59,7 +62,14 @@ impl Relaxation {
         assert_eq!(num_edges, topology.num_edges(), "one row of alpha for each edge");
         match self {
             Self::Softmax => softmax(alpha, 1),
-            Self::CrossEdge => across_edges(alpha, topology),
+            Self::CrossEdge => match lone_edges(topology) {
+                0 => across_edges(alpha, topology),
+                lone => {
+                    let within = softmax(alpha.clone().slice(s![..lone]), 1);
+                    let across = across_edges(alpha, topology).slice(s![lone..]);
+                    Tensor::cat(vec![within, across], 0)
+                }
+            },
             Self::Sigmoid => sigmoid(alpha),
         }
     }
@@ -103,9 +113,14 @@ impl Relaxation {
                 .map(|edge| (0..width).map(|column| place(edge, column)).collect())
                 .collect(),
             Self::CrossEdge => (0..topology.num_nodes())
-                .flat_map(|node| (0..width).map(move |column| (node, column)))
-                .map(|(node, column)| {
-                    topology.edges_into(node).map(|edge| place(edge, column)).collect()
+                .flat_map(|node| {
+                    let edges = topology.edges_into(node);
+                    let of_column =
+                        |column| edges.clone().map(|edge| place(edge, column)).collect();
+                    match edges.len() {
+                        1 => vec![(0..width).map(|column| place(edges.start, column)).collect()],
+                        _ => (0..width).map(of_column).collect(),
+                    }
                 })
                 .collect(),
             Self::Sigmoid => (0..topology.num_edges() * width).map(|at| vec![at]).collect(),
@@ -117,6 +132,12 @@ impl Relaxation {
         groups.retain(|group| !group.is_empty());
         groups
     }
+}
+
+/// Edges, the first of a cell, that enter a node alone: nothing competes with them across edges.
+fn lone_edges(topology: &CellTopology) -> usize {
+    // A node has one edge more than the node before.
+    usize::from(topology.edges_into(0).len() == 1)
 }
 
 /// Softmax over the edges that enter a node, column by column.

@@ -4,7 +4,7 @@
 //! function of alpha and of the draw.
 
 use burn::tensor::activation::{log_softmax, softmax};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Bool, Device, Tensor, TensorData};
 use ec_darts_kernels::in_one_kernel;
 use ec_darts_space::{
     Discretization, Error as SpaceError, Genotype, PerKind, Primitive, SearchSpace,
@@ -86,6 +86,11 @@ impl Mixing {
 }
 
 impl Rule {
+    /// The rule of a step on the weights.
+    pub fn of_weights(self) -> Self {
+        Self { sampling: self.sampling.map(Sampling::of_weights), ..self }
+    }
+
     /// The rule whose mixing weights are those of this one on average over its draws, without terms of the loss.
     ///
     /// What draws one operation of each edge draws it by the softmax of alpha, whatever the temperature. Of
@@ -157,18 +162,23 @@ impl Rule {
                 sampled_pair(alphas.zip(noise.as_ref()).map(pass))
             }
             (Some(Sampling::Gates), Draw::Path(path)) => {
-                let none = space.primitives().iter().position(|&each| each == Primitive::None);
                 let pass = |(alpha, path): (Tensor<2>, &Vec<usize>)| {
-                    let is_open: Vec<f32> =
-                        path.iter().map(|&k| if Some(k) == none { 0.0 } else { 1.0 }).collect();
-                    let rows = [is_open.len(), 1];
-                    let is_open =
-                        Tensor::from_data(TensorData::new(is_open, rows), &alpha.device());
-                    (straight_through(path, softmax(alpha, 1) * is_open), path.clone())
+                    let passes = gradient_passes(space, path, &alpha.device());
+                    (straight_through(path, softmax(alpha, 1) * passes), path.clone())
                 };
                 sampled_pair(alphas.zip(path.as_ref()).map(pass))
             }
-            (Some(Sampling::StraightThrough | Sampling::Gates), Draw::Mode) => {
+            (Some(Sampling::GatePairs), Draw::Pairs(pairs)) => {
+                let pass = |(alpha, pairs): (Tensor<2>, &Vec<[usize; 2]>)| {
+                    let open: Vec<usize> = pairs.iter().map(|&[open, _]| open).collect();
+                    let passes = gradient_passes(space, &open, &alpha.device());
+                    let is_drawn = drawn(pairs, &alpha);
+                    let of_pair = softmax(alpha.mask_fill(is_drawn.bool_not(), -1e20), 1);
+                    (straight_through(&open, of_pair * passes), open)
+                };
+                sampled_pair(alphas.zip(pairs.as_ref()).map(pass))
+            }
+            (Some(sampling), Draw::Mode) if sampling.is_one_each() => {
                 let pass = |alpha: Tensor<2>| {
                     let path = largest(&to_vec(alpha.clone()), num_primitives);
                     (one_hot(&path, alpha.dims(), &alpha.device()), path)
@@ -182,6 +192,40 @@ impl Rule {
             (Some(Sampling::Dirichlet), Draw::Mode) => (alphas.map(dirichlet::mean), None),
             (sampling, draw) => panic!("{draw:?} is no draw of {sampling:?}"),
         }
+    }
+
+    /// Alpha as a step of this rule leaves it: under [`Sampling::GatePairs`] the two of each edge that were drawn
+    /// are shifted by one number.
+    ///
+    /// ```text
+    /// alpha[i, j] <- alpha[i, j] - ln((exp(alpha[i]) + exp(alpha[j])) after / before)
+    /// ```
+    ///
+    /// # Source
+    /// ProxylessNAS, `search/modules/mix_op.py`, `rescale_updated_arch_param`.
+    pub fn settle(
+        &self,
+        before: &ArchitectureParameters,
+        after: ArchitectureParameters,
+        draw: &Draw,
+    ) -> ArchitectureParameters {
+        let (Some(Sampling::GatePairs), Draw::Pairs(pairs)) = (self.sampling, draw) else {
+            return after;
+        };
+        let shift = |(before, after, pairs): (Tensor<2>, Tensor<2>, &Vec<[usize; 2]>)| {
+            let is_drawn = drawn(pairs, &after);
+            let sum = |alpha: Tensor<2>| {
+                alpha.exp().mask_fill(is_drawn.clone().bool_not(), 0.0).sum_dim(1)
+            };
+            let shift = (sum(after.clone()) / sum(before)).log();
+            after - shift * is_drawn.float()
+        };
+        let values = |alpha: &ArchitectureParameters| {
+            alpha.operations().map(|param: &_| value(param).detach())
+        };
+        let both = values(before).zip(values(&after)).zip(pairs.as_ref());
+        let shifted = both.map(|((before, after), pairs)| shift((before, after, pairs)));
+        after.with_operations(shifted)
     }
 
     /// Mixing weights of zero where an edge has no candidate.
@@ -200,14 +244,16 @@ impl Rule {
     /// The relaxation of both kinds.
     fn relaxed(&self, space: &SearchSpace, alphas: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
         let topology = space.topology();
-        let one_by_one =
-            self.relaxation != Relaxation::CrossEdge || in_one_kernel(&alphas.normal.device());
+        let one_by_one = self.relaxation != Relaxation::CrossEdge
+            || alphas.reduction.is_none()
+            || in_one_kernel(&alphas.normal.device());
         if one_by_one {
             return alphas.map(|alpha| self.relaxation.mixing(alpha, topology));
         }
         // Columns are relaxed each for itself, so both kinds are relaxed at once.
         let [num_edges, num_primitives] = alphas.normal.dims();
-        let both = self.relaxation.mixing(Tensor::cat(alphas.into_array().into(), 1), topology);
+        let both = Tensor::cat(alphas.into_values().collect(), 1);
+        let both = self.relaxation.mixing(both, topology);
         let columns = [0..num_primitives, num_primitives..2 * num_primitives];
         columns.map(|columns| both.clone().slice([0..num_edges, columns])).into()
     }
@@ -282,6 +328,23 @@ fn like(values: &[f32], matrix: &Tensor<2>) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.to_vec(), matrix.dims()), &matrix.device())
 }
 
+/// Whether a column of each row is one of those that were drawn.
+fn drawn(pairs: &[[usize; 2]], like: &Tensor<2>) -> Tensor<2, Bool> {
+    let [rows, columns] = like.dims();
+    let mut values = vec![false; rows * columns];
+    for (row, pair) in pairs.iter().enumerate() {
+        pair.iter().for_each(|column| values[row * columns + column] = true);
+    }
+    Tensor::from_data(TensorData::new(values, [rows, columns]), &like.device())
+}
+
+/// One for each edge whose open operation is any but `none`, else zero, `[num_edges, 1]`.
+fn gradient_passes(space: &SearchSpace, path: &[usize], device: &Device) -> Tensor<2> {
+    let none = space.primitives().iter().position(|&each| each == Primitive::None);
+    let passes: Vec<f32> = path.iter().map(|&k| if Some(k) == none { 0.0 } else { 1.0 }).collect();
+    Tensor::from_data(TensorData::new(passes, [path.len(), 1]), device)
+}
+
 /// Weight one at a column of each row.
 fn one_hot(path: &[usize], [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
     assert_eq!(path.len(), rows, "one column for each edge");
@@ -302,7 +365,6 @@ fn straight_through(path: &[usize], soft: Tensor<2>) -> Tensor<2> {
 fn sampled_pair(
     both: PerKind<(Tensor<2>, Vec<usize>)>,
 ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
-    let [(normal, of_normal), (reduction, of_reduction)] = both.into_array();
-    let path = PerKind { normal: of_normal, reduction: of_reduction };
-    (PerKind { normal, reduction }, Some(path))
+    let path = both.as_ref().map(|(_, path)| path.clone());
+    (both.map(|(weights, _)| weights), Some(path))
 }

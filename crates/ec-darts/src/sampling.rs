@@ -45,6 +45,18 @@ pub enum Sampling {
     /// # Source
     /// ProxylessNAS, section 3.2, Eq. (4); `full_v2` of its public code.
     Gates,
+    /// Binary gates of which a step on alpha sees two on each edge, as many as a step needs memory for.
+    ///
+    /// ```text
+    /// i, j ~ softmax(alpha) without replacement,   q = softmax(alpha[i], alpha[j]),   k ~ q,   mixing = onehot(k)
+    /// d loss / d alpha[i] = q[i] q[j] (d loss / d mixing[i] - d loss / d mixing[j])
+    /// ```
+    /// After the step both are shifted by one number, so that `exp(alpha[i]) + exp(alpha[j])` is as before it and
+    /// the others keep their probabilities. A step on the weights is that of [`Self::Gates`].
+    ///
+    /// # Source
+    /// ProxylessNAS, section 3.2.1; `two` of its public code.
+    GatePairs,
     /// A sample of a Dirichlet distribution for each edge.
     ///
     /// ```text
@@ -65,6 +77,8 @@ pub enum Draw {
     Gumbel(PerKind<Vec<f32>>),
     /// The column of the one operation of each edge, `[num_edges]`.
     Path(PerKind<Vec<usize>>),
+    /// The columns of two operations of each edge, of which the first is open, `[num_edges]`.
+    Pairs(PerKind<Vec<[usize; 2]>>),
     /// Points of the simplex, `[num_edges][num_primitives]`.
     Simplex(PerKind<Vec<f32>>),
 }
@@ -76,18 +90,32 @@ impl Sampling {
             Self::Concrete => "concrete",
             Self::StraightThrough => "straight-through",
             Self::Gates => "gates",
+            Self::GatePairs => "gate-pairs",
             Self::Dirichlet => "dirichlet",
         }
     }
 
     /// Whether one operation of each edge has weight one and all others zero.
     pub fn is_one_each(self) -> bool {
-        matches!(self, Self::StraightThrough | Self::Gates)
+        matches!(self, Self::StraightThrough | Self::Gates | Self::GatePairs)
+    }
+
+    /// Whether a step on alpha computes more operations than the one that is open.
+    pub fn is_gated(self) -> bool {
+        matches!(self, Self::Gates | Self::GatePairs)
+    }
+
+    /// The sampling of a step on the weights.
+    pub fn of_weights(self) -> Self {
+        match self {
+            Self::GatePairs => Self::Gates,
+            _ => self,
+        }
     }
 
     /// Whether a draw depends on the values of alpha.
     pub(crate) fn reads_alpha(self) -> bool {
-        matches!(self, Self::Gates | Self::Dirichlet)
+        matches!(self, Self::Gates | Self::GatePairs | Self::Dirichlet)
     }
 
     /// Draws for a pass of alpha with these values.
@@ -101,10 +129,10 @@ impl Sampling {
         rng: &mut R,
     ) -> Draw {
         let mut of_rows = |draw: fn(&[f32], &mut R) -> Vec<f32>| {
-            let mut of_kind = |values: &Vec<f32>| -> Vec<f32> {
+            let of_kind = |values: &Vec<f32>| -> Vec<f32> {
                 values.chunks(num_primitives).flat_map(|row| draw(row, rng)).collect()
             };
-            PerKind { normal: of_kind(&alpha.normal), reduction: of_kind(&alpha.reduction) }
+            alpha.as_ref().map(of_kind)
         };
         match self {
             Self::Concrete | Self::StraightThrough => {
@@ -115,9 +143,27 @@ impl Sampling {
                 let noisy = of_rows(|row, rng| row.iter().map(|each| each + gumbel(rng)).collect());
                 Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
             }
+            Self::GatePairs => {
+                let of_kind = |values: &Vec<f32>| {
+                    values.chunks(num_primitives).map(|row| pair(row, rng)).collect()
+                };
+                Draw::Pairs(alpha.as_ref().map(of_kind))
+            }
             Self::Dirichlet => Draw::Simplex(of_rows(dirichlet::draw)),
         }
     }
+}
+
+/// Two columns without replacement, the open one first.
+fn pair(alpha: &[f32], rng: &mut impl Rng) -> [usize; 2] {
+    // The places of the largest sums are distributed as draws without replacement.
+    let mut noisy: Vec<f32> = alpha.iter().map(|each| each + gumbel(rng)).collect();
+    let columns = noisy.len();
+    let first = largest(&noisy, columns)[0];
+    noisy[first] = f32::NEG_INFINITY;
+    let second = largest(&noisy, columns)[0];
+    let of_pair = [first, second].map(|column| alpha[column] + gumbel(rng));
+    if of_pair[0] >= of_pair[1] { [first, second] } else { [second, first] }
 }
 
 /// Standard Gumbel noise; always finite.
@@ -133,4 +179,39 @@ pub(crate) fn largest(values: &[f32], columns: usize) -> Vec<usize> {
         (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a row has columns")
     };
     values.chunks(columns).map(of_row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    /// Of three operations: both draws and the gate between them, against their probabilities.
+    #[test]
+    fn pairs_are_drawn_without_replacement_and_opened_by_their_softmax() {
+        let alpha = [0.4_f32, -0.6, 0.9];
+        let weights = alpha.map(|value| f64::from(value).exp());
+        let sum: f64 = weights.iter().sum();
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let draws = 40_000;
+        let mut counts = [[0.0; 3]; 3];
+        for _ in 0..draws {
+            let [open, closed] = pair(&alpha, &mut rng);
+            counts[open][closed] += 1.0 / f64::from(draws);
+        }
+        for (open, closed) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+            let chance = |first: usize, second: usize| {
+                weights[first] / sum * weights[second] / (sum - weights[first])
+            };
+            let of_pair = chance(open, closed) + chance(closed, open);
+            let expected = of_pair * weights[open] / (weights[open] + weights[closed]);
+            let found = counts[open][closed];
+            // Five deviations of a share of so many draws.
+            let tolerance = 5.0 * (expected * (1.0 - expected) / f64::from(draws)).sqrt();
+            assert!((found - expected).abs() < tolerance, "{open} {closed}: {found} {expected}");
+        }
+        assert_eq!([0, 1, 2].map(|at| counts[at][at]), [0.0; 3]);
+    }
 }

@@ -224,7 +224,7 @@ impl ModuleMapper for Replace<'_> {
 
 fn flat(operations: PerKind<Tensor<2>>, edges: Option<PerKind<Tensor<2>>>) -> Vec<f64> {
     let all = std::iter::once(operations).chain(edges);
-    all.flat_map(PerKind::into_array).flat_map(doubles).collect()
+    all.flat_map(PerKind::into_values).flat_map(doubles).collect()
 }
 
 fn doubles<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {

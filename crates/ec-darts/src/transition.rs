@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
 use ec_darts_space::{CellKind, Genotype};
 
-use crate::network::{DiscreteCell, SearchCell, Stem, Supernet, classify};
+use crate::network::{DiscreteCell, Residuals, SearchCell, Stem, Supernet, classify, run_cells};
 use crate::ops::{Packed, Packs, Path};
 use crate::tensors::{pick, put, separate};
 
@@ -26,6 +26,8 @@ pub struct AuxiliaryModel {
     pub stem: Stem,
     /// The supernet's cells, each with the picked operations only.
     pub cells: Vec<DiscreteCell>,
+    /// The supernet's own, if its skeleton has any.
+    pub residuals: Option<Residuals>,
     /// The supernet's classifier.
     pub classifier: Linear,
 }
@@ -35,19 +37,21 @@ impl AuxiliaryModel {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
-        for cell in &self.cells {
-            let output = cell.forward(older, newer.clone(), None);
-            (older, newer) = (newer, output);
-        }
-        classify(newer, &self.classifier)
+        let kernels = self.cells[0].kernels;
+        let states = self.stem.forward(images, kernels);
+        let between = (self.residuals.as_ref(), kernels);
+        let map = run_cells(states, self.cells.len(), between, |number, [older, newer]| {
+            self.cells[number].forward(older, newer, None)
+        });
+        classify(map, &self.classifier)
     }
 }
 
 impl Packs for AuxiliaryModel {
     fn packs(&self) -> Vec<&Packed> {
         let cells = self.cells.iter().map(|cell| &cell.packed);
-        std::iter::once(&self.stem.packed).chain(cells).collect()
+        let residuals = Residuals::packs(self.residuals.as_ref());
+        std::iter::once(&self.stem.packed).chain(cells).chain(residuals).collect()
     }
 }
 
@@ -66,6 +70,7 @@ pub fn induce(supernet: &Supernet, genotype: &Genotype) -> AuxiliaryModel {
     separate(&AuxiliaryModel {
         stem: supernet.stem.clone(),
         cells: supernet.cells.iter().zip(&supernet.kinds).map(restrict).collect(),
+        residuals: supernet.residuals.clone(),
         classifier: supernet.classifier.clone(),
     })
 }

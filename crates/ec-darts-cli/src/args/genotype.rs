@@ -31,7 +31,7 @@ pub enum GenotypeCommand {
         #[arg(long)]
         seed: u64,
     },
-    /// Draw both cells.
+    /// Draw all cells.
     Draw {
         /// A file, or the name of a preset.
         genotype: String,
@@ -104,13 +104,13 @@ pub struct CostArguments {
 #[derive(Args)]
 pub struct NetworkArguments {
     /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for the
-    /// others.
+    /// others; or the network of NAS-Bench-201.
     #[arg(long = "network", value_enum)]
     pub kind: NetworkKind,
     /// Channels of the first cell, an even number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
-    /// Cells, two of them reductions.
+    /// Cells, two of them reductions; in the network of NAS-Bench-201 a multiple of 3.
     #[arg(long, value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
     /// Classes.
@@ -126,6 +126,9 @@ pub enum NetworkKind {
     TinyImagenet,
     /// Three 3x3 convolutions of stride 2, 224x224 images.
     Imagenet,
+    /// NAS-Bench-201's: 16 channels, 15 cells of one kind with residual blocks between them, 32x32 images.
+    #[value(name = "nas-bench-201")]
+    NasBench201,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -138,6 +141,9 @@ pub enum Form {
     Triples,
     /// SNAS' Python text: a pair for each edge, `none` where there is no connection.
     EveryEdge,
+    /// NAS-Bench-201's text of its one kind of cell.
+    #[value(name = "nas-bench-201")]
+    NasBench201,
     /// JSON.
     Json,
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use ec_darts::config::Order;
 use ec_darts::cost::{Budget, NetworkCost};
 use ec_darts::device::DeviceName;
+use ec_darts::network::Skeleton;
 use ec_darts::train::SavedAlpha;
 use ec_darts_space::{Compromise, Discretization, Pick, Trade, discretize_within};
 
@@ -16,6 +17,13 @@ use crate::{output, print};
 pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
     let (config, image_size) = network(&arguments.network)?;
     let saved = saved_alpha(&arguments.run, arguments.epoch)?;
+    let skeleton = Skeleton::of(saved.space.topology());
+    anyhow::ensure!(
+        skeleton == config.skeleton,
+        "--network is a network of the skeleton `{}`, the search has the skeleton `{}`",
+        config.skeleton.name(),
+        skeleton.name()
+    );
     let budget =
         Budget { parameters: arguments.max_parameters, multiply_adds: arguments.max_multiply_adds };
     let strengths = saved.strengths();

@@ -1,7 +1,7 @@
 //! The cost of the genotype's network, as it was retrained and in the paper's settings.
 
 use ec_darts::cost::NetworkCost;
-use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use maud::{Markup, html};
 
 use super::html::{cell, count, details, none, table};
@@ -15,15 +15,29 @@ pub fn tables(material: &Material) -> Markup {
         return none("No genotype yet.");
     };
     let paper = |stem, init_channels, num_cells, num_classes, side| {
-        (EvaluationConfig { stem, init_channels, num_cells, num_classes }, side)
+        (
+            EvaluationConfig {
+                skeleton: Skeleton::Darts,
+                stem,
+                init_channels,
+                num_cells,
+                num_classes,
+            },
+            side,
+        )
     };
     let retrained = material.retrained();
     let cifar = paper(StemKind::Cifar, 36, 20, 10, 32);
     let imagenet = paper(StemKind::Imagenet, 48, 14, 1000, 224);
+    let benchmark = (EvaluationConfig::nas_bench_201(10), 32);
+    let fits = |network: &(EvaluationConfig, usize)| network.0.skeleton.fault(genotype).is_none();
+    let [cifar, imagenet, benchmark] =
+        [cifar, imagenet, benchmark].map(|each| Some(each).filter(fits));
     let networks = [
         ("as retrained here", retrained.as_ref()),
-        ("the paper's on CIFAR-10", Some(&cifar)),
-        ("the paper's on ImageNet", Some(&imagenet)),
+        ("the paper's on CIFAR-10", cifar.as_ref()),
+        ("the paper's on ImageNet", imagenet.as_ref()),
+        ("NAS-Bench-201's on CIFAR-10", benchmark.as_ref()),
     ];
     let row = |name: &str, (config, side): &(EvaluationConfig, usize)| {
         let cost = NetworkCost::new(genotype, config, *side);
@@ -40,7 +54,7 @@ pub fn tables(material: &Material) -> Markup {
         ]
     };
     let rows: Vec<Vec<Markup>> =
-        networks.iter().filter_map(|(name, network)| Some(row(name, (*network)?))).collect();
+        networks.iter().filter_map(|(name, network)| Some(row(name, network.as_ref()?))).collect();
     let head = [
         "network",
         "shape",
@@ -49,13 +63,18 @@ pub fn tables(material: &Material) -> Markup {
         "multiply-adds",
         "maps kept by a training step, one image",
     ];
-    let multiply_adds = NetworkCost::new(genotype, &imagenet.0, imagenet.1).cost.multiply_adds;
-    let keeps = if multiply_adds <= MOBILE { "keeps" } else { "exceeds" };
+    let keeps = imagenet.as_ref().map(|(config, side)| {
+        let multiply_adds = NetworkCost::new(genotype, config, *side).cost.multiply_adds;
+        if multiply_adds <= MOBILE { "keeps" } else { "exceeds" }
+    });
     html! {
         (table(&head, &rows))
         @if retrained.is_none() { (none("Not retrained, or its shape is not known.")) }
         p {
-            "On ImageNet it " (keeps) " the mobile setting of 600 M multiply-adds. Multiply-adds are the \
+            @if let Some(keeps) = keeps {
+                "On ImageNet it " (keeps) " the mobile setting of 600 M multiply-adds. "
+            }
+            "Multiply-adds are the \
              products of convolutions and linear layers for one image, without the auxiliary head."
         }
         @if let Some((config, side)) = &retrained {

@@ -61,7 +61,7 @@ pub fn search(run: Option<&Search>) -> Markup {
             Unit::Fraction,
             &[
                 ("normal cell", run.series(|epoch| Some(epoch.normal.entropy))),
-                ("reduction cell", run.series(|epoch| Some(epoch.reduction.entropy))),
+                ("reduction cell", run.series(|epoch| Some(epoch.reduction.as_ref()?.entropy))),
             ],
         ),
         figure(

@@ -80,7 +80,7 @@ fn cells(material: &Material) -> Markup {
     };
     html! {
         div.wide.paper { (PreEscaped(draw::svg(genotype))) }
-        (details("As text", html! { pre { (genotype.to_nested()) } }))
+        (details("As text", html! { pre { (genotype.to_nested().unwrap_or_else(|_| genotype.to_string())) } }))
     }
 }
 

@@ -152,7 +152,11 @@ impl Material {
     pub fn retrained(&self) -> Option<(EvaluationConfig, usize)> {
         let config = self.retrain.as_ref()?.config.as_ref()?;
         let side = config.data.image_size.or(config.data.dataset.image_size())?;
-        check_size(config.network.stem, [side; 2], true).ok()?;
+        let skeleton = config.network.skeleton;
+        check_size(config.network.stem, [side; 2], skeleton.has_head()).ok()?;
+        if self.genotype().is_some_and(|genotype| skeleton.fault(genotype).is_some()) {
+            return None;
+        }
         Some((config.network.evaluation(self.num_classes()?), side))
     }
 

@@ -1,7 +1,7 @@
 //! Which operations each edge kept, epoch by epoch.
 
 use ec_darts::train::EpochReport;
-use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
 use maud::{Markup, html};
 
 use super::html::none;
@@ -43,10 +43,16 @@ pub fn tables(run: Option<&Search>) -> Markup {
             }
             li { "★ the epoch whose genotype the search returns" }
         }
-        @for kind in CellKind::ALL {
-            (table(kind, &run.epochs.iter().map(|epoch| epoch.cell(kind)).collect::<Vec<_>>(), best))
-        }
+        @for (kind, cells) in cells(&run.epochs) { (table(kind, &cells, best)) }
     }
+}
+
+/// The cells of each kind that all epochs have, epoch by epoch.
+fn cells(epochs: &[Genotype]) -> Vec<(CellKind, Vec<&CellGenotype>)> {
+    let reductions: Option<Vec<_>> = epochs.iter().map(|epoch| epoch.reduction.as_ref()).collect();
+    let normal = epochs.iter().map(|epoch| &epoch.normal).collect();
+    let reductions = reductions.map(|cells| (CellKind::Reduction, cells));
+    std::iter::once((CellKind::Normal, normal)).chain(reductions).collect()
 }
 
 /// Each stage of a search of several, counted from 1, and its first epoch, counted from 0.
@@ -80,12 +86,19 @@ impl Table<'_> {
     /// Every edge, as source and node.
     fn edges(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let num_nodes = self.0.iter().map(|cell| cell.nodes.len()).max().unwrap_or(0);
-        (0..num_nodes).flat_map(|node| (0..NUM_INPUTS + node).map(move |from| (from, node)))
+        let first = usize::from(self.0.iter().all(|cell| cell.reads_one_input()));
+        (0..num_nodes)
+            .flat_map(move |node| (first..NUM_INPUTS + node).map(move |from| (from, node)))
+    }
+
+    /// Whether an edge is the first of its node.
+    fn starts(&self, from: usize, node: usize) -> bool {
+        self.edges().find(|&(_, each)| each == node) == Some((from, node))
     }
 
     fn row(&self, (from, node): (usize, usize)) -> Markup {
         html! {
-            tr.first[from == 0] {
+            tr.first[self.starts(from, node)] {
                 th scope="row" {
                     @match from {
                         0 => { "c" sub { "k-2" } }

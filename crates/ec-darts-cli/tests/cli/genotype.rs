@@ -29,6 +29,37 @@ fn genotypes_are_shown_converted_and_drawn() {
 }
 
 #[test]
+fn a_cell_of_nas_bench_201_is_shown_converted_drawn_and_counted() {
+    let folder = Folder::new();
+    let text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
+    folder.write("cell.txt", text);
+    let (_, shown, _) = told(&folder.run(&["genotype", "show", "cell.txt"]));
+    assert!(
+        shown.contains("node 4: nor_conv_1x1 from 3") && !shown.contains("reduction"),
+        "{shown}"
+    );
+    let (_, json, _) = told(&folder.run(&["genotype", "convert", "cell.txt", "--to", "json"]));
+    folder.write("cell.json", &json);
+    check(&folder, &["genotype", "convert", "cell.json", "--to", "nas-bench-201"], text);
+    check(&folder, &["genotype", "draw", "cell.json", "--out", "cell.svg"], "");
+    let picture = std::fs::read_to_string(folder.path("cell.svg")).expect("a picture");
+    assert!(picture.contains(">Cell<") && !picture.contains("Reduction"), "{picture:.400}");
+    // One 3x3 and one 1x1 convolution in each cell: 73,306 + 5 (10 * 5376 + 4 * 112).
+    let counted = ["cost", "--genotype", "cell.txt", "--network", "nas-bench-201"];
+    check(&folder, &counted, "344346");
+    for (arguments, expected) in [
+        (&["genotype", "convert", "cell.txt", "--to", "flat"][..], "the form has two cells"),
+        (&["genotype", "convert", "pdarts", "--to", "nas-bench-201"], "it has one kind of cell"),
+        (&["cost", "--genotype", "cell.txt", "--network", "cifar"], "`nas-bench-201` has one"),
+        (&["cost", "--genotype", "pdarts", "--network", "nas-bench-201"], "has a reduction cell"),
+        (&[&counted[..], &["--cells", "8"]].concat(), "a multiple of 3"),
+    ] {
+        let (code, _, err) = told(&folder.run(arguments));
+        assert!(code == Some(1) && err.contains(expected), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
 fn genotypes_are_read_as_others_left_them() {
     let folder = Folder::new();
     let (_, flat, _) = told(&folder.run(&["genotype", "convert", "pdarts", "--to", "flat"]));

@@ -19,5 +19,7 @@ mod report;
 mod retrain;
 mod settings;
 mod study_report;
+mod slurm;
+mod study;
 mod terminal;
 mod trace;

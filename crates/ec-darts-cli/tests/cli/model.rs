@@ -6,7 +6,7 @@ use ec_darts::config::DataConfig;
 use ec_darts::data::{self, DatasetKind, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
-use ec_darts::network::{EvaluationConfig, StemKind};
+use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use ec_darts_space::Preset;
 use serde_json::Value;
 
@@ -19,8 +19,13 @@ pub fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescripti
     let kind = DatasetKind::Cifar10;
     let images = data::load(&Source::new(kind, project(DATA))).expect("the sample").test;
     let genotype = Preset::find("EC_DARTS_CIFAR").expect("a preset").genotype();
-    let config =
-        EvaluationConfig { stem: StemKind::Cifar, init_channels: 4, num_cells: 3, num_classes: 10 };
+    let config = EvaluationConfig {
+        skeleton: Skeleton::Darts,
+        stem: StemKind::Cifar,
+        init_channels: 4,
+        num_cells: 3,
+        num_classes: 10,
+    };
     let mut description = ModelDescription::new(
         genotype,
         &config,

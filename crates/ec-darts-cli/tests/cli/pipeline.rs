@@ -37,6 +37,41 @@ pub fn tiny() -> Vec<String> {
     arguments.into_iter().map(String::from).collect()
 }
 
+/// Search with transitions, retraining, evaluation and report of one kind of cell.
+#[test]
+fn a_run_in_the_space_of_nas_bench_201() {
+    let folder = Folder::new();
+    let primitives =
+        "[\"none\",\"skip_connect\",\"nor_conv_1x1\",\"nor_conv_3x3\",\"avg_pool_3x3\"]";
+    let primitives = format!("search.network.primitives={primitives}");
+    let more: Vec<&str> = [
+        "search.network.skeleton=nas-bench-201",
+        "search.network.num_nodes=3",
+        "search.network.edges_kept=3",
+        &primitives,
+        "retrain.network.skeleton=nas-bench-201",
+        "retrain.network.auxiliary_loss_weight=none",
+    ]
+    .into_iter()
+    .flat_map(|set| ["--set", set])
+    .collect();
+    let (code, out, err) = run(&folder, &more);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("of 500 test images"), "{out}");
+    let read = |file: &str| std::fs::read_to_string(folder.path(file)).expect(file);
+    let genotype = read("r/search/genotype.json");
+    assert!(genotype.contains("normal") && !genotype.contains("reduction"), "{genotype}");
+    let page = read("r/report.html");
+    assert!(page.contains("Normal cell") && !page.contains("Reduction cell"));
+    assert!(page.contains("NAS-Bench-201's on CIFAR-10") && !page.contains("mobile setting"));
+    // The same genotype in the paper's network is refused.
+    let data = project("data/cifar10-mini");
+    let other = ["--genotype", "r/search/genotype.json", "--config", "retrain_quick"];
+    let other = [&["retrain"], &other[..], &["--data", &data, "--out", "other"]].concat();
+    let (code, _, err) = told(&folder.run(&other));
+    assert!(code == Some(1) && err.contains("`network.skeleton` is darts"), "{err}");
+}
+
 #[test]
 fn a_run_ends_in_a_report() {
     let folder = Folder::new();

@@ -33,7 +33,7 @@ fn all(space: &SearchSpace) -> Vec<Genotype> {
         |nodes: &Vec<Vec<Pick>>| CellGenotype { nodes: nodes.clone(), concat: concat.clone() };
     let pairs =
         cells.iter().flat_map(|normal| cells.iter().map(move |reduction| (normal, reduction)));
-    pairs.map(|(a, b)| Genotype { normal: cell(a), reduction: cell(b) }).collect()
+    pairs.map(|(a, b)| Genotype { normal: cell(a), reduction: Some(cell(b)) }).collect()
 }
 
 fn sum(space: &SearchSpace, strength: PerKind<&[f32]>, genotype: &Genotype) -> f64 {
@@ -50,7 +50,7 @@ fn check(space: &SearchSpace, strength: &[i8], costs: [&[u8]; 2], at_most: [u64;
         let of = |range: std::ops::Range<usize>| {
             costs[number][range].iter().copied().map(u64::from).collect()
         };
-        let picks = PerKind { normal: of(0..size), reduction: of(size..2 * size) };
+        let picks = PerKind::both(of(0..size), of(size..2 * size));
         let name = ["parameters", "multiply-adds"][number];
         Limit { name, at_most: at_most[number], fixed: 3, picks }
     };
@@ -123,12 +123,12 @@ fn the_space_of_darts() {
     // Low digits of powers: no order, no ties.
     let strength: Vec<f32> = (1_u64..=224).map(|n| (n.pow(5) % 1009) as f32 / 1009.0).collect();
     let (normal, reduction) = strength.split_at(112);
-    let strength = PerKind { normal, reduction };
+    let strength = PerKind::both(normal, reduction);
     let limit = |at_most| Limit {
         name: "parameters",
         at_most,
         fixed: 100,
-        picks: PerKind { normal: matrix(5), reduction: matrix(7) },
+        picks: PerKind::both(matrix(5), matrix(7)),
     };
     let mut last = f64::NEG_INFINITY;
     for at_most in (100..1500).step_by(50) {
@@ -147,7 +147,7 @@ fn nothing_fits() {
     let space = small(1, 2);
     let limit = |name, at_most, skip, sep| {
         let costs = vec![0, skip, sep, 0, skip, sep];
-        let picks = PerKind { normal: costs.clone(), reduction: costs };
+        let picks = PerKind::both(costs.clone(), costs);
         Limit { name, at_most, fixed: 10, picks }
     };
     let error = |limits: &[Limit]| {

@@ -244,11 +244,11 @@ fn skips_are_ruled_out_one_by_one() {
     check(0, "sep_conv_3x3 0, sep_conv_3x3 1 | sep_conv_3x3 1, sep_conv_3x3 2");
     let both = PerKind::from([&strength[..]; 2]);
     let genotype = Discretization::FewSkips { at_most: 0 }.genotype(&small(), both).unwrap();
-    assert_eq!(genotype.reduction.count(|each| each == Skip), 4);
+    assert_eq!(genotype.cell(CellKind::Reduction).count(|each| each == Skip), 4);
 
     let skips = vec![vec![Skip]; 5];
     let normal = vec![vec![Skip], vec![Skip], vec![Skip, Sep], vec![Sep], vec![Sep]];
-    let space = small().restricted(Candidates(PerKind { normal, reduction: skips })).unwrap();
+    let space = small().restricted(Candidates(PerKind::both(normal, skips))).unwrap();
     check_by_normal(
         &space,
         &strength,
@@ -285,7 +285,7 @@ fn in_nas_bench_201_the_last_node_is_the_output() {
 #[test]
 fn only_candidates_are_read() {
     let normal = vec![vec![Sep], vec![Nothing, Sep], vec![Skip], vec![Sep], vec![Skip, Sep]];
-    let both = PerKind { normal: normal.clone(), reduction: normal };
+    let both = PerKind::both(normal.clone(), normal);
     let space = small().restricted(Candidates(both)).unwrap();
     #[rustfmt::skip]
     let strength = [

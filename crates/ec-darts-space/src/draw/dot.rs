@@ -15,7 +15,7 @@ use crate::{CellGenotype, CellKind, Genotype, NUM_INPUTS};
 /// # Ok::<(), ec_darts_space::Error>(())
 /// ```
 pub fn dot(genotype: &Genotype) -> String {
-    let clusters = CellKind::ALL.map(|kind| cluster(kind, genotype.cell(kind)));
+    let clusters: Vec<String> = genotype.cells().map(|(kind, cell)| cluster(kind, cell)).collect();
     format!(
         "digraph genotype {{\n  rankdir=LR;\n  fontname=sans;\n  \
          node [shape=box, style=rounded, fontname=sans];\n  \
@@ -27,7 +27,8 @@ pub fn dot(genotype: &Genotype) -> String {
 fn cluster(kind: CellKind, cell: &CellGenotype) -> String {
     let mut text = format!("  subgraph cluster_{kind} {{\n    label=\"{kind} cell\";\n");
     let mut line = |line: String| writeln!(text, "    {line}").expect("a string takes any text");
-    for (state, input) in ["k-2", "k-1"].iter().enumerate() {
+    let inputs = ["k-2", "k-1"].iter().enumerate();
+    for (state, input) in inputs.skip(usize::from(cell.reads_one_input())) {
         line(format!("{kind}_{state} [label=<c<sub>{input}</sub>>];"));
     }
     for (node, picks) in cell.nodes.iter().enumerate() {
@@ -60,6 +61,10 @@ mod tests {
             assert_eq!(text.matches(" -> ").count(), 2 * (8 + 4), "{}", preset.name);
             assert_eq!(text.matches('{').count(), text.matches('}').count());
         }
+        let one = "|skip_connect~0|+|none~0|none~1|+|none~0|skip_connect~1|none~2|";
+        let text = dot(&one.parse().unwrap());
+        assert_eq!((text.matches(" -> ").count(), text.matches("subgraph").count()), (3, 1));
+        assert!(text.contains("normal_1 -> normal_2") && !text.contains("normal_0"), "{text}");
         let text = dot(&Preset::ALL[0].genotype());
         let arrow = "reduction_2 -> reduction_3 [label=\"skip_connect\", color=\"#a0479b\"];";
         assert!(text.contains(arrow), "{text}");

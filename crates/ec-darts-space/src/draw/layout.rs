@@ -62,7 +62,7 @@ pub(super) struct Join {
 pub(super) struct Layout {
     pub(super) width: f32,
     pub(super) height: f32,
-    /// The inputs, then the nodes.
+    /// The inputs, then the nodes; an older input that nothing reads has no height.
     pub(super) states: Vec<Rect>,
     pub(super) output: Rect,
     /// By rows, from top to bottom.
@@ -166,8 +166,12 @@ impl Plan {
                 }
                 _ => 0.0,
             };
-            let y = boxes.last().map_or(0.0, |before| before.bottom() + BAND_GAP);
-            let height = rows.max(ports).max(MIN_BOX_HEIGHT);
+            let gap = |before: &Rect| if before.height > 0.0 { BAND_GAP } else { 0.0 };
+            let y = boxes.last().map_or(0.0, |before| before.bottom() + gap(before));
+            let height = match state {
+                0 if self.leaving[0].is_empty() => 0.0,
+                _ => rows.max(ports).max(MIN_BOX_HEIGHT),
+            };
             boxes.push(Rect { x, y, width: BOX_WIDTH, height });
         }
         boxes

@@ -2,7 +2,7 @@
 
 use super::family::{CONCAT, Family};
 use super::layout::{Join, Layout, Rect, Wire, layout};
-use crate::{CellGenotype, Genotype, NUM_INPUTS};
+use crate::{CellGenotype, CellKind, Genotype, NUM_INPUTS};
 
 const MARGIN: f32 = 24.0;
 const TITLE_HEIGHT: f32 = 40.0;
@@ -11,7 +11,7 @@ const CORNER: f32 = 10.0;
 const INK: &str = "#1f2328";
 const FAINT_INK: &str = "#59636e";
 
-/// Both cells in one picture, one below the other, with a legend.
+/// All cells in one picture, one below the other, with a legend; without an older input that nothing reads.
 ///
 /// The text is a complete SVG file on a white ground. Node `j` is state `2 + j` in the text forms,
 /// so both numbers are shown. Every wire ends in the label of its primitive.
@@ -27,10 +27,15 @@ const FAINT_INK: &str = "#59636e";
 /// # Panics
 /// Where a cell is not valid, see [`CellGenotype::validate`].
 pub fn svg(genotype: &Genotype) -> String {
-    picture(&[
-        ("Normal cell", &genotype.normal),
-        ("Reduction cell (the inputs are read with stride 2)", &genotype.reduction),
-    ])
+    let titled = |(kind, cell)| {
+        let title = match kind {
+            CellKind::Normal if genotype.reduction.is_none() => "Cell",
+            CellKind::Normal => "Normal cell",
+            CellKind::Reduction => "Reduction cell (the inputs are read with stride 2)",
+        };
+        (title, cell)
+    };
+    picture(&genotype.cells().map(titled).collect::<Vec<_>>())
 }
 
 /// One cell under a title, with a legend.
@@ -84,7 +89,8 @@ fn draw_cell(layout: &Layout) -> String {
     for wire in &layout.wires {
         text += &draw_label(wire);
     }
-    for (state, &place) in layout.states.iter().enumerate() {
+    for (state, &place) in layout.states.iter().enumerate().filter(|(_, place)| place.height > 0.0)
+    {
         let name = match state {
             0 => subscript("c", "k-2"),
             1 => subscript("c", "k-1"),
@@ -236,9 +242,9 @@ mod tests {
     proptest! {
         #[test]
         fn any(genotype in any_genotype()) {
-            let (normal, reduction) = (&genotype.normal, &genotype.reduction);
-            let num_picks = normal.count(|_| true) + reduction.count(|_| true);
-            check(&svg(&genotype), num_picks, normal.nodes.len() + reduction.nodes.len() + 6);
+            let num_picks = genotype.cells().map(|(_, cell)| cell.count(|_| true)).sum();
+            let boxes = |cell: &CellGenotype| cell.nodes.len() + 3 - usize::from(cell.reads_one_input());
+            check(&svg(&genotype), num_picks, genotype.cells().map(|(_, cell)| boxes(cell)).sum());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The text form of NAS-Bench-201's cells.
 
+use std::ops::Range;
+
 use super::cursor::Cursor;
 use crate::genotype::Place;
 use crate::{CellGenotype, CellTopology, Error, NUM_INPUTS, Pick, Primitive};
@@ -28,49 +30,7 @@ impl CellGenotype {
     /// # Source
     /// AutoDL-Projects, `xautodl/models/cell_searchs/genotypes.py`, `Structure`.
     pub fn from_nas_bench_201(text: &str) -> Result<Self, Error> {
-        let topology = CellTopology::nas_bench_201();
-        let cursor = &mut Cursor::new(text, 0);
-        let mut nodes = vec![Vec::new(); topology.num_nodes()];
-        for (node, picks) in nodes.iter_mut().enumerate() {
-            if node > 0 {
-                cursor.expect('+')?;
-            }
-            cursor.expect('|')?;
-            loop {
-                picks.push(edge(cursor, node)?);
-                cursor.expect('|')?;
-                if matches!(cursor.peek(), None | Some('+')) {
-                    break;
-                }
-            }
-        }
-        if cursor.peek().is_some() {
-            return Err(cursor.unexpected("nothing more"));
-        }
-        let places: Vec<Vec<usize>> =
-            nodes.iter().map(|picks| picks.iter().map(|&(_, at)| at).collect()).collect();
-        let listed: Vec<Vec<Pick>> = nodes
-            .into_iter()
-            .map(|picks| picks.into_iter().map(|(pick, _)| pick).collect())
-            .collect();
-        // Before anything is left out: the same edge twice is a mistake, `none` or not.
-        for (picks, places) in listed.iter().zip(&places) {
-            if let Some(at) = (1..picks.len()).find(|&at| picks[..at].contains(&picks[at])) {
-                return Err(cursor.error(places[at], "this edge is named twice".into()));
-            }
-        }
-        let is_there = |pick: &Pick| pick.primitive != Primitive::None;
-        let kept = listed.into_iter().map(|picks| picks.into_iter().filter(is_there).collect());
-        let mut cell = Self::of_picks(kept.collect());
-        cell.concat = topology.joined_of(&cell);
-        match cell.fault() {
-            None => Ok(cell),
-            Some(fault) => {
-                debug_assert!(matches!(fault.place, Place::Concat));
-                let reason = "nothing enters the last node, which is the output".into();
-                Err(cursor.error(text.len(), reason))
-            }
-        }
+        cell(text, 0..text.len())
     }
 
     /// The text of a cell of NAS-Bench-201.
@@ -102,6 +62,58 @@ impl CellGenotype {
             text.push(format!("|{}|", edges.join("|")));
         }
         Ok(text.join("+"))
+    }
+}
+
+/// Where the text of a cell lies in a text, as in what the public code prints of an architecture.
+pub(super) fn place(text: &str) -> Option<Range<usize>> {
+    let is_ours = text.contains('~') && !text.contains("normal");
+    let (start, end) = (text.find('|')?, text.rfind('|')? + 1);
+    (is_ours && start < end).then_some(start..end)
+}
+
+/// The cell at a place in a text.
+pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Error> {
+    let topology = CellTopology::nas_bench_201();
+    let cursor = &mut Cursor::new(&text[..range.end], range.start);
+    let mut nodes = vec![Vec::new(); topology.num_nodes()];
+    for (node, picks) in nodes.iter_mut().enumerate() {
+        if node > 0 {
+            cursor.expect('+')?;
+        }
+        cursor.expect('|')?;
+        loop {
+            picks.push(edge(cursor, node)?);
+            cursor.expect('|')?;
+            if matches!(cursor.peek(), None | Some('+')) {
+                break;
+            }
+        }
+    }
+    if cursor.peek().is_some() {
+        return Err(cursor.unexpected("nothing more"));
+    }
+    let places: Vec<Vec<usize>> =
+        nodes.iter().map(|picks| picks.iter().map(|&(_, at)| at).collect()).collect();
+    let listed: Vec<Vec<Pick>> =
+        nodes.into_iter().map(|picks| picks.into_iter().map(|(pick, _)| pick).collect()).collect();
+    // Before anything is left out: the same edge twice is a mistake, `none` or not.
+    for (picks, places) in listed.iter().zip(&places) {
+        if let Some(at) = (1..picks.len()).find(|&at| picks[..at].contains(&picks[at])) {
+            return Err(cursor.error(places[at], "this edge is named twice".into()));
+        }
+    }
+    let is_there = |pick: &Pick| pick.primitive != Primitive::None;
+    let kept = listed.into_iter().map(|picks| picks.into_iter().filter(is_there).collect());
+    let mut cell = CellGenotype::of_picks(kept.collect());
+    cell.concat = topology.joined_of(&cell);
+    match cell.fault() {
+        None => Ok(cell),
+        Some(fault) => {
+            debug_assert!(matches!(fault.place, Place::Concat));
+            let reason = "nothing enters the last node, which is the output".into();
+            Err(cursor.error(range.end, reason))
+        }
     }
 }
 
@@ -141,7 +153,7 @@ mod tests {
                         printed == text || printed.matches("none").count() > 1,
                         "{text}: {printed}"
                     );
-                    let genotype = crate::Genotype { normal: cell.clone(), reduction: cell };
+                    let genotype = crate::Genotype { normal: cell, reduction: None };
                     assert!(SearchSpace::nas_bench_201().contains(&genotype), "{text}");
                     read += 1;
                 }

@@ -185,7 +185,7 @@ impl Fields {
         let reduce_concat = self.reduce_concat.ok_or_else(|| missing("reduce_concat"))?;
         Ok(Genotype {
             normal: cell(cursor, &normal, &normal_concat)?,
-            reduction: cell(cursor, &reduce, &reduce_concat)?,
+            reduction: Some(cell(cursor, &reduce, &reduce_concat)?),
         })
     }
 }

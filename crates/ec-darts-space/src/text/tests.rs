@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use crate::genotype::tests::any_genotype;
-use crate::{Genotype, Preset};
+use crate::{CellKind, Genotype, Preset};
 
 /// Another way to write DARTS_V2 with the same meaning.
 fn check_same(text: &str) {
@@ -133,13 +133,34 @@ fn a_genotype_that_is_not_flat() {
     let text = "Genotype(normal=[[('skip_connect', 0)]], normal_concat=range(2, 3), \
         reduce=[[('skip_connect', 0), ('skip_connect', 1)]], reduce_concat=range(2, 3))";
     let genotype: Genotype = text.parse().unwrap();
-    assert_eq!(genotype.to_nested(), text);
+    assert_eq!(genotype.to_nested().unwrap(), text);
     assert_eq!(genotype.to_string(), text);
     assert_eq!(
         genotype.to_flat().unwrap_err().to_string(),
-        "the flat form cannot express the normal cell: node 0 has 1 picks, expected 2 (the nested \
-         form and json can)"
+        "the flat form cannot express the normal cell: node 0 has 1 picks, expected 2 (json can \
+         express any genotype)"
     );
+}
+
+#[test]
+fn the_text_of_nas_bench_201_is_a_genotype_of_one_cell() {
+    let text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
+    let genotype: Genotype = text.parse().unwrap();
+    assert_eq!((genotype.reduction.is_none(), genotype.to_string()), (true, text.to_owned()));
+    // As `Structure` prints itself, and as the lists of architectures quote it.
+    for around in [format!("Structure(4 nodes with {text})"), format!("arch = '{text}',\n")] {
+        assert_eq!(around.parse::<Genotype>().unwrap(), genotype, "{around}");
+    }
+    let form = "the nested form cannot express the reduction cell: there is none, and the form has two \
+                cells (json can express any genotype)";
+    assert_eq!(genotype.to_nested().unwrap_err().to_string(), form);
+    let pair = Preset::find("DARTS_V2").unwrap().genotype();
+    let form = "the nas-bench-201 form cannot express the reduction cell: it has one kind of cell, the normal \
+                one (json can express any genotype)";
+    assert_eq!(pair.to_nas_bench_201().unwrap_err().to_string(), form);
+    assert!(!genotype.to_json().contains("reduction"));
+    let wrong = text.replace("skip_connect", "skip").parse::<Genotype>().unwrap_err().to_string();
+    assert!(wrong.starts_with("line 1, column 27: unknown primitive `skip`"), "{wrong}");
 }
 
 #[test]
@@ -309,10 +330,17 @@ fn json_errors_have_a_line() {
 proptest! {
     #[test]
     fn printing_and_reading_gives_the_same(genotype in any_genotype()) {
-        prop_assert_eq!(&genotype.to_nested().parse::<Genotype>().unwrap(), &genotype);
+        prop_assert_eq!(genotype.to_nested().is_ok(), genotype.reduction.is_some());
         prop_assert_eq!(&genotype.to_json().parse::<Genotype>().unwrap(), &genotype);
         prop_assert_eq!(&genotype.to_string().parse::<Genotype>().unwrap(), &genotype);
-        for form in [genotype.to_flat(), genotype.to_triples(), genotype.to_every_edge()] {
+        let forms = [
+            genotype.to_flat(),
+            genotype.to_nested(),
+            genotype.to_triples(),
+            genotype.to_every_edge(),
+            genotype.to_nas_bench_201(),
+        ];
+        for form in forms {
             let Ok(text) = form else { continue };
             let again = text.parse::<Genotype>();
             prop_assert_eq!(again.as_ref().map_err(ToString::to_string), Ok(&genotype), "{}", text);
@@ -349,9 +377,10 @@ proptest! {
         length in 0_usize..6,
         insert in ".{0,3}",
     ) {
-        let dict = genotype.to_nested().replace("Genotype(", "{'").replace(')', "]").replace(
+        let nested = genotype.to_nested().unwrap_or_else(|_| genotype.to_string());
+        let dict = nested.replace("Genotype(", "{'").replace(')', "]").replace(
             ", normal_concat", ", 'normal_concat").replace(", red", ", 'red").replace('=', "': ");
-        let forms = [genotype.to_string(), genotype.to_nested(), genotype.to_json(), dict];
+        let forms = [genotype.to_string(), nested, genotype.to_json(), dict];
         let text = format!("{before}{}", forms[form]);
         let boundary = |at: usize| (at..).find(|&at| text.is_char_boundary(at)).unwrap_or(0);
         let start = boundary(position.index(text.len()));
@@ -377,14 +406,17 @@ fn triples_of_fair_darts() {
     assert_eq!((&counts[..], &genotype.normal.concat[..]), (&[2, 0, 1, 2][..], &[2, 4, 5][..]));
     let printed = text.replace("FairDARTS_g = ", "").replace("('skip_connect', 4, 3), ", "");
     assert_eq!(genotype.to_triples().unwrap(), printed);
-    assert_eq!(genotype.reduction.nodes.len(), 4);
-    assert_eq!(genotype.to_nested().parse::<Genotype>().unwrap(), genotype);
+    assert_eq!(genotype.cell(CellKind::Reduction).nodes.len(), 4);
+    assert_eq!(genotype.to_nested().unwrap().parse::<Genotype>().unwrap(), genotype);
 
     // The last node has no picks, and two operations come from one source.
     let last = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('skip_connect', 2, 0)], \
         normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 3, 1)], reduce_concat=range(2, 6))";
     let genotype: Genotype = last.parse().unwrap();
-    assert_eq!((genotype.normal.nodes.len(), &genotype.reduction.concat[..]), (4, &[3][..]));
+    assert_eq!(
+        (genotype.normal.nodes.len(), &genotype.cell(CellKind::Reduction).concat[..]),
+        (4, &[3][..])
+    );
     assert_eq!(genotype.to_triples().unwrap(), last);
 }
 
@@ -405,8 +437,8 @@ fn every_edge_of_snas() {
         cell.nodes.iter().map(|node| node.iter().map(|pick| pick.from).collect()).collect()
     };
     assert_eq!(picks(&genotype.normal), [[0, 1]; 4]);
-    assert_eq!(picks(&genotype.reduction), [vec![0], vec![0], vec![], vec![]]);
-    assert_eq!(genotype.reduction.concat, [2, 3]);
+    assert_eq!(picks(genotype.cell(CellKind::Reduction)), [vec![0], vec![0], vec![], vec![]]);
+    assert_eq!(genotype.cell(CellKind::Reduction).concat, [2, 3]);
     let printed = genotype.to_every_edge().unwrap();
     assert!(printed.starts_with("Genotype(normal=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), "));
     assert_eq!(printed.matches("none").count(), 6 + 12);

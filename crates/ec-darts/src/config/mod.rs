@@ -3,6 +3,7 @@
 //! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
 //! [`Settings::validate`], so no layer panics on it.
 
+mod combination;
 mod data;
 mod load;
 mod overrides;
@@ -12,27 +13,29 @@ mod rule;
 mod source;
 mod stages;
 mod validate;
+mod weights;
 
 #[cfg(test)]
 mod tests;
 
-use ec_darts_space::{CellTopology, Primitive, SearchSpace};
+use ec_darts_space::{Primitive, SearchSpace};
 use serde::{Deserialize, Serialize};
 
 pub use data::DataConfig;
 pub use load::Settings;
 pub use overrides::Override;
 pub use preset::{PRESETS, Preset};
-pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig, RetrainWeightsConfig};
+pub use retrain::{RetrainConfig, RetrainLoopConfig, RetrainNetworkConfig};
 pub use rule::RuleConfig;
 pub use source::{SettingsKind, Source};
 pub use stages::{StagePlace, StagesConfig};
+pub use weights::WeightsConfig;
 
 use load::nearest;
 
 use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
-use crate::network::StemKind;
+use crate::network::{Geometry, Skeleton, Stack, StemKind};
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
 
@@ -69,12 +72,16 @@ pub struct SearchConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
+    /// Which layers there are, and with them the form of a cell.
+    #[serde(default)]
+    pub skeleton: Skeleton,
     /// What stands before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells, two of them reductions: at least 3, so that one is normal.
+    /// Cells: in DARTS' skeleton two of them reductions, so that at least 3 leave one normal; in NAS-Bench-201's a
+    /// third in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Intermediate nodes of a cell.
@@ -148,28 +155,6 @@ pub enum Order {
 pub struct TransitionConfig {
     /// Whether an auxiliary model is induced in every epoch.
     pub enabled: bool,
-}
-
-/// SGD on the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WeightsConfig {
-    /// Of the first epoch, per step.
-    pub learning_rate: f64,
-    /// Where the cosine would end, per step.
-    pub min_learning_rate: f64,
-    /// Epochs over which the learning rate rises to that of the cosine.
-    #[serde(default)]
-    pub warmup_epochs: usize,
-    /// Share of the old velocity.
-    pub momentum: f64,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient.
-    pub clip_norm: Option<f64>,
-    /// Whether a step looks ahead by the new velocity.
-    #[serde(default)]
-    pub nesterov: bool,
 }
 
 /// Adam on alpha.
@@ -255,6 +240,16 @@ pub enum MemorySetting {
 }
 
 impl NetworkConfig {
+    /// The layers of the supernet.
+    ///
+    /// # Errors
+    /// As [`Self::space`].
+    pub fn geometry(&self) -> Result<Geometry> {
+        let num_joined = self.space()?.topology().joined().len();
+        let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
+        Ok(Stack { skeleton, stem, init_channels, num_cells }.geometry(|_| num_joined))
+    }
+
     /// The search space these settings describe.
     ///
     /// # Errors
@@ -266,7 +261,8 @@ impl NetworkConfig {
             value,
             allowed,
         };
-        let topology = CellTopology::new(self.num_nodes, self.edges_kept).map_err(|error| {
+        let topology = self.skeleton.topology(self.num_nodes, self.edges_kept);
+        let topology = topology.map_err(|error| {
             let value = format!("{} with {} edges kept", self.num_nodes, self.edges_kept);
             fail("network.num_nodes", value, error.to_string())
         })?;

@@ -1,12 +1,12 @@
 //! Settings of a retraining.
 
+use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
 use super::validate::{MOST, check_side, require};
-use super::{DataConfig, RunConfig, Settings, SettingsKind};
+use super::{DataConfig, RunConfig, Settings, SettingsKind, WeightsConfig};
 use crate::Result;
-use crate::network::{EvaluationConfig, StemKind};
-use crate::optim::Schedule;
+use crate::network::{EvaluationConfig, Skeleton, StemKind};
 
 /// All settings of a retraining, the stage that gives a genotype its accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub struct RetrainConfig {
     /// The loop.
     pub retrain: RetrainLoopConfig,
     /// SGD on the weights.
-    pub weights: RetrainWeightsConfig,
+    pub weights: WeightsConfig,
     /// Settings of the machine, which leave the result as it is, but for the kernels.
     pub run: RunConfig,
 }
@@ -28,12 +28,15 @@ pub struct RetrainConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainNetworkConfig {
+    /// Which layers there are.
+    #[serde(default)]
+    pub skeleton: Skeleton,
     /// What stands before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells, two of them reductions.
+    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Share of the auxiliary head's loss that is added while training.
@@ -68,31 +71,23 @@ pub struct RetrainLoopConfig {
     pub seed: u64,
 }
 
-/// SGD on the weights.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RetrainWeightsConfig {
-    /// Of the first epoch, per step.
-    pub learning_rate: f64,
-    /// Where the schedule would end, per step.
-    pub min_learning_rate: f64,
-    /// How the learning rate falls.
-    pub schedule: Schedule,
-    /// Epochs over which the learning rate rises to that of the schedule.
-    pub warmup_epochs: usize,
-    /// Share of the old velocity.
-    pub momentum: f64,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f64,
-    /// Largest global norm of the gradient.
-    pub clip_norm: Option<f64>,
-}
-
 impl RetrainNetworkConfig {
+    /// Whether the cells of a genotype can stand in the network.
+    ///
+    /// # Errors
+    /// [`crate::Error::ConfigValue`] where they cannot.
+    pub fn check_genotype(&self, genotype: &Genotype) -> Result<()> {
+        let fault = self.skeleton.fault(genotype);
+        let allowed =
+            fault.as_deref().map_or(String::new(), |fault| format!("one that fits: {fault}"));
+        let (key, name) = ("network.skeleton", self.skeleton.name());
+        require("the settings", fault.is_none(), key, &name, &allowed)
+    }
+
     /// The network's shape for so many classes.
     pub fn evaluation(&self, num_classes: usize) -> EvaluationConfig {
-        let Self { stem, init_channels, num_cells, .. } = *self;
-        EvaluationConfig { stem, init_channels, num_cells, num_classes }
+        let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
+        EvaluationConfig { skeleton, stem, init_channels, num_cells, num_classes }
     }
 }
 
@@ -118,11 +113,15 @@ impl Settings for RetrainConfig {
 
         let network = &self.network;
         network.evaluation(1).validate(origin)?;
-        check_side(origin, &self.data, network.stem, true)?;
+        let has_head = network.skeleton.has_head();
+        check_side(origin, &self.data, network.stem, has_head)?;
         if let Some(weight) = network.auxiliary_loss_weight {
             let allowed = "a finite number above 0, or omitted for no auxiliary loss";
             let fits = finite(weight) && weight > 0.0;
             require(fits, "network.auxiliary_loss_weight", &weight, allowed)?;
+            let allowed =
+                "none with `network.skeleton = \"nas-bench-201\"`, which has no auxiliary head";
+            require(has_head, "network.auxiliary_loss_weight", &weight, allowed)?;
         }
         let prob = network.drop_path_prob;
         let fits = (0.0..1.0).contains(&prob);
@@ -156,25 +155,7 @@ impl Settings for RetrainConfig {
         let (seed, allowed) = (retrain.seed, "0 to 9223372036854775807");
         require(i64::try_from(seed).is_ok(), "retrain.seed", &seed, allowed)?;
 
-        let weights = &self.weights;
-        let (most, least) = (weights.learning_rate, weights.min_learning_rate);
-        let allowed = "a finite number above 0, per step";
-        require(finite(most) && most > 0.0, "weights.learning_rate", &most, allowed)?;
-        let fits = finite(least) && (0.0..=most).contains(&least);
-        let allowed = "0 <= min_learning_rate <= learning_rate";
-        require(fits, "weights.min_learning_rate", &least, allowed)?;
-        let warmup = weights.warmup_epochs;
-        require(warmup < epochs, "weights.warmup_epochs", &warmup, "0 to below retrain.epochs")?;
-        let momentum = weights.momentum;
-        let fits = (0.0..1.0).contains(&momentum);
-        require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
-        let decay = weights.weight_decay;
-        let fits = finite(decay) && decay >= 0.0;
-        require(fits, "weights.weight_decay", &decay, "a finite number, 0 or more")?;
-        if let Some(clip) = weights.clip_norm {
-            let allowed = "a finite number above 0, or omitted for no clipping";
-            require(finite(clip) && clip > 0.0, "weights.clip_norm", &clip, allowed)?;
-        }
+        self.weights.validate(origin, "retrain", epochs)?;
         self.run.validate(origin)
     }
 }
@@ -198,6 +179,11 @@ mod tests {
         check(|c| c.network.num_cells = 2, "network.num_cells");
         check(|c| c.network.stem = StemKind::Imagenet, "network.stem");
         check(|c| c.network.auxiliary_loss_weight = Some(0.0), "network.auxiliary_loss_weight");
+        let headless = |c: &mut RetrainConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 15);
+        };
+        check(headless, "network.auxiliary_loss_weight");
+        check(|c| c.network.skeleton = Skeleton::NasBench201, "network.num_cells");
         check(|c| c.network.drop_path_prob = 1.0, "network.drop_path_prob");
         check(|c| c.retrain.epochs = 0, "retrain.epochs");
         check(|c| c.retrain.batch_size = 0, "retrain.batch_size");

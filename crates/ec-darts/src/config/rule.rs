@@ -4,17 +4,15 @@ use ec_darts_space::stop::Eigenvalue;
 use ec_darts_space::{Discretization, Schedule, Stop};
 use serde::{Deserialize, Serialize};
 
-use super::validate::require;
-use super::{Order, SearchConfig, StagePlace};
+use super::validate::{check_cells, require};
+use super::{SearchConfig, StagePlace};
 use crate::Result;
-use crate::architect::ArchitectOrder;
 use crate::architecture::Strength;
 use crate::cost::CostMeasure;
 use crate::device::DeviceName;
-use crate::network::CellForm;
+use crate::network::{CellForm, Skeleton};
 use crate::penalty::{CostForm, Penalties, ZeroOne};
 use crate::perturbation::Perturbation;
-use crate::relaxation::Relaxation;
 use crate::rule::Rule;
 use crate::sampling::Sampling;
 
@@ -46,8 +44,10 @@ pub struct RuleConfig {
     pub cost: Option<CostMeasure>,
     /// How it enters the loss.
     pub cost_form: CostForm,
-    /// Weight of its term.
+    /// Weight of its term, or of the product.
     pub cost_weight: Schedule,
+    /// Of the product.
+    pub cost_exponent: f64,
     /// The term is there only while the genotype costs more than this; off: always.
     pub cost_target: Option<f64>,
     /// Channels of the network whose cost it is.
@@ -85,6 +85,7 @@ impl Default for RuleConfig {
             cost: None,
             cost_form: CostForm::Linear,
             cost_weight: Schedule::constant(1.0),
+            cost_exponent: 0.3,
             cost_target: None,
             cost_channels: 36,
             cost_cells: 20,
@@ -126,7 +127,8 @@ impl SearchConfig {
             temperature: rule.temperature.at(epoch, epochs),
             auxiliary_skip: value(&rule.auxiliary_skip),
             penalties: Penalties {
-                zero_one: (value(&rule.zero_one), rule.zero_one_form),
+                zero_one: value(&rule.zero_one),
+                zero_one_form: rule.zero_one_form,
                 log_sum_exp: value(&rule.log_sum_exp),
                 dirichlet_kl: value(&rule.dirichlet_kl),
                 cost: None,
@@ -174,13 +176,14 @@ impl SearchConfig {
             let fits = target.is_finite() && target > 0.0;
             let allowed = "a number above 0 in the unit of `rule.cost`, or none";
             require(fits, "rule.cost_target", &target, allowed)?;
-            let allowed = "none without `rule.cost`";
-            require(rule.cost.is_some(), "rule.cost_target", &target, allowed)?;
         }
+        let fits = rule.cost_exponent.is_finite() && rule.cost_exponent > 0.0;
+        require(fits, "rule.cost_exponent", &rule.cost_exponent, "a number above 0")?;
         let (channels, cells) = (rule.cost_channels, rule.cost_cells);
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "rule.cost_channels", &channels, "2 to 4096, even")?;
-        require((3..=64).contains(&cells), "rule.cost_cells", &cells, "3 to 64")?;
+        let skeleton = rule.cost.map_or(Skeleton::Darts, |_| self.network.skeleton);
+        check_cells(origin, "rule.cost_cells", skeleton, cells)?;
         if let Some(every) = rule.eigenvalue_every {
             require(every > 0, "rule.eigenvalue_every", &every, "1 or more epochs, or none")?;
             let allowed =
@@ -190,6 +193,7 @@ impl SearchConfig {
         let images = rule.eigenvalue_images;
         require((2..=4096).contains(&images), "rule.eigenvalue_images", &images, "2 to 4096")?;
         self.validate_ends(origin)?;
+        self.validate_owners(origin)?;
         self.validate_combination(origin)
     }
 
@@ -226,81 +230,5 @@ impl SearchConfig {
         let allowed = "above 0 in some epoch with `rule.perturbation`";
         let fits = rule.perturbation.is_none() || !is_still;
         require(fits, "rule.epsilon", "0 in every epoch".into(), allowed)
-    }
-
-    /// Refuses what makes no sense together.
-    fn validate_combination(&self, origin: &str) -> Result<()> {
-        let require = |holds, key: &str, value: &str, allowed: &str| {
-            require(origin, holds, key, &value, allowed)
-        };
-        let (rule, search) = (&self.rule, &self.search);
-        let sampling = rule.sampling.map_or("none", Sampling::name);
-        let is_plain = rule.sampling.is_none();
-        let one_each = rule.sampling.is_some_and(Sampling::is_one_each);
-        let competes = search.relaxation != Relaxation::Sigmoid;
-        let allowed = "none under `sigmoid`, whose operations do not compete";
-        require(competes || is_plain, "rule.sampling", sampling, allowed)?;
-        let dirichlet = rule.sampling == Some(Sampling::Dirichlet);
-        let edges = search.relaxation == Relaxation::Softmax;
-        let allowed =
-            "none or `concrete` under `cross-edge`: a sample of an edge sums to one on that edge";
-        require(edges || !dirichlet, "rule.sampling", sampling, allowed)?;
-        let on_edges = search.relaxation == Relaxation::Softmax;
-        let allowed = "none or `concrete` under `cross-edge`, where the operations of one edge do not compete, so that \
-                       none of them can be drawn";
-        require(on_edges || !one_each, "rule.sampling", sampling, allowed)?;
-        let second = search.architect == ArchitectOrder::Second;
-        let gates = rule.sampling == Some(Sampling::Gates);
-        let allowed = "another one in second order: gates compute one operation in a step on the weights and all of \
-                       them in a step on alpha, so no step can be unrolled";
-        require(!(second && gates), "rule.sampling", sampling, allowed)?;
-        let single = search.order == Order::SingleLevel;
-        let allowed = "`first` in single-level order, where one loss moves weights and alpha";
-        require(!(single && second), "search.architect", "second", allowed)?;
-        let allowed = "`interleaved`, `sequential` or `weights-first` with gates, whose two steps compute different operations";
-        require(!(single && gates), "search.order", "single-level", allowed)?;
-        let allowed = "off beside a rule that computes one operation of each edge";
-        require(rule.auxiliary_skip.is_none() || !one_each, "rule.auxiliary_skip", "on", allowed)?;
-        let (parts, channels) = (rule.partial_channels, self.network.init_channels);
-        // A factorized reduction makes an even number of channels.
-        let fits = parts == 1 || (parts > 0 && channels.is_multiple_of(2 * parts));
-        let allowed = format!("1, or a number that leaves an even part of {channels} channels");
-        require(fits, "rule.partial_channels", &parts.to_string(), &allowed)?;
-        let allowed =
-            "1 with `transition.enabled`: an induced model would need operations of all channels";
-        let whole = parts == 1 || !self.transition.enabled;
-        require(whole, "rule.partial_channels", &parts.to_string(), allowed)?;
-        let every_node = match rule.discretization {
-            Discretization::Threshold { .. } | Discretization::EveryEdge => false,
-            Discretization::Edges | Discretization::Pairs | Discretization::FewSkips { .. } => true,
-        };
-        let allowed = "`edges`, `pairs` or `few-skips` with `transition.enabled`: an induced model needs picks in every node";
-        let name = format!("{:?}", rule.discretization);
-        require(every_node || !self.transition.enabled, "rule.discretization", &name, allowed)?;
-        let by_eigenvalue = matches!(rule.stop, Some(Stop::Eigenvalue(_)));
-        let allowed = "another one without `rule.eigenvalue_every`, which says when there is an eigenvalue to judge";
-        require(
-            !by_eigenvalue || rule.eigenvalue_every.is_some(),
-            "rule.stop",
-            "eigenvalue",
-            allowed,
-        )?;
-        let allowed = "none with `stages.cells`, which say how many epochs there are";
-        let runs_on = rule.stop.is_none() || self.num_stages() == 1;
-        require(runs_on, "rule.stop", &format!("{:?}", rule.stop), allowed)?;
-        if let Some(perturbation) = rule.perturbation {
-            let name = perturbation.name();
-            let allowed = "none beside a rule that draws its mixing weights";
-            require(is_plain, "rule.perturbation", name, allowed)?;
-            let allowed =
-                "none under `sigmoid`: what does not compete is not brought back to a sum of one";
-            require(competes, "rule.perturbation", name, allowed)?;
-            let allowed = "none with weights of edges, whose sums are not one";
-            require(!rule.edge_weights, "rule.perturbation", name, allowed)?;
-            let allowed =
-                "none in single-level order, where the step on the weights moves alpha too";
-            require(!single, "rule.perturbation", name, allowed)?;
-        }
-        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use ec_darts_space::Primitive;
 use serde::{Deserialize, Serialize};
 
-use super::validate::require;
+use super::validate::{check_cells, require};
 use super::{NetworkConfig, SearchConfig};
 use crate::Result;
 use crate::network::StemKind;
@@ -83,8 +83,9 @@ impl SearchConfig {
         let stages = &self.stages;
         let list = |values: &[usize]| format!("{values:?}");
         let (count, cells) = (stages.cells.len(), self.network.num_cells);
-        let fits = stages.cells.iter().all(|cells| (3..=64).contains(cells));
-        require(fits, "stages.cells", &list(&stages.cells), "3 to 64 in each stage")?;
+        for &cells in &stages.cells {
+            check_cells(origin, "stages.cells", self.network.skeleton, cells)?;
+        }
         let fits = stages.cells.first().is_none_or(|&first| first == cells);
         let allowed = format!("a list that begins with network.num_cells, {cells}");
         require(fits, "stages.cells", &list(&stages.cells), &allowed)?;

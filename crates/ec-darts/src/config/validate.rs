@@ -1,7 +1,7 @@
 //! What is allowed.
 
 use super::{DataConfig, RunConfig, SearchConfig, Settings, SettingsKind};
-use crate::network::{EvaluationConfig, StemKind, check_size};
+use crate::network::{EvaluationConfig, Skeleton, StemKind, check_size};
 use crate::{Error, Result};
 
 /// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
@@ -47,6 +47,27 @@ pub(super) fn check_side(
     check_size(stem, [side; 2], with_head).map_err(|error| of_origin(origin, error))
 }
 
+/// An error unless a skeleton can have so many cells.
+pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: usize) -> Result<()> {
+    let (fits, allowed) = match skeleton {
+        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
+        // of two, which leaves alpha of the normal cell without a gradient.
+        Skeleton::Darts => (true, "3 to 64: two reductions and at least one normal cell"),
+        Skeleton::NasBench201 => {
+            (cells.is_multiple_of(3), "3 to 63, a multiple of 3: as many in each of three stages")
+        }
+    };
+    require(origin, fits && (3..=64).contains(&cells), key, &cells, allowed)
+}
+
+/// An error unless a skeleton can stand behind a stem.
+fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
+    let fits = skeleton == Skeleton::Darts || stem != StemKind::Imagenet;
+    let allowed =
+        "cifar or stride2 with `network.skeleton = \"nas-bench-201\"`, whose cells read one state";
+    require(origin, fits, "network.stem", &"imagenet", allowed)
+}
+
 impl EvaluationConfig {
     /// Checks every value, as of settings or of a file; `origin` is named in errors.
     ///
@@ -59,8 +80,8 @@ impl EvaluationConfig {
         let (channels, cells) = (self.init_channels, self.num_cells);
         let fits = (2..=4096).contains(&channels) && channels.is_multiple_of(2);
         require(fits, "network.init_channels", &channels, "2 to 4096, even")?;
-        let allowed = "3 to 64: two reductions and at least one normal cell";
-        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        check_cells(origin, "network.num_cells", self.skeleton, cells)?;
+        check_stem(origin, self.skeleton, self.stem)?;
         let classes = self.num_classes;
         // Labels are kept in two bytes.
         require((1..=65_536).contains(&classes), "num_classes", &classes, "1 to 65536")
@@ -109,10 +130,8 @@ impl Settings for SearchConfig {
             &channels,
             allowed,
         )?;
-        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
-        // of two, which leaves alpha of the normal cell without a gradient.
-        let allowed = "3 to 64: two reductions and at least one normal cell";
-        require((3..=64).contains(&cells), "network.num_cells", &cells, allowed)?;
+        check_cells(origin, "network.num_cells", network.skeleton, cells)?;
+        check_stem(origin, network.skeleton, network.stem)?;
         let nodes = network.num_nodes;
         require((1..=12).contains(&nodes), "network.num_nodes", &nodes, "1 to 12")?;
         let kept = network.edges_kept;
@@ -151,27 +170,11 @@ impl Settings for SearchConfig {
         let allowed = "0 to 9223372036854775807";
         require(i64::try_from(search.seed).is_ok(), "search.seed", &search.seed, allowed)?;
 
-        let weights = &self.weights;
-        let (most, least) = (weights.learning_rate, weights.min_learning_rate);
-        let allowed = "a finite number above 0, per step";
-        require(finite(most) && most > 0.0, "weights.learning_rate", &most, allowed)?;
-        let fits = finite(least) && (0.0..=most).contains(&least);
-        let allowed = "0 <= min_learning_rate <= learning_rate";
-        require(fits, "weights.min_learning_rate", &least, allowed)?;
-        let warmup = weights.warmup_epochs;
-        let allowed = "0 to below search.epochs";
-        require(warmup < search.epochs, "weights.warmup_epochs", &warmup, allowed)?;
-        let momentum = weights.momentum;
-        let fits = (0.0..1.0).contains(&momentum);
-        require(fits, "weights.momentum", &momentum, "0 <= momentum < 1")?;
+        self.weights.validate(origin, "search", search.epochs)?;
         let alpha = &self.alpha;
-        for (key, clip) in
-            [("weights.clip_norm", weights.clip_norm), ("alpha.clip_norm", alpha.clip_norm)]
-        {
-            if let Some(clip) = clip {
-                let allowed = "a finite number above 0, or omitted for no clipping";
-                require(finite(clip) && clip > 0.0, key, &clip, allowed)?;
-            }
+        if let Some(clip) = alpha.clip_norm {
+            let allowed = "a finite number above 0, or omitted for no clipping";
+            require(finite(clip) && clip > 0.0, "alpha.clip_norm", &clip, allowed)?;
         }
         let rate = alpha.learning_rate;
         let allowed = "a finite number above 0, per step";
@@ -179,11 +182,9 @@ impl Settings for SearchConfig {
         for (key, beta) in [("alpha.beta1", alpha.beta1), ("alpha.beta2", alpha.beta2)] {
             require((0.0..1.0).contains(&beta), key, &beta, "0 <= beta < 1")?;
         }
-        for (key, value) in [
-            ("weights.weight_decay", weights.weight_decay),
-            ("alpha.weight_decay", alpha.weight_decay),
-            ("alpha.init_scale", alpha.init_scale),
-        ] {
+        for (key, value) in
+            [("alpha.weight_decay", alpha.weight_decay), ("alpha.init_scale", alpha.init_scale)]
+        {
             require(finite(value) && value >= 0.0, key, &value, "a finite number, 0 or more")?;
         }
 
@@ -233,6 +234,24 @@ mod tests {
         check(|c| c.network.primitives.push(c.network.primitives[0]), "network.primitives");
         check(|c| c.network.num_cells = 2, "network.num_cells");
         check(|c| c.network.num_cells = 65, "network.num_cells");
+        let benchmark = |c: &mut SearchConfig| c.network.skeleton = Skeleton::NasBench201;
+        check(benchmark, "network.num_cells");
+        let two_states = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            (c.network.stem, c.data.image_size) = (StemKind::Imagenet, Some(64));
+        };
+        check(two_states, "network.stem");
+        let costed = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells) = (Skeleton::NasBench201, 6);
+            c.rule.cost = Some(crate::cost::CostMeasure::Parameters);
+        };
+        check(costed, "rule.cost_cells");
+        let staged = |c: &mut SearchConfig| {
+            (c.network.skeleton, c.network.num_cells, c.rule.cost_cells) =
+                (Skeleton::NasBench201, 6, 15);
+            (c.stages.cells, c.stages.drop) = (vec![6, 7], vec![1]);
+        };
+        check(staged, "stages.cells");
         check(|c| c.network.num_nodes = 0, "network.num_nodes");
         check(|c| c.network.edges_kept = 0, "network.edges_kept");
         check(|c| c.network.primitives.clear(), "network.primitives");
@@ -262,6 +281,7 @@ mod tests {
     fn every_value_of_a_network_has_a_range() {
         let network = |change: fn(&mut EvaluationConfig)| {
             let mut config = EvaluationConfig {
+                skeleton: Skeleton::Darts,
                 stem: StemKind::Cifar,
                 init_channels: 36,
                 num_cells: 20,

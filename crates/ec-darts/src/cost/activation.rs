@@ -1,54 +1,54 @@
 //! The maps that a training step keeps of one image, as
 //! [`NetworkCost::activation_bytes`](super::NetworkCost::activation_bytes) defines them.
 
-use ec_darts_space::{CellGenotype, NUM_INPUTS, Pick};
+use ec_darts_space::{CellGenotype, Pick};
 
-use super::Place;
-use crate::network::StemKind;
+use crate::network::{CellPlan, Geometry, Map, ResidualPlan};
 
 /// A map in single precision.
 pub(super) fn bytes(channels: usize, positions: usize) -> u64 {
     4 * (channels * positions) as u64
 }
 
-/// The image, and the output of each convolution, normalization and ReLU.
-pub(super) fn stem(kind: StemKind, channels: usize, size: usize) -> u64 {
-    let image = bytes(3, size * size);
-    let half = size.div_ceil(2);
-    image
-        + match kind {
-            StemKind::Cifar => 2 * bytes(kind.num_channels(channels), size * size),
-            StemKind::Stride2 => 2 * bytes(kind.num_channels(channels), half * half),
-            StemKind::Imagenet => {
-                let quarter = half.div_ceil(2);
-                let eighth = quarter.div_ceil(2);
-                3 * bytes(channels / 2, half * half)
-                    + 3 * bytes(channels, quarter * quarter)
-                    + 2 * bytes(channels, eighth * eighth)
-            }
-        }
+/// What a network keeps beside its cells: of the stem the image, and the output of each convolution, normalization and
+/// ReLU; of residual blocks that of every layer; what the classifier reads.
+pub(super) fn beside_cells(geometry: &Geometry, image_size: usize) -> u64 {
+    let map = |map: Map| bytes(map.channels, map.positions(image_size));
+    let layers = geometry.stem.iter().enumerate();
+    let last = geometry.stem.len() - 1;
+    let of_stem = layers.map(|(number, &layer)| if number < last { 3 } else { 2 } * map(layer));
+    // Two convolutions with their normalizations, the 1x1 convolution beside them, the sum; and what that pools.
+    let of_block = |block: &ResidualPlan| {
+        6 * map(block.output) + map(Map { channels: block.input.channels, ..block.output })
+    };
+    let behind = if geometry.last_norm { 2 * map(geometry.last) } else { 0 };
+    map(Map { channels: 3, shrink: 1 })
+        + of_stem.sum::<u64>()
+        + geometry.residuals.iter().map(of_block).sum::<u64>()
+        + behind
+        + bytes(geometry.last.channels, 1)
 }
 
-/// Both preprocessed inputs with what their normalizations read; the nodes, by themselves and joined;
+/// The preprocessed inputs with what their normalizations read; the nodes, by themselves and joined;
 /// what the normalizations of the operations read.
-pub(super) fn cell(genotype: &CellGenotype, place: &Place) -> u64 {
-    let channels = place.plan.num_channels;
-    let inputs = 2 * NUM_INPUTS as u64 * bytes(channels, place.positions);
+pub(super) fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) -> u64 {
+    let map = |map: Map| bytes(map.channels, map.positions(image_size));
+    // A single input is read as it is.
+    let of_inputs = match plan.inputs.len() {
+        1 => 0,
+        count => 2 * count as u64 * map(plan.preprocessed()),
+    };
     let nodes = (genotype.states_with_picks().count() + genotype.concat.len()) as u64;
     // Batch normalizations of the operations; all work at the output's size.
-    let norms = |pick: &Pick| {
-        let stride = if place.input(pick.from) == place.out { 1 } else { 2 };
-        pick.primitive.recipe().num_blocks(stride) as u64
-    };
+    let norms = |pick: &Pick| pick.primitive.recipe().num_blocks(plan.stride(pick.from)) as u64;
     let norms: u64 = genotype.nodes.iter().flatten().map(norms).sum();
-    inputs + (nodes + norms) * bytes(channels, place.out)
+    of_inputs + (nodes + norms) * map(plan.node)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::NetworkCost;
-    use super::*;
-    use crate::network::EvaluationConfig;
+    use crate::network::{EvaluationConfig, Skeleton, StemKind};
     use ec_darts_space::Genotype;
 
     /// Counted by hand: 2 channels, 3 cells, two reductions, one node.
@@ -59,7 +59,13 @@ mod tests {
                     reduce=[[('skip_connect', 0), ('max_pool_3x3', 1)]], reduce_concat=[2])";
         let genotype: Genotype = text.parse().unwrap();
         let (stem, num_classes) = (StemKind::Cifar, 10);
-        let config = EvaluationConfig { stem, init_channels: 2, num_cells: 3, num_classes };
+        let config = EvaluationConfig {
+            skeleton: Skeleton::Darts,
+            stem,
+            init_channels: 2,
+            num_cells: 3,
+            num_classes,
+        };
         let cost = NetworkCost::new(&genotype, &config, 8);
         // Image; 6 channels behind convolution and normalization, 64 pixels.
         let stem = 3 * 64 + 2 * 6 * 64;

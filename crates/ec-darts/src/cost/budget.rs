@@ -1,8 +1,8 @@
 //! From a budget of the whole network to what each operation of a cell may cost.
 
-use ec_darts_space::{CellKind, Limit, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, Limit, SearchSpace};
 
-use super::{Cost, NetworkCost, Place};
+use super::{Cost, NetworkCost, operation};
 use crate::network::EvaluationConfig;
 
 /// The most that a network may cost, without its auxiliary head.
@@ -11,13 +11,13 @@ use crate::network::EvaluationConfig;
 ///
 /// ```
 /// use ec_darts::cost::Budget;
-/// use ec_darts::network::{EvaluationConfig, StemKind};
+/// use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 /// use ec_darts_space::{PerKind, SearchSpace, discretize_within};
 ///
 /// // The mobile setting.
 /// let budget = Budget { parameters: None, multiply_adds: Some(600_000_000) };
 /// let stem = StemKind::Imagenet;
-/// let network = EvaluationConfig { stem, init_channels: 48, num_cells: 14, num_classes: 1000 };
+/// let network = EvaluationConfig { skeleton: Skeleton::Darts, stem, init_channels: 48, num_cells: 14, num_classes: 1000 };
 /// let space = SearchSpace::darts();
 /// let limits = budget.limits(&space, &network, 224);
 /// // Any strengths; of equal ones the first primitive wins, a pool.
@@ -44,23 +44,24 @@ impl Budget {
         config: &EvaluationConfig,
         image_size: usize,
     ) -> Vec<Limit> {
-        let places = Place::all(config, |_| space.topology().num_nodes(), image_size);
+        let num_joined = space.topology().joined().len();
+        let geometry = config.stack().geometry(|_| num_joined);
         let size = space.topology().num_edges() * space.primitives().len();
         // A genotype's operations are all that its network's cost depends on.
         let equal = vec![0.0; size];
-        let any = ec_darts_space::discretize(space, PerKind::from([&equal[..]; 2]))
+        let any = ec_darts_space::discretize(space, space.topology().per_kind(|_| &equal[..]))
             .expect("finite strengths of the right number");
         let network = NetworkCost::new(&any, config, image_size);
         let limit = |name, at_most: Option<u64>, count: fn(&Cost) -> u64| {
             let matrix = |kind: CellKind| -> Vec<u64> {
                 let mut costs = vec![0; size];
-                for place in places.iter().filter(|place| place.plan.kind == kind) {
+                for plan in geometry.cells.iter().filter(|plan| plan.kind == kind) {
                     let cells = space.topology().edges().flat_map(|edge| {
                         let primitives = space.primitives().iter();
                         primitives.map(move |&primitive| (edge.from, primitive))
                     });
                     for (cost, (from, primitive)) in costs.iter_mut().zip(cells) {
-                        *cost += count(&place.operation(primitive, from));
+                        *cost += count(&operation(plan, primitive, from, image_size));
                     }
                 }
                 costs
@@ -71,7 +72,7 @@ impl Budget {
                 name,
                 at_most,
                 fixed: count(&network.cost) - picked,
-                picks: PerKind::from_fn(matrix),
+                picks: space.topology().per_kind(matrix),
             })
         };
         let parameters = limit("parameters", self.parameters, |cost| cost.parameters);
@@ -83,12 +84,18 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::StemKind;
-    use ec_darts_space::{Preset, Primitive, discretize_within};
+    use crate::network::{Skeleton, StemKind};
+    use ec_darts_space::{PerKind, Preset, Primitive, discretize_within};
 
     fn network() -> EvaluationConfig {
         let stem = StemKind::Imagenet;
-        EvaluationConfig { stem, init_channels: 48, num_cells: 14, num_classes: 1000 }
+        EvaluationConfig {
+            skeleton: Skeleton::Darts,
+            stem,
+            init_channels: 48,
+            num_cells: 14,
+            num_classes: 1000,
+        }
     }
 
     #[test]
@@ -98,19 +105,42 @@ mod tests {
         for (stem, size) in
             [(StemKind::Imagenet, 224), (StemKind::Cifar, 32), (StemKind::Stride2, 64)]
         {
-            let config = EvaluationConfig { stem, ..network() };
+            let config = EvaluationConfig { skeleton: Skeleton::Darts, stem, ..network() };
             let limits = budget.limits(&space, &config, size);
             for preset in Preset::ALL {
                 let mut genotype = preset.genotype();
                 // Some presets join fewer nodes than the space does.
                 genotype.normal.concat = vec![2, 3, 4, 5];
-                genotype.reduction.concat = vec![2, 3, 4, 5];
+                genotype.reduction.as_mut().unwrap().concat = vec![2, 3, 4, 5];
                 let cost = NetworkCost::new(&genotype, &config, size).cost;
                 let counted: Vec<u64> =
                     limits.iter().map(|limit| limit.cost(&space, &genotype)).collect();
                 assert_eq!(counted, [cost.parameters, cost.multiply_adds], "{}", preset.name);
             }
         }
+    }
+
+    #[test]
+    fn a_network_of_nas_bench_201_is_counted_and_limited() {
+        let space = SearchSpace::nas_bench_201();
+        let config = EvaluationConfig::nas_bench_201(10);
+        let budget = Budget { parameters: Some(600_000), multiply_adds: Some(100_000_000) };
+        let limits = budget.limits(&space, &config, 32);
+        for op in ["nor_conv_3x3", "nor_conv_1x1", "skip_connect"] {
+            let text = format!("|{op}~0|+|{op}~0|none~1|+|none~0|{op}~1|avg_pool_3x3~2|");
+            let genotype = text.parse().unwrap();
+            let cost = NetworkCost::new(&genotype, &config, 32).cost;
+            let counted: Vec<u64> =
+                limits.iter().map(|limit| limit.cost(&space, &genotype)).collect();
+            assert_eq!(counted, [cost.parameters, cost.multiply_adds], "{op}");
+        }
+        // Every edge would take the 3x3 convolution.
+        let strength: Vec<f32> = [0.0, 0.1, 0.2, 0.3, 0.0].repeat(6);
+        let strength = PerKind { normal: &strength[..], reduction: None };
+        let found = discretize_within(&space, strength, &limits).unwrap();
+        let cost = NetworkCost::new(&found.genotype, &config, 32).cost;
+        assert!(cost.parameters <= 600_000 && cost.multiply_adds <= 100_000_000, "{cost:?}");
+        assert!(!found.trades.is_empty() && space.contains(&found.genotype));
     }
 
     #[test]

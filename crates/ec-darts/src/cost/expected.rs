@@ -6,13 +6,15 @@
 use std::collections::HashMap;
 
 use burn::tensor::Device;
-use ec_darts_space::{CellKind, Discretization, Genotype, Limit, PerKind, SearchSpace};
+use ec_darts_space::{
+    CellGenotype, CellKind, Discretization, Genotype, Limit, PerKind, Pick, SearchSpace,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Budget, Place};
+use super::Budget;
 use crate::latency::{Latency, of_operation};
 use crate::network::EvaluationConfig;
-use crate::penalty::{Cost, CostForm};
+use crate::penalty::{CostWeighting, ExpectedCost};
 use crate::relaxation::Relaxation;
 use crate::rule::Rule;
 
@@ -78,21 +80,22 @@ impl CostTable {
         device: &Device,
     ) -> Self {
         let topology = space.topology();
-        let places = Place::all(config, |_| topology.num_nodes(), image_size);
+        let num_joined = topology.joined().len();
+        let geometry = config.stack().geometry(|_| num_joined);
         let mut known = HashMap::new();
-        let operations = PerKind::from_fn(|kind| {
+        let operations = topology.per_kind(|kind| {
             let mut table = vec![0.0; topology.num_edges() * space.primitives().len()];
-            for place in places.iter().filter(|place| place.plan.kind == kind) {
+            for plan in geometry.cells.iter().filter(|plan| plan.kind == kind) {
                 let cells = topology.edges().flat_map(|edge| {
                     let primitives = space.primitives().iter();
                     primitives.map(move |&primitive| (edge, primitive))
                 });
                 for (cost, (edge, primitive)) in table.iter_mut().zip(cells) {
-                    let side = place.input(edge.from).isqrt();
-                    let (channels, stride) = (place.plan.num_channels, topology.stride(kind, edge));
-                    let key = (primitive, channels, stride, side);
+                    let size = plan.state(edge.from).size([image_size; 2]);
+                    let (channels, stride) = (plan.node.channels, plan.stride(edge.from));
+                    let key = (primitive, channels, stride, size);
                     let time = known.entry(key).or_insert_with(|| {
-                        1e3 * of_operation(primitive, channels, stride, [side; 2], device)
+                        1e3 * of_operation(primitive, channels, stride, size, device)
                     });
                     *cost += *time;
                 }
@@ -100,7 +103,7 @@ impl CostTable {
             table
         });
         let equal = vec![0.0; topology.num_edges() * space.primitives().len()];
-        let any = ec_darts_space::discretize(space, PerKind::from([&equal[..]; 2]))
+        let any = ec_darts_space::discretize(space, topology.per_kind(|_| &equal[..]))
             .expect("finite strengths of the right number");
         let table = Self { fixed: 0.0, operations };
         let whole = 1e3 * Latency::measure(&any, config, image_size, 1, device).median_s;
@@ -110,27 +113,28 @@ impl CostTable {
     /// What a genotype of the space costs.
     pub fn of(&self, space: &SearchSpace, genotype: &Genotype) -> f64 {
         let num_primitives = space.primitives().len();
-        let pick = |kind: CellKind, node: usize, from: usize, primitive| {
-            let column = space.primitives().iter().position(|&each| each == primitive);
-            let edge = space.topology().edge_number(from, node);
+        let of_pick = |kind: CellKind, node: usize, pick: &Pick| {
+            let column = space.primitives().iter().position(|&each| each == pick.primitive);
+            let edge = space.topology().edge_number(pick.from, node);
             column.map_or(0.0, |column| self.operations.cell(kind)[edge * num_primitives + column])
         };
-        let of_kind = |kind: CellKind| -> f64 {
-            let nodes = genotype.cell(kind).nodes.iter().enumerate();
+        let of_cell = |(kind, cell): (CellKind, &CellGenotype)| -> f64 {
+            let nodes = cell.nodes.iter().enumerate();
             nodes
                 .flat_map(|(node, picks)| picks.iter().map(move |pick| (node, pick)))
-                .map(|(node, each)| pick(kind, node, each.from, each.primitive))
+                .map(|(node, pick)| of_pick(kind, node, pick))
                 .sum()
         };
-        self.fixed + CellKind::ALL.into_iter().map(of_kind).sum::<f64>()
+        self.fixed + genotype.cells().map(of_cell).sum::<f64>()
     }
 
     /// The term of alpha's loss.
     ///
     /// ```text
     /// E = fixed + sum over kinds, edges, operations of share * mixing * cost
-    /// linear:  weight * E / reference        log:  weight * ln(E / reference)
     /// ```
+    /// [`ExpectedCost`] has it in parts of the reference.
+    ///
     /// `share` is the part of a node's mixing weights that its picks stand for: what a genotype costs that is
     /// drawn in proportion to them.
     ///
@@ -142,12 +146,11 @@ impl CostTable {
         &self,
         space: &SearchSpace,
         shares: &Shares,
-        form: CostForm,
-        scale: [f64; 2],
-    ) -> Cost {
-        let [weight, reference] = scale;
+        weighting: CostWeighting,
+    ) -> ExpectedCost {
+        let reference = weighting.reference;
         let num_primitives = space.primitives().len();
-        let table = PerKind::from_fn(|kind| {
+        let table = space.topology().per_kind(|kind| {
             let shares = shares.shares.cell(kind);
             let rows = self.operations.cell(kind).chunks(num_primitives).zip(shares);
             rows.flat_map(|(row, share)| {
@@ -155,19 +158,18 @@ impl CostTable {
             })
             .collect()
         });
-        Cost { table, fixed: self.fixed / reference, form, weight }
+        ExpectedCost { table, fixed: self.fixed / reference, weighting }
     }
 
     /// What a genotype costs on average while nothing is decided: the reference where no target is given.
     pub fn even(&self, shares: &Shares) -> f64 {
-        let of_kind = |kind: CellKind| -> f64 {
-            let costs = self.operations.cell(kind);
+        let of_kind = |(kind, costs): (CellKind, &Vec<f64>)| -> f64 {
             let even = shares.even.cell(kind);
             let width = costs.len() / shares.shares.cell(kind).len();
             let share = |place: usize| shares.shares.cell(kind)[place / width];
             (0..costs.len()).map(|place| costs[place] * even[place] * share(place)).sum()
         };
-        self.fixed + CellKind::ALL.into_iter().map(of_kind).sum::<f64>()
+        self.fixed + self.operations.iter().map(of_kind).sum::<f64>()
     }
 }
 
@@ -192,7 +194,7 @@ impl Shares {
         let node_of = |edge: usize| {
             nodes.iter().find(|edges| edges.contains(&edge)).expect("an edge into a node").clone()
         };
-        let even = PerKind::from_fn(|kind| {
+        let even = topology.per_kind(|kind| {
             let is_candidate = |edge, primitive| space.candidates(kind, edge).contains(&primitive);
             let value = |place: usize| {
                 let (edge, primitive) = place_of(place);
@@ -200,11 +202,13 @@ impl Shares {
                     return 0.0;
                 }
                 let rivals = match rule.relaxation {
-                    Relaxation::Softmax => space.candidates(kind, edge).len(),
-                    Relaxation::CrossEdge => {
+                    Relaxation::Sigmoid => 2,
+                    Relaxation::CrossEdge if node_of(edge).len() > 1 => {
                         node_of(edge).filter(|&other| is_candidate(other, primitive)).count()
                     }
-                    Relaxation::Sigmoid => 2,
+                    Relaxation::Softmax | Relaxation::CrossEdge => {
+                        space.candidates(kind, edge).len()
+                    }
                 };
                 let of_edge = if weighs_edges { node_of(edge).len() } else { 1 };
                 1.0 / (rivals * of_edge) as f64
@@ -236,12 +240,14 @@ mod tests {
 
     use super::*;
     use crate::cost::NetworkCost;
-    use crate::network::StemKind;
+    use crate::network::{Skeleton, StemKind};
+    use crate::penalty::CostForm;
 
     #[test]
     fn a_table_costs_what_the_network_costs() {
         let space = SearchSpace::darts();
         let config = EvaluationConfig {
+            skeleton: Skeleton::Darts,
             stem: StemKind::Cifar,
             init_channels: 36,
             num_cells: 20,
@@ -257,7 +263,7 @@ mod tests {
             let rows = costs.chunks(8).zip(space.topology().edges());
             rows.map(|(row, edge)| row.iter().sum::<f64>() / 8.0 * 2.0 / edge.to as f64).sum()
         });
-        let expected = table.fixed + everything.normal + everything.reduction;
+        let expected = table.fixed + everything.into_values().sum::<f64>();
         for (relaxation, mixing) in
             [(Relaxation::Softmax, vec![1.0 / 8.0; 112]), (Relaxation::CrossEdge, across(&space))]
         {
@@ -265,12 +271,13 @@ mod tests {
             assert!((table.even(&shares) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
             let weighed = Shares::new(&space, &Rule::from(relaxation), true);
             assert!((table.even(&weighed) / expected - 1.0).abs() < 1e-9, "{relaxation:?}");
-            let term = table.term(&space, &shares, CostForm::Linear, [1.0, 1.0]);
+            let form = CostForm::Linear;
+            let plain = CostWeighting { form, weight: 1.0, reference: 1.0, exponent: 1.0 };
+            let term = table.term(&space, &shares, plain);
             let sum = |table: &Vec<f32>| -> f64 {
                 table.iter().zip(&mixing).map(|(cost, m)| f64::from(*cost) * m).sum()
             };
-            let PerKind { normal, reduction } = term.table.as_ref().map(sum);
-            let found = term.fixed + normal + reduction;
+            let found = term.fixed + term.table.as_ref().map(sum).into_values().sum::<f64>();
             assert!((found / expected - 1.0).abs() < 1e-5, "{relaxation:?}");
         }
     }

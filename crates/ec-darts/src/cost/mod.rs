@@ -13,10 +13,10 @@ use std::ops::AddAssign;
 pub use budget::Budget;
 pub use expected::{CostMeasure, CostTable, Shares};
 
-use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Pick, Primitive, Recipe};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, Pick, Primitive, Recipe};
 use serde::Serialize;
 
-use crate::network::{CellPlan, EvaluationConfig, StemKind, plan_cells};
+use crate::network::{CellPlan, EvaluationConfig, Geometry, Map, ResidualPlan};
 
 /// A count; all of it additive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -112,7 +112,7 @@ pub struct CellCost {
     /// All of the cell.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Bringing both inputs to the cell's width and size.
+    /// Bringing the inputs to the cell's width and size.
     pub preprocess: Cost,
     /// The kept operations, node by node.
     pub operations: Vec<(Pick, Cost)>,
@@ -133,7 +133,10 @@ pub struct NetworkCost {
     pub stem: Cost,
     /// In order.
     pub cells: Vec<CellCost>,
-    /// From the last cell's mean to the classes.
+    /// The residual blocks between them, in NAS-Bench-201's skeleton.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub residuals: Vec<Cost>,
+    /// From the last map to the classes, in NAS-Bench-201's skeleton with a batch normalization.
     pub classifier: Cost,
     /// Bytes of the maps of one image that a training step keeps until its backward pass.
     ///
@@ -141,7 +144,8 @@ pub struct NetworkCost {
     /// 4 bytes x ( stem: the image, and what each convolution, normalization and ReLU puts out
     ///           + for each cell: both preprocessed inputs, every node, their concatenation,
     ///             and the input of every batch normalization
-    ///           + the mean over the last map )
+    ///           + for each residual block: what each convolution, normalization and pool puts out, and the sum
+    ///           + the mean over the last map, behind a normalization what that reads and puts out )
     /// ```
     /// These are the maps of the fused kernels that keep maps (`run.memory = "save"`). Left out:
     /// weights, their gradients and the optimizer's state, which do not grow with the batch; the
@@ -151,127 +155,113 @@ pub struct NetworkCost {
 
 impl NetworkCost {
     /// Counts a network for square images of `image_size` pixels.
+    ///
+    /// # Panics
+    /// As [`EvaluationConfig::geometry`].
     pub fn new(genotype: &Genotype, config: &EvaluationConfig, image_size: usize) -> Self {
-        let outputs = |kind| genotype.cell(kind).concat.len();
-        let (stem, _) = stem(config.stem, config.init_channels, image_size);
+        let geometry = config.geometry(genotype);
+        let stem = stem(&geometry, image_size);
         let mut all = Self {
             cost: stem,
             parameters_with_auxiliary: 0,
             stem,
             cells: Vec::new(),
-            classifier: Cost::default(),
-            activation_bytes: activation::stem(config.stem, config.init_channels, image_size),
+            residuals: Vec::new(),
+            classifier: classifier(&geometry, config.num_classes, image_size),
+            activation_bytes: activation::beside_cells(&geometry, image_size),
         };
-        let (mut width, mut head) = (0, Cost::default());
-        for (position, place) in Place::all(config, outputs, image_size).iter().enumerate() {
-            let plan = &place.plan;
-            let cell = cell(genotype.cell(plan.kind), place);
+        for plan in &geometry.cells {
+            let cell = cell(genotype.cell(plan.kind), plan, image_size);
             all.cost += cell.cost;
             all.activation_bytes += cell.activation_bytes;
             all.cells.push(cell);
-            width = outputs(plan.kind) * plan.num_channels;
-            if position == 2 * config.num_cells / 3 {
-                head.conv(width, 128, 1);
-                head.norm(128, 1);
-                head.conv(4 * 128, 768, 1);
-                head.norm(768, 1);
-                head.linear(768, config.num_classes);
-            }
         }
-        all.classifier.linear(width, config.num_classes);
+        all.residuals = geometry.residuals.iter().map(|plan| residual(plan, image_size)).collect();
+        all.residuals.iter().for_each(|&each| all.cost += each);
         all.cost += all.classifier;
-        all.activation_bytes += activation::bytes(width, 1);
-        all.parameters_with_auxiliary = all.cost.parameters + head.parameters;
+        let head = geometry.head.map(|(_, map)| head(map.channels, config.num_classes));
+        all.parameters_with_auxiliary = all.cost.parameters + head.unwrap_or_default().parameters;
         all
     }
 }
 
-/// A cell in its network.
-struct Place {
-    plan: CellPlan,
-    /// Pixels of its newer input.
-    positions: usize,
-    /// Pixels of its nodes.
-    out: usize,
+/// What an operation costs in a cell that reads state `from`.
+fn operation(plan: &CellPlan, primitive: Primitive, from: usize, image_size: usize) -> Cost {
+    let [read, out] = [plan.state(from), plan.node].map(|map| map.positions(image_size));
+    Cost::operation(primitive, plan.node.channels, read, out)
 }
 
-impl Place {
-    /// All cells of a network whose cells join so many nodes.
-    fn all(
-        config: &EvaluationConfig,
-        outputs: impl Fn(CellKind) -> usize,
-        image_size: usize,
-    ) -> Vec<Self> {
-        let (channels, kind) = (config.init_channels, config.stem);
-        let stem_channels = kind.num_channels(channels);
-        let plans = plan_cells(config.num_cells, channels, outputs, stem_channels, kind.reduces());
-        let (_, mut size) = stem(kind, channels, image_size);
-        let place = |plan: CellPlan| {
-            let positions = size * size;
-            if plan.kind == CellKind::Reduction {
-                size = size.div_ceil(2);
-            }
-            Self { plan, positions, out: size * size }
-        };
-        plans.into_iter().map(place).collect()
-    }
-
-    /// What an operation costs that reads state `from`.
-    fn operation(&self, primitive: Primitive, from: usize) -> Cost {
-        Cost::operation(primitive, self.plan.num_channels, self.input(from), self.out)
-    }
-
-    /// Pixels of a state.
-    fn input(&self, from: usize) -> usize {
-        if from < NUM_INPUTS { self.positions } else { self.out }
-    }
-}
-
-/// The stem, and the side of the newer state behind it.
-fn stem(kind: StemKind, channels: usize, size: usize) -> (Cost, usize) {
+fn stem(geometry: &Geometry, image_size: usize) -> Cost {
     let mut cost = Cost::default();
-    let half = size.div_ceil(2);
-    match kind {
-        StemKind::Cifar | StemKind::Stride2 => {
-            let side = if kind == StemKind::Cifar { size } else { half };
-            let width = kind.num_channels(channels);
-            cost.conv(9 * 3, width, side * side);
-            cost.norm(width, side * side);
-            (cost, side)
+    let mut from = Map { channels: 3, shrink: 1 };
+    for (number, &to) in geometry.stem.iter().enumerate() {
+        if number > 0 {
+            cost.relu(from.channels, from.positions(image_size));
         }
-        StemKind::Imagenet => {
-            let mut side = half;
-            cost.conv(9 * 3, channels / 2, side * side);
-            cost.norm(channels / 2, side * side);
-            for from in [channels / 2, channels] {
-                cost.relu(from, side * side);
-                side = side.div_ceil(2);
-                cost.conv(9 * from, channels, side * side);
-                cost.norm(channels, side * side);
-            }
-            (cost, side)
-        }
+        cost.conv(9 * from.channels, to.channels, to.positions(image_size));
+        cost.norm(to.channels, to.positions(image_size));
+        from = to;
     }
+    cost
 }
 
-fn cell(genotype: &CellGenotype, place: &Place) -> CellCost {
-    let Place { plan, positions, .. } = place;
-    let [older, newer] = plan.inputs.map(|inputs| [inputs, plan.num_channels]);
-    let mut preprocess = Cost::default();
-    if plan.after_reduction {
-        // Sizes that a factorized reduction halves are even: the older input is just twice as large.
-        preprocess.factorized_reduce(older, 4 * positions, *positions);
-    } else {
-        preprocess.relu_conv_norm(older, *positions);
+fn residual(plan: &ResidualPlan, image_size: usize) -> Cost {
+    let mut cost = Cost::default();
+    let [from, to] = [plan.input.channels, plan.output.channels];
+    let [read, out] = [plan.input, plan.output].map(|map| map.positions(image_size));
+    for (from, positions) in [(from, read), (to, out)] {
+        cost.relu(from, positions);
+        cost.conv(9 * from, to, out);
+        cost.norm(to, out);
     }
-    preprocess.relu_conv_norm(newer, *positions);
+    cost.conv(from, to, out);
+    cost
+}
+
+fn classifier(geometry: &Geometry, num_classes: usize, image_size: usize) -> Cost {
+    let mut cost = Cost::default();
+    let Map { channels, .. } = geometry.last;
+    if geometry.last_norm {
+        let positions = geometry.last.positions(image_size);
+        cost.norm(channels, positions);
+        cost.relu(channels, positions);
+    }
+    cost.linear(channels, num_classes);
+    cost
+}
+
+/// The auxiliary head, whose size of map does not matter for what is asked of it: its parameters.
+fn head(channels: usize, num_classes: usize) -> Cost {
+    let mut cost = Cost::default();
+    cost.conv(channels, 128, 1);
+    cost.norm(128, 1);
+    cost.conv(4 * 128, 768, 1);
+    cost.norm(768, 1);
+    cost.linear(768, num_classes);
+    cost
+}
+
+fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) -> CellCost {
+    let own = plan.preprocessed();
+    let mut preprocess = Cost::default();
+    for &input in &plan.inputs {
+        let (channels, positions) = ([input.channels, own.channels], own.positions(image_size));
+        match plan.is_halved(input) {
+            _ if plan.inputs.len() == 1 => {}
+            true => {
+                let read = input.positions(image_size);
+                preprocess.factorized_reduce(channels, read, positions);
+            }
+            false => preprocess.relu_conv_norm(channels, positions),
+        }
+    }
     let picks = genotype.nodes.iter().flatten();
-    let operations: Vec<(Pick, Cost)> =
-        picks.map(|&pick| (pick, place.operation(pick.primitive, pick.from))).collect();
+    let operation = |pick: &Pick| operation(plan, pick.primitive, pick.from, image_size);
+    let operations: Vec<(Pick, Cost)> = picks.map(|pick| (*pick, operation(pick))).collect();
     let mut cost = preprocess;
     operations.iter().for_each(|&(_, each)| cost += each);
-    let (kind, num_channels) = (plan.kind, plan.num_channels);
-    let activation_bytes = activation::cell(genotype, place);
+    let (kind, num_channels) = (plan.kind, plan.node.channels);
+    let activation_bytes = activation::cell(genotype, plan, image_size);
     CellCost { kind, num_channels, cost, preprocess, operations, activation_bytes }
 }
 
@@ -284,6 +274,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::network::{Skeleton, StemKind};
 
     /// Running statistics are no parameters.
     struct Learned(u64);
@@ -312,8 +303,13 @@ mod tests {
                 [(StemKind::Cifar, 32, 4), (StemKind::Stride2, 64, 6), (StemKind::Imagenet, 224, 8)]
             {
                 let (num_cells, num_classes) = (5, 7);
-                let config =
-                    EvaluationConfig { stem, init_channels: channels, num_cells, num_classes };
+                let config = EvaluationConfig {
+                    skeleton: Skeleton::Darts,
+                    stem,
+                    init_channels: channels,
+                    num_cells,
+                    num_classes,
+                };
                 let rng = &mut ChaCha8Rng::seed_from_u64(1);
                 let network = config.init(&genotype, rng, &Device::flex().autodiff());
                 let cost = NetworkCost::new(&genotype, &config, size);

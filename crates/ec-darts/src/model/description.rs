@@ -9,7 +9,7 @@ use super::NETWORK;
 use crate::config::DataConfig;
 use crate::cost::NetworkCost;
 use crate::data::{DataDigests, ImageDataset, Normalization, Purpose, stream_rng};
-use crate::network::{EvaluationConfig, EvaluationNetwork, StemKind, check_size};
+use crate::network::{EvaluationConfig, EvaluationNetwork, Skeleton, StemKind, check_size};
 use crate::snapshot::Snapshot;
 use crate::{COMMIT, Error, Result, VERSION};
 
@@ -25,6 +25,9 @@ pub struct ModelDescription {
     pub format: u32,
     /// Of the cells.
     pub genotype: Genotype,
+    /// Which layers there are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub skeleton: Skeleton,
     /// What stands before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
@@ -55,6 +58,10 @@ pub struct ModelDescription {
     pub commit: String,
 }
 
+fn is_default(skeleton: &Skeleton) -> bool {
+    *skeleton == Skeleton::default()
+}
+
 impl ModelDescription {
     /// Of a network of this program; [`super::TrainedModel::new`] checks it.
     pub fn new(
@@ -68,6 +75,7 @@ impl ModelDescription {
         Self {
             format: FORMAT,
             genotype,
+            skeleton: config.skeleton,
             stem: config.stem,
             init_channels: config.init_channels,
             num_cells: config.num_cells,
@@ -103,6 +111,7 @@ impl ModelDescription {
     /// The size of the network.
     pub fn config(&self) -> EvaluationConfig {
         EvaluationConfig {
+            skeleton: self.skeleton,
             stem: self.stem,
             init_channels: self.init_channels,
             num_cells: self.num_cells,
@@ -182,6 +191,13 @@ impl ModelDescription {
         if let Err(error) = self.genotype.validate() {
             return Some(format!("`genotype`: {error}"));
         }
+        if let Some(reason) = self.skeleton.fault(&self.genotype) {
+            return allowed(
+                "skeleton",
+                self.skeleton.name().into(),
+                &format!("one that fits: {reason}"),
+            );
+        }
         if !self.mean.iter().all(|mean| mean.is_finite()) {
             return allowed("mean", format!("{:?}", self.mean), "finite numbers");
         }
@@ -242,10 +258,11 @@ impl ModelDescription {
 
     /// Whether there are as many parameters as the network has.
     fn check_count(&self, snapshot: &Snapshot) -> Result<(), String> {
-        // Every cell has two preprocessings, of a convolution and a batch normalization each. So few cells are soon
+        // Every cell of DARTS' skeleton has two preprocessings, of a convolution and a batch normalization each. So few cells are soon
         // counted.
         let most = snapshot.tensors.len() / 10;
-        if self.num_cells > most {
+        let has_tensors = self.skeleton == Skeleton::Darts;
+        if has_tensors && self.num_cells > most {
             return Err(format!(
                 "`num_cells` is {}, its tensors are of {most} at most",
                 self.num_cells

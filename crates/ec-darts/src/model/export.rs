@@ -17,7 +17,7 @@ pub enum ExportFormat {
     /// Safetensors as [`SafetensorsStore`] writes it: Burn's names and shapes.
     Safetensors,
     /// Safetensors with the names and shapes of the public DARTS code, and a Python module that
-    /// loads it.
+    /// loads it; of networks in DARTS' skeleton.
     Torch,
     /// A graph of ONNX (operator set 17) from `images`, `[batch, 3, height, width]`, normalized as for
     /// [`TrainedModel::logits`], to `logits`, `[batch, num_classes]`. Its metadata have what else is
@@ -33,7 +33,7 @@ impl TrainedModel {
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be written, [`Error::Model`] where Burn's store fails or the
-    /// format has no room for a network of this size.
+    /// format has no room for a network of this size or skeleton.
     pub fn export(&self, format: ExportFormat, path: &Path) -> Result<Vec<PathBuf>> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let description = self.description.to_json();
@@ -55,10 +55,13 @@ impl TrainedModel {
                 let bytes = store.get_bytes().map_err(|error| fail(error.to_string()))?;
                 vec![(path.to_path_buf(), bytes)]
             }
-            ExportFormat::Torch => vec![
-                (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
-                (path.join("model.py"), include_bytes!("model.py").to_vec()),
-            ],
+            ExportFormat::Torch => {
+                torch::check_skeleton(self.description.skeleton).map_err(fail)?;
+                vec![
+                    (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
+                    (path.join("model.py"), include_bytes!("model.py").to_vec()),
+                ]
+            }
             ExportFormat::Onnx => {
                 vec![(path.to_path_buf(), onnx::to_bytes(self).map_err(fail)?)]
             }

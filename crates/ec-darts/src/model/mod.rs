@@ -43,11 +43,11 @@ const DESCRIPTION: &str = "ec-darts";
 /// use burn::tensor::{Device, Tensor};
 /// use ec_darts::data::DatasetKind;
 /// use ec_darts::model::{ModelDescription, TrainedModel};
-/// use ec_darts::network::{EvaluationConfig, StemKind};
+/// use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 /// use ec_darts_space::Preset;
 ///
 /// let config =
-///     EvaluationConfig { stem: StemKind::Cifar, init_channels: 4, num_cells: 3, num_classes: 2 };
+///     EvaluationConfig { skeleton: Skeleton::Darts, stem: StemKind::Cifar, init_channels: 4, num_cells: 3, num_classes: 2 };
 /// let genotype = Preset::find("darts_v2")?.genotype();
 /// let normalization = DatasetKind::Cifar10.normalization().expect("published figures");
 /// let names = vec!["cat".to_string(), "dog".to_string()];

@@ -2,7 +2,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
-use ec_darts_space::Preset;
+use ec_darts_space::{Genotype, Preset};
 use proptest::prelude::*;
 use rand::RngExt;
 use serde_json::Value;
@@ -11,27 +11,42 @@ use super::*;
 use crate::config::DataConfig;
 use crate::data::{DatasetKind, Datasets, Normalization, Purpose, stream_rng};
 use crate::device::DeviceName;
-use crate::network::{EvaluationConfig, StemKind};
+use crate::network::{EvaluationConfig, Skeleton, StemKind};
 use crate::tensors::to_vec;
 
 const PLAIN: Normalization = Normalization { mean: [0.5; 3], std: [0.25; 3] };
 
+/// A network of NAS-Bench-201's skeleton.
+pub(crate) fn nas_bench_201() -> TrainedModel {
+    let text =
+        "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
+    let config =
+        EvaluationConfig { init_channels: 4, num_cells: 3, ..EvaluationConfig::nas_bench_201(3) };
+    of_genotype(text.parse().expect("a genotype"), &config, 8)
+}
+
 /// A small untrained model whose running statistics have moved.
 pub(crate) fn small(stem: StemKind, size: usize) -> TrainedModel {
     let genotype = Preset::find("ec_darts_cifar").expect("a preset").genotype();
-    let config = EvaluationConfig { stem, init_channels: 4, num_cells: 3, num_classes: 3 };
+    let skeleton = Skeleton::Darts;
+    let config =
+        EvaluationConfig { skeleton, stem, init_channels: 4, num_cells: 3, num_classes: 3 };
+    of_genotype(genotype, &config, size)
+}
+
+fn of_genotype(genotype: Genotype, config: &EvaluationConfig, size: usize) -> TrainedModel {
     let names = ["cat", "dog", "owl"].map(String::from).to_vec();
-    let description = ModelDescription::new(genotype, &config, names, [size; 2], &PLAIN, "cifar10");
+    let description = ModelDescription::new(genotype, config, names, [size; 2], &PLAIN, "cifar10");
     let device = DeviceName::Flex.open().expect("the CPU").device.autodiff();
     let network = description.build(&device);
     for cell in &network.cells {
         // The size does not matter to a convolution; cells alone spare the auxiliary head.
-        let [older, newer] = [0, 1].map(|input: usize| {
-            let edge = &cell.cell.inputs[input];
+        let input = |edge: &ec_darts_kernels::Edge| {
             let side = 8 * edge.stride;
             images([2, edge.channels[0], side, side], 2.0, &device)
-        });
-        cell.forward(older, newer, None);
+        };
+        let inputs = &cell.cell.inputs;
+        cell.forward(input(&inputs[0]), input(&inputs[inputs.len() - 1]), None);
     }
     TrainedModel::new(description, network).expect("they fit")
 }
@@ -229,7 +244,8 @@ fn a_network_of_another_description_is_refused() {
     check(&|all| all.mean[2] = f32::INFINITY, "`mean` is [0.5, 0.5, inf]");
     // As many parameters, but of other operations.
     let swap = |all: &mut ModelDescription| {
-        std::mem::swap(&mut all.genotype.normal, &mut all.genotype.reduction);
+        let reduction = all.genotype.reduction.as_mut().expect("a pair");
+        std::mem::swap(&mut all.genotype.normal, reduction);
     };
     check(&swap, "not the network it describes");
 }

@@ -14,7 +14,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
 use super::{DESCRIPTION, ModelDescription, NETWORK, TrainedModel};
-use crate::network::StemKind;
+use crate::network::{Skeleton, StemKind};
 use crate::ops::EPSILON;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
@@ -64,6 +64,18 @@ fn torch_name(path: &str) -> String {
 }
 
 /// PyTorch keeps the weights of a linear layer as `[out, in]`, Burn as `[in, out]`.
+/// An error about a skeleton that the public DARTS code does not have.
+pub(super) fn check_skeleton(skeleton: Skeleton) -> Result<(), String> {
+    match skeleton {
+        Skeleton::Darts => Ok(()),
+        Skeleton::NasBench201 => Err(format!(
+            "`skeleton` is {}, allowed for PyTorch: darts, whose network the public DARTS code has; ONNX, \
+             safetensors and burnpack have every network",
+            skeleton.name()
+        )),
+    }
+}
+
 fn turned(data: TensorData) -> TensorData {
     let &[rows, columns] = &data.shape()[..] else { return data };
     let values: Vec<f32> = data.iter().collect();
@@ -148,6 +160,7 @@ impl TorchFile {
         if let Some(fault) = description.fault() {
             return Err(fault);
         }
+        check_skeleton(description.skeleton)?;
         let mut snapshot = Snapshot::default();
         snapshot.save(&description.build(device), NETWORK);
         let has_head = self.tensors.keys().any(|name| name.starts_with("auxiliary_head."));

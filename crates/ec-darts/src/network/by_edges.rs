@@ -14,7 +14,7 @@ use ec_darts_space::Primitive;
 
 use super::SearchCell;
 use super::cell::CellWeights;
-use super::parts::candidate;
+use super::parts::{candidate, read_by};
 
 /// The weights of a pass in the order of the operations.
 struct Weights<'a> {
@@ -48,7 +48,7 @@ impl SearchCell {
         weights: &CellWeights,
     ) -> Tensor<4> {
         let mut weights = Weights { all: weights, next: 0 };
-        let inputs = self.cell.inputs.iter().zip([older, newer]);
+        let inputs = self.cell.inputs.iter().zip(read_by(&self.cell, older, newer));
         let mut states: Vec<Tensor<4>> = inputs
             .map(|(edge, input)| {
                 let cell = Cell { fixed_inputs: true, ..Cell::from(edge.clone()) };

@@ -9,9 +9,9 @@ use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
-use super::parts::{Candidates, candidate, input_names, names, preprocess};
-use super::{CellPlan, DiscreteCell, discrete::pick_names};
-use crate::ops::{Form, Kernels, Layout, Packed, Packs};
+use super::parts::{Candidates, candidate, input_names, names, preprocess, read_by};
+use super::{CellPlan, DiscreteCell, Skeleton, discrete::pick_names};
+use crate::ops::{Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
 use crate::skip_dropout::SkipDropout;
 
@@ -42,7 +42,7 @@ impl Default for CellForm {
 pub struct SearchCell {
     /// Weights and running statistics of all edges.
     pub packed: Packed,
-    /// The edges: both preprocessings, and a mixed operation between states.
+    /// The edges: the preprocessings, and a mixed operation between states.
     #[module(skip)]
     pub cell: Arc<Cell>,
     /// Of each edge.
@@ -93,17 +93,18 @@ impl SearchCell {
     pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
         let topology = *space.topology();
         let candidates = Candidates::of_cell(space, plan.kind, form.auxiliary_skip);
-        let (channels, parts) = (plan.num_channels, form.parts);
+        let (channels, parts) = (plan.node.channels, form.parts);
         assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
-        let inputs = preprocess(plan, Form::Search);
-        let mut names = input_names(&inputs);
+        let operations = Skeleton::of(&topology).search_form();
+        let inputs = preprocess(plan, operations);
+        let (mut names, missing) = (input_names(&inputs), plan.missing_inputs());
         let mut nodes = vec![Vec::new(); topology.num_nodes()];
         for ((number, edge), candidates) in topology.edges().enumerate().zip(&candidates) {
-            let mixed = candidates.edge(channels / parts, topology.stride(plan.kind, edge));
+            let mixed = candidates.edge(channels / parts, plan.stride(edge.from), operations);
             names.extend(self::names(&format!("edges.{number}"), &mixed, candidates));
-            nodes[edge.to - NUM_INPUTS].push((edge.from, mixed));
+            nodes[edge.to - NUM_INPUTS].push((edge.from - missing, mixed));
         }
-        let concat = (NUM_INPUTS..NUM_INPUTS + topology.num_nodes()).collect();
+        let concat = topology.joined().map(|state| state - missing).collect();
         let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
@@ -111,9 +112,10 @@ impl SearchCell {
     }
 
     /// # Shapes
-    /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
+    ///   reads `newer`
     /// - `weights`: those of the cell's kind, from [`Self::weights`]
-    /// - output: `[batch, num_nodes * num_channels, ..]`, the nodes joined along the channels
+    /// - output: `[batch, num_joined * plan.node.channels, ..]`, the joined nodes along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
         let CellWeights { operations, path, .. } = weights;
         if self.parts > 1 || weights.skip_dropout.is_some() {
@@ -123,12 +125,13 @@ impl SearchCell {
             None => self.cell.clone(),
             Some(path) => Arc::new(self.along(path)),
         };
-        self.kernels.run(&cell, &self.packed, vec![older, newer], operations.clone(), None)
+        let inputs = read_by(&cell, older, newer);
+        self.kernels.run(&cell, &self.packed, inputs, operations.clone(), None)
     }
 
     /// The weights of all operations from a matrix, `[num_edges, num_primitives]`.
     pub fn weights_of(&self, mixing: &Tensor<2>) -> CellWeights {
-        let mixing = PerKind::from_fn(|_| mixing.clone());
+        let mixing = PerKind { normal: mixing.clone(), reduction: None };
         self.weights(&Mixing::of(mixing), CellKind::Normal)
     }
 
@@ -138,7 +141,7 @@ impl SearchCell {
         let matrix = mixing.weights.cell(kind);
         let [_, num_primitives] = matrix.dims();
         let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
-        let mut places = vec![(None, 1.0); NUM_INPUTS];
+        let mut places = vec![(None, 1.0); self.cell.inputs.len()];
         match &path {
             None => {
                 for (edge, candidates) in self.candidates.iter().enumerate() {
@@ -218,19 +221,22 @@ impl SearchCell {
             (genotype.states_with_picks().count(), self.topology.num_nodes());
         assert_eq!(num_nodes, expected, "nodes with picks of a genotype of these cells");
         let pick = |node: usize, pick: &Pick| {
-            let (from, edge) = &self.cell.nodes[node][pick.from];
-            let candidates = &self.candidates[self.topology.edge_number(*from, node)];
+            let number = self.topology.edge_number(pick.from, node);
+            let first = self.topology.edges_into(node).start;
+            let (from, edge) = &self.cell.nodes[node][number - first];
+            let candidates = &self.candidates[number];
             let position = candidates.position(pick.primitive);
             let position = position.expect("a pick is one of the candidates of its edge");
             (*from, candidate(edge, position))
         };
         let nodes = genotype.nodes.iter().enumerate();
+        let missing = NUM_INPUTS - self.cell.inputs.len();
         let cell = Cell {
             inputs: self.cell.inputs.clone(),
             nodes: nodes
                 .map(|(node, picks)| picks.iter().map(|each| pick(node, each)).collect())
                 .collect(),
-            concat: genotype.concat.clone(),
+            concat: genotype.concat.iter().map(|state| state - missing).collect(),
             fixed_inputs: true,
         };
         // What is picked lies among what is not.

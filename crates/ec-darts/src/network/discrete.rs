@@ -5,10 +5,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::Cell;
-use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Pick};
+use ec_darts_space::{CellGenotype, Pick};
 
 use super::CellPlan;
-use super::parts::{input_names, preprocess};
+use super::parts::{input_names, preprocess, read_by};
 use crate::ops::{DropPath, Form, Kernels, Layout, Name, Packed, Packs, edge, operation};
 
 /// Names of the picked operations, each alone on its edge.
@@ -50,18 +50,17 @@ impl DiscreteCell {
         let form = Form::Retrain;
         let inputs = preprocess(plan, form);
         let mut names = input_names(&inputs);
-        let places = genotype.places();
+        let (places, missing) = (genotype.places(), plan.missing_inputs());
         let pick = |pick: &Pick| {
-            let reduces = plan.kind == CellKind::Reduction;
-            let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
+            let stride = plan.stride(pick.from);
             let operation = operation(pick.primitive, stride, form);
             let operation = operation.expect("a genotype picks no `none`");
-            let channels = [plan.num_channels; 2];
-            (places[pick.from], edge(vec![operation], channels, stride, form.affine()))
+            let channels = [plan.node.channels; 2];
+            (places[pick.from] - missing, edge(vec![operation], channels, stride, form.affine()))
         };
         let nodes = genotype.nodes.iter().filter(|picks| !picks.is_empty());
         let nodes = nodes.map(|picks| picks.iter().map(pick).collect()).collect();
-        let concat = genotype.concat.iter().map(|&state| places[state]).collect();
+        let concat = genotype.concat.iter().map(|&state| places[state] - missing).collect();
         let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);
@@ -72,8 +71,9 @@ impl DiscreteCell {
     /// `drop_path` acts on every picked operation but the identity.
     ///
     /// # Shapes
-    /// - `older`, `newer`: `[batch, plan.inputs, height, width]`
-    /// - output: `[batch, concat.len() * num_channels, ..]`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
+    ///   reads `newer`
+    /// - output: `[batch, concat.len() * plan.node.channels, ..]`
     pub fn forward(
         &self,
         older: Tensor<4>,
@@ -83,7 +83,8 @@ impl DiscreteCell {
         let [batch, ..] = older.dims();
         let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
         let ones = Tensor::ones([self.cell.num_operations()], &older.device());
-        self.kernels.run(&self.cell, &self.packed, vec![older, newer], ones, factors)
+        let inputs = read_by(&self.cell, older, newer);
+        self.kernels.run(&self.cell, &self.packed, inputs, ones, factors)
     }
 }
 

@@ -9,41 +9,54 @@ use burn::tensor::{Device, Tensor, activation::relu};
 use ec_darts_space::Genotype;
 use rand::Rng;
 
-use super::{DiscreteCell, Stem, StemKind, classify, plan_cells};
+use super::geometry::head_position;
+use super::{
+    DiscreteCell, Geometry, Map, Residuals, Skeleton, Stack, Stem, StemKind, classify, run_cells,
+};
 use crate::ops::{DropPath, Kernels, Norm, Packed, Packs, draw_parameters};
 
 /// What determines an evaluation network's shape, besides its genotype.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationConfig {
+    /// Which layers there are.
+    pub skeleton: Skeleton,
     /// What stands before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells, two of them reductions.
+    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Classes of the data.
     pub num_classes: usize,
 }
 
-/// Stacked cells of one genotype, with an auxiliary head behind the second reduction.
-///
-/// # Source
-/// DARTS, `cnn/model.py`, `NetworkCIFAR` and `NetworkImageNet`.
+/// Stacked cells of one genotype in a [`Skeleton`].
 #[derive(Module, Debug)]
 pub struct EvaluationNetwork {
     /// Convolutions before the first cell.
     pub stem: Stem,
     /// The cells in order.
     pub cells: Vec<DiscreteCell>,
-    /// Second classifier, used while training only.
-    pub auxiliary_head: AuxiliaryHead,
+    /// What the skeleton has between and behind the cells, if anything.
+    pub residuals: Option<Residuals>,
+    /// Second classifier behind the second reduction, used while training only; in DARTS' skeleton.
+    pub auxiliary_head: Option<AuxiliaryHead>,
     /// From the last cell's mean to the classes.
     pub classifier: Linear,
 }
 
 impl EvaluationConfig {
+    /// NAS-Bench-201's network: 15 cells, 5 in each stage, the first of them of 16 channels.
+    ///
+    /// # Source
+    /// NAS-Bench-201, section 2.1.
+    pub fn nas_bench_201(num_classes: usize) -> Self {
+        let (skeleton, stem) = (Skeleton::NasBench201, StemKind::Cifar);
+        Self { skeleton, stem, init_channels: 16, num_cells: 15, num_classes }
+    }
+
     /// The network of the paper behind a stem: 14 cells of 48 channels for ImageNet, 20 of 36 elsewhere.
     ///
     /// # Source
@@ -53,7 +66,8 @@ impl EvaluationConfig {
             StemKind::Cifar | StemKind::Stride2 => (36, 20),
             StemKind::Imagenet => (48, 14),
         };
-        Self { stem, init_channels, num_cells, num_classes }
+        let skeleton = Skeleton::Darts;
+        Self { skeleton, stem, init_channels, num_cells, num_classes }
     }
 
     /// A network whose weights are drawn from `rng`; the same on every device.
@@ -68,25 +82,34 @@ impl EvaluationConfig {
 
     /// A network whose weights are to be replaced.
     pub(crate) fn blank(&self, genotype: &Genotype, device: &Device) -> EvaluationNetwork {
-        let outputs = |kind| genotype.cell(kind).concat.len();
-        let plans = plan_cells(
-            self.num_cells,
-            self.init_channels,
-            outputs,
-            self.stem.num_channels(self.init_channels),
-            self.stem.reduces(),
-        );
-        let width = |position: usize| outputs(plans[position].kind) * plans[position].num_channels;
-        let head_width = width(2 * self.num_cells / 3);
+        let geometry = self.geometry(genotype);
+        let head =
+            |(_, map): (usize, Map)| AuxiliaryHead::new(map.channels, self.num_classes, device);
         EvaluationNetwork {
-            stem: Stem::new(self.stem, self.init_channels, device),
-            cells: plans
+            stem: Stem::new(&geometry.stem, device),
+            cells: geometry
+                .cells
                 .iter()
                 .map(|plan| DiscreteCell::new(genotype.cell(plan.kind), plan, device))
                 .collect(),
-            auxiliary_head: AuxiliaryHead::new(head_width, self.num_classes, device),
-            classifier: LinearConfig::new(width(self.num_cells - 1), self.num_classes).init(device),
+            residuals: Residuals::new(&geometry, device),
+            auxiliary_head: geometry.head.map(head),
+            classifier: LinearConfig::new(geometry.last.channels, self.num_classes).init(device),
         }
+    }
+
+    /// The layers of the network of a genotype.
+    ///
+    /// # Panics
+    /// Where the skeleton has a kind of cell that the genotype lacks: see [`Skeleton::fault`].
+    pub fn geometry(&self, genotype: &Genotype) -> Geometry {
+        self.stack().geometry(|kind| genotype.cell(kind).concat.len())
+    }
+
+    /// What determines the geometry beside the cells.
+    pub fn stack(&self) -> Stack {
+        let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
+        Stack { skeleton, stem, init_channels, num_cells }
     }
 }
 
@@ -120,7 +143,7 @@ impl EvaluationNetwork {
         self.last_map(images, None, false).0.mean_dim(3).mean_dim(2).flatten(1, 3)
     }
 
-    /// Logits of the classifier and of the auxiliary head, with drop path.
+    /// Logits of the classifier and of the auxiliary head, if there is one, with drop path.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
@@ -129,37 +152,40 @@ impl EvaluationNetwork {
         &self,
         images: Tensor<4>,
         drop_path: &mut DropPath,
-    ) -> (Tensor<2>, Tensor<2>) {
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
         let drop_path = Some(drop_path).filter(|drop_path| drop_path.acts());
         let (map, auxiliary) = self.last_map(images, drop_path, true);
-        (classify(map, &self.classifier), auxiliary.expect("the head was asked for"))
+        (classify(map, &self.classifier), auxiliary)
     }
 
-    /// The output of the last cell, and of the auxiliary head.
+    /// The map that the classifier reads, and the output of the auxiliary head.
     fn last_map(
         &self,
         images: Tensor<4>,
         mut drop_path: Option<&mut DropPath>,
         with_head: bool,
     ) -> (Tensor<4>, Option<Tensor<2>>) {
-        let head_position = 2 * self.cells.len() / 3;
-        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
+        let (kernels, num_cells) = (self.cells[0].kernels, self.cells.len());
+        let head = self.auxiliary_head.as_ref().filter(|_| with_head);
+        let states = self.stem.forward(images, kernels);
         let mut auxiliary = None;
-        for (position, cell) in self.cells.iter().enumerate() {
-            let output = cell.forward(older, newer.clone(), drop_path.as_deref_mut());
-            (older, newer) = (newer, output);
-            if with_head && position == head_position {
-                auxiliary = Some(self.auxiliary_head.forward(newer.clone()));
+        let between = (self.residuals.as_ref(), kernels);
+        let map = run_cells(states, num_cells, between, |number, [older, newer]| {
+            let output = self.cells[number].forward(older, newer, drop_path.as_deref_mut());
+            if let Some(head) = head.filter(|_| number == head_position(num_cells)) {
+                auxiliary = Some(head.forward(output.clone()));
             }
-        }
-        (newer, auxiliary)
+            output
+        });
+        (map, auxiliary)
     }
 }
 
 impl Packs for EvaluationNetwork {
     fn packs(&self) -> Vec<&Packed> {
         let cells = self.cells.iter().map(|cell| &cell.packed);
-        std::iter::once(&self.stem.packed).chain(cells).collect()
+        let residuals = Residuals::packs(self.residuals.as_ref());
+        std::iter::once(&self.stem.packed).chain(cells).chain(residuals).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, pick};
 use ec_darts_space::{Primitive, SearchSpace};
 
+use super::Skeleton;
 use super::parts::{Candidates, candidate, names};
 use crate::ops::{Kernels, Layout, Operation, Packed, Packs};
 
@@ -33,7 +34,8 @@ impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
         let candidates = Candidates::new(space, space.primitives(), false);
-        let edge = candidates.edge(num_channels, stride);
+        let form = Skeleton::of(space.topology()).search_form();
+        let edge = candidates.edge(num_channels, stride, form);
         let names = names("", &edge, &candidates);
         let mut cells = [Cell::from(edge)];
         let layout = Layout::place(&mut cells, &names);

@@ -1,23 +1,29 @@
 //! Networks of stacked cells: the supernet, and networks of one genotype.
 //!
-//! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]. Invariant: every network is
-//! stem, cells, mean over the map, linear classifier; a cell reads the two outputs before it.
+//! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]; [`Geometry`] says which layers there are and
+//! how large their maps. Invariant: every network is stem, cells and what its [`Skeleton`] has between them, mean over
+//! the map, linear classifier.
 
 mod by_edges;
 mod cell;
 mod discrete;
 mod evaluation;
+mod geometry;
 mod mixed;
 mod parts;
-mod plan;
+mod residual;
+mod skeleton;
 mod stem;
 mod supernet;
 
 pub use cell::{CellForm, CellWeights, SearchCell};
 pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
+pub use geometry::{CellPlan, Geometry, Map, ResidualPlan, Stack, check_size, is_reduction};
 pub use mixed::MixedOperation;
-pub use plan::{CellPlan, check_size, is_reduction, plan_cells};
+pub(crate) use residual::run_cells;
+pub use residual::{ResidualBlock, Residuals};
+pub use skeleton::Skeleton;
 pub use stem::{Stem, StemKind};
 pub use supernet::{Supernet, SupernetConfig};
 

@@ -1,27 +1,35 @@
 //! Parts that search cells and discrete cells share: preprocessings, candidates of an edge, names.
 
-use ec_darts_kernels::{Edge, EdgeOperation};
+use burn::tensor::Tensor;
+use ec_darts_kernels::{Cell, Edge, EdgeOperation};
 use ec_darts_space::{CellKind, Primitive, SearchSpace};
 
 use super::CellPlan;
 use crate::ops::{Form, Name, edge, operation};
 
-/// Both preprocessings of a cell, the older input's first: each brings an input to the cell's
-/// channels and size.
+/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size. The
+/// input of a cell of one input has both.
 pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
-    // Behind a reduction the older input is twice as large.
-    let reduces = [plan.after_reduction, false];
-    let edges = plan.inputs.into_iter().zip(reduces).map(|(inputs, reduces)| {
-        let (operation, stride) = match reduces {
+    let edges = plan.inputs.iter().map(|&input| {
+        let (operation, stride) = match plan.is_halved(input) {
+            _ if plan.inputs.len() == 1 => (EdgeOperation::Identity, 1),
             true => (EdgeOperation::FactorizedReduce, 2),
             false => (EdgeOperation::Pointwise, 1),
         };
-        edge(vec![operation], [inputs, plan.num_channels], stride, form.affine())
+        edge(vec![operation], [input.channels, plan.node.channels], stride, form.affine())
     });
     edges.collect()
 }
 
-/// Names of both preprocessings.
+/// Of the states before a cell those that it reads.
+pub(super) fn read_by(cell: &Cell, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
+    match cell.inputs.len() {
+        1 => vec![newer],
+        _ => vec![older, newer],
+    }
+}
+
+/// Names of the preprocessings.
 pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
     let variant = |edge: &Edge| match edge.operations[0] {
         EdgeOperation::FactorizedReduce => "Reduce",
@@ -66,11 +74,11 @@ impl Candidates {
     }
 
     /// An edge of all candidates.
-    pub(super) fn edge(&self, num_channels: usize, stride: usize) -> Edge {
+    pub(super) fn edge(&self, num_channels: usize, stride: usize, form: Form) -> Edge {
         let skip = self.auxiliary_skip.then_some(Primitive::SkipConnect);
         let operations = self.primitives.iter().copied().chain(skip);
-        let operations = operations.filter_map(|each| operation(each, stride, Form::Search));
-        edge(operations.collect(), [num_channels; 2], stride, Form::Search.affine())
+        let operations = operations.filter_map(|each| operation(each, stride, form));
+        edge(operations.collect(), [num_channels; 2], stride, form.affine())
     }
 
     pub(super) fn position(&self, primitive: Primitive) -> Option<usize> {

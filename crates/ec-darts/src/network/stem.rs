@@ -7,13 +7,14 @@ use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, EdgeOperation};
 use serde::{Deserialize, Serialize};
 
+use super::{Map, Skeleton};
 use crate::ops::{Kernels, Layout, Name, Packed, Packs, edge};
 
 /// Which stem a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StemKind {
-    /// One 3x3 convolution at full size (CIFAR, 32x32).
+    /// One 3x3 convolution at full size (CIFAR, 32x32): to three times the channels in DARTS' skeleton, else to as many.
     Cifar,
     /// The same with stride 2 (Tiny ImageNet, 64x64).
     Stride2,
@@ -22,34 +23,24 @@ pub enum StemKind {
 }
 
 impl StemKind {
-    /// Channels of the two states handed to the first cell, of a network of `init_channels`.
-    pub fn num_channels(self, init_channels: usize) -> usize {
-        match self {
-            Self::Cifar | Self::Stride2 => 3 * init_channels,
-            Self::Imagenet => init_channels,
-        }
-    }
-
-    /// By how much the newer state is smaller than the image, rows and columns alike.
-    pub fn shrink(self) -> usize {
-        match self {
-            Self::Cifar => 1,
-            Self::Stride2 => 2,
-            Self::Imagenet => 8,
-        }
-    }
-
-    /// Channels of each convolution's output, and by how much it is smaller than the image.
-    pub(crate) fn layers(self, init_channels: usize) -> Vec<(usize, usize)> {
-        match self {
-            Self::Cifar | Self::Stride2 => vec![(self.num_channels(init_channels), self.shrink())],
+    /// The output of each convolution in a network of `init_channels`.
+    pub fn maps(self, skeleton: Skeleton, init_channels: usize) -> Vec<Map> {
+        let multiplier = match skeleton {
+            Skeleton::Darts => 3,
+            Skeleton::NasBench201 => 1,
+        };
+        let layers = match self {
+            Self::Cifar => vec![(multiplier * init_channels, 1)],
+            Self::Stride2 => vec![(multiplier * init_channels, 2)],
             Self::Imagenet => vec![(init_channels / 2, 2), (init_channels, 4), (init_channels, 8)],
-        }
+        };
+        layers.into_iter().map(|(channels, shrink)| Map { channels, shrink }).collect()
     }
 
-    /// Whether the older of the two states is twice as large as the newer one.
-    pub fn reduces(self) -> bool {
-        self == Self::Imagenet
+    /// By how much the map behind it is smaller than the image, rows and columns alike.
+    pub fn shrink(self) -> usize {
+        let maps = self.maps(Skeleton::Darts, 2);
+        maps[maps.len() - 1].shrink
     }
 }
 
@@ -67,14 +58,12 @@ pub struct Stem {
 }
 
 impl Stem {
-    /// The stem of a network of `init_channels`.
-    pub fn new(kind: StemKind, init_channels: usize, device: &Device) -> Self {
-        let mut layers = Self::describe(kind, init_channels);
-        let names = match kind {
-            StemKind::Cifar | StemKind::Stride2 => vec![Name::new("Single")],
-            StemKind::Imagenet => {
-                ["1", "2", "3"].map(|number| Name::new("Triple").with_suffix(number)).to_vec()
-            }
+    /// The stem of a geometry: see [`Geometry::stem`](super::Geometry::stem).
+    pub fn new(maps: &[Map], device: &Device) -> Self {
+        let mut layers = Self::describe(maps);
+        let names = match layers.len() {
+            1 => vec![Name::new("Single")],
+            _ => ["1", "2", "3"].map(|number| Name::new("Triple").with_suffix(number)).to_vec(),
         };
         let layout = Layout::place(&mut layers, &names);
         Self {
@@ -84,16 +73,17 @@ impl Stem {
     }
 
     /// The convolutions, each a cell of one edge.
-    pub(crate) fn describe(kind: StemKind, init_channels: usize) -> Vec<Cell> {
-        let (mut from, mut shrunk) = (3, 1);
-        let layer = |(number, (channels, shrink))| {
+    pub(crate) fn describe(maps: &[Map]) -> Vec<Cell> {
+        let mut from = Map { channels: 3, shrink: 1 };
+        let layer = |(number, to): (usize, &Map)| {
             // The two states of an ImageNet stem are read before their ReLU.
             let operation = EdgeOperation::Convolution { relu: number > 0 };
-            let layer = edge(vec![operation], [from, channels], shrink / shrunk, true);
-            (from, shrunk) = (channels, shrink);
+            let channels = [from.channels, to.channels];
+            let layer = edge(vec![operation], channels, to.shrink / from.shrink, true);
+            from = *to;
             Cell::from(layer)
         };
-        kind.layers(init_channels).into_iter().enumerate().map(layer).collect()
+        maps.iter().enumerate().map(layer).collect()
     }
 
     /// The convolutions in order, each a cell of one edge.

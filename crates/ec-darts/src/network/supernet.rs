@@ -9,7 +9,9 @@ use ec_darts_kernels::Edge;
 use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 
-use super::{CellForm, SearchCell, Stem, StemKind, classify, plan_cells};
+use super::{
+    CellForm, Geometry, Residuals, SearchCell, Skeleton, Stack, Stem, StemKind, classify, run_cells,
+};
 use crate::ops::{Kernels, Packed, Packs, draw_parameters};
 use crate::optim::Ran;
 use crate::rule::Mixing;
@@ -24,7 +26,7 @@ pub struct SupernetConfig {
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells, two of them reductions.
+    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
     /// Classes of the data.
@@ -49,6 +51,8 @@ pub struct Supernet {
     /// Normal or reduction, per cell.
     #[module(skip)]
     pub kinds: Vec<CellKind>,
+    /// What the skeleton has between and behind the cells, if anything.
+    pub residuals: Option<Residuals>,
     /// From the last cell's mean to the classes.
     pub classifier: Linear,
 }
@@ -69,24 +73,25 @@ impl SupernetConfig {
         }
     }
 
+    /// The layers of the supernet, in the skeleton of the space's cells.
+    pub fn geometry(&self) -> Geometry {
+        let Self { stem, init_channels, num_cells, .. } = *self;
+        let topology = self.space.topology();
+        let skeleton = Skeleton::of(topology);
+        let num_joined = topology.joined().len();
+        Stack { skeleton, stem, init_channels, num_cells }.geometry(|_| num_joined)
+    }
+
     /// A supernet whose weights are drawn from `rng`; the same on every device.
     pub fn init(&self, rng: &mut impl Rng, device: &Device) -> Supernet {
-        let num_nodes = self.space.topology().num_nodes();
-        let stem_channels = self.stem.num_channels(self.init_channels);
-        let plans = plan_cells(
-            self.num_cells,
-            self.init_channels,
-            |_| num_nodes,
-            stem_channels,
-            self.stem.reduces(),
-        );
-        let last = plans.last().map_or(stem_channels, |plan| num_nodes * plan.num_channels);
+        let geometry = self.geometry();
         let cell = |plan| SearchCell::new(&self.space, plan, self.form, device);
         let supernet = Supernet {
-            stem: Stem::new(self.stem, self.init_channels, device),
-            cells: plans.iter().map(cell).collect(),
-            kinds: plans.iter().map(|plan| plan.kind).collect(),
-            classifier: LinearConfig::new(last, self.num_classes).init(device),
+            stem: Stem::new(&geometry.stem, device),
+            cells: geometry.cells.iter().map(cell).collect(),
+            kinds: geometry.cells.iter().map(|plan| plan.kind).collect(),
+            residuals: Residuals::new(&geometry, device),
+            classifier: LinearConfig::new(geometry.last.channels, self.num_classes).init(device),
         };
         draw_parameters(supernet, rng)
     }
@@ -105,15 +110,17 @@ impl Supernet {
     /// - `images`: `[batch, 3, height, width]`
     /// - output: `[batch, num_classes]`, logits
     pub fn forward(&self, images: Tensor<4>, mixing: &Mixing) -> Tensor<2> {
-        let [mut older, mut newer] = self.stem.forward(images, self.cells[0].kernels);
+        let kernels = self.cells[0].kernels;
+        let states = self.stem.forward(images, kernels);
         let mut of_kinds = HashMap::new();
-        for (number, (cell, &kind)) in self.cells.iter().zip(&self.kinds).enumerate() {
+        let between = (self.residuals.as_ref(), kernels);
+        let map = run_cells(states, self.cells.len(), between, |number, [older, newer]| {
+            let (cell, kind) = (&self.cells[number], self.kinds[number]);
             let weights = of_kinds.entry(kind).or_insert_with(|| cell.weights(mixing, kind));
             weights.skip_dropout = mixing.skip_dropout.clone().map(|dropout| (dropout, number));
-            let output = cell.forward(older, newer.clone(), weights);
-            (older, newer) = (newer, output);
-        }
-        classify(newer, &self.classifier)
+            cell.forward(older, newer, weights)
+        });
+        classify(map, &self.classifier)
     }
 
     /// Of the weights of each cell those that a pass along a path reads.
@@ -129,6 +136,7 @@ impl Supernet {
 impl Packs for Supernet {
     fn packs(&self) -> Vec<&Packed> {
         let cells = self.cells.iter().map(|cell| &cell.packed);
-        std::iter::once(&self.stem.packed).chain(cells).collect()
+        let residuals = Residuals::packs(self.residuals.as_ref());
+        std::iter::once(&self.stem.packed).chain(cells).chain(residuals).collect()
     }
 }

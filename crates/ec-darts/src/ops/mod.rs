@@ -28,11 +28,13 @@ pub(crate) use packed::Name;
 pub use packed::{Layout, Packed, Packs, Part, Parts, Role};
 pub(crate) use path::{Met, Path};
 
-/// Which of the two networks an operation belongs to.
+/// Which network an operation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// The supernet: no affine part in any batch normalization, and one behind each pool.
     Search,
+    /// The supernet of NAS-Bench-201: the same without batch normalization behind the pools.
+    SearchBarePools,
     /// The network that is retrained: affine batch normalization, none behind the pools.
     Retrain,
 }

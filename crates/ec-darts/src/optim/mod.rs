@@ -11,7 +11,7 @@ use crate::ops::Packs;
 
 pub use average::WeightAverage;
 pub use rules::{Adam, Moments, PartialState, Sgd, Velocity};
-pub use schedule::{Schedule, cosine_learning_rate, warmup};
+pub use schedule::{Decay, cosine_learning_rate, warmup};
 pub use stepper::{Ran, Stepper};
 
 mod average;

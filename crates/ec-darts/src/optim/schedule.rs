@@ -5,10 +5,11 @@ use std::f64::consts::PI;
 use serde::{Deserialize, Serialize};
 
 /// How the learning rate falls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Schedule {
+pub enum Decay {
     /// Along half a period of a cosine.
+    #[default]
     Cosine,
     /// Along a line, with a smaller slope in the last five epochs.
     Linear,
@@ -17,7 +18,7 @@ pub enum Schedule {
 /// The last epochs of the linear schedule, whose slope is smaller.
 const TAIL_EPOCHS: usize = 5;
 
-impl Schedule {
+impl Decay {
     /// Learning rate of an epoch (counted from 0), per step.
     ///
     /// ```text
@@ -74,7 +75,7 @@ mod tests {
     /// The numbers of `adjust_lr` for 250 epochs at 0.5, by hand.
     #[test]
     fn the_line_is_that_of_pc_darts() {
-        let rate = |epoch| Schedule::Linear.learning_rate(0.5, 0.0, epoch, 250);
+        let rate = |epoch| Decay::Linear.learning_rate(0.5, 0.0, epoch, 250);
         assert!((rate(0) - 0.5).abs() < 1e-12);
         assert!((rate(100) - 0.5 * 145.0 / 245.0).abs() < 1e-12);
         assert!((rate(244) - 0.5 / 245.0).abs() < 1e-12);
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn every_schedule_falls_from_its_greatest_value_and_stays_above_the_least() {
-        for schedule in [Schedule::Cosine, Schedule::Linear] {
+        for schedule in [Decay::Cosine, Decay::Linear] {
             for epochs in [1, 2, 5, 6, 40] {
                 let rates: Vec<f64> = (0..epochs)
                     .map(|epoch| schedule.learning_rate(0.3, 0.01, epoch, epochs))

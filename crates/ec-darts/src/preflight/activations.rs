@@ -1,10 +1,10 @@
 //! What the maps of a network take while a step is computed, cell by cell.
 
-use ec_darts_space::{CellGenotype, CellKind, NUM_INPUTS, Primitive, Recipe, SearchSpace};
+use ec_darts_space::{CellGenotype, NUM_INPUTS, Primitive, Recipe, SearchSpace};
 
 use super::buffers::Buffers;
 use super::{MemoryNeed, VALUE};
-use crate::network::{CellPlan, StemKind};
+use crate::network::{CellPlan, Geometry, Map};
 
 /// Bytes that a step keeps, by kind.
 #[derive(Default)]
@@ -22,8 +22,9 @@ pub(super) struct Activations {
 }
 
 /// Bytes of a map; kernels fill channels up to whole blocks of 8.
-fn map(batch: u64, num_channels: usize, [height, width]: [usize; 2]) -> u64 {
-    VALUE * batch * (num_channels.next_multiple_of(8) * height * width) as u64
+fn map(batch: u64, map: Map, image: [usize; 2]) -> u64 {
+    let [height, width] = map.size(image);
+    VALUE * batch * (map.channels.next_multiple_of(8) * height * width) as u64
 }
 
 impl Activations {
@@ -41,11 +42,14 @@ impl Activations {
         }
     }
 
-    /// Of each convolution: its output, and the map before its normalization.
-    pub(super) fn stem(&mut self, kind: StemKind, channels: usize, batch: u64, size: [usize; 2]) {
-        for (num_channels, shrink) in kind.layers(channels) {
-            let size = size.map(|side| side.div_ceil(shrink));
-            let layer = map(batch, num_channels, size);
+    /// Of each convolution of the stem and of residual blocks: its output, and the map before its normalization; of a
+    /// block also the 1x1 convolution beside them, what it reads, and the sum; the last normalization and its ReLU.
+    pub(super) fn beside_cells(&mut self, geometry: &Geometry, batch: u64, image: [usize; 2]) {
+        let bytes = |of: Map| map(batch, of, image);
+        let blocks = geometry.residuals.iter();
+        for layer in geometry.stem.iter().chain(blocks.clone().flat_map(|block| [&block.output; 2]))
+        {
+            let layer = bytes(*layer);
             self.kept += layer;
             self.maps += layer;
             self.largest_node = self.largest_node.max(layer);
@@ -53,74 +57,78 @@ impl Activations {
             // Two cells give the output's gradient, which is summed.
             self.passing = self.passing.max(3 * layer);
         }
+        for block in blocks {
+            self.kept +=
+                2 * bytes(block.output) + bytes(Map { shrink: block.output.shrink, ..block.input });
+        }
+        if geometry.last_norm {
+            self.kept += 3 * bytes(geometry.last);
+        }
     }
 
     pub(super) fn discrete_cell(
         &mut self,
         plan: &CellPlan,
         batch: u64,
-        size: [usize; 2],
+        image: [usize; 2],
         genotype: &CellGenotype,
     ) {
-        let reduces = plan.kind == CellKind::Reduction;
-        let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
-        let (input, node) =
-            (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
+        let [input, node] = [plan.preprocessed(), plan.node].map(|of| map(batch, of, image));
         let picks = || genotype.nodes.iter().flatten();
         // States that an operation reads, and the joined ones.
         let is_read = |state: &usize| picks().any(|pick| pick.from == *state);
-        let inner = (NUM_INPUTS..NUM_INPUTS + genotype.nodes.len()).filter(is_read).count() as u64;
+        let inner = genotype.node_states().filter(is_read).count() as u64;
         let inputs = (0..NUM_INPUTS).filter(is_read).count() as u64;
         let num_nodes = genotype.states_with_picks().count() as u64;
         let joined = genotype.concat.len() as u64 * node;
         self.kept += inputs * input + inner * node + joined;
-        self.maps += 2 * input;
-        self.reference += 8 * input;
+        let num_inputs = plan.inputs.len() as u64;
+        self.maps += num_inputs * input;
+        self.reference += 4 * num_inputs * input;
         for picks in &genotype.nodes {
             let mut of_node = 0;
             for pick in picks {
-                let stride = if reduces && pick.from < NUM_INPUTS { 2 } else { 1 };
-                let blocks = num_blocks(pick.primitive, stride);
+                let blocks = num_blocks(pick.primitive, plan.stride(pick.from));
                 of_node += blocks * node;
                 self.reference += (3 * blocks + 1) * node;
             }
             self.maps += of_node;
             self.largest_node = self.largest_node.max(of_node);
         }
-        self.gradients(plan, batch, size, joined + num_nodes * node, node);
+        self.gradients(plan, batch, image, joined + num_nodes * node);
     }
 
     /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and what one
     /// edge passes on.
-    fn gradients(&mut self, plan: &CellPlan, batch: u64, size: [usize; 2], nodes: u64, node: u64) {
-        let passed = plan.input_maps(size).map(|(channels, size)| map(batch, channels, size));
-        let inputs = 2 * map(batch, plan.num_channels, size) + passed.iter().sum::<u64>();
-        self.passing = self.passing.max(nodes + inputs + 2 * node);
+    fn gradients(&mut self, plan: &CellPlan, batch: u64, image: [usize; 2], nodes: u64) {
+        let bytes = |of: Map| map(batch, of, image);
+        let own = plan.inputs.len() as u64 * bytes(plan.preprocessed());
+        let inputs = own + plan.inputs.iter().map(|&input| bytes(input)).sum::<u64>();
+        self.passing = self.passing.max(nodes + inputs + 2 * bytes(plan.node));
     }
 
     pub(super) fn cell(
         &mut self,
         plan: &CellPlan,
         batch: u64,
-        size: [usize; 2],
+        image: [usize; 2],
         space: &SearchSpace,
     ) {
-        let num_nodes = space.topology().num_nodes();
-        let reduces = plan.kind == CellKind::Reduction;
-        let out = if reduces { size.map(|side| side.div_ceil(2)) } else { size };
-        let (input, node) =
-            (map(batch, plan.num_channels, size), map(batch, plan.num_channels, out));
-        // Both preprocessed inputs and their maps; the nodes, once each and once joined.
-        let nodes = 2 * num_nodes as u64 * node;
-        self.kept += 2 * input + nodes;
-        self.maps += 2 * input;
-        let mut parameters = plan.inputs.iter().sum::<usize>() * plan.num_channels;
-        self.reference += 8 * input;
-        for target in 0..num_nodes {
+        let topology = space.topology();
+        let [input, node] = [plan.preprocessed(), plan.node].map(|of| map(batch, of, image));
+        // The preprocessed inputs and their maps; the nodes, once each and once joined.
+        let num_inputs = plan.inputs.len() as u64;
+        let nodes = 2 * topology.num_nodes() as u64 * node;
+        self.kept += num_inputs * input + nodes;
+        self.maps += num_inputs * input;
+        let read: usize = plan.inputs.iter().map(|input| input.channels).sum();
+        let mut parameters = read * plan.node.channels;
+        self.reference += 4 * num_inputs * input;
+        for target in 0..topology.num_nodes() {
             let mut of_node = 0;
-            for source in 0..NUM_INPUTS + target {
-                let stride = if reduces && source < NUM_INPUTS { 2 } else { 1 };
-                let edge = space.topology().edge_number(source, target);
+            for source in topology.sources(target) {
+                let stride = plan.stride(source);
+                let edge = topology.edge_number(source, target);
                 let primitives = space.candidates(plan.kind, edge);
                 let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
                 let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
@@ -134,13 +142,13 @@ impl Activations {
         }
         // Weights before and after a step, gradients and velocities.
         self.kept += 4 * VALUE * parameters as u64;
-        self.gradients(plan, batch, size, nodes, node);
+        self.gradients(plan, batch, image, nodes);
     }
 }
 
 /// Weights of an operation of the search space.
 fn num_weights(primitive: Primitive, plan: &CellPlan, stride: usize) -> usize {
-    let channels = plan.num_channels;
+    let channels = plan.node.channels;
     let block = |kernel: usize| channels * (kernel * kernel + channels);
     match primitive.recipe() {
         Recipe::Separable { kernel, repeats, .. } => repeats * block(kernel),

@@ -1,10 +1,9 @@
 //! Bytes of the buffers that the kernels of a GPU make, counted from the plans of their launches.
 
 use ec_darts_kernels::{Cell, cell_bytes};
-use ec_darts_space::{CellKind, NUM_INPUTS};
 
 use super::VALUE;
-use crate::network::{CellPlan, Stem, StemKind};
+use crate::network::{CellPlan, Geometry, Map, ResidualBlock, Stem};
 use crate::ops::Layout;
 
 /// What a step makes.
@@ -20,6 +19,15 @@ pub(super) struct Buffers {
     passing: u64,
 }
 
+fn shape(batch: usize, map: Map, image: [usize; 2]) -> [usize; 4] {
+    let [height, width] = map.size(image);
+    [batch, map.channels, height, width]
+}
+
+fn bytes(shape: [usize; 4]) -> u64 {
+    VALUE * shape.into_iter().product::<usize>() as u64
+}
+
 impl Buffers {
     fn add(&mut self, cell: &Cell, shapes: &[[usize; 4]]) {
         let bytes = cell_bytes(cell, shapes);
@@ -29,32 +37,44 @@ impl Buffers {
         self.passing = self.passing.max(bytes.passing);
     }
 
-    pub(super) fn stem(&mut self, kind: StemKind, channels: usize, batch: usize, size: [usize; 2]) {
-        let mut shape = [batch, 3, size[0], size[1]];
-        let layers = kind.layers(channels);
-        for (cell, (num_channels, shrink)) in Stem::describe(kind, channels).iter().zip(layers) {
-            self.add(cell, &[shape]);
-            let [height, width] = size.map(|side| side.div_ceil(shrink));
-            shape = [batch, num_channels, height, width];
+    /// The stem and the residual blocks, and what is computed beside and behind those without a kernel of its own.
+    pub(super) fn beside_cells(&mut self, geometry: &Geometry, batch: usize, image: [usize; 2]) {
+        let shape = |map: Map| shape(batch, map, image);
+        let mut read = Map { channels: 3, shrink: 1 };
+        for (cell, &map) in Stem::describe(&geometry.stem).iter().zip(&geometry.stem) {
+            self.add(cell, &[shape(read)]);
+            read = map;
+        }
+        for plan in &geometry.residuals {
+            for (cell, read) in ResidualBlock::describe(plan).iter().zip([plan.input, plan.output])
+            {
+                self.add(cell, &[shape(read)]);
+            }
+            let pooled = Map { channels: plan.input.channels, ..plan.output };
+            self.kept += bytes(shape(pooled)) + 2 * bytes(shape(plan.output));
+        }
+        if geometry.last_norm {
+            self.kept += 2 * bytes(shape(geometry.last));
         }
     }
 
-    /// A cell that works at `size`, with its weights before and after a step, gradients and velocities.
+    /// A cell, with its weights before and after a step, gradients and velocities.
     pub(super) fn cell(
         &mut self,
         (cell, layout): &(Cell, Layout),
         plan: &CellPlan,
         batch: usize,
-        size: [usize; 2],
+        image: [usize; 2],
     ) {
         self.kept += 4 * VALUE * layout.weights.len as u64;
         // Odd sizes have no reduction; that is said elsewhere.
-        if plan.kind == CellKind::Reduction && size.iter().any(|side| side % 2 == 1) {
+        let reads = plan.preprocessed();
+        let is_odd = reads.size(image).iter().any(|side| side % 2 == 1);
+        if plan.node != reads && is_odd {
             return;
         }
-        let shape =
-            |(channels, [height, width]): (usize, [usize; 2])| [batch, channels, height, width];
-        let inputs = plan.input_maps(size).map(shape);
+        let shape = |map: Map| shape(batch, map, image);
+        let inputs: Vec<[usize; 4]> = plan.inputs.iter().map(|&input| shape(input)).collect();
         let channels = cell.inputs[0].channels[1];
         if cell.nodes.iter().flatten().all(|(_, edge)| edge.channels[0] == channels) {
             self.add(cell, &inputs);
@@ -64,15 +84,12 @@ impl Buffers {
         for (edge, shape) in cell.inputs.iter().zip(inputs) {
             self.add(&Cell::from(edge.clone()), &[shape]);
         }
-        let out = match plan.kind {
-            CellKind::Normal => size,
-            CellKind::Reduction => size.map(|side| side.div_ceil(2)),
-        };
         for (from, edge) in cell.nodes.iter().flatten() {
-            let read = if *from < NUM_INPUTS { size } else { out };
-            self.add(&Cell::from(edge.clone()), &[shape((edge.channels[0], read))]);
+            let read = plan.state(*from + plan.missing_inputs());
+            let read = Map { channels: edge.channels[0], ..read };
+            self.add(&Cell::from(edge.clone()), &[shape(read)]);
             // The channels that go by, before and behind the sum of a node.
-            self.kept += 2 * VALUE * (batch * channels * out[0] * out[1]) as u64;
+            self.kept += 2 * bytes(shape(plan.node));
         }
     }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use burn::module::Param;
 use burn::tensor::{Device, TensorData};
-use ec_darts_space::{Error as SpaceError, Genotype, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, Error as SpaceError, Genotype, PerKind, SearchSpace};
 
-use super::event::EpochReport;
+use super::event::{AlphaValues, EpochReport};
 use super::folder::metrics;
 use crate::architecture::{ArchitectureParameters, EdgeParameters};
 use crate::config::{SearchConfig, Settings};
@@ -66,12 +66,16 @@ impl SavedAlpha {
             matrix(&rows, [shape[0], 1])
         };
         let edges = report.alpha.edges.as_ref().and_then(|edges| {
-            let PerKind { normal, reduction } = edges.as_ref().map(column);
-            Some(EdgeParameters { normal: normal?, reduction: reduction? })
+            let PerKind { normal, reduction } = edges.as_ref().map(column).all()?;
+            Some(EdgeParameters { normal, reduction })
         });
-        let matrix = |rows: &[Vec<f32>]| matrix(rows, shape);
-        let alpha = match (matrix(&report.alpha.normal), matrix(&report.alpha.reduction)) {
-            (Some(normal), Some(reduction)) if edges.is_some() == config.rule.edge_weights => {
+        let matrix = |rows: &Vec<Vec<f32>>| matrix(rows, shape);
+        let AlphaValues { normal, reduction, .. } = &report.alpha;
+        let has_all =
+            reduction.is_some() == space.topology().kinds().contains(&CellKind::Reduction);
+        let alphas = PerKind { normal, reduction: reduction.as_ref() }.map(matrix).all();
+        let alpha = match alphas.filter(|_| has_all) {
+            Some(PerKind { normal, reduction }) if edges.is_some() == config.rule.edge_weights => {
                 ArchitectureParameters { normal, reduction, edges }
             }
             _ => {

@@ -5,6 +5,8 @@
 //! search is saved. So several steps may be told at once, in their order, each with its own figures, and
 //! the position of a search can be ahead of what was told.
 
+use burn::module::Param;
+use burn::tensor::Tensor;
 use ec_darts_space::{Candidates, CellGenotype, CellKind, Genotype, PerKind, Primitive};
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +160,8 @@ pub struct EpochReport {
     /// What alpha looks like, in normal cells.
     pub normal: CellReport,
     /// What alpha looks like, in reduction cells.
-    pub reduction: CellReport,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<CellReport>,
     /// Dominant eigenvalue of the Hessian of the validation loss in alpha, with alpha's weight decay, where it was
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,7 +183,9 @@ impl EpochReport {
     pub fn cell(&self, kind: CellKind) -> &CellReport {
         match kind {
             CellKind::Normal => &self.normal,
-            CellKind::Reduction => &self.reduction,
+            CellKind::Reduction => {
+                self.reduction.as_ref().expect("a network with a reduction cell")
+            }
         }
     }
 }
@@ -191,7 +196,8 @@ pub struct AlphaValues {
     /// Of normal cells, `[num_edges][num_primitives]`.
     pub normal: Vec<Vec<f32>>,
     /// Of reduction cells.
-    pub reduction: Vec<Vec<f32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduction: Option<Vec<Vec<f32>>>,
     /// Beta, `[num_edges]` each, where edges have weights of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<PerKind<Vec<f32>>>,
@@ -202,15 +208,15 @@ pub struct AlphaValues {
 
 impl AlphaValues {
     pub(super) fn of(alpha: &ArchitectureParameters, candidates: Option<Candidates>) -> Self {
-        let rows = |kind| {
-            let matrix = alpha.cell(kind);
-            let [_, num_primitives] = matrix.dims();
-            to_vec(matrix).chunks(num_primitives).map(<[f32]>::to_vec).collect()
+        let rows = |param: &Param<Tensor<2>>| {
+            let [_, num_primitives] = param.dims();
+            to_vec(param.val()).chunks(num_primitives).map(<[f32]>::to_vec).collect()
         };
+        let PerKind { normal, reduction } = alpha.operations().map(rows);
         let edges = alpha.edge_weights();
         Self {
-            normal: rows(CellKind::Normal),
-            reduction: rows(CellKind::Reduction),
+            normal,
+            reduction,
             edges: edges.map(|edges| edges.map(|param| to_vec(param.val()))),
             candidates,
         }

@@ -20,6 +20,7 @@ use self::proto::{
     TensorTypeProto, TypeProto, ValueInfoProto,
 };
 use super::{DESCRIPTION, ModelDescription, NETWORK, TrainedModel};
+use crate::network::ResidualBlock;
 use crate::ops::{EPSILON, Packed, Part};
 use crate::{COMMIT, VERSION};
 
@@ -88,9 +89,22 @@ fn graph(model: &TrainedModel) -> GraphProto {
     let newer = states.len() - 1;
     let [mut older, mut newer] = [(newer - 1).max(1), newer].map(|state| states[state].clone());
     for (number, cell) in network.cells.iter().enumerate() {
+        let block = network.residuals.as_ref().and_then(|all| all.block_before(number));
+        if let Some((place, block)) = block {
+            newer = builder.residual(&format!("residuals.blocks.{place}"), block, newer);
+        }
         let mut values = Values::new(&format!("cells.{number}"), &cell.packed);
-        let output = builder.cell(&cell.cell, &[older, newer.clone()], &mut values);
+        let states = match cell.cell.inputs.len() {
+            1 => vec![newer.clone()],
+            _ => vec![older, newer.clone()],
+        };
+        let output = builder.cell(&cell.cell, &states, &mut values);
         (older, newer) = (newer, output);
+    }
+    if network.residuals.is_some() {
+        let parts = ["gamma", "beta", "running_mean", "running_var"];
+        let normalized = builder.norm(newer, parts.map(|part| format!("residuals.norm.{part}")));
+        newer = builder.node("Relu", &[normalized], vec![]);
     }
     let pooled = builder.node("GlobalAveragePool", &[newer], vec![]);
     let flat = builder.node("Flatten", &[pooled], vec![int("axis", 1)]);
@@ -234,6 +248,17 @@ impl Builder {
     }
 
     /// An edge of a discrete cell, which has one operation.
+    /// Both 3x3 convolutions, and beside them the 1x1 convolution of the mean over 2x2 pixels.
+    fn residual(&mut self, path: &str, block: &ResidualBlock, input: String) -> String {
+        let mut values = Values::new(path, &block.packed);
+        let run = |map, layer: &Cell| self.cell(layer, &[map], &mut values);
+        let convolved = block.layers().fold(input.clone(), run);
+        let pooled = self.node("AveragePool", &[input], window(2, 2, 0));
+        let weight = self.tensor(&format!("{path}.shortcut.weight"));
+        let beside = self.node("Conv", &[pooled, weight], window(1, 1, 0));
+        self.node("Add", &[convolved, beside], vec![])
+    }
+
     fn edge(&mut self, edge: &Edge, input: &str, values: &mut Values) -> String {
         let &[operation] = &edge.operations[..] else { unreachable!("one operation on an edge") };
         let (stride, input) = (edge.stride, input.to_string());
@@ -317,7 +342,12 @@ impl Builder {
     fn normalized(&mut self, input: String, values: &mut Values) -> String {
         let [gamma, beta] = [(); 2].map(|()| values.weight());
         let [mean, variance] = values.statistics();
-        let tensors = [gamma, beta, mean, variance].map(|path| self.tensor(&path));
+        self.norm(input, [gamma, beta, mean, variance])
+    }
+
+    /// A batch normalization of scale, shift, mean and variance by their names.
+    fn norm(&mut self, input: String, parts: [String; 4]) -> String {
+        let tensors = parts.map(|path| self.tensor(&path));
         let epsilon = AttributeProto {
             name: "epsilon".into(),
             f: Some(EPSILON as f32),
@@ -332,16 +362,15 @@ impl Builder {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::super::tests::small;
+    use super::super::tests::{nas_bench_201, small};
     use super::*;
     use crate::network::StemKind;
 
     #[test]
     fn the_graph_has_every_tensor_and_names_nothing_twice() {
-        for (stem, size) in
-            [(StemKind::Cifar, 16), (StemKind::Stride2, 16), (StemKind::Imagenet, 64)]
-        {
-            let model = small(stem, size);
+        let stems = [(StemKind::Cifar, 16), (StemKind::Stride2, 16), (StemKind::Imagenet, 64)];
+        let models = stems.map(|(stem, size)| small(stem, size));
+        for model in models.into_iter().chain([nas_bench_201()]) {
             let bytes = to_bytes(&model).expect("a small network");
             assert_eq!(bytes, to_bytes(&model).expect("a small network"));
             let graph = ModelProto::decode(&bytes[..]).expect("a message").graph.expect("a graph");

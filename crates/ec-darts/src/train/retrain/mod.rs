@@ -31,7 +31,7 @@ use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
 use crate::network::{EvaluationNetwork, check_size};
 use crate::ops::DropPath;
-use crate::optim::{SgdSettings, WeightAverage, WeightOptimizer, warmup};
+use crate::optim::{WeightAverage, WeightOptimizer};
 use crate::preflight::{MemoryNeed, Room};
 use crate::snapshot::Snapshot;
 use crate::tensors::ImageBatch;
@@ -100,7 +100,9 @@ impl Retraining {
     ) -> Result<Self> {
         config.validate("the settings")?;
         config.data.check_images(&data.train)?;
-        check_size(config.network.stem, data.train.size(), true)?;
+        let skeleton = config.network.skeleton;
+        check_size(config.network.stem, data.train.size(), skeleton.has_head())?;
+        config.network.check_genotype(genotype)?;
         let device = device.clone().autodiff();
         let shape = config.network.evaluation(data.train.num_classes());
         let need = MemoryNeed::retraining(&config, genotype, &data.train);
@@ -108,18 +110,11 @@ impl Retraining {
         let rng = &mut stream_rng(config.retrain.seed, Purpose::Weights, 0, 0);
         let network = shape.init(genotype, rng, &device).with_kernels(kernels);
         let decay = config.retrain.average_decay;
-        let weights = &config.weights;
-        let settings = SgdSettings {
-            momentum: weights.momentum,
-            weight_decay: weights.weight_decay,
-            clip_norm: weights.clip_norm,
-            nesterov: false,
-        };
         let feed = RetrainFeed::new(&config, data)?;
         let plan = plan(&config, &feed);
         Ok(Self {
             average: decay.map(|decay| WeightAverage::new(&network, decay)),
-            optimizer: WeightOptimizer::new(&settings),
+            optimizer: WeightOptimizer::new(&config.weights.sgd()),
             course: Course::new(plan, RetrainProgress::default(), &device),
             feed,
             evaluated: None,
@@ -219,18 +214,9 @@ impl Retraining {
     }
 
     /// Learning rate of the epoch under way, per step.
-    ///
-    /// ```text
-    /// schedule(epoch) * min(1, (epoch + 1) / warmup_epochs)
-    /// ```
-    ///
-    /// # Source
-    /// Warm-up: PC-DARTS, `train_imagenet.py`.
     fn learning_rate(&self) -> f64 {
-        let (weights, epoch) = (&self.config.weights, self.course.epoch());
-        let (max, min) = (weights.learning_rate, weights.min_learning_rate);
-        let rate = weights.schedule.learning_rate(max, min, epoch, self.config.retrain.epochs);
-        rate * warmup(epoch, weights.warmup_epochs)
+        let epochs = self.config.retrain.epochs;
+        self.config.weights.learning_rate_at(self.course.epoch(), epochs)
     }
 
     /// Probability of drop path in the epoch under way.
@@ -261,7 +247,7 @@ impl Retraining {
             let (mut loss, hits) = loss_and_correct(&logits, &part, smoothing);
             shares.push(share);
             figures.extend([loss.clone().inner(), hits]);
-            if let Some(weight) = self.config.network.auxiliary_loss_weight {
+            if let (Some(weight), Some(side)) = (self.config.network.auxiliary_loss_weight, side) {
                 loss = loss + loss_and_correct(&side, &part, smoothing).0 * weight;
             }
             let backward = || GradientsParams::from_grads((loss * share).backward(), &self.network);

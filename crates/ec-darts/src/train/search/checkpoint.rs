@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 
-use super::{Auxiliary, Search, sgd};
+use super::{Auxiliary, Search};
 use crate::Result;
 use crate::config::{SearchConfig, StagePlace};
 use crate::data::ImageDataset;
@@ -123,7 +123,7 @@ impl Search {
         stepper.load(&self.alpha, "alpha_optimizer", snapshot, |_| alpha_steps)?;
         if let Some(genotype) = &self.course.progress.induced {
             let model = snapshot.load(induce(&self.supernet, genotype), "auxiliary")?;
-            let mut optimizer = WeightOptimizer::new(&sgd(&self.config));
+            let mut optimizer = WeightOptimizer::new(&self.config.weights.sgd());
             let stepper = &mut optimizer.stepper;
             stepper.load(&model, "auxiliary_optimizer", snapshot, |_| auxiliary_steps)?;
             self.auxiliary = Some(Auxiliary { model, optimizer });

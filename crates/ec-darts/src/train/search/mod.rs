@@ -29,7 +29,7 @@ use crate::architecture::{ArchitectureParameters, Strength};
 use crate::config::{Order, SearchConfig, Settings};
 use crate::data::{Batch, ImageDataset};
 use crate::network::{Supernet, check_size};
-use crate::optim::{SgdSettings, WeightOptimizer, cosine_learning_rate, warmup};
+use crate::optim::WeightOptimizer;
 use crate::preflight::{MemoryNeed, Room};
 use crate::rule::Rule;
 use crate::snapshot::Snapshot;
@@ -255,11 +255,7 @@ impl Search {
     }
 
     fn learning_rate(&self) -> f64 {
-        let weights = &self.config.weights;
-        let (max, min) = (weights.learning_rate, weights.min_learning_rate);
-        let epoch = self.stage().epoch;
-        cosine_learning_rate(max, min, epoch, self.config.search.epochs)
-            * warmup(epoch, weights.warmup_epochs)
+        self.config.weights.learning_rate_at(self.stage().epoch, self.config.search.epochs)
     }
 
     /// Queues one step on the device and leaves its figures to be read.
@@ -322,7 +318,7 @@ impl Search {
         let genotype = self.genotype(self.config.search.strength)?;
         self.auxiliary = Some(Auxiliary {
             model: induce(&self.supernet, &genotype),
-            optimizer: WeightOptimizer::new(&sgd(&self.config)),
+            optimizer: WeightOptimizer::new(&self.config.weights.sgd()),
         });
         self.course.progress.induced = Some(genotype);
         Ok(())
@@ -355,13 +351,4 @@ fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
     let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
     let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
     Plan { epochs: config.num_epochs(), stages }
-}
-
-fn sgd(config: &SearchConfig) -> SgdSettings {
-    SgdSettings {
-        momentum: config.weights.momentum,
-        weight_decay: config.weights.weight_decay,
-        clip_norm: config.weights.clip_norm,
-        nesterov: config.weights.nesterov,
-    }
 }

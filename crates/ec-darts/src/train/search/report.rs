@@ -33,8 +33,9 @@ impl Search {
         let alpha = ArchitectureParameters { edges: None, ..self.alpha.clone() };
         let mixing = self.rule().strengths(&self.space, &alpha, Strength::Mixing);
         let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
-        let [normal, reduction] = CellKind::ALL.map(report);
-        let mut warnings = self.warnings(read, [&normal, &reduction]);
+        let reports = self.space.topology().per_kind(report);
+        let mut warnings = self.warnings(read, &reports);
+        let PerKind { normal, reduction } = reports;
         warnings.extend(self.without_discretization());
         let eigenvalue = self.eigenvalue()?;
         if eigenvalue.is_none() && self.measures_eigenvalue() {
@@ -97,8 +98,7 @@ impl Search {
     }
 
     /// Names the cells that are collapsing and were not in any epoch before.
-    fn warnings(&self, genotype: &Genotype, reports: [&CellReport; 2]) -> Vec<String> {
-        let kinds = [CellKind::Normal, CellKind::Reduction].into_iter().zip(reports);
+    fn warnings(&self, genotype: &Genotype, reports: &PerKind<CellReport>) -> Vec<String> {
         let is_new = |(kind, report): &(CellKind, &CellReport)| {
             let before = |earlier: &EpochReport| {
                 earlier.cell(*kind).is_collapsing(self.genotype_of(earlier).cell(*kind))
@@ -106,7 +106,7 @@ impl Search {
             report.is_collapsing(genotype.cell(*kind)) && !self.history().iter().any(before)
         };
         let warning = |(kind, _)| CellReport::warning(kind, genotype.cell(kind));
-        kinds.filter(is_new).map(warning).collect()
+        reports.iter().filter(is_new).map(warning).collect()
     }
 
     fn cell_report(&self, kind: CellKind, mixing: &[f32], genotype: &CellGenotype) -> CellReport {
@@ -138,9 +138,8 @@ impl Search {
         for report in self.history().iter().skip(first) {
             history.skips.push(report.normal.num_skips);
             let flat = |rows: &Vec<Vec<f32>>| rows.concat();
-            let alpha =
-                PerKind { normal: &report.alpha.normal, reduction: &report.alpha.reduction };
-            let alpha = alpha.map(flat);
+            let AlphaValues { normal, reduction, .. } = &report.alpha;
+            let alpha = PerKind { normal, reduction: reduction.as_ref() }.map(flat);
             history.rankings.push(Ranking::new(&self.space, alpha.as_deref()));
             history.eigenvalues.extend(report.eigenvalue.map(|value| (report.epoch, value)));
         }

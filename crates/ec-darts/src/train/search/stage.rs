@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use ec_darts_space::SearchSpace;
 use tracing::info;
 
-use super::{Search, sgd};
+use super::Search;
 use crate::Result;
 use crate::architect::Architect;
 use crate::architecture::ArchitectureParameters;
@@ -55,7 +55,12 @@ impl Start {
         };
         let architect = Architect::new(config.alpha.learning_rate, &adam)
             .with_clip_norm(config.alpha.clip_norm);
-        Self { supernet, alpha, architect, weight_optimizer: WeightOptimizer::new(&sgd(config)) }
+        Self {
+            supernet,
+            alpha,
+            architect,
+            weight_optimizer: WeightOptimizer::new(&config.weights.sgd()),
+        }
     }
 
     /// The same with its operations computed another way.

@@ -15,6 +15,7 @@ use crate::cost::{CostTable, Shares};
 use crate::data::{Batch, Purpose, stream_rng};
 use crate::network::{EvaluationConfig, Supernet};
 use crate::objective::Objective;
+use crate::penalty::CostWeighting;
 use crate::perturbation::{Attacked, Matrix, Perturbation};
 use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
@@ -33,16 +34,16 @@ pub(super) enum Measured {
 
 impl Search {
     /// The random numbers of a pass of the step under way.
-    fn draw(&self, purpose: Purpose) -> Draw {
-        let Some(sampling) = self.config.rule.sampling else { return Draw::Mode };
+    fn draw(&self, sampling: Option<Sampling>, purpose: Purpose) -> Draw {
+        let Some(sampling) = sampling else { return Draw::Mode };
         let mut rng = self.rng(purpose);
         let num_primitives = self.space.primitives().len();
         let alpha = match sampling {
-            Sampling::Gates => self.alpha.competing(&self.space).map(to_vec),
+            _ if sampling.is_gated() => self.alpha.competing(&self.space).map(to_vec),
             _ if sampling.reads_alpha() => self.alpha.values(),
             _ => {
                 let count = self.space.topology().num_edges() * num_primitives;
-                PerKind::from_fn(|_| vec![0.0; count])
+                self.space.topology().per_kind(|_| vec![0.0; count])
             }
         };
         sampling.draw(&alpha, num_primitives, &mut rng)
@@ -73,6 +74,7 @@ impl Search {
         let weight = settings.cost_weight.at(self.stage().epoch, self.config.search.epochs);
         let (space, device) = (&self.space, &self.device);
         let network = EvaluationConfig {
+            skeleton: self.config.network.skeleton,
             stem: self.config.network.stem,
             init_channels: settings.cost_channels,
             num_cells: settings.cost_cells,
@@ -97,8 +99,9 @@ impl Search {
                 target
             }
         };
-        let term = costs.term(space, &shares, settings.cost_form, [weight, reference]);
-        rule.penalties.cost = Some(term);
+        let (form, exponent) = (settings.cost_form, settings.cost_exponent);
+        let weighting = CostWeighting { form, weight, reference, exponent };
+        rule.penalties.cost = Some(costs.term(space, &shares, weighting));
         rule
     }
 
@@ -114,7 +117,8 @@ impl Search {
         let is_second = self.config.search.architect == ArchitectOrder::Second;
         let train = train.filter(|_| is_second);
         let train = train.map(|train| ImageBatch::new(train.clone(), &self.device));
-        let (rule, draw) = (self.rule_of_alpha(), self.draw(Purpose::AlphaDraw));
+        let rule = self.rule_of_alpha();
+        let draw = self.draw(rule.sampling, Purpose::AlphaDraw);
         let skip_dropout = self.skip_dropout(Purpose::AlphaDropout);
         let skip_dropout = skip_dropout.as_ref();
         let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
@@ -123,10 +127,10 @@ impl Search {
             optimizer: &mut self.weight_optimizer,
             learning_rate,
         });
-        let alpha = self.alpha.clone();
+        let before = self.alpha.clone();
         let (alpha, loss) =
-            self.architect.step(&objective, alpha, &self.supernet, &valid, unrolled);
-        self.alpha = alpha;
+            self.architect.step(&objective, before.clone(), &self.supernet, &valid, unrolled);
+        self.alpha = rule.settle(&before, alpha, &draw);
         loss
     }
 
@@ -138,16 +142,13 @@ impl Search {
         let (epoch, step) = (self.stage().epoch, self.course.place().step);
         let moves_alpha = self.config.search.order == Order::SingleLevel
             && self.config.alpha.moves_at(epoch, step);
-        let rule = if moves_alpha { self.rule_of_alpha() } else { self.rule() };
-        let draw = self.draw(Purpose::WeightDraw);
+        let rule = if moves_alpha { self.rule_of_alpha() } else { self.rule().of_weights() };
+        let draw = self.draw(rule.sampling, Purpose::WeightDraw);
         let skip_dropout = self.skip_dropout(Purpose::WeightDropout);
         let skip_dropout = skip_dropout.as_ref();
         let objective = Objective { space: &self.space, rule: &rule, draw: &draw, skip_dropout };
         let mut mixing = objective.mixing(&self.alpha);
-        let terms = match moves_alpha {
-            true => rule.penalties.loss(&self.space, &self.alpha, &mixing.weights),
-            false => None,
-        };
+        let weights = moves_alpha.then(|| mixing.weights.clone());
         if !moves_alpha {
             mixing = mixing.detach();
         }
@@ -158,7 +159,10 @@ impl Search {
         let logits = debug_span!("forward").in_scope(forward);
         let (loss, correct) = loss_and_correct(&logits, &batch, 0.0);
         let value = loss.clone().inner();
-        let total = terms.map_or_else(|| loss.clone(), |terms| loss.clone() + terms);
+        let total = match weights {
+            Some(weights) => rule.penalties.loss(loss, &self.space, &self.alpha, &weights),
+            None => loss,
+        };
         let mut gradients = debug_span!("backward").in_scope(|| total.backward());
         let of_alpha =
             moves_alpha.then(|| GradientsParams::from_module(&mut gradients, &self.alpha));
