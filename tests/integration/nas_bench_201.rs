@@ -165,8 +165,13 @@ fn the_supernet_holds_the_network_of_a_genotype() {
             .map(|row| row.iter().position(|&weight| weight == 1.0).unwrap_or(0))
             .collect();
         assert_eq!(config.space.primitives()[path[3]], Primitive::None);
-        let along =
-            Mixing { path: Some(PerKind { normal: path.into_iter().map(|column| vec![column]).collect(), reduction: None }), ..mixing.clone() };
+        let along = Mixing {
+            path: Some(PerKind {
+                normal: path.into_iter().map(|column| vec![column]).collect(),
+                reduction: None,
+            }),
+            ..mixing.clone()
+        };
         let all = tiny::values(supernet.forward(images(), &mixing));
         let one = tiny::values(supernet.forward(images(), &along));
         let induced = tiny::values(induce(&supernet, &genotype).forward(images()));

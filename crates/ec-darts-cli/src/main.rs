@@ -3,6 +3,7 @@
 
 mod args;
 mod classify;
+mod compare;
 mod confusion;
 mod cost;
 mod data;
@@ -57,6 +58,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Report(arguments) => report_html::run(arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Study(command) => study::run(command),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Classify(arguments) => classify::run(arguments),

@@ -56,6 +56,8 @@ pub enum Command {
     Cost(CostArguments),
     /// Make a page about a search and its results: curves, cells, accuracy, costs.
     Report(ReportArguments),
+    /// Set runs side by side: settings that differ, results, costs.
+    Compare(CompareArguments),
     /// Many searches and trainings that answer a question: variants compared, ranks, random baselines.
     #[command(subcommand)]
     Study(StudyCommand),
@@ -145,6 +147,22 @@ The settings name those of the search and of the retraining; keys of --set begin
 pub struct WholeRunArguments {
     #[command(flatten)]
     pub run: RunArguments,
+}
+
+/// Sets runs side by side, a column for each: the settings that differ, how far each is, its results and its
+/// cost. A run is the folder of a search, of a retraining or of a whole run. Settings have the keys of `ec-darts run`:
+/// `search.` or `retrain.`, then that of the stage.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  ec-darts compare runs/a runs/b
+  ec-darts compare studies/a/searches/darts-s0 studies/a/searches/ec_darts-s0 --json")]
+pub struct CompareArguments {
+    /// Run folders.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Changes of settings.

@@ -9,7 +9,7 @@ mod costs;
 mod curves;
 pub mod html;
 mod images;
-mod read;
+pub mod read;
 mod summary;
 mod timeline;
 

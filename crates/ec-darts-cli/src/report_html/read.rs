@@ -104,10 +104,12 @@ impl Material {
         ensure!(path.is_dir(), "{}: no such folder", path.display());
         let mut problems = Vec::new();
         let mut search = Run::read(path, "search", &mut problems);
-        let retrain = Run::read(path, "retrain", &mut problems);
-        // The folder is the run folder of a search.
+        let mut retrain = Run::read(path, "retrain", &mut problems);
+        // The folder is the run folder of a search, or of a retraining by itself.
         if search.is_none() && path.join("genotypes").is_dir() {
             search = Run::read(path, ".", &mut problems);
+        } else if retrain.is_none() && has_settings_of_a_retraining(path) {
+            retrain = Run::read(path, ".", &mut problems);
         }
         let places = ["", "evaluation/", "retrain/"];
         let place = places.into_iter().find(|p| path.join(p).join(EVALUATION).exists());
@@ -172,6 +174,12 @@ impl Material {
 }
 
 const EVALUATION: &str = "evaluation.json";
+
+/// Settings that cannot be read are told when the run is.
+fn has_settings_of_a_retraining(folder: &Path) -> bool {
+    let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
+    text.parse().is_ok_and(|table: toml::Table| table.contains_key("retrain"))
+}
 
 impl<C: Settings, E: Epoch> Run<C, E> {
     fn read(path: &Path, name: &str, problems: &mut Vec<String>) -> Option<Self> {
