@@ -8,8 +8,6 @@ use ec_darts::train::folder::Renewed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::report::Report;
-
 /// The file in the folder of a search or a retraining: a [`DataFile`].
 pub const FILE: &str = "data.json";
 
@@ -86,10 +84,13 @@ impl Images {
 
     /// Tells new notices: those of loading, and those about images that broke since. Keeps them in
     /// the folder of the active run.
-    pub fn update(&mut self, report: &Report) -> anyhow::Result<()> {
+    pub fn update(
+        &mut self,
+        tell: impl Fn(&DataNotice) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let all = self.images.all_notices();
         for notice in all.iter().filter(|notice| !self.told.contains(notice)) {
-            report.data_notice(notice)?;
+            tell(notice)?;
             if self.out.is_some() {
                 log(notice);
             }

@@ -80,7 +80,7 @@ impl Session {
         // A signal may end the program here, but not while a run could be saved.
         images.digests();
         let mut told = Images::new(images.clone(), folder);
-        told.update(&self.report)?;
+        told.update(|notice| self.report.data_notice(notice))?;
         self.images = Some(told);
         Ok(images)
     }
@@ -129,7 +129,7 @@ impl Session {
                     None => Ok(()),
                 },
                 Notice::Events(events) if events.iter().any(|event| !event.is_step()) => {
-                    images.update(&self.report)
+                    images.update(|notice| self.report.data_notice(notice))
                 }
                 _ => Ok(()),
             });
@@ -144,7 +144,10 @@ impl Session {
     /// Ends the output of a run; an error where the output failed during the run.
     pub fn close(&mut self) -> anyhow::Result<()> {
         self.report.close();
-        let told = self.images.as_mut().map_or(Ok(()), |images| images.update(&self.report));
+        let told = self
+            .images
+            .as_mut()
+            .map_or(Ok(()), |images| images.update(|notice| self.report.data_notice(notice)));
         self.failed.take().map_or(told, Err)
     }
 }
