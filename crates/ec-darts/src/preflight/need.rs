@@ -77,7 +77,7 @@ impl MemoryNeed {
         let mut is_fused = true;
         for plan in &geometry.cells {
             need.cell(plan, batch as u64, data.size(), &space);
-            let described = SearchCell::describe(&space, plan, config.cell_form());
+            let described = SearchCell::describe(&space, plan, config.cell_form(stage));
             is_fused &= is_served(&described.0);
             buffers.cell(&described, plan, batch, data.size());
         }
