@@ -175,7 +175,8 @@ impl Material {
 
 const EVALUATION: &str = "evaluation.json";
 
-/// Whether the settings are those of a retraining. Settings that cannot be read are reported with the run.
+/// Whether the settings are those of a retraining. Settings that cannot be read are reported with
+/// the run.
 fn has_settings_of_a_retraining(folder: &Path) -> bool {
     let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
     text.parse().is_ok_and(|table: toml::Table| table.contains_key("retrain"))
