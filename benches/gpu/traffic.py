@@ -4,7 +4,8 @@
 
 Every launch counts as one read of each map that it needs and one write of each map that it makes: repeated reads by
 several cubes of a launch are assumed to come from the caches. Tables, weights, and parts of sums are left out, because
-they are small. An operation is a multiplication or an addition of a convolution; normalizations, pools and ReLUs are left out.
+they are small. An operation is a multiplication or an addition of a convolution; normalizations, pools and ReLUs are
+left out.
 """
 import collections
 import sys
@@ -25,7 +26,8 @@ def count(kernel, values=0, multiplications=0):
 def block(source, made, pointwise, depthwise, with_weights, reads_gradient_twice):
     """A convolution with its gather, forward and backward; maps in values of an image.
 
-    `depthwise` and `pointwise` are its multiplications; the gathered map has one value for each multiplication of an output channel.
+    `depthwise` and `pointwise` are its multiplications; the gathered map has one value for each
+    multiplication of an output channel.
     """
     gathered = pointwise // made["channels"]
     count("blocks", source + made["map"], pointwise + depthwise)
