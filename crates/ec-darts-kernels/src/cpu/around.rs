@@ -1,10 +1,8 @@
-//! States of a cell in parts: a part of the channels passes through the operations of an edge, the
-//! others bypass them.
+//! States of a cell in parts: a part of the channels goes through the operations of an edge, the others around them.
 //!
-//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel
-//! `c` of part `p` of an edge's output is channel `c * parts + p` of its node. Operations read the
-//! first part of a state in blocks. Backward, one pass over a state collects the gradients from all
-//! bypasses of nodes that read it.
+//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel `c` of part `p`
+//! of what an edge makes is channel `c * parts + p` of its node. Operations read the first part of a state in blocks.
+//! On the way back a state gathers in one pass what all nodes that read it pass around the operations.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -24,10 +22,10 @@ pub struct State {
     pub first: Buffer,
 }
 
-/// The bypass of an edge: forward into a node, backward out of the state that it reads.
+/// An edge that lets channels by: forward into a node, backward out of the state that it reads.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    /// Forward, the state that is read; backward, the gradient of the node; of the whole batch.
+    /// Forward the state that is read, backward the gradient of the node; of the whole batch.
     planes: &'a [f32],
     stride: usize,
     weight: f32,
@@ -50,35 +48,35 @@ impl Shape {
         self.size[0] * self.size[1]
     }
 
-    /// Number of values of an image.
+    /// Values of an image.
     fn len(self) -> usize {
         self.channels * self.positions()
     }
 
-    /// Number of channels of a part.
+    /// Channels of a part.
     fn width(self) -> usize {
         self.channels / self.parts
     }
 
-    /// The planes of a node with the output of the operations.
+    /// Where a node has what the operations make.
     fn mixed(self) -> Planes {
         Planes { channels: self.width(), apart: self.parts }
     }
 
-    /// For each bypassing channel, its number in the state that is read and in the node.
+    /// Of each channel that goes by, its number where it is read and in the node.
     fn others(self) -> impl Iterator<Item = [usize; 2]> {
         let width = self.width();
         (width..self.channels).map(move |read| [read, read % width * self.parts + read / width])
     }
 }
 
-/// Number of images per chunk.
+/// Images of a chunk.
 fn chunk(layout: &Layout) -> usize {
     layout.batch.div_ceil(CHUNKS)
 }
 
 impl State {
-    /// A state from the mixed sum of its edges; `planes` are those of the states before it.
+    /// From the mixed sum of the edges into a state; `planes` are those of the states before it.
     pub fn new(
         layout: &Layout,
         state: usize,
@@ -114,7 +112,7 @@ impl State {
     }
 }
 
-/// Writes the planes of a state into their place among the joined states of the output.
+/// Writes the planes of a state into their place among the joined ones of the output.
 pub fn join(layout: &Layout, planes: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
     let to = out.len() / layout.batch;
     let images = out.par_chunks_mut(to).zip(planes.par_chunks(to / joined));
@@ -162,16 +160,16 @@ impl WithSimd for Node<'_> {
     }
 }
 
-/// The backward pass of a cell's gradients through the bypasses.
+/// The way back of a cell's gradients around the operations.
 pub struct Backward<'a> {
     layout: &'a Layout,
     values: &'a Values<'a>,
-    /// The planes of the states, from the forward pass.
+    /// Of the states, forward.
     planes: &'a Blocks,
-    /// The gradient of the output, and the states that are joined there.
+    /// Of the output, and which states are joined there.
     joined: (&'a [f32], &'a [usize]),
     with_weights: bool,
-    /// The gradients of the processed nodes, as planes.
+    /// Of the nodes that it has come through, planes.
     of_nodes: Blocks,
     /// Gradients of mixing weights, with their places.
     pub weights: Vec<(usize, f32)>,
@@ -189,8 +187,8 @@ impl<'a> Backward<'a> {
         Self { layout, values, planes, joined, with_weights, of_nodes, weights: Vec::new() }
     }
 
-    /// The gradient of a state in blocks, if it has one: of an input's state, or of the operations'
-    /// output in a node. `first` is the gradient of the first part through the operations.
+    /// The gradient of a state in blocks, if it has one: of an input's state, or of what the operations make of a
+    /// node. `first` is what comes back to the first part through the operations.
     pub fn state(&mut self, state: usize, first: Option<&[f32]>) -> Option<Buffer> {
         let layout = self.layout;
         let shape = Shape::of(layout, state);
@@ -225,21 +223,20 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// The parts of a state's gradient.
+/// What the gradient of a state is made of.
 struct Sources<'a> {
-    /// The gradient of the output, with the state's place among the joined states and their number.
+    /// Of the output, with the state's place among the joined ones and their number.
     joined: Option<(&'a [f32], [usize; 2])>,
-    /// The gradient of the first part through the operations, in blocks.
+    /// Of the first part, in blocks, from the operations.
     first: Option<&'a [f32]>,
     ways: &'a [Way<'a>],
-    /// The planes of the state itself, where a bypass reads it.
+    /// The state itself, planes, where something reads it.
     state: &'a [f32],
-    /// Whether the gradients of the weights are requested.
+    /// Whether the gradients of the weights are asked for.
     with_weights: bool,
 }
 
-/// The gradient of a state, `[batch][channel][position]`, and the gradients of the weights of its
-/// bypasses.
+/// The gradient of a state, `[batch][channel][position]`, and those of the weights of its ways.
 fn gather(layout: &Layout, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<f32>) {
     let count = sources.ways.len().max(1);
     let mut planes = Buffer::new(layout.batch * shape.len());
@@ -259,7 +256,7 @@ fn gather(layout: &Layout, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<
     (planes, weights)
 }
 
-/// The part of [`gather`] for the images from `start` on.
+/// [`gather`] of the images from `start` on.
 struct Gather<'a> {
     shape: Shape,
     start: usize,
@@ -328,7 +325,7 @@ fn add_scaled(to: &mut [f32], from: &[f32], weight: f32) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from);
 }
 
-/// Number of parallel sums: a single one would wait for itself.
+/// Sums side by side: one alone would wait for itself.
 const SUMS: usize = 32;
 
 #[inline(always)]
@@ -353,21 +350,20 @@ fn windows(rows: &[f32]) -> impl Iterator<Item = [f32; 4]> {
     pairs.map(|(&[a, b], &[c, d])| [a, b, c, d])
 }
 
-/// The maximum of four values; a NaN stays a NaN.
+/// A value that is no number stays so.
 #[inline(always)]
 fn largest([a, b, c, d]: [f32; 4]) -> f32 {
     let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
     larger(larger(a, b), larger(c, d))
 }
 
-/// Adds the maximum of each window of two rows.
+/// Adds the largest of each window of two rows.
 #[inline(always)]
 fn add_pooled(to: &mut [f32], rows: &[f32], weight: f32) {
     to.iter_mut().zip(windows(rows)).for_each(|(to, window)| *to += weight * largest(window));
 }
 
-/// Adds a row's gradient to the first maximum of each window; returns the product of gradient and
-/// maxima.
+/// Adds a row's gradient to the first of the largest of each window; returns the product of gradient and maxima.
 #[inline(always)]
 fn pass_pooled(to: &mut [f32], rows: &[f32], gradient: &[f32], weight: f32) -> f32 {
     let (top, bottom) = to.split_at_mut(rows.len() / 2);

@@ -1,4 +1,4 @@
-//! The inputs of a cell, the values that it keeps, and its results.
+//! What a cell is computed from, what it keeps, and what it gives back.
 
 use std::ops::Range;
 
@@ -13,43 +13,43 @@ use crate::edge::Cell;
 use crate::extension::Wanted;
 use crate::{MOMENTUM, unbiased};
 
-/// The input values of a cell.
+/// Values that a cell is computed from.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     /// `[batch][channel][position]` and the shape, of each input.
     pub inputs: Vec<(&'a [f32], [usize; 4])>,
-    /// The packed parameters, at the places of each [`crate::Edge`].
+    /// Packed, each edge's where [`crate::Edge`] says.
     pub parameters: &'a [f32],
     /// One per operation.
     pub mixing: &'a [f32],
-    /// The factors `[operation][batch]`, without gradient: an operation's output is multiplied by
-    /// one for each image, besides its mixing weight. Statistics do not include them.
+    /// `[operation][batch]`, without gradient: what an operation's output is multiplied by for each
+    /// image, besides its mixing weight. Statistics are of all images as they are.
     pub factors: Option<&'a [f32]>,
 }
 
-/// The values that a cell's backward pass needs besides its inputs.
+/// What a cell's backward pass needs besides its inputs.
 #[derive(Debug)]
 pub struct Tape {
-    /// The states that an edge reads; in a cell of several parts the first part of each.
+    /// Those that an edge reads; in a cell of several parts the first part of each.
     pub states: Blocks,
-    /// All channels of the states, in planes, in a cell of several parts.
+    /// All channels of them, in planes, in a cell of several parts.
     pub planes: Blocks,
     pub edges: Vec<Kept>,
 }
 
-/// The values that an edge's backward pass needs.
+/// What an edge's backward pass needs.
 #[derive(Debug)]
 pub struct Kept {
     pub norms: Norms,
     pub maps: Option<Buffer>,
     /// Its part of the packed statistics.
     pub statistics: Range<usize>,
-    /// Number of values of a channel behind each statistic.
+    /// Values of a channel that each of them is taken over.
     pub count: usize,
 }
 
 impl Tape {
-    /// Moves packed running means and unbiased variances towards those of the batch.
+    /// Moves running means and unbiased variances, packed, towards those of the batch.
     pub fn observe(&self, [mean, variance]: [&mut [f32]; 2]) {
         for Kept { norms, statistics, count, .. } in &self.edges {
             let [of_mean, of_variance] = norms.statistics();
@@ -67,7 +67,7 @@ fn move_towards(running: &mut [f32], new: impl Iterator<Item = f32>) {
 }
 
 impl Wanted {
-    /// Whether the gradient of the state behind an input is needed.
+    /// Whether the gradient of the state behind an input leads anywhere.
     pub fn behind(&self, input: usize) -> bool {
         self.parameters || self.inputs.get(input).is_none_or(|&wanted| wanted)
     }
@@ -76,11 +76,11 @@ impl Wanted {
 /// Gradients of a cell.
 #[derive(Debug)]
 pub struct Gradients {
-    /// Gradient of each input; unspecified where it was not requested.
+    /// Of each input; unspecified where it was not asked for.
     pub inputs: Vec<Buffer>,
-    /// Gradient of the packed parameters; zero where it was not requested.
+    /// Of the packed parameters; zero where they were not asked for.
     pub parameters: Vec<f32>,
-    /// Gradient of the mixing weights.
+    /// Of the mixing weights.
     pub mixing: Vec<f32>,
 }
 
@@ -101,7 +101,7 @@ impl Layout {
 }
 
 impl<'a> Values<'a> {
-    /// The source of an edge; `blocks` are the inputs, and `states` the states that it may read.
+    /// What an edge reads; `blocks` are the inputs and `states` the states that it may read there.
     pub fn input(&self, from: From, blocks: &'a Blocks, states: &'a Blocks) -> Input<'a> {
         match from {
             From::Input(number) => match &blocks[number] {
@@ -114,7 +114,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// The scales of an edge's terms.
+    /// What scales the terms of an edge.
     pub fn mixing(&self, link: &Link, batch: usize) -> Mixing<'a> {
         let Range { start, end } = link.mixing;
         let factors = self.factors.map(|all| &all[start * batch..end * batch]);
@@ -131,5 +131,5 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Batches of maps; none for missing ones.
+/// Batches of maps, where they are there.
 pub type Blocks = Vec<Option<Buffer>>;

@@ -1,4 +1,4 @@
-//! The backward pass of a block, strip by strip: to its weights and to its input.
+//! The backward pass of a block, strip by strip: to its weights and to what it reads.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ use super::plan::Block;
 use super::tiles::{self, Mix, prefetch};
 
 impl Convolution<'_> {
-    /// From the gradient of the normalized map, which together with the map gives that of the map
-    /// ([`image::linear`]), to the gradient of the weights, which is added, and to that of the
-    /// ReLU, added to `to` where `add`; each only where it is requested.
+    /// From the gradient of the normalized map, which with the map itself gives that of the map
+    /// ([`image::linear`]), to the weights', which is added, and to the ReLU's, added to `to` where
+    /// `add`; either only where it is asked for.
     #[inline(always)]
     pub fn backward<S: Simd>(
         self,
@@ -33,9 +33,9 @@ impl Convolution<'_> {
         assert!(gradient.len() >= blocks * map_len && map.len() >= blocks * map_len);
         let transposed = &self.prepared[self.block.transposed..];
         assert!(transposed.len() >= gathered_blocks * lanes * blocks * lanes);
-        // The gradient of the gathered values goes straight into a map with the border that the
-        // adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where no
-        // value was gathered; otherwise into a buffer in between.
+        // Where the gradient of what was gathered goes: straight into a map with the border that
+        // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
+        // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
         let geometry = self.geometry();
         let straight = matches!(gather, Gather::Depthwise { stride: 1, .. });
@@ -124,7 +124,7 @@ impl Convolution<'_> {
                 }
             }
             if straight && is_wanted {
-                // The rows whose gradient is complete, while they are in the first level of cache.
+                // The rows whose gradient is complete, while it is in the first level of cache.
                 let end = if strip.end == rows {
                     rows
                 } else {
@@ -139,7 +139,7 @@ impl Convolution<'_> {
         }
     }
 
-    /// The adjoint of gathering; `between` has the gradient of the gathered values.
+    /// The adjoint of gathering; `between` holds the gradient of what was gathered.
     #[inline(always)]
     fn scatter<S: Simd>(
         &self,
@@ -202,7 +202,7 @@ impl Convolution<'_> {
             }
             Gather::Depthwise { stride, .. } => {
                 let (row, len) = (geometry.row() * lanes, geometry.len() * lanes);
-                // Earlier values were in the same places, so the gaps between them stay zero.
+                // Whatever it held before lay in the same places: what is between stays zero.
                 let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
                 for (from, padded) in maps.take(source_blocks) {
                     for (y, from) in from.chunks_exact(line).enumerate() {
@@ -218,8 +218,8 @@ impl Convolution<'_> {
         }
     }
 
-    /// Some rows of the adjoint of a depthwise convolution; `padded` has the gradient, with zeros
-    /// in the gaps of a stride.
+    /// Some rows of the adjoint of a depthwise convolution; `padded` holds the gradient, zero where
+    /// a stride has left gaps.
     #[inline(always)]
     fn adjoint<S: Simd>(
         &self,

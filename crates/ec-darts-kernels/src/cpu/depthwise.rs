@@ -6,31 +6,30 @@ use pulp::Simd;
 
 use super::tiles::{load, store};
 
-/// The distances between reads and writes of a depthwise convolution, in values.
+/// Where a depthwise convolution reads and writes, in values.
 #[derive(Clone, Copy)]
 pub struct Steps {
-    /// The distance from one row of inputs to the next.
+    /// From one row of inputs to the next.
     pub row: usize,
     pub stride: usize,
     pub dilation: usize,
-    /// Number of rows and columns of the output.
+    /// Rows and columns of the output.
     pub out: [usize; 2],
     pub filled: Filled,
 }
 
-/// The rows of the input with values other than zeros, counted from the first tap of the first
-/// output.
+/// Rows of the input that hold anything but zeros, counted from the first tap of the first output.
 #[derive(Clone, Copy)]
 pub struct Filled {
     pub first: usize,
     pub end: usize,
-    /// The distance from one of these rows to the next.
+    /// From one of them to the next.
     pub step: usize,
 }
 
 impl Steps {
-    /// Whether a row of taps reads values other than zeros for a row of outputs: in a small map,
-    /// most taps of a wide kernel lie on the border.
+    /// Whether a row of taps reads anything but zeros for a row of outputs: of a small map, most
+    /// taps of a wide kernel lie on the border.
     #[inline(always)]
     pub fn reads(&self, ky: usize, y: usize) -> bool {
         let Filled { first, end, step } = self.filled;
@@ -51,7 +50,7 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
     out: *mut f32,
     steps: Steps,
 ) {
-    // Constant steps become a part of each load's address.
+    // Steps that the compiler knows are a part of each load's address.
     let known = |stride, dilation| Steps { stride, dilation, ..steps };
     // SAFETY: the caller's.
     unsafe {
@@ -110,7 +109,7 @@ unsafe fn lines<S: Simd, const K: usize, const ADD: bool>(
 /// Input, weights and output of a tile.
 type Tile = (*const f32, *const f32, *mut f32);
 
-/// Computes `T` outputs of a row, with the dense method where there are registers for it.
+/// `T` outputs of a row: densely where there are registers for it.
 ///
 /// # Safety
 /// As [`convolve`], of these outputs.
@@ -131,7 +130,7 @@ unsafe fn outputs<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     }
 }
 
-/// Computes `T` outputs of a row from the rows of `taps` that read values other than zeros.
+/// `T` outputs of a row, from the rows of `taps` that read anything.
 ///
 /// # Safety
 /// As [`convolve`], of these outputs.
@@ -161,7 +160,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     }
 }
 
-/// The initial sums of a tile.
+/// What the sums of a tile start with.
 ///
 /// # Safety
 /// `out` holds `T` registers.
@@ -186,15 +185,15 @@ unsafe fn start<S: Simd, const T: usize, const ADD: bool>(
 /// As [`start`].
 #[inline(always)]
 unsafe fn finish<S: Simd, const T: usize>(out: *mut f32, sums: [S::f32s; T]) {
-    // By reference, because an array that is consumed goes through memory.
+    // By reference: an array that is consumed goes through memory.
     for (t, sum) in sums.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe { store::<S>(out.add(t * S::F32_LANES), *sum) };
     }
 }
 
-/// [`tile`] with stride 1 and taps `D` pixels apart: the values read from a row are loaded once,
-/// into as many of 32 registers as needed.
+/// [`tile`] of stride 1 whose taps are `D` pixels apart: what they read of a row is loaded once, into
+/// as many of 32 registers as it takes.
 ///
 /// # Safety
 /// As [`tile`].
@@ -222,10 +221,10 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const T: usize, co
     }
 }
 
-/// Largest number of values that a dense tile reads from a row: eight outputs of 5 taps, 2 apart.
+/// Values that a dense tile reads of a row at most: eight outputs of 5 taps, 2 apart.
 const REACH: usize = 8 + 4 * 2;
 
-/// The values that a dense tile reads from a row.
+/// What a dense tile reads of a row.
 ///
 /// # Safety
 /// `line` holds `T + (K - 1) * D` registers.

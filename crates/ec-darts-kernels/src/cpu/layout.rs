@@ -6,37 +6,37 @@ use super::plan::{Plan, Pool, Term};
 use super::simd::{Isa, Isas};
 use crate::edge::{Cell, Edge};
 
-/// The source of an edge.
+/// Where an edge reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Input(usize),
     State(usize),
 }
 
-/// An edge with its place in the cell.
+/// An edge in its place.
 #[derive(Debug)]
 pub struct Link {
     pub isa: Isa,
     pub plan: Plan,
     pub from: From,
     pub to: usize,
-    /// Its ranges of the packed parameters, of the mixing weights and of the statistics.
+    /// Its part of the packed parameters, of the mixing weights and of the statistics.
     pub parameters: Range<usize>,
     pub mixing: Range<usize>,
     pub statistics: Range<usize>,
-    /// The index of the mixing weight of the bypassing channels, in a cell of several parts.
+    /// The mixing weight of the channels that go by, in a cell of several parts.
     pub around: Option<usize>,
-    /// The group of the edge, if it has terms without weights.
+    /// The group that it belongs to, if it has terms without weights.
     pub group: Option<usize>,
 }
 
-/// Edges with the same source and the same stride: their operations without weights, pools and
-/// identities, give the same results.
+/// Edges that read the same with the same stride: what they compute of it without weights, pools
+/// and identities, is the same for all.
 #[derive(Debug)]
 pub struct Group {
     pub from: From,
     pub links: Vec<usize>,
-    /// The pools of [`Pool::ALL`] that an edge normalizes.
+    /// Of [`Pool::ALL`], those that an edge normalizes.
     pub normalized: [bool; Pool::ALL.len()],
 }
 
@@ -48,10 +48,9 @@ pub struct Layout {
     /// Height and width of each state.
     pub sizes: Vec<[usize; 2]>,
     pub batch: usize,
-    /// Number of channels of every state.
+    /// Channels of every state.
     pub channels: usize,
-    /// Number of equal parts of the channels; the operations of the edges into nodes read the first
-    /// part.
+    /// Equal parts of them, of which the first goes through the operations of the edges into nodes.
     pub parts: usize,
     pub isas: Isas,
 }
@@ -121,7 +120,7 @@ impl Layout {
         });
     }
 
-    /// The group of the next edge.
+    /// The group of the edge that comes next.
     fn group(&mut self, from: From, plan: &Plan) -> usize {
         let links = &self.links;
         let alike =
@@ -144,7 +143,7 @@ impl Layout {
         self.links.iter().filter(|link| matches!(link.from, From::Input(_))).count()
     }
 
-    /// Whether an edge reads a source without weights, and so in blocks.
+    /// Whether an edge reads it without weights, and so in blocks.
     pub fn is_direct(&self, from: From) -> bool {
         self.groups.iter().any(|group| group.from == from)
     }
@@ -154,7 +153,7 @@ impl Layout {
         self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
     }
 
-    /// The edges into a state; edges with the same source are in different rounds.
+    /// The edges into a state, those that read the same in different rounds.
     pub fn rounds_into(&self, state: usize) -> Vec<Vec<(usize, &Link)>> {
         let mut rounds: Vec<Vec<(usize, &Link)>> = Vec::new();
         for edge in self.edges_into(state) {

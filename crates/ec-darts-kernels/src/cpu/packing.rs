@@ -1,13 +1,12 @@
-//! Weights: from their places in Burn's packed parameters to the places that the kernels read, and
-//! back.
+//! Weights: from where Burn's parameters are packed to where the kernels read them, and back.
 
 use super::buffer::Buffer;
 use super::gather::Gather;
 use super::plan::{Block, Plan};
 
 impl Plan {
-    /// For each output of a block's 1x1 convolution: the index of its first packed weight, and the
-    /// row in which this weight is prepared.
+    /// Of each output of a block's 1x1 convolution: where its packed weights begin, and the row
+    /// that the first of them is prepared in.
     fn pointwise_outputs<'a>(
         &'a self,
         block: &'a Block,
@@ -24,9 +23,8 @@ impl Plan {
         })
     }
 
-    /// For each channel of a block's depthwise convolution: the index of its first packed weight,
-    /// and the place in which this weight is prepared; the others follow with the distance of a
-    /// register.
+    /// Of each channel of a block's depthwise convolution: where its packed weights begin, and where
+    /// the first of them is prepared; the others follow a register apart.
     fn depthwise_channels<'a>(
         &'a self,
         block: &'a Block,
@@ -39,7 +37,7 @@ impl Plan {
         })
     }
 
-    /// Puts the packed weights into the layout of the kernels.
+    /// Lays the packed weights out for the kernels.
     pub fn prepare(&self, packed: &[f32]) -> Buffer {
         let mut all = Buffer::zeros(self.prepared_len);
         let lanes = self.lanes;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gather::{Gather, Padded};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
-/// Whether the kernels support all operations of a cell.
+/// Whether the kernels have all operations of a cell.
 pub fn serves(cell: &Cell) -> bool {
     let has = |edge: &Edge| {
         edge.operations.iter().all(|operation| match *operation {
@@ -20,21 +20,21 @@ pub fn serves(cell: &Cell) -> bool {
     (1..=2).contains(&cell.inputs.len()) && cell.edges().all(has)
 }
 
-/// A block: ReLU, gather, 1x1 convolution, batch normalization.
+/// ReLU, gather, 1x1 convolution, batch normalization.
 #[derive(Clone, Debug)]
 pub struct Block {
     pub gather: Gather,
     /// Whether it reads the block before it, not the edge's input.
     pub second: bool,
-    /// Number of blocks of channels of its input, before gathering.
+    /// Blocks of channels of its input, before gathering.
     pub source_blocks: usize,
-    /// Number of blocks of channels after gathering.
+    /// Blocks of channels after gathering.
     pub gathered_blocks: usize,
-    /// Number of channels after gathering that the 1x1 convolution reads.
+    /// Channels after gathering that the 1x1 convolution reads.
     pub gathered: usize,
-    /// Number of weights of each of its outputs.
+    /// Weights of each of its outputs.
     pub inputs: usize,
-    /// Index of its batch normalization in the edge.
+    /// Its batch normalization, among the edge's.
     pub norm: usize,
     /// Offset in the packed parameters: depthwise, then pointwise, then affine.
     pub packed: usize,
@@ -45,7 +45,7 @@ pub struct Block {
     pub transposed: usize,
     /// Offset in the weight gradients: depthwise, then pointwise.
     pub gradient: usize,
-    /// For a first block with a second one after it: its index among such blocks.
+    /// For a first block that a second one follows: its place among those.
     pub inner: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ pub enum Term {
         pool: Pool,
         norm: Option<usize>,
     },
-    /// The index of its last block.
+    /// The number of its last block.
     Conv {
         block: usize,
     },
@@ -80,13 +80,13 @@ pub struct Plan {
     pub batch: usize,
     pub channels: [usize; 2],
     pub lanes: usize,
-    /// Number of blocks of channels of input and output.
+    /// Blocks of channels of input and output.
     pub blocks_of: [usize; 2],
     pub size: [usize; 2],
     pub out_size: [usize; 2],
     pub stride: usize,
     pub affine: bool,
-    /// The lower limit of the input after its ReLU; minus infinity without a ReLU.
+    /// What the input is no smaller than behind its ReLU; minus infinity without one.
     pub floor: f32,
     /// The input with the border that the widest kernel needs.
     pub source: Padded,
@@ -242,27 +242,27 @@ impl Plan {
         Term::Conv { block: self.blocks.len() - 1 }
     }
 
-    /// Number of values of one blocked map of the output.
+    /// Values of one blocked map of the output.
     pub fn map_len(&self) -> usize {
         self.blocks_of[1] * self.out_size[0] * self.out_size[1] * self.lanes
     }
 
-    /// Number of values of the blocked input.
+    /// Values of the blocked input.
     pub fn input_len(&self) -> usize {
         self.blocks_of[0] * self.size[0] * self.size[1] * self.lanes
     }
 
-    /// Number of values of all channels of the output, padded to whole blocks.
+    /// Values of all channels of the output, padded to whole blocks.
     pub fn width(&self) -> usize {
         self.blocks_of[1] * self.lanes
     }
 
-    /// Number of values of a channel in a batch normalization.
+    /// Values of a channel that a batch normalization sees.
     pub fn num_normalized(&self) -> usize {
         self.batch * self.out_size[0] * self.out_size[1]
     }
 
-    /// The normalization after a term, if there is one.
+    /// The normalization behind a term, if one follows.
     pub fn norm_of(&self, term: &Term) -> Option<usize> {
         match *term {
             Term::Identity => None,
@@ -271,19 +271,18 @@ impl Plan {
         }
     }
 
-    /// Whether a term reads the input itself, without weights.
+    /// Whether a term reads the input itself: one without weights.
     pub fn is_direct(&self) -> bool {
         self.terms.iter().any(|term| !matches!(term, Term::Conv { .. }))
     }
 
-    /// Number of values of one image's maps before normalization, those of the convolutions.
+    /// Values of one image's maps before normalization, those of the convolutions.
     pub fn maps_len(&self) -> usize {
         self.blocks.len() * self.map_len()
     }
 }
 
-/// Number of values of a strip of one pool: two strips and the other inputs fit into a small first
-/// level of cache.
+/// Values of a strip of one pool: two of them and what else is read fit a small first level.
 const STRIP: usize = 2048;
 
 /// Rows of one block of an edge's output.
@@ -303,12 +302,12 @@ impl Part {
         })
     }
 
-    /// Number of rows of the largest part.
+    /// Rows of the largest part.
     pub fn most_rows(plan: &Plan) -> usize {
         (STRIP / (plan.out_size[1] * plan.lanes)).max(1)
     }
 
-    /// The range of its values in a map.
+    /// Its values, of a map.
     pub fn range(&self, plan: &Plan) -> Range<usize> {
         let [rows, columns] = plan.out_size;
         let row = |row: usize| (self.block * rows + row) * columns * plan.lanes;

@@ -1,5 +1,4 @@
-//! Rows of a block of channels at a time, so that the outputs of pools stay in the first level of
-//! cache.
+//! Rows of a block of channels at a time: what pools make of them stays in the first level of cache.
 
 use pulp::Simd;
 
@@ -8,7 +7,7 @@ use super::context::Context;
 use super::image;
 use super::plan::{Part, Plan, Term};
 
-/// Memory for the outputs of an edge's pools for one part.
+/// Room for what the pools of an edge make of a part.
 pub struct Strips {
     pools: Vec<Buffer>,
 }

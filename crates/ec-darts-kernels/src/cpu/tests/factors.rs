@@ -1,11 +1,11 @@
-//! A factor for each image, as in drop path: compared with the same cell in double precision, whose
-//! gradients are finite differences.
+//! A factor for each image, as drop path has it: against the same cell in double precision, its
+//! gradients by finite differences.
 
 use super::{Cell, EdgeOperation, Isa, Isas, Memory, Values, Wanted, all, assert_near, backward};
 use super::{Tape, edge, forward, numbers, plain};
 use crate::cpu::layout::Layout;
 
-/// The input values of a cell, and the gradient of its output.
+/// What a cell is computed from, and the gradient of its output.
 struct Case {
     cell: Cell,
     shape: [usize; 4],
@@ -15,8 +15,7 @@ struct Case {
     factors: Vec<f32>,
 }
 
-/// Values and gradients of a cell: the output; the gradients of inputs, parameters and mixing
-/// weights.
+/// Values and gradients of a cell: the output; of inputs, parameters and mixing weights.
 type Results = [Vec<f32>; 4];
 
 impl Case {
@@ -59,7 +58,7 @@ impl Case {
         [output.to_vec(), inputs, all.parameters, all.mixing]
     }
 
-    /// The results in double precision.
+    /// In double precision.
     fn plain(&self) -> Results {
         let wide = |all: &[f32]| all.iter().copied().map(f64::from).collect::<Vec<_>>();
         let maps = |input: &Vec<f32>| plain::Maps { shape: self.shape, values: wide(input) };
@@ -97,7 +96,7 @@ impl Case {
         ]
     }
 
-    /// Compares with [`Self::plain`], with the gradients of each edge separately.
+    /// Compares with [`Self::plain`], the gradients of each edge by themselves.
     fn check(&self) {
         let [output, inputs, parameters, mixing] = self.plain();
         for isa in Isa::available() {
@@ -119,7 +118,7 @@ fn layout(cell: &Cell, shape: [usize; 4]) -> Layout {
     Layout::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
 }
 
-/// Every operation of a stride that may share an edge with others.
+/// Every operation of a stride that may have others beside it.
 fn every(stride: usize) -> Vec<EdgeOperation> {
     let mut operations = all(stride);
     operations.push(EdgeOperation::MaxPool { norm: false });
@@ -128,8 +127,8 @@ fn every(stride: usize) -> Vec<EdgeOperation> {
     operations
 }
 
-/// Two inputs, and nodes with common sources. One edge reads each state without a normalization,
-/// which would remove the gradient of its scale.
+/// Two inputs and nodes that share what they read. Somebody reads each state without a normalization,
+/// before which its scale would have no gradient.
 fn cell(channels: usize, affine: bool) -> Cell {
     let edge = |operations, stride| edge(operations, [channels; 2], stride, affine);
     Cell {
@@ -146,7 +145,7 @@ fn cell(channels: usize, affine: bool) -> Cell {
 
 #[test]
 fn operations_by_themselves_follow_the_definition() {
-    // Enough images for a pass to take more than one at a time.
+    // So many images that a pass takes more than one at a time.
     for (stride, shape) in [(1, [17, 2, 3, 2]), (2, [17, 2, 4, 2])] {
         let mut operations = every(stride);
         operations.extend([false, true].map(|relu| EdgeOperation::Convolution { relu }));
@@ -178,7 +177,7 @@ fn factors_of_one_change_no_bit() {
     }
 }
 
-/// For any kept maps and any threads; 17 images give chunks of different lengths.
+/// Whatever is kept, and whoever computes what; 17 images are chunks of different lengths.
 #[test]
 fn neither_memory_nor_threads_change_a_bit() {
     let case = Case::new(cell(6, false), [17, 6, 8, 8]);
@@ -194,7 +193,7 @@ fn neither_memory_nor_threads_change_a_bit() {
     }
 }
 
-/// Factors scale the normalized maps; they do not enter the statistics.
+/// Factors scale what is normalized; they are no part of what it is normalized by.
 #[test]
 fn statistics_are_of_the_images_as_they_are() {
     let isa = Isa::best(6);
