@@ -1,14 +1,16 @@
-//! Genotypes as trials know them: a canonical form, a key, and those that differ in the edges of one node.
+//! Genotypes in trials: a canonical form, a key, and the genotypes that differ in the edges of one
+//! node.
 
 use ec_darts::Result;
 use ec_darts::train::SavedAlpha;
 use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, Pick, Primitive};
 use sha2::{Digest, Sha256};
 
-/// Hexadecimal digits of a key.
+/// Number of hexadecimal digits of a key.
 const KEY_DIGITS: usize = 12;
 
-/// The same network written in one way: the order of a node's picks and of the joined states means nothing.
+/// The canonical form of a genotype: the order of a node's picks and of the joined states has no
+/// meaning.
 pub fn canonical(genotype: &Genotype) -> Genotype {
     let cell = |cell: &CellGenotype| {
         let mut cell = cell.clone();
@@ -29,7 +31,7 @@ pub fn key(genotype: &Genotype) -> String {
     digits[..KEY_DIGITS].to_string()
 }
 
-/// A genotype whose last node of the normal cell has other edges.
+/// A genotype with other edges into the last node of the normal cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtherEdges {
     pub genotype: Genotype,
@@ -41,8 +43,9 @@ pub(crate) struct OtherEdges {
     pub kept: bool,
 }
 
-/// The genotypes that differ from that of a search in the edges into the last node of the normal cell alone, each
-/// edge with its strongest operation; every choice of as many edges as the node keeps, by sources.
+/// The genotypes that differ from that of a search only in the edges into the last node of the
+/// normal cell, each edge with its strongest operation: every choice of as many edges as the node
+/// keeps, in the order of sources.
 ///
 /// # Source
 /// EC-DARTS, section 5.6 and Figure 3: ten choices of two among five edges.
@@ -80,7 +83,7 @@ fn sources(picks: &[Pick]) -> Vec<usize> {
     from
 }
 
-/// Every choice of `count` among some, in their order; all of them where there are not more.
+/// Every choice of `count` items, in their order; all items where there are not more.
 fn choices<T: Clone>(of: &[T], count: usize) -> Vec<Vec<T>> {
     match of {
         _ if count == 0 => vec![Vec::new()],

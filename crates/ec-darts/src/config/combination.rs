@@ -84,7 +84,7 @@ impl SearchConfig {
         Ok(())
     }
 
-    /// The value of a setting, as TOML writes it.
+    /// The text of a setting's value.
     fn shown(&self, key: &str) -> String {
         self.settings().get(key).map_or_else(String::new, ToString::to_string)
     }
