@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use ec_darts::config::Settings;
+use ec_darts_study::analysis::Question;
 use ec_darts_study::slurm::Job;
 use ec_darts_study::{Choice, Ending, Origin, Plan, State, Study, Trial, builtin, folder};
 use serde_json::json;
@@ -137,30 +138,31 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     let mut trials = Trials { session, images, max_steps: arguments.max_steps };
     let ending = ec_darts_study::run(&study, &out, &choice, &stop, &mut trials)?;
     let session = trials.session;
-    match ending {
-        Ending::Stopped => {
-            session.report.line("the same command goes on with the study")?;
-            session.go_on()?;
-            Err(Stopped { signal: None, saved: None }.into())
-        }
-        Ending::Nothing { failed: 1.., .. } => {
-            bail!("{}; --retry-failed takes them again", failures(&study, &out)?)
-        }
-        Ending::Nothing { running, left, finished, .. } => {
-            let mut text = format!("{finished} trials done by this process");
-            if running > 0 {
-                text += &format!(", {running} run by others");
-            }
-            if left > 0 {
-                text += &format!(", {left} left that were not chosen");
-            }
-            let event = json!({
-                "event": "study", "finished": finished, "running": running, "left": left,
-            });
-            session.report.event(&event)?;
-            session.report.line(&text)
+    let Ending::Nothing { running, failed, left, finished } = ending else {
+        session.report.line("the same command goes on with the study")?;
+        session.go_on()?;
+        return Err(Stopped { signal: None, saved: None }.into());
+    };
+    let mut text = format!("\n{finished} trials done by this process");
+    for (count, what) in [(running, "run by others"), (left, "left that were not chosen")] {
+        if count > 0 {
+            text += &format!(", {count} {what}");
         }
     }
+    session.report.line(&text)?;
+    let mut event = json!({
+        "event": "study", "finished": finished, "running": running, "failed": failed, "left": left,
+    });
+    if running + left == 0 {
+        let page = report::of_study(&study, &out, Question::default())?;
+        event["report"] = json!(page.display().to_string());
+        session.report.line(&format!("wrote {}", page.display()))?;
+    }
+    session.report.event(&event)?;
+    if failed > 0 {
+        bail!("{}; --retry-failed takes them again", failures(&study, &out)?);
+    }
+    Ok(())
 }
 
 /// The trials that failed, each with its error.

@@ -12,17 +12,25 @@ use crate::trial::io;
 /// In the folder of a study: digests of the images of all its trials.
 const IMAGES: &str = "images.json";
 
+/// Waits until no other process writes what all trials share, and keeps others from it until it is dropped.
+///
+/// # Errors
+/// [`Error::Io`] where the folder cannot be written or locked.
+pub fn hold(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let held = File::options().create(true).truncate(false).write(true).open(&path);
+    let held = held.map_err(io("write", &path))?;
+    held.lock().map_err(io("lock", &path))?;
+    Ok(held)
+}
+
 /// Makes the folder of a study hold trials on these images alone; it is made where it is not there.
 ///
 /// # Errors
 /// [`Error::Folder`] where its trials are on other images; [`Error::Io`] where it cannot be written or locked.
 pub fn hold_images(folder: &Path, digests: &DataDigests) -> Result<()> {
     fs::create_dir_all(folder).map_err(io("create the folder", folder))?;
-    let lock = folder.join("lock");
-    // Held until the end of this function: of several processes that begin at once, one writes.
-    let held = File::options().create(true).truncate(false).write(true).open(&lock);
-    let held = held.map_err(io("write", &lock))?;
-    held.lock().map_err(io("lock", &lock))?;
+    let _held = hold(folder)?;
     let path = folder.join(IMAGES);
     if !path.exists() {
         let text = serde_json::to_vec_pretty(digests).expect("plain values");

@@ -18,7 +18,8 @@ pub fn canonical(genotype: &Genotype) -> Genotype {
         cell.concat.sort_unstable();
         cell
     };
-    Genotype { normal: cell(&genotype.normal), reduction: genotype.reduction.as_ref().map(cell) }
+    let reduction = genotype.reduction.as_ref().map(cell);
+    Genotype { normal: cell(&genotype.normal), reduction }
 }
 
 /// The beginning of the SHA-256 of the canonical form in JSON; equal networks have equal keys.
@@ -51,17 +52,15 @@ pub(crate) fn other_edges(saved: &SavedAlpha) -> Result<Vec<OtherEdges>, Error> 
     let node = topology.num_nodes() - 1;
     let strengths = saved.strengths();
     let columns = saved.space.primitives();
-    let rows = strengths.cell(CellKind::Normal).chunks(columns.len()).enumerate();
-    let into = topology.edges_into(node);
-    let strongest = rows.skip(into.start).take(into.len()).filter_map(|(edge, row)| {
+    let rows: Vec<&[f32]> = strengths.cell(CellKind::Normal).chunks(columns.len()).collect();
+    let strongest = topology.sources(node).filter_map(|from| {
+        let edge = topology.edge_number(from, node);
         let candidates = saved.space.candidates(CellKind::Normal, edge);
-        let picks = columns.iter().zip(row).filter(|(primitive, _)| {
+        let picks = columns.iter().zip(rows[edge]).filter(|(primitive, _)| {
             **primitive != Primitive::None && candidates.contains(primitive)
         });
         let best = picks.reduce(|best, next| if next.1 > best.1 { next } else { best });
-        best.map(|(&primitive, &strength)| {
-            (Pick { primitive, from: edge - into.start }, f64::from(strength))
-        })
+        best.map(|(&primitive, &strength)| (Pick { primitive, from }, f64::from(strength)))
     });
     let strongest: Vec<(Pick, f64)> = strongest.collect();
     let kept: Vec<usize> = sources(&genotype.normal.nodes[node]);
@@ -107,7 +106,7 @@ mod tests {
         let genotype = DARTS_V2.genotype();
         let mut other = genotype.clone();
         other.normal.nodes.iter_mut().for_each(|picks| picks.reverse());
-        other.reduction.as_mut().expect("two kinds").concat.reverse();
+        other.reduction.as_mut().expect("a pair").concat.reverse();
         assert_ne!(other, genotype);
         assert_eq!((canonical(&other), key(&other)), (canonical(&genotype), key(&genotype)));
         canonical(&other).validate().expect("a genotype");

@@ -19,6 +19,8 @@ pub mod run;
 pub mod slurm;
 
 mod collect;
+#[cfg(test)]
+mod fake;
 pub mod results;
 pub mod statistics;
 

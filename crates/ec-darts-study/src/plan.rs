@@ -187,14 +187,6 @@ fn genotype_of(report: &EpochReport, strength: Strength) -> &Genotype {
     }
 }
 
-/// Mean over the kinds of cells.
-fn mean_entropy(report: &EpochReport) -> f64 {
-    let of_kinds = std::iter::once(&report.normal).chain(&report.reduction);
-    let (sum, count) =
-        of_kinds.fold((0.0, 0.0), |(sum, count), cell| (sum + cell.entropy, count + 1.0));
-    sum / count
-}
-
 /// The figures that a search measured in an epoch.
 pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
     EpochScores {
@@ -204,6 +196,12 @@ pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
         auxiliary_accuracy: report.transition.as_ref().map(|transition| transition.valid_accuracy),
         entropy: mean_entropy(report),
     }
+}
+
+/// Over the kinds of cell that there are.
+fn mean_entropy(report: &EpochReport) -> f64 {
+    let normal = report.normal.entropy;
+    report.reduction.as_ref().map_or(normal, |cell| (normal + cell.entropy) / 2.0)
 }
 
 /// So many epochs of a search, evenly spread, the last among them; all where there are not more.

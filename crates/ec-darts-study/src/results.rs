@@ -80,7 +80,7 @@ pub struct EpochScores {
     pub supernet_accuracy: f64,
     /// The same of the auxiliary model, where there is one.
     pub auxiliary_accuracy: Option<f64>,
-    /// Mean entropy of the mixing weights of both cells, as a fraction of the largest possible.
+    /// Mean entropy of the mixing weights of all kinds of cell, as a fraction of the largest possible.
     pub entropy: f64,
 }
 

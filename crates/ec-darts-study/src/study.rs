@@ -5,8 +5,9 @@ use std::path::Path;
 #[cfg(doc)]
 use ec_darts::Error;
 use ec_darts::Result;
+use ec_darts::architecture::random_genotype;
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings, Source};
-use ec_darts::data::DatasetKind;
+use ec_darts::data::{DatasetKind, Purpose, stream_rng};
 use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace};
 use serde::Deserialize;
 use toml::Table;
@@ -197,7 +198,11 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
                 Check { source }.seeds(&format!("{key}.random"), seeds, true)?;
                 Origin::Random { seeds: seeds.clone(), space: space.clone() }
             }
-            (None, None, Some(name)) => Origin::Given(genotype(source, &key, name)?),
+            (None, None, Some(name)) => {
+                let genotype = genotype(source, &key, name)?;
+                can_be_trained(source, &key, &genotype, &scale.protocol)?;
+                Origin::Given(genotype)
+            }
             _ => {
                 let allowed = "exactly one of `search`, `random` and `genotype`";
                 return Err(source::value(source, &key, &variant.described(), allowed));
@@ -206,6 +211,13 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
         if !variant.set.is_empty() && variant.search.is_none() {
             let (key, value) = (format!("{key}.set"), variant.set.to_string());
             return Err(source::value(source, &key, &value.trim(), "nothing without `search`"));
+        }
+        if let Origin::Search(config) = &origin {
+            let any = random_genotype(
+                &config.network.space()?,
+                &mut stream_rng(0, Purpose::Genotype, 0, 0),
+            );
+            can_be_trained(source, &key, &any, &scale.protocol)?;
         }
         Ok(Variant { name: variant.name.clone(), origin })
     });
@@ -254,6 +266,19 @@ fn search(
 fn under(config: SearchConfig, scale: &Scale) -> Result<SearchConfig> {
     let seeds = ("search.seed", "the study's `seeds` has them");
     source::lay(config, &scale.search, &scale.source, "search.", seeds)
+}
+
+fn can_be_trained(
+    source: &Source,
+    key: &str,
+    genotype: &Genotype,
+    protocol: &Protocol,
+) -> Result<()> {
+    let network = &protocol.retrain.network;
+    let Some(fault) = network.skeleton.fault(genotype) else { return Ok(()) };
+    let found =
+        format!("beside the skeleton `{}` of protocol {}", network.skeleton.name(), protocol.name);
+    Err(source::value(source, key, &found, &format!("a genotype that fits: {fault}")))
 }
 
 /// A preset, or a file beside the study.
@@ -337,6 +362,16 @@ impl Check<'_> {
                 let allowed = "edges: a node of the genotype must keep a fixed number of edges";
                 let fits = config.rule.discretization == Discretization::Edges;
                 self.require(fits, &format!("{key}.rule.discretization"), &found, allowed)?;
+                let space = config.network.space()?;
+                let (topology, kept) = (space.topology(), config.network.edges_kept);
+                let sources = topology.sources(topology.num_nodes() - 1).len();
+                let allowed = format!("fewer than {sources}, the edges into the last node");
+                self.require(
+                    kept < sources,
+                    &format!("{key}.network.edges_kept"),
+                    &kept,
+                    &allowed,
+                )?;
             }
         }
         let enough = study.kind != Kind::Searches || study.seeds.len() >= 2;

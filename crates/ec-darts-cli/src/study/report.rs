@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use ec_darts::files;
 use ec_darts_study::analysis::{Analysis, Question};
-use ec_darts_study::{Results, Study};
+use ec_darts_study::{Results, Study, folder};
 
 use crate::args::StudyReportArguments;
 use crate::print;
@@ -37,12 +37,18 @@ pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
         (Some(out), false) => {
             let study = Study::open(&arguments.study)?;
             ensure!(out.is_dir(), "{}: no such folder", out.display());
-            let folder = out.join("reports").join(&study.name);
-            (Results::read(&study, out)?, folder, Links(Some(UP)))
+            return print(&format!("wrote {}\n", of_study(&study, out, question)?.display()));
         }
     };
     let written = write(&results, question, &folder, links)?;
     print(&format!("wrote {}\n", written.display()))
+}
+
+/// Makes or renews the report of a study in its folder; of several processes one at a time.
+pub fn of_study(study: &Study, out: &Path, question: Question) -> anyhow::Result<PathBuf> {
+    let _held = folder::hold(out)?;
+    let folder = out.join("reports").join(&study.name);
+    write(&Results::read(study, out)?, question, &folder, Links(Some(UP)))
 }
 
 fn read(path: &Path) -> anyhow::Result<Results> {

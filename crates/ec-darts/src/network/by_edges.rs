@@ -1,7 +1,7 @@
-//! Cells whose edges are computed one by one, each by the kernels of an edge.
+//! Cells whose edges are computed one by one, with the kernels of a single edge.
 //!
-//! Two forms need it: cells in which elements of skips are dropped, and cells of several parts on a device whose
-//! kernels do not have them as a whole.
+//! Two forms need this: cells with dropout behind skip connections, and cells of several parts on a
+//! device without kernels for the whole cell.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ impl Weights<'_> {
 }
 
 impl SearchCell {
-    /// As [`Cell`] says; `cell` is this one, or the one along the path of the pass.
+    /// The output as [`Cell`] defines it; `cell` is this cell, or the cell along the path of the
+    /// pass.
     pub(super) fn forward_by_edges(
         &self,
         cell: &Cell,
@@ -60,7 +61,7 @@ impl SearchCell {
                         |(skip, (dropout, cell))| {
                             let place = [*cell, number];
                             let factors = dropout.factors(place, through.dims(), &through.device());
-                            // The skip itself is among the operations of the edge.
+                            // The skip connection itself is among the operations of the edge.
                             through
                                 * (factors - 1.0)
                                 * of_edge.slice(s![skip..skip + 1]).reshape([1; 4])
@@ -78,7 +79,7 @@ impl SearchCell {
         Tensor::cat(joined.collect(), 1)
     }
 
-    /// The place of a skip that can be dropped among the operations of an edge.
+    /// The index of a skip connection with dropout among the operations of an edge.
     fn skip(&self, number: usize, edge: &Edge) -> Option<usize> {
         self.candidates[number].position(Primitive::SkipConnect)?;
         edge.operations.iter().position(|&operation| operation == EdgeOperation::Identity)

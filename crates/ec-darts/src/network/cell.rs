@@ -9,21 +9,22 @@ use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
-use super::parts::{Candidates, candidate, input_names, names, preprocess, read_by};
+use super::parts::{EdgeCandidates, candidate, input_names, names, preprocess, read_by};
 use super::{CellPlan, DiscreteCell, Skeleton, discrete::pick_names};
 use crate::ops::{Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
 use crate::skip_dropout::SkipDropout;
 
-/// How the cells of a supernet are made of their candidates.
+/// The structure of a supernet's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellForm {
-    /// A skip of constant weight stands beside every mixed operation.
+    /// Whether a skip connection of constant weight stands beside every mixed operation.
     ///
     /// # Source
     /// DARTS-, section 3.3.
     pub auxiliary_skip: bool,
-    /// Of so many equal parts of the channels only the first goes through the operations; the others go by.
+    /// Number of equal parts of the channels. Only the first part passes through the operations;
+    /// the others bypass them.
     ///
     /// # Source
     /// PC-DARTS, section 3.2, `K`.
@@ -31,13 +32,13 @@ pub struct CellForm {
 }
 
 impl Default for CellForm {
-    /// All channels through all candidates, as in DARTS.
+    /// All channels pass through all candidates, as in DARTS.
     fn default() -> Self {
         Self { auxiliary_skip: false, parts: 1 }
     }
 }
 
-/// A cell of the supernet: every edge holds all of its candidates.
+/// A cell of the supernet: every edge has all of its candidates.
 #[derive(Module, Debug)]
 pub struct SearchCell {
     /// Weights and running statistics of all edges.
@@ -45,26 +46,28 @@ pub struct SearchCell {
     /// The edges: the preprocessings, and a mixed operation between states.
     #[module(skip)]
     pub cell: Arc<Cell>,
-    /// Of each edge.
+    /// The candidates of each edge.
     #[module(skip)]
-    pub(super) candidates: Arc<Vec<Candidates>>,
-    /// Which edge connects what.
+    pub(super) candidates: Arc<Vec<EdgeCandidates>>,
+    /// The states that each edge connects.
     #[module(skip)]
     pub topology: CellTopology,
-    /// How the operations are computed.
+    /// The implementation of the operations.
     #[module(skip)]
     pub kernels: Kernels,
 }
 
-/// What the operations of a cell are weighted with in one pass.
+/// The weights of a cell's operations in one pass.
 #[derive(Clone, Debug)]
 pub struct CellWeights {
-    /// The mixing weights of the cell that runs: of each preprocessing, of each operation, and in a cell of several
-    /// parts of the channels that go by on each edge, `[num_mixing_weights]`.
+    /// The mixing weights of the computed cell: those of each preprocessing and each operation, and
+    /// in a cell of several parts those of the bypassing channels on each edge,
+    /// `[num_mixing_weights]`.
     pub(super) mixing: Tensor<1>,
-    /// The column of the one operation of each edge that runs, where it is not all.
-    pub(super) path: Option<Vec<usize>>,
-    /// Of the pass, and the number of the cell, where skips are dropped.
+    /// The columns of the computed operations of each edge; none where all are computed.
+    pub(super) path: Option<Vec<Vec<usize>>>,
+    /// The dropout masks of the pass, and the number of the cell, where skip connections have
+    /// dropout.
     pub(super) skip_dropout: Option<(SkipDropout, usize)>,
 }
 
@@ -72,22 +75,22 @@ impl SearchCell {
     /// The cell of a plan.
     ///
     /// # Panics
-    /// Where its channels do not fall into the parts of the form.
+    /// Where its channels cannot be divided into the parts of the form.
     pub fn new(space: &SearchSpace, plan: &CellPlan, form: CellForm, device: &Device) -> Self {
         let (cell, layout) = Self::describe(space, plan, form);
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::of_cell(space, plan.kind, form.auxiliary_skip)),
+            candidates: Arc::new(EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip)),
             topology: *space.topology(),
             kernels: Kernels::default(),
         }
     }
 
-    /// The edges of a plan's cell, and where their values lie.
+    /// The edges of a plan's cell, and the places of their values.
     pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
         let topology = *space.topology();
-        let candidates = Candidates::of_cell(space, plan.kind, form.auxiliary_skip);
+        let candidates = EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip);
         let (channels, parts) = (plan.node.channels, form.parts);
         assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
         let operations = Skeleton::of(&topology).search_form();
@@ -107,8 +110,8 @@ impl SearchCell {
     }
 
     /// # Shapes
-    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
-    ///   reads `newer`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a
+    ///   cell with one input reads `newer`
     /// - `weights`: those of the cell's kind, from [`Self::weights`]
     /// - output: `[batch, num_joined * plan.node.channels, ..]`, the joined nodes along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
@@ -131,12 +134,12 @@ impl SearchCell {
         self.weights(&Mixing::of(mixing), CellKind::Normal)
     }
 
-    /// The weights of a cell's operations by a pass: the same for all cells of a kind.
+    /// The weights of a cell's operations in a pass, the same for all cells of a kind.
     pub fn weights(&self, mixing: &Mixing, kind: CellKind) -> CellWeights {
         let path = mixing.path.as_ref().map(|path| path.cell(kind).clone());
         let goes_by = self.cell.parts > 1;
         let edges = mixing.edges.as_ref().filter(|_| goes_by).map(|edges| edges.cell(kind).clone());
-        // The weights of the edges stand in a column behind those of the operations.
+        // The weights of the edges are a column after those of the operations.
         let matrix = mixing.weights.cell(kind).clone();
         let [_, num_primitives] = matrix.dims();
         let (matrix, num_columns) = match edges {
@@ -150,22 +153,24 @@ impl SearchCell {
             let before = places.len();
             for edge in self.topology.edges_into(node) {
                 let candidates = &self.candidates[edge];
-                match &path {
-                    None => {
-                        places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)))
-                    }
-                    Some(path) => {
-                        let runs = candidates.of_column(path[edge]).is_some();
-                        places.extend(runs.then(|| (place(edge, path[edge]), 1.0)));
-                    }
-                }
-                let skip = candidates.auxiliary_skip;
-                places.extend(skip.then_some((None, mixing.auxiliary_skip)));
                 let around = is_weighed.then(|| place(edge, num_primitives)).flatten();
-                places.extend(goes_by.then_some((around, 1.0)));
+                let Some(path) = &path else {
+                    places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)));
+                    let skip = candidates.auxiliary_skip;
+                    places.extend(skip.then_some((None, mixing.auxiliary_skip)));
+                    places.extend(goes_by.then_some((around, 1.0)));
+                    continue;
+                };
+                for (number, &column) in path[edge].iter().enumerate() {
+                    let runs = candidates.of_column(column).is_some();
+                    places.extend(runs.then(|| (place(edge, column), 1.0)));
+                    // Each operation is an edge of its own, and channels go by once.
+                    let around = if number == 0 { (around, 1.0) } else { (None, 0.0) };
+                    places.extend(goes_by.then_some(around));
+                }
             }
             if places.len() == before {
-                // What holds the place of a node without operations.
+                // The placeholder of a node without operations.
                 places.push((None, 0.0));
             }
         }
@@ -179,17 +184,19 @@ impl SearchCell {
         CellWeights { mixing, path, skip_dropout: None }
     }
 
-    /// The cell with one operation on each edge, that of a column. An edge of `none` is left out, unless channels go
-    /// by on it.
+    /// The cell with the operations of the given columns of each edge, every operation as an edge of its own. `none`
+    /// is left out, unless channels bypass the operations on its edge.
     ///
     /// # Shapes
-    /// - `path`: `[num_edges]`
-    pub(super) fn along(&self, path: &[usize]) -> Cell {
+    /// - `path`: `[num_edges][num_operations]`
+    pub(super) fn along(&self, path: &[Vec<usize>]) -> Cell {
         assert!(!self.candidates[0].auxiliary_skip, "a path has no skip beside it");
         let mut path = path.iter().enumerate();
         let mut node = |edges: &Vec<(usize, Edge)>| {
-            let columns = edges.iter().zip(&mut path);
-            let runs = columns.filter_map(|((from, edge), (number, &column))| {
+            let columns = edges.iter().zip(&mut path).flat_map(|(edge, (number, columns))| {
+                columns.iter().map(move |&column| (edge, number, column))
+            });
+            let runs = columns.filter_map(|((from, edge), number, column)| {
                 let runs = match self.position(number, column) {
                     Some(position) => candidate(edge, position),
                     None if self.cell.parts > 1 => Edge { operations: vec![], ..edge.clone() },
@@ -199,7 +206,7 @@ impl SearchCell {
             });
             let mut runs: Vec<(usize, Edge)> = runs.collect();
             if runs.is_empty() {
-                // A node without operations is zero: its place is held by a pool of weight zero.
+                // A node without operations is zero: a pool with weight zero takes its place.
                 let (from, edge) = &edges[0];
                 let operations = vec![EdgeOperation::AvgPool { norm: false }];
                 runs.push((*from, Edge { operations, ..edge.clone() }));
@@ -210,7 +217,7 @@ impl SearchCell {
         Cell { nodes, ..(*self.cell).clone() }
     }
 
-    /// The place of a column's operation on an edge, unless the column is that of `none`.
+    /// The index of a column's operation on an edge; none for the column of `none`.
     pub(super) fn position(&self, edge: usize, column: usize) -> Option<usize> {
         self.candidates[edge].of_column(column)
     }
@@ -223,9 +230,9 @@ impl SearchCell {
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
-    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes, or one without
-    /// picks, whose channels the next cell would miss; and of a cell in parts, whose operations are narrower
-    /// than its states.
+    /// Where a pick is no candidate of its edge, where the genotype has another number of nodes, or
+    /// has a node without picks, whose channels the next cell would miss; and for a cell in parts,
+    /// whose operations have fewer channels than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
         assert_eq!(self.cell.parts, 1, "a cell whose operations see all channels");
         let (num_nodes, expected) =
@@ -251,7 +258,7 @@ impl SearchCell {
             fixed_inputs: true,
             parts: 1,
         };
-        // What is picked lies among what is not.
+        // The picked values lie between values that are not picked.
         let own = &self.packed.layout;
         let lengths = [own.weights.len, own.statistics.len];
         let mut names = input_names(&cell.inputs);

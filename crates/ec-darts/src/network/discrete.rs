@@ -24,18 +24,18 @@ pub(super) fn pick_names(cell: &Cell) -> Vec<Name> {
 /// A cell of one genotype: only the kept operations, each with weight one.
 #[derive(Module, Debug)]
 pub struct DiscreteCell {
-    /// Weights and running statistics; those of the picks may lie among others.
+    /// Weights and running statistics; values of the picks may lie among others.
     pub packed: Packed,
     /// The edges: both preprocessings, and an edge for each pick in the order of the genotype.
     #[module(skip)]
     pub cell: Arc<Cell>,
-    /// How the operations are computed.
+    /// The implementation of the operations.
     #[module(skip)]
     pub kernels: Kernels,
 }
 
 impl DiscreteCell {
-    /// A cell with weights of its own, in the form of the network that is retrained.
+    /// A cell with its own weights, in the form of the network of a retraining.
     pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
         let (cell, layout) = Self::describe(genotype, plan);
         Self {
@@ -45,7 +45,7 @@ impl DiscreteCell {
         }
     }
 
-    /// The edges of a plan's cell, and where their values lie.
+    /// The edges of a plan's cell, and the places of their values.
     pub(crate) fn describe(genotype: &CellGenotype, plan: &CellPlan) -> (Cell, Layout) {
         let form = Form::Retrain;
         let inputs = preprocess(plan, form);
@@ -68,11 +68,11 @@ impl DiscreteCell {
         (cell, layout)
     }
 
-    /// `drop_path` acts on every picked operation but the identity.
+    /// `drop_path` acts on every picked operation except the identity.
     ///
     /// # Shapes
-    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
-    ///   reads `newer`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a
+    ///   cell with one input reads `newer`
     /// - output: `[batch, concat.len() * plan.node.channels, ..]`
     pub fn forward(
         &self,

@@ -40,7 +40,7 @@ pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
 
 /// The candidates of an edge: its operations, and their columns in the mixing weights.
 #[derive(Clone, Debug)]
-pub(super) struct Candidates {
+pub(super) struct EdgeCandidates {
     pub(super) primitives: Vec<Primitive>,
     /// Of each primitive.
     pub(super) columns: Vec<usize>,
@@ -50,7 +50,7 @@ pub(super) struct Candidates {
     pub(super) auxiliary_skip: bool,
 }
 
-impl Candidates {
+impl EdgeCandidates {
     /// Those of a space that an edge keeps.
     pub(super) fn new(space: &SearchSpace, kept: &[Primitive], auxiliary_skip: bool) -> Self {
         let all = space.primitives().iter().copied().enumerate();
@@ -91,7 +91,7 @@ impl Candidates {
 }
 
 /// Names of an edge's operations below a path.
-pub(super) fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
+pub(super) fn names(path: &str, edge: &Edge, candidates: &EdgeCandidates) -> Vec<Name> {
     let dot = if path.is_empty() { "" } else { "." };
     let name = |(number, &operation): (usize, &EdgeOperation)| {
         let place = match candidates.numbers.get(number) {

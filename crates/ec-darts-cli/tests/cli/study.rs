@@ -1,0 +1,271 @@
+//! Studies by the real binary: killed, run by several processes, and what they come to.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{Folder, project, told};
+
+const PROTOCOL: &str = "training_seeds = [0]
+[search.network]
+init_channels = 2
+num_cells = 3
+num_nodes = 2
+[search.search]
+epochs = 2
+batch_size = 4
+steps_per_epoch = 2
+measured_images = 8
+[search.run]
+checkpoint_steps = 1
+[retrain]
+base = \"retrain_quick\"
+[retrain.network]
+stem = \"stride2\"
+init_channels = 2
+num_cells = 3
+[retrain.retrain]
+epochs = 2
+batch_size = 4
+steps_per_epoch = 2
+measure_every = 2
+validation_fraction = 0.05
+[retrain.run]
+checkpoint_steps = 1
+";
+
+const STUDY: &str = "kind = \"ablation\"
+protocol = \"tiny.toml\"
+seeds = [0]
+[[variants]]
+name = \"darts\"
+search = \"darts\"
+[[variants]]
+name = \"ec_darts\"
+search = \"search_cifar10\"
+[[variants]]
+name = \"random\"
+random = [0]
+";
+
+/// A folder with a study of two searches and three trainings.
+pub fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.write("study.toml", STUDY);
+    folder.write("tiny.toml", PROTOCOL);
+    folder
+}
+
+fn arguments<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let run = ["study", "run", "study.toml", "--device", "cpu", "--threads", "1", "--data", data];
+    [&run[..], &["--out", out], more].concat()
+}
+
+fn run(folder: &Folder, out: &str, more: &[&str]) -> (Option<i32>, String, String) {
+    told(&folder.run(&arguments(&project("data/cifar10-mini"), out, more)))
+}
+
+fn start(folder: &Folder, out: &str) -> Child {
+    let data = project("data/cifar10-mini");
+    let mut command = folder.command(&arguments(&data, out, &["--quiet"]));
+    command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs")
+}
+
+/// What the trials of a study measured: name and content of every file of metrics.
+pub fn table(out: &Path) -> Vec<(PathBuf, String)> {
+    let mut table = Vec::new();
+    for kind in ["searches", "trainings"] {
+        for trial in std::fs::read_dir(out.join(kind)).expect("trials") {
+            let trial = trial.expect("a trial").path();
+            let text = std::fs::read_to_string(trial.join("metrics.jsonl")).expect("metrics");
+            table.push((trial.strip_prefix(out).expect("inside").to_path_buf(), text));
+        }
+    }
+    table.sort();
+    table
+}
+
+/// Trials in each state, by `study list --json`.
+fn states(folder: &Folder, out: &str) -> Vec<(String, String)> {
+    let (code, text, err) =
+        told(&folder.run(&["study", "list", "study.toml", "--out", out, "--json"]));
+    assert_eq!(code, Some(0), "{err}");
+    let all: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_string();
+    let trials = all["trials"].as_array().expect("a list").iter();
+    trials.map(|trial| (text(&trial["trial"]), text(&trial["state"]))).collect()
+}
+
+pub fn count(folder: &Folder, out: &str, state: &str) -> usize {
+    states(folder, out).iter().filter(|(_, each)| each == state).count()
+}
+
+#[test]
+fn a_killed_study_goes_on_to_the_same_table() {
+    let folder = folder();
+    let begin = Instant::now();
+    let (code, text, err) = run(&folder, "whole", &[]);
+    assert_eq!(code, Some(0), "{text}{err}");
+    assert!(text.contains("5 trials done by this process"), "{text}");
+    let whole = begin.elapsed();
+    let mut killed = 0;
+    for _ in 0..40 {
+        if killed == 5 {
+            break;
+        }
+        let mut child = start(&folder, "killed");
+        std::thread::sleep(whole.mul_f64(0.25).max(Duration::from_millis(50)));
+        killed += u32::from(child.try_wait().expect("a child").is_none());
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    }
+    assert!(killed > 0, "no run lasted long enough to be killed");
+    let (code, _, err) = run(&folder, "killed", &["--quiet"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(table(&folder.path("killed")), table(&folder.path("whole")), "{killed} kills");
+    assert_eq!(count(&folder, "killed", "done"), 5);
+}
+
+/// A trial whose process was killed is taken over by the one that runs beside it, from its checkpoint.
+#[test]
+fn a_process_takes_over_what_another_was_killed_in() {
+    let folder = folder();
+    let steps = PROTOCOL.replace("steps_per_epoch = 2\nmeasured", "steps_per_epoch = 60\nmeasured");
+    folder.write("tiny.toml", steps);
+    let (mut one, began) = (start(&folder, "out"), Instant::now());
+    let checkpoints = folder.path("out/searches/darts-s0/checkpoints");
+    let has_checkpoint = || {
+        let entries = std::fs::read_dir(&checkpoints);
+        entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
+    };
+    while !has_checkpoint() && began.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut two = start(&folder, "out");
+    while count(&folder, "out", "running") < 2 && began.elapsed() < Duration::from_secs(90) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let running = states(&folder, "out");
+    assert_eq!(running.iter().filter(|(_, state)| state == "running").count(), 2, "{running:?}");
+    one.kill().expect("killed");
+    one.wait().expect("ended");
+    assert!(two.wait().expect("ends").success());
+    assert_eq!(count(&folder, "out", "done"), 5);
+    let sessions = folder.path("out/searches/darts-s0/sessions.json");
+    let text = std::fs::read_to_string(sessions).expect("sessions");
+    let sessions: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let from: Vec<u64> = sessions
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|session| session["from_step"].as_u64().expect("a step"))
+        .collect();
+    assert!(from.len() == 2 && from[1] > 0, "{text}");
+}
+
+#[test]
+fn limits_choices_and_refusals() {
+    let folder = folder();
+    let (code, text, err) = run(&folder, "out", &["--max-steps", "3"]);
+    assert_eq!(code, Some(3), "{text}{err}");
+    assert!(text.contains("the same command goes on with the study"), "{text}");
+    let listed = states(&folder, "out");
+    assert_eq!(listed[0], ("searches/darts-s0".into(), "begun".into()));
+    let (code, _, err) = run(&folder, "out", &["--only", "searches/x"]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains("--only searches/x: no such trial"), "{err}");
+    let (code, text, err) = run(&folder, "out", &["--only", &listed[0].0]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(
+        text.contains("goes on at step 3") && text.contains("3 left that were not chosen"),
+        "{text}"
+    );
+    let (code, _, err) = run(&folder, "out", &["--max-trials", "1", "--quiet"]);
+    assert_eq!((code, count(&folder, "out", "done")), (Some(3), 2), "{err}");
+    // Other images, then another protocol.
+    let other = folder.path("images");
+    std::fs::create_dir(&other).expect("made");
+    for entry in std::fs::read_dir(project("data/cifar10-mini")).expect("images") {
+        let path = entry.expect("a file").path();
+        let mut bytes = std::fs::read(&path).expect("read");
+        if path.ends_with("test_batch.bin") {
+            *bytes.last_mut().expect("bytes") ^= 1;
+        }
+        std::fs::write(other.join(path.file_name().expect("a name")), bytes).expect("written");
+    }
+    let other = other.display().to_string();
+    let (code, _, err) = told(&folder.run(&arguments(&other, "out", &[])));
+    assert_eq!(code, Some(1));
+    assert!(err.contains("its trials are on other images than these"), "{err}");
+    folder.write(
+        "tiny.toml",
+        PROTOCOL.replace(
+            "epochs = 2\nbatch_size = 4\nsteps_per_epoch = 2\nmeasure_every",
+            "epochs = 3\nbatch_size = 4\nsteps_per_epoch = 2\nmeasure_every",
+        ),
+    );
+    let (code, _, err) = run(&folder, "out", &[]);
+    assert_eq!(code, Some(1));
+    let expected = "holds a trial with other settings: retrain.epochs is 3 here and 2 there";
+    assert!(err.contains(expected), "{err}");
+    folder.write("tiny.toml", "training_seeds = [0]\n[retrain]\nbase = \"gone\"\n");
+    let (code, _, err) = run(&folder, "out", &[]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("tiny.toml: `retrain.base` is \"gone\": cannot read"), "{err}");
+}
+
+#[test]
+fn every_event_is_a_line() {
+    let folder = folder();
+    let (code, text, err) = run(&folder, "out", &["--json", "--max-trials", "1"]);
+    assert_eq!(code, Some(3), "{err}");
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let trials: Vec<&str> = events
+        .iter()
+        .filter(|event| event["event"] == "trial")
+        .map(|event| event["state"].as_str().expect("text"))
+        .collect();
+    assert_eq!(trials, ["begin", "done"], "{text}");
+    assert_eq!(events.last().expect("one")["event"], "stopped");
+}
+
+#[test]
+fn a_script_for_slurm() {
+    let folder = folder();
+    let submit = |more: &[&str]| {
+        let all =
+            ["study", "submit", "study.toml", "--data", "d", "--out", "o", "--scheduler", "slurm"];
+        told(&folder.run(&[&all[..], more].concat()))
+    };
+    let options = [
+        "--tasks",
+        "3",
+        "--cpus-per-task",
+        "2",
+        "--time",
+        "1:00:00",
+        "--dry-run",
+        "--",
+        "--gres=gpu:1",
+    ];
+    let (code, text, err) = submit(&options);
+    assert_eq!(code, Some(0), "{err}");
+    let at = folder.path("").canonicalize().expect("there").display().to_string();
+    for line in [
+        "#SBATCH --job-name=study",
+        "#SBATCH --array=1-3",
+        "#SBATCH --cpus-per-task=2",
+        &format!("#SBATCH --output={at}/o/slurm/%A_%a.out"),
+        "#SBATCH --time=1:00:00",
+        "#SBATCH --gres=gpu:1",
+    ] {
+        assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");
+    }
+    let last = format!(" study run {at}/study.toml --data {at}/d --out {at}/o --threads 2");
+    assert!(text.trim_end().ends_with(&last), "{text}");
+    assert!(!folder.path("o").exists());
+    let (code, _, err) = submit(&["--tasks", "3", "--dry-run", "--", "now"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("`option` is \"now\", allowed: an option of sbatch"), "{err}");
+}
