@@ -71,6 +71,11 @@ pub struct Mixed<'a> {
     pub maps: &'a [f32],
 }
 
+/// Maps that are read side by side: edges of few terms are summed together.
+const MAPS: usize = 7;
+/// Lanes of the widest registers.
+const MOST_LANES: usize = 16;
+
 /// The sum of all edges into a state, for the images from `start` on: each map is read once.
 pub struct Combine<'a> {
     pub edges: &'a [Mixed<'a>],
@@ -93,14 +98,22 @@ impl WithSimd for Combine<'_> {
             for part in Part::all(plan) {
                 let channels = part.block * lanes..(part.block + 1) * lanes;
                 let sum = &mut sum[part.range(plan)];
+                let mut scaled = Vec::with_capacity(2 * MAPS);
+                let mut shift = [0.0; MOST_LANES];
+                let mut add = false;
                 for (position, (edge, pooled)) in edges.iter().zip(&mut pooled).enumerate() {
                     let &Mixed { context, norms, maps } = edge;
                     let maps = context.maps(image, maps);
                     let terms = pooled.terms(simd, context, image, maps, &part).enumerate();
                     let scale = |term| &norms.term_scale(term, image)[channels.clone()];
-                    let scaled: Vec<_> = terms.map(|(term, map)| (map, scale(term))).collect();
-                    let shift = &norms.shift_sum(image)[channels.clone()];
-                    image::weighted_sum(simd, &scaled, shift, 1, (&mut *sum, position > 0));
+                    scaled.extend(terms.map(|(term, map)| (map, scale(term))));
+                    let shifts = &norms.shift_sum(image)[channels.clone()];
+                    shift.iter_mut().zip(shifts).for_each(|(sum, shift)| *sum += shift);
+                    if scaled.len() >= MAPS || position + 1 == edges.len() {
+                        image::weighted_sum(simd, &scaled, &shift, 1, (&mut *sum, add));
+                        scaled.clear();
+                        (shift, add) = ([0.0; MOST_LANES], true);
+                    }
                 }
             }
         }
@@ -326,7 +339,6 @@ fn first_backward<S: Simd>(
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, Some(plan.source));
     let mut rectified = Buffer::new(plan.input_len());
-    let mut blocks = context.room();
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = context.maps(number, maps);
         let raw = context.image(simd, start + number, &mut room);
@@ -359,8 +371,8 @@ fn first_backward<S: Simd>(
             Target::Planes(to) => {
                 let len = plan.channels[0] * plan.size[0] * plan.size[1];
                 let to = &mut to[number * len..(number + 1) * len];
-                image::pass_above(simd, plan.floor, raw, &rectified, (&mut blocks, false));
-                image::from_blocks(simd, &blocks, Planes::all(plan.channels[0]), to);
+                image::keep_above(simd, plan.floor, raw, &mut rectified);
+                image::from_blocks(simd, &rectified, Planes::all(plan.channels[0]), to);
             }
             Target::Blocks { to, add } => {
                 let len = plan.input_len();

@@ -20,6 +20,7 @@ use super::norm::Norms;
 use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
 use super::plan::{Plan, Pool, Term};
 use super::simd::Isa;
+use crate::extension::Wanted;
 
 /// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
 /// from the last to the first, which the pass before has left in the caches.
@@ -131,11 +132,11 @@ impl<'a> Run<'a> {
         maps: Option<&Buffer>,
         mixing: Mixing<'_>,
         gradient: &[f32],
-        with_parameters: bool,
+        wanted: &Wanted,
         to: EdgeGradient<'_>,
     ) -> Norms {
         let EdgeGradient { parameters, mixing: of_mixing, input: to } = to;
-        let plan = self.plan;
+        let (plan, with_parameters) = (self.plan, wanted.parameters);
         let mut norms = norms.clone();
         let again;
         let maps = match maps {
@@ -152,14 +153,17 @@ impl<'a> Run<'a> {
 
         let sums_len = (1 + plan.terms.len()) * width;
         let mut sums = Buffer::zeros(plan.batch * sums_len);
-        sums.par_chunks_mut(self.chunk() * sums_len)
-            .zip(maps.par_chunks(self.chunk() * maps_len))
-            .zip(gradient.par_chunks(self.chunk() * map_len))
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(chunk, ((sums, maps), gradient))| {
-                self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
-            });
+        // Without a normalization they are those of the mixing weights alone.
+        if plan.num_norms > 0 || wanted.mixing {
+            sums.par_chunks_mut(self.chunk() * sums_len)
+                .zip(maps.par_chunks(self.chunk() * maps_len))
+                .zip(gradient.par_chunks(self.chunk() * map_len))
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(chunk, ((sums, maps), gradient))| {
+                    self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
+                });
+        }
         of_mixing.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
         if plan.blocks.is_empty() || matches!(to, InputGradient::Nowhere) {
             return norms;
@@ -270,6 +274,9 @@ impl<'a> Run<'a> {
 
     /// The maps before each batch normalization, with the statistics that `norms` holds.
     fn maps(&self, maps: &mut Buffer, norms: &Norms) {
+        if self.plan.blocks.is_empty() {
+            return;
+        }
         let len = self.chunk() * self.plan.maps_len().max(1);
         maps.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(chunk, maps)| {
             self.pass(chunk, Step::First { maps: &mut *maps, moments: None });
@@ -284,13 +291,15 @@ impl<'a> Run<'a> {
         let moments_len = (plan.num_norms * 2 * plan.width()).max(1);
         let mut all = Buffer::zeros(plan.batch * moments_len);
         self.place_pools(pools, &mut all);
-        maps.par_chunks_mut(len)
-            .zip(all.par_chunks_mut(self.chunk() * moments_len))
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(chunk, (maps, moments))| {
-                self.pass(chunk, Step::First { maps, moments: Some(moments) });
-            });
+        if !plan.blocks.is_empty() {
+            maps.par_chunks_mut(len)
+                .zip(all.par_chunks_mut(self.chunk() * moments_len))
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(chunk, (maps, moments))| {
+                    self.pass(chunk, Step::First { maps, moments: Some(moments) });
+                });
+        }
         let norms = Norms::from_moments(plan, &all, self.parameters);
         if plan.num_inner == 0 {
             return norms;

@@ -142,7 +142,7 @@ pub fn run_backward(
                 let run = Run::new(link, input, parameters);
                 let Kept { norms, maps, .. } = &tape.edges[number];
                 let (maps, mixing) = (maps.as_ref(), values.mixing(link, layout.batch));
-                (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
+                (number, run.backward(norms, maps, mixing, gradient, wanted, to))
             });
             for (number, norms) in done.collect::<Vec<_>>() {
                 sweep.norms[number] = Some(norms);
