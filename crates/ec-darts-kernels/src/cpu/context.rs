@@ -6,7 +6,7 @@ use super::buffer::Buffer;
 use super::convolve::Convolution;
 use super::gather::Padded;
 use super::image::{self, Planes};
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 
 /// What an edge reads, of the whole batch.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,7 @@ pub enum Input<'a> {
 /// What every pass reads.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     pub prepared: &'a [f32],
     pub input: Input<'a>,
 }
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
         maps
     }
 
-    pub fn convolution(&self, block: &'a Block, source: &'a [f32]) -> Convolution<'a> {
+    pub fn convolution(&self, block: &'a ConvBlock, source: &'a [f32]) -> Convolution<'a> {
         Convolution { plan: self.plan, block, prepared: self.prepared, source }
     }
 }

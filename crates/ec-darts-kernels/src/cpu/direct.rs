@@ -14,12 +14,12 @@ use super::context::Context;
 use super::image;
 use super::mixing::PerImage;
 use super::norm::{Norms, TermBackward};
-use super::plan::{Plan, Pool, Term};
+use super::plan::{EdgePlan, Pool, Term};
 
 /// An edge of a group.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     /// With the coefficients of its backward pass.
     pub norms: &'a Norms,
     /// Of its node, the whole batch.

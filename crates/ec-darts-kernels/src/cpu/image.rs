@@ -3,7 +3,7 @@
 use pulp::Simd;
 
 use super::gather::Padded;
-use super::plan::{Part, Plan, Pool};
+use super::plan::{EdgePlan, Pool, Strip};
 use super::pools;
 use super::tiles::{load, store};
 use super::transpose::transpose;
@@ -148,9 +148,9 @@ pub fn pad<S: Simd>(
 
 /// Pools all channels of a blocked image.
 #[inline(always)]
-pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [f32]) {
+pub fn pool<S: Simd>(simd: S, plan: &EdgePlan, pool: Pool, input: &[f32], to: &mut [f32]) {
     for (block, to) in to.chunks_exact_mut(plan.map_len() / plan.blocks_of[1]).enumerate() {
-        let part = Part { block, rows: 0..plan.out_size[0] };
+        let part = Strip { block, rows: 0..plan.out_size[0] };
         pool_rows(simd, plan, pool, input, &part, to);
     }
 }
@@ -159,10 +159,10 @@ pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [
 #[inline(always)]
 pub fn pool_rows<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
-    Part { block, rows }: &Part,
+    Strip { block, rows }: &Strip,
     to: &mut [f32],
 ) {
     let (map, stride, columns) = (plan.size[0] * plan.size[1], plan.stride, plan.out_size[1]);
@@ -183,7 +183,7 @@ pub fn pool_rows<S: Simd>(
 #[inline(always)]
 pub fn pool_backward<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
     [pooled, gradient]: [&[f32]; 2],

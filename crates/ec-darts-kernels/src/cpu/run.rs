@@ -13,12 +13,12 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::context::{Context, Input};
 use super::direct::Direct;
+use super::graph::{Graph, Link};
 use super::image::Planes;
-use super::layout::{Layout, Link};
 use super::mixing::Mixing;
 use super::norm::Norms;
-use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
-use super::plan::{Plan, Pool, Term};
+use super::pass::{Combine, Mixed, Pass, Relayout, Target, Task};
+use super::plan::{EdgePlan, Pool, Term};
 use super::simd::Isa;
 use crate::extension::Wanted;
 
@@ -31,7 +31,7 @@ const SMALL_CHUNKS: usize = 8;
 const SMALL: usize = 1 << 12;
 
 /// Images of a chunk.
-fn chunk(plan: &Plan) -> usize {
+fn chunk(plan: &EdgePlan) -> usize {
     plan.batch.div_ceil(if plan.map_len() <= SMALL { SMALL_CHUNKS } else { CHUNKS })
 }
 
@@ -62,21 +62,21 @@ pub struct EdgeGradient<'a> {
 pub enum Statistics<'a> {
     /// Mean and variance, `[norm][channel]` each.
     Given([&'a [f32]; 2]),
-    /// Those of the batch; of its pools, as [`Run::pool_moments`] finds them.
+    /// Those of the batch; of its pools, as [`EdgeRun::pool_moments`] finds them.
     OfBatch { pools: &'a [f32] },
 }
 
 /// An edge with its values.
-pub struct Run<'a> {
+pub struct EdgeRun<'a> {
     isa: Isa,
-    plan: &'a Plan,
+    plan: &'a EdgePlan,
     input: Input<'a>,
     parameters: &'a [f32],
     /// The parameters as the plan lays them out.
     prepared: Buffer,
 }
 
-impl<'a> Run<'a> {
+impl<'a> EdgeRun<'a> {
     pub fn new(link: &'a Link, input: Input<'a>, parameters: &'a [f32]) -> Self {
         let Link { isa, plan, .. } = link;
         Self { isa: *isa, plan, input, parameters, prepared: plan.prepare(parameters) }
@@ -98,7 +98,7 @@ impl<'a> Run<'a> {
         let mut all = Buffer::zeros(self.plan.batch * len);
         if of.contains(&true) {
             let chunks = all.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1);
-            chunks.for_each(|(chunk, moments)| self.pass(chunk, Step::Pools { of, moments }));
+            chunks.for_each(|(chunk, moments)| self.pass(chunk, Task::Pools { of, moments }));
         }
         all
     }
@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
                 .enumerate()
                 .with_max_len(1)
                 .for_each(|(chunk, ((sums, maps), gradient))| {
-                    self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
+                    self.pass(chunk, Task::Sums { norms: &norms, maps, gradient, sums });
                 });
         }
         of_mixing.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
@@ -192,7 +192,7 @@ impl<'a> Run<'a> {
                     let norms = &norms;
                     self.pass(
                         chunk,
-                        Step::SecondBackward { norms, maps, gradient, inner, sums, weights },
+                        Task::SecondBackward { norms, maps, gradient, inner, sums, weights },
                     );
                 });
             norms.take_inner_sums(plan, &sums, parameters);
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
                 }
                 let weights = with_parameters.then_some(weights);
                 let norms = &norms;
-                self.pass(chunk, Step::FirstBackward { norms, maps, gradient, inner, weights, to });
+                self.pass(chunk, Task::FirstBackward { norms, maps, gradient, inner, weights, to });
             });
         if with_parameters && plan.gradient_len > 0 {
             let (first, rest) = weights.split_at_mut(weights_len);
@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
         let to = to.get_or_insert_with(|| Buffer::new(self.plan.batch * len));
         to.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1).for_each(
             |(chunk, to)| {
-                self.pass(chunk, Step::Direct { direct, to, add });
+                self.pass(chunk, Task::Direct { direct, to, add });
             },
         );
     }
@@ -264,8 +264,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn pass(&self, chunk: usize, step: Step<'_>) {
-        self.isa.run(Pass { context: self.context(), start: chunk * self.chunk(), step });
+    fn pass(&self, chunk: usize, task: Task<'_>) {
+        self.isa.run(Pass { context: self.context(), start: chunk * self.chunk(), task });
     }
 
     fn context(&self) -> Context<'_> {
@@ -279,8 +279,8 @@ impl<'a> Run<'a> {
         }
         let len = self.chunk() * self.plan.maps_len().max(1);
         maps.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(chunk, maps)| {
-            self.pass(chunk, Step::First { maps: &mut *maps, moments: None });
-            self.pass(chunk, Step::Second { norms, maps, moments: None });
+            self.pass(chunk, Task::First { maps: &mut *maps, moments: None });
+            self.pass(chunk, Task::Second { norms, maps, moments: None });
         });
     }
 
@@ -297,7 +297,7 @@ impl<'a> Run<'a> {
                 .enumerate()
                 .with_max_len(1)
                 .for_each(|(chunk, (maps, moments))| {
-                    self.pass(chunk, Step::First { maps, moments: Some(moments) });
+                    self.pass(chunk, Task::First { maps, moments: Some(moments) });
                 });
         }
         let norms = Norms::from_moments(plan, &all, self.parameters);
@@ -311,15 +311,15 @@ impl<'a> Run<'a> {
             .rev()
             .for_each(|(chunk, (maps, moments))| {
                 let norms = &norms;
-                self.pass(chunk, Step::Second { norms, maps, moments: Some(moments) });
+                self.pass(chunk, Task::Second { norms, maps, moments: Some(moments) });
             });
         Norms::from_moments(plan, &all, self.parameters)
     }
 }
 
 /// A state: the sum of the edges into it.
-pub fn combine(edges: &[(Run<'_>, Norms, Buffer)]) -> Buffer {
-    let [(Run { isa, plan, .. }, ..), ..] = edges else { panic!("a state has an edge") };
+pub fn combine(edges: &[(EdgeRun<'_>, Norms, Buffer)]) -> Buffer {
+    let [(EdgeRun { isa, plan, .. }, ..), ..] = edges else { panic!("a state has an edge") };
     let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
     let mixed: Vec<_> = mixed.collect();
     let mut sum = Buffer::new(plan.batch * plan.map_len());
@@ -354,25 +354,20 @@ pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
 }
 
 /// Writes a state into its place among the joined ones of the output.
-pub fn join(layout: &Layout, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
-    let (from, planes) = (state.len() / layout.batch, Planes::all(layout.channels));
-    let to = out.len() / layout.batch;
+pub fn join(graph: &Graph, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
+    let (from, planes) = (state.len() / graph.batch, Planes::all(graph.channels));
+    let to = out.len() / graph.batch;
     out.par_chunks_mut(to).zip(state.par_chunks(from)).for_each(|(out, state)| {
         let to = &mut out[place * to / joined..(place + 1) * to / joined];
-        layout.isas.inputs.run(Relayout::FromBlocks { from: state, planes, to });
+        graph.isas.inputs.run(Relayout::FromBlocks { from: state, planes, to });
     });
 }
 
 /// The gradient of a state among the joined ones of the output.
-pub fn part(
-    layout: &Layout,
-    state: usize,
-    gradient: &[f32],
-    [place, joined]: [usize; 2],
-) -> Buffer {
-    let from = gradient.len() / layout.batch;
-    let planes = Planes::all(layout.channels);
-    in_blocks(layout.isas.inputs, layout, state, planes, |image| {
+pub fn part(graph: &Graph, state: usize, gradient: &[f32], [place, joined]: [usize; 2]) -> Buffer {
+    let from = gradient.len() / graph.batch;
+    let planes = Planes::all(graph.channels);
+    in_blocks(graph.isas.inputs, graph, state, planes, |image| {
         &gradient[image * from + place * from / joined..][..from / joined]
     })
 }
@@ -380,13 +375,13 @@ pub fn part(
 /// Channels of a state of the whole batch in blocks, from the planes of each image.
 pub fn in_blocks<'a>(
     isa: Isa,
-    layout: &Layout,
+    graph: &Graph,
     state: usize,
     planes: Planes,
     of_image: impl Fn(usize) -> &'a [f32] + Sync,
 ) -> Buffer {
-    let len = planes.blocked(isa.lanes(), layout.sizes[state].iter().product());
-    let mut all = Buffer::new(layout.batch * len);
+    let len = planes.blocked(isa.lanes(), graph.sizes[state].iter().product());
+    let mut all = Buffer::new(graph.batch * len);
     all.par_chunks_mut(len).enumerate().for_each(|(image, to)| {
         isa.run(Relayout::ToBlocks { from: of_image(image), planes, to });
     });
