@@ -88,6 +88,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Smallest, median and largest.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
+}
+
 /// A search with the rule of a preset in the common network.
 fn search(
     name: &str,
