@@ -7,7 +7,7 @@ use crate::edge::{Cell, Edge, EdgeOperation};
 #[cfg(test)]
 mod tests;
 
-/// Where the description has this fault, with what is allowed.
+/// A fault of the description, with the allowed values.
 fn fault(place: &str, found: impl std::fmt::Debug, allowed: &str) -> Result<(), String> {
     Err(format!("`{place}` is {found:?}, allowed: {allowed}"))
 }

@@ -12,7 +12,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
 
-/// What a loss returns, `[1]` each.
+/// The results of a loss, `[1]` each.
 #[derive(ExtensionType, Debug)]
 pub struct LossTensors<B: Backend> {
     /// Mean cross entropy.

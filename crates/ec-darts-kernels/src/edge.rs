@@ -1,5 +1,5 @@
-//! What the kernels are told: the operations, widths and stride of an edge, the edges of a cell, and
-//! where the values of each edge lie among the packed ones of its cell.
+//! The description of a cell: the operations, widths and stride of each edge, the edges into each node, and
+//! the places of each edge's values among the packed ones.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ pub enum EdgeOperation {
         kernel: usize,
         /// Pixels between two taps.
         dilation: usize,
-        /// How often the block is repeated; only the first has the stride.
+        /// Number of blocks; only the first has the stride.
         repeats: usize,
     },
 }
@@ -92,9 +92,9 @@ pub struct Edge {
     pub stride: usize,
     /// Whether batch normalization has scale and shift.
     pub affine: bool,
-    /// Where its values begin among the packed parameters of the cell.
+    /// Place of its first value among the packed parameters of the cell.
     pub parameters: usize,
-    /// Where its values begin among the packed statistics of the cell.
+    /// Place of its first value among the packed statistics of the cell.
     pub statistics: usize,
 }
 
@@ -199,7 +199,7 @@ impl From<Edge> for Cell {
     }
 }
 
-/// What a fused cell keeps for its backward pass.
+/// The maps that a fused cell keeps for its backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Memory {
     /// Its states, and the maps before each batch normalization.

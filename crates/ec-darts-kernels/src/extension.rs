@@ -18,7 +18,7 @@ use burn_cubecl::CubeBackend;
 
 use crate::edge::{Cell, Memory};
 
-/// What a fused cell reads, each `[batch, channels, height, width]`.
+/// The inputs of a fused cell, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
 pub enum CellInputs<B: Backend> {
     /// A single edge.
@@ -113,9 +113,9 @@ pub struct CellGradients<B: Backend> {
 
 /// Kernels of a backend for whole cells, forward and backward.
 pub trait CellKernels: Backend {
-    /// What a cell is computed from, as the kernels read it.
+    /// The values of a cell, as the kernels read them.
     type Inputs: Clone + Debug + Send + Sync + 'static;
-    /// What the backward pass needs besides.
+    /// The other values that the backward pass needs.
     type Tape: Debug + Send + Sync + 'static;
 
     /// Inputs, packed parameters, mixing weights, and the factors of drop path.
@@ -231,7 +231,7 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
 
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// What a cell is told besides the tensors that have gradients.
+/// The arguments of a cell besides the tensors that have gradients.
 struct Untracked<B: CellKernels, C: CheckpointStrategy> {
     running: [Tracked<B, C>; 2],
     factors: Option<Arc<Vec<f32>>>,

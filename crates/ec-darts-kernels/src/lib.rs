@@ -55,13 +55,13 @@ pub struct CellBytes {
     pub kept: u64,
     /// Maps before each normalization, which [`Memory::Save`] keeps too.
     pub maps: u64,
-    /// Those that are there at once where they are made again.
+    /// The most of them at one time, where the backward pass makes them again.
     pub maps_at_once: u64,
     /// During the backward pass: gradients of the output, the states, the inputs and the weights, and scratch.
     pub passing: u64,
 }
 
-/// What the kernels of a GPU need for a cell; nothing where the build has none.
+/// The memory that the kernels of a GPU need for a cell; zero where the build has none.
 ///
 /// # Shapes
 /// - `shapes`: those of the inputs, `[batch, channels, height, width]`
@@ -80,7 +80,7 @@ pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     }
 }
 
-/// What a cell returns.
+/// The results of a cell.
 #[derive(Clone, Debug)]
 pub struct CellOutput {
     /// `[batch, concat.len() * channels, height, width]`.
@@ -294,7 +294,7 @@ pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
     reference::classify(map, weight, bias)
 }
 
-/// What a loss returns.
+/// The results of a loss.
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// Mean cross entropy, `[1]`.

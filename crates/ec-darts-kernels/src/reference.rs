@@ -77,10 +77,10 @@ pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
         .expect("a mixed sum has at least one term")
 }
 
-/// What batch normalizations normalize with.
+/// The mean and variance that batch normalizations use.
 #[allow(clippy::large_enum_variant, reason = "two of them, on the stack of one call")]
 enum Statistics {
-    /// Those of the batch, which are told here.
+    /// Those of the batch, which are collected here.
     OfBatch(Vec<Seen>),
     /// Mean and variance, packed.
     Given([Tensor<1>; 2]),
@@ -88,7 +88,7 @@ enum Statistics {
 
 /// The batch in front of one batch normalization.
 struct Seen {
-    /// Where its channels begin among the packed statistics.
+    /// Place of its first channel among the packed statistics.
     start: usize,
     /// Values of a channel.
     count: usize,
@@ -127,7 +127,7 @@ fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) ->
     if is_tracked { Tensor::from_inner(moved) } else { moved }
 }
 
-/// What the edges of a cell are computed from, taken one after the other.
+/// The values of a cell's edges, taken one after the other.
 struct Composition<'a> {
     parameters: Tensor<1>,
     mixing: Tensor<1>,

@@ -16,7 +16,7 @@ use crate::reference;
 /// Numbers of a step of SGD.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdNumbers {
-    /// What the velocity is scaled by.
+    /// Factor of the velocity.
     pub learning_rate: f32,
     /// Share of the old velocity.
     pub momentum: f32,
@@ -31,7 +31,7 @@ pub struct SgdNumbers {
 /// Numbers of a step of Adam.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamNumbers {
-    /// What the step is scaled by.
+    /// Factor of the step.
     pub learning_rate: f32,
     /// Decay of the first moment.
     pub beta1: f32,

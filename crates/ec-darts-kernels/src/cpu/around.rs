@@ -58,7 +58,7 @@ impl Shape {
         self.channels / self.parts
     }
 
-    /// Where a node has what the operations make.
+    /// The planes of a node that the operations make.
     fn mixed(self) -> Planes {
         Planes { channels: self.width(), apart: self.parts }
     }
@@ -223,7 +223,7 @@ impl<'a> Backward<'a> {
     }
 }
 
-/// What the gradient of a state is made of.
+/// The sources of the gradient of a state.
 struct Sources<'a> {
     /// Of the output, with the state's place among the joined ones and their number.
     joined: Option<(&'a [f32], [usize; 2])>,

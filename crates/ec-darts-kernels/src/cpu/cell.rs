@@ -1,4 +1,4 @@
-//! What a cell is computed from, what it keeps, and what it gives back.
+//! The values of a cell, those that it keeps for the backward pass, and its gradients.
 
 use std::ops::Range;
 
@@ -27,17 +27,17 @@ pub struct Values<'a> {
     pub factors: Option<&'a [f32]>,
 }
 
-/// What a cell's backward pass needs besides its inputs.
+/// The values that a cell's backward pass needs besides its inputs.
 #[derive(Debug)]
 pub struct Tape {
-    /// Those that an edge reads; in a cell of several parts the first part of each.
+    /// The states that an edge reads; in a cell of several parts the first part of each.
     pub states: Blocks,
     /// All channels of them, in planes, in a cell of several parts.
     pub planes: Blocks,
     pub edges: Vec<Kept>,
 }
 
-/// What an edge's backward pass needs.
+/// The values that an edge's backward pass needs.
 #[derive(Debug)]
 pub struct Kept {
     pub norms: Norms,
@@ -101,7 +101,7 @@ impl Graph {
 }
 
 impl<'a> Values<'a> {
-    /// What an edge reads; `blocks` are the inputs and `states` the states that it may read there.
+    /// The source of an edge, among the inputs in `blocks` and the `states`.
     pub fn input(&self, from: Origin, blocks: &'a Blocks, states: &'a Blocks) -> Input<'a> {
         match from {
             Origin::Input(number) => match &blocks[number] {
@@ -114,7 +114,7 @@ impl<'a> Values<'a> {
         }
     }
 
-    /// What scales the terms of an edge.
+    /// The scales of the terms of an edge.
     pub fn mixing(&self, link: &Link, batch: usize) -> Mixing<'a> {
         let Range { start, end } = link.mixing;
         let factors = self.factors.map(|all| &all[start * batch..end * batch]);

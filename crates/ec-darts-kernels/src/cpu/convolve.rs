@@ -96,7 +96,7 @@ impl Convolution<'_> {
         Steps { row: geometry.row() * lanes, stride, dilation, out, filled }
     }
 
-    /// What the 1x1 convolution reads of a strip, and the values between its blocks of channels.
+    /// The part of a strip that the 1x1 convolution reads, and the values between its blocks of channels.
     #[inline(always)]
     pub fn gather<'b, S: Simd>(
         &'b self,

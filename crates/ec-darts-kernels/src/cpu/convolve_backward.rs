@@ -33,7 +33,7 @@ impl Convolution<'_> {
         assert!(gradient.len() >= blocks * map_len && map.len() >= blocks * map_len);
         let transposed = &self.prepared[self.block.transposed..];
         assert!(transposed.len() >= gathered_blocks * lanes * blocks * lanes);
-        // Where the gradient of what was gathered goes: straight into a map with the border that
+        // The gradient of the gathered values goes straight into a map with the border that
         // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
         // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
@@ -202,7 +202,7 @@ impl Convolution<'_> {
             }
             Gather::Depthwise { stride, .. } => {
                 let (row, len) = (geometry.row() * lanes, geometry.len() * lanes);
-                // Whatever it held before lay in the same places: what is between stays zero.
+                // Its values before lay in the same places; those between stay zero.
                 let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
                 for (from, padded) in maps.take(source_blocks) {
                     for (y, from) in from.chunks_exact(line).enumerate() {

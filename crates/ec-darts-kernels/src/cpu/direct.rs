@@ -29,7 +29,7 @@ pub struct Reader<'a> {
 /// Gradients of the whole batch, each with its scale.
 type Scaled<'a> = Vec<(&'a [f32], &'a PerImage)>;
 
-/// What reaches the input of a group, besides what convolutions pass on.
+/// The gradients that reach the input of a group, without those of convolutions.
 pub struct Direct<'a> {
     identities: Scaled<'a>,
     pools: Vec<PoolGradient<'a>>,

@@ -6,7 +6,7 @@ use super::plan::{EdgePlan, Pool, Term};
 use super::simd::{Isa, Isas};
 use crate::edge::{Cell, Edge};
 
-/// Where an edge reads.
+/// The source of an edge: an input of the cell or one of its states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     Input(usize),

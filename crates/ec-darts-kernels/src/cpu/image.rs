@@ -1,4 +1,4 @@
-//! What is done to one image: maps that stay in the first two levels of cache.
+//! Operations on one image, whose maps stay in the first two levels of cache.
 
 use pulp::Simd;
 

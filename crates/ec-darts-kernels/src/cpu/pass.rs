@@ -19,7 +19,7 @@ pub struct Pass<'a> {
     pub task: Task<'a>,
 }
 
-/// What a pass does.
+/// The work of a pass.
 pub enum Task<'a> {
     /// Moments of what each of the asked-for pools makes of the input,
     /// `[image][pool][mean, squares][width]`.
@@ -52,7 +52,7 @@ pub enum Task<'a> {
     Direct { direct: &'a Direct<'a>, to: &'a mut [f32], add: bool },
 }
 
-/// Where the gradient of what an edge reads is written.
+/// The target of the gradient of an edge's source.
 #[derive(Debug)]
 pub enum Target<'a> {
     Nowhere,
@@ -64,7 +64,7 @@ pub enum Target<'a> {
     },
 }
 
-/// What an edge gives a mixed sum, of the whole batch.
+/// The part of an edge in a mixed sum, of the whole batch.
 pub struct Mixed<'a> {
     pub context: Context<'a>,
     pub norms: &'a Norms,

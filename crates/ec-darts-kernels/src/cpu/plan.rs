@@ -86,7 +86,7 @@ pub struct EdgePlan {
     pub out_size: [usize; 2],
     pub stride: usize,
     pub affine: bool,
-    /// What the input is no smaller than behind its ReLU; minus infinity without one.
+    /// The least value of the input behind its ReLU; minus infinity without one.
     pub floor: f32,
     /// The input with the border that the widest kernel needs.
     pub source: Padded,

@@ -38,10 +38,10 @@ fn chunk(plan: &EdgePlan) -> usize {
 /// Values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
 
-/// Where the gradient of what an edge reads goes.
+/// The target of the gradient of an edge's source.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// What it replaces, where it is asked for.
+    /// The values that it replaces, where it is asked for.
     Planes(Option<&'a mut [f32]>),
     /// Nobody asks for it, nor for the parameters'.
     Nowhere,
@@ -49,7 +49,7 @@ pub enum InputGradient<'a> {
     Blocks(&'a mut Option<Buffer>),
 }
 
-/// Where an edge's gradients go.
+/// The targets of an edge's gradients.
 #[derive(Debug)]
 pub struct EdgeGradient<'a> {
     pub parameters: &'a mut [f32],
@@ -57,7 +57,7 @@ pub struct EdgeGradient<'a> {
     pub input: InputGradient<'a>,
 }
 
-/// What an edge's batch normalizations normalize with.
+/// The mean and variance that an edge's batch normalizations use.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistics<'a> {
     /// Mean and variance, `[norm][channel]` each.
@@ -331,7 +331,7 @@ pub fn combine(edges: &[(EdgeRun<'_>, Norms, Buffer)]) -> Buffer {
     sum
 }
 
-/// What an edge reads of the whole batch, in blocks.
+/// The source of an edge, of the whole batch, in blocks.
 pub fn to_blocks(link: &Link, planes: &[f32]) -> Buffer {
     let plan = &link.plan;
     let (from, to) = (planes.len() / plan.batch, plan.input_len());
@@ -343,7 +343,7 @@ pub fn to_blocks(link: &Link, planes: &[f32]) -> Buffer {
     all
 }
 
-/// What an edge reads of the whole batch, in planes.
+/// The source of an edge, of the whole batch, in planes.
 pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
     let plan = &link.plan;
     let (from, to) = (plan.input_len(), planes.len() / plan.batch);

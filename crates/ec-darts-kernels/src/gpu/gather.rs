@@ -1,9 +1,9 @@
-//! What the blocks of an operation read and gather.
+//! The sources of an operation's blocks, and the values that these gather.
 
 use super::table::{BIAS, NONE, block, gather};
 use crate::edge::EdgeOperation;
 
-/// What a block is told besides its place.
+/// The numbers of a block besides its place.
 #[derive(Clone, Copy)]
 pub struct Gather {
     pub way: u32,
@@ -40,7 +40,7 @@ impl Gather {
     }
 }
 
-/// What an edge reads.
+/// The source of an edge.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Source {
     /// Number of the input that it is, among those of its launch.

@@ -152,19 +152,19 @@ impl Pass<'_> {
         }
     }
 
-    /// What comes back through second blocks, and the sums that the normalizations before them need.
+    /// Gradients through second blocks, and the sums that the normalizations before them need.
     pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
         let (size, channels) = (target.size, self.plan.channels);
         let sources = Sources { rows: target.inner_sources, size, channels };
         self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
     }
 
-    /// What comes back to states, in addition to what is there.
+    /// Adds the gradients of states to the values there.
     pub fn states(&self, target: &Target, work: &Values) {
         self.source_launch(&target.sources, target, [&self.states; 2], work, [None; 2], false);
     }
 
-    /// What comes back to the inputs of a target, `to` those that want it.
+    /// Gradients of the inputs of a target, `to` those that want it.
     pub fn inputs(&self, target: &Target, work: &Values, to: &[Option<Values>]) {
         let values = self.values(target);
         if let [Some(one), Some(other)] = to {
@@ -294,7 +294,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Where the parts of weight gradients lie in the work of a backward pass.
+    /// The place of the parts of weight gradients in the work of a backward pass.
     fn first_partial(&self) -> usize {
         self.plan.states_len + self.plan.scratch_len
     }

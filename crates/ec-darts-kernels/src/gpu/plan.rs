@@ -41,7 +41,7 @@ pub struct Target {
     /// Last blocks, and the first ones of two; together all with weights, one after the other.
     pub last: Rows,
     pub first: Rows,
-    /// What first blocks of two made, and what the edges read.
+    /// The maps of first blocks of two, and the sources of the edges.
     pub inner_sources: Rows,
     pub sources: Sources,
     /// Values of all maps.

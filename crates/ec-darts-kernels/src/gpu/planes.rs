@@ -96,7 +96,7 @@ pub fn quad(values: &Array<f32>) -> Four {
     four
 }
 
-/// What a block makes of its source for one of its gathered channels, at four neighbouring pixels.
+/// The values of one of a block's gathered channels, at four neighbouring pixels.
 #[cube]
 pub fn gathered(
     source: &[f32],

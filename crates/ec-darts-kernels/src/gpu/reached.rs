@@ -1,4 +1,4 @@
-//! What comes back: to the terms of nodes, to mixing weights, and sums of the parts of weight gradients.
+//! Gradients of the terms of nodes and of mixing weights, and sums of the parts of weight gradients.
 
 use cubecl::prelude::*;
 
@@ -17,7 +17,7 @@ fn within(place: usize, all: usize) -> usize {
     select(place < all, place, 0usize)
 }
 
-/// Where the value of a channel lies, counted over all images.
+/// The place of a channel's value, counted over all images.
 #[cube]
 fn place_of(place: usize, channels: usize, channel: usize, size: usize) -> usize {
     (place / size * channels + channel) * size + place % size

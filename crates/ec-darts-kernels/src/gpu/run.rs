@@ -14,7 +14,7 @@ use super::plan::{Plan, Target};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, Wanted};
 
-/// What a cell is computed from.
+/// The values of a cell.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// `[batch, channels, height, width]`.
@@ -25,7 +25,7 @@ pub struct Inputs {
     pub factors: Option<Arc<Vec<f32>>>,
 }
 
-/// What the backward pass needs besides the inputs.
+/// The values that the backward pass needs besides the inputs.
 #[derive(Debug)]
 pub struct Tape {
     plan: Arc<Planned>,

@@ -6,7 +6,7 @@ use super::planes::{Four, Plane, correlate, lifted};
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
-/// What comes back to four neighbouring pixels of a source from what a block gathered there.
+/// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
 #[cube]
 fn scattered(
     table: &[u32],
@@ -84,7 +84,7 @@ fn scattered(
     sums
 }
 
-/// What comes back to one pixel from a pool or an identity.
+/// The gradient of one pixel from a pool or an identity.
 #[cube]
 fn pooled_back(
     table: &[u32],

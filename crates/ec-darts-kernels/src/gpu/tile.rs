@@ -1,6 +1,6 @@
-//! How cubes share their work: tiles of a map, weights of a convolution.
+//! The division of work among cubes: tiles of a map, weights of a convolution.
 
-/// How a cube of [`super::blocks`] shares its work.
+/// The division of work in a cube of [`super::blocks`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
     pub quads: usize,
@@ -46,7 +46,7 @@ impl Tile {
     }
 }
 
-/// How a cube of weight gradients shares its work: fours of outputs and inputs, and units that share a weight.
+/// The division of work in a cube of weight gradients: fours of outputs and inputs, and units that share a weight.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightTile {
     pub outputs: usize,

@@ -28,7 +28,7 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) 
     Loss { loss, correct }
 }
 
-/// How many classes are ahead of each image's own: those of a larger logit, and of equal ones those before it.
+/// The number of classes ahead of each image's own: those of a larger logit, and of equal ones those before it.
 ///
 /// An image with a logit that is no number has no order of classes; its rank is 2^30 or more, so that it counts as
 /// wrong among however many classes.

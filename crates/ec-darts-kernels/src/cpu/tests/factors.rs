@@ -5,7 +5,7 @@ use super::{Cell, EdgeOperation, Isa, Isas, Memory, Values, Wanted, all, assert_
 use super::{Tape, edge, forward, numbers, plain};
 use crate::cpu::graph::Graph;
 
-/// What a cell is computed from, and the gradient of its output.
+/// The values of a cell, and the gradient of its output.
 struct Case {
     cell: Cell,
     shape: [usize; 4],
@@ -177,7 +177,7 @@ fn factors_of_one_change_no_bit() {
     }
 }
 
-/// Whatever is kept, and whoever computes what; 17 images are chunks of different lengths.
+/// Neither the maps that are kept nor the threads change a bit; 17 images are chunks of different lengths.
 #[test]
 fn neither_memory_nor_threads_change_a_bit() {
     let case = Case::new(cell(6, false), [17, 6, 8, 8]);
