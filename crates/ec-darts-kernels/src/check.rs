@@ -8,7 +8,7 @@ use crate::edge::{Cell, Edge, EdgeOperation};
 #[cfg(test)]
 mod tests;
 
-/// An error about a fault of the description, with the allowed values.
+/// A fault of the description, with the allowed values.
 fn fault(place: &str, found: impl std::fmt::Debug, allowed: &str) -> Result<(), String> {
     Err(format!("`{place}` is {found:?}, allowed: {allowed}"))
 }

@@ -1,5 +1,5 @@
-//! The description of a cell for the kernels: the operations, widths and stride of each edge, the
-//! edges of the cell, and the places of each edge's values among the packed ones.
+//! The description of a cell: the operations, widths and stride of each edge, the edges into each node, and
+//! the places of each edge's values among the packed ones.
 
 use std::ops::Range;
 
@@ -33,7 +33,7 @@ pub enum EdgeOperation {
         kernel: usize,
         /// Distance between two taps, in pixels.
         dilation: usize,
-        /// Number of repetitions of the block; only the first has the stride.
+        /// Number of blocks; only the first has the stride.
         repeats: usize,
     },
 }
@@ -93,9 +93,9 @@ pub struct Edge {
     pub stride: usize,
     /// Whether batch normalization has scale and shift.
     pub affine: bool,
-    /// Index of its first value among the packed parameters of the cell.
+    /// Place of its first value among the packed parameters of the cell.
     pub parameters: usize,
-    /// Index of its first value among the packed statistics of the cell.
+    /// Place of its first value among the packed statistics of the cell.
     pub statistics: usize,
 }
 

@@ -114,9 +114,9 @@ pub struct CellGradients<B: Backend> {
 
 /// Kernels of a backend for whole cells, forward and backward.
 pub trait CellKernels: Backend {
-    /// The values of a cell in the form that the kernels read.
+    /// The values of a cell, as the kernels read them.
     type Inputs: Clone + Debug + Send + Sync + 'static;
-    /// Other values for the backward pass.
+    /// The other values that the backward pass needs.
     type Tape: Debug + Send + Sync + 'static;
 
     /// The inputs, packed parameters, mixing weights, and the factors of drop path.
@@ -232,7 +232,7 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
 
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// The arguments of a cell without gradients.
+/// The arguments of a cell besides the tensors that have gradients.
 struct Untracked<B: CellKernels, C: CheckpointStrategy> {
     running: [Tracked<B, C>; 2],
     factors: Option<Arc<Vec<f32>>>,

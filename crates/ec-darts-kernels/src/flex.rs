@@ -10,7 +10,7 @@ use crate::cpu::{self, Buffer, Isas, Tape, Values};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
 
-/// The contiguous values of a cell.
+/// The values of a cell, contiguous.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     inputs: Vec<FlexTensor>,

@@ -56,14 +56,14 @@ pub struct CellBytes {
     pub kept: u64,
     /// Maps before each normalization, which [`Memory::Save`] keeps too.
     pub maps: u64,
-    /// The maps that exist at the same time where they are computed again.
+    /// The most of them at one time, where the backward pass makes them again.
     pub maps_at_once: u64,
     /// Buffers during the backward pass: gradients of the output, the states, the inputs and the
     /// weights, and temporary values.
     pub passing: u64,
 }
 
-/// The bytes of a GPU's kernels for a cell; zero where the build has none.
+/// The memory that the kernels of a GPU need for a cell; zero where the build has none.
 ///
 /// # Shapes
 /// - `shapes`: those of the inputs, `[batch, channels, height, width]`

@@ -77,10 +77,10 @@ pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
         .expect("a mixed sum has at least one term")
 }
 
-/// The statistics of batch normalizations.
+/// The mean and variance that batch normalizations use.
 #[allow(clippy::large_enum_variant, reason = "two of them, on the stack of one call")]
 enum Statistics {
-    /// Those of the batch, which are recorded here.
+    /// Those of the batch, which are collected here.
     OfBatch(Vec<Seen>),
     /// Given mean and variance, packed.
     Given([Tensor<1>; 2]),
@@ -88,7 +88,7 @@ enum Statistics {
 
 /// The statistics of a batch at one batch normalization.
 struct Seen {
-    /// Index of its first channel among the packed statistics.
+    /// Place of its first channel among the packed statistics.
     start: usize,
     /// Number of values of a channel.
     count: usize,

@@ -16,7 +16,7 @@ use crate::reference;
 /// The numbers of a step of SGD.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdNumbers {
-    /// The learning rate, the factor of the velocity.
+    /// Factor of the velocity.
     pub learning_rate: f32,
     /// Factor of the old velocity in the new one.
     pub momentum: f32,
@@ -31,7 +31,7 @@ pub struct SgdNumbers {
 /// The numbers of a step of Adam.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamNumbers {
-    /// The learning rate, the factor of the step.
+    /// Factor of the step.
     pub learning_rate: f32,
     /// Decay rate of the first moment.
     pub beta1: f32,

@@ -148,7 +148,7 @@ fn what_is_wrong_is_named() {
     );
 }
 
-/// Where only the mixing weights are tracked, all of them have the gradient of the definition.
+/// If only the mixing weights are tracked, all of them have the gradient of the definition.
 #[test]
 fn mixing_weights_alone_have_their_gradients() {
     let device = Device::flex().autodiff();
@@ -188,7 +188,7 @@ fn mixing_weights_alone_have_their_gradients() {
     let expected = gradient(false, all.cell.clone());
     assert!(expected.iter().all(|value| value.abs() > 1e-2), "{expected:?}");
     near(&gradient(true, all.cell.clone()), &expected);
-    // The search does not compute this gradient: its inputs' own edges have constant weights.
+    // The search does not compute these: its inputs' own edges have constant weights.
     let fixed = gradient(true, Cell { fixed_inputs: true, ..all.cell.clone() });
     near(&fixed[2..], &expected[2..]);
     assert_eq!(fixed[..2], [0.0; 2]);

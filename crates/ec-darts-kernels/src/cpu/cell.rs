@@ -1,10 +1,10 @@
-//! What a cell is computed from, what it keeps, and what it gives back.
+//! The values of a cell, those that it keeps for the backward pass, and its gradients.
 
 use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::context::Input;
-use super::layout::{From, Layout, Link};
+use super::graph::{Graph, Link, Origin};
 use super::mixing::Mixing;
 use super::norm::Norms;
 use super::run;
@@ -27,17 +27,17 @@ pub struct Values<'a> {
     pub factors: Option<&'a [f32]>,
 }
 
-/// What a cell's backward pass needs besides its inputs.
+/// The values that a cell's backward pass needs besides its inputs.
 #[derive(Debug)]
 pub struct Tape {
-    /// Those that an edge reads; in a cell of several parts the first part of each.
+    /// The states that an edge reads; in a cell of several parts the first part of each.
     pub states: Blocks,
     /// All channels of them, in planes, in a cell of several parts.
     pub planes: Blocks,
     pub edges: Vec<Kept>,
 }
 
-/// What an edge's backward pass needs.
+/// The values that an edge's backward pass needs.
 #[derive(Debug)]
 pub struct Kept {
     pub norms: Norms,
@@ -84,37 +84,37 @@ pub struct Gradients {
     pub mixing: Vec<f32>,
 }
 
-impl Layout {
+impl Graph {
     pub fn of(isas: Isas, cell: &Cell, values: &Values<'_>) -> Self {
         let shapes: Vec<_> = values.inputs.iter().map(|(_, shape)| *shape).collect();
-        let layout = Self::new(cell, &shapes, isas);
-        let end = layout.links.iter().map(|link| link.parameters.end).max().unwrap_or(0);
+        let graph = Self::new(cell, &shapes, isas);
+        let end = graph.links.iter().map(|link| link.parameters.end).max().unwrap_or(0);
         assert!(end <= values.parameters.len(), "packed parameters of this cell");
         let weights = cell.num_mixing_weights();
         assert_eq!(values.mixing.len(), weights, "one mixing weight for each operation");
         if let Some(factors) = values.factors {
-            assert_eq!(factors.len(), weights * layout.batch, "a factor for each image");
+            assert_eq!(factors.len(), weights * graph.batch, "a factor for each image");
             assert_eq!(cell.parts, 1, "factors of a cell of one part");
         }
-        layout
+        graph
     }
 }
 
 impl<'a> Values<'a> {
-    /// What an edge reads; `blocks` are the inputs and `states` the states that it may read there.
-    pub fn input(&self, from: From, blocks: &'a Blocks, states: &'a Blocks) -> Input<'a> {
+    /// The source of an edge, among the inputs in `blocks` and the `states`.
+    pub fn input(&self, from: Origin, blocks: &'a Blocks, states: &'a Blocks) -> Input<'a> {
         match from {
-            From::Input(number) => match &blocks[number] {
+            Origin::Input(number) => match &blocks[number] {
                 Some(blocks) => Input::Blocks(blocks),
                 None => Input::Planes(self.inputs[number].0),
             },
-            From::State(state) => {
+            Origin::State(state) => {
                 Input::Blocks(states[state].as_ref().expect("states that are read are kept"))
             }
         }
     }
 
-    /// What scales the terms of an edge.
+    /// The scales of the terms of an edge.
     pub fn mixing(&self, link: &Link, batch: usize) -> Mixing<'a> {
         let Range { start, end } = link.mixing;
         let factors = self.factors.map(|all| &all[start * batch..end * batch]);
@@ -122,10 +122,10 @@ impl<'a> Values<'a> {
     }
 
     /// The inputs that pools and identities read, in blocks.
-    pub fn blocks(&self, layout: &Layout) -> Blocks {
-        let inputs = self.inputs.iter().zip(&layout.links).enumerate();
+    pub fn blocks(&self, graph: &Graph) -> Blocks {
+        let inputs = self.inputs.iter().zip(&graph.links).enumerate();
         let blocks = inputs.map(|(number, ((input, _), link))| {
-            layout.is_direct(From::Input(number)).then(|| run::to_blocks(link, input))
+            graph.is_direct(Origin::Input(number)).then(|| run::to_blocks(link, input))
         });
         blocks.collect()
     }

@@ -6,9 +6,9 @@ use super::buffer::Buffer;
 use super::convolve::Convolution;
 use super::gather::Padded;
 use super::image::{self, Planes};
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 
-/// What an edge reads, of the whole batch.
+/// The source of an edge, of the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// `[batch][channel][position]`.
@@ -17,10 +17,10 @@ pub enum Input<'a> {
     Blocks(&'a [f32]),
 }
 
-/// What every pass reads.
+/// The values that every pass reads.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     pub prepared: &'a [f32],
     pub input: Input<'a>,
 }
@@ -52,7 +52,7 @@ impl<'a> Context<'a> {
         matches!(self.input, Input::Planes(_)) && self.plan.source.pad == 0
     }
 
-    /// What the convolutions read: an image behind the ReLU, with its border.
+    /// The source of the convolutions: an image behind the ReLU, with its border.
     #[inline(always)]
     pub fn source<'b, S: Simd>(&self, simd: S, image: &'b [f32], room: &'b mut [f32]) -> &'b [f32] {
         if self.is_rectified() {
@@ -93,7 +93,7 @@ impl<'a> Context<'a> {
         maps
     }
 
-    pub fn convolution(&self, block: &'a Block, source: &'a [f32]) -> Convolution<'a> {
+    pub fn convolution(&self, block: &'a ConvBlock, source: &'a [f32]) -> Convolution<'a> {
         Convolution { plan: self.plan, block, prepared: self.prepared, source }
     }
 }

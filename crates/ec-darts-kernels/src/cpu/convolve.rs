@@ -8,7 +8,7 @@ use pulp::Simd;
 use super::buffer::Buffer;
 use super::depthwise::{self, Filled, Steps};
 use super::gather::{Gather, Padded};
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 use super::tiles::{self, Mix};
 
 /// Values of a strip in one operand of a 1x1 convolution: half of a small first level of cache.
@@ -17,8 +17,8 @@ const STRIP: usize = 4096;
 /// A block, and what it is applied to.
 #[derive(Clone, Copy)]
 pub struct Convolution<'a> {
-    pub plan: &'a Plan,
-    pub block: &'a Block,
+    pub plan: &'a EdgePlan,
+    pub block: &'a ConvBlock,
     pub prepared: &'a [f32],
     /// The ReLU'd map that it reads, with the border of its geometry.
     pub source: &'a [f32],
@@ -35,8 +35,8 @@ pub struct Scratch {
 
 impl Scratch {
     /// With `backward`, the geometry of what the blocks read whose gradients are wanted.
-    pub fn new(plan: &Plan, backward: Option<Padded>) -> Self {
-        let most = |of: fn(&Block) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
+    pub fn new(plan: &EdgePlan, backward: Option<Padded>) -> Self {
+        let most = |of: fn(&ConvBlock) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;
         let gathered = most(|block| block.gathered_blocks) * positions;
         let mut padded = Buffer::new(0);
@@ -96,7 +96,7 @@ impl Convolution<'_> {
         Steps { row: geometry.row() * lanes, stride, dilation, out, filled }
     }
 
-    /// What the 1x1 convolution reads of a strip, and the values between its blocks of channels.
+    /// The part of a strip that the 1x1 convolution reads, and the values between its blocks of channels.
     #[inline(always)]
     pub fn gather<'b, S: Simd>(
         &'b self,
@@ -106,7 +106,7 @@ impl Convolution<'_> {
     ) -> (&'b [f32], usize) {
         let (lanes, geometry) = (S::F32_LANES, self.geometry());
         let (row, map) = (geometry.row() * lanes, geometry.len() * lanes);
-        let Block { gather, gathered_blocks, source_blocks, depthwise, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, depthwise, .. } = *self.block;
         if matches!(gather, Gather::Copy) && geometry.pad == 0 {
             return (&self.source[strip.start * row..], map);
         }

@@ -9,7 +9,7 @@ use super::depthwise;
 use super::depthwise_weights;
 use super::gather::{Gather, Padded};
 use super::image;
-use super::plan::Block;
+use super::plan::ConvBlock;
 use super::tiles::{self, Mix, prefetch};
 
 impl Convolution<'_> {
@@ -29,11 +29,11 @@ impl Convolution<'_> {
         let (lanes, blocks) = (S::F32_LANES, self.plan.blocks_of[1]);
         let [rows, columns] = self.plan.out_size;
         let (line, map_len) = (columns * lanes, rows * columns * lanes);
-        let Block { gather, gathered_blocks, source_blocks, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, .. } = *self.block;
         assert!(gradient.len() >= blocks * map_len && map.len() >= blocks * map_len);
         let transposed = &self.prepared[self.block.transposed..];
         assert!(transposed.len() >= gathered_blocks * lanes * blocks * lanes);
-        // Where the gradient of what was gathered goes: straight into a map with the border that
+        // The gradient of the gathered values goes straight into a map with the border that
         // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
         // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
@@ -153,7 +153,7 @@ impl Convolution<'_> {
         let geometry = self.geometry();
         let [height, width] = [geometry.height, geometry.width];
         let (map, line) = (height * width * lanes, columns * lanes);
-        let Block { gather, gathered_blocks, source_blocks, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, .. } = *self.block;
         assert!(to.len() >= source_blocks * map);
         if !add && !matches!(gather, Gather::Depthwise { .. }) {
             to.fill(0.0);
@@ -202,7 +202,7 @@ impl Convolution<'_> {
             }
             Gather::Depthwise { stride, .. } => {
                 let (row, len) = (geometry.row() * lanes, geometry.len() * lanes);
-                // Whatever it held before lay in the same places: what is between stays zero.
+                // Its values before lay in the same places; those between stay zero.
                 let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
                 for (from, padded) in maps.take(source_blocks) {
                     for (y, from) in from.chunks_exact(line).enumerate() {
@@ -229,7 +229,7 @@ impl Convolution<'_> {
         (to, add): (&mut [f32], bool),
     ) {
         let lanes = S::F32_LANES;
-        let Block { gather, source_blocks, flipped, .. } = *self.block;
+        let ConvBlock { gather, source_blocks, flipped, .. } = *self.block;
         let Gather::Depthwise { kernel, stride, .. } = gather else { return };
         let geometry = self.geometry();
         let Padded { height, width, .. } = geometry;

@@ -6,7 +6,7 @@ use pulp::Simd;
 
 use super::tiles::{load, store};
 
-/// Where a depthwise convolution reads and writes, in values.
+/// The places that a depthwise convolution reads and writes, in values.
 #[derive(Clone, Copy)]
 pub struct Steps {
     /// From one row of inputs to the next.
@@ -160,7 +160,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     }
 }
 
-/// What the sums of a tile start with.
+/// The first values of the sums of a tile.
 ///
 /// # Safety
 /// `out` holds `T` registers.
@@ -224,7 +224,7 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const T: usize, co
 /// Values that a dense tile reads of a row at most: eight outputs of 5 taps, 2 apart.
 const REACH: usize = 8 + 4 * 2;
 
-/// What a dense tile reads of a row.
+/// The pixels of a row that a dense tile reads.
 ///
 /// # Safety
 /// `line` holds `T + (K - 1) * D` registers.

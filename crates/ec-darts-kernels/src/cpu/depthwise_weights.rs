@@ -114,7 +114,7 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
     }
 }
 
-/// What one output adds to the gradients of `R` rows of taps.
+/// Adds one output's part to the gradients of `R` rows of taps.
 ///
 /// # Safety
 /// `gradient` is at the output, `line` at its first tap.
@@ -184,7 +184,7 @@ unsafe fn dense_weights<S: Simd, const K: usize>(
     }
 }
 
-/// What `T` outputs of stride 1 add to the gradients of a row of taps, one or two pixels apart.
+/// Adds the part of `T` outputs of stride 1 to the gradients of a row of taps, one or two pixels apart.
 ///
 /// # Safety
 /// `gradient` is at the outputs, `line` at their first tap.

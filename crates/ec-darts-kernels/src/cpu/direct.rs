@@ -14,12 +14,12 @@ use super::context::Context;
 use super::image;
 use super::mixing::PerImage;
 use super::norm::{Norms, TermBackward};
-use super::plan::{Plan, Pool, Term};
+use super::plan::{EdgePlan, Pool, Term};
 
 /// An edge of a group.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     /// With the coefficients of its backward pass.
     pub norms: &'a Norms,
     /// Of its node, the whole batch.
@@ -29,7 +29,7 @@ pub struct Reader<'a> {
 /// Gradients of the whole batch, each with its scale.
 type Scaled<'a> = Vec<(&'a [f32], &'a PerImage)>;
 
-/// What reaches the input of a group, besides what convolutions pass on.
+/// The gradients that reach the input of a group, without those of convolutions.
 pub struct Direct<'a> {
     identities: Scaled<'a>,
     pools: Vec<PoolGradient<'a>>,

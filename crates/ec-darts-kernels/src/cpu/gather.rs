@@ -41,7 +41,7 @@ impl Padded {
     }
 }
 
-/// How a block gathers its inputs before the 1x1 convolution.
+/// The way a block gathers its inputs before the 1x1 convolution.
 #[derive(Clone, Copy, Debug)]
 pub enum Gather {
     /// As they are.
@@ -78,7 +78,7 @@ impl Gather {
         }
     }
 
-    /// Where they lie among all weights of the channel, in order.
+    /// Their places among all weights of the channel, in order.
     pub fn packed_taps(self) -> impl Iterator<Item = usize> {
         let (kernel, whole) = match self {
             Self::Depthwise { kernel, whole, .. } => (kernel, whole),

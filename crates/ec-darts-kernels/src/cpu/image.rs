@@ -1,9 +1,9 @@
-//! What is done to one image: maps that stay in the first two levels of cache.
+//! Operations on one image, whose maps stay in the first two levels of cache.
 
 use pulp::Simd;
 
 use super::gather::Padded;
-use super::plan::{Part, Plan, Pool};
+use super::plan::{EdgePlan, Pool, Strip};
 use super::pools;
 use super::tiles::{load, store};
 use super::transpose::transpose;
@@ -148,9 +148,9 @@ pub fn pad<S: Simd>(
 
 /// Pools all channels of a blocked image.
 #[inline(always)]
-pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [f32]) {
+pub fn pool<S: Simd>(simd: S, plan: &EdgePlan, pool: Pool, input: &[f32], to: &mut [f32]) {
     for (block, to) in to.chunks_exact_mut(plan.map_len() / plan.blocks_of[1]).enumerate() {
-        let part = Part { block, rows: 0..plan.out_size[0] };
+        let part = Strip { block, rows: 0..plan.out_size[0] };
         pool_rows(simd, plan, pool, input, &part, to);
     }
 }
@@ -159,10 +159,10 @@ pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [
 #[inline(always)]
 pub fn pool_rows<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
-    Part { block, rows }: &Part,
+    Strip { block, rows }: &Strip,
     to: &mut [f32],
 ) {
     let (map, stride, columns) = (plan.size[0] * plan.size[1], plan.stride, plan.out_size[1]);
@@ -183,7 +183,7 @@ pub fn pool_rows<S: Simd>(
 #[inline(always)]
 pub fn pool_backward<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
     [pooled, gradient]: [&[f32]; 2],
@@ -339,6 +339,21 @@ pub fn pass_above<S: Simd>(
                 sum = simd.add_f32s(load::<S>(to.as_ptr()), sum);
             }
             store::<S>(to.as_mut_ptr(), sum);
+        }
+    }
+}
+
+/// Clears `to` where `value > floor` does not hold.
+#[inline(always)]
+pub fn keep_above<S: Simd>(simd: S, floor: f32, value: &[f32], to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
+    for (value, to) in value.chunks_exact(lanes).zip(to.chunks_exact_mut(lanes)) {
+        // SAFETY: chunks of one register.
+        unsafe {
+            let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
+            let kept = simd.select_f32s(positive, load::<S>(to.as_ptr()), zero);
+            store::<S>(to.as_mut_ptr(), kept);
         }
     }
 }

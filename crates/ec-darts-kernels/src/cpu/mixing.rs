@@ -1,4 +1,4 @@
-//! What scales the terms of a mixed sum: a mixing weight for each, and a factor for each image.
+//! Scales of the terms of a mixed sum: a mixing weight for each, and a factor for each image.
 //!
 //! ```text
 //! sum over terms o of weights[o] factors[o][n] o(x)[n],  n an image

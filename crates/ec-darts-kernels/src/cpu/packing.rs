@@ -2,14 +2,14 @@
 
 use super::buffer::Buffer;
 use super::gather::Gather;
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 
-impl Plan {
+impl EdgePlan {
     /// Of each output of a block's 1x1 convolution: where its packed weights begin, and the row
     /// that the first of them is prepared in.
     fn pointwise_outputs<'a>(
         &'a self,
-        block: &'a Block,
+        block: &'a ConvBlock,
     ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
         let to = self.channels[1];
         let offset =
@@ -27,7 +27,7 @@ impl Plan {
     /// the first of them is prepared; the others follow a register apart.
     fn depthwise_channels<'a>(
         &'a self,
-        block: &'a Block,
+        block: &'a ConvBlock,
     ) -> impl Iterator<Item = (usize, usize)> + 'a {
         let (taps, lanes) = (block.gather.taps(), self.lanes);
         let channels = if taps == 0 { 0 } else { self.channels[0] };

@@ -22,7 +22,7 @@ pub fn serves(cell: &Cell) -> bool {
 
 /// ReLU, gather, 1x1 convolution, batch normalization.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub struct ConvBlock {
     pub gather: Gather,
     /// Whether it reads the block before it, not the edge's input.
     pub second: bool,
@@ -76,7 +76,7 @@ pub enum Term {
 
 /// All offsets of one edge at one shape.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct EdgePlan {
     pub batch: usize,
     pub channels: [usize; 2],
     pub lanes: usize,
@@ -86,14 +86,14 @@ pub struct Plan {
     pub out_size: [usize; 2],
     pub stride: usize,
     pub affine: bool,
-    /// What the input is no smaller than behind its ReLU; minus infinity without one.
+    /// The least value of the input behind its ReLU; minus infinity without one.
     pub floor: f32,
     /// The input with the border that the widest kernel needs.
     pub source: Padded,
     /// The output with the border that the widest second kernel needs.
     pub middle: Padded,
     pub terms: Vec<Term>,
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<ConvBlock>,
     pub num_norms: usize,
     pub num_inner: usize,
     pub packed_len: usize,
@@ -102,7 +102,7 @@ pub struct Plan {
     pub packed_gamma: Vec<usize>,
 }
 
-impl Plan {
+impl EdgePlan {
     /// # Panics
     /// Where the operations do not fit the widths, the stride or the size.
     pub fn new(edge: &Edge, [batch, channels, height, width]: [usize; 4], lanes: usize) -> Self {
@@ -223,7 +223,7 @@ impl Plan {
         let gradient = self.gradient_len;
         self.gradient_len += depthwise_len + pointwise_len;
         let norm = self.norm();
-        self.blocks.push(Block {
+        self.blocks.push(ConvBlock {
             gather,
             second,
             source_blocks,
@@ -287,14 +287,14 @@ const STRIP: usize = 2048;
 
 /// Rows of one block of an edge's output.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct Strip {
     pub block: usize,
     pub rows: Range<usize>,
 }
 
-impl Part {
+impl Strip {
     /// All parts of an output.
-    pub fn all(plan: &Plan) -> impl Iterator<Item = Self> {
+    pub fn all(plan: &EdgePlan) -> impl Iterator<Item = Self> {
         let [rows, step] = [plan.out_size[0], Self::most_rows(plan)];
         (0..plan.blocks_of[1]).flat_map(move |block| {
             let strips = (0..rows).step_by(step);
@@ -303,12 +303,12 @@ impl Part {
     }
 
     /// Rows of the largest part.
-    pub fn most_rows(plan: &Plan) -> usize {
+    pub fn most_rows(plan: &EdgePlan) -> usize {
         (STRIP / (plan.out_size[1] * plan.lanes)).max(1)
     }
 
     /// Its values, of a map.
-    pub fn range(&self, plan: &Plan) -> Range<usize> {
+    pub fn range(&self, plan: &EdgePlan) -> Range<usize> {
         let [rows, columns] = plan.out_size;
         let row = |row: usize| (self.block * rows + row) * columns * plan.lanes;
         row(self.rows.start)..row(self.rows.end)

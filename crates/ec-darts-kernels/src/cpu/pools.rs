@@ -252,7 +252,7 @@ pub unsafe fn max_backward<S: Simd>(
 /// Values and gradients of a column of `N` pixels.
 type Column<V, const N: usize> = [[V; N]; 2];
 
-/// What a row of windows, `N` pixels high, adds: the columns of a window stay in registers.
+/// Adds a row of windows, `N` pixels high; the columns of a window stay in registers.
 ///
 /// # Safety
 /// As [`max_backward`]; `input` and `to` are at the first pixel of the first window's top.

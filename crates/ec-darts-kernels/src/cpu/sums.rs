@@ -134,7 +134,7 @@ fn products_of<S: Simd, const T: usize, const U: usize>(
     }
 }
 
-/// What the registers from `place` on add, each to sums of its own.
+/// Adds the products of the registers from `place` on, each to sums of its own.
 ///
 /// # Safety
 /// The gradient and all maps hold as many registers from `place` on as there are sums.

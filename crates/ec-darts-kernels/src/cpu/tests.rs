@@ -5,8 +5,8 @@ mod plain;
 
 use super::{Isa, Isas, Tape, Values, Wanted, backward, forward};
 use crate::cpu::gather::Gather;
-use crate::cpu::layout::{From, Layout};
-use crate::cpu::plan::Plan;
+use crate::cpu::graph::{Graph, Origin};
+use crate::cpu::plan::EdgePlan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 
 /// Numbers in (-1, 1) without a pattern that a kernel could share.
@@ -67,7 +67,7 @@ fn every_instruction_set_computes_the_same() {
     let (portable, others) = all.split_last().expect("the portable one is always there");
     for (edge, shape) in edges() {
         let lanes = portable.lanes();
-        let parameters = numbers(2, Plan::new(&edge, shape, lanes).packed_len);
+        let parameters = numbers(2, EdgePlan::new(&edge, shape, lanes).packed_len);
         let input = numbers(1, shape.iter().product());
         let mixing = numbers(3, edge.operations.len());
         let inputs = vec![(&input[..], shape)];
@@ -129,7 +129,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
             parts: 1,
         };
         let (cell, len) = placed(cell);
-        let layout = Layout::new(&cell, &[shape], Isas::all(isa));
+        let graph = Graph::new(&cell, &[shape], Isas::all(isa));
         let parameters = numbers(2, len);
         let mixing = numbers(3, cell.num_mixing_weights());
         let inputs = vec![(&input[..], shape)];
@@ -147,8 +147,8 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
         let mut shapes = Vec::new();
         let mut tapes = Vec::new();
-        let source = |from| if let From::State(state) = from { Some(state) } else { None };
-        for (link, edge) in layout.links.iter().zip(&edges) {
+        let source = |from| if let Origin::State(state) = from { Some(state) } else { None };
+        for (link, edge) in graph.links.iter().zip(&edges) {
             let from = source(link.from);
             let (read, shape) = match from {
                 Some(state) => (states[state].clone(), shapes[state]),
@@ -182,7 +182,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
             gradients[state] = parts.collect();
         }
         let mut of_input = Vec::new();
-        for (number, link) in layout.links.iter().enumerate().rev() {
+        for (number, link) in graph.links.iter().enumerate().rev() {
             let gradient = gradients[link.to].clone();
             if gradient.is_empty() {
                 assert!(all.mixing[link.mixing.clone()].iter().all(|&each| each == 0.0));
@@ -282,7 +282,7 @@ fn taps_that_reach_no_pixel_are_left_out() {
     let wide = EdgeOperation::Separable { kernel: 5, dilation: 2, repeats: 2 };
     let edge = |stride| edge(vec![wide], [8, 8], stride, false);
     let taps = |size, stride| {
-        let plan = Plan::new(&edge(stride), [1, 8, size, size], 8);
+        let plan = EdgePlan::new(&edge(stride), [1, 8, size, size], 8);
         assert_eq!(plan.packed_len, wide.num_parameters([8, 8], false), "all of them are packed");
         let taps: Vec<_> = plan.blocks.iter().map(|block| block.gather.taps()).collect();
         (taps, [plan.source.pad, plan.middle.pad])

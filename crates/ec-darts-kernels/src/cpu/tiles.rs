@@ -29,7 +29,7 @@ pub fn prefetch(from: &[f32]) {
     let _ = from;
 }
 
-/// Where a 1x1 convolution reads and writes.
+/// The places that a 1x1 convolution reads and writes.
 #[derive(Clone, Copy)]
 pub struct Mix {
     /// Channels read, and blocks of channels written.

@@ -25,7 +25,7 @@ pub struct Line {
     pub c: f32,
 }
 
-/// The backward pass of the normalization at a place, with the mixing weight `mix` behind it.
+/// The coefficient of the normalization at a place, with the mixing weight `mix` behind it.
 #[cube]
 pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f32) -> Line {
     let mean = norms[at];

@@ -1,9 +1,9 @@
-//! The reads of an operation's blocks.
+//! The sources of an operation's blocks, and the values that these gather.
 
 use super::table::{BIAS, NONE, block, gather};
 use crate::edge::EdgeOperation;
 
-/// The description of a block without its place.
+/// The numbers of a block besides its place.
 #[derive(Clone, Copy)]
 pub struct Gather {
     pub way: u32,

@@ -77,7 +77,7 @@ impl Pass<'_> {
         self.plan.num_norms * self.plan.channels * OF_NORM
     }
 
-    /// The place of the sums for the coefficients between two blocks.
+    /// The place of the sums that make the coefficients between two blocks.
     pub fn first_sum(&self) -> usize {
         self.first_coefficient() + self.plan.num_coefficients * self.plan.channels * OF_NORM
     }

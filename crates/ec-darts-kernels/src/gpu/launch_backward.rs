@@ -152,19 +152,19 @@ impl Pass<'_> {
         }
     }
 
-    /// The gradients through second blocks, and the sums that the normalizations before them need.
+    /// Gradients through second blocks, and the sums that the normalizations before them need.
     pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
         let (size, channels) = (target.size, self.plan.channels);
         let sources = Sources { rows: target.inner_sources, size, channels };
         self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
     }
 
-    /// Adds the gradients to those of states.
+    /// Adds the gradients of states to the values there.
     pub fn states(&self, target: &Target, work: &Values) {
         self.source_launch(&target.sources, target, [&self.states; 2], work, [None; 2], false);
     }
 
-    /// The gradients of the inputs of a target, written to `to` where requested.
+    /// Gradients of the inputs of a target, `to` those that want it.
     pub fn inputs(&self, target: &Target, work: &Values, to: &[Option<Values>]) {
         let values = self.values(target);
         if let [Some(one), Some(other)] = to {

@@ -43,7 +43,7 @@ pub struct Target {
     /// other.
     pub last: Rows,
     pub first: Rows,
-    /// Outputs of the first of two blocks, and the sources of the edges.
+    /// The maps of first blocks of two, and the sources of the edges.
     pub inner_sources: Rows,
     pub sources: Sources,
     /// Number of values of all maps.

@@ -97,8 +97,7 @@ pub fn quad(values: &Array<f32>) -> Four {
     four
 }
 
-/// The value that a block gathers from its source for one of its channels, at four neighbouring
-/// pixels.
+/// The values of one of a block's gathered channels, at four neighbouring pixels.
 #[cube]
 pub fn gathered(
     source: &[f32],

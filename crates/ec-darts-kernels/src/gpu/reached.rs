@@ -1,5 +1,4 @@
-//! Gradients of the terms of nodes and of mixing weights, and sums of the parts of weight
-//! gradients.
+//! Gradients of the terms of nodes and of mixing weights, and sums of the parts of weight gradients.
 
 use cubecl::prelude::*;
 

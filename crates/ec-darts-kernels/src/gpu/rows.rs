@@ -16,7 +16,7 @@ pub struct Builder {
     norms: [Vec<[u32; norm::LEN]>; 2],
     pub terms: Vec<[u32; term::LEN]>,
     pub nodes: Vec<[u32; node::LEN]>,
-    /// Outputs of the first of two blocks.
+    /// The maps of first blocks of two.
     inner: Vec<[u32; source::LEN]>,
     /// The rows of each mixing weight.
     pub mixed: Vec<[u32; mixed::LEN]>,

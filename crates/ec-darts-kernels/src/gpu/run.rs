@@ -25,7 +25,7 @@ pub struct Inputs {
     pub factors: Option<Arc<Vec<f32>>>,
 }
 
-/// Other values for the backward pass, besides the inputs.
+/// The values that the backward pass needs besides the inputs.
 #[derive(Debug)]
 pub struct Tape {
     plan: Arc<Planned>,

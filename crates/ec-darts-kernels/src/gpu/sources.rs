@@ -7,8 +7,7 @@ use super::planes::{Four, Plane, correlate, lifted};
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
-/// The gradient of four neighbouring pixels of a source from the values that a block gathered
-/// there.
+/// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
 #[cube]
 fn scattered(
     table: &[u32],

@@ -67,7 +67,7 @@ fn sgd(
         let mut factor = f32::new(1.0);
         if clip > 0.0 {
             let share = clip / (norm[0] + 1e-6);
-            // A NaN stays a NaN.
+            // A value that is no number stays so.
             factor = select(share > 1.0, f32::new(1.0), share);
         }
         let weight = weights[at];

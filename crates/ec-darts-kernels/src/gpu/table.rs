@@ -60,7 +60,7 @@ pub mod block {
     pub const LEN: usize = 28;
 }
 
-/// The gather of a block from its source before the 1x1 convolution.
+/// The way a block gathers its source before the 1x1 convolution.
 pub mod gather {
     pub const DEPTHWISE: u32 = 0;
     /// One pixel of each window.

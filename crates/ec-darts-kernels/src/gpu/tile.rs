@@ -1,4 +1,4 @@
-//! The division of work in a cube: tiles of a map, weights of a convolution.
+//! The division of work among cubes: tiles of a map, weights of a convolution.
 
 /// The division of work in a cube of [`super::blocks`].
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,7 @@ impl Tile {
     }
 }
 
-/// The division of work in a cube of weight gradients: fours of outputs and inputs, and units that
-/// share a weight.
+/// The division of work in a cube of weight gradients: fours of outputs and inputs, and units that share a weight.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightTile {
     pub outputs: usize,

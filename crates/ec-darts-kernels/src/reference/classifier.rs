@@ -28,8 +28,7 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) 
     Loss { loss, correct }
 }
 
-/// The number of classes ahead of each image's own class: those with a larger logit, and those with
-/// an equal logit and a smaller number.
+/// The number of classes ahead of each image's own: those of a larger logit, and of equal ones those before it.
 ///
 /// An image with a logit that is NaN has no order of classes; its rank is 2^30 or more, so that it
 /// counts as wrong for any number of classes.

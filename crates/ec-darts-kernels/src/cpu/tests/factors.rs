@@ -3,9 +3,9 @@
 
 use super::{Cell, EdgeOperation, Isa, Isas, Memory, Values, Wanted, all, assert_near, backward};
 use super::{Tape, edge, forward, numbers, plain};
-use crate::cpu::layout::Layout;
+use crate::cpu::graph::Graph;
 
-/// What a cell is computed from, and the gradient of its output.
+/// The values of a cell, and the gradient of its output.
 struct Case {
     cell: Cell,
     shape: [usize; 4],
@@ -21,8 +21,8 @@ type Results = [Vec<f32>; 4];
 impl Case {
     fn new(mut cell: Cell, shape: [usize; 4]) -> Self {
         cell.place([0; 2]);
-        let layout = layout(&cell, shape);
-        let last = layout.links.last().expect("edges");
+        let graph = graph(&cell, shape);
+        let last = graph.links.last().expect("edges");
         let count = shape.iter().product();
         let inputs = (0..cell.inputs.len()).map(|number| numbers(5 + number as u64, count));
         // A third is dropped.
@@ -104,7 +104,7 @@ impl Case {
             let actual = self.run(isa, Some(&self.factors), Memory::Save);
             assert_near(&actual[0], &output, &what("output"));
             assert_near(&actual[1], &inputs, &what("inputs"));
-            for link in layout(&self.cell, self.shape).links {
+            for link in graph(&self.cell, self.shape).links {
                 let (of, part) = (link.parameters, format!("parameters into {}", link.to));
                 assert_near(&actual[2][of.clone()], &parameters[of], &what(&part));
                 let (of, part) = (link.mixing, format!("mixing into {}", link.to));
@@ -114,8 +114,8 @@ impl Case {
     }
 }
 
-fn layout(cell: &Cell, shape: [usize; 4]) -> Layout {
-    Layout::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
+fn graph(cell: &Cell, shape: [usize; 4]) -> Graph {
+    Graph::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
 }
 
 /// Every operation of a stride that may have others beside it.
@@ -177,7 +177,7 @@ fn factors_of_one_change_no_bit() {
     }
 }
 
-/// Whatever is kept, and whoever computes what; 17 images are chunks of different lengths.
+/// Neither the maps that are kept nor the threads change a bit; 17 images are chunks of different lengths.
 #[test]
 fn neither_memory_nor_threads_change_a_bit() {
     let case = Case::new(cell(6, false), [17, 6, 8, 8]);

@@ -2,7 +2,7 @@
 
 use crate::edge::{Cell, Edge, EdgeOperation};
 
-/// What a cell is computed from, as [`super::Values`].
+/// The values of a cell, as [`super::Values`].
 #[derive(Clone)]
 pub struct Values {
     pub inputs: Vec<Maps>,
@@ -19,7 +19,7 @@ pub struct Maps {
     pub values: Vec<f64>,
 }
 
-/// How a convolution reads.
+/// The windows of a convolution.
 #[derive(Clone, Copy)]
 struct Window {
     kernel: usize,
