@@ -3,6 +3,7 @@
 
 mod args;
 mod classify;
+mod compare;
 mod confusion;
 mod cost;
 mod data;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => return ending::usage(&error),
     };
     let events = arguments.command.prints_events();
-    // A fault of the program ends a script's run as any error does.
+    // A panic of the program ends a script's run as any error does.
     let done = catch_unwind(AssertUnwindSafe(|| run(arguments)));
     let ending = done.map_or_else(|payload| Ending::panicked(&*payload), Ending::of);
     ExitCode::from(ending.tell(events))
@@ -57,6 +58,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Genotype(command) => genotype::run(command),
         Command::Cost(arguments) => cost::run(arguments),
         Command::Report(arguments) => report_html::run(arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Study(command) => study::run(command),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Classify(arguments) => classify::run(arguments),

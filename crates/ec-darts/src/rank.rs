@@ -1,13 +1,13 @@
-//! Rank correlation, by which the paper compares search with retraining.
+//! Rank correlation, with which the paper compares search and retraining.
 
-/// Kendall's tau-b of two rankings; nothing where one side is all ties.
+/// Kendall's tau-b of two rankings; none where one side has only ties.
 ///
 /// ```text
 /// tau_b = (concordant - discordant) / sqrt((pairs - ties_a) (pairs - ties_b))
 /// ```
 ///
 /// # Panics
-/// Where the two have not the same number of values.
+/// Where the two do not have the same number of values.
 ///
 /// # Source
 /// Kendall 1938; EC-DARTS, section 5.6.

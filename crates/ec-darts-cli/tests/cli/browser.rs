@@ -1,14 +1,14 @@
-//! `report.html` as a browser shows it, on a screen as narrow as a phone's.
+//! `report.html` in a browser, on a screen as narrow as a phone's.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::pipeline;
 use crate::program::{Folder, told};
+use crate::{pipeline, study_report};
 
-/// Chromium by the names it has; where `EC_DARTS_CHROMIUM` names it, it must be there.
+/// Chromium under one of its usual names; a name in `EC_DARTS_CHROMIUM` must exist.
 fn browser() -> Option<String> {
     let runs = |name: &String| Command::new(name).arg("--version").output().is_ok();
     if let Ok(named) = std::env::var("EC_DARTS_CHROMIUM") {
@@ -18,7 +18,7 @@ fn browser() -> Option<String> {
     ["chromium", "chromium-browser", "google-chrome"].map(String::from).into_iter().find(runs)
 }
 
-/// What the page says when its scripts are done, and what was logged.
+/// The content of the page after its scripts ran, and the log.
 fn open(browser: &str, folder: &Folder, page: &str) -> (String, String) {
     let mut command = Command::new(browser);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]);
@@ -41,6 +41,44 @@ fn open(browser: &str, folder: &Folder, page: &str) -> (String, String) {
     (out, err)
 }
 
+/// What a page in a folder, named report.html, is like on a screen as narrow as a phone's.
+fn measured(browser: &str, folder: &Folder, of: &str) -> Value {
+    let page = format!("{of}/browser.html");
+    folder.write(&page, include_str!("browser.html"));
+    let (shown, log) = open(browser, folder, &page);
+    let messages: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert!(messages.is_empty(), "{messages:?}");
+    let measured =
+        shown.split("<pre id=\"measured\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+    let measured = measured.unwrap_or_default().replace("&lt;", "<").replace("&gt;", ">");
+    serde_json::from_str(&measured).unwrap_or_else(|_| panic!("{shown}"))
+}
+
+fn names(measured: &Value, key: &str) -> Vec<String> {
+    serde_json::from_value(measured[key].clone()).expect("a list of names")
+}
+
+#[test]
+fn the_report_of_a_study_on_a_narrow_screen() {
+    let Some(browser) = browser() else {
+        eprintln!("skipped: no Chromium is installed");
+        return;
+    };
+    let folder = Folder::new();
+    for kind in study_report::KINDS {
+        study_report::report(&folder, "r", &study_report::example(kind));
+        let measured = measured(&browser, &folder, "r");
+        // A scroll bar may take a part of the width.
+        assert!(measured["width"].as_u64() <= Some(390), "{kind:?} scrolls sideways: {measured}");
+        assert_eq!(names(&measured, "empty"), [""; 0], "{kind:?}");
+        assert!(measured["svgs"].as_u64() >= Some(2), "{measured}");
+        for section in ["claims", "not-run", "accuracy", "agreement", "costs", "trials"] {
+            let sections = names(&measured, "sections");
+            assert!(sections.iter().any(|found| found == section), "{section} of {kind:?}");
+        }
+    }
+}
+
 #[test]
 fn the_report_on_a_narrow_screen() {
     let Some(browser) = browser() else {
@@ -50,17 +88,8 @@ fn the_report_on_a_narrow_screen() {
     let folder = Folder::new();
     let (code, _, err) = told(&pipeline::command(&folder, &["--quiet"]).output().expect("runs"));
     assert_eq!(code, Some(0), "{err}");
-    folder.write("r/browser.html", include_str!("browser.html"));
-    let (shown, log) = open(&browser, &folder, "r/browser.html");
-    let messages: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
-    assert!(messages.is_empty(), "{messages:?}");
-    let measured =
-        shown.split("<pre id=\"measured\">").nth(1).and_then(|rest| rest.split("</pre>").next());
-    let measured = measured.unwrap_or_default().replace("&lt;", "<").replace("&gt;", ">");
-    let measured: Value = serde_json::from_str(&measured).unwrap_or_else(|_| panic!("{shown}"));
-    let names = |key: &str| -> Vec<String> {
-        serde_json::from_value(measured[key].clone()).expect("a list of names")
-    };
+    let measured = measured(&browser, &folder, "r");
+    let names = |key: &str| names(&measured, key);
     let sections = names("sections");
     for section in
         ["not-run", "cells", "search", "changes", "retraining", "accuracy", "costs", "settings"]
@@ -71,8 +100,8 @@ fn the_report_on_a_narrow_screen() {
     assert!(measured["svgs"].as_u64() > Some(2), "{measured}");
     // A scroll bar may take a part of the width.
     assert!(measured["width"].as_u64() <= Some(390), "the page scrolls sideways: {measured}");
-    // The cells are drawn as wide as they are, and can be moved to and fro; so can the picture of how they
-    // changed over many epochs.
+    // The cells keep their drawn width and can be scrolled sideways, as can the picture of their
+    // changes over many epochs.
     let others = names("scrolling");
     let cells = |name: &String| name.starts_with("cells: <div") || name.starts_with("changes:");
     assert!(others.iter().all(cells), "{others:?}");

@@ -1,6 +1,7 @@
-//! The real binary: what it prints, what it refuses, and what survives a kill.
+//! The real binary: its output, its refusals, and its files after a kill.
 
 mod browser;
+mod compare;
 mod cost;
 mod crash;
 mod damage;
@@ -19,5 +20,6 @@ mod retrain;
 mod settings;
 mod slurm;
 mod study;
+mod study_report;
 mod terminal;
 mod trace;

@@ -1,6 +1,6 @@
 //! How often 95 % intervals hold the truth, in simulated studies of the sizes of our own.
 //!
-//! `cargo run --release -p ec-darts-study --example coverage -- [STUDIES]` prints the tables of docs/studies.md;
+//! `cargo run --release -p ec-darts-study --example coverage -- [STUDIES]` prints the tables of docs/statistics.md;
 //! 10,000 studies of each kind take a minute.
 
 mod draw;

@@ -28,7 +28,7 @@ pub struct PValue {
 ///
 /// # Source
 /// Yang, Esperanca and Carlucci, NAS evaluation is frustratingly hard, ICLR 2020, section 4; the error by the delta
-/// method, with Satterthwaite's degrees of freedom. docs/studies.md compares it with Fieller's interval.
+/// method, with Satterthwaite's degrees of freedom. docs/statistics.md compares it with Fieller's interval.
 ///
 /// # Errors
 /// [`CannotTell::NoBase`] where the mean of random genotypes is zero.

@@ -93,7 +93,7 @@ fn ties(values: &[f64]) -> i64 {
 ///
 /// # Source
 /// The variance of tau between two normal variables: Esscher 1924, in Kendall and Gibbons, Rank Correlation Methods,
-/// 1990, chapter 10; the inversion is that of Wilson 1927. docs/studies.md has its coverage beside that of others.
+/// 1990, chapter 10; the inversion is that of Wilson 1927. docs/statistics.md has its coverage beside that of others.
 ///
 /// # Errors
 /// [`CannotTell`] of fewer than five values, among which tau takes too few values.

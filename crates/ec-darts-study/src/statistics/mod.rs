@@ -2,7 +2,7 @@
 //!
 //! Entry points: [`Nested`] (the accuracies of one variant), [`Estimate`] (a mean and how far it can be trusted),
 //! [`kendall`]. Invariant: what the values at hand cannot tell is a [`CannotTell`], never a number that is none.
-//! Which interval is used where was chosen by simulation: `examples/coverage`, and the table in `docs/studies.md`.
+//! Which interval is used where was chosen by simulation: `examples/coverage`, and the table in `docs/statistics.md`.
 
 pub mod bootstrap;
 pub mod compare;

@@ -96,7 +96,7 @@ impl Nested {
     ///
     /// # Source
     /// One-way random effects by unweighted means: Searle, Casella and McCulloch, Variance Components, 1992,
-    /// section 3.6; the factor of shared trainings is derived in docs/studies.md.
+    /// section 3.6; the factor of shared trainings is derived in docs/statistics.md.
     ///
     /// # Errors
     /// [`CannotTell`] where there are fewer than two searches, or no genotype has a second training.
@@ -139,7 +139,7 @@ impl Nested {
     /// share. Where no genotype has a second training, that noise is taken to be all there is of `s^2`.
     ///
     /// # Source
-    /// The t interval over the means of clusters; docs/studies.md has the derivation of the second summand and the
+    /// The t interval over the means of clusters; docs/statistics.md has the derivation of the second summand and the
     /// coverage.
     ///
     /// # Errors

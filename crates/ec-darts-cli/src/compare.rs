@@ -1,0 +1,286 @@
+//! `ec-darts compare`: runs side by side.
+//!
+//! Invariant: whatever a run does not have is a gap in its column, and files that cannot be read are told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ec_darts::config::Settings;
+use ec_darts::cost::NetworkCost;
+use ec_darts::train::MeasuredOn;
+use ec_darts_space::Genotype;
+use serde_json::{Value, json};
+
+use crate::args::CompareArguments;
+use crate::print;
+use crate::report_html::html::{count, duration};
+use crate::report_html::read::{Epoch, Material, Run};
+use crate::terminal::complain;
+
+/// Letters of a cell that are shown on a terminal.
+const LETTERS: usize = 48;
+
+pub fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
+    let mut problems = Vec::new();
+    let columns: Vec<Column> = arguments
+        .runs
+        .iter()
+        .map(|folder| Column::read(folder, &mut problems))
+        .collect::<anyhow::Result<_>>()?;
+    let table = Table::of(&columns);
+    if arguments.json {
+        return print(&format!("{}\n", table.json(&columns, &problems)));
+    }
+    problems.iter().for_each(|problem| complain(&format!("warning: {problem}")));
+    print(&table.text(&columns))
+}
+
+/// One run.
+struct Column {
+    folder: String,
+    material: Material,
+}
+
+impl Column {
+    fn read(folder: &Path, problems: &mut Vec<String>) -> anyhow::Result<Self> {
+        let name = folder.display().to_string();
+        let mut material = Material::read(folder)?;
+        problems.extend(material.problems.drain(..).map(|problem| format!("{name}: {problem}")));
+        Ok(Self { folder: name, material })
+    }
+
+    /// Every setting of both stages, under the keys of `ec-darts run`.
+    fn settings(&self) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        let Material { search, retrain, .. } = &self.material;
+        let texts = [
+            ("search", search.as_ref().and_then(|run| run.config.as_ref().map(Settings::to_toml))),
+            (
+                "retrain",
+                retrain.as_ref().and_then(|run| run.config.as_ref().map(Settings::to_toml)),
+            ),
+        ];
+        for (stage, text) in texts {
+            let table: Option<toml::Table> = text.and_then(|text| text.parse().ok());
+            flatten(stage, &json!(table.unwrap_or_default()), &mut all);
+        }
+        all
+    }
+}
+
+/// Leaves of a tree of settings by their path.
+fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                flatten(&format!("{path}.{key}"), value, all);
+            }
+        }
+        leaf => {
+            all.insert(path.into(), leaf.clone());
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Plain,
+    Fraction,
+    Seconds,
+    Count,
+}
+
+/// A figure of every run, where it has it.
+struct Row {
+    name: String,
+    unit: Unit,
+    values: Vec<Option<Value>>,
+}
+
+struct Table {
+    settings: Vec<Row>,
+    results: Vec<Row>,
+    costs: Vec<Row>,
+}
+
+impl Table {
+    fn of(columns: &[Column]) -> Self {
+        Self { settings: differing(columns), results: results(columns), costs: costs(columns) }
+    }
+
+    fn json(&self, columns: &[Column], problems: &[String]) -> Value {
+        let rows = |rows: &[Row]| -> Value {
+            rows.iter().map(|row| (row.name.clone(), json!(row.values))).collect()
+        };
+        let folders: Vec<&str> = columns.iter().map(|column| &column.folder[..]).collect();
+        json!({
+            "runs": folders,
+            "settings": rows(&self.settings),
+            "results": rows(&self.results),
+            "costs": rows(&self.costs),
+            "problems": problems,
+        })
+    }
+
+    fn text(&self, columns: &[Column]) -> String {
+        let mut lines = vec![vec![String::new()]];
+        lines[0].extend(columns.iter().map(|column| column.folder.clone()));
+        for (title, rows) in [
+            ("settings that differ", &self.settings),
+            ("results", &self.results),
+            ("costs", &self.costs),
+        ] {
+            lines.push(vec![format!("{title}:")]);
+            if rows.is_empty() {
+                lines.push(vec!["  none".into()]);
+            }
+            lines.extend(rows.iter().map(|row| {
+                let values = row.values.iter().map(|value| shown(value.as_ref(), row.unit));
+                std::iter::once(format!("  {}", row.name)).chain(values).collect()
+            }));
+        }
+        aligned(&lines)
+    }
+}
+
+fn differing(columns: &[Column]) -> Vec<Row> {
+    let all: Vec<BTreeMap<String, Value>> = columns.iter().map(Column::settings).collect();
+    let mut keys: Vec<&String> = all.iter().flat_map(BTreeMap::keys).collect();
+    keys.sort();
+    keys.dedup();
+    // A stage that a run does not have is no difference of each of its settings.
+    let has = |own: &BTreeMap<String, Value>, key: &str| {
+        let stage = &key[..=key.find('.').unwrap_or(0)];
+        own.keys().any(|other| other.starts_with(stage))
+    };
+    let rows = keys.into_iter().filter_map(|key| {
+        let mut told = all.iter().filter(|own| has(own, key)).map(|own| own.get(key));
+        let first = told.next().flatten();
+        let values = all.iter().map(|own| own.get(key).cloned()).collect();
+        told.any(|other| other != first).then(|| Row {
+            name: key.clone(),
+            unit: Unit::Plain,
+            values,
+        })
+    });
+    rows.collect()
+}
+
+fn results(columns: &[Column]) -> Vec<Row> {
+    let mut rows = Rows { columns, rows: Vec::new() };
+    rows.add("search.epochs done", Unit::Plain, |m| m.search.as_ref().map(progress));
+    rows.add("search.supernet accuracy", Unit::Fraction, |m| {
+        Some(json!(m.search.as_ref()?.metrics.last()?.supernet_accuracy))
+    });
+    rows.add("search.auxiliary accuracy", Unit::Fraction, |m| {
+        Some(json!(m.search.as_ref()?.metrics.last()?.transition.as_ref()?.valid_accuracy))
+    });
+    rows.add("search.entropy, normal cell", Unit::Fraction, |m| {
+        Some(json!(m.search.as_ref()?.metrics.last()?.normal.entropy))
+    });
+    rows.add("genotype", Unit::Plain, |m| m.genotype().map(of_cells));
+    rows.add("retrain.epochs done", Unit::Plain, |m| m.retrain.as_ref().map(progress));
+    rows.add("retrain.training loss", Unit::Plain, |m| {
+        Some(json!(m.retrain.as_ref()?.metrics.last()?.train_loss))
+    });
+    rows.add("retrain.accuracy, test", Unit::Fraction, |m| measured(m, MeasuredOn::Test));
+    rows.add("retrain.accuracy, held out", Unit::Fraction, |m| measured(m, MeasuredOn::Validation));
+    rows.add("evaluation.top-1", Unit::Fraction, |m| {
+        Some(json!(m.evaluation.as_ref()?.evaluation.top1))
+    });
+    rows.rows
+}
+
+fn costs(columns: &[Column]) -> Vec<Row> {
+    let mut rows = Rows { columns, rows: Vec::new() };
+    rows.add("search.time", Unit::Seconds, |m| Some(json!(m.search.as_ref()?.seconds()?)));
+    rows.add("retrain.time", Unit::Seconds, |m| Some(json!(m.retrain.as_ref()?.seconds()?)));
+    rows.add("search.device", Unit::Plain, |m| device(m.search.as_ref()?));
+    rows.add("retrain.device", Unit::Plain, |m| device(m.retrain.as_ref()?));
+    rows.add("search.commit", Unit::Plain, |m| commit(m.search.as_ref()?));
+    rows.add("retrain.commit", Unit::Plain, |m| commit(m.retrain.as_ref()?));
+    rows.add("parameters", Unit::Count, |m| Some(json!(network(m)?.cost.parameters)));
+    rows.add("multiply-adds", Unit::Count, |m| Some(json!(network(m)?.cost.multiply_adds)));
+    rows.rows
+}
+
+struct Rows<'a> {
+    columns: &'a [Column],
+    rows: Vec<Row>,
+}
+
+impl Rows<'_> {
+    /// A row that no run has is left out.
+    fn add(&mut self, name: &str, unit: Unit, of: impl Fn(&Material) -> Option<Value>) {
+        let values: Vec<Option<Value>> =
+            self.columns.iter().map(|column| of(&column.material)).collect();
+        if values.iter().any(Option::is_some) {
+            self.rows.push(Row { name: name.into(), unit, values });
+        }
+    }
+}
+
+fn progress<C: Settings, E: Epoch>(run: &Run<C, E>) -> Value {
+    match run.progress() {
+        (done, Some(planned)) => json!(format!("{done} of {planned}")),
+        (done, None) => json!(done.to_string()),
+    }
+}
+
+fn device<C, E>(run: &Run<C, E>) -> Option<Value> {
+    Some(json!(run.sessions.last()?.device))
+}
+
+fn commit<C, E>(run: &Run<C, E>) -> Option<Value> {
+    Some(json!(run.sessions.last()?.commit))
+}
+
+/// The last one: choosing the best by test images would flatter.
+fn measured(material: &Material, on: MeasuredOn) -> Option<Value> {
+    let run = material.retrain.as_ref()?;
+    let mut epochs = run.metrics.iter().rev().filter(|epoch| epoch.measured_on == Some(on));
+    Some(json!(epochs.next()?.valid_accuracy?))
+}
+
+/// As it was retrained.
+fn network(material: &Material) -> Option<NetworkCost> {
+    let (config, side) = material.retrained()?;
+    Some(NetworkCost::new(material.genotype()?, &config, side))
+}
+
+fn of_cells(genotype: &Genotype) -> Value {
+    json!(genotype.to_string())
+}
+
+fn shown(value: Option<&Value>, unit: Unit) -> String {
+    let Some(value) = value else { return "-".into() };
+    let text = match (unit, value.as_f64()) {
+        (Unit::Fraction, Some(value)) => format!("{:.2} %", 100.0 * value),
+        (Unit::Seconds, Some(value)) => duration(value),
+        (Unit::Count, Some(value)) => count(value as u64),
+        (Unit::Plain, Some(value)) if value.fract() != 0.0 => {
+            // Settings are shown as they were written.
+            value.to_string()
+        }
+        _ => value.as_str().map_or_else(|| value.to_string(), String::from),
+    };
+    match text.char_indices().nth(LETTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+/// Columns of one width each, two spaces apart.
+fn aligned(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter(|line| line.len() > 1).filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        format!("{}\n", cells.collect::<String>().trim_end())
+    };
+    lines.iter().map(line).collect()
+}
