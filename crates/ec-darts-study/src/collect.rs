@@ -14,7 +14,7 @@ use crate::study::Study;
 use crate::trial::{Record, State, Work};
 
 impl Results {
-    /// What the trials of a study have come to so far.
+    /// Results of a study's finished trials.
     ///
     /// # Errors
     /// [`Error::Folder`] where the folder holds trials with other settings, or one that is done cannot be read;

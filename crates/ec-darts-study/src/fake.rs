@@ -46,7 +46,7 @@ impl Folder {
     }
 }
 
-/// What a fake worker does with a trial.
+/// Work of a fake worker on a trial.
 pub type Act<'a> = &'a (dyn Fn(&Trial) -> Result<Worked> + Sync);
 
 /// Notes the trials that it works on, and leaves results that follow from a trial alone.

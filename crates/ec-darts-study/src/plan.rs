@@ -111,7 +111,7 @@ fn candidate(variant: &str, place: Place, genotype: &Genotype) -> Candidate {
     }
 }
 
-/// What the study asks about of a search that is done.
+/// Genotypes of a finished search that the study asks about.
 fn found(
     study: &Study,
     variant: &str,

@@ -1,4 +1,4 @@
-//! What the trials of a study came to, as far as they are done: all that a report is made of.
+//! Results of a study's finished trials; a report is made of them alone.
 
 use std::path::PathBuf;
 
@@ -63,13 +63,13 @@ pub struct SearchResult {
     pub folder: PathBuf,
     /// Key of the genotype that it returned; see [`Candidate::genotype`].
     pub genotype: String,
-    /// What every epoch measured.
+    /// Measurements of every epoch.
     pub epochs: Vec<EpochScores>,
-    /// What it took.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// What one epoch of a search measured.
+/// Measurements of one epoch of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
     /// Counted from 1.
@@ -84,11 +84,11 @@ pub struct EpochScores {
     pub entropy: f64,
 }
 
-/// Where a genotype comes from.
+/// Source of a genotype.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "place")]
 pub enum Place {
-    /// What a search returned.
+    /// A search returned it.
     Search {
         /// Of the search.
         seed: u64,
@@ -136,7 +136,7 @@ impl Place {
 pub struct Candidate {
     /// Name of the variant.
     pub variant: String,
-    /// Where it comes from.
+    /// Its source.
     #[serde(flatten)]
     pub place: Place,
     /// Key of the genotype in its canonical form: equal keys are equal networks.
@@ -162,11 +162,11 @@ pub struct TrainingResult {
     pub accuracy: f64,
     /// Whether `accuracy` is of the test images; else of training images that were held out.
     pub on_test: bool,
-    /// What it took.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// What a trial took, over all its sessions; of a session that was killed all but its last 20 seconds.
+/// Cost of a trial over all its sessions; of a killed session all but its last 20 seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// By the clock.

@@ -14,12 +14,12 @@ use crate::results::Cost;
 use crate::study::Study;
 use crate::trial::{Claim, Ended, Record, State, Trial};
 
-/// How often the cost of a trial is written while it is under way; a kill loses no more of it.
+/// Interval at which the cost of a trial under way is written; a kill loses no more of it.
 const COST_EVERY: Duration = Duration::from_secs(20);
-/// How often a process that waits for others looks again.
+/// Interval at which a process that waits for others looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Which trials a process takes.
+/// The trials that a process takes.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// By name; none: all.
@@ -30,23 +30,23 @@ pub struct Choice {
     pub max_trials: Option<u64>,
 }
 
-/// What a trial that a process worked on came to.
+/// End of one process's work on a trial.
 #[derive(Debug)]
 pub enum Worked {
     /// It is done.
     Finished,
     /// It was asked to stop, and saved.
     Stopped,
-    /// It cannot be done: why.
+    /// The trial cannot be done, for this reason.
     Failed(String),
 }
 
-/// What a process tells while it works.
+/// News of a process while it works.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told<'a> {
-    /// A trial begins or goes on; how many of those known are done.
+    /// A trial begins or goes on.
     Begin {
-        /// Which.
+        /// The trial.
         trial: &'a Trial,
         /// Trials that are done.
         done: usize,
@@ -61,7 +61,7 @@ pub enum Told<'a> {
     Waiting,
 }
 
-/// How the work of a process ended.
+/// End of a process's work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Nothing is left that it could take.
@@ -81,13 +81,13 @@ pub enum Ending {
 
 /// Someone who does trials: by [`ec_darts::train::run`] in the program, by nothing in tests.
 pub trait Worker {
-    /// What can go wrong beside what [`ec_darts::Error`] says.
+    /// Errors of the worker, beside [`ec_darts::Error`].
     type Error: From<Error>;
 
     /// Does a trial in its run folder, from its last checkpoint where there is one.
     ///
     /// # Errors
-    /// What ends the process, not the trial: that nobody listens any more, a full disk.
+    /// An error that ends the process and says nothing about the trial: nobody listens any more, the disk is full.
     fn work(&mut self, trial: &Trial, folder: &Path) -> Result<Worked, Self::Error>;
 
     /// Tells the user.
@@ -236,7 +236,7 @@ fn metered<E: From<Error>>(
     worked
 }
 
-/// What a trial cost in earlier sessions, and the clocks when this one began.
+/// Cost of a trial in earlier sessions, and the clocks when this one began.
 #[derive(Clone, Copy)]
 struct Meter {
     before: Cost,

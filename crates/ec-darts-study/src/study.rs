@@ -25,19 +25,19 @@ const MOST: usize = 10_000;
 pub struct Study {
     /// Its file without `.toml`.
     pub name: String,
-    /// What is asked.
+    /// The question.
     pub kind: Kind,
-    /// How genotypes are trained.
+    /// Settings of the trainings.
     pub protocol: Protocol,
     /// Seeds of the searches of every variant.
     pub seeds: Vec<u64>,
     /// Of the kind `epochs`, how many genotypes of a search.
     pub epochs: usize,
-    /// What is compared.
+    /// The things that the study compares.
     pub variants: Vec<Variant>,
 }
 
-/// How genotypes are trained, which is the scale of a study.
+/// Settings of the trainings, and so the scale of a study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Protocol {
     /// Its file without `.toml`.
@@ -53,11 +53,11 @@ pub struct Protocol {
 pub struct Variant {
     /// Of the file; it names folders.
     pub name: String,
-    /// Where its genotypes come from.
+    /// Source of its genotypes.
     pub origin: Origin,
 }
 
-/// Where the genotypes of a variant come from.
+/// Source of a variant's genotypes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
     /// Searches with these settings, but for the seed.
@@ -291,7 +291,7 @@ fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
     text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
 }
 
-/// What is checked beyond types.
+/// The checks beyond those of types.
 struct Check<'a> {
     source: &'a Source,
 }

@@ -22,18 +22,18 @@ const CLAIM: &str = "claim";
 pub struct Trial {
     /// Its run folder, from the folder of the study: `searches/darts-s0`, `trainings/0123456789ab-s0`.
     pub name: String,
-    /// What is to be done.
+    /// The search or training.
     pub work: Work,
 }
 
-/// What a trial does.
+/// The work of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// A search with these settings.
     Search(Box<SearchConfig>),
     /// A training of a genotype in its canonical form.
     Training {
-        /// Which.
+        /// The genotype.
         genotype: Genotype,
         /// With these settings.
         config: Box<RetrainConfig>,
@@ -49,7 +49,7 @@ impl Trial {
         }
     }
 
-    /// How far it is, as its folder tells.
+    /// Its state, as its folder tells.
     pub fn state(&self, study: &Path) -> State {
         let folder = study.join(&self.name);
         let record = Record::read(&folder);
@@ -81,7 +81,7 @@ fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     }
 }
 
-/// How far a trial is.
+/// State of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
@@ -96,7 +96,7 @@ pub enum State {
     },
     /// It ended in an error.
     Failed {
-        /// Which.
+        /// The error with its causes.
         error: String,
     },
     /// It is done.
@@ -116,7 +116,7 @@ impl State {
     }
 }
 
-/// How a trial ended.
+/// End of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Ended {
@@ -124,7 +124,7 @@ pub(crate) enum Ended {
     Failed(String),
 }
 
-/// What is kept of a trial beside its run.
+/// The file that a trial has beside its run: end and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
