@@ -27,7 +27,7 @@ pub fn protocol(name: &str) -> Option<&'static str> {
     named(PROTOCOLS, name)
 }
 
-/// The description of a text, in one line.
+/// A text's description in one line, its first comment.
 pub fn summary(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
 }

@@ -14,7 +14,7 @@ use crate::study::Study;
 use crate::trial::{Record, State, Work};
 
 impl Results {
-    /// The results of a study's trials so far.
+    /// Results of a study's finished trials.
     ///
     /// # Errors
     /// [`Error::Folder`] where the folder has trials with other settings, or where a finished one

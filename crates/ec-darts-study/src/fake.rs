@@ -46,7 +46,7 @@ impl Folder {
     }
 }
 
-/// The action of a fake worker on a trial.
+/// Work of a fake worker on a trial.
 pub type Act<'a> = &'a (dyn Fn(&Trial) -> Result<Worked> + Sync);
 
 /// Records its trials, and writes results that follow from a trial alone.

@@ -113,7 +113,7 @@ fn candidate(variant: &str, place: Place, genotype: &Genotype) -> Candidate {
     }
 }
 
-/// The candidates of a finished search.
+/// Genotypes of a finished search that the study asks about.
 fn found(
     study: &Study,
     variant: &str,

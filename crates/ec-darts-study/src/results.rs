@@ -1,4 +1,4 @@
-//! The results of a study's finished trials: the data of a report.
+//! Results of a study's finished trials; a report is made of them alone.
 
 use std::path::PathBuf;
 
@@ -65,13 +65,13 @@ pub struct SearchResult {
     pub folder: PathBuf,
     /// Key of its resulting genotype; see [`Candidate::genotype`].
     pub genotype: String,
-    /// The measurements of every epoch.
+    /// Measurements of every epoch.
     pub epochs: Vec<EpochScores>,
-    /// The cost of the search.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// The measurements of one epoch of a search.
+/// Measurements of one epoch of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
     /// The number of the epoch, counted from 1.
@@ -86,11 +86,11 @@ pub struct EpochScores {
     pub entropy: f64,
 }
 
-/// The origin of a genotype.
+/// Source of a genotype.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "place")]
 pub enum Place {
-    /// The result of a search.
+    /// A search returned it.
     Search {
         /// Seed of the search.
         seed: u64,
@@ -138,7 +138,7 @@ impl Place {
 pub struct Candidate {
     /// Name of the variant.
     pub variant: String,
-    /// The origin of the genotype.
+    /// Its source.
     #[serde(flatten)]
     pub place: Place,
     /// Key of the genotype in its canonical form: equal keys are equal networks.
@@ -165,12 +165,11 @@ pub struct TrainingResult {
     pub accuracy: f64,
     /// Whether `accuracy` is that of the test images; otherwise of held-out training images.
     pub on_test: bool,
-    /// The cost of the training.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// The cost of a trial over all its sessions; for a killed session, at most its last 20 seconds are
-/// missing.
+/// Cost of a trial over all its sessions; of a killed session all but its last 20 seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// Wall time, in s.

@@ -14,9 +14,9 @@ use crate::results::Cost;
 use crate::study::Study;
 use crate::trial::{Claim, Ended, Record, State, Trial};
 
-/// Interval at which the cost of a running trial is written; a kill loses at most this much.
+/// Interval at which the cost of a trial under way is written; a kill loses no more of it.
 const COST_EVERY: Duration = Duration::from_secs(20);
-/// Interval at which a waiting process looks again.
+/// Interval at which a process that waits for others looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The trials that a process takes.
@@ -30,7 +30,7 @@ pub struct Choice {
     pub max_trials: Option<u64>,
 }
 
-/// The outcome of a process's work on a trial.
+/// End of one process's work on a trial.
 #[derive(Debug)]
 pub enum Worked {
     /// The trial is done.
@@ -41,10 +41,10 @@ pub enum Worked {
     Failed(String),
 }
 
-/// The notices of a process during its work.
+/// News of a process while it works.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told<'a> {
-    /// A trial begins or continues.
+    /// A trial begins or goes on.
     Begin {
         /// The trial.
         trial: &'a Trial,
@@ -61,7 +61,7 @@ pub enum Told<'a> {
     Waiting,
 }
 
-/// The end of a process's work.
+/// End of a process's work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// There is no trial left that the process could take.
@@ -81,14 +81,13 @@ pub enum Ending {
 
 /// Runs trials: in the program by [`ec_darts::train::run`], in tests without any work.
 pub trait Worker {
-    /// Errors besides [`ec_darts::Error`].
+    /// Errors of the worker, beside [`ec_darts::Error`].
     type Error: From<Error>;
 
     /// Runs a trial in its run folder, from its last checkpoint where there is one.
     ///
     /// # Errors
-    /// An error that ends the process, not the trial: the reader of the output is gone, the disk is
-    /// full.
+    /// An error that ends the process and says nothing about the trial: nobody listens any more, the disk is full.
     fn work(&mut self, trial: &Trial, folder: &Path) -> Result<Worked, Self::Error>;
 
     /// Tells the user.
@@ -238,7 +237,7 @@ fn metered<E: From<Error>>(
     worked
 }
 
-/// The cost of a trial in earlier sessions, and the clocks at the start of this one.
+/// Cost of a trial in earlier sessions, and the clocks when this one began.
 #[derive(Clone, Copy)]
 struct Meter {
     before: Cost,

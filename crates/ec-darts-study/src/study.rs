@@ -27,17 +27,17 @@ pub struct Study {
     pub name: String,
     /// The question.
     pub kind: Kind,
-    /// The protocol of searches and trainings.
+    /// Settings of the trainings.
     pub protocol: Protocol,
     /// Seeds of the searches of every variant.
     pub seeds: Vec<u64>,
     /// For the kind `epochs`, the number of genotypes of a search.
     pub epochs: usize,
-    /// The compared variants.
+    /// The things that the study compares.
     pub variants: Vec<Variant>,
 }
 
-/// The protocol of trainings, which is the scale of a study.
+/// Settings of the trainings, and so the scale of a study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Protocol {
     /// The name of its file without `.toml`.
@@ -53,11 +53,11 @@ pub struct Protocol {
 pub struct Variant {
     /// The name in the file, which names folders.
     pub name: String,
-    /// The origin of its genotypes.
+    /// Source of its genotypes.
     pub origin: Origin,
 }
 
-/// The origin of a variant's genotypes.
+/// Source of a variant's genotypes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
     /// Searches with these settings, except the seed.
@@ -291,7 +291,7 @@ fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
     text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
 }
 
-/// Checks beyond types.
+/// The checks beyond those of types.
 struct Check<'a> {
     source: &'a Source,
 }

@@ -23,7 +23,7 @@ pub struct Trial {
     /// Path of its run folder in the folder of the study: `searches/darts-s0`,
     /// `trainings/0123456789ab-s0`.
     pub name: String,
-    /// The work to do.
+    /// The search or training.
     pub work: Work,
 }
 
@@ -50,7 +50,7 @@ impl Trial {
         }
     }
 
-    /// The state of the trial, as its folder shows it.
+    /// Its state, as its folder tells.
     pub fn state(&self, study: &Path) -> State {
         let folder = study.join(&self.name);
         let record = Record::read(&folder);
@@ -82,7 +82,7 @@ fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     }
 }
 
-/// The state of a trial.
+/// State of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
@@ -97,7 +97,7 @@ pub enum State {
     },
     /// It ended in an error.
     Failed {
-        /// The error.
+        /// The error with its causes.
         error: String,
     },
     /// It is done.
@@ -117,7 +117,7 @@ impl State {
     }
 }
 
-/// The outcome of a trial.
+/// End of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Ended {
@@ -125,7 +125,7 @@ pub(crate) enum Ended {
     Failed(String),
 }
 
-/// The record of a trial besides its run.
+/// The file that a trial has beside its run: end and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {

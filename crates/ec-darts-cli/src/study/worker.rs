@@ -23,7 +23,7 @@ pub struct Trials {
     pub max_steps: Option<u64>,
 }
 
-/// The kind of a trial, in a word.
+/// Name of a trial's work.
 pub fn kind(trial: &Trial) -> &'static str {
     match trial.work {
         Work::Search(_) => "search",
