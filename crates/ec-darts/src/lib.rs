@@ -40,7 +40,6 @@ pub mod cost;
 
 pub mod latency;
 
-pub mod rank;
 
 // Running it.
 pub mod optim;

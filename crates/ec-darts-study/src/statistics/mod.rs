@@ -25,7 +25,7 @@ pub const LEVEL: f64 = 0.95;
 #[non_exhaustive]
 pub enum CannotTell {
     /// A spread needs more than one value.
-    #[error("{found} {what}, at least {needed} are needed")]
+    #[error("too few {what}: {found}, at least {needed} are needed")]
     TooFew {
         /// Of what there are too few.
         what: &'static str,

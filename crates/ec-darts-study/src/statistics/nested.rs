@@ -221,7 +221,7 @@ mod tests {
         let one = Nested::distinct([vec![1.0, 3.0], vec![]]);
         assert_eq!(
             one.estimate().expect_err("one").to_string(),
-            "1 searches, at least 2 are needed"
+            "too few searches: 1, at least 2 are needed"
         );
         assert!(Nested::default().estimate().is_err());
         assert!(Nested::distinct([vec![1.0], vec![2.0]]).components().is_err());

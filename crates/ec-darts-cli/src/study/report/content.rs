@@ -224,8 +224,8 @@ fn differences(analysis: &Analysis, question: Question) -> Vec<Block> {
     vec![
         Block::Table(Table { name: "differences", head, rows: rows.collect() }),
         Block::Text(format!(
-            "Searches are paired by seed; variants without searches are compared as independent. Seeds needed: of \
-             both variants, to tell a difference of {} points with a probability of {} %; smallest told: the \
+            "Searches are paired by seed; variants without searches are compared as independent. Seeds needed: as \
+             many of both variants, to tell a difference of {} points with a probability of {} %; smallest told: the \
              difference that these seeds tell so often. Both take the deviation of the differences for what was \
              measured. A sign-flip p of n pairs is never below 2 / 2^n.",
             number(100.0 * question.difference, 2),
