@@ -40,7 +40,6 @@ pub mod cost;
 
 pub mod latency;
 
-
 // Running it.
 pub mod optim;
 

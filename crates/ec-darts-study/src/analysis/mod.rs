@@ -19,8 +19,8 @@ use crate::statistics::bootstrap::{self, SAMPLES};
 use crate::statistics::compare::{self, PValue};
 use crate::statistics::kendall::Correlation;
 use crate::statistics::{
-    CannotTell, Components, Design, Estimate, Interval, Nested, Reliability, Told, searches_needed,
-    smallest_difference,
+    CannotTell, Components, Design, Estimate, Interval, Nested, Reliability, Told, deviation, mean,
+    searches_needed, smallest_difference, variance,
 };
 
 /// What is asked of the power of a comparison.
