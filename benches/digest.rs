@@ -1,11 +1,11 @@
-//! How fast files are hashed for the digest of a set that is not decoded when it is loaded.
+//! Speed of hashing files for the digest of a set that is not decoded when it is loaded.
 //!
 //! ```text
 //! cargo bench --bench digest
 //! ```
 //!
-//! Writes 640 MiB of pictures into a temporary folder, which leaves them in the system's cache, and hashes them with
-//! nothing kept from before.
+//! Writes 640 MiB of pictures into a temporary folder, which leaves them in the system's cache, and
+//! hashes them without stored digests.
 
 use std::fs;
 use std::time::Instant;
@@ -13,15 +13,15 @@ use std::time::Instant;
 use ec_darts::data::{self, DatasetKind, Source};
 
 const IMAGES: usize = 6100;
-/// Sides of a picture; its file is about as long as a photo of ImageNet.
+/// Side of a picture, in pixels; its file is about as long as a photo of ImageNet.
 const SIDE: u32 = 192;
 
-/// A BMP of 24 bits a pixel, bottom row first.
+/// A BMP with 24 bits per pixel, bottom row first.
 fn bitmap(seed: u32) -> Vec<u8> {
     let pixels = 3 * SIDE * SIDE;
     let mut bytes = b"BM".to_vec();
-    // Length of the file, reserved, offset of the pixels; length of the second head, sides, planes and bits; the
-    // rest is not compressed, without a palette.
+    // Length of the file, a reserved field, offset of the pixels; length of the second header,
+    // sides, planes and bits. The remaining fields say: not compressed, without a palette.
     for number in [54 + pixels, 0, 54, 40, SIDE, SIDE, 1 | 24 << 16, 0, pixels, 0, 0, 0, 0] {
         bytes.extend(number.to_le_bytes());
     }

@@ -1,12 +1,13 @@
-//! Arithmetic speed of the fused kernels, operation by operation, beside that of a matrix product.
+//! Arithmetic speed of the fused kernels, operation by operation, compared with a matrix product.
 //!
 //! ```text
 //! cargo bench --bench kernels
 //! ```
 //!
-//! Useful operations are counted: two per multiply-add; forward once, backward twice (gradients of
-//! input and weights). What the backward pass computes again is not counted, nor are ReLU, batch
-//! normalization and layout changes. Medians of 9 passes at batch 64, after one that warms up.
+//! The benchmark counts useful operations: two per multiply-add; forward once, backward twice
+//! (gradients of input and weights). It does not count the maps that the backward pass computes
+//! again, ReLU, batch normalization and layout changes. Figures are medians of 9 passes at batch
+//! 64, after one warm-up pass.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use ec_darts_kernels::{Cell, Edge, EdgeOperation, Memory, cell};
 const BATCH: usize = 64;
 const SAMPLES: usize = 9;
 
-/// Median seconds of a piece of work.
+/// Median time of a piece of work, in s.
 fn median(mut work: impl FnMut()) -> f64 {
     work();
     let mut seconds: Vec<f64> = (0..SAMPLES)
@@ -31,7 +32,8 @@ fn median(mut work: impl FnMut()) -> f64 {
     seconds[SAMPLES / 2]
 }
 
-/// Weights, and multiply-adds of one image, of a separable convolution or a 1x1 convolution.
+/// Number of weights, and of multiply-adds for one image, of a separable convolution or a 1x1
+/// convolution.
 fn cost(operation: EdgeOperation, [from, to]: [usize; 2], positions: usize) -> (usize, usize) {
     match operation {
         EdgeOperation::Separable { kernel, repeats, .. } => {

@@ -5,9 +5,9 @@
 //! EC_DARTS_DEVICE=wgpu cargo bench --features wgpu --bench mixed_operation
 //! ```
 //!
-//! The loss is a sum with fixed random factors, the gradients are those of the input, the mixing
-//! weights and all parameters. Inputs are made outside of the timed part, the device is waited for
-//! inside. Items are images.
+//! The loss is a sum with fixed random factors; the gradients are those of the input, the mixing
+//! weights and all parameters. Inputs are made outside the timed part, which waits for the device.
+//! Items are images.
 
 use std::fmt;
 use std::sync::{Mutex, OnceLock};
@@ -22,12 +22,12 @@ use ec_darts::ops::Kernels;
 use ec_darts::ops::Memory;
 use ec_darts_space::SearchSpace;
 
-/// Channels and side of the map before, between and behind the two reductions.
+/// Channels and side of the map before, between and after the two reductions.
 const SIZES: [(usize, usize); 3] = [(16, 32), (32, 16), (64, 8)];
 
 static PEAKS: Mutex<Vec<(String, Option<u64>)>> = Mutex::new(Vec::new());
 
-/// The device named by `EC_DARTS_DEVICE`, Flex otherwise.
+/// The device that `EC_DARTS_DEVICE` names, by default Flex.
 fn opened() -> &'static Opened {
     static OPENED: OnceLock<Opened> = OnceLock::new();
     OPENED.get_or_init(|| {
@@ -37,7 +37,7 @@ fn opened() -> &'static Opened {
     })
 }
 
-/// `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
+/// The value of `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
 fn kernels() -> Kernels {
     match std::env::var("EC_DARTS_KERNELS").as_deref() {
         Ok("reference") => Kernels::Reference,
@@ -89,7 +89,7 @@ fn forward_backward(bencher: Bencher, case: &Case) {
         device.sync().expect("the device answers");
         gradients
     };
-    // Kernels are compiled and memory is reserved in the first pass.
+    // The first pass compiles kernels and reserves memory.
     drop(pass());
     bencher.counter(ItemsCount::new(batch)).bench_local(pass);
     PEAKS.lock().expect("no bench panicked").push((case.to_string(), peak_bytes()));

@@ -1,4 +1,4 @@
-//! The steps a search is made of: weights, alpha in both orders, auxiliary model.
+//! The steps of a search: weights, alpha in both orders, auxiliary model.
 //!
 //! ```text
 //! cargo bench --bench search_step
@@ -6,8 +6,8 @@
 //! EC_DARTS_DEVICE=wgpu cargo bench --features wgpu --bench search_step
 //! ```
 //!
-//! Batches are made outside of the timed part, the device is waited for inside. Items are the images
-//! of one batch, whatever the number of passes over it.
+//! Batches are made outside the timed part, which waits for the device. Items are the images of one
+//! batch, whatever the number of passes over it.
 
 use std::fmt;
 use std::sync::{Mutex, OnceLock};
@@ -18,6 +18,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use ec_darts::architect::{Architect, ArchitectOrder, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::{DeviceName, Opened};
 use ec_darts::memory::peak_bytes;
@@ -27,7 +28,6 @@ use ec_darts::ops::{Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
 
@@ -36,7 +36,7 @@ const RELAXATION: Relaxation = Relaxation::CrossEdge;
 
 static PEAKS: Mutex<Vec<(String, Option<u64>)>> = Mutex::new(Vec::new());
 
-/// The device named by `EC_DARTS_DEVICE`, Flex otherwise.
+/// The device that `EC_DARTS_DEVICE` names, by default Flex.
 fn opened() -> &'static Opened {
     static OPENED: OnceLock<Opened> = OnceLock::new();
     OPENED.get_or_init(|| {
@@ -46,7 +46,7 @@ fn opened() -> &'static Opened {
     })
 }
 
-/// `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
+/// The value of `EC_DARTS_KERNELS`: `reference`, `fused` (the default) or `recompute`.
 fn kernels() -> Kernels {
     match std::env::var("EC_DARTS_KERNELS").as_deref() {
         Ok("reference") => Kernels::Reference,
@@ -74,7 +74,7 @@ impl fmt::Display for Case {
 }
 
 fn cases() -> Vec<Case> {
-    // The supernet of configs/search_cifar10_cpu.toml, and that of configs/search_cifar10.toml.
+    // The supernets of configs/search_cifar10_cpu.toml and configs/search_cifar10.toml.
     let small =
         Case { name: "small", stem: StemKind::Stride2, init_channels: 8, num_cells: 5, batch: 16 };
     let paper =
@@ -83,7 +83,7 @@ fn cases() -> Vec<Case> {
     if all { vec![small, paper] } else { vec![small] }
 }
 
-/// All that a step reads and moves.
+/// The inputs of a step and the state that it changes.
 struct Setup {
     device: Device,
     space: SearchSpace,

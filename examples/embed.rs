@@ -1,11 +1,11 @@
-//! A found network inside another Burn program: its body is kept as it is, and a new classifier on
-//! top learns other classes.
+//! A searched network inside another Burn program: its body stays unchanged, and a new classifier
+//! on top learns other classes.
 //!
 //! ```text
 //! cargo run --release --example embed -- model.safetensors
 //! ```
 //!
-//! Without a file the body has random weights, which is enough to see how it is done.
+//! Without a file the body has random weights, which is enough to show the method.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use burn::nn::loss::CrossEntropyLossConfig;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::Device;
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{self, DatasetKind, Loader, Purpose, Source};
 use ec_darts::device::DeviceName;
 use ec_darts::model::{ModelDescription, TrainedModel};
 use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
-use ec_darts::tensors::ImageBatch;
 use ec_darts_space::Preset;
 
-/// Steps of the new classifier.
+/// Number of steps of the new classifier.
 const STEPS: usize = 100;
-/// The classes of CIFAR-10 that are animals; the new classifier tells them from machines.
+/// The animal classes of CIFAR-10; the new classifier tells animals from machines.
 const ANIMALS: [i32; 6] = [2, 3, 4, 5, 6, 7];
 
 fn main() -> anyhow::Result<()> {
@@ -32,7 +32,8 @@ fn main() -> anyhow::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/cifar10-mini");
     let images = data::load(&Source::new(kind, &folder))?;
 
-    // A trained model is frozen: it tracks no gradient, and its batch normalization uses the running statistics.
+    // A trained model is frozen: it tracks no gradient, and its batch normalization uses the
+    // running statistics.
     let model = match std::env::args_os().nth(1) {
         Some(path) => TrainedModel::load(path.as_ref(), &device)?,
         None => random(images.train.class_names().to_vec(), &device)?,
@@ -40,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     model.check_data(&images.train, &folder)?;
     let before = model.to_bytes()?;
 
-    // The classifier alone is on the device with autodiff.
+    // Only the classifier is on the device with autodiff.
     let training = device.clone().autodiff();
     let width = model.network.classifier.weight.dims()[0];
     let mut classifier: Linear = LinearConfig::new(width, 2).init(&training);

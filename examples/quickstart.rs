@@ -1,15 +1,17 @@
-//! The parts of EC-DARTS one after another, on random images: a few seconds on a CPU.
+//! The parts of EC-DARTS one after another on random images; this takes a few seconds on a CPU.
 //!
 //! ```text
 //! cargo run --release --example quickstart
 //! ```
 //!
-//! Random images teach nothing, so the genotype means nothing either. `search_cifar` has the loop.
+//! Random images teach nothing, so the genotype has no meaning. The example `search_cifar` has the
+//! loop.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Int, Tensor};
 use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::network::{CellForm, StemKind, SupernetConfig};
@@ -17,7 +19,6 @@ use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::SearchSpace;
 
@@ -26,7 +27,7 @@ fn main() -> anyhow::Result<()> {
     println!("device: {}", opened.description);
     let device = opened.device.autodiff();
 
-    // The space is a value without tensors; supernet and alpha are Burn modules.
+    // The space is a value without tensors; the supernet and alpha are Burn modules.
     let space = SearchSpace::darts();
     let config = SupernetConfig {
         space: space.clone(),

@@ -1,7 +1,7 @@
-//! Searches a network for CIFAR-10 with the library alone.
+//! A search on CIFAR-10 with the library alone.
 //!
-//! `cargo run --release --example search_cifar` uses the bundled sample and a small supernet: about
-//! a minute on two cores, and far too little data for a result. For a real search:
+//! `cargo run --release --example search_cifar` uses the bundled sample and a small supernet. It
+//! takes about a minute on two cores; the data are far too few for a result. For a real search:
 //!
 //! ```text
 //! cargo run --release --example search_cifar --features cuda -- \
@@ -28,16 +28,16 @@ struct Arguments {
     /// Settings: a preset, or a TOML file.
     #[arg(long, default_value = "quick")]
     config: PathBuf,
-    /// CIFAR in its binary version; the bundled sample of 1,000 images otherwise.
+    /// CIFAR in its binary version. Default: the bundled sample of 1,000 images.
     #[arg(long, default_value = "data/cifar10-mini")]
     data: PathBuf,
     /// Run folder.
     #[arg(long, default_value = "runs/quick")]
     out: PathBuf,
-    /// flex, wgpu, vulkan, metal, cuda or rocm; the best that is compiled in otherwise.
+    /// flex, wgpu, vulkan, metal, cuda or rocm. Default: the best one that is compiled in.
     #[arg(long)]
     device: Option<DeviceName>,
-    /// Stop and save after so many steps.
+    /// Stop and save after this number of steps.
     #[arg(long)]
     max_steps: Option<u64>,
     /// Continue the run in the folder, if there is one.
@@ -55,7 +55,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Paths that are not found here are looked for in the project, so that the example runs anywhere.
+/// A path that does not exist here is resolved in the project's folder, so that the example runs
+/// anywhere.
 fn in_project(path: &Path) -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     if path.exists() { path.into() } else { project.join(path) }

@@ -1,15 +1,15 @@
-//! Times the search steps of rules beside each other, by their presets, and prints a table: how much cheaper each
-//! is than the first.
+//! Times the search steps of several rules, by their presets, and prints a table of their costs
+//! relative to the first.
 //!
 //! ```text
 //! cargo run --release --example time_rules -- darts gdas proxyless pc_darts
 //! cargo run --release --example time_rules --features cuda -- --device cuda darts gdas
 //! ```
 //!
-//! A step is that of the search itself: one on alpha, where the rule has one, and one on the weights. All rules
-//! have the network, the batch and the images of the first preset; alpha moves from the first epoch on. The rules
-//! take turns, so that a machine that slows down slows all of them. A rule that moves alpha in every fifth step is
-//! timed over cycles of five.
+//! A step is that of the search itself: one on alpha, where the rule has one, and one on the
+//! weights. All rules use the network, the batch and the images of the first preset; alpha moves
+//! from the first epoch on. The rules take turns, so that a slowdown of the machine affects all of
+//! them. A rule that moves alpha in every fifth step is timed over cycles of five.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,25 +25,25 @@ use rand::RngExt;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Presets, the first of which the others are set against.
+    /// Presets; the others are compared with the first.
     #[arg(required = true)]
     presets: Vec<String>,
     /// flex, wgpu, vulkan, metal, cuda or rocm.
     #[arg(long, default_value = "flex")]
     device: DeviceName,
-    /// Turns that count, behind one that warms up.
+    /// Number of measured turns, after one warm-up turn.
     #[arg(long, default_value_t = 5)]
     turns: usize,
-    /// Steps of a turn.
+    /// Steps per turn.
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Images of a batch.
+    /// Images per batch.
     #[arg(long, default_value_t = 64)]
     batch: usize,
     /// Side of the images, in pixels.
     #[arg(long, default_value_t = 32)]
     size: usize,
-    /// Settings of all of them, KEY=VALUE.
+    /// Settings for all presets, KEY=VALUE.
     #[arg(long)]
     set: Vec<String>,
 }
@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A search of a preset's rule in the network of all of them.
+/// A search with the rule of a preset in the common network.
 fn search(
     name: &str,
     arguments: &Arguments,
@@ -102,7 +102,7 @@ fn search(
     let mut config = SearchConfig::preset(name)?;
     config.data = DataConfig::new(DatasetKind::Memory);
     config.search.batch_size = arguments.batch;
-    // No epoch ends while it is timed.
+    // The epoch must not end during the measurement.
     config.search.steps_per_epoch = None;
     config.transition.enabled = false;
     config.alpha.frozen_epochs = 0;
@@ -110,7 +110,7 @@ fn search(
     Ok(Search::new(config, images.clone(), device)?)
 }
 
-/// As many random images as all turns take.
+/// Random images, enough for all turns.
 fn images(arguments: &Arguments) -> anyhow::Result<ImageDataset> {
     let steps = (arguments.turns + 2) * arguments.steps;
     let (count, side) = (2 * steps * arguments.batch, arguments.size);

@@ -1,14 +1,14 @@
-//! Times whole search or retraining steps on one device and prints one JSON line: what
-//! `benches/compare.sh` and `benches/gpu/measure.sh` set against PyTorch.
+//! Times whole search or retraining steps on one device and prints one JSON line, which
+//! `benches/compare.sh` and `benches/gpu/measure.sh` compare with PyTorch.
 //!
 //! ```text
 //! cargo run --release --example time_step -- --step first --kernels fused
 //! cargo run --release --example time_step --features cuda -- --device cuda --step retrain
 //! ```
 //!
-//! A step of a search is one on alpha and one on the weights, as in the interleaved search; one of a
-//! retraining has drop path and the auxiliary head. A GPU works behind the program's back: there
-//! steps are timed in blocks, and the device is waited for at the end of each.
+//! A step of a search is one step on alpha and one on the weights, as in the interleaved search; a
+//! step of a retraining has drop path and the auxiliary head. A GPU computes asynchronously: there,
+//! steps are timed in blocks, and the program waits for the device at the end of each block.
 
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use clap::{Parser, ValueEnum};
 use ec_darts::architect::{Architect, Unrolled};
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::memory::peak_bytes;
@@ -26,7 +27,6 @@ use ec_darts::ops::{DropPath, Kernels, Memory};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{Genotype, Preset, Primitive, SearchSpace};
 
@@ -50,11 +50,11 @@ enum Step {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Way {
-    /// Fused kernels that keep the maps.
+    /// Fused kernels that keep the maps for the backward pass.
     Fused,
-    /// Fused kernels that compute them again.
+    /// Fused kernels that compute the maps again in the backward pass.
     Recompute,
-    /// One operation of Burn after the other.
+    /// Operations of Burn, one after the other.
     Reference,
 }
 
@@ -67,29 +67,29 @@ struct Arguments {
     step: Step,
     #[arg(long, value_enum, default_value = "fused")]
     kernels: Way,
-    /// Of the CPU.
+    /// Number of threads of the CPU.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Timed blocks of steps, after one that warms up.
+    /// Number of timed blocks of steps, after one warm-up block.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     samples: u64,
-    /// Steps of a block [default: 1 on the CPU, 20 elsewhere].
+    /// Steps per block [default: 1 on the CPU, 20 elsewhere].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     steps_per_wait: Option<u64>,
-    /// Of alpha, from which the auxiliary model's genotype comes.
+    /// Seed of alpha, from which the auxiliary model's genotype is derived.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// The auxiliary model's or the retrained network's, in JSON as a search writes it [default:
-    /// alpha's, DARTS_V2].
+    /// Genotype of the auxiliary model or of the retrained network, in JSON as a search writes it
+    /// [default: from alpha, DARTS_V2].
     #[arg(long)]
     genotype: Option<String>,
-    /// [default: 64, of a retraining 96]
+    /// Images per batch [default: 64, for a retraining 96].
     #[arg(long)]
     batch: Option<usize>,
-    /// [default: 16, of a retraining 36]
+    /// Channels [default: 16, for a retraining 36].
     #[arg(long)]
     channels: Option<usize>,
-    /// [default: 8, of a retraining 20]
+    /// Number of cells [default: 8, for a retraining 20].
     #[arg(long)]
     cells: Option<usize>,
     /// Height and width of the images, in pixels.
@@ -97,7 +97,7 @@ struct Arguments {
     size: usize,
 }
 
-/// What is timed, whatever the network is.
+/// The parts of a timed run, whatever the network.
 struct Run {
     step: Step,
     kernels: Kernels,
@@ -146,7 +146,7 @@ fn main() -> anyhow::Result<()> {
         opened.device.sync()?;
         Ok(start.elapsed().as_secs_f64())
     };
-    // The first one takes memory from the system, and compiles a GPU's kernels.
+    // The first block takes memory from the system, and compiles a GPU's kernels.
     let first = seconds_of(1)?;
     if !opened.is_cpu {
         seconds_of(block)?;
@@ -157,7 +157,8 @@ fn main() -> anyhow::Result<()> {
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
-    // A GPU's pool gives nothing back while it runs, so what it holds is the most that it held.
+    // The memory pool of a GPU never shrinks while the program runs, so its size now is its largest
+    // size.
     let peak = match opened.is_cpu {
         true => peak_bytes(),
         false => opened.device.memory_pool_usage().map(|usage| usage.bytes_reserved),
@@ -181,11 +182,11 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Does the step of a number.
+/// Takes the step with a given number.
 type StepFn = Box<dyn FnMut(u64)>;
 
 impl Run {
-    /// Random images; each label as often as the others.
+    /// Random images; all labels are equally frequent.
     fn images(&self) -> ImageBatch {
         let shape = [self.batch, 3, self.size, self.size];
         let labels: Vec<i32> = (0..self.batch as i32).map(|image| image % 10).collect();
@@ -219,7 +220,8 @@ impl Run {
             None => rule.genotype(&space, &alpha, Strength::Mixing)?,
         };
         let auxiliary = induce(&supernet, &genotype);
-        // Handed on whole, as optimizers work in place where nobody else holds a tensor.
+        // The module is moved, not cloned: optimizers work in place where no other owner of a
+        // tensor exists.
         let mut state = Some((alpha, supernet, auxiliary));
         let step = move |_| {
             let (mut alpha, mut supernet, mut auxiliary) = state.take().expect("put back below");
@@ -247,7 +249,8 @@ impl Run {
         Ok((genotype, Box::new(step)))
     }
 
-    /// The paper's: drop path at its end, 0.2, and an auxiliary loss of weight 0.4.
+    /// The settings of the paper: drop path at its final value, 0.2, and an auxiliary loss of
+    /// weight 0.4.
     fn retraining(mut self) -> (Genotype, StepFn) {
         let preset = || Preset::find("DARTS_V2").expect("a preset").genotype();
         let genotype = self.genotype.take().unwrap_or_else(preset);

@@ -1,4 +1,5 @@
-//! The gradients of alpha, what the architect must leave alone, and the optimizers' arithmetic.
+//! The gradients of alpha, the state that the architect must not change, and the optimizers'
+//! arithmetic.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +10,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{
     Architect, ArchitectOrder, Unrolled, first_order_gradient, second_order_gradient,
 };
+use ec_darts::batch::ImageBatch;
 use ec_darts::objective::Objective;
+use ec_darts::ops::separate;
 use ec_darts::optim::{
     AdamSettings, SgdSettings, WeightOptimizer, cosine_learning_rate, global_norm,
 };
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::{ImageBatch, separate};
 use ec_darts::train::Search;
 
 use crate::tiny;
@@ -60,7 +62,7 @@ impl Setup {
         GradientsParams::from_grads(loss.backward(), &supernet)
     }
 
-    /// Everything that no step on alpha may change.
+    /// All values that no step on alpha may change.
     fn weights(&self) -> BTreeMap<String, TensorData> {
         let mut snapshot = Snapshot::default();
         snapshot.save(self.search.supernet(), "supernet");
@@ -106,7 +108,7 @@ fn second_order_is_direct_minus_implicit() {
         assert_near(whole, &expected, kind.name());
     }
 
-    // A real step without clipping leads where the virtual one did.
+    // A real step without clipping gives the same weights as the virtual step.
     let (moved, _) = setup.optimizer.step(XI, separate(&supernet), gradients);
     let first = first_order_gradient(&model, &moved, &alpha, &setup.valid);
     for (kind, expected) in first.gradient.operations.iter() {
@@ -117,7 +119,7 @@ fn second_order_is_direct_minus_implicit() {
     let radius = tiny::values(parts.epsilon.clone() * global_norm(&moved, &direction))[0];
     assert!((radius - 0.01).abs() < 1e-6, "the difference reaches {radius}");
 
-    // The quotient, from weights shifted by hand.
+    // The quotient from weights that were shifted by hand.
     let epsilon = f64::from(tiny::values(parts.epsilon)[0]);
     let side = |sign: f64| {
         let by = sign * epsilon;
@@ -153,8 +155,8 @@ fn a_step_on_alpha_moves_alpha_alone() {
     }
 }
 
-/// Adam goes a learning rate far whatever the size of a gradient: of one that was clipped to nothing, decay
-/// alone is left.
+/// Adam moves by the learning rate, whatever the size of a gradient. Of a gradient that was clipped
+/// to zero, only decay is left.
 #[test]
 fn what_is_clipped_away_does_not_move_alpha() {
     let setup = Setup::new();
@@ -183,7 +185,7 @@ fn what_is_clipped_away_does_not_move_alpha() {
     assert!(free > 0.5, "{free}");
 }
 
-/// Three steps on a linear layer against the formulas, in double precision.
+/// Compares three steps on a linear layer with the formulas, in double precision.
 fn check_optimizer(
     scale: f32,
     mut step: impl FnMut(Linear, GradientsParams) -> Linear,

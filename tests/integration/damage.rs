@@ -1,4 +1,4 @@
-//! Checkpoints and model files that are not what was written: refused, whatever the damage is.
+//! Checkpoints and model files whose bytes have changed: they are refused, whatever the damage.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{retrain, tiny};
 
-/// A number from the environment: tests are short in everyday use and long where asked to.
+/// A number from the environment: tests are short by default, and long on request.
 fn count(name: &str, default: u32) -> u32 {
     let set = std::env::var(name);
     set.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: no number")))
@@ -24,7 +24,7 @@ fn path() -> &'static Path {
     Path::new("some.safetensors")
 }
 
-/// A search within the auxiliary model's steps of its second epoch, when its state is largest.
+/// A search during the auxiliary model's steps of its second epoch, when its state is largest.
 fn search() -> Vec<u8> {
     let mut config = tiny::config();
     config.search.batch_size = 2;
@@ -52,7 +52,7 @@ fn end_of_search(mut search: Search) -> Vec<u8> {
     search.save().expect("finite")
 }
 
-/// A retraining with an average, within its second epoch.
+/// A retraining with an average, in its second epoch.
 fn retraining() -> Vec<u8> {
     let mut retraining = retrain::retraining(averaged());
     while retraining.position().0 < 10 {
@@ -80,7 +80,8 @@ fn model() -> Vec<u8> {
     restore_retraining(&retraining()).expect("its own bytes").model().to_bytes().expect("finite")
 }
 
-/// Flips random bits, one at a time; each file is refused, or whoever takes it comes to the same end.
+/// Flips random bits, one at a time; each file is refused, or the work restored from it reaches the
+/// same result.
 fn check_flips<T>(
     bytes: &[u8],
     seed: u64,
@@ -134,7 +135,7 @@ fn single_bits_are_refused_or_harmless() {
     }
 }
 
-/// The file with its content changed and a digest that fits: damage that the digest cannot tell.
+/// The file with changed content and a matching digest: damage that the digest cannot detect.
 fn sealed(bytes: &[u8], change: impl FnOnce(&mut Snapshot, &mut Value)) -> Vec<u8> {
     let (mut snapshot, text) = Snapshot::from_bytes(bytes).expect("its own bytes");
     let mut description = serde_json::from_str(&text).expect("JSON");
@@ -273,7 +274,7 @@ fn what_a_retraining_does_not_hold_or_lacks() {
         },
         "no accuracy at its end",
     );
-    // Without a loss the auxiliary head takes no steps, and has no states.
+    // Without a loss the auxiliary head has no steps and no states.
     let mut config = retrain::config();
     config.network.auxiliary_loss_weight = None;
     let mut plain = retrain::retraining(config.clone());
@@ -292,13 +293,13 @@ fn what_a_retraining_does_not_hold_or_lacks() {
 /// One change of a checkpoint's content.
 #[derive(Clone, Debug)]
 enum Change {
-    /// A value of the description, by number among all, becomes another.
+    /// Replaces a value of the description, given by its number, by another value.
     Value(usize, Value),
-    /// It goes.
+    /// Removes a value.
     Remove(usize),
-    /// A byte of the description becomes another.
+    /// Replaces a byte of the description.
     Byte(usize, u8),
-    /// A tensor goes, gets another shape, name or value.
+    /// Drops a tensor, or changes its shape, name or value.
     Drop(usize),
     Flatten(usize),
     Rename(usize, String),
@@ -329,7 +330,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Pointers to everything within a value.
+/// Pointers to all values inside a value.
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     let keys: Vec<String> = match value {
         Value::Object(map) => map.keys().cloned().collect(),
@@ -403,7 +404,8 @@ fn changed(bytes: &[u8], changes: &[Change]) -> Vec<u8> {
     snapshot.to_bytes(&text)
 }
 
-/// Whatever a file with a fitting digest says, it is refused or goes on, and nothing panics.
+/// A file with a matching digest is refused or can continue, whatever its content; there is never a
+/// panic.
 fn check_no_panic<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, Error>, go_on: impl Fn(T)) {
     let cases = count("PROPTEST_CASES", 100);
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
@@ -418,7 +420,7 @@ fn check_no_panic<T>(bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, Error>, go_
 #[test]
 fn no_content_of_a_checkpoint_panics() {
     check_no_panic(&search(), restore_search, |mut search| {
-        // One of these numbers may be large: then an error says so.
+        // One of these numbers may be large: then the error says so.
         let done = (0..4).try_for_each(|_| search.work().map(drop));
         let _ = done.and_then(|()| search.save());
     });

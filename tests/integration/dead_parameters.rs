@@ -1,5 +1,5 @@
-//! Nothing is dead: every weight and every alpha has a gradient and moves, but for `none` under
-//! Cross-Edge Normalization; and the genotype is read from the alpha that moves.
+//! No parameter is dead: every weight and every alpha has a gradient and moves, except `none` under
+//! Cross-Edge Normalization; and the genotype is derived from the alpha that moves.
 
 use std::path::Path;
 
@@ -9,16 +9,16 @@ use ec_darts::architect::first_order_gradient;
 use ec_darts::architecture::Strength;
 use ec_darts::objective::Objective;
 use ec_darts::ops::Packs;
+use ec_darts::ops::separate;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::separate;
 use ec_darts::train::Search;
 use ec_darts_space::{Primitive, discretize};
 
 use crate::tiny;
 
-/// Every parameter of a module has a gradient, finite and not zero.
+/// Checks that every parameter of a module has a gradient that is finite and not zero.
 fn check_gradients<M: Packs>(module: &M, gradients: &GradientsParams) {
     let mut found = Snapshot::default();
     found.save_gradients(module, gradients, "module");
@@ -34,11 +34,12 @@ fn check_gradients<M: Packs>(module: &M, gradients: &GradientsParams) {
     assert!(checked > 100, "a supernet has many parameters, not {checked}");
 }
 
-/// Gradients at the first step, and what the first step of the interleaved order moves.
+/// Checks the gradients of the first step, and the parameters that the first step of the
+/// interleaved order moves.
 fn check(relaxation: Relaxation) {
     let mut config = tiny::config();
     config.search.relaxation = relaxation;
-    // Without decay only a gradient moves alpha.
+    // Without decay, only a gradient moves alpha.
     config.alpha.weight_decay = 0.0;
     let mut search = tiny::search(config);
     let space = search.space().clone();
@@ -101,7 +102,7 @@ fn decay_pulls_none_towards_zero() {
 #[test]
 fn a_step_on_alpha_changes_the_genotype() {
     let mut config = tiny::config();
-    // Larger than any difference between the first values.
+    // This is larger than any difference between the initial values.
     config.alpha.learning_rate = 0.1;
     let mut search = tiny::search(config);
     let genotype = |search: &Search| search.genotype(Strength::Alpha).expect("finite alpha");
@@ -113,7 +114,7 @@ fn a_step_on_alpha_changes_the_genotype() {
     assert_eq!(after, discretize(search.space(), alpha.as_deref()).expect("finite"));
 }
 
-/// The tensor in the checkpoint is what the genotype is read from.
+/// The genotype is derived from the tensor in the checkpoint.
 #[test]
 fn the_genotype_follows_alpha() {
     let mut search = tiny::search(tiny::config());

@@ -1,24 +1,24 @@
-//! Which devices a test can use here.
+//! The devices that a test can use on this machine.
 
 use std::io::Write;
 
 use burn::tensor::Device;
 use ec_darts::device::DeviceName;
 
-/// A device of a GPU kind, or nothing with the reason printed. Tests that ask for one have its name in
-/// theirs: a build with that feature runs those alone.
+/// A device of a GPU kind; or none, with the reason printed. Names of tests that ask for one
+/// contain its name: a build with that feature runs only those.
 pub fn gpu(name: DeviceName) -> Option<Device> {
     match name.open() {
         Ok(opened) => Some(opened.device),
         Err(error) => {
-            // Written past the capture of tests that pass: nobody would read it.
+            // This bypasses the capture of output of passing tests, in which nobody would see it.
             let _ = writeln!(std::io::stderr(), "skipped on {}: {error}", name.name());
             None
         }
     }
 }
 
-/// Without a name a GPU, else the CPU: never a driver that only looks like a GPU.
+/// Without a name, a GPU or else the CPU: never a driver that emulates a GPU.
 #[test]
 fn the_best_device_is_no_software_driver_of_wgpu() {
     let best = DeviceName::open_or_best(None).expect("the CPU is always there");
@@ -26,7 +26,7 @@ fn the_best_device_is_no_software_driver_of_wgpu() {
     assert_eq!(best.is_cpu, best.description.starts_with("flex"), "{}", best.description);
 }
 
-/// Drivers that are absent panic on the way: it is told as an error, without the panic's message.
+/// An absent driver panics; this is reported as an error, without the panic's message.
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_on_a_machine_without_a_driver() {
@@ -36,7 +36,7 @@ fn wgpu_on_a_machine_without_a_driver() {
         eprintln!("error: {error}");
         return;
     }
-    // No driver at all: neither Vulkan's loader nor OpenGL finds one. They are asked once a process.
+    // No driver at all: neither Vulkan's loader nor OpenGL finds one. Both look once per process.
     let output = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "devices::wgpu_on_a_machine_without_a_driver", "--nocapture"])
         .env(CHILD, "1")

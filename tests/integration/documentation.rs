@@ -1,4 +1,4 @@
-//! The tables of keys in the documentation, held against the code.
+//! The tables of keys in the documentation, compared with the code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn documented(page: &str) -> BTreeMap<String, Vec<String>> {
     rows.filter(|(_, cells)| cells.len() == 5).collect()
 }
 
-/// A page has every key of these sections, with the values of the paper.
+/// Checks that a page has every key of these sections, with the values of the paper.
 fn check_page<C: Settings + std::fmt::Debug>(page: &str, paper: &C, sections: &[&str]) {
     let (documented, settings) = (documented(page), paper.settings());
     let of_page = |key: &&String| sections.iter().any(|name| key.starts_with(&format!("{name}.")));

@@ -1,4 +1,4 @@
-//! Trained networks in the formats of others, and PyTorch's answer to the same weights.
+//! Trained networks in other formats, and the output of PyTorch with the same weights.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ fn model(stem: StemKind, size: usize) -> TrainedModel {
     of_genotype(genotype, stem, size)
 }
 
-/// A model whose normalizations do something.
+/// A model whose normalizations are not identities.
 pub fn of_genotype(genotype: Genotype, stem: StemKind, size: usize) -> TrainedModel {
     let skeleton = match genotype.reduction {
         Some(_) => Skeleton::Darts,
@@ -60,7 +60,7 @@ fn filled(network: EvaluationNetwork, named: &NamedTensors) -> EvaluationNetwork
     snapshot.load(network, "network").expect("the names of the network")
 }
 
-/// The stems with the images they are for.
+/// The stems with the image sizes that they are made for.
 pub const STEMS: [(StemKind, usize); 3] =
     [(StemKind::Cifar, 32), (StemKind::Stride2, 64), (StemKind::Imagenet, 224)];
 
@@ -191,7 +191,7 @@ fn read(path: &Path, name: &str) -> Vec<f32> {
     values.iter().map(|&four| f32::from_le_bytes(four)).collect()
 }
 
-/// Changed tensors of an export must be refused with this text.
+/// Expects changed tensors of an export to be refused with this text.
 fn check(change: impl FnOnce(&mut Vec<(String, Tensor<1>)>), expected: &str) {
     let model = model(StemKind::Cifar, 32);
     let folder = tempfile::tempdir().expect("a folder");

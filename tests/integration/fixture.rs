@@ -9,7 +9,7 @@ use ec_darts_space::{CellGenotype, Genotype, PerKind, Pick, Primitive};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
-/// `EC_DARTS_FIXTURES`, or the project's own copy of what the everyday tests need.
+/// `EC_DARTS_FIXTURES`, or the project's own copy of the files for the everyday tests.
 pub fn folder() -> PathBuf {
     match std::env::var_os("EC_DARTS_FIXTURES") {
         Some(folder) => folder.into(),
@@ -17,7 +17,8 @@ pub fn folder() -> PathBuf {
     }
 }
 
-/// `EC_DARTS_RULE_FIXTURES`, or the project's own copy of what the everyday tests of rules need.
+/// `EC_DARTS_RULE_FIXTURES`, or the project's own copy of the files for the everyday tests of
+/// rules.
 pub fn rule_folder() -> PathBuf {
     match std::env::var_os("EC_DARTS_RULE_FIXTURES") {
         Some(folder) => folder.into(),
@@ -56,7 +57,7 @@ enum Values {
     Int(Vec<i64>),
 }
 
-/// One file, the device it is checked on, and what has been checked.
+/// One file, the device of the comparison, and the answers compared so far.
 pub struct Fixture {
     pub entry: Entry,
     pub device: Device,
@@ -132,7 +133,7 @@ impl Fixture {
         ["normal", "reduce"].map(|kind| self.values(&format!("{prefix}.{kind}")).to_vec()).into()
     }
 
-    /// As [`Self::pair`], of indices.
+    /// As [`Self::pair`], for indices.
     pub fn index_pair(&self, prefix: &str) -> PerKind<Vec<usize>> {
         let of_kind = |kind| {
             let indices = self.integers(&format!("{prefix}.{kind}"));
@@ -148,7 +149,7 @@ impl Fixture {
         }
     }
 
-    /// Compares integers, of which all must agree.
+    /// Compares integers; all must be equal.
     pub fn check_integers(&self, name: &str, actual: &[i64]) {
         self.checked.borrow_mut().insert(name.to_string());
         if actual != self.integers(name) {
@@ -217,7 +218,7 @@ impl Fixture {
         self.check(name, &actual);
     }
 
-    /// Compares a matrix of all edges with the nodes' parts of it.
+    /// Compares a matrix of all edges with its parts, one per node.
     pub fn check_matrix(&self, prefix: &str, actual: Tensor<2>) {
         let actual: Vec<f32> = actual.into_data().try_to_vec().expect("single precision");
         let mut start = 0;
@@ -237,8 +238,8 @@ impl Fixture {
         }
     }
 
-    /// Every stored answer must have been compared, and be near enough. Returns the worst ratio
-    /// of a miss to its tolerance.
+    /// Checks that every stored answer was compared and is close enough. Returns the largest ratio
+    /// of a difference to its tolerance.
     pub fn finish(self, title: &str) -> f64 {
         let checked = self.checked.borrow();
         let left: Vec<&str> = self

@@ -1,5 +1,5 @@
-//! The fused kernels against the plain composition of Burn's operations: value, every gradient,
-//! running statistics, evaluation mode; and their independence of the number of threads.
+//! The fused kernels, compared with the plain composition of Burn's operations: value, every
+//! gradient, running statistics, evaluation mode; and their independence of the number of threads.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::tiny;
 
-/// Names and values.
+/// Names with values.
 type Outcome = Vec<(String, Vec<f32>)>;
 
 struct Collect<'a> {
@@ -34,7 +34,7 @@ impl ModuleVisitor for Collect<'_> {
     }
 }
 
-/// Output, all gradients, running statistics and the output in evaluation mode.
+/// The output, all gradients, the running statistics and the output in evaluation mode.
 fn outcome<M: Packs>(
     module: &M,
     inputs: &[Tensor<4>],
@@ -44,7 +44,7 @@ fn outcome<M: Packs>(
     let tracked: Vec<Tensor<4>> =
         inputs.iter().map(|input| input.clone().detach().require_grad()).collect();
     let weights = mixing.clone().detach().require_grad();
-    // A copy with statistics of its own: the original stays fresh for the next way.
+    // A copy with its own statistics: the original stays unchanged for the next implementation.
     let module = module.valid().train();
     let output = forward(&module, &tracked, weights.clone());
     let factors = tiny::tensor(4, output.dims(), &output.device());
@@ -67,7 +67,7 @@ fn outcome<M: Packs>(
             all.push((name, data.try_to_vec::<f32>().expect("single precision")));
         }
     }
-    // With what lies between the parts of a cell that uses some of its packed values.
+    // This includes the values between the parts of a cell that uses only some of its packed values.
     for packed in settled.packs() {
         all.push(("packed means".into(), tiny::values(packed.running_mean.value())));
         all.push(("packed variances".into(), tiny::values(packed.running_var.value())));
@@ -84,7 +84,7 @@ fn difference(actual: &Outcome, expected: &Outcome) -> Option<String> {
     let (_, output) = &expected[0];
     let num_values = output.len();
     for ((name, actual), (_, expected)) in actual.iter().zip(expected) {
-        // Without any parameter, what stands for them has no gradient or one of zero.
+        // A module without parameters has placeholders, whose gradient is absent or zero.
         let zeros = vec![0.0; actual.len()];
         let expected = if expected.is_empty() { &zeros } else { expected };
         assert_eq!(actual.len(), expected.len(), "number of values of {name}");
@@ -95,15 +95,15 @@ fn difference(actual: &Outcome, expected: &Outcome) -> Option<String> {
             }
             continue;
         }
-        // A mixing weight's gradient is a sum over all values of the output that may cancel: it is
-        // no nearer to its value than to what such a sum usually is.
+        // A mixing weight's gradient is a sum over all values of the output, which may cancel. So
+        // its error is measured against the usual size of such a sum, not against its own size.
         let usual = if name == "gradient of the mixing weights" {
             0.25 * (num_values as f64).sqrt()
         } else {
             0.0
         };
         let miss = tiny::distance(actual, expected) * norm / norm.max(usual);
-        // Not a number is a difference too.
+        // A NaN is a difference too.
         if miss.is_nan() || miss >= 3e-5 {
             return Some(format!("{name} is off by {miss} of its norm"));
         }
@@ -115,7 +115,7 @@ fn compare(title: &str, actual: &Outcome, expected: &Outcome) {
     assert_eq!(difference(actual, expected), None, "{title}");
 }
 
-/// Candidates of NAS-Bench-201.
+/// The candidates of NAS-Bench-201.
 const CONVOLUTIONS: [Primitive; 5] = [
     Primitive::None,
     Primitive::SkipConnect,
@@ -169,20 +169,21 @@ proptest! {
         chosen in prop::sample::subsequence(Primitive::DARTS.to_vec(), 1..=8),
         seed in 0u64..1000,
     ) {
-        // A factorized reduction halves even sizes and makes an even number of channels.
+        // A factorized reduction halves even sizes and needs an even number of channels.
         let even = |size: usize| size + size % 2;
         let reduces = stride == 2 && chosen.contains(&Primitive::SkipConnect);
         let (channels, height, width) = match reduces {
             true => (even(channels), even(height), even(width)),
             false => (channels, height, width),
         };
-        // Statistics of a few values may divide by next to nothing, and rounding grows with that.
+        // With few values, the variance may be close to zero, and dividing by it amplifies
+        // rounding.
         let positions = height.div_ceil(stride) * width.div_ceil(stride);
         let batch = batch.max(64_usize.div_ceil(positions));
         prop_assume!(chosen != [Primitive::None]);
         let shape = [batch, channels, height, width];
-        // In a million activations one may lie within rounding of zero and fall on either side of
-        // its ReLU; three draws in a row do not.
+        // In a million activations one may be within rounding of zero and fall on either side of
+        // its ReLU; this does not happen in three draws in a row.
         let differences: Vec<String> = (0..3)
             .map_while(|draw| mixed_difference(shape, stride, &chosen, seed + 1000 * draw))
             .collect();
@@ -190,7 +191,7 @@ proptest! {
     }
 }
 
-/// The sizes of the four data sets, and widths that fill no block.
+/// The sizes of the four data sets, and widths that are not a multiple of a block.
 #[test]
 fn sizes_of_the_networks() {
     for (channels, size) in [(16, 32), (36, 28), (48, 14), (8, 56), (64, 7)] {
@@ -210,7 +211,7 @@ fn plan(kind: CellKind, after_reduction: bool) -> CellPlan {
     CellPlan { kind, inputs: vec![map(20, 1), map(48, newer)], node: map(12, newer * reduces) }
 }
 
-/// Preprocessing, reduction cells and cells behind them, in the supernet.
+/// Preprocessing, reduction cells and the cells after them, in the supernet.
 #[test]
 fn search_cells() {
     let device = Device::flex().autodiff();
@@ -240,7 +241,7 @@ fn search_cells() {
     }
 }
 
-/// Cells of one genotype: affine normalization, pools without one.
+/// Cells of one genotype: affine normalization, pools without normalization.
 #[test]
 fn discrete_cells() {
     check_discrete_cells(&presets::DARTS_V1.genotype());
@@ -284,7 +285,7 @@ fn check_discrete_cells(genotype: &Genotype) {
     }
 }
 
-/// Operations left out for single images, the same ones both ways.
+/// Drop path leaves out the same operations for single images in both implementations.
 #[test]
 fn cells_with_drop_path() {
     let device = Device::flex().autodiff();
@@ -300,7 +301,7 @@ fn cells_with_drop_path() {
             cell.kernels = kernels;
             outcome(&cell, &inputs, &mixing, |cell, inputs, _| {
                 let mut drop_path = DropPath::new(0.4, ChaCha8Rng::seed_from_u64(3));
-                // Only while training.
+                // Only during training.
                 let drop_path = inputs[0].device().is_autodiff().then_some(&mut drop_path);
                 cell.forward(inputs[0].clone(), inputs[1].clone(), drop_path)
             })
@@ -313,7 +314,7 @@ fn cells_with_drop_path() {
 }
 
 /// Cells of a genotype whose values lie among those of all candidates, some in another order than
-/// their edges; nothing moves between them.
+/// their edges; no value is moved.
 #[test]
 fn cells_that_use_a_part_of_the_packed_values() {
     let device = Device::flex().autodiff();
@@ -372,7 +373,7 @@ fn stems() {
         let stem = draw_parameters(stem, &mut ChaCha8Rng::seed_from_u64(4));
         let inputs = [tiny::tensor(6, [5, 3, size, size + 1], &device)];
         let mixing = tiny::tensor(8, [1], &device);
-        // Which of the two states, so that both gradients are seen.
+        // The choice between the two states, so that both gradients are tested.
         for state in [0, 1] {
             let run = |kernels: Kernels| {
                 outcome(&stem, &inputs, &mixing, |stem, inputs, _| {
@@ -387,7 +388,7 @@ fn stems() {
     }
 }
 
-/// The step on alpha asks for nothing but the gradient of the mixing weights.
+/// The step on alpha needs only the gradient of the mixing weights.
 #[test]
 fn mixing_weights_alone() {
     let device = Device::flex().autodiff();
@@ -419,7 +420,7 @@ fn mixing_weights_alone() {
     }
 }
 
-/// A whole network in one thread and in three: every bit the same.
+/// A whole network on one thread and on three: all bits are the same.
 #[test]
 fn threads_do_not_change_a_bit() {
     let device = Device::flex().autodiff();

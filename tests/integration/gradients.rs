@@ -1,4 +1,5 @@
-//! Every primitive: shape, input gradient, evaluation mode; and the sum that mixes them.
+//! Every primitive: shape, input gradient, evaluation mode; and the weighted sum of a mixed
+//! operation.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,15 +19,15 @@ fn operation(primitive: Primitive, stride: usize, form: Form) -> Operation {
     draw_parameters(operation.expect("not `none`"), &mut ChaCha8Rng::seed_from_u64(7))
 }
 
-/// Values that lie further apart, and further from zero, than a finite difference reaches: no
-/// maximum and no first ReLU changes sides.
+/// Values with larger distances from each other and from zero than a finite difference reaches, so
+/// that no maximum and no first ReLU switches.
 fn spaced(count: usize) -> Vec<f32> {
     let order = tiny::numbers(8, count);
     let rank = |value: f32| order.iter().filter(|&&other| other < value).count() as f32;
     order.iter().map(|&value| (rank(value) + 0.5) * 4.0 / count as f32 - 2.0).collect()
 }
 
-/// One row of the table: a primitive on square images of side `size`.
+/// Checks one row of the table: a primitive on square images of side `size`.
 fn check(primitive: Primitive, stride: usize, size: usize, form: Form) {
     let title = format!("{primitive}, stride {stride}, {size}x{size}, {form:?}");
     let device = Device::flex().autodiff();
@@ -53,7 +54,8 @@ fn check(primitive: Primitive, stride: usize, size: usize, form: Form) {
     evaluation_mode(&title, self::operation(primitive, stride, form), input(x, &device));
 }
 
-/// By running statistics: an image's output does not depend on its batch, and nothing moves.
+/// Evaluation mode uses running statistics: an image's output does not depend on its batch, and no
+/// statistic changes.
 fn evaluation_mode(title: &str, operation: Operation, images: Tensor<4>) {
     let fresh = tiny::state(&operation);
     let trained = operation.forward(images.clone());
@@ -97,12 +99,13 @@ fn skip_connect_halves_even_sizes_only() {
     operation(Primitive::SkipConnect, 2, Form::Search).forward(images);
 }
 
-/// The mixed operation against its sum written out: value, and gradient of input and weights.
+/// The mixed operation, compared with its written-out sum: value, and gradient of input and
+/// weights.
 #[test]
 fn mixed_operation_is_the_weighted_sum_of_its_candidates() {
     let device = Device::flex().autodiff();
     let topology = CellTopology::new(1, 1).expect("a cell");
-    // `none` in the middle: its weight must be passed over.
+    // `none` stands in the middle, and its weight must be skipped.
     let primitives = [5, 0, 3, 1].map(|place| Primitive::DARTS[place]).to_vec();
     let space = SearchSpace::new(primitives.clone(), topology).expect("a space");
     let mixed = MixedOperation::new(&space, CHANNELS, 1, &device);

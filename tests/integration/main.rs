@@ -1,4 +1,4 @@
-//! Tests of the whole, one topic a file.
+//! Tests of the whole project, one topic per file.
 
 mod architect;
 mod damage;

@@ -13,13 +13,13 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 impl Counting {
-    /// A thread that is ending has no counter any more, and nobody to read it.
+    /// A thread that is ending has no counter any more, and no test reads it.
     fn count(bytes: usize) {
         let _ = ALLOCATED.try_with(|allocated| allocated.set(allocated.get() + bytes));
     }
 }
 
-// SAFETY: every call is handed to the system's allocator as it is.
+// SAFETY: every call goes to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count(layout.size());
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// What a piece of work returns, and the bytes it allocated on this thread, freed or not.
+/// The result of a piece of work, and the bytes it allocated on this thread, freed or not.
 pub fn allocated<T>(work: impl FnOnce() -> T) -> (T, usize) {
     let before = ALLOCATED.get();
     let result = work();

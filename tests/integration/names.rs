@@ -1,4 +1,4 @@
-//! The fixtures' names of parameters, from the paths of our modules.
+//! The names of parameters in the fixtures, from the paths of our modules.
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -8,7 +8,7 @@ use ec_darts_space::{CellKind, Genotype, Primitive};
 
 use crate::fixture::Fixture;
 
-/// How the operations of a cell are named.
+/// The naming scheme of the operations of a cell.
 #[derive(Clone, Copy)]
 pub enum Naming<'a> {
     /// All candidates of every edge.
@@ -81,7 +81,7 @@ impl Naming<'_> {
     }
 }
 
-/// PyTorch keeps linear weights as `[out, in]`, Burn as `[in, out]`.
+/// The weights of a linear layer transposed: PyTorch has `[out, in]`, Burn `[in, out]`.
 pub fn turned(data: TensorData) -> TensorData {
     if data.shape().len() != 2 {
         return data;
@@ -97,7 +97,7 @@ fn parts(path: &str) -> Vec<String> {
     path.split('.').map(String::from).collect()
 }
 
-/// Gives a module the stored parameters and running statistics under `prefix` (`in.`).
+/// A module with the stored parameters and running statistics under `prefix` (`in.`).
 pub fn install<M: Packs>(module: M, fixture: &Fixture, prefix: &str, naming: Naming) -> M {
     let mut snapshot = Snapshot::default();
     snapshot.save(&module, "");
@@ -115,7 +115,8 @@ pub fn install<M: Packs>(module: M, fixture: &Fixture, prefix: &str, naming: Nam
     snapshot.load(module, "").expect("its own names")
 }
 
-/// All parameters and running statistics of a module with their stored names and in PyTorch's shapes.
+/// All parameters and running statistics of a module with their stored names and in PyTorch's
+/// shapes.
 fn state<M: Packs>(module: &M, naming: Naming) -> Vec<(String, String, Vec<f32>)> {
     let mut snapshot = Snapshot::default();
     snapshot.save(module, "");
@@ -132,8 +133,8 @@ fn floats(data: TensorData) -> Vec<f32> {
     data.try_to_vec().expect("single precision")
 }
 
-/// Compares the gradient of every parameter with `prefix` and its name; a gradient that is not
-/// stored must be absent or zero.
+/// Compares the gradient of every parameter with the stored one under `prefix` and its name; where
+/// none is stored, it must be absent or zero.
 pub fn check_gradients<M: Packs>(
     module: &M,
     gradients: &GradientsParams,
@@ -150,7 +151,7 @@ pub fn check_gradients<M: Packs>(
         let gradient = snapshot.tensors.remove(&path).map(|data| floats(turned(data)));
         let stored = format!("{prefix}{name}");
         if fixture.has(&stored) {
-            // Where nothing flows, PyTorch stores zeros.
+            // PyTorch stores zeros for parameters without gradient.
             fixture.check(&stored, &gradient.unwrap_or_else(|| vec![0.0; value.len()]));
         } else if let Some(gradient) = gradient {
             assert!(

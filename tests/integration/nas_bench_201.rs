@@ -1,4 +1,5 @@
-//! The network of NAS-Bench-201: counted by hand, searched by every rule, resumed, retrained and exported.
+//! The network of NAS-Bench-201: costs computed by hand, searches with every rule, resumption,
+//! retraining and export.
 
 use std::path::Path;
 
@@ -22,7 +23,7 @@ use crate::{export, resume, retrain, tiny};
 
 const CONVOLUTIONS: &str = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|";
 const SKIPS: &str = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|";
-/// Every primitive; node 2 reads both nodes and not the input.
+/// A cell with every primitive; node 2 reads both nodes and not the input.
 const MIXED: &str =
     "|nor_conv_3x3~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|none~0|skip_connect~1|nor_conv_1x1~2|";
 
@@ -34,7 +35,7 @@ fn rng() -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(7)
 }
 
-/// Parameters and multiply-adds, from the tensors of a built network of 32x32 images.
+/// Parameters and multiply-adds, from the tensors of a built network for 32x32 images.
 fn built(network: &EvaluationNetwork) -> [u64; 2] {
     // The stem, fifteen cells in three stages, two blocks.
     let sides = [32].into_iter().chain((0..15).map(|cell| 32 >> (cell / 5))).chain([16, 8]);
@@ -66,11 +67,12 @@ fn built(network: &EvaluationNetwork) -> [u64; 2] {
 /// stem 27 C + 2 C; blocks 9 c 2c + 9 (2c)^2 + c 2c + 4 (2c) for c = C, 2 C; last BN 2 (4 C); linear 4 C K + K
 /// ```
 ///
-/// C = 16, N = 5, K = 10: everything but the cells has 464 + 14,464 + 57,600 + 128 + 650 = 73,306 parameters and
-/// 27 * 16 * 1024 + 2 * 14 * 262,144 + 640 = 7,783,040 multiply-adds.
-/// Six 3x3 convolutions: 73,306 + 5 * (14,016 + 55,680 + 221,952) = 1,531,546, as the benchmark has it, and
-/// 7,783,040 + 15 * 54 * 262,144 = 220,119,680. One 3x3 and two 1x1 convolutions: 73,306 + 5 * (2,912 + 11,456 +
-/// 45,440) = 372,346 and 7,783,040 + 15 * 11 * 262,144 = 51,036,800.
+/// With C = 16, N = 5, K = 10, all parts but the cells have 464 + 14,464 + 57,600 + 128 + 650 =
+/// 73,306 parameters and 27 * 16 * 1024 + 2 * 14 * 262,144 + 640 = 7,783,040 multiply-adds.
+/// Six 3x3 convolutions: 73,306 + 5 * (14,016 + 55,680 + 221,952) = 1,531,546 parameters, as in the
+/// benchmark, and 7,783,040 + 15 * 54 * 262,144 = 220,119,680 multiply-adds. One 3x3 and two 1x1
+/// convolutions: 73,306 + 5 * (2,912 + 11,456 + 45,440) = 372,346 and 7,783,040 + 15 * 11 * 262,144
+/// = 51,036,800.
 #[test]
 fn three_cells_counted_by_hand() {
     let config = EvaluationConfig::nas_bench_201(10);
@@ -100,7 +102,8 @@ fn a_cell_of_skips_multiplies_by_four() {
     assert_eq!(tiny::values(y), tiny::values(x * 4.0));
 }
 
-/// The edge into node 1 alone is a softmax of its row; the others are one of their columns, node by node.
+/// The edge into node 1 has a softmax of its row; the other edges have softmaxes of their columns,
+/// node by node.
 #[test]
 fn a_lone_edge_competes_within_itself() {
     let topology = *SearchSpace::nas_bench_201().topology();
@@ -116,7 +119,7 @@ fn a_lone_edge_competes_within_itself() {
         expected[5 * edge + 4] = weight;
     }
     assert!(tiny::distance(&mixing, &expected) < 1e-6, "{mixing:?}");
-    // What competes has a sum of one.
+    // The weights of a group of competitors sum to one.
     let groups = Relaxation::CrossEdge.groups(&SearchSpace::nas_bench_201(), CellKind::Normal);
     assert_eq!((groups.len(), &groups[0][..]), (1 + 5 + 5, &[0, 1, 2, 3, 4][..]));
     for group in groups {
@@ -131,7 +134,7 @@ fn supernet_config() -> SupernetConfig {
     SupernetConfig { space, init_channels: 4, num_cells: 3, ..SupernetConfig::new(stem, 2) }
 }
 
-/// Mixing weights of one at the operations of a genotype.
+/// Mixing weights with one for the operations of a genotype.
 fn one_hot(genotype: &Genotype, space: &SearchSpace, device: &Device) -> Tensor<2> {
     let (topology, primitives) = (space.topology(), space.primitives());
     let mut weights = vec![0.0_f32; topology.num_edges() * primitives.len()];
@@ -145,8 +148,8 @@ fn one_hot(genotype: &Genotype, space: &SearchSpace, device: &Device) -> Tensor<
     Tensor::<1>::from_data(&weights[..], device).reshape([6, 5])
 }
 
-/// The supernet under weights of one and zero is the network of those operations, whichever way it is computed: all
-/// candidates with weights of zero, one path, or the auxiliary model.
+/// The supernet with weights of one and zero equals the network of these operations in every way of
+/// computing it: all candidates with weights of zero, one path, or the auxiliary model.
 #[test]
 fn the_supernet_holds_the_network_of_a_genotype() {
     let device = Device::flex().autodiff();
@@ -162,8 +165,13 @@ fn the_supernet_holds_the_network_of_a_genotype() {
             .map(|row| row.iter().position(|&weight| weight == 1.0).unwrap_or(0))
             .collect();
         assert_eq!(config.space.primitives()[path[3]], Primitive::None);
-        let along =
-            Mixing { path: Some(PerKind { normal: path, reduction: None }), ..mixing.clone() };
+        let along = Mixing {
+            path: Some(PerKind {
+                normal: path.into_iter().map(|column| vec![column]).collect(),
+                reduction: None,
+            }),
+            ..mixing.clone()
+        };
         let all = tiny::values(supernet.forward(images(), &mixing));
         let one = tiny::values(supernet.forward(images(), &along));
         let induced = tiny::values(induce(&supernet, &genotype).forward(images()));
@@ -174,7 +182,7 @@ fn the_supernet_holds_the_network_of_a_genotype() {
     }
 }
 
-/// All weights of the supernet and of a network get a gradient, on both ways of computing.
+/// All weights of the supernet and of a network get a gradient, in both ways of computing.
 #[test]
 fn both_ways_of_computing_agree() {
     let device = Device::flex().autodiff();
@@ -207,7 +215,7 @@ fn both_ways_of_computing_agree() {
     }
 }
 
-/// The tiny search on this network.
+/// The tiny search with this network.
 fn searched(config: &mut SearchConfig) {
     let network = &mut config.network;
     network.skeleton = Skeleton::NasBench201;
@@ -222,7 +230,8 @@ fn searched(config: &mut SearchConfig) {
     }
 }
 
-/// Every rule runs to the end, with alpha of the one kind of cell, and its genotype is one of the space.
+/// A search with every rule finishes, with alpha of only one kind of cell, and its genotype belongs
+/// to the space.
 #[test]
 fn every_rule_searches_it() {
     for (name, rule) in resume::rules() {
@@ -240,7 +249,7 @@ fn every_rule_searches_it() {
     }
 }
 
-/// DARTS', GDAS' and CEN's search, the last with transitions.
+/// The searches of DARTS, GDAS and CEN, the last with transitions.
 #[test]
 fn searches_go_on_as_unbroken() {
     let [(_, gdas), ..] = resume::rules();
@@ -265,7 +274,8 @@ fn retrained() -> RetrainConfig {
     config
 }
 
-/// To a model file that is read again, and to an ONNX file; not to the public DARTS code's form.
+/// Export to a model file that is read again, and to an ONNX file; the form of the public DARTS
+/// code is refused.
 #[test]
 fn a_genotype_is_retrained_kept_and_exported() {
     let device = Device::flex();
@@ -305,7 +315,7 @@ fn genotypes_of_another_skeleton_are_refused() {
     );
     let told = new(retrain::config(), &genotype(MIXED));
     assert!(told.contains("`network.skeleton` is darts") && told.contains("one kind"), "{told}");
-    // Two inputs.
+    // The cell has two inputs.
     let mut two = genotype(MIXED);
     two.normal.nodes[0][0].from = NUM_INPUTS - 2;
     let told = new(retrained(), &two);

@@ -1,4 +1,4 @@
-//! onnxruntime's answer to an exported network.
+//! The output of onnxruntime for an exported network.
 //!
 //! `cargo test --release --test integration onnx -- --nocapture` prints the table of differences.
 
@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::export::{STEMS, of_genotype};
 
 const BATCHES: [usize; 2] = [1, 3];
-/// As in the script.
+/// The levels of the script.
 const LEVELS: [&str; 2] = ["without", "with"];
 
-/// Runs every network of a folder on its images, with and without the optimizations of graphs.
+/// Runs every network of a folder on its images, with and without graph optimizations.
 const SCRIPT: &str = r#"
 import json
 import sys
@@ -79,7 +79,7 @@ fn floats(path: &Path) -> Vec<f32> {
     bytes.as_chunks::<4>().0.iter().map(|&four| f32::from_le_bytes(four)).collect()
 }
 
-/// What the graph says of itself, read back by onnxruntime.
+/// The metadata of the graph, read back by onnxruntime.
 fn check_metadata(model: &TrainedModel, told: &Value) {
     let description = &model.description;
     let [height, width] = description.image_size;

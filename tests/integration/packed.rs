@@ -1,5 +1,5 @@
-//! Packed weights and the parts they are kept as: names, shapes and first values in files; and what
-//! a cell does not describe of its packed tensors.
+//! Packed weights and their parts in files: names, shapes and first values; and the values of its
+//! packed tensors that a cell does not use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,9 +11,9 @@ use ec_darts::architecture::Strength;
 use ec_darts::data::Datasets;
 use ec_darts::objective::cross_entropy;
 use ec_darts::ops::Packed;
+use ec_darts::ops::separate;
 use ec_darts::optim::{SgdSettings, WeightOptimizer};
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::separate;
 use ec_darts::train::{Event, Phase, Retraining};
 use ec_darts::transition::{induce, return_weights};
 use ec_darts_space::presets;
@@ -27,7 +27,7 @@ fn checksum(data: &TensorData) -> u64 {
     })
 }
 
-/// A line for each tensor: name and shape, and a checksum of the values where they are drawn alone.
+/// One line per tensor: name and shape, and a checksum of the values where they are drawn alone.
 fn lines(checkpoint: &[u8], with_values: bool) -> Vec<String> {
     let (snapshot, _) = Snapshot::from_bytes(checkpoint).expect("a checkpoint");
     let line = |(name, data): (&String, &TensorData)| {
@@ -47,7 +47,7 @@ fn check(file: &str, found: &[String]) {
     assert_eq!(found.len(), expected.len(), "{file}");
 }
 
-/// Files are as they were before weights were packed (commit 82175df), from the first values on.
+/// Files are the same as before weights were packed (commit 82175df), including initial values.
 #[test]
 fn files_have_the_names_they_always_had() {
     let mut search = tiny::search(tiny::config());
@@ -74,7 +74,7 @@ fn files_have_the_names_they_always_had() {
     check("retraining_step.txt", &lines(&retraining.save().expect("finite"), false));
 }
 
-/// Parts that the genotype picks, by the names of the supernet, and all packed values.
+/// The parts that the genotype picks, by the names of the supernet, and all packed values.
 fn packed_values(packed: &Packed) -> [Vec<u32>; 3] {
     let settled = packed.valid();
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
@@ -82,14 +82,14 @@ fn packed_values(packed: &Packed) -> [Vec<u32>; 3] {
         .map(|tensor| bits(tiny::values(tensor)))
 }
 
-/// Whatever lies beside the picks, an auxiliary model neither reads nor changes it: here no number.
+/// An auxiliary model neither reads nor changes the values beside its picks; here they are NaN.
 #[test]
 fn what_is_not_picked_is_left_alone_bit_for_bit() {
     let device = Device::flex().autodiff();
     let search = tiny::search(tiny::config());
     let genotype = search.genotype(Strength::Mixing).expect("finite alpha");
     let picked = induce(search.supernet(), &genotype);
-    // Everything that is not picked becomes a NaN with a mark in it.
+    // All values that are not picked become a NaN with a mark in it.
     let mark = |place: usize| f32::from_bits(0x7fc0_0000 | (place as u32 & 0xffff));
     let mut snapshot = Snapshot::default();
     snapshot.save(search.supernet(), "supernet");
@@ -145,7 +145,7 @@ fn what_is_not_picked_is_left_alone_bit_for_bit() {
     unchanged(&of_returned, true);
 }
 
-/// Names of the supernet's tensors that an auxiliary model has too: those whose places it covers.
+/// Names of the supernet's tensors that an auxiliary model has too: tensors whose ranges it covers.
 fn kept_ranges(
     auxiliary: &ec_darts::transition::AuxiliaryModel,
     supernet: &ec_darts::network::Supernet,
@@ -172,7 +172,8 @@ fn kept_ranges(
     names.map(|name| name.replacen("module.", "supernet.", 1)).collect()
 }
 
-/// The first step of an auxiliary model writes a packed tensor for each cell, inducing none.
+/// The first step of an auxiliary model writes a packed tensor for each cell; inducing it writes
+/// none.
 #[test]
 fn inducing_copies_no_packed_tensor() {
     let mut config = tiny::config();

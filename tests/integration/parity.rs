@@ -7,6 +7,7 @@ use ec_darts::architect::{
     AlphaGradient, Architect, Unrolled, first_order_gradient, second_order_gradient,
 };
 use ec_darts::architecture::{ArchitectureParameters, Strength};
+use ec_darts::batch::ImageBatch;
 use ec_darts::device::DeviceName;
 use ec_darts::network::{
     CellForm, CellPlan, EvaluationConfig, Map, SearchCell, Skeleton, StemKind, Supernet,
@@ -19,7 +20,6 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::sampling::Draw;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::transition::induce;
 use ec_darts_space::{
     CellKind, CellTopology, Genotype, PerKind, Primitive, SearchSpace, discretize,
@@ -34,7 +34,7 @@ use crate::names::{Naming, check_gradients, check_parameters, check_statistics, 
 const RELAXATIONS: [(&str, Relaxation); 2] =
     [("softmax", Relaxation::Softmax), ("cen", Relaxation::CrossEdge)];
 
-/// Runs every case of the manifest of one letter range; an unknown case fails.
+/// Runs every case of the manifest in one range of letters; an unknown case fails.
 fn check(device: &Device, title: &str, slack: f64, wanted: impl Fn(&str) -> bool) {
     let manifest = manifest(&folder());
     assert_eq!(manifest.format, 1);
@@ -92,7 +92,7 @@ fn primitives(fixture: &Fixture) {
         let form = if parts[2] == "search" { Form::Search } else { Form::Retrain };
         let x = fixture.tensor::<4>(&format!("{case}in.x")).require_grad();
         let Some(operation) = Operation::new(primitive, 4, stride, form, &fixture.device) else {
-            // `none` is never computed: it adds nothing, and nothing comes back.
+            // `none` is never computed: it adds nothing and gets no gradient.
             for name in [format!("{case}out.y"), format!("{case}out.grad.x")] {
                 let zeros = vec![0.0; fixture.values(&name).len()];
                 fixture.check(&name, &zeros);
@@ -115,7 +115,7 @@ fn primitives(fixture: &Fixture) {
 
 fn relaxation(fixture: &Fixture) {
     let topology = CellTopology::new(4, 2).expect("DARTS' cell");
-    // The fixture holds one node per number of incoming edges: together they are a cell.
+    // The fixture has one node per number of incoming edges; together they make a cell.
     let joined = |scale: &str, what: &str| {
         let nodes = (2..6)
             .map(|edges| fixture.tensor::<2>(&format!("{scale}.edges{edges}.in.{what}")).inner());
@@ -394,7 +394,7 @@ fn retrain(fixture: &Fixture) {
     fixture.check_tensor("out.loss", loss.clone());
     let mut gradients = loss.backward();
     let gradients = if imagenet {
-        // Those of the auxiliary head are too large to be stored.
+        // The gradients of the auxiliary head are too large to be stored.
         let mut ids = list_param_ids(&network);
         let head = list_param_ids(&network.auxiliary_head);
         ids.retain(|id| !head.contains(id));

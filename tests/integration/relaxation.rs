@@ -42,13 +42,13 @@ impl Cell {
         tiny::values(relaxation.mixing(alpha, self.topology()))
     }
 
-    /// The places that compete: what a relaxation makes sum to one.
+    /// The groups of indices that compete, each with a sum of one.
     fn groups(&self, relaxation: Relaxation) -> Vec<Vec<usize>> {
         relaxation.groups(&self.space, CellKind::Normal)
     }
 }
 
-/// A cell of up to `nodes` nodes over some of the primitives in some order.
+/// A cell of at most `nodes` nodes over some of the primitives in some order.
 fn cells(nodes: usize) -> impl Strategy<Value = Cell> {
     let primitives = subsequence(Primitive::DARTS.to_vec(), 1..=8).prop_shuffle();
     let space = (1..=nodes, primitives).prop_filter_map("a candidate", |(nodes, primitives)| {
@@ -61,7 +61,7 @@ fn cells(nodes: usize) -> impl Strategy<Value = Cell> {
     })
 }
 
-/// Runs a property on random cells, for both relaxations.
+/// Checks a property on random cells, for both relaxations.
 fn check(cases: u32, nodes: usize, property: impl Fn(&Cell, Relaxation)) {
     let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
     let mut runner = TestRunner::new(config);
@@ -134,7 +134,7 @@ fn gradients_are_those_of_finite_differences() {
         let norm = tiny::dot(&expected, &expected).sqrt();
         let miss: Vec<f32> = gradient.iter().zip(&expected).map(|(g, e)| g - e).collect();
         let miss = tiny::dot(&miss, &miss).sqrt();
-        // Alone in its group, a primitive has weight one and gradient zero.
+        // A primitive alone in its group has weight one and gradient zero.
         assert!(miss <= 1e-3 * norm + 1e-4, "{relaxation:?}: off by {miss} of {norm}");
     });
 }

@@ -1,4 +1,4 @@
-//! A search that is saved and restored goes on as if nothing had happened, or is refused.
+//! A search that is saved and restored continues as if it had not stopped, or is refused.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -28,7 +28,7 @@ fn restore(
     Search::restore(config, data, &Device::flex(), bytes, Path::new("some.safetensors"))
 }
 
-/// An unbroken search, and one that is saved and restored after every event.
+/// Compares an unbroken search with one that is saved and restored after every event.
 pub fn check(change: impl Fn(&mut SearchConfig)) {
     let mut config = tiny::config();
     change(&mut config);
@@ -71,10 +71,10 @@ fn second_order_goes_on_as_unbroken() {
     }
 }
 
-/// What a rule changes of settings.
+/// The change that a rule makes to settings.
 pub type Change = fn(&mut SearchConfig);
 
-/// DARTS, which the others change.
+/// DARTS, the basis of the other rules.
 pub fn softmax(config: &mut SearchConfig) {
     config.search.relaxation = Relaxation::Softmax;
     config.transition.enabled = false;
@@ -180,7 +180,8 @@ pub fn rules() -> [(&'static str, Change); 19] {
     ]
 }
 
-/// Every rule: its draws, perturbations, second parameters and what stood still are those of the unbroken search.
+/// Every rule: draws, perturbations, second parameters and frozen values equal those of the
+/// unbroken search.
 #[test]
 fn rules_go_on_as_unbroken() {
     for (name, rule) in rules() {
@@ -192,7 +193,7 @@ fn rules_go_on_as_unbroken() {
     }
 }
 
-/// No two measurements of time are alike: a search goes on by the one it began with.
+/// No two measurements of time are equal: a search continues with the one it began with.
 #[test]
 fn measured_costs_are_kept() {
     let mut config = tiny::config();
@@ -204,7 +205,7 @@ fn measured_costs_are_kept() {
     assert!(finish(&mut unbroken) == finish(&mut broken), "other costs");
 }
 
-/// Random augmentation, a cap on the steps, and threads that prepare batches.
+/// Random augmentation, a limit of the steps, and threads that prepare batches.
 #[test]
 fn batches_go_on_as_unbroken() {
     check(|config| {
@@ -227,7 +228,7 @@ fn end(seed: u64) -> Vec<u8> {
 fn the_seed_decides() {
     let first = end(3);
     assert!(first == end(3), "same seed, other bytes");
-    // Not by the seed in the description alone.
+    // Not only because of the seed in the description.
     let tensors = |bytes: &[u8]| ec_darts::snapshot::Snapshot::from_bytes(bytes).expect("own").0;
     let (first, other) = (tensors(&first).tensors, tensors(&end(4)).tensors);
     let equal = first.iter().filter(|(name, value)| other.get(*name) == Some(value)).count();
@@ -243,7 +244,7 @@ fn finish(search: &mut Search) -> Vec<u8> {
     search.save().expect("finite")
 }
 
-/// Losses read together are those that are read one by one, and so is what they end in.
+/// Losses that are read together equal losses that are read one by one, and so does the result.
 #[test]
 fn how_often_losses_are_read_changes_nothing() {
     for architect in [ArchitectOrder::First, ArchitectOrder::Second] {
@@ -271,7 +272,8 @@ fn how_often_losses_are_read_changes_nothing() {
     }
 }
 
-/// The same bytes again after ten stops, with losses that are read together: every sum there has a fixed order.
+/// Ten stops give the same bytes again, with losses that are read together: every sum has a fixed
+/// order.
 #[test]
 fn on_wgpu_goes_on_as_unbroken() {
     let Some(device) = crate::devices::gpu(ec_darts::device::DeviceName::Wgpu) else { return };
@@ -279,7 +281,7 @@ fn on_wgpu_goes_on_as_unbroken() {
     let mut unbroken = new();
     let bytes = finish(&mut unbroken);
     let total = unbroken.position().1;
-    // Ten of the sixteen steps, in no order that a phase has.
+    // Ten of the sixteen steps, in an order unrelated to the phases.
     let mut stops: Vec<u64> = (0..10).map(|number| (number * 7 + 3) % total).collect();
     stops.sort_unstable();
     let mut broken = new();
@@ -325,7 +327,7 @@ fn bytes_of_another_search_are_refused() {
     calmer.weights.momentum = 0.5;
     check_refused(&bytes, calmer, data.clone(), "weights.momentum is 0.5 here and 0.9 there");
     check_refused(&bytes, config.clone(), tiny::data(2), "other images");
-    // What does not change the result may differ.
+    // Settings that do not change the result may differ.
     let mut busier = config;
     busier.run.workers = 1;
     busier.run.checkpoint_steps = 1;

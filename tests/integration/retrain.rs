@@ -1,4 +1,4 @@
-//! A retraining: what its settings do, and how it goes on after an interruption.
+//! A retraining: the effects of its settings, and its resumption.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -50,7 +50,7 @@ pub fn restore(
     Retraining::restore(config, genotype, &data(), &Device::flex(), bytes, path)
 }
 
-/// To the end; the reports of its epochs.
+/// Runs to the end; returns the reports of the epochs.
 fn finish(retraining: &mut Retraining) -> Vec<RetrainEpochReport> {
     let mut reports = Vec::new();
     while let Some(event) = retraining.advance().expect("a finite retraining") {
@@ -67,7 +67,7 @@ fn weights(retraining: &Retraining) -> Vec<u8> {
     snapshot.to_bytes("")
 }
 
-/// An unbroken retraining, and one that is saved and restored after every event.
+/// Compares an unbroken retraining with one that is saved and restored after every event.
 fn check_goes_on(change: impl Fn(&mut RetrainConfig)) {
     let mut config = config();
     change(&mut config);
@@ -118,7 +118,7 @@ fn the_last_epoch_is_measured_on_the_images_it_names() {
         assert_eq!((last.on, last.images, last.epoch), (on, images, 1));
         let report = reports.last().expect("an epoch");
         assert_eq!(report.valid_accuracy, Some(last.accuracy));
-        // Of two classes, the right one is among the first five.
+        // With two classes, the right one is always among the first five.
         assert_eq!(report.valid_top5, Some(1.0));
     };
     check(&|_| (), MeasuredOn::Test, 16, &[true, true]);
@@ -127,12 +127,12 @@ fn the_last_epoch_is_measured_on_the_images_it_names() {
     check(&hold, MeasuredOn::Validation, 4, &[true, true]);
 }
 
-/// Every setting of the loop changes what comes out.
+/// Every setting of the loop changes the result.
 #[test]
 fn no_setting_is_without_effect() {
     let run = |change: &dyn Fn(&mut RetrainConfig)| {
         let mut config = config();
-        // In two epochs, a line and a cosine are the same.
+        // For two epochs, a line and a cosine are the same.
         (config.retrain.epochs, config.retrain.steps_per_epoch) = (3, Some(3));
         change(&mut config);
         let mut retraining = retraining(config);
@@ -171,7 +171,7 @@ fn the_learning_rate_rises_and_drop_path_ramps() {
     config.weights.schedule = ec_darts::optim::Decay::Linear;
     let reports = finish(&mut retraining(config));
     let rates: Vec<f64> = reports.iter().map(|report| report.learning_rate).collect();
-    // A line of four epochs from 0.025, the first halved.
+    // A linear schedule of four epochs from 0.025, with the first epoch halved.
     for (rate, expected) in rates.iter().zip([0.0125, 0.01875, 0.0125, 0.00625]) {
         assert!((rate - expected).abs() < 1e-12, "{rates:?}");
     }
@@ -179,10 +179,10 @@ fn the_learning_rate_rises_and_drop_path_ramps() {
     assert_eq!(drops, [0.0, 0.125, 0.25, 0.375]);
 }
 
-/// Gradients of the parts add up to that of the batch.
+/// The gradients of the parts sum to that of the batch.
 #[test]
 fn parts_of_equal_images_are_the_whole() {
-    // All images equal: every part has the batch statistics of the whole.
+    // All images are equal, so that every part has the batch statistics of the whole.
     let image: Vec<u8> = (0..3 * 8 * 8).map(|value| (value * 7) as u8).collect();
     let names = vec!["even".into(), "odd".into()];
     let same = ec_darts::data::ImageDataset::new([8, 8], image.repeat(8), [0, 1].repeat(4), names)
@@ -244,7 +244,7 @@ fn settings_that_do_not_fit_the_images() {
     assert!(error.contains("stride2 with images of 8x8"), "{error}");
 }
 
-/// The average follows the weights, and is what is measured and kept.
+/// The average follows the weights, and is measured and saved.
 #[test]
 fn the_average_is_kept() {
     let mut config = config();
@@ -264,7 +264,7 @@ fn read_every(steps: usize, retraining: Retraining) -> Retraining {
     retraining.with_read_every(NonZeroUsize::new(steps).expect("some steps"))
 }
 
-/// Losses read together are those that are read one by one, and so is what they end in.
+/// Losses that are read together equal losses that are read one by one, and so does the result.
 #[test]
 fn how_often_losses_are_read_changes_nothing() {
     let mut config = config();

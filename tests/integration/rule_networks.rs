@@ -8,6 +8,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use ec_darts::architect::{Architect, first_order_gradient};
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters};
+use ec_darts::batch::ImageBatch;
 use ec_darts::device::DeviceName;
 use ec_darts::network::{CellForm, StemKind, Supernet, SupernetConfig};
 use ec_darts::objective::{Objective, cross_entropy};
@@ -19,7 +20,6 @@ use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
 use ec_darts::sampling::{Draw, Sampling};
 use ec_darts::skip_dropout::{SkipDropout, SkipMasks};
-use ec_darts::tensors::ImageBatch;
 use ec_darts_space::{Candidates, PerKind, Primitive, SearchSpace};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -29,19 +29,21 @@ use crate::names::{Naming, check_stored_gradients, check_stored_parameters, inst
 use crate::rule_values::{check_ascent, parameters, space};
 use crate::tiny;
 
-/// A network of a file, and the settings of its optimizers.
+/// The network of a file, and the settings of its optimizers.
 pub struct Case<'a> {
     fixture: &'a Fixture,
     pub space: SearchSpace,
     pub supernet: Supernet,
     pub alpha: Option<ArchitectureParameters>,
-    /// Columns of the file's matrices, `[14][columns]`, where they are not all of the space.
+    /// The columns of the file's matrices, `[14][columns]`, where these are not all columns of the
+    /// space.
     candidates: Option<PerKind<Vec<usize>>>,
-    /// Of the weight step and of the alpha step.
+    /// The dropout masks of the weight step and of the alpha step.
     skip_dropout: [Option<SkipDropout>; 2],
 }
 
-/// The numbers of a step: losses before it, the norm of the weights' gradient, and what moved.
+/// The results of a step: losses before it, the norm of the weights' gradient, and the moved
+/// parameters.
 struct Step {
     supernet: Supernet,
     alpha: ArchitectureParameters,
@@ -119,7 +121,7 @@ impl<'a> Case<'a> {
             .with_clip_norm(config.get("alpha_clip").and_then(|clip| clip.as_f64()))
     }
 
-    /// One step of a rule; `order` and settings are those of the file.
+    /// One step of a rule; the file has the order and the settings.
     fn step(
         &self,
         rule: &Rule,
@@ -166,7 +168,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Of a matrix over all primitives the columns that the file has.
+    /// The columns of the file out of a matrix over all primitives.
     fn of_candidates(&self, values: PerKind<Vec<f32>>) -> PerKind<Vec<f32>> {
         let Some(candidates) = &self.candidates else { return values };
         values.zip(candidates.as_ref()).map(|(values, columns)| {
@@ -177,8 +179,8 @@ impl<'a> Case<'a> {
 
     fn weight_gradients(&self, mixing: &Mixing) -> (Tensor<1>, GradientsParams) {
         let batch = self.batch("train");
-        // Statistics of its own: the same pass twice is the same pass.
-        let supernet = ec_darts::tensors::separate(&self.supernet);
+        // A model with its own statistics, so that the same pass twice gives the same result.
+        let supernet = ec_darts::ops::separate(&self.supernet);
         let loss = cross_entropy(supernet.forward(batch.images.clone(), mixing), &batch);
         let gradients = GradientsParams::from_grads(loss.clone().backward(), &supernet);
         (loss, gradients)
@@ -211,7 +213,7 @@ fn moved(alpha: &ArchitectureParameters) -> PerKind<Vec<f32>> {
     alpha.operations().map(|param| tiny::values(param.val()))
 }
 
-/// Alpha of a file at the columns of its candidates, zero elsewhere.
+/// Alpha of a file in the columns of its candidates, zero elsewhere.
 fn scattered(fixture: &Fixture, candidates: &PerKind<Vec<usize>>) -> ArchitectureParameters {
     let of_kind = |(values, columns): (Vec<f32>, &Vec<usize>)| {
         let mut all = vec![0.0; 14 * 8];
@@ -224,7 +226,7 @@ fn scattered(fixture: &Fixture, candidates: &PerKind<Vec<usize>>) -> Architectur
     ArchitectureParameters { normal: pair.normal, reduction: pair.reduction, edges: None }
 }
 
-/// The masks of a step, where a file has some.
+/// The masks of a step, where the file has some.
 fn skip_dropout(fixture: &Fixture, half: &str) -> Option<SkipDropout> {
     let prefix = format!("in.{half}.mask.cells.");
     let places = fixture.names().filter_map(|name| {
@@ -248,7 +250,7 @@ fn progressive(case: &Case<'_>, step: &Step) {
     let clipped = architect.clipped(alpha, step.of_alpha.clone());
     let clipped = ArchitectureGradient::read(&clipped, alpha).operations.map(tiny::values);
     case.fixture.check_pair("out.clipped_tightly.alpha", &case.of_candidates(clipped));
-    // What no edge keeps has no gradient, and stays where it is.
+    // An operation that no edge keeps has no gradient and does not move.
     for (kind, columns) in case.candidates.as_ref().expect("candidates").iter() {
         let all = [moved(alpha), step.of_alpha.operations.clone().map(tiny::values)];
         for values in all {
@@ -298,7 +300,7 @@ fn run(name: &str, fixture: &Fixture, kernels: Kernels) {
                 let path = rule.mixing(&case.space, alpha, &gumbel(&format!("{half}."))).path;
                 let path = path.expect("one operation of each edge");
                 for (kind, path) in ["normal", "reduce"].into_iter().zip(path.into_values()) {
-                    let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
+                    let path: Vec<i64> = path.iter().map(|columns| columns[0] as i64).collect();
                     fixture.check_integers(&format!("out.{half}.index.{kind}"), &path);
                 }
             }
@@ -346,7 +348,7 @@ fn with_weights(case: &Case<'_>, mixing: Mixing, values: &PerKind<Vec<f32>>) -> 
     Mixing { weights: values.as_ref().map(tensor), ..mixing }
 }
 
-/// Gradients of all gates of the step on alpha, at the moved weights.
+/// Gradients of all gates of the step on alpha, at the updated weights.
 fn gates(case: &Case<'_>, step: &Step) {
     let path = case.fixture.index_pair("in.valid.path");
     let one_hot = path.map(|path| {
@@ -361,7 +363,7 @@ fn gates(case: &Case<'_>, step: &Step) {
     let mixing = with_weights(case, mixing, &one_hot);
     let leaves = mixing.weights.clone().map(Tensor::require_grad);
     let batch = case.batch("valid");
-    let frozen = ec_darts::tensors::separate(&step.supernet).no_grad();
+    let frozen = ec_darts::ops::separate(&step.supernet).no_grad();
     let logits =
         frozen.forward(batch.images.clone(), &Mixing { weights: leaves.clone(), ..mixing });
     let gradients = cross_entropy(logits, &batch).backward();
@@ -379,7 +381,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
     let alpha = case.alpha.clone().expect("alpha");
     let mixing = rule.mixing(&case.space, &alpha, &draw);
     let batch = case.batch("train");
-    let supernet = ec_darts::tensors::separate(&case.supernet);
+    let supernet = ec_darts::ops::separate(&case.supernet);
     let loss = cross_entropy(supernet.forward(batch.images.clone(), &mixing), &batch);
     let mut all = loss.clone().backward();
     let of_alpha =
@@ -388,7 +390,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
     let gradients = case.weight_gradients(&rule.mixing(&case.space, &alpha, &draw).detach()).1;
     let (moved, norm) =
         case.weight_optimizer().step(case.setting(["w", "lr"]), case.supernet.clone(), gradients);
-    // Plain SGD is what the public code takes on one GPU.
+    // The public code uses plain SGD on one GPU.
     let sgd = SgdSettings { momentum: 0.0, weight_decay: 0.0, clip_norm: None, nesterov: false };
     let (by_sgd, _) = WeightOptimizer::new(&sgd).step(
         case.setting(["alpha_sgd", "lr"]),
@@ -409,7 +411,7 @@ fn single_level(case: &Case<'_>, draw: Draw) {
     });
 }
 
-/// SDARTS on a network: the ascent in evaluation mode, and the weights' gradient under what it found.
+/// SDARTS on a network: the ascent in evaluation mode, and the weights' gradient at its result.
 fn perturbed(case: &Case<'_>) {
     let fixture = case.fixture;
     let matrix = Matrix { space: &case.space, relaxation: Relaxation::Softmax };
@@ -440,7 +442,7 @@ fn perturbed(case: &Case<'_>) {
     }
 }
 
-/// Every network of the folder.
+/// Checks every network of the folder.
 fn check(device: &Device, kernels: &[(&str, Kernels)]) {
     let manifest = manifest(&rule_folder());
     let mut ran = 0;

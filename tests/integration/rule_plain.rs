@@ -14,7 +14,7 @@ use crate::fixture::{Fixture, manifest, rule_folder};
 use crate::rule_values::{parameters, space};
 use crate::tiny;
 
-/// Runs the cases of a file; whether the folder has it.
+/// Runs the cases of a file; returns whether the folder has the file.
 fn check(name: &str, run: impl Fn(&Fixture, &str)) -> bool {
     let file = format!("{name}.safetensors");
     let Some(entry) = manifest(&rule_folder()).files.remove(&file) else {
@@ -30,7 +30,7 @@ fn check(name: &str, run: impl Fn(&Fixture, &str)) -> bool {
     true
 }
 
-/// A number of an answer: -1 is never.
+/// Compares an epoch of an answer; -1 means never.
 fn check_epoch(fixture: &Fixture, name: &str, epoch: Option<usize>) {
     fixture.check_integers(name, &[epoch.map_or(-1, |epoch| epoch as i64)]);
 }
@@ -39,15 +39,16 @@ fn kinds() -> impl Iterator<Item = (CellKind, &'static str)> {
     CellKind::ALL.into_iter().zip(["normal", "reduce"])
 }
 
-/// Mixing weights by the engine: softmax, and times those of the edges where a case has beta; or sigmoid.
+/// Mixing weights by tensors: softmax, times the weights of the edges where a case has beta; or
+/// sigmoid.
 fn mixing(fixture: &Fixture, case: &str, relaxation: Relaxation) -> PerKind<Vec<f32>> {
     let alpha = parameters(fixture, &format!("{case}.in."));
     let space = space(alpha.normal.dims()[1]);
     Rule::from(relaxation).mixing(&space, &alpha, &Draw::Mode).weights.map(tiny::values)
 }
 
-/// Compares with the picks that the reference lists, from which those that read a node without picks are
-/// still to be left out; in any order. Nothing at all is an error.
+/// Compares with the picks that the reference lists, in any order. The list still has picks that
+/// read a node without picks, which are left out here. An empty list means an error.
 fn check_picks(
     fixture: &Fixture,
     (prefix, found): (&str, &Result<Genotype, Error>),
@@ -122,7 +123,7 @@ fn discretizations() {
     assert!(found, "the folder of golden numbers has no discretizations");
 }
 
-/// A stage's softmax over the candidates of each edge, from alpha whose columns are those.
+/// The softmax of a stage over the candidates of each edge, from alpha with these columns.
 fn stage_strengths(space: &SearchSpace, alpha: &PerKind<Vec<f32>>) -> PerKind<Vec<f32>> {
     space.topology().per_kind(|kind| {
         let edges = 0..space.topology().num_edges();
@@ -165,7 +166,7 @@ fn stages_of_p_darts() {
     assert!(found, "the folder of golden numbers has no stages");
 }
 
-/// The genotypes of the last stage, with fewer and fewer skip connections.
+/// The genotypes of the last stage with decreasing numbers of skip connections.
 fn few_skips(fixture: &Fixture, case: &str, space: &SearchSpace, strength: &PerKind<Vec<f32>>) {
     let genotype = |at_most| {
         let rule = Discretization::FewSkips { at_most };
@@ -240,7 +241,7 @@ fn early_stop_by_the_eigenvalue() {
         let verdict = Stop::Eigenvalue(rule).verdict(&history);
         check_epoch(fixture, &format!("{case}.out.noticed"), verdict.map(|v| v.noticed));
         check_epoch(fixture, &format!("{case}.out.stop"), verdict.map(|v| v.genotype));
-        // The stored means end with the one that stops.
+        // The stored means end with the one that stops the search.
         let averages = format!("{case}.out.averages");
         let means = rule.averages(&values).into_iter().map(|(_, mean)| mean as f32);
         let means: Vec<f32> = means.take(fixture.values(&averages).len()).collect();

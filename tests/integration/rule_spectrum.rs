@@ -19,14 +19,14 @@ use crate::fixture::{Fixture, manifest, rule_folder};
 use crate::rule_networks::Case;
 use crate::tiny;
 
-/// Of the reference's power iteration.
+/// Number of rounds of the reference's power iteration.
 const ROUNDS: usize = 40;
 
 fn single(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
 
-/// All eigenvalues, ascending, of the Hessian by a product with each unit vector.
+/// All eigenvalues of the Hessian, ascending, by a product with each unit vector.
 fn eigenvalues(curvature: &Curvature) -> Vec<f64> {
     let count = curvature.point().len();
     let column = |place: usize| {
@@ -43,8 +43,8 @@ fn eigenvalues(curvature: &Curvature) -> Vec<f64> {
     found
 }
 
-/// Eigenvalues of a symmetric matrix, by Jacobi's rotations. A crate for it would change the features of those that
-/// Burn stands on, and so build Burn again.
+/// Eigenvalues of a symmetric matrix by Jacobi rotations. A crate for this would change the
+/// features of Burn's dependencies, and so cause a second build of Burn.
 fn by_rotations(mut matrix: Vec<Vec<f64>>) -> Vec<f64> {
     let count = matrix.len();
     for _ in 0..12 {
@@ -110,7 +110,7 @@ fn the_spectrum_is_golden() {
     let is_own = std::env::var_os("EC_DARTS_RULE_FIXTURES").is_none();
     assert!(ran > 0 || is_own, "no spectrum among the fixtures");
     if ran == 0 {
-        // Written past the capture of tests that pass: nobody would read it.
+        // This bypasses the capture of output of passing tests, in which nobody would see it.
         let _ = writeln!(
             std::io::stderr(),
             "the spectrum is not compared: EC_DARTS_RULE_FIXTURES names no folder with its files"
@@ -118,7 +118,7 @@ fn the_spectrum_is_golden() {
     }
 }
 
-/// Derivatives of a network's loss are those of its values, and the Hessian is symmetric.
+/// The derivatives of a network's loss agree with its values, and the Hessian is symmetric.
 #[test]
 fn products_are_second_derivatives() {
     let search = tiny::search(tiny::config());
@@ -144,7 +144,7 @@ fn products_are_second_derivatives() {
     assert!(largest > dot(&along_one, &one).max(dot(&along_other, &other)), "{largest}");
 }
 
-/// What a search of the tiny network reports at the end of each epoch.
+/// The reports of a search of the tiny network at the end of each epoch.
 fn measured(change: impl Fn(&mut SearchConfig)) -> Vec<Option<f64>> {
     let mut config = tiny::config();
     config.transition.enabled = false;
@@ -157,7 +157,7 @@ fn measured(change: impl Fn(&mut SearchConfig)) -> Vec<Option<f64>> {
     search.history().iter().map(|report| report.eigenvalue).collect()
 }
 
-/// Every rule has a curvature, also one that computes a single operation in its steps.
+/// Every rule has a curvature, also a rule that computes a single operation in its steps.
 #[test]
 fn every_rule_is_measured_at_its_interval() {
     type Change = fn(&mut SearchConfig);
@@ -188,12 +188,12 @@ fn every_rule_is_measured_at_its_interval() {
         let found = measured(rule);
         println!("{name}: {found:?}");
         assert!(matches!(found[..], [Some(_), None, Some(_)]), "{name}: {found:?}");
-        // More than the weight decay alone, which the second measurement would repeat.
+        // The value is more than the weight decay alone, which would be equal in both measurements.
         assert_ne!(found[0], found[2], "{name}");
     }
 }
 
-/// With a measurement and without: the same steps.
+/// A search with a measurement takes the same steps as one without.
 #[test]
 fn measuring_moves_nothing() {
     let end = |every| {
@@ -208,7 +208,7 @@ fn measuring_moves_nothing() {
     assert!(end(Some(1)) == end(None));
 }
 
-/// A stop that always fires, after the second measurement.
+/// An early stop that always fires, after the second measurement.
 #[test]
 fn a_growing_eigenvalue_ends_a_search() {
     let stop = Eigenvalue { window: 1, factor: 1e-9, first_epoch: 0, delta: 1 };

@@ -16,7 +16,7 @@ use ec_darts_space::{PerKind, Primitive, SearchSpace};
 use crate::fixture::{Fixture, manifest, rule_folder};
 use crate::tiny;
 
-/// The space of as many columns: DARTS', or the same without `none`.
+/// The space with this number of columns: DARTS', with or without `none`.
 pub fn space(columns: usize) -> SearchSpace {
     let primitives = Primitive::DARTS[8 - columns..].to_vec();
     SearchSpace::new(primitives, *SearchSpace::darts().topology()).expect("a space")
@@ -54,7 +54,7 @@ fn check(name: &str, device: &Device, cases: impl Fn(&Fixture)) {
     fixture.finish(name);
 }
 
-/// The cases of a file: what stands before `.in.`.
+/// The cases of a file: the parts of names before `.in.`.
 fn cases(fixture: &Fixture) -> Vec<String> {
     let mut cases: Vec<String> =
         fixture.names().filter_map(|name| Some(name.split_once(".in.")?.0.to_string())).collect();
@@ -133,20 +133,20 @@ fn mixing_case(fixture: &Fixture, case: &str) {
     if start("gdas") {
         let path = mixing.path.as_ref().expect("one operation of each edge");
         for (kind, path) in ["normal", "reduce"].into_iter().zip(path.as_ref().into_values()) {
-            let path: Vec<i64> = path.iter().map(|&column| column as i64).collect();
+            let path: Vec<i64> = path.iter().map(|columns| columns[0] as i64).collect();
             fixture.check_integers(&format!("{case}.out.index.{kind}"), &path);
         }
         let soft = Rule { sampling: Some(Sampling::Concrete), ..rule.clone() };
         let soft = soft.mixing(&space, &alpha, &draw).weights;
         fixture.check_pair(&format!("{case}.out.soft"), &values(&soft));
-        // The gradient that comes back where the sampled operation alone is computed.
+        // The gradient of alpha where only the sampled operation is computed.
         let hard = values(&mixing.weights);
         let upstream = fixture.pair(&format!("{prefix}upstream")).zip(hard).map(|(all, hard)| {
             all.iter().zip(hard).map(|(upstream, weight)| upstream * weight).collect()
         });
         let gradient = gradient(fixture, &alpha, &mixing, upstream);
         fixture.check_pair(&format!("{case}.out.v1.grad.alpha"), &values(&gradient.operations));
-        // A graph goes one way once.
+        // A graph allows only one backward pass.
         mixing = rule.mixing(&space, &alpha, &draw);
     }
     if fixture.has(&format!("{prefix}upstream.normal")) {

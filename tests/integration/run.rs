@@ -1,4 +1,4 @@
-//! A search in a run folder: what it leaves there, how it stops and goes on.
+//! A search in a run folder: its files, its stop and its resumption.
 
 use std::fs;
 use std::num::NonZeroUsize;
@@ -16,7 +16,7 @@ use ec_darts_space::Genotype;
 
 use crate::tiny;
 
-/// An empty place for a run folder, named by its test.
+/// An empty place for a run folder, with the name of its test.
 fn place(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     if path.exists() {
@@ -31,7 +31,7 @@ fn options(out: &Path, resume: Resume, max_steps: Option<u64>) -> RunOptions {
     RunOptions { out, resume, max_steps, stop, device, read_every: None }
 }
 
-/// One session on the tiny data; returns its end and how often a checkpoint was skipped.
+/// One session on the tiny data; returns its outcome and the number of skipped checkpoints.
 fn session(config: SearchConfig, options: &RunOptions) -> (Result<Outcome<Best>, Error>, usize) {
     let mut skipped = 0;
     let outcome = search(config, tiny::data(1), &Device::flex(), options, &mut |notice| {
@@ -46,14 +46,14 @@ fn finish(out: &Path, resume: Resume) {
     assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{outcome:?}");
 }
 
-/// Newest first.
+/// The checkpoints, newest first.
 fn checkpoints(out: &Path) -> Vec<PathBuf> {
     RunFolder::open(out, Resume::Auto)
         .and_then(|folder| folder.checkpoints())
         .expect("a run folder")
 }
 
-/// Two folders end with the same checkpoint, metrics and genotype.
+/// Checks that two folders end with the same checkpoint, metrics and genotype.
 fn check_same_end(a: &Path, b: &Path) {
     let newest = |out| checkpoints(out).swap_remove(0);
     let (ours, theirs) = (newest(a), newest(b));
@@ -192,7 +192,7 @@ fn a_search_that_diverges_stops() {
     }
 }
 
-/// The figures of the bad step are read after other steps, and the error names it all the same.
+/// The figures of the bad step are read after later steps; the error still names the bad step.
 #[test]
 fn a_search_that_diverges_before_it_is_read_saves_nothing() {
     let out = place("diverges_unread");
@@ -216,7 +216,8 @@ fn a_search_that_diverges_before_it_is_read_saves_nothing() {
     assert!(checkpoints(&out).is_empty());
 }
 
-/// However often losses are read, the folder ends the same, and a session stops where it is told to.
+/// The folder ends the same for any interval of reading losses, and a session stops at the given
+/// step.
 #[test]
 fn a_run_read_seldom_ends_as_one_read_every_step() {
     let (often, seldom) = (place("read_often"), place("read_seldom"));
@@ -230,7 +231,7 @@ fn a_run_read_seldom_ends_as_one_read_every_step() {
     check_same_end(&often, &seldom);
 }
 
-/// The first step waits for the kernels of a GPU, and that is told before it.
+/// The first step waits for the kernels of a GPU; a notice comes before it.
 #[test]
 fn compiling_is_told_on_wgpu() {
     let Some(device) = crate::devices::gpu(DeviceName::Wgpu) else { return };

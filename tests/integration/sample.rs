@@ -1,4 +1,4 @@
-//! The bundled sample of CIFAR-10. It is no part of a crate, so that its tests are not either.
+//! The bundled sample of CIFAR-10. It belongs to no crate, and so do its tests.
 
 use std::path::Path;
 

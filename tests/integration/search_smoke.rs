@@ -27,7 +27,8 @@ fn config() -> SearchConfig {
 /// The first events of a search, or all of them.
 fn check(device: &Device, most: usize) -> (Search, Vec<Event>) {
     let config = config();
-    // Relative, since on a machine with a GPU the project may lie elsewhere than where it was built.
+    // A relative path, because on a machine with a GPU the project may be in another place than at
+    // build time.
     let images = data::load(&config.data.source(Path::new("data/cifar10-mini")))
         .expect("the bundled images")
         .train;
@@ -97,7 +98,7 @@ fn two_steps_on_cuda() {
     two_steps(DeviceName::Cuda);
 }
 
-/// The same weights and images as on Flex, so the same losses but for rounding.
+/// The same weights and images as on Flex give the same losses up to rounding.
 fn two_steps(name: DeviceName) {
     let Some(device) = crate::devices::gpu(name) else { return };
     let losses = |device: &Device| -> Vec<f64> {
@@ -114,7 +115,7 @@ fn two_steps(name: DeviceName) {
     }
 }
 
-/// Fused kernels and Burn's own operations: the same losses but for rounding, the same genotype.
+/// Fused kernels and Burn's operations give the same losses up to rounding, and the same genotype.
 #[test]
 fn both_kernels_find_the_same() {
     let run = |kernels| {

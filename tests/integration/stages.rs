@@ -1,4 +1,4 @@
-//! Stages: fewer candidates of each edge, other networks, and a genotype at the end.
+//! Stages: fewer candidates on each edge, other networks, and a genotype at the end.
 
 use burn::tensor::Device;
 use ec_darts::architecture::{ArchitectureParameters, Strength};
@@ -70,7 +70,7 @@ fn three_stages_end_in_a_genotype_that_is_retrained() {
     retraining.expect("a genotype").advance().expect("a finite step");
 }
 
-/// The first epoch of a stage begins with the learning rate and the frozen alpha of the first of all.
+/// The first epoch of a stage has the learning rate and the frozen alpha of the first epoch of all.
 #[test]
 fn every_stage_starts_anew() {
     let mut search = tiny::search(config());
@@ -81,7 +81,7 @@ fn every_stage_starts_anew() {
         let Event::Epoch(report) = event else { continue };
         rates.push(report.learning_rate);
         moved.push(report.alpha.normal.concat() != before.normal);
-        // Behind the last epoch of a stage it is that of the next one.
+        // After the last epoch of a stage, the space is that of the next stage.
         before = search.alpha().values();
     }
     assert_eq!(rates[..2], rates[2..4]);
@@ -89,7 +89,7 @@ fn every_stage_starts_anew() {
     assert_eq!(moved, [false, true, false, true, false, true]);
 }
 
-/// The weakest candidates by alpha are those that go, and no others.
+/// Exactly the weakest candidates by alpha are dropped.
 #[test]
 fn the_weakest_go_at_the_border() {
     let mut search = tiny::search(config());
@@ -130,7 +130,8 @@ fn restricted() -> SearchSpace {
     space.expect("a space").restricted(candidates).expect("some of each edge")
 }
 
-/// Under every rule: weight zero exactly for what is no candidate, and no gradient; the others as they would be alone.
+/// Under every rule: primitives that are no candidates have weight exactly zero and no gradient;
+/// the others have the values that they would have alone.
 #[test]
 fn only_candidates_have_weight() {
     let space = restricted();
@@ -177,7 +178,7 @@ fn only_candidates_have_weight() {
         let genotype = rule.genotype(&space, &alpha, Strength::Mixing).expect("finite");
         assert!(space.contains(&genotype));
     }
-    // An edge of one candidate is undecided no more; one of two is as undecided as can be.
+    // An edge with one candidate is decided; an edge with two equal candidates is fully undecided.
     let even = [0.5, 0.5].repeat(20);
     let groups = Relaxation::Softmax.groups(&space, CellKind::Normal);
     assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1, 3, 2]);
@@ -186,7 +187,7 @@ fn only_candidates_have_weight() {
     assert!((0..40).all(|place| is_candidate(place) == (clipped[place] > 0.0)), "{clipped:?}");
 }
 
-/// What an edge does not keep has no weights in the network.
+/// Operations that an edge does not keep have no weights in the network.
 #[test]
 fn only_candidates_have_parameters() {
     let space = restricted();
@@ -206,6 +207,7 @@ fn only_candidates_have_parameters() {
     }
     operations.sort_unstable();
     operations.dedup();
-    // Pools have statistics, a skip of stride 1 has nothing; numbers are those of the space without `none`.
+    // Pools have statistics; a skip connection of stride 1 has none. The numbers are those of the
+    // space without `none`.
     assert_eq!(operations, [(1, 1), (1, 3), (2, 3), (3, 3), (4, 5)]);
 }

@@ -1,4 +1,5 @@
-//! Searches, retrainings and modules that change threads at every step do what they do on one.
+//! Searches, retrainings and modules that change threads at every step give the results of a single
+//! thread.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::tiny;
 
-/// On a thread of its own, that ends with it.
+/// Runs on a new thread, which ends afterwards.
 fn elsewhere<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|scope| scope.spawn(run).join().expect("no panic"))
 }
@@ -48,7 +49,7 @@ fn a_search_may_change_threads_at_every_step() {
     check_search(|config| config.run.workers = 2);
 }
 
-/// Two threads that take steps in turn, neither of which ends; one reads what the other left.
+/// Two threads take steps in turn, and neither ends; one reads the results of the other.
 #[test]
 fn two_threads_may_take_turns() {
     let mut alone = tiny::search(tiny::config());
@@ -103,7 +104,8 @@ fn a_retraining_may_change_threads_at_every_step() {
     assert!(here == elsewhere(move || model(&moving)));
 }
 
-/// Everything of ours that has running statistics: after passes on other threads they are the same here.
+/// All of our modules with running statistics: after passes on other threads, the statistics are
+/// the same here.
 #[test]
 fn running_statistics_do_not_depend_on_the_thread() {
     let device = Device::flex().autodiff();
@@ -135,7 +137,7 @@ fn running_statistics_do_not_depend_on_the_thread() {
     }
 }
 
-/// A set of one colour has no deviation to divide by, and can be searched on all the same.
+/// A set of one colour has no deviation to divide by, but a search on it works.
 #[test]
 fn images_of_one_colour_are_numbers() {
     let names = vec!["one".into(), "other".into()];
@@ -155,7 +157,7 @@ fn network(device: &Device) -> EvaluationNetwork {
     config.init(&presets::DARTS_V2.genotype(), &mut ChaCha8Rng::seed_from_u64(1), device)
 }
 
-/// A body that is frozen on the autodiff device, before and behind what learns.
+/// A frozen body on the autodiff device, before and after trainable layers.
 #[test]
 fn a_frozen_network_keeps_its_running_statistics() {
     let device = Device::flex().autodiff();
@@ -172,7 +174,7 @@ fn a_frozen_network_keeps_its_running_statistics() {
     let of_images: Tensor<4> = images.grad(&gradients).expect("gradients go through");
     assert!(tiny::values(of_images).iter().any(|value| *value != 0.0));
     assert_eq!(tiny::state(&frozen), before);
-    // Unfrozen, it learns again.
+    // Without the freeze, it learns again.
     let learning = frozen.unfreeze();
     learning.forward(tiny::tensor(3, [4, 3, 8, 8], &device));
     assert_ne!(tiny::state(&learning), before);

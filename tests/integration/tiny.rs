@@ -1,14 +1,14 @@
-//! Searches, data and tensors small enough for a test, shared by the topics.
+//! Searches, data and tensors that are small enough for a test, shared by the topics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ec_darts::batch::ImageBatch;
 use ec_darts::config::SearchConfig;
 use ec_darts::data::ImageDataset;
 use ec_darts::ops::Packs;
 use ec_darts::snapshot::Snapshot;
-use ec_darts::tensors::ImageBatch;
 use ec_darts::train::Search;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -37,7 +37,7 @@ pub fn data(seed: u64) -> Arc<ImageDataset> {
     Arc::new(ImageDataset::new([8, 8], pixels, labels, names).expect("a set"))
 }
 
-/// A search of these settings on Flex, at its first step.
+/// A search with these settings on Flex, at its first step.
 pub fn search(config: SearchConfig) -> Search {
     Search::new(config, data(1), &Device::flex()).expect("settings for these data")
 }

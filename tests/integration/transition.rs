@@ -1,5 +1,5 @@
-//! Who moves when: supernet and alpha after every event of a search, in both orders; and what the
-//! auxiliary model costs.
+//! The parts of a search that move: supernet and alpha after every event, in both orders; and the
+//! costs of the auxiliary model.
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,8 @@ use crate::{memory, tiny};
 
 type State = BTreeMap<String, TensorData>;
 
-/// Whether the auxiliary model of a genotype holds a parameter or statistic of the supernet: stem,
-/// preprocessing, classifier, and the operations that are picked.
+/// Whether the auxiliary model of a genotype contains a parameter or statistic of the supernet:
+/// stem, preprocessing, classifier, and the picked operations.
 fn is_held(name: &str, search: &Search, genotype: &Genotype) -> bool {
     let parts: Vec<&str> = name.split('.').collect();
     let ["module", "cells", cell, "edges", edge, "operations", operation, ..] = parts[..] else {
@@ -45,7 +45,7 @@ fn check_returned(search: &Search, genotype: &Genotype, before: &State, after: &
     assert!(0 < held && held < before.len(), "{held} of {} held", before.len());
 }
 
-/// After every event, what may have moved has moved and all else is the same bit for bit.
+/// After every event, the parts that may move have moved, and all others are the same bit for bit.
 fn check(order: Order) {
     let mut config = tiny::config();
     config.search.order = order;
@@ -87,7 +87,7 @@ fn sequential_steps_move_what_they_should() {
     check(Order::Sequential);
 }
 
-/// Every parameter and running statistic in memory of its own.
+/// A copy whose parameters and running statistics have their own memory.
 fn deep_copy<M: Module>(module: &M) -> M {
     struct Copy;
     impl ModuleMapper for Copy {
@@ -109,7 +109,7 @@ fn inducing_allocates_no_parameter_memory() {
     let config = SupernetConfig {
         space: space.clone(),
         stem: StemKind::Cifar,
-        // Wide, so that parameters outweigh a module's bookkeeping by far.
+        // A wide network, so that parameters take much more memory than a module's bookkeeping.
         init_channels: 256,
         num_cells: 3,
         num_classes: 10,

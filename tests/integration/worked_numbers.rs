@@ -1,14 +1,19 @@
-//! Every rule on numbers small enough to work out by hand.
+//! Every rule on numbers that are small enough for a computation by hand.
 //!
-//! Expected: worked out from the formula of each rule's paper or public code, beside the golden numbers. Schedules
-//! are in `ec_darts_space::schedule`, early stops in `ec_darts_space::stop`, the second order in `architect`.
+//! Expected: computed by hand from the formula of each rule's paper or public code, independent of
+//! the golden numbers. The tests of schedules are in `ec_darts_space::schedule`, of early stops in
+//! `ec_darts_space::stop`, of the second order in `architect`.
 
-use burn::module::Param;
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, s};
 use ec_darts::architect::Architect;
 use ec_darts::architecture::{ArchitectureGradient, ArchitectureParameters, EdgeParameters};
+use ec_darts::batch::ImageBatch;
 use ec_darts::dirichlet::{concentration, divergence};
+use ec_darts::network::{CellForm, StemKind, SupernetConfig};
+use ec_darts::objective::{Objective, cross_entropy};
+use ec_darts::ops::Kernels;
 use ec_darts::optim::AdamSettings;
 use ec_darts::penalty::{CostForm, CostWeighting, ExpectedCost, ZeroOne, log_sum_exp, zero_one};
 use ec_darts::perturbation::Matrix;
@@ -21,12 +26,12 @@ use ec_darts_space::{
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::tiny::values;
+use crate::tiny::{tensor, values};
 
 const ALPHA: [f32; 3] = [0.1, -0.2, 0.3];
 const NOISE: [f32; 3] = [0.5, 1.2, -0.3];
 
-/// One node, so two edges, and three operations.
+/// A space of one node, so two edges, and three operations.
 fn space() -> SearchSpace {
     let primitives = vec![Primitive::MaxPool3x3, Primitive::SkipConnect, Primitive::SepConv3x3];
     SearchSpace::new(primitives, CellTopology::new(1, 1).expect("a topology")).expect("a space")
@@ -59,11 +64,11 @@ fn close(found: &[f32], expected: &[f64], tolerance: f64) {
 /// Mixing weights of the first normal edge, and the gradient of `sum of upstream * weights` in its alpha.
 fn gradient(rule: &Rule, draw: &Draw, upstream: [f32; 3]) -> [Vec<f32>; 2] {
     let alpha = alpha(&[&ALPHA, &ALPHA]);
-    let row = rule.mixing(&space(), &alpha, draw).weights.normal.slice([0..1]);
+    let row = rule.mixing(&space(), &alpha, draw).weights.normal.slice(s![0..1]);
     let upstream = Tensor::<1>::from_data(upstream, &row.device()).unsqueeze::<2>();
     let gradients = GradientsParams::from_grads((row.clone() * upstream).sum().backward(), &alpha);
     let gradient = ArchitectureGradient::read(&gradients, &alpha).operations.normal;
-    [values(row), values(gradient.slice([0..1]))]
+    [values(row), values(gradient.slice(s![0..1]))]
 }
 
 fn sampled(sampling: Sampling, temperature: f64) -> Rule {
@@ -91,7 +96,7 @@ fn softmax_its_gradient_and_the_first_step_of_adam() {
     close(&moved.values().normal[..3], &[0.0997, -0.2003, 0.3003], 1e-6);
 }
 
-/// `none` takes part in the softmax, so an edge may win whose other alpha are smaller.
+/// `none` takes part in the softmax, so an edge with smaller other alphas may win.
 #[test]
 fn none_decides_between_edges() {
     let primitives = vec![Primitive::None, Primitive::SkipConnect, Primitive::SepConv3x3];
@@ -151,7 +156,7 @@ fn fair_darts_pushes_to_zero_and_one() {
             .collect();
         close(&found, &slopes, 1e-5);
     }
-    // A sigmoid of 0.85 is an alpha of 1.7346.
+    // A sigmoid of 0.85 belongs to an alpha of 1.7346.
     let alpha = alpha(&[&[1.7345, -1.0, 0.0], &[-1.0, 1.7347, 0.0]]);
     let rule = Rule {
         discretization: Discretization::Threshold { at_least: 0.85, form: ThresholdForm::Sparse },
@@ -167,11 +172,12 @@ fn fair_darts_pushes_to_zero_and_one() {
 fn gdas_passes_the_gradient_of_soft_weights_on() {
     let rule = sampled(Sampling::StraightThrough, 2.0);
     let draw = Draw::Gumbel(both(&NOISE));
-    // Only the operation that is drawn is computed, so only its weight has a gradient.
+    // Only the drawn operation is computed, so only its weight has a gradient.
     let [mixing, slope] = gradient(&rule, &draw, [0.0, 4.0, 0.0]);
     assert_eq!(mixing, [0.0, 1.0, 0.0]);
     close(&slope, &[-0.278_390, 0.484_627, -0.206_237], 1e-6);
-    // The form of NAS-Bench-201's public code adds the weights of the others to the map.
+    // The form in the public code of NAS-Bench-201 adds the weights of the other operations to the
+    // map.
     let [_, slope] = gradient(&rule, &draw, [2.0, 4.0, 2.0]);
     close(&slope, &[-0.139_195, 0.242_313, -0.103_118], 1e-6);
 }
@@ -202,7 +208,7 @@ fn smooth_darts_stays_on_the_simplex() {
     close(&found.trail[0].normal[..3], &[0.708_333, 0.166_667, 0.125], 1e-6);
     close(&found.trail[6].normal[..3], &[0.711_655, 0.096_115, 0.192_230], 1e-6);
     close(&found.losses, &[0.35, 0.615_540], 1e-6);
-    // Dividing by the sum leaves the ball around the origin.
+    // After the division by the sum, the weights lie outside the ball around the origin.
     assert!((found.mixing.normal[1] - 0.2).abs() > 0.1 + 3e-3);
 }
 
@@ -214,10 +220,10 @@ fn drnas_differentiates_a_sample() {
     let rule = sampled(Sampling::Dirichlet, 1.0);
     let mixing = rule.mixing(&space(), &alpha, &Draw::Simplex(sample)).weights.normal;
     let upstream = Tensor::<1>::from_data([1.0, 2.0, -1.0], &mixing.device()).unsqueeze::<2>();
-    let loss = (mixing.slice([0..1]) * upstream).sum();
+    let loss = (mixing.slice(s![0..1]) * upstream).sum();
     let gradients = GradientsParams::from_grads(loss.backward(), &alpha);
     let slopes = values(ArchitectureGradient::read(&gradients, &alpha).operations.normal);
-    // The exact integral; that of b would be -0.879452 in the last entry.
+    // The derivatives by alpha, from the exact integral; the last derivative by b is -0.879452.
     close(&slopes[..3], &[0.052_813, 0.338_060, -0.533_415], 2e-6);
     // The second row and the reduction cell are Dirichlet(1) themselves.
     let uniform = Tensor::zeros([2, 3], &Device::flex().autodiff());
@@ -296,7 +302,54 @@ fn pairs_of_gates_move_two_and_keep_their_sum() {
     close(&settled.cell(CellKind::Reduction)[3..], &[0.116_384, -0.2, 0.286_384], 1e-6);
 }
 
-/// An architecture of one operation that costs 80, where the reference is 65 and the cross entropy 2.
+/// Two operations of each edge are computed: the gradient is that with all of them.
+#[test]
+fn pairs_of_gates_need_two_operations() {
+    let device = Device::flex().autodiff();
+    let rule = sampled(Sampling::GatePairs, 1.0);
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    for (parts, kernels) in
+        [(1, Kernels::Reference), (1, Kernels::default()), (2, Kernels::default())]
+    {
+        let space = SearchSpace::darts();
+        let form = CellForm { parts, ..CellForm::default() };
+        let config = SupernetConfig {
+            space: space.clone(),
+            init_channels: 4,
+            num_cells: 3,
+            form,
+            ..SupernetConfig::new(StemKind::Cifar, 3)
+        };
+        let supernet = config.init(&mut rng, &device).with_kernels(kernels);
+        let alpha = ArchitectureParameters::new(&space, 0.5, &mut rng, &device);
+        let draw = Sampling::GatePairs.draw(&alpha.values(), 8, &mut rng);
+        let objective = Objective { draw: &draw, ..Objective::new(&space, &rule) };
+        let batch = ImageBatch {
+            images: tensor(7, [4, 3, 8, 8], &device),
+            labels: Tensor::from_data([0, 1, 2, 1], &device),
+        };
+        let read = |loss: Tensor<1>| {
+            let gradients = GradientsParams::from_grads(loss.backward(), &alpha);
+            values(ArchitectureGradient::read(&gradients, &alpha).operations.normal)
+        };
+        let mixing = objective.mixing(&alpha);
+        let Draw::Pairs(pairs) = &draw else { panic!("pairs are drawn") };
+        let path: Vec<Vec<usize>> = pairs.normal.iter().map(|pair| pair.to_vec()).collect();
+        assert_eq!(mixing.path.as_ref().expect("two operations").normal, path);
+        let frozen = ec_darts::ops::separate(&supernet).no_grad();
+        let all = frozen.forward(batch.images.clone(), &mixing.whole());
+        let expected = read(cross_entropy(all, &batch));
+        let found = read(objective.alpha_loss(&frozen, &alpha, &batch).total);
+        let size = expected.iter().fold(0.0_f32, |most, each| most.max(each.abs()));
+        assert!(size > 1e-4, "{size}");
+        let apart =
+            found.iter().zip(&expected).fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(apart < 1e-4 * size, "{parts} {kernels:?}: {apart} of {size}");
+    }
+}
+
+/// An architecture of one operation with a cost of 80, where the reference is 65 and the cross
+/// entropy 2.
 #[test]
 fn latency_in_the_loss_of_proxyless_nas() {
     let (form, reference) = (CostForm::Product, 65.0_f64);
@@ -311,6 +364,6 @@ fn latency_in_the_loss_of_proxyless_nas() {
         values(cost.loss(Tensor::from_data([2.0], &device), &mixing))
     };
     close(&loss(form, 0.2), &[0.405_868], 1e-6);
-    // The public code takes the weight off again: 2.023077.
+    // The public code subtracts the weight again: 2.023077.
     close(&loss(CostForm::Linear, 0.1), &[2.023_077 + 0.1], 1e-6);
 }

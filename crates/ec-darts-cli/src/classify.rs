@@ -18,7 +18,7 @@ use crate::terminal::{complain, print};
 
 /// Images that go through the network together.
 const BATCH: usize = 32;
-/// Files that are named where they are passed over.
+/// The largest number of skipped files that are named.
 const NAMED: usize = 10;
 
 pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
@@ -51,7 +51,7 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     told.close()
 }
 
-/// How many files, and the names of some.
+/// The number of files, and the names of some.
 fn listed(files: &[PathBuf]) -> String {
     let names: Vec<String> =
         files.iter().take(NAMED).map(|file| file.display().to_string()).collect();
@@ -67,13 +67,13 @@ fn pixels(model: &TrainedModel, path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(model.read_image(path)?)
 }
 
-/// The files that the arguments name, folders with all that is below them.
+/// The files that the arguments name, and all files below named folders.
 #[derive(Default)]
 struct Found {
     images: Vec<PathBuf>,
-    /// Places that cannot be looked at, and why.
+    /// Places that cannot be read, with the reasons.
     unreadable: Vec<(PathBuf, String)>,
-    /// Files in folders that are no images.
+    /// Files in folders that are not images.
     others: Vec<PathBuf>,
 }
 
@@ -96,7 +96,7 @@ impl Found {
     }
 
     fn folder(&mut self, folder: &Path) {
-        // Links are followed, but not to a folder above, which would bring all images again.
+        // Links are followed, except a link to a folder above: it would list all images again.
         let whole = folder.canonicalize().unwrap_or_default();
         let leads_above = |entry: &DirEntry| {
             let is_linked = entry.depth() > 0 && entry.path_is_symlink();
@@ -120,7 +120,7 @@ impl Found {
     }
 }
 
-/// By its content; a damaged image is still one by its name.
+/// Whether a file is an image by its content; a damaged image counts by its name.
 fn is_image(path: &Path) -> bool {
     let known = |format: ImageFormat| {
         use ImageFormat::{Bmp, Jpeg, Png, WebP};
@@ -133,14 +133,14 @@ fn is_image(path: &Path) -> bool {
 }
 
 /// The form in which classes are told.
-enum Form {
+enum OutputForm {
     Text,
     Json,
     Csv(PathBuf, Box<csv::Writer<Vec<u8>>>),
 }
 
 struct Told {
-    form: Form,
+    form: OutputForm,
     /// Classes of an image.
     top: usize,
     done: usize,
@@ -158,10 +158,10 @@ impl Told {
                 }
                 head.push("error".into());
                 writer.write_record(head).expect("memory takes all");
-                Form::Csv(path.clone(), Box::new(writer))
+                OutputForm::Csv(path.clone(), Box::new(writer))
             }
-            None if arguments.json => Form::Json,
-            None => Form::Text,
+            None if arguments.json => OutputForm::Json,
+            None => OutputForm::Text,
         };
         Self { form, top, done: 0, broken: 0 }
     }
@@ -173,21 +173,21 @@ impl Told {
         self.done += 1;
         let name = path.display().to_string();
         match &mut self.form {
-            Form::Text => {
+            OutputForm::Text => {
                 let mut text = format!("{name}\n");
                 for (class, probability) in classes {
                     text += &format!("  {:6.2} %  {class}\n", 100.0 * probability);
                 }
                 print(&text)
             }
-            Form::Json => {
+            OutputForm::Json => {
                 let classes = classes.iter().map(
                     |(class, probability)| json!({"class": class, "probability": probability}),
                 );
                 let line = json!({"image": name, "classes": classes.collect::<Vec<_>>()});
                 print(&format!("{line}\n"))
             }
-            Form::Csv(_, writer) => {
+            OutputForm::Csv(_, writer) => {
                 let mut row = vec![path.as_os_str().as_encoded_bytes().to_vec()];
                 for (class, probability) in classes {
                     row.extend([
@@ -206,12 +206,12 @@ impl Told {
         self.broken += 1;
         complain(&format!("error: {reason}"));
         match &mut self.form {
-            Form::Text => Ok(()),
-            Form::Json => {
+            OutputForm::Text => Ok(()),
+            OutputForm::Json => {
                 let line = json!({"image": path.display().to_string(), "error": reason});
                 print(&format!("{line}\n"))
             }
-            Form::Csv(_, writer) => {
+            OutputForm::Csv(_, writer) => {
                 let mut row = vec![path.as_os_str().as_encoded_bytes().to_vec()];
                 row.extend(vec![Vec::new(); 2 * self.top]);
                 row.push(reason.as_bytes().to_vec());
@@ -220,9 +220,9 @@ impl Told {
         }
     }
 
-    /// Writes the table, if one was asked for; an error where an image could not be read.
+    /// Writes the table, if the user asked for one; an error where an image could not be read.
     fn close(self) -> anyhow::Result<()> {
-        if let Form::Csv(path, writer) = self.form {
+        if let OutputForm::Csv(path, writer) = self.form {
             output::write(&path, &writer.into_inner()?)?;
             print(&format!("wrote {}: {} images\n", path.display(), self.done))?;
         }

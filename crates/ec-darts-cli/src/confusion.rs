@@ -9,10 +9,10 @@ use crate::terminal::visible;
 
 /// Space around the matrix, in pixels.
 const MARGIN: i32 = 16;
-/// Most classes whose names are written beside the matrix, and whose counts are written in it.
+/// The largest number of classes for which the picture has names and counts.
 const NAMED: usize = 200;
 const COUNTED: usize = 20;
-/// Letters of a name that are written.
+/// The largest number of letters of a written name.
 const LETTERS: usize = 30;
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FRAME: RGBColor = RGBColor(0x88, 0x88, 0x88);
@@ -32,18 +32,18 @@ pub fn csv(evaluation: &Evaluation) -> anyhow::Result<Vec<u8>> {
 /// A heat map: the darker a field, the larger its share of the images of its row's class.
 pub fn svg(evaluation: &Evaluation) -> String {
     let mut text = String::new();
-    let layout = Layout::of(evaluation);
+    let layout = MatrixSize::of(evaluation);
     {
         let area = SVGBackend::with_string(&mut text, layout.size()).into_drawing_area();
         layout.draw(&area, evaluation).expect("a string takes all that is drawn");
         area.present().expect("a string takes all that is drawn");
     }
-    // XML has no place for control characters, not even escaped.
+    // XML cannot contain control characters, not even escaped.
     visible(&text).into_owned()
 }
 
 /// Where the matrix lies in the picture, in pixels.
-struct Layout {
+struct MatrixSize {
     count: usize,
     /// Side of a field.
     field: i32,
@@ -55,7 +55,7 @@ struct Layout {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
-impl Layout {
+impl MatrixSize {
     fn of(evaluation: &Evaluation) -> Self {
         let count = evaluation.classes.len();
         let is_named = count <= NAMED;
@@ -150,7 +150,7 @@ fn short(name: &str) -> String {
     visible(name).chars().take(LETTERS).collect()
 }
 
-/// From white to dark blue.
+/// The colour of a share, from white to dark blue.
 fn shade(share: f64) -> RGBColor {
     let between = |from: f64, to: f64| (from + (to - from) * share).round() as u8;
     RGBColor(between(240.0, 8.0), between(245.0, 48.0), between(252.0, 107.0))

@@ -11,7 +11,8 @@ use crate::args::{CostArguments, NetworkArguments, NetworkKind};
 use crate::genotype::read;
 use crate::print;
 
-/// The network that the arguments describe, and its image size; what is not said is the paper's.
+/// The network that the arguments describe, and its image size; the defaults are those of the
+/// paper.
 pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig, usize)> {
     let (base, image_size) = match arguments.kind {
         NetworkKind::Cifar => (EvaluationConfig::new(StemKind::Cifar, 10), 32),
@@ -38,7 +39,7 @@ pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig
     Ok((config, image_size))
 }
 
-/// An error unless cells of a genotype can stand in a network.
+/// Returns an error unless the cells of a genotype fit into a network.
 pub fn fits(config: &EvaluationConfig, genotype: &Genotype) -> anyhow::Result<()> {
     match config.skeleton.fault(genotype) {
         None => Ok(()),
@@ -107,7 +108,7 @@ pub fn run(arguments: CostArguments) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// The device and what was measured on it.
+/// The device and the latency measured on it.
 fn measure(
     arguments: &CostArguments,
     genotype: &Genotype,

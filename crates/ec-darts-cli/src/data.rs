@@ -1,4 +1,4 @@
-//! `ec-darts data`: what lies in a folder.
+//! `ec-darts data`: the content of a folder of images.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::args::DataCommand;
 use crate::images::{self, Facts};
 use crate::terminal::print;
 
-/// Where a folder of any images gives no size.
+/// The image size where a folder of any images gives none.
 const USUAL_SIZE: usize = 224;
 
 pub fn run(command: DataCommand) -> anyhow::Result<()> {
@@ -81,12 +81,12 @@ fn inspect(
     print(&text)
 }
 
-/// Sizes of images by area, height and width.
+/// The sizes of images by area, height and width.
 #[derive(Default)]
 struct Sizes {
     smallest: [usize; 2],
     largest: [usize; 2],
-    /// Files whose head cannot be read.
+    /// Number of files whose header cannot be read.
     unreadable: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How the program ends: what it says last, and its exit code. docs/scripting.md has both.
+//! How the program ends: its last message and its exit code. docs/scripting.md describes both.
 
 use std::any::Any;
 use std::fmt;
@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use crate::terminal::{complain, print};
 use crate::trace;
 
-/// A closed pipe ends other Unix tools by SIGPIPE.
+/// A closed pipe ends other Unix tools with the signal SIGPIPE.
 const SIGPIPE: i32 = 13;
 
-/// A run that ended before its work was done, because it was asked to.
+/// A run that stopped on request before its work was done.
 ///
-/// It travels as an error, so that nobody takes half a run for a whole one.
+/// It is returned as an error, so that no caller takes half a run for a whole one.
 #[derive(Clone, Debug)]
 pub struct Stopped {
-    /// The signal that asked for it; none where `--max-steps` did.
+    /// The signal that requested the stop; none where `--max-steps` did.
     pub signal: Option<i32>,
-    /// The checkpoint from which it goes on, and its steps; none where nothing was under way.
+    /// The checkpoint for the continuation, and its steps; none where no run was active.
     pub saved: Option<(PathBuf, u64)>,
 }
 
@@ -56,7 +56,7 @@ fn name(signal: i32) -> String {
     }
 }
 
-/// Code, last event and last words of the program.
+/// Exit code, last event and last message of the program.
 pub struct Ending {
     code: u8,
     event: Value,
@@ -65,13 +65,13 @@ pub struct Ending {
 
 enum Words {
     None,
-    /// What a user wants to know, on standard output.
+    /// A text that the user asked for, on standard output.
     Told(String),
     Error(String),
 }
 
 impl Ending {
-    /// Of a command that returned.
+    /// The ending of a command that returned.
     pub fn of(done: anyhow::Result<()>) -> Self {
         let Err(error) = done else {
             return Self { code: 0, event: json!({"event": "finished"}), words: Words::None };
@@ -91,7 +91,7 @@ impl Ending {
         Self::failed(if usage { 2 } else { 1 }, &format!("{error:#}"))
     }
 
-    /// Of a command that was stopped.
+    /// The ending of a command that was stopped.
     pub fn stopped(stopped: &Stopped) -> Self {
         let event = json!({
             "event": "stopped",
@@ -99,13 +99,13 @@ impl Ending {
             "checkpoint": stopped.saved.as_ref().map(|(path, _)| path.display().to_string()),
             "total_step": stopped.saved.as_ref().map(|&(_, step)| step),
         });
-        // Nobody reads any more.
+        // The reader is gone.
         let silent = stopped.signal == Some(SIGPIPE);
         let words = if silent { Words::None } else { Words::Told(stopped.to_string()) };
         Self { code: stopped.exit_code(), event, words }
     }
 
-    /// Of a fault of the program, which has told its message on standard error.
+    /// The ending after a panic, whose message is already on standard error.
     pub fn panicked(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or(payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -118,10 +118,10 @@ impl Ending {
         Self { code, event, words: Words::Error(format!("error: {reason}")) }
     }
 
-    /// Says it, as the last event where `events` are printed, and closes the trace.
+    /// Prints the message, as the last event where `events` are printed, and closes the trace.
     pub fn tell(self, events: bool) -> u8 {
         trace::close();
-        // That nobody can be told does not change how the work ended.
+        // A failure to print does not change how the work ended.
         match (events, self.words) {
             (true, words) => {
                 let _ = print(&format!("{}\n", self.event));
@@ -137,10 +137,10 @@ impl Ending {
     }
 }
 
-/// A command line that was not understood, or that asked for help or the version.
+/// The ending of a command line with a mistake, or with a request for help or the version.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() {
-        // Without colours, since it repeats what was typed.
+        // Without colours, because the message repeats the user's text.
         complain(error.render().to_string().trim_end());
         return ExitCode::from(2);
     }

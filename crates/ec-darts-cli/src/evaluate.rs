@@ -18,24 +18,24 @@ use crate::mistakes::Mistake;
 use crate::session::open;
 use crate::{confusion, images, mistakes, output, print};
 
-/// What is evaluated on what, and where the report goes.
+/// The model and the images of an evaluation, and the folder of its report.
 pub struct Evaluated<'a> {
     pub model: &'a TrainedModel,
-    /// Where it lies, and its images: as they are named in the report.
+    /// The file of the model and the folder of the images, as the report names them.
     pub path: &'a Path,
     pub data: &'a Path,
     pub set: Set,
-    /// Images of these classes only; of all where there is none.
+    /// Only images of these classes; of all classes where the list is empty.
     pub classes: &'a [String],
     pub out: Option<&'a Path>,
 }
 
-/// Which images are classified.
+/// The images that are classified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Set {
     Test,
-    /// Those of training too.
+    /// The training images too.
     All,
 }
 
@@ -45,22 +45,22 @@ pub struct Report {
     pub model: String,
     pub data: String,
     pub set: Set,
-    /// The classes whose images were classified; all where there is none.
+    /// The classes whose images were classified; empty for all classes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
     pub device: String,
     pub evaluation: Evaluation,
     pub latency: Latency,
-    /// Counts and notices.
+    /// Counts of the images and notices about them.
     pub images: Option<Facts>,
-    /// Of the test images.
+    /// The figures of the test images.
     #[serde(default)]
     pub digest: String,
-    /// Whether the test images are those that were set apart when the model was trained; none where it
-    /// does not say which those were.
+    /// Whether the test images are those of the model's training run; none where the model does not
+    /// record those.
     #[serde(default)]
     pub same_images: Option<bool>,
-    /// The surest ones.
+    /// The most confident mistakes.
     #[serde(default)]
     pub mistakes: Vec<Mistake>,
 }
@@ -93,17 +93,17 @@ pub fn run(arguments: EvaluateArguments) -> anyhow::Result<()> {
     evaluate(&evaluated, &images, arguments.batch_size.into(), &opened, told)
 }
 
-/// How the figures are printed.
+/// The form in which the figures are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     Text,
-    /// As `evaluation.json`.
+    /// The content of `evaluation.json`.
     Json,
-    /// As an event of a run, in a line.
+    /// One line with an event of a run.
     Event,
 }
 
-/// Measures a model, prints and writes what comes out.
+/// Measures a model; prints and writes the results.
 pub fn evaluate(
     evaluated: &Evaluated,
     images: &Datasets,
@@ -215,7 +215,7 @@ fn part(
     Ok(Loader { indices: whole.indices.iter().copied().filter(counts).collect(), ..whole })
 }
 
-/// The figures for a person.
+/// The figures as text for a person.
 fn describe(report: &Report) -> String {
     let Report { evaluation, latency: time, .. } = report;
     let percent = |share: f64| format!("{:.2} %", 100.0 * share);
@@ -257,12 +257,12 @@ fn describe(report: &Report) -> String {
     text
 }
 
-/// Whether the test images are those that were set apart in the model's training run.
+/// Whether the test images are those of the model's training run.
 fn same_images(description: &ModelDescription, images: &Datasets) -> Option<bool> {
     Some(description.digests.as_ref()?.test == images.test.digest())
 }
 
-/// The images that a model was trained and tested on, read as they were then, or others in the same layout.
+/// The images of a model's training run, read in the same way, or others in the same layout.
 fn read_images(description: &ModelDescription, folder: &Path) -> anyhow::Result<Datasets> {
     let name = &description.dataset;
     let kind: DatasetKind = serde_json::from_value(name.as_str().into())

@@ -41,8 +41,8 @@ pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
     print(&format!("wrote {}\n", arguments.out.display()))
 }
 
-/// How the public code reads images in testing, where that is not their whole square: of ImageNet the shorter
-/// side becomes 256 pixels, and the middle is cut out.
+/// The test transform of the public code, where it is not the whole square: for ImageNet the
+/// shorter side becomes 256 pixels, and the middle is cut out.
 ///
 /// # Source
 /// DARTS, `cnn/train_imagenet.py`.
@@ -51,7 +51,7 @@ fn recipe(kind: DatasetKind) -> Option<DataConfig> {
     Some(DataConfig { resize: Some(resize), crop_padding: 0, ..DataConfig::new(kind) })
 }
 
-/// What the command line says about a network of the public DARTS code.
+/// The description of a network of the public DARTS code by the command line.
 fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<ModelDescription> {
     let genotype = read(genotype)?;
     let (config, side) = network(&NetworkArguments {

@@ -10,7 +10,7 @@ use ec_darts::architecture::random_genotype;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts_space::{Genotype, Preset, SearchSpace, draw};
 
-use crate::args::{Form, GenotypeCommand};
+use crate::args::{GenotypeCommand, TextForm};
 use crate::{output, print};
 
 pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
@@ -30,12 +30,12 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
         GenotypeCommand::Convert { genotype, to } => {
             let genotype = read(&genotype)?;
             let text = match to {
-                Form::Flat => genotype.to_flat()?,
-                Form::Nested => genotype.to_nested()?,
-                Form::Triples => genotype.to_triples()?,
-                Form::EveryEdge => genotype.to_every_edge()?,
-                Form::NasBench201 => genotype.to_nas_bench_201()?,
-                Form::Json => genotype.to_json(),
+                TextForm::Flat => genotype.to_flat()?,
+                TextForm::Nested => genotype.to_nested()?,
+                TextForm::Triples => genotype.to_triples()?,
+                TextForm::EveryEdge => genotype.to_every_edge()?,
+                TextForm::NasBench201 => genotype.to_nas_bench_201()?,
+                TextForm::Json => genotype.to_json(),
             };
             print(&format!("{}\n", text.trim_end()))
         }
@@ -69,7 +69,8 @@ pub fn read(name: &str) -> anyhow::Result<Genotype> {
     Ok(preset.genotype())
 }
 
-/// Text in UTF-8, or in UTF-16 with its mark, as PowerShell writes what a program prints.
+/// Text in UTF-8, or in UTF-16 with its byte-order mark, as PowerShell writes the output of a
+/// program.
 fn decoded(bytes: &[u8]) -> Option<String> {
     let number = match bytes {
         [0xff, 0xfe, ..] => u16::from_le_bytes,

@@ -1,4 +1,4 @@
-//! What is told about the images of a run: on the terminal, as events, in its log and in its folder.
+//! Notices about the images of a run: on the terminal, as events, in its log and in its folder.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,10 @@ use ec_darts::train::folder::Renewed;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::report::Report;
-
-/// In the folder of a search or a retraining: a [`DataFile`].
+/// The file in the folder of a search or a retraining: a [`DataFile`].
 pub const FILE: &str = "data.json";
 
-/// Which images a run works on, and every notice about them.
+/// The images of a run, and every notice about them.
 #[derive(Serialize, Deserialize)]
 pub struct DataFile {
     pub folder: String,
@@ -21,7 +19,7 @@ pub struct DataFile {
     pub images: Facts,
 }
 
-/// Counts and notices.
+/// Counts of the images and notices about them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     pub train_images: u64,
@@ -30,7 +28,7 @@ pub struct Facts {
     pub notices: Vec<DataNotice>,
 }
 
-/// Images of one class.
+/// The images of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFacts {
     pub name: String,
@@ -56,13 +54,13 @@ impl Facts {
     }
 }
 
-/// As a file gives it back: JSON knows no names but Unicode's.
+/// The notice as a reader of the file gets it: JSON has only Unicode names.
 fn as_written(mut notice: DataNotice) -> DataNotice {
     notice.paths.iter_mut().for_each(|path| *path = path.to_string_lossy().into_owned().into());
     notice
 }
 
-/// The images of a session, the notices that were told, and the folder of the run that uses them.
+/// The images of a session, the notices already told, and the folder of the run that uses them.
 pub struct Images {
     images: Datasets,
     folder: String,
@@ -76,19 +74,23 @@ impl Images {
         Self { images, folder, told: Vec::new(), out: None }
     }
 
-    /// A run in this folder uses them from now on. Gives back its [`FILE`] where that was damaged.
+    /// Records that a run in this folder uses them from now on. Returns the run's [`FILE`] where it
+    /// was damaged.
     pub fn begin(&mut self, out: &Path) -> anyhow::Result<Option<Renewed>> {
         self.out = Some(out.to_path_buf());
         self.told.iter().for_each(log);
         self.write()
     }
 
-    /// Tells the notices that are new, after loading and of images that broke since; keeps them in the
-    /// folder of the run that has begun.
-    pub fn update(&mut self, report: &Report) -> anyhow::Result<()> {
+    /// Tells new notices: those of loading, and those about images that broke since. Keeps them in
+    /// the folder of the active run.
+    pub fn update(
+        &mut self,
+        tell: impl Fn(&DataNotice) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let all = self.images.all_notices();
         for notice in all.iter().filter(|notice| !self.told.contains(notice)) {
-            report.data_notice(notice)?;
+            tell(notice)?;
             if self.out.is_some() {
                 log(notice);
             }
@@ -98,7 +100,7 @@ impl Images {
         if is_new { self.write().map(drop) } else { Ok(()) }
     }
 
-    /// Writes [`FILE`]. Images that broke in an earlier session stay named there.
+    /// Writes [`FILE`]. It keeps the names of images that broke in an earlier session.
     fn write(&self) -> anyhow::Result<Option<Renewed>> {
         let Some(out) = &self.out else { return Ok(None) };
         let path = out.join(FILE);
@@ -130,14 +132,14 @@ impl Images {
     }
 }
 
-/// Whether a notice names all that another names, for the same reason.
+/// Whether a notice names all files that another one names, for the same reason.
 fn covers(notice: &DataNotice, other: &DataNotice) -> bool {
     notice.kind == other.kind
         && notice.reason == other.reason
         && other.paths.iter().all(|path| notice.paths.contains(path))
 }
 
-/// In the log of the run under way.
+/// Writes a notice to the log of the active run.
 fn log(notice: &DataNotice) {
     match is_warning(notice) {
         true => warn!("{notice}"),
@@ -145,12 +147,12 @@ fn log(notice: &DataNotice) {
     }
 }
 
-/// What costs images or accuracy.
+/// Whether a notice is about a loss of images or accuracy.
 fn is_warning(notice: &DataNotice) -> bool {
     matches!(notice.kind, NoticeKind::Skipped | NoticeKind::Replaced | NoticeKind::Classes)
 }
 
-/// A line for a person.
+/// The notice as one line for a person.
 pub fn line(notice: &DataNotice) -> String {
     let word = if is_warning(notice) { "warning" } else { "note" };
     format!("{word}: {notice}")

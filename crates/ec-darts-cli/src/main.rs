@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => return ending::usage(&error),
     };
     let events = arguments.command.prints_events();
-    // A fault of the program ends a script's run as any error does.
+    // A panic of the program ends a script's run as any error does.
     let done = catch_unwind(AssertUnwindSafe(|| run(arguments)));
     let ending = done.map_or_else(|payload| Ending::panicked(&*payload), Ending::of);
     ExitCode::from(ending.tell(events))

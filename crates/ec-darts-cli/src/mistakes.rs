@@ -1,4 +1,4 @@
-//! Pictures of the surest mistakes of an evaluation.
+//! Pictures of the most confident mistakes of an evaluation.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -12,24 +12,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::output;
 
-/// Longest side of a picture, in pixels.
+/// The longest side of a picture, in pixels.
 const SIDE: u32 = 96;
 
-/// An image that was taken for another class, as `evaluation.json` names it.
+/// A wrongly classified image, as `evaluation.json` names it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Mistake {
-    /// Its file, or its number in the set.
+    /// The file of the image, or its number in the set.
     pub image: String,
     pub class: String,
     pub predicted: String,
-    /// Of the predicted class.
+    /// The probability of the predicted class.
     pub probability: f64,
-    /// A small PNG beside `evaluation.json`; empty where none was written.
+    /// A small PNG beside `evaluation.json`; empty where no picture was written.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub picture: String,
 }
 
-/// Names the mistakes of an evaluation on these sets; with a folder, writes their pictures there.
+/// Lists the mistakes of an evaluation on these sets; with a folder, writes their pictures there.
 pub fn collect(
     evaluation: &Evaluation,
     sets: &[(&str, Arc<ImageDataset>)],
@@ -60,7 +60,7 @@ pub fn collect(
     Ok(all)
 }
 
-/// The image as the network sees it, no larger than is shown.
+/// The image as the network sees it, no larger than the report shows it.
 fn png(set: &ImageDataset, image: usize) -> anyhow::Result<Vec<u8>> {
     let planes = set.pixels(image)?;
     let [height, width] = set.size();

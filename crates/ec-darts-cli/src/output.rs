@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use ec_darts::files;
 
-/// Writes a file whole or not at all; folders above it are made where they are not there.
+/// Writes a file completely or not at all; missing folders above it are created.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)

@@ -20,7 +20,8 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     let (for_search, for_retrain) = settings::of_whole_run(&source, &arguments.changes)?;
     let mut session = Session::start(&arguments)?;
     let images = session.load(&for_search.data, &arguments.data)?;
-    // Which genotype will be retrained is not known yet; hours of search must not end in no memory.
+    // The genotype of the retraining is not known yet, but hours of search must not end in a lack
+    // of memory.
     let (typical, room) = (DARTS_V2.genotype(), Room::of(&session.opened.device));
     let needed = preflight::describe_retraining(&for_retrain, &typical, &images.train, &room);
     session.require(&needed).context("the retraining, if it were of darts_v2")?;
@@ -40,7 +41,7 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
     if session.options.resume == Resume::Always {
-        // The run goes on, but may have been stopped before this stage.
+        // The run continues, but it may have been stopped before this stage.
         session.options.resume = Resume::Auto;
     }
     match retrain::retrain(for_retrain, &best.genotype, &images, &mut session)? {

@@ -1,4 +1,4 @@
-//! What a person sees of a search or a retraining: a bar on a terminal, plain lines elsewhere, or JSON.
+//! The output of a search or a retraining: a bar on a terminal, plain lines elsewhere, or JSON.
 
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::images;
 use crate::terminal::{complain, print, visible};
 use crate::trace;
 
-/// Seconds between two plain lines.
+/// Time between two plain lines, in s.
 const EVERY_S: f64 = 10.0;
 
 pub struct Report {
@@ -37,7 +37,8 @@ impl Report {
     pub fn new(json: bool, quiet: bool) -> Self {
         let plain = json || quiet || !std::io::stderr().is_terminal() || trace::is_on_terminal();
         let bar = (!plain).then(|| {
-            // The text is cut to the width that is left: a line that wraps cannot be drawn over.
+            // The text is cut to the rest of the width, because a line that wraps cannot be drawn
+            // over.
             let style = "{bar:10} {wide_msg}";
             let style = ProgressStyle::with_template(style).expect("a valid template");
             ProgressBar::no_length().with_style(style)
@@ -55,12 +56,12 @@ impl Report {
         }
     }
 
-    /// An event of the program itself, where each is a line of JSON.
+    /// Prints an event of the program itself, where each event is a line of JSON.
     pub fn event(&self, event: &Value) -> anyhow::Result<()> {
         if self.json { print(&format!("{event}\n")) } else { Ok(()) }
     }
 
-    /// What the search will work with.
+    /// Prints the means of the search, such as the device.
     pub fn head(&self, facts: &[(&str, String)]) -> anyhow::Result<()> {
         if self.json {
             let facts: serde_json::Map<_, _> =
@@ -112,14 +113,14 @@ impl Report {
         }
     }
 
-    /// Adds a step; `position` is how many steps are done, of how many.
+    /// Adds a step; `position` is the number of finished steps and the number of all steps.
     fn step(&mut self, place: String, loss: Option<f64>, images: usize, position: [u64; 2]) {
         self.images += images as u64;
         self.last_loss = loss.unwrap_or(self.last_loss);
         self.last_step = Some((place, position));
     }
 
-    /// Shows the last of the steps that were told at once: time went by for all of them.
+    /// Shows the last of the steps that were reported together: their time passed for all of them.
     fn show_step(&mut self) -> anyhow::Result<()> {
         let Some((place, [step, steps])) = self.last_step.take() else { return Ok(()) };
         let elapsed_s = self.start.elapsed().as_secs_f64();
@@ -135,7 +136,7 @@ impl Report {
         if let Some(bar) = &self.bar {
             bar.set_length(steps);
             bar.set_position(step);
-            // What matters most comes first, as the rest may be cut off.
+            // The most important figures come first, because the rest may be cut off.
             let left = Duration::try_from_secs_f64(left_s).unwrap_or_default();
             let left = HumanDuration(left);
             bar.set_message(
@@ -154,7 +155,7 @@ impl Report {
         ))
     }
 
-    /// Something about the images: a line, or the event `data-notice`.
+    /// Prints a notice about the images: a line, or the event `data-notice`.
     pub fn data_notice(&self, notice: &DataNotice) -> anyhow::Result<()> {
         let mut event = json!(notice);
         event["event"] = json!("data-notice");
@@ -162,7 +163,7 @@ impl Report {
         self.line(&images::line(notice))
     }
 
-    /// What nobody may miss: an event with --json, on standard error with --quiet.
+    /// Prints a warning: an event with --json, else a line on standard error even with --quiet.
     pub fn warn(&self, text: &str, event: &serde_json::Value) -> anyhow::Result<()> {
         if self.json {
             return print(&format!("{event}\n"));
@@ -185,7 +186,7 @@ impl Report {
         }
     }
 
-    /// Takes the bar off the screen and tells what was used.
+    /// Removes the bar from the screen and prints the resources used.
     pub fn close(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -193,14 +194,14 @@ impl Report {
         let (seconds, images) = (self.start.elapsed().as_secs_f64(), self.images);
         if let (Some(peak), false) = (memory::peak_bytes(), self.json || self.quiet) {
             let peak_mib = peak >> 20;
-            // The outcome follows; that this line cannot be written would be told there.
+            // The outcome follows, and a failure to print would be reported there.
             let _ =
                 print(&format!("{images} images in {seconds:.1} s, peak memory {peak_mib} MiB\n"));
         }
     }
 }
 
-/// An event that can be told in a line.
+/// An event that can be printed as one line.
 pub trait Told: Serialize {
     fn is_step(&self) -> bool;
     fn tell(&self, report: &mut Report) -> anyhow::Result<()>;

@@ -30,13 +30,13 @@ pub fn run(arguments: RetrainArguments) -> anyhow::Result<()> {
     }
 }
 
-/// One line about the accuracy that was reached.
+/// One line about the measured accuracy.
 pub fn describe(measured: &Measured, num_classes: usize) -> String {
     let on = match measured.on {
         MeasuredOn::Test => "test",
         MeasuredOn::Validation => "held-out training",
     };
-    // Of five classes or fewer, the right one always is.
+    // With five classes or fewer, top-5 is always right.
     let among_five = match num_classes {
         0..=5 => String::new(),
         _ => format!(" (right class among the first five: {:.2} %)", 100.0 * measured.top5),
@@ -49,7 +49,7 @@ pub fn describe(measured: &Measured, num_classes: usize) -> String {
     )
 }
 
-/// Tells what it works with, then retrains.
+/// Prints the settings, then retrains.
 pub fn retrain(
     config: RetrainConfig,
     genotype: &Genotype,

@@ -29,7 +29,7 @@ pub fn run(arguments: SearchArguments) -> anyhow::Result<()> {
     }
 }
 
-/// Tells what it works with, then searches.
+/// Prints the settings, then searches.
 pub fn search(
     config: SearchConfig,
     images: &Datasets,

@@ -1,4 +1,4 @@
-//! What a search and a retraining have in common: threads, device, signals, and what is printed.
+//! Common parts of a search and a retraining: threads, device, signals, and output.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::images::Images;
 use crate::report::{Report, Told};
 use crate::signals::Signals;
 
-/// A device, with so many threads where it is the CPU.
+/// Opens a device; the CPU device uses this number of threads.
 pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
     if let Some(threads) = threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
@@ -31,7 +31,7 @@ pub struct Session {
     pub opened: Opened,
     pub report: Report,
     pub options: RunOptions,
-    /// Steps of all runs of this session that were told.
+    /// Number of steps reported by all runs of this session.
     pub steps: u64,
     signals: Signals,
     force: bool,
@@ -40,7 +40,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts the threads and the device; from now on a signal ends the program in an orderly way.
+    /// Starts the threads and the device. From now on a signal saves an active run before the
+    /// program ends.
     pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
         let events = arguments.json;
         let signals = Signals::watch(move |signal| {
@@ -65,7 +66,7 @@ impl Session {
         Ok(Self { opened, report, options, steps: 0, signals, force, images, failed })
     }
 
-    /// Reads the images; says what was left out, and what is read for their digest.
+    /// Reads the images; reports the images left out, and the files that are read for the digest.
     pub fn load(&mut self, config: &DataConfig, folder: &Path) -> anyhow::Result<Datasets> {
         info!("reading images in {}", folder.display());
         let images = info_span!("data").in_scope(|| data::load(&config.source(folder)))?;
@@ -76,15 +77,15 @@ impl Session {
                 "digest   of {mebibytes} MiB of files; those that were digested before are not read again"
             ))?;
         }
-        // Here a signal ends the program, which it does not while a run could be saved.
+        // A signal may end the program here, but not while a run could be saved.
         images.digests();
         let mut told = Images::new(images.clone(), folder);
-        told.update(&self.report)?;
+        told.update(|notice| self.report.data_notice(notice))?;
         self.images = Some(told);
         Ok(images)
     }
 
-    /// An error where the memory that is needed is not there, unless the user wants to try all the same.
+    /// An error where the machine has less memory than the estimate, unless the user chose to try.
     pub fn require(&self, estimate: &Estimate) -> anyhow::Result<()> {
         let told = &estimate.text;
         ensure!(
@@ -94,17 +95,17 @@ impl Session {
         Ok(())
     }
 
-    /// Does work that stops and saves when it is asked to.
+    /// Does work that saves and stops on request.
     pub fn saving<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         self.signals.clone().saving(|| work(self))
     }
 
-    /// A run that was stopped, as an error: its work is not done.
+    /// The error for a run that was stopped before its work was done.
     pub fn stopped(&self, checkpoint: PathBuf, total_step: u64) -> anyhow::Error {
         Stopped { signal: self.signals.caught(), saved: Some((checkpoint, total_step)) }.into()
     }
 
-    /// An error where a signal came while the last work of its kind was finished.
+    /// An error where a signal came while the last part of the work was finished.
     pub fn go_on(&self) -> anyhow::Result<()> {
         match self.signals.caught() {
             Some(signal) => Err(Stopped { signal: Some(signal), saved: None }.into()),
@@ -112,7 +113,7 @@ impl Session {
         }
     }
 
-    /// Tells the user, and stops the run where nobody listens any more.
+    /// Tells the user; stops the run where the reader of the output is gone.
     pub fn listen<E: Told>(&mut self, notice: &Notice<E>) {
         if let Notice::Events(events) = notice {
             self.steps += events.iter().filter(|event| event.is_step()).count() as u64;
@@ -128,22 +129,25 @@ impl Session {
                     None => Ok(()),
                 },
                 Notice::Events(events) if events.iter().any(|event| !event.is_step()) => {
-                    images.update(&self.report)
+                    images.update(|notice| self.report.data_notice(notice))
                 }
                 _ => Ok(()),
             });
         }
         if let (None, Err(error)) = (&self.failed, told) {
-            // A reader that went away is no reason to lose the run: it stops and saves.
+            // The run must not be lost because the reader is gone: it saves and stops.
             self.options.stop.store(true, Ordering::Relaxed);
             self.failed = Some(error);
         }
     }
 
-    /// Ends the printing of a run that began; an error where it failed on the way.
+    /// Ends the output of a run; an error where the output failed during the run.
     pub fn close(&mut self) -> anyhow::Result<()> {
         self.report.close();
-        let told = self.images.as_mut().map_or(Ok(()), |images| images.update(&self.report));
+        let told = self
+            .images
+            .as_mut()
+            .map_or(Ok(()), |images| images.update(|notice| self.report.data_notice(notice)));
         self.failed.take().map_or(told, Err)
     }
 }

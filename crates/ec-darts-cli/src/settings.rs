@@ -1,4 +1,4 @@
-//! Settings as the command line gives them: a preset or a file, and single values changed.
+//! Settings by the command line: a preset or a file, and changes of single values.
 
 use anyhow::ensure;
 use ec_darts::Error;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::args::{ConfigCommand, SettingChanges};
 use crate::print;
 
-/// The text of a whole run: the settings of its two stages, presets or paths beside it.
+/// The settings of a whole run: the settings of its two stages, or presets or paths in their place.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stages {
@@ -33,7 +33,7 @@ pub fn run(command: ConfigCommand) -> anyhow::Result<()> {
     }
 }
 
-/// The presets, a line each, by what they are settings of.
+/// The presets, one per line, grouped by the stage that they configure.
 fn list() -> anyhow::Result<String> {
     let width = PRESETS.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
     let mut text = String::new();
@@ -48,7 +48,7 @@ fn list() -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Settings of a search, a retraining or a whole run as they would be used, as TOML.
+/// Settings of a search, a retraining or a whole run, complete with defaults and changes, as TOML.
 fn resolved(source: &Source, changes: &SettingChanges) -> anyhow::Result<String> {
     Ok(match source.kind()? {
         Some(SettingsKind::WholeRun) => {
@@ -68,7 +68,7 @@ pub fn of_one<C: Settings>(source: &Source, changes: &SettingChanges) -> anyhow:
     Ok(config)
 }
 
-/// The settings of both stages. `--set` and the keys in errors begin with the stage.
+/// The settings of both stages. The keys of `--set` and of errors begin with the stage.
 pub fn of_whole_run(
     source: &Source,
     changes: &SettingChanges,
@@ -100,7 +100,7 @@ pub fn of_whole_run(
     let retrain = RetrainConfig::from_source(&source.beside("retrain", &stages.retrain)?)?;
     let retrain = changed(retrain, of("retrain"), changes, "retrain.")?;
     in_folder(&search, &source.name, "search.")?;
-    // One set of images serves both stages.
+    // Both stages use the same set of images.
     let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
     ensure!(
         ours == theirs,
@@ -119,7 +119,7 @@ pub fn of_whole_run(
     Ok((search, retrain))
 }
 
-/// An error about settings of images that a program hands over: here they are read from a folder.
+/// Refuses settings for images in memory: this program reads images from a folder.
 fn in_folder<C: Settings>(config: &C, origin: &str, prefix: &str) -> ec_darts::Result<()> {
     let dataset = config.data().dataset;
     if DatasetKind::ALL.contains(&dataset) {
@@ -133,8 +133,8 @@ fn in_folder<C: Settings>(config: &C, origin: &str, prefix: &str) -> ec_darts::R
     })
 }
 
-/// With the changed values; `prefix` stands before keys in errors. Options of their own count after
-/// `--set`.
+/// The settings with the changed values; `prefix` stands before keys in errors. Options such as
+/// `--seed` override `--set`.
 fn changed<C: Settings>(
     config: C,
     mut overrides: Vec<Override>,
@@ -164,8 +164,8 @@ fn changed<C: Settings>(
     config.overridden(&overrides)
 }
 
-/// The shorter side before the crop, in the same ratio to another `image_size`; nothing where it is off
-/// or given by itself.
+/// The shorter side before the crop, scaled in the same ratio as `image_size`; none where it is off
+/// or where the user sets it.
 fn resize(
     data: &ec_darts::config::DataConfig,
     overrides: &[Override],

@@ -1,5 +1,5 @@
-//! Signals that ask a run to end. The first one saves it where there is something to save, and ends the
-//! program where there is not; the second one always ends it, at once.
+//! Signals that ask a run to end. The first signal saves an active run, and ends the program where
+//! there is none. The second signal ends the program at once.
 
 use std::io;
 use std::sync::Arc;
@@ -9,29 +9,29 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-/// How often the watcher looks for a signal.
+/// The interval at which the watcher looks for a signal.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// What came, and what is to be done about it.
+/// The signals received, and the requests that follow from them.
 #[derive(Clone, Debug)]
 pub struct Signals {
-    /// The number of the last one; 0 before one came.
+    /// The number of the last signal; 0 before the first.
     caught: Arc<AtomicUsize>,
-    /// Asks the run under way to save and stop.
+    /// Asks the active run to save and stop.
     pub stop: Arc<AtomicBool>,
-    /// Whether a run is under way, which saves when it is asked to stop.
+    /// Whether a run is active that saves when it is asked to stop.
     saves: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Takes over Ctrl-C, SIGTERM and SIGHUP. `leave` must end the program, and runs on another thread.
+    /// Handles Ctrl-C, SIGTERM and SIGHUP. `leave` must end the program; it runs on another thread.
     ///
-    /// A SIGHUP that the program was started to ignore, as by `nohup`, stays ignored.
+    /// A SIGHUP stays ignored where the program was started so, as by `nohup`.
     pub fn watch(leave: impl Fn(i32) + Send + 'static) -> io::Result<Self> {
         let signals = Self { caught: Arc::default(), stop: Arc::default(), saves: Arc::default() };
         let again = Arc::new(AtomicBool::new(false));
         for signal in kinds() {
-            // In this order: the first one finds the flag unset.
+            // The order matters: the first one finds the flag unset.
             flag::register_conditional_shutdown(signal, 128 + signal, again.clone())?;
             flag::register(signal, again.clone())?;
             flag::register_usize(signal, signals.caught.clone(), signal as usize)?;
@@ -45,7 +45,7 @@ impl Signals {
                 }
             };
             watched.stop.store(true, Ordering::SeqCst);
-            // A run that saves ends by itself; what follows it does not.
+            // A run that saves ends by itself; the program ends after it.
             while watched.saves.load(Ordering::SeqCst) {
                 std::thread::sleep(EVERY);
             }
@@ -54,7 +54,7 @@ impl Signals {
         Ok(signals)
     }
 
-    /// The signal that came, if one did.
+    /// The signal that was received, if any.
     pub fn caught(&self) -> Option<i32> {
         match self.caught.load(Ordering::SeqCst) {
             0 => None,
@@ -62,11 +62,11 @@ impl Signals {
         }
     }
 
-    /// Does work that saves and ends when [`Self::stop`] is set, instead of being cut off by a signal.
+    /// Does work that saves and ends when [`Self::stop`] is set, so that no signal interrupts it.
     pub fn saving<T>(&self, work: impl FnOnce() -> T) -> T {
         self.saves.store(true, Ordering::SeqCst);
         let done = work();
-        // After a signal it stays set: whoever did the work tells how it ended.
+        // The flag stays set after a signal: the caller reports how the work ended.
         if self.caught().is_none() {
             self.saves.store(false, Ordering::SeqCst);
         }
@@ -87,8 +87,8 @@ fn kinds() -> Vec<i32> {
     vec![SIGINT, SIGTERM]
 }
 
-/// Whether the program was started with this signal ignored; Linux tells, of other systems it is not
-/// known.
+/// Whether the program was started with this signal ignored. Linux tells; on other systems it is
+/// unknown.
 #[cfg(unix)]
 fn ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

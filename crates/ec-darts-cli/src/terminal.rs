@@ -1,14 +1,15 @@
-//! Everything that the program prints goes through here, so that no text of others reaches the
-//! terminal raw.
+//! All output of the program goes through this module, so that no foreign text reaches the terminal
+//! unescaped.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Text in which nothing moves the cursor, changes colours or turns the direction of reading.
+/// Text without characters that move the cursor, change colours or reverse the direction of
+/// reading.
 ///
-/// Names of files and classes and the content of files can hold such characters. They are shown as
-/// JSON escapes (`\u001b`): a line of JSON stays one line and keeps its meaning, and a person sees
-/// what was there. Line ends and tabs stay.
+/// Names of files and classes and the content of files can contain such characters. They are shown
+/// as JSON escapes (`\u001b`): a line of JSON stays one line and keeps its meaning, and a person
+/// sees which character was there. Line ends and tabs stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if !text.contains(is_control) {
         return Cow::Borrowed(text);
@@ -16,7 +17,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     let mut shown = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         match is_control(character) {
-            // All of them are in the range of four digits.
+            // All of them have at most four hexadecimal digits.
             true => shown += &format!("\\u{:04x}", u32::from(character)),
             false => shown.push(character),
         }
@@ -27,22 +28,22 @@ pub fn visible(text: &str) -> Cow<'_, str> {
 fn is_control(character: char) -> bool {
     match character {
         '\n' | '\t' => false,
-        // Separators of lines, embeddings, overrides and isolates of the writing direction.
+        // Line separators, and characters that embed, override or isolate a writing direction.
         '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
-        // Not to be had in XML, and so not in a picture.
+        // XML, and thus a picture, cannot contain these.
         '\u{fffe}' | '\u{ffff}' => true,
         _ => character.is_control(),
     }
 }
 
-/// Standard output, where a reader may have gone away.
+/// Prints on standard output, whose reader may be gone.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut output = io::stdout().lock();
     output.write_all(visible(text).as_bytes())?;
     Ok(output.flush()?)
 }
 
-/// A line on standard error. Nothing can be done where that is closed too.
+/// Prints a line on standard error. A failure has no remedy and is ignored.
 pub fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{}", visible(line));
 }
@@ -59,7 +60,8 @@ mod tests {
         assert_eq!(visible("x\u{202e}y\u{2028}z\u{7f}\0"), "x\\u202ey\\u2028z\\u007f\\u0000");
     }
 
-    /// C1 and separators are no control characters for JSON: `serde_json` leaves them as they are.
+    /// JSON does not count C1 and separators as control characters: `serde_json` leaves them as
+    /// they are.
     #[test]
     fn json_keeps_its_meaning() {
         let name = "\u{9b}31m \u{2028} \u{1b}[0m \r\n";

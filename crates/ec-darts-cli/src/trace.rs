@@ -1,8 +1,8 @@
-//! Who listens to the spans and events of the libraries: `log.txt` of the run under way, the terminal where
-//! it is asked for, and the file of `--trace`.
+//! Listeners to the spans and events of the libraries: `log.txt` of the active run, the terminal
+//! with `-v` or `RUST_LOG`, and the file of `--trace`.
 //!
-//! Without `-v`, `RUST_LOG` and `--trace` nobody listens but the log, which takes events of a run from
-//! `INFO` on: spans of steps are then not even made.
+//! Without `-v`, `RUST_LOG` and `--trace`, only the log listens. It takes the events of a run from
+//! `INFO` on, and spans of steps are then not even created.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -25,12 +25,12 @@ use tracing_subscriber::{EnvFilter, filter::Targets, registry};
 
 use crate::terminal::{complain, visible};
 
-/// Crates whose spans and events a trace holds, by the start of their names.
+/// The crates whose spans and events a trace contains, by the start of their names.
 const TRACED: [&str; 3] = ["ec_darts", "burn", "cubecl"];
 
-/// The trace under way: held here, as a signal's thread must close it too.
+/// The open trace. It is global, because the thread of a signal must close it too.
 static TRACE: Mutex<Option<FlushGuard>> = Mutex::new(None);
-/// The log of the run under way, opened by the first event that is written.
+/// The log of the active run; the first event opens the file.
 static LOG: Mutex<Log> = Mutex::new(Log::None);
 
 static ON_TERMINAL: AtomicBool = AtomicBool::new(false);
@@ -41,10 +41,10 @@ enum Log {
     Open(File),
 }
 
-/// Lets them listen.
+/// Starts the listeners.
 ///
 /// # Errors
-/// Where `RUST_LOG` is not understood, or the file of the trace cannot be written.
+/// Where `RUST_LOG` is not valid, or where the file of the trace cannot be written.
 pub fn open(verbose: u8, trace: Option<&Path>) -> anyhow::Result<()> {
     let terminal = terminal_filter(verbose)?.map(|filter| {
         let layer = fmt::layer().with_ansi(false).with_span_events(FmtSpan::CLOSE);
@@ -57,7 +57,7 @@ pub fn open(verbose: u8, trace: Option<&Path>) -> anyhow::Result<()> {
         let targets = TRACED.map(|target| (target, LevelFilter::TRACE));
         layer.with_filter(Targets::new().with_targets(targets))
     });
-    // The fields of a span are written once for all layers, so by none with colours.
+    // All layers share the formatted fields of a span, so no layer may use colours.
     let log = fmt::layer().with_ansi(false).event_format(LogLine);
     let log = log.with_writer(|| Visible(LogFile)).with_filter(InRun);
     registry().with(log).with(terminal).with(chrome).try_init().context("cannot start to log")
@@ -73,7 +73,7 @@ pub fn log_into(folder: &Path) {
     *LOG.lock().unwrap_or_else(PoisonError::into_inner) = Log::At(folder.join("log.txt"));
 }
 
-/// Whether the terminal shows events, which a progress bar would be torn by.
+/// Whether events appear on the terminal; they would break a progress bar.
 pub fn is_on_terminal() -> bool {
     ON_TERMINAL.load(Ordering::Relaxed)
 }
@@ -99,7 +99,7 @@ fn terminal_filter(verbose: u8) -> anyhow::Result<Option<EnvFilter>> {
     Ok(Some(EnvFilter::default().add_directive(level.into())))
 }
 
-/// The file of a trace. What cannot be written is told once and left out, since the run goes on.
+/// The file of a trace. A failed write is reported once and skipped, because the run continues.
 struct ChromeFile {
     path: PathBuf,
     file: Option<io::BufWriter<File>>,
@@ -133,7 +133,8 @@ impl Write for ChromeFile {
     }
 }
 
-/// Text of others made harmless, on its way to a terminal or a file that is shown on one.
+/// A writer that escapes foreign text on its way to a terminal, or to a file that is shown on a
+/// terminal.
 struct Visible<W>(W);
 
 impl<W: Write> Write for Visible<W> {
@@ -166,7 +167,7 @@ impl Write for LogFile {
     }
 }
 
-/// Events inside a run, from `INFO` on. What happens before its folder is held is none of its business.
+/// Events inside a run, from `INFO` on. Events before the run has locked its folder are left out.
 struct InRun;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for InRun {
@@ -190,7 +191,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Filter<S> for InRun {
     }
 }
 
-/// Time, level where it is no mere information, message.
+/// Time, level unless it is `INFO`, and message.
 struct LogLine;
 
 impl<S, N> FormatEvent<S, N> for LogLine

@@ -27,7 +27,6 @@ impl Edge {
     fn check(&self, place: &str) -> Result<(), String> {
         let Self { operations, channels: [from, to], stride, .. } = self;
         let at = |field: &str| format!("{place}.{field}");
-        require(!operations.is_empty(), &at("operations"), operations, "one operation or more")?;
         require(*from > 0 && *to > 0, &at("channels"), self.channels, "numbers above 0")?;
         require(*stride > 0, &at("stride"), stride, "a number above 0")?;
         for (number, &operation) in operations.iter().enumerate() {
@@ -61,6 +60,13 @@ impl Edge {
         Ok(())
     }
 
+    /// Refuses an edge without operations.
+    fn check_operations(&self, place: &str) -> Result<(), String> {
+        let operations = &self.operations;
+        let place = format!("{place}.operations");
+        require(!operations.is_empty(), &place, operations, "one operation or more")
+    }
+
     /// Height and width of its output.
     fn size(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         [height.div_ceil(self.stride), width.div_ceil(self.stride)]
@@ -75,20 +81,18 @@ impl Cell {
     pub fn check(&self) -> Result<(), String> {
         let num_inputs = self.inputs.len();
         require((1..=2).contains(&num_inputs), "cell.inputs", num_inputs, "one or two edges")?;
-        let channels = self.inputs[0].channels[1];
-        let into_state = |edge: &Edge, place: &str| {
-            edge.check(place)?;
-            let allowed = format!("{channels} channels out, as the first edge has");
-            require(
-                edge.channels[1] == channels,
-                &format!("{place}.channels"),
-                edge.channels,
-                &allowed,
-            )
-        };
+        let (channels, parts) = (self.inputs[0].channels[1], self.parts);
+        let allowed = format!("1, or more equal parts of {channels} channels");
+        require(parts > 0 && channels.is_multiple_of(parts), "cell.parts", parts, &allowed)?;
         for (number, edge) in self.inputs.iter().enumerate() {
-            into_state(edge, &format!("cell.inputs[{number}]"))?;
+            let place = format!("cell.inputs[{number}]");
+            edge.check(&place)?;
+            edge.check_operations(&place)?;
+            let allowed = format!("{channels} channels out, as the first edge has");
+            let makes = edge.channels[1] == channels;
+            require(makes, &format!("{place}.channels"), edge.channels, &allowed)?;
         }
+        let through = channels / parts;
         for (node, edges) in self.nodes.iter().enumerate() {
             let place = format!("cell.nodes[{node}]");
             require(!edges.is_empty(), &place, edges, "one edge or more")?;
@@ -98,10 +102,20 @@ impl Cell {
                 let allowed = format!("a state from 0 to {}", before - 1);
                 require(*state < before, &format!("{place}.0"), state, &allowed)?;
                 let place = format!("{place}.1");
-                into_state(edge, &place)?;
-                let allowed = format!("{channels} channels in, as every state has");
-                let reads = edge.channels[0] == channels;
-                require(reads, &format!("{place}.channels"), edge.channels, &allowed)?;
+                edge.check(&place)?;
+                let alike = edge.channels == [through; 2];
+                let allowed = match parts {
+                    1 => format!("{channels} channels in and out, as every state has"),
+                    _ => format!("{through} channels in and out, a part of those of a state"),
+                };
+                require(alike, &format!("{place}.channels"), edge.channels, &allowed)?;
+                match parts {
+                    1 => edge.check_operations(&place)?,
+                    _ => {
+                        let (place, stride) = (format!("{place}.stride"), edge.stride);
+                        require(stride <= 2, &place, stride, "1 or 2 in a cell of several parts")?;
+                    }
+                }
             }
         }
         let num_states = num_inputs + self.nodes.len();
@@ -130,10 +144,13 @@ impl Cell {
     fn check_sizes(&self, inputs: &[[usize; 2]]) -> Result<(), String> {
         let mut sizes: Vec<[usize; 2]> = Vec::new();
         let through = |edge: &Edge, size: [usize; 2], place: &str| {
-            let reduces = edge.operations.contains(&EdgeOperation::FactorizedReduce);
             let even = size.iter().all(|side| side.is_multiple_of(2));
+            let reduces = edge.operations.contains(&EdgeOperation::FactorizedReduce);
             let allowed = "even numbers of rows and columns before a factorized reduction";
             require(!reduces || even, &format!("the size that {place} reads"), size, allowed)?;
+            let pools = self.parts > 1 && edge.stride == 2 && place.starts_with("cell.nodes");
+            let allowed = "even numbers of rows and columns before channels that go by at stride 2";
+            require(!pools || even, &format!("the size that {place} reads"), size, allowed)?;
             Ok::<_, String>(edge.size(size))
         };
         for (number, (edge, &size)) in self.inputs.iter().zip(inputs).enumerate() {
@@ -196,12 +213,16 @@ impl Cell {
         let allowed = format!("two of one length, {statistics} or more");
         let fit = mean == variance && mean >= statistics;
         require(fit, "running lengths", [mean, variance], &allowed)?;
-        let operations = self.num_operations();
-        let allowed = format!("[{operations}], one weight for each operation");
-        require(mixing == operations, "mixing.dims()", [mixing], &allowed)?;
+        let weights = self.num_mixing_weights();
+        let allowed = match self.parts {
+            1 => format!("[{weights}], one weight for each operation"),
+            _ => format!("[{weights}], one weight for each operation and for what goes by it"),
+        };
+        require(mixing == weights, "mixing.dims()", [mixing], &allowed)?;
         if let Some(factors) = factors {
-            let allowed = format!("{operations} operations times {batch} images");
-            require(factors.len() == operations * batch, "factors.len()", factors.len(), &allowed)?;
+            let allowed = format!("{weights} operations times {batch} images");
+            require(factors.len() == weights * batch, "factors.len()", factors.len(), &allowed)?;
+            require(self.parts == 1, "factors", "given", "none in a cell of several parts")?;
         }
         let sizes: Vec<_> = inputs.iter().map(|&[_, _, height, width]| [height, width]).collect();
         self.check_sizes(&sizes)

@@ -127,6 +127,14 @@ impl Edge {
 /// numbered in this order, and all have the same channels. Mixing weights of the edges follow one
 /// another in the order of their targets. Parameters and statistics lie where each edge says, no two
 /// edges' in one place; they need not cover the packed ones, of which a cell may use a part.
+///
+/// In a cell of several parts an edge into a node takes the first part of the channels that it reads through its
+/// operations, and lets the others by. Its last mixing weight is theirs:
+/// ```text
+/// node = shuffle(join(sum over e, o of mixing[e, o] o(x[e][first part]),
+///                     sum over e of mixing[e, last] around(x[e][other parts])))
+/// ```
+/// `around` is the identity, at stride 2 the maximum of 2x2 pixels. `shuffle` takes one channel of each part in turn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The edge behind each input.
@@ -138,6 +146,9 @@ pub struct Cell {
     /// Whether the mixing weights of the inputs' own edges are constants. Their gradient is then left zero where
     /// nothing else needs what lies behind an input, which spares that part of the backward pass.
     pub fixed_inputs: bool,
+    /// Equal parts of the channels of a state. Of more than one, the edges into nodes have the channels of the first,
+    /// and may have no operation.
+    pub parts: usize,
 }
 
 impl Cell {
@@ -166,16 +177,25 @@ impl Cell {
         self.edges().map(Edge::num_statistics).sum()
     }
 
-    /// Mixing weights: one for each operation of each edge.
-    pub fn num_operations(&self) -> usize {
-        self.edges().map(|edge| edge.operations.len()).sum()
+    /// Mixing weights: one for each operation of each edge, and one for the channels that go by on each edge into a
+    /// node of a cell of several parts.
+    pub fn num_mixing_weights(&self) -> usize {
+        let operations: usize = self.edges().map(|edge| edge.operations.len()).sum();
+        let go_by = if self.parts > 1 { self.nodes.iter().map(Vec::len).sum() } else { 0 };
+        operations + go_by
     }
 }
 
 impl From<Edge> for Cell {
     /// One edge by itself.
     fn from(edge: Edge) -> Self {
-        Self { inputs: vec![edge], nodes: Vec::new(), concat: vec![0], fixed_inputs: false }
+        Self {
+            inputs: vec![edge],
+            nodes: Vec::new(),
+            concat: vec![0],
+            fixed_inputs: false,
+            parts: 1,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Bytes, DType, Shape, TensorData};
 
-use crate::cpu::{self, Buffer, Isa, Tape, Values};
+use crate::cpu::{self, Buffer, Isas, Tape, Values};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
 
@@ -68,7 +68,7 @@ impl CellKernels for Flex {
         memory: Memory,
     ) -> (CellTensors<Self>, Tape) {
         let (output, shape, tape) =
-            cpu::forward(Isa::of(cell), cell, &inputs.values(), None, memory);
+            cpu::forward(Isas::of(cell), cell, &inputs.values(), None, memory);
         let shapes = running.each_ref().map(|each| each.shape());
         let [mut mean, mut variance] = running.map(|each| slice(&each.to_contiguous()).to_vec());
         tape.observe([&mut mean, &mut variance]);
@@ -85,7 +85,7 @@ impl CellKernels for Flex {
         let [mean, variance] = running.each_ref().map(FlexTensor::to_contiguous);
         let given = Some([slice(&mean), slice(&variance)]);
         let (output, shape, _) =
-            cpu::forward(Isa::of(cell), cell, &inputs.values(), given, Memory::Recompute);
+            cpu::forward(Isas::of(cell), cell, &inputs.values(), given, Memory::Recompute);
         held(output, Shape::from(shape))
     }
 
@@ -98,7 +98,7 @@ impl CellKernels for Flex {
     ) -> CellGradients<Self> {
         let gradient = gradient.to_contiguous();
         let values = inputs.values();
-        let all = cpu::backward(Isa::of(cell), cell, &values, tape, slice(&gradient), wanted);
+        let all = cpu::backward(Isas::of(cell), cell, &values, tape, slice(&gradient), wanted);
         let of_inputs = all.inputs.into_iter().zip(&inputs.inputs).zip(&wanted.inputs);
         let parameters = tensor(all.parameters, inputs.parameters.shape());
         CellGradients {

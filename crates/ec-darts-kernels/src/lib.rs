@@ -167,6 +167,7 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 ///     nodes: vec![vec![(0, edge(node))]],
 ///     concat: vec![1],
 ///     fixed_inputs: true,
+///     parts: 1,
 /// };
 /// mixed.place([0, 0]);
 /// mixed.check().expect("a cell");
@@ -186,8 +187,8 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 /// # Shapes
 /// - `inputs`: one or two, `[batch, cell.inputs[i].channels[0], height, width]`
 /// - `parameters`, `running` (mean, variance): packed, each edge's where [`Edge`] says
-/// - `mixing`: `[num_operations]` of all edges
-/// - `factors`: drop path, `[num_operations][batch]`, 1 where absent; without gradient
+/// - `mixing`: `[num_mixing_weights]` of all edges
+/// - `factors`: drop path, `[num_mixing_weights][batch]`, 1 where absent; without gradient
 ///
 /// The gradient of the parameters is zero where no edge has its values.
 ///

@@ -6,14 +6,19 @@
 
 use std::sync::Arc;
 
-use burn::tensor::activation::{log_softmax, relu};
+use burn::tensor::activation::relu;
 use burn::tensor::module::{avg_pool2d, batch_norm, batch_norm_train, conv2d, max_pool2d};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
-use burn::tensor::{Int, Tensor, TensorData, s};
+use burn::tensor::{Tensor, TensorData, s};
 
 use crate::edge::{Cell, Edge, EdgeOperation};
-use crate::steps::{AdamNumbers, SgdNumbers};
-use crate::{CellOutput, EPSILON, Loss, MOMENTUM, unbiased};
+use crate::{CellOutput, EPSILON, MOMENTUM, unbiased};
+
+mod classifier;
+mod steps;
+
+pub use classifier::{classify, cross_entropy, ranks};
+pub use steps::{adam, sgd};
 
 /// As [`crate::cell()`].
 ///
@@ -55,100 +60,6 @@ pub fn cell_given(
 ) -> Tensor<4> {
     cell.assert_fits(&inputs, &parameters, &mixing, &running, None);
     compose(inputs, parameters, mixing, None, cell, &mut Statistics::Given(running))
-}
-
-/// As [`crate::sgd`].
-pub fn sgd<const D: usize>(
-    weights: Tensor<D>,
-    mut gradient: Tensor<D>,
-    velocity: Option<Tensor<D>>,
-    norm: Option<Tensor<1>>,
-    numbers: SgdNumbers,
-) -> [Tensor<D>; 2] {
-    if let (Some(norm), Some(clip)) = (norm, numbers.clip_norm) {
-        let factor = ((norm + 1e-6).recip() * clip).clamp_max(1.0);
-        gradient = gradient * factor.reshape([1; D]);
-    }
-    let gradient = weights.clone() * numbers.weight_decay + gradient;
-    let velocity = match velocity {
-        Some(velocity) => gradient.clone() + velocity * numbers.momentum,
-        None => gradient.clone(),
-    };
-    let step = match numbers.nesterov {
-        true => gradient + velocity.clone() * numbers.momentum,
-        false => velocity.clone(),
-    };
-    [weights - step * numbers.learning_rate, velocity]
-}
-
-/// As [`crate::adam`].
-pub fn adam<const D: usize>(
-    weights: Tensor<D>,
-    gradient: Tensor<D>,
-    moments: Option<[Tensor<D>; 2]>,
-    numbers: AdamNumbers,
-) -> [Tensor<D>; 3] {
-    let gradient = weights.clone() * numbers.weight_decay + gradient;
-    let news =
-        [gradient.clone() * (1.0 - numbers.beta1), gradient.square() * (1.0 - numbers.beta2)];
-    let [first, second] = match moments {
-        Some([first, second]) => {
-            let [of_first, of_second] = news;
-            [first * numbers.beta1 + of_first, second * numbers.beta2 + of_second]
-        }
-        None => news,
-    };
-    let root = numbers.second_correction().sqrt();
-    let step = first.clone() * (root / numbers.first_correction())
-        / (second.clone().sqrt() + numbers.epsilon * root);
-    [weights - step * numbers.learning_rate, first, second]
-}
-
-/// As [`crate::classify`].
-pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
-    let [batch, channels, height, width] = map.dims();
-    let pooled = map.reshape([batch, channels, height * width]).mean_dim(2);
-    pooled.reshape([batch, channels]).matmul(weight) + bias.unsqueeze()
-}
-
-/// As [`crate::cross_entropy`].
-pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) -> Loss {
-    let [count, classes] = logits.dims();
-    let is_tracked = logits.device().is_autodiff();
-    let correct = ranks(logits.clone(), labels.clone()).equal_elem(0).float().sum();
-    let correct = if is_tracked { Tensor::from_inner(correct) } else { correct };
-    let places = labels.reshape([count, 1]);
-    let logs = log_softmax(logits, 1);
-    let mut loss = logs.clone().gather(1, places).mean().neg();
-    if smoothing > 0.0 {
-        let all = logs.sum_dim(1).mean().neg() / classes as f64;
-        loss = loss * (1.0 - smoothing) + all * smoothing;
-    }
-    Loss { loss, correct }
-}
-
-/// How many classes are ahead of each image's own: those of a larger logit, and of equal ones those before it.
-///
-/// An image with a logit that is no number has no order of classes; its rank is 2^30 or more, so that it counts as
-/// wrong among however many classes.
-///
-/// # Shapes
-/// - `logits`: `[batch, num_classes]`
-/// - `labels`, output: `[batch]`, the output on the device without autodiff
-pub fn ranks(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1, Int> {
-    let logits = logits.without_autodiff();
-    let labels = labels.without_autodiff();
-    let (shape, device) = (logits.dims(), logits.device());
-    let [count, classes] = shape;
-    let places = labels.reshape([count, 1]);
-    let own = logits.clone().gather(1, places.clone()).expand(shape);
-    let numbers = Tensor::<1, Int>::arange(0..classes as i64, &device).reshape([1, classes]);
-    let before = numbers.expand(shape).lower(places.expand(shape));
-    let ahead =
-        logits.clone().greater(own.clone()).bool_or(logits.clone().equal(own).bool_and(before));
-    // A comparison with what is no number is false, also with itself.
-    let unknown = logits.clone().not_equal(logits).any_dim(1).int() * (1 << 30);
-    (ahead.int().sum_dim(1) + unknown).reshape([count])
 }
 
 /// Sum of the terms, each scaled by its mixing weight, one after the other.
@@ -216,6 +127,17 @@ fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) ->
     if is_tracked { Tensor::from_inner(moved) } else { moved }
 }
 
+/// What the edges of a cell are computed from, taken one after the other.
+struct Composition<'a> {
+    parameters: Tensor<1>,
+    mixing: Tensor<1>,
+    /// `[num_mixing_weights, batch]`.
+    factors: Option<Tensor<2>>,
+    statistics: &'a mut Statistics,
+    /// The next mixing weight.
+    next: usize,
+}
+
 fn compose(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
@@ -225,44 +147,106 @@ fn compose(
     statistics: &mut Statistics,
 ) -> Tensor<4> {
     let (batch, device) = (inputs[0].dims()[0], inputs[0].device());
-    let num_operations = cell.num_operations();
     let factors = factors.map(|factors| {
-        let data = TensorData::new(factors.to_vec(), [num_operations, batch]);
+        let data = TensorData::new(factors.to_vec(), [cell.num_mixing_weights(), batch]);
         Tensor::<2>::from_data(data, &device)
     });
-    let mut operation = 0;
-    let mut edge = |edge: &Edge, input: Tensor<4>| {
+    let mut all = Composition { parameters, mixing, factors, statistics, next: 0 };
+    let inputs = cell.inputs.iter().zip(inputs);
+    let mut states: Vec<Tensor<4>> =
+        inputs.map(|(own, input)| all.edge(own, input).expect("an input's operation")).collect();
+    for edges in &cell.nodes {
+        let node = all.node(edges, &states, cell.parts);
+        states.push(node);
+    }
+    let joined: Vec<_> = cell.concat.iter().map(|&state| states[state].clone()).collect();
+    if joined.len() == 1 { joined.into_iter().next().expect("one") } else { Tensor::cat(joined, 1) }
+}
+
+impl Composition<'_> {
+    /// The next mixing weights.
+    fn weights(&mut self, count: usize) -> Tensor<1> {
+        let first = self.next;
+        self.next += count;
+        self.mixing.clone().slice(s![first..self.next])
+    }
+
+    /// The mixed sum of an edge, if it has operations.
+    fn edge(&mut self, edge: &Edge, input: Tensor<4>) -> Option<Tensor<4>> {
+        if edge.operations.is_empty() {
+            return None;
+        }
         let range = edge.parameter_range();
         // First the edge's part: what a slice costs on the way back is as much as what it is cut from.
-        let own = (!range.is_empty()).then(|| parameters.clone().slice([range]));
+        let own = (!range.is_empty()).then(|| self.parameters.clone().slice([range]));
         let mut values = Values { edge, own, parameters: 0, statistics: edge.statistics };
         let mut outputs = Vec::new();
         for (number, &each) in edge.operations.iter().enumerate() {
-            let output = values.run(each, input.clone(), statistics);
-            outputs.push(match &factors {
+            let output = values.run(each, input.clone(), self.statistics);
+            outputs.push(match &self.factors {
                 Some(factors) => {
-                    let of_images = factors.clone().slice(s![operation + number, ..]);
+                    let of_images = factors.clone().slice(s![self.next + number, ..]);
+                    let batch = output.dims()[0];
                     output * of_images.reshape([batch, 1, 1, 1])
                 }
                 None => output,
             });
         }
-        let first = operation;
-        operation += edge.operations.len();
-        mixed_sum(outputs, mixing.clone().slice(s![first..operation]))
-    };
-    let mut states: Vec<Tensor<4>> =
-        cell.inputs.iter().zip(inputs).map(|(own, input)| edge(own, input)).collect();
-    for edges in &cell.nodes {
-        let sum = edges
-            .iter()
-            .map(|(state, own)| edge(own, states[*state].clone()))
-            .reduce(|sum, term| sum + term)
-            .expect("every node has an edge");
-        states.push(sum);
+        Some(mixed_sum(outputs, self.weights(edge.operations.len())))
     }
-    let joined: Vec<_> = cell.concat.iter().map(|&state| states[state].clone()).collect();
-    if joined.len() == 1 { joined.into_iter().next().expect("one") } else { Tensor::cat(joined, 1) }
+
+    fn node(&mut self, edges: &[(usize, Edge)], states: &[Tensor<4>], parts: usize) -> Tensor<4> {
+        let (mut mixed, mut by) = (Vec::new(), Vec::new());
+        for (state, edge) in edges {
+            let (x, width) = (states[*state].clone(), edge.channels[0]);
+            if parts == 1 {
+                mixed.extend(self.edge(edge, x));
+                continue;
+            }
+            mixed.extend(self.edge(edge, x.clone().slice(s![.., ..width])));
+            let weight = self.weights(1).reshape([1; 4]);
+            by.push(around(x.slice(s![.., width..]), edge.stride) * weight);
+        }
+        join_parts(mixed, by, parts)
+    }
+}
+
+/// A node from what its edges make: the first part of its channels, and where there are several parts the others.
+///
+/// # Panics
+/// Where there are no other channels and no mixed ones.
+pub fn join_parts(mixed: Vec<Tensor<4>>, around: Vec<Tensor<4>>, parts: usize) -> Tensor<4> {
+    let sum = |terms: Vec<Tensor<4>>| terms.into_iter().reduce(|sum, term| sum + term);
+    let mixed = sum(mixed);
+    let Some(around) = sum(around) else { return mixed.expect("a node has edges") };
+    let mixed = mixed.unwrap_or_else(|| {
+        let [batch, others, height, width] = around.dims();
+        let like = (&around.device(), around.dtype());
+        Tensor::zeros([batch, others / (parts - 1), height, width], like)
+    });
+    shuffle(Tensor::cat(vec![mixed, around], 1), parts)
+}
+
+/// The channels that go by the operations of an edge: as they are, at stride 2 the maximum of 2x2 pixels.
+///
+/// # Source
+/// PC-DARTS, section 3.2; `model_search.py`, `MixedOp`.
+pub fn around(x: Tensor<4>, stride: usize) -> Tensor<4> {
+    match stride {
+        1 => x,
+        stride => max_pool2d(x, MaxPoolOptions::new([2; 2]).with_stride([stride; 2])),
+    }
+}
+
+/// Takes one channel of each part in turn.
+///
+/// # Source
+/// PC-DARTS, `model_search.py`, `channel_shuffle`.
+fn shuffle(map: Tensor<4>, parts: usize) -> Tensor<4> {
+    let [batch, channels, height, width] = map.dims();
+    map.reshape([batch, parts, channels / parts, height * width])
+        .swap_dims(1, 2)
+        .reshape([batch, channels, height, width])
 }
 
 /// The packed values of an edge, taken one after the other.
@@ -375,4 +359,19 @@ impl Values<'_> {
 /// Of a convolution without dilation and groups.
 fn convolution(stride: usize, padding: usize) -> ConvOptions<2> {
     ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Int};
+
+    use super::*;
+
+    /// Expected: a view as parts times channels of a part, turned.
+    #[test]
+    fn a_channel_of_each_part_in_turn() {
+        let map = Tensor::<1, Int>::arange(0..8, &Device::default()).float().reshape([1, 8, 1, 1]);
+        let found: Vec<f32> = shuffle(map, 4).into_data().try_to_vec().expect("single precision");
+        assert_eq!(found, [0.0, 2.0, 4.0, 6.0, 1.0, 3.0, 5.0, 7.0]);
+    }
 }

@@ -109,14 +109,14 @@ impl Case {
             .collect();
         let parameters = (tensor(seed + 10, [self.num_parameters], &device) * 0.3).require_grad();
         let parameters = parameters.detach().require_grad();
-        let mixing = tensor(seed + 11, [self.cell.num_operations()], &device).require_grad();
+        let mixing = tensor(seed + 11, [self.cell.num_mixing_weights()], &device).require_grad();
         let running = [
             tensor(seed + 12, [self.num_statistics], &device),
             tensor(seed + 13, [self.num_statistics], &device).abs() + 0.5,
         ];
         let batch = self.shapes[0][0];
         let factors = self.factors.then(|| {
-            let all = numbers(seed + 14, self.cell.num_operations() * batch);
+            let all = numbers(seed + 14, self.cell.num_mixing_weights() * batch);
             let all = all.into_iter().map(|x| if x < -1.0 { 0.0 } else { 1.25 });
             Arc::new(all.collect::<Vec<f32>>())
         });
@@ -240,6 +240,7 @@ fn whole(
         nodes: nodes.collect(),
         concat: (2..2 + num_nodes).collect(),
         fixed_inputs: false,
+        parts: 1,
     };
     Case::new(cell, before.map(|from| [batch, from, height, width]).into(), 0)
 }

@@ -32,7 +32,7 @@ fn what_is_not_served_runs_as_the_plain_composition() {
         let output = reference::cell_given(
             vec![Tensor::ones([2, 4, 5, 6], &device)],
             Tensor::ones([parameters], &device),
-            Tensor::ones([cell.num_operations()], &device),
+            Tensor::ones([cell.num_mixing_weights()], &device),
             [Tensor::zeros([statistics], &device), Tensor::ones([statistics], &device)],
             &cell,
         );

@@ -1,39 +1,39 @@
 //! From strengths to the best genotype that a budget allows.
 //!
-//! Entry point: [`discretize_within`]. What an operation costs is given from outside, as this crate
-//! knows no networks. Invariant: the answer is exact, and without a binding limit it is that of
-//! [`discretize()`].
+//! Entry point: [`discretize_within`]. The caller gives the cost of every operation, because this
+//! crate knows no networks. Invariant: the answer is exact. Where no limit binds, it is the
+//! genotype of [`discretize()`].
 
 use crate::{
     CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
     discretize,
 };
 
-/// A cost that adds up over the picks of both cells, and the most it may come to.
+/// A cost that adds up over the picks of both cells, and its limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What is counted, for messages: `parameters`.
+    /// The name of the counted quantity, for messages: `parameters`.
     pub name: &'static str,
-    /// The budget.
+    /// The largest cost allowed.
     pub at_most: u64,
-    /// What every genotype costs, whatever it picks.
+    /// The cost that every genotype has, whichever operations it picks.
     pub fixed: u64,
-    /// What a pick adds, `[num_edges, num_primitives]` per kind of cell, row-major.
+    /// The cost that each pick adds, `[num_edges, num_primitives]` per kind of cell, row-major.
     pub picks: PerKind<Vec<u64>>,
 }
 
 impl Limit {
-    /// What a genotype of the space costs.
+    /// The cost of a genotype of the space.
     ///
     /// # Panics
-    /// Where it is not of this space, or the costs are those of another one.
+    /// Where the genotype is not of this space, or where the costs belong to another space.
     pub fn cost(&self, space: &SearchSpace, genotype: &Genotype) -> u64 {
         let costs = places(space, genotype).map(|(kind, place, ..)| self.picks.cell(kind)[place]);
         costs.fold(self.fixed, u64::saturating_add)
     }
 }
 
-/// A genotype within a budget, and what the budget took.
+/// A genotype within a budget, and how it differs from the genotype without a budget.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compromise {
     /// The strongest genotype within the budget.
@@ -48,12 +48,12 @@ pub struct Compromise {
     pub trades: Vec<Trade>,
 }
 
-/// What one node gave up, and what it got.
+/// The picks that one node gave up for the budget, and the picks that it got instead.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trade {
-    /// Which cell.
+    /// The cell of the node.
     pub kind: CellKind,
-    /// Counted from 0.
+    /// The number of the node, counted from 0.
     pub node: usize,
     /// Picks that only the genotype without a budget has, with their strengths.
     pub given_up: Vec<(Pick, f32)>,
@@ -61,30 +61,31 @@ pub struct Trade {
     pub taken: Vec<(Pick, f32)>,
 }
 
-/// The genotype of the largest summed strength whose costs keep all limits.
+/// The genotype with the largest summed strength whose costs keep all limits.
 ///
 /// ```text
 /// maximize    sum over picks of s[kind, i->j, o]
 /// such that   fixed + sum over picks of cost[kind, i->j, o] <= at_most     for every limit
 /// ```
-/// `s` is the strength; each node picks as many edges as in [`discretize()`], each with one primitive
-/// other than `none`. Without limits, the sum is largest where every node has its strongest edges,
-/// so that an unlimited genotype that keeps the limits is the answer. Of genotypes of equal sum, the
-/// one that costs less by the first limit is taken.
+/// `s` is the strength; each node picks as many edges as in [`discretize()`], each with one
+/// primitive other than `none`. Without limits, the sum is largest where every node has its
+/// strongest edges. So the unlimited genotype is the answer where it keeps the limits. Of two
+/// genotypes with equal sums, the one with the smaller cost by the first limit is taken.
 ///
-/// A dynamic program over the edges of both cells: it keeps the partial genotypes of which none is
-/// both weaker and dearer than another. Their number follows from how many different sums the costs
-/// can have: up to a few hundred for the space of DARTS and two limits.
+/// A dynamic program over the edges of both cells finds the answer. It drops every partial genotype
+/// that is both weaker and costlier than another one. The number of partial genotypes kept depends
+/// on how many different sums the costs can have: up to a few hundred for the space of DARTS and
+/// two limits.
 ///
 /// # Shapes
 /// - `strength`, costs: `[num_edges, num_primitives]` per kind, row-major
 ///
 /// # Errors
-/// [`Error::Budget`] where no genotype keeps the limits, with the smallest costs possible; else those
-/// of [`discretize()`].
+/// [`Error::Budget`] where no genotype keeps the limits, with the smallest costs possible;
+/// otherwise the errors of [`discretize()`].
 ///
 /// # Panics
-/// Where a limit has another number of costs than there are edges times primitives.
+/// Where a limit does not have one cost for each pair of edge and primitive.
 pub fn discretize_within(
     space: &SearchSpace,
     strength: PerKind<&[f32]>,
@@ -129,7 +130,7 @@ pub fn discretize_within(
     Ok(Compromise { genotype, unlimited, strength, unlimited_strength, trades })
 }
 
-/// Cell, place in the matrix, node and pick of every pick.
+/// The cell, the index in the matrix, the node and the pick, for every pick.
 fn places<'a>(
     space: &'a SearchSpace,
     genotype: &'a Genotype,
@@ -150,13 +151,13 @@ fn places<'a>(
 }
 
 /// An edge, on which a pick is to be decided.
-struct Step {
+struct Decision {
     kind: CellKind,
     node: usize,
     from: usize,
-    /// Picks that the node must have.
+    /// The number of picks that the node must have.
     picks: usize,
-    /// Whether it is the last edge into its node.
+    /// Whether this is the last edge into its node.
     last: bool,
     options: Vec<PickOption>,
 }
@@ -167,30 +168,30 @@ struct PickOption {
     costs: Vec<u64>,
 }
 
-/// The picks up to a step.
+/// The picks of all steps so far.
 #[derive(Clone)]
 struct Partial {
-    /// Picks of the node under way.
+    /// The number of picks of the current node.
     count: usize,
     costs: Vec<u64>,
     strength: f64,
-    /// Last pick, a place in the list of all.
+    /// The last pick, as an index into the list of all picks.
     trail: Option<usize>,
 }
 
-/// The best genotype where the unlimited one does not fit.
+/// The best genotype where the unlimited genotype exceeds a limit.
 fn search(
     space: &SearchSpace,
     strength: PerKind<&[f32]>,
     limits: &[Limit],
 ) -> Result<Genotype, Error> {
-    let steps: Vec<Step> =
+    let steps: Vec<Decision> =
         strength.iter().flat_map(|(kind, strength)| steps(space, kind, strength, limits)).collect();
     let cheapest: Vec<Vec<Vec<u64>>> =
         (0..limits.len()).map(|limit| cheapest(&steps, limit)).collect();
     let fixed = limits.iter().map(|limit| limit.fixed).collect();
     let mut partials = vec![Partial { count: 0, costs: fixed, strength: 0.0, trail: None }];
-    // Each pick with the one before it.
+    // Each pick with the index of the pick before it.
     let mut trails: Vec<(Option<usize>, usize, Primitive)> = Vec::new();
     for (number, step) in steps.iter().enumerate() {
         let fits = |partial: &Partial| {
@@ -236,7 +237,7 @@ fn search(
     Ok(Genotype { normal, reduction })
 }
 
-fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Step> {
+fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]) -> Vec<Decision> {
     let (topology, primitives) = (space.topology(), space.primitives());
     let step = |(edge, at): (usize, crate::Edge)| {
         let candidates = space.candidates(kind, edge);
@@ -251,7 +252,7 @@ fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]
                 PickOption { primitive, strength: strength[place], costs }
             })
             .collect();
-        Step {
+        Decision {
             kind,
             node: at.to - NUM_INPUTS,
             from: at.from,
@@ -265,7 +266,7 @@ fn steps(space: &SearchSpace, kind: CellKind, strength: &[f32], limits: &[Limit]
 
 /// The least that the steps from one on can cost, by step and picks of the node so far; the largest
 /// number where the node cannot be completed.
-fn cheapest(steps: &[Step], limit: usize) -> Vec<Vec<u64>> {
+fn cheapest(steps: &[Decision], limit: usize) -> Vec<Vec<u64>> {
     let mut table = vec![vec![0]; steps.len() + 1];
     for (number, step) in steps.iter().enumerate().rev() {
         let least = step.options.iter().map(|option| option.costs[limit]).min();
@@ -282,7 +283,7 @@ fn cheapest(steps: &[Step], limit: usize) -> Vec<Vec<u64>> {
 }
 
 /// The least that follows a step which leaves its node with `count` picks.
-fn after(step: &Step, next: &[u64], count: usize) -> u64 {
+fn after(step: &Decision, next: &[u64], count: usize) -> u64 {
     match step.last {
         true if count == step.picks => next[0],
         false if count <= step.picks => next[count],
@@ -290,7 +291,8 @@ fn after(step: &Step, next: &[u64], count: usize) -> u64 {
     }
 }
 
-/// Drops what is neither stronger nor cheaper than another; the strongest comes first.
+/// Drops every partial genotype that is neither stronger nor cheaper than another; the strongest
+/// comes first.
 fn undominated(mut partials: Vec<Partial>) -> Vec<Partial> {
     partials.sort_by(|a, b| {
         let strength = b.strength.total_cmp(&a.strength);
@@ -328,7 +330,7 @@ fn nothing_fits(limits: &[Limit], cheapest: &[Vec<Vec<u64>>]) -> Error {
 }
 
 /// The picks of one cell, the strongest of each node first.
-fn cell(space: &SearchSpace, picked: &[(&Step, Primitive)], kind: CellKind) -> CellGenotype {
+fn cell(space: &SearchSpace, picked: &[(&Decision, Primitive)], kind: CellKind) -> CellGenotype {
     let mut nodes = vec![Vec::new(); space.topology().num_nodes()];
     for &(step, primitive) in picked.iter().filter(|(step, _)| step.kind == kind) {
         let option = step.options.iter().find(|option| option.primitive == primitive);

@@ -1,7 +1,7 @@
 //! From strengths to a genotype.
 //!
-//! Entry points: [`Discretization::genotype`], and [`discretize()`] for DARTS' rule. Invariant: a genotype
-//! that is returned is valid, so that a network can be built of it.
+//! Entry points: [`Discretization::genotype`], and [`discretize()`] for the rule of DARTS.
+//! Invariant: every returned genotype is valid, so that a network can be built from it.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,10 @@ use crate::{
 
 /// The rule by which strengths become a genotype.
 ///
-/// Strengths `s[i->j, o]` belong to an edge `i->j` and a candidate `o` of it; `k` is the number of edges
-/// that the topology lets a node keep. Ties go to the lower source, and then to the earlier primitive
-/// of the space. No rule picks `none`. A node may end without a pick: it is then no part of the cell,
-/// neither joined to the output nor read by another node.
+/// A strength `s[i->j, o]` belongs to an edge `i->j` and a candidate `o` of that edge; `k` is the
+/// number of edges that the topology lets a node keep. Ties go to the lower source, and then to the
+/// earlier primitive of the space. No rule picks `none`. A node may end without a pick. Such a node
+/// is no part of the cell: it is not joined to the output, and no other node reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Discretization {
@@ -31,66 +31,69 @@ pub enum Discretization {
     /// Deviates: picks are listed strongest first, which no network depends on.
     #[default]
     Edges,
-    /// The `k` strongest pairs of source and primitive of each node, strongest first. Both may have one
-    /// source.
+    /// The `k` strongest pairs of source and primitive of each node, strongest first. Two picks may
+    /// have the same source.
     ///
     /// # Source
     /// GDAS in the space of DARTS: AutoDL-Projects, `search_model_gdas_nasnet.py`, `genotype`.
     Pairs,
-    /// What reaches a threshold, strongest first.
+    /// Every candidate whose strength reaches a threshold, strongest first.
     ///
     /// # Source
     /// FairDARTS, `fairdarts/utils.py`, `parse`, whose threshold is 0.85 of a sigmoid.
     Threshold {
         /// The smallest strength that is kept.
         at_least: f64,
-        /// Which strengths are looked at.
+        /// The candidates that are compared with the threshold.
         form: ThresholdForm,
     },
-    /// Every edge with its strongest primitive, by source. An edge whose strongest is `none` goes.
+    /// Every edge with its strongest primitive, by source. An edge whose strongest candidate is
+    /// `none` is dropped.
     ///
     /// # Source
     /// SNAS: SNAS-Series, `SNAS/model_search.py`, `genotype_edge_all`.
     EveryEdge,
-    /// [`Self::Edges`], with so many skip connections in the normal cell at the most; picks by source.
+    /// The picks of [`Self::Edges`] with at most `at_most` skip connections in the normal cell;
+    /// picks by source.
     ///
-    /// While there are more, the weakest that is picked is ruled out on its edge, and the picks are
-    /// chosen again.
+    /// While the cell has more, the weakest picked skip connection is removed from the candidates
+    /// of its edge, and the picks are chosen again.
     ///
     /// # Source
-    /// P-DARTS, `train_search.py`, which prints a genotype for each number from 8 down to 0; the paper's
-    /// has two.
+    /// P-DARTS, `train_search.py`, which prints a genotype for each number from 8 down to 0; the
+    /// paper allows two.
     FewSkips {
-        /// Skip connections of the normal cell.
+        /// The largest number of skip connections of the normal cell.
         at_most: usize,
     },
 }
 
-/// Which strengths a [`Discretization::Threshold`] looks at.
+/// The candidates that a [`Discretization::Threshold`] compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdForm {
-    /// Those of [`Discretization::Edges`]: `threshold_sparse` of FairDARTS.
+    /// The candidates that [`Discretization::Edges`] would compare: `threshold_sparse` of
+    /// FairDARTS.
     Sparse,
     /// The two strongest primitives of every edge: `threshold_edge` of FairDARTS.
     Edge,
 }
 
-/// Primitives of an edge that [`ThresholdForm::Edge`] looks at.
+/// The number of primitives per edge that [`ThresholdForm::Edge`] compares.
 const PER_EDGE: usize = 2;
 
 /// A pick and its strength.
 type Strong = (f32, Pick);
 
 impl Discretization {
-    /// FairDARTS' rule of the paper.
+    /// The rule of the FairDARTS paper.
     pub const FAIR_DARTS: Self = Self::Threshold { at_least: 0.85, form: ThresholdForm::Sparse };
 
     /// The genotype of two matrices of strengths, one per kind of cell.
     ///
-    /// The strength can be the mixing weights or alpha itself. Under Cross-Edge Normalization the two
-    /// can give different genotypes, as each primitive has a normalizer of its own. A threshold is one of
-    /// mixing weights.
+    /// The strength can be the mixing weights or alpha itself. Under Cross-Edge Normalization the
+    /// two can give different genotypes, because each primitive has its own normalizer. A threshold
+    /// applies to mixing weights.
     ///
     /// ```
     /// use ec_darts_space::{CellTopology, Discretization, PerKind, Pick, Primitive, SearchSpace};
@@ -105,12 +108,13 @@ impl Discretization {
     /// ```
     ///
     /// # Shapes
-    /// - `strength`: `[num_edges, num_primitives]` per kind, row-major, edges ordered by target node; what
-    ///   is no candidate of its edge is not read
+    /// - `strength`: `[num_edges, num_primitives]` per kind, row-major, edges ordered by target
+    ///   node; the values of primitives that are not candidates of their edge are not read
     ///
     /// # Errors
-    /// [`Error::StrengthLength`], [`Error::StrengthNotFinite`], [`Error::NothingKept`] where no node of
-    /// a cell has a pick, and [`Error::ManySkips`] where edges have no other candidate.
+    /// [`Error::StrengthLength`], [`Error::StrengthNotFinite`], [`Error::NothingKept`] where no
+    /// node of a cell has a pick, and [`Error::ManySkips`] where edges have no candidate but a skip
+    /// connection.
     pub fn genotype(
         self,
         space: &SearchSpace,
@@ -142,7 +146,7 @@ impl Discretization {
         }
     }
 
-    /// The picks of one node, by its incoming edges in the order of sources.
+    /// The picks of one node, from the rows of its incoming edges in the order of sources.
     fn node(self, edges_kept: usize, rows: &[Vec<Strong>]) -> Vec<Pick> {
         let mut strong = match self {
             Self::Edges
@@ -169,7 +173,7 @@ impl Discretization {
         strong.into_iter().map(|(_, pick)| pick).collect()
     }
 
-    /// Why no joined node has a pick that can be traced back to an input.
+    /// The reason why no joined node has a pick that leads back to an input.
     fn nothing(self, rows: &[Vec<Strong>]) -> String {
         match self {
             Self::Threshold { at_least, .. } => {
@@ -186,7 +190,7 @@ impl Discretization {
     }
 }
 
-/// The genotype of two matrices of strengths by DARTS' rule, [`Discretization::Edges`].
+/// The genotype of two matrices of strengths by the rule of DARTS, [`Discretization::Edges`].
 ///
 /// ```
 /// use ec_darts_space::{CellTopology, PerKind, Pick, Primitive, SearchSpace, discretize};
@@ -228,7 +232,7 @@ pub(crate) fn check_strengths(
     Ok(())
 }
 
-/// Of each edge its candidates with their strengths, `none` among them.
+/// The candidates of each edge with their strengths, `none` included.
 fn rows(space: &SearchSpace, kind: CellKind, strength: &[f32]) -> Vec<Vec<Strong>> {
     let row = |(edge, at): (usize, Edge)| {
         let candidates = space.candidate_strengths(kind, edge, strength).into_iter();
@@ -238,12 +242,12 @@ fn rows(space: &SearchSpace, kind: CellKind, strength: &[f32]) -> Vec<Vec<Strong
     space.topology().edges().enumerate().map(row).collect()
 }
 
-/// The first of the strongest, be it `none`.
+/// The first of the strongest candidates; it may be `none`.
 fn strongest<'a>(of: impl IntoIterator<Item = &'a Strong>) -> Option<Strong> {
     of.into_iter().copied().reduce(|best, next| if next.0 > best.0 { next } else { best })
 }
 
-/// Strongest first, without `none`, as many as asked for or there are.
+/// At most `count` candidates without `none`, strongest first.
 fn strongest_of<'a>(count: usize, of: impl IntoIterator<Item = &'a Strong>) -> Vec<Strong> {
     let is_pick = |(_, pick): &Strong| pick.primitive != Primitive::None;
     let mut all: Vec<Strong> = of.into_iter().copied().filter(is_pick).collect();
@@ -259,7 +263,8 @@ fn strongest_edges(edges_kept: usize, rows: &[Vec<Strong>]) -> Vec<Strong> {
     strongest_of(edges_kept, &of_edges)
 }
 
-/// Rules out skip connections on edges, until the strongest edges have no more than so many.
+/// Removes skip connections from the candidates of edges, until the strongest edges pick at most
+/// `at_most` of them.
 fn rule_out_skips(
     topology: &CellTopology,
     rows: &mut [Vec<Strong>],

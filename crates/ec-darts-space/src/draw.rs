@@ -1,7 +1,7 @@
 //! Pictures of cells: SVG, and Graphviz text.
 //!
-//! [`svg()`] needs no other program. Whatever the number of nodes, no label or node covers another
-//! one or a wire: each node has a column and a band of heights of its own, in a staircase.
+//! [`svg()`] needs no other program. No label or node covers another one or a wire, whatever the
+//! number of nodes: each node has its own column and its own band of heights, in a staircase.
 
 mod dot;
 mod family;

@@ -1,4 +1,4 @@
-//! What a search found: which operations each node of a cell keeps.
+//! The result of a search: the operations that each node of a cell keeps.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use crate::topology::MAX_NODES;
 use crate::{CellKind, Error, NUM_INPUTS, Primitive};
 
-/// The cells from which a network of any depth and width is stacked: a pair, or in the space of NAS-Bench-201 one.
+/// The cells of which a network of any depth and width is a stack: a pair, or in the space of
+/// NAS-Bench-201 one cell.
 ///
 /// Parsing with [`str::parse`] takes the flat and the nested Python text, the text of NAS-Bench-201 and JSON, see
 /// [`text`](crate::text).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Genotype {
-    /// The cell that keeps the size.
+    /// The cell that keeps height and width.
     pub normal: CellGenotype,
-    /// The cell that halves height and width, where cells do.
+    /// The cell that halves height and width, where the network has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<CellGenotype>,
 }
@@ -26,7 +27,7 @@ impl Genotype {
     /// The cell of a kind.
     ///
     /// # Panics
-    /// Where there is no reduction cell.
+    /// Where the genotype has no reduction cell.
     pub fn cell(&self, kind: CellKind) -> &CellGenotype {
         match kind {
             CellKind::Normal => &self.normal,
@@ -45,7 +46,7 @@ impl Genotype {
     /// Checks all cells.
     ///
     /// # Errors
-    /// [`Error::Cell`], as of [`CellGenotype::validate`], naming the cell.
+    /// [`Error::Cell`] from [`CellGenotype::validate`], with the name of the cell.
     pub fn validate(&self) -> Result<(), Error> {
         let fault = |(kind, cell): (_, &CellGenotype)| Some(cell.fault()?.error(Some(kind)));
         self.cells().find_map(fault).map_or(Ok(()), Err)
@@ -54,13 +55,12 @@ impl Genotype {
 
 /// The kept operations of a cell.
 ///
-/// The fields are open, so that a cell can be written down by hand; [`Self::validate`] tells
-/// whether it makes sense.
+/// The fields are public, so that a cell can be written by hand; [`Self::validate`] checks it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "CellFields")]
 pub struct CellGenotype {
-    /// Per intermediate node, the operations whose outputs it adds up. A node without any is no part
-    /// of the network.
+    /// The operations of each intermediate node, whose outputs the node adds up. A node without
+    /// operations is no part of the network.
     pub nodes: Vec<Vec<Pick>>,
     /// The states whose concatenation is the output of the cell.
     pub concat: Vec<usize>,
@@ -72,7 +72,7 @@ pub struct CellGenotype {
 pub struct Pick {
     /// The operation.
     pub primitive: Primitive,
-    /// The state it reads: 0 and 1 are the inputs, `2 + j` is node `j`.
+    /// The state that the operation reads: 0 and 1 are the inputs, `2 + j` is node `j`.
     pub from: usize,
 }
 
@@ -87,14 +87,14 @@ impl CellGenotype {
         self.nodes.iter().flatten().filter(|pick| condition(pick.primitive)).count()
     }
 
-    /// The cell of these picks, whose output joins all nodes that have picks.
+    /// The cell with these picks; its output joins all nodes that have picks.
     ///
-    /// A pick that reads a node without picks is left out, as there is nothing to read; that may leave
-    /// its own node without.
+    /// A pick that reads a node without picks is left out, because that node has no value. As a
+    /// result, its own node may have no picks left.
     ///
     /// # Source
-    /// FairDARTS, `fairdarts/model.py`, `DCOCell`, which passes over such nodes and picks. In SNAS' code
-    /// such a node is a map of zeros, which adds nothing to what follows but unused weights.
+    /// FairDARTS, `fairdarts/model.py`, `DCOCell`, which skips such nodes and picks. In the code of
+    /// SNAS such a node is a map of zeros; it adds only unused weights to the network.
     pub fn of_picks(nodes: Vec<Vec<Pick>>) -> Self {
         let mut cell = Self { nodes, concat: Vec::new() };
         leave_out(&mut cell.nodes, |pick| pick.from);
@@ -107,9 +107,10 @@ impl CellGenotype {
         self.node_states().filter(|&state| self.has_picks(state))
     }
 
-    /// Of each state its place among those that a network computes: the inputs, and nodes with picks.
+    /// The place of each state among the states that a network computes: the inputs, and the nodes
+    /// with picks.
     ///
-    /// The place of a node without picks is that of the next one that has some.
+    /// A node without picks has the place of the next node with picks.
     pub fn places(&self) -> Vec<usize> {
         let places = self.node_states().scan(NUM_INPUTS, |next, state| {
             let place = *next;
@@ -124,7 +125,8 @@ impl CellGenotype {
         self.nodes.iter().flatten().all(|pick| pick.from > 0)
     }
 
-    /// Whether a state is an input, or a node that has picks; a state that is none of the cell's is not.
+    /// Whether a state is an input, or a node that has picks; false for a state that the cell does
+    /// not have.
     fn has_picks(&self, state: usize) -> bool {
         let node = state.checked_sub(NUM_INPUTS);
         node.is_none_or(|node| self.nodes.get(node).is_some_and(|picks| !picks.is_empty()))
@@ -132,9 +134,9 @@ impl CellGenotype {
 
     /// Checks that a network can be built.
     ///
-    /// There are 1 to 64 nodes; a pick is not `none` and reads an earlier state: an input, or a node that
-    /// has picks; no node picks the same primitive of the same state twice; the output joins at least
-    /// one node, each at most once and none without picks.
+    /// A cell has 1 to 64 nodes. A pick is not `none` and reads an earlier state: an input, or a
+    /// node that has picks. No node picks the same primitive of the same state twice. The output
+    /// joins at least one node, each at most once, and each of them has picks.
     ///
     /// ```
     /// use ec_darts_space::{CellGenotype, Pick, Primitive};
@@ -151,42 +153,42 @@ impl CellGenotype {
         self.fault().map_or(Ok(()), |fault| Err(fault.error(None)))
     }
 
-    /// The first fault, by place, for readers that know where in a text the place is.
+    /// The first fault in the order of places, for parsers that know where in a text the place is.
     pub(crate) fn fault(&self) -> Option<Fault> {
         let fault = |place, reason: String| Some(Fault { place, reason });
         if self.nodes.is_empty() {
-            return fault(Place::Nodes, "a cell needs at least one node".into());
+            return fault(CellPart::Nodes, "a cell needs at least one node".into());
         }
         if self.nodes.len() > MAX_NODES {
             let reason = format!("{} nodes, allowed: 1 to {MAX_NODES}", self.nodes.len());
-            return fault(Place::Nodes, reason);
+            return fault(CellPart::Nodes, reason);
         }
         for (node, picks) in self.nodes.iter().enumerate() {
             for (number, pick) in picks.iter().enumerate() {
                 let last = NUM_INPUTS + node - 1;
                 if pick.primitive == Primitive::None {
                     let reason = "`none` cannot be picked".into();
-                    return fault(Place::PickPrimitive(node, number), reason);
+                    return fault(CellPart::PickPrimitive(node, number), reason);
                 }
                 if pick.from > last {
                     let reason =
                         format!("state {} does not exist yet, allowed: 0 to {last}", pick.from);
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
                 if !self.has_picks(pick.from) {
                     let reason = format!("state {} is a node without picks", pick.from);
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
                 if picks[..number].contains(pick) {
                     let Pick { primitive, from } = pick;
                     let reason =
                         format!("`{primitive}` of state {from} is picked twice by one node");
-                    return fault(Place::PickSource(node, number), reason);
+                    return fault(CellPart::PickSource(node, number), reason);
                 }
             }
         }
         if self.concat.is_empty() {
-            return fault(Place::Concat, "the output needs at least one node".into());
+            return fault(CellPart::Concat, "the output needs at least one node".into());
         }
         let states = self.node_states();
         for (number, state) in self.concat.iter().enumerate() {
@@ -194,22 +196,23 @@ impl CellGenotype {
                 let last = states.end - 1;
                 let reason =
                     format!("state {state} is not a node, allowed: {NUM_INPUTS} to {last}");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
             if !self.has_picks(*state) {
                 let reason = format!("state {state} is a node without picks");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
             if self.concat[..number].contains(state) {
                 let reason = format!("state {state} is joined twice");
-                return fault(Place::ConcatState(number), reason);
+                return fault(CellPart::ConcatState(number), reason);
             }
         }
         None
     }
 }
 
-/// Leaves out what reads a node without picks; a source that does not exist stays, as a fault.
+/// Removes picks that read a node without picks. A pick of a state that does not exist stays, so
+/// that it is reported as a fault.
 pub(crate) fn leave_out<P>(nodes: &mut [Vec<P>], source: impl Fn(&P) -> usize) {
     for node in 0..nodes.len() {
         let (before, from_here) = nodes.split_at_mut(node);
@@ -220,15 +223,15 @@ pub(crate) fn leave_out<P>(nodes: &mut [Vec<P>], source: impl Fn(&P) -> usize) {
     }
 }
 
-/// What is wrong with a cell, and where.
+/// A fault of a cell, and its place.
 pub(crate) struct Fault {
-    pub(crate) place: Place,
+    pub(crate) place: CellPart,
     pub(crate) reason: String,
 }
 
 /// A part of a cell; nodes, picks and states to join are counted from 0.
 #[derive(Clone, Copy)]
-pub(crate) enum Place {
+pub(crate) enum CellPart {
     Nodes,
     PickPrimitive(usize, usize),
     PickSource(usize, usize),
@@ -246,7 +249,7 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for CellPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes => f.write_str("nodes"),
@@ -259,7 +262,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A cell as it is read, before it is checked.
+/// A cell before it is checked.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CellFields {
@@ -309,7 +312,7 @@ pub(crate) mod tests {
             .prop_map(|(normal, reduction)| Genotype { normal, reduction })
     }
 
-    /// A node per list, a pick per pair; the answer is empty for a valid cell.
+    /// Each list is a node and each pair a pick; the expected text is empty for a valid cell.
     fn check(nodes: &[&[(Primitive, usize)]], concat: &[usize], expected: &str) {
         let pick = |&(primitive, from): &(Primitive, usize)| Pick { primitive, from };
         let nodes = nodes.iter().map(|picks| picks.iter().map(pick).collect()).collect();

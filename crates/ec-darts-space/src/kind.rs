@@ -1,17 +1,18 @@
-//! The kinds of cell, and values for those that a network has.
+//! The kinds of cell, and values for the kinds that a network has.
 
 use std::fmt;
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-/// The two kinds of cell, each with a genotype of its own. The network of NAS-Bench-201 has normal cells only.
+/// The two kinds of cell, each with its own genotype. The network of NAS-Bench-201 has only normal
+/// cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CellKind {
-    /// Keeps the size of its input.
+    /// The cell that keeps the size of its input.
     Normal,
-    /// Halves height and width: the edges from its inputs have stride 2.
+    /// The cell that halves height and width: the edges from its inputs have stride 2.
     Reduction,
 }
 
@@ -19,7 +20,7 @@ impl CellKind {
     /// Both kinds, normal first.
     pub const ALL: [Self; 2] = [Self::Normal, Self::Reduction];
 
-    /// `normal` or `reduction`.
+    /// The name: `normal` or `reduction`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -34,9 +35,10 @@ impl fmt::Display for CellKind {
     }
 }
 
-/// A value for each kind of cell that a network has: the normal one, and the reduction cell where there is one.
+/// A value for each kind of cell that a network has: the normal cell, and the reduction cell where
+/// there is one.
 ///
-/// Which kinds there are follows from the cell: see [`CellTopology::kinds`](crate::CellTopology::kinds).
+/// The cell decides which kinds there are: see [`CellTopology::kinds`](crate::CellTopology::kinds).
 ///
 /// ```
 /// use ec_darts_space::{CellKind, CellTopology, PerKind};
@@ -51,9 +53,9 @@ impl fmt::Display for CellKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerKind<T> {
-    /// That of the normal cell.
+    /// The value of the normal cell.
     pub normal: T,
-    /// That of the reduction cell.
+    /// The value of the reduction cell; none where the network has none.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub reduction: Option<T>,
 }
@@ -64,10 +66,10 @@ impl<T> PerKind<T> {
         Self { normal, reduction: Some(reduction) }
     }
 
-    /// The value of a kind.
+    /// The value of one kind.
     ///
     /// # Panics
-    /// Where there is no reduction cell.
+    /// Where the network has no reduction cell.
     pub fn cell(&self, kind: CellKind) -> &T {
         match kind {
             CellKind::Normal => &self.normal,
@@ -77,10 +79,10 @@ impl<T> PerKind<T> {
         }
     }
 
-    /// The value of a kind, to be changed.
+    /// The value of one kind, mutable.
     ///
     /// # Panics
-    /// Where there is no reduction cell.
+    /// Where the network has no reduction cell.
     pub fn cell_mut(&mut self, kind: CellKind) -> &mut T {
         match kind {
             CellKind::Normal => &mut self.normal,
@@ -90,22 +92,22 @@ impl<T> PerKind<T> {
         }
     }
 
-    /// What a function makes of each value, normal first.
+    /// The result of a function for each value, normal first.
     pub fn map<U>(self, mut of: impl FnMut(T) -> U) -> PerKind<U> {
         let normal = of(self.normal);
         PerKind { normal, reduction: self.reduction.map(of) }
     }
 
-    /// What a function that can fail makes of each value.
+    /// The result for each value of a function that can fail.
     ///
     /// # Errors
-    /// The first one of the function, the normal cell's before the other's.
+    /// The first error of the function; the normal cell's error comes before the reduction cell's.
     pub fn try_map<U, E>(self, mut of: impl FnMut(T) -> Result<U, E>) -> Result<PerKind<U>, E> {
         let normal = of(self.normal)?;
         Ok(PerKind { normal, reduction: self.reduction.map(of).transpose()? })
     }
 
-    /// The values of two side by side, of the kinds that both have.
+    /// The values of two, side by side, for the kinds that both have.
     pub fn zip<U>(self, other: PerKind<U>) -> PerKind<(T, U)> {
         PerKind {
             normal: (self.normal, other.normal),
@@ -118,7 +120,7 @@ impl<T> PerKind<T> {
         PerKind { normal: &self.normal, reduction: self.reduction.as_ref() }
     }
 
-    /// All values by reference to what they own: slices of vectors.
+    /// All values, dereferenced: slices for vectors.
     pub fn as_deref(&self) -> PerKind<&T::Target>
     where
         T: Deref,
@@ -144,13 +146,13 @@ impl<T> PerKind<T> {
 }
 
 impl<T> PerKind<Option<T>> {
-    /// All values, where none is missing.
+    /// All values; none where one is missing.
     pub fn all(self) -> Option<PerKind<T>> {
         self.try_map(|value| value.ok_or(())).ok()
     }
 }
 
-/// Normal first.
+/// Takes the normal cell's value first.
 impl<T> From<[T; 2]> for PerKind<T> {
     fn from([normal, reduction]: [T; 2]) -> Self {
         Self::both(normal, reduction)

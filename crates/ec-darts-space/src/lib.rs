@@ -1,4 +1,5 @@
-//! The search space of EC-DARTS as plain values: what can be searched, and what was found.
+//! The search space of EC-DARTS as plain values: its candidates, and the genotypes that a search
+//! finds.
 //!
 //! A [`SearchSpace`] is a list of [`Primitive`]s and a [`CellTopology`]. A search ends in one
 //! matrix of strengths per kind of cell; [`discretize()`] turns the two matrices into a

@@ -17,7 +17,7 @@ pub struct Preset {
     pub name: &'static str,
     /// Repository and file.
     pub source: &'static str,
-    /// What a user should know before using it.
+    /// A remark that a user should read before using the preset.
     pub note: &'static str,
     text: &'static str,
 }
@@ -34,7 +34,7 @@ impl Preset {
         EC_DARTS_IMAGENET,
     ];
 
-    /// The preset of a name; capitals do not matter.
+    /// The preset with a given name, in upper or lower case.
     ///
     /// # Errors
     /// [`Error::UnknownName`], with all names.

@@ -1,8 +1,8 @@
-//! Candidate operations by name, and the recipe of each.
+//! Candidate operations by name, and the structure of each.
 //!
-//! A primitive is described here once: [`Primitive::recipe`] is its structure, from which weights,
-//! costs and kernels follow elsewhere. It is never addressed by a bare number: public code orders
-//! the primitives of DARTS in two ways, and each search space has an order of its own.
+//! Only this module describes a primitive: weights, costs and kernels follow from its structure,
+//! [`Primitive::recipe`]. No code refers to a primitive by a bare number, because public code
+//! orders the primitives of DARTS in two ways, and each search space has its own order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -59,23 +59,24 @@ pub enum Primitive {
     NorConv3x3,
 }
 
-/// The structure of a primitive, between as many channels as it reads.
+/// The structure of a primitive. Input and output have the same number of channels.
 ///
-/// A convolution stands between a ReLU and a batch normalization, together a block. The stride of
-/// the edge acts in the first block, and padding keeps the size at stride 1.
+/// A block is a ReLU, a convolution and a batch normalization. The first block has the stride of
+/// the edge, and padding keeps the size at stride 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recipe {
     /// Zeros.
     Zero,
-    /// The input itself; at stride 2 a factorized reduction: a block of two 1 by 1 convolutions, each
-    /// to half of the channels, the second of which reads one pixel further down and right.
+    /// The input itself; at stride 2 a factorized reduction: a block of two 1 by 1 convolutions,
+    /// each to half of the channels. The second one reads its input from one pixel further down and
+    /// right.
     Identity,
     /// The maximum of a window.
     MaxPool {
         /// Side of the window, in pixels.
         kernel: usize,
     },
-    /// The mean of those pixels of a window that the map has.
+    /// The mean of the pixels of a window that lie inside the map.
     AvgPool {
         /// Side of the window, in pixels.
         kernel: usize,
@@ -84,12 +85,12 @@ pub enum Recipe {
     Separable {
         /// Side of the depthwise kernel, in taps.
         kernel: usize,
-        /// Pixels from one tap to the next.
+        /// The distance from one tap to the next, in pixels.
         dilation: usize,
         /// Number of blocks.
         repeats: usize,
     },
-    /// A block of one convolution.
+    /// One block with one convolution.
     Convolution {
         /// Side of the kernel, in taps.
         kernel: usize,
@@ -97,7 +98,7 @@ pub enum Recipe {
 }
 
 impl Recipe {
-    /// The number of blocks at a stride: of ReLU, convolutions and batch normalization.
+    /// The number of blocks (ReLU, convolutions, batch normalization) at a stride.
     pub fn num_blocks(self, stride: usize) -> usize {
         match self {
             Self::Zero | Self::MaxPool { .. } | Self::AvgPool { .. } => 0,
@@ -109,7 +110,7 @@ impl Recipe {
 }
 
 impl Primitive {
-    /// All primitives that there are. No search space has all of them: see [`Self::DARTS`].
+    /// All primitives. No search space has all of them: see [`Self::DARTS`].
     pub const ALL: [Self; 10] = [
         Self::None,
         Self::MaxPool3x3,
@@ -139,7 +140,7 @@ impl Primitive {
     pub const NAS_BENCH_201: [Self; 5] =
         [Self::None, Self::SkipConnect, Self::NorConv1x1, Self::NorConv3x3, Self::AvgPool3x3];
 
-    /// The text form.
+    /// The name in text.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -176,10 +177,10 @@ impl Primitive {
         matches!(self.recipe(), Recipe::MaxPool { .. } | Recipe::AvgPool { .. })
     }
 
-    /// Whether this is no convolution: `none`, a pool or `skip_connect`.
+    /// Whether this primitive is not a convolution: `none`, a pool or `skip_connect`.
     ///
-    /// Searches that collapse end in cells full of these. The name holds at stride 1; at stride 2
-    /// `skip_connect` has weights.
+    /// A search that collapses ends in a cell full of these. The term is exact at stride 1; at
+    /// stride 2 `skip_connect` has weights.
     pub fn is_parameter_free(self) -> bool {
         self.recipe().num_blocks(1) == 0
     }

@@ -1,6 +1,7 @@
 //! Numbers that change from epoch to epoch.
 //!
-//! Entry point: [`Schedule::at`]. Invariant: a schedule is a function of the epoch and of how many there are.
+//! Entry point: [`Schedule::at`]. Invariant: the value depends only on the epoch and the number of
+//! epochs.
 
 use std::f64::consts::PI;
 
@@ -23,64 +24,65 @@ use serde::{Deserialize, Serialize};
                  `rate` and `frozen`"
 )]
 pub enum Schedule {
-    /// The same in every epoch.
+    /// The same number in every epoch.
     Constant(f64),
-    /// From one number to another.
+    /// A change from one number to another.
     Ramp(Ramp),
-    /// P-DARTS' dropout behind skips.
+    /// The dropout rate behind skip connections of P-DARTS.
     Dropout(Dropout),
 }
 
-/// From one number to another, along a line or half a period of a cosine.
+/// A change from one number to another, along a line or half a period of a cosine.
 ///
 /// ```text
 /// line:    from + (to - from) * s
 /// cosine:  to + (from - to) * (1 + cos(pi s)) / 2
 /// ```
-/// `s` runs from 0 to 1, as [`End`] says.
+/// `s` goes from 0 to 1, as [`End`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ramp {
-    /// Where it begins.
+    /// The first number.
     pub from: f64,
-    /// Where it leads.
+    /// The last number.
     pub to: f64,
-    /// The way between.
+    /// The curve between them.
     #[serde(default)]
     pub shape: Shape,
-    /// When `to` is reached.
+    /// The epoch in which `to` is reached.
     #[serde(default)]
     pub end: End,
-    /// Epochs after which `to` is reached, whatever `end` says; off: all of the search's.
+    /// The number of epochs after which `to` is reached, whatever `end` says; where absent, all
+    /// epochs of the search.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<usize>,
 }
 
-/// The way of a [`Ramp`].
+/// The curve of a [`Ramp`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
-    /// Straight.
+    /// A straight line.
     #[default]
     Line,
     /// Half a period of a cosine.
     Cosine,
 }
 
-/// When a [`Ramp`] of `E` epochs is over; `e` counts them from 0.
+/// The epoch in which a [`Ramp`] of `E` epochs reaches its end; `e` is the epoch, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
     /// In the last epoch: `s = e / (E - 1)`.
     #[default]
     Last,
-    /// One epoch later, so never: `s = e / E`.
+    /// One epoch after the last, so that `to` is never reached: `s = e / E`.
     Behind,
-    /// In the last epoch, and the first has gone one part already: `s = (e + 1) / E`.
+    /// In the last epoch; the first epoch is already one step away from `from`: `s = (e + 1) / E`.
     Counted,
 }
 
-/// A rate that falls along a line while alpha is frozen, and then from the start again as an exponential.
+/// A rate that falls along a line while alpha is frozen, then starts again and falls exponentially.
 ///
 /// ```text
 /// e < frozen:  rate * (E - e - 1) / E
@@ -92,9 +94,9 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
-    /// Of the first epoch, nearly.
+    /// The rate of the first epoch, nearly.
     pub rate: f64,
-    /// Epochs in which alpha does not move.
+    /// The number of epochs in which alpha does not move.
     pub frozen: usize,
 }
 
@@ -109,7 +111,7 @@ impl Schedule {
         Self::Ramp(Ramp { from, to, shape: Shape::Line, end: End::Last, over: None })
     }
 
-    /// The number of an epoch, counted from 0, of `epochs`.
+    /// The number in an epoch, counted from 0, of a search of `epochs` epochs.
     pub fn at(&self, epoch: usize, epochs: usize) -> f64 {
         match *self {
             Self::Constant(value) => value,
@@ -162,7 +164,7 @@ mod tests {
         Schedule::Ramp(Ramp { from, to, shape: Shape::Line, end, over: None })
     }
 
-    /// Expected: the numbers that the public code of each rule gives, computed by hand.
+    /// Expected: the numbers of the public code of each rule, computed by hand.
     #[test]
     fn schedules_of_the_family() {
         check(Schedule::line(10.0, 0.1), 250, &[(0, 10.0), (125, 5.030_120_5), (249, 0.1)]);

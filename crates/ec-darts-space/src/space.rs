@@ -1,4 +1,4 @@
-//! The search space: primitives, a cell, and which of the primitives each edge may take.
+//! The search space: primitives, a cell, and the primitives that each edge may take.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use crate::{
     CellKind, CellTopology, Error, Genotype, PerKind, Pick, Primitive, discretize::check_strengths,
 };
 
-/// What a search chooses from: primitives for each edge, and edges for each node.
+/// The choices of a search: primitives for each edge, and edges for each node.
 ///
 /// The order of the primitives is the order of the columns of every matrix over this space. Every
 /// edge may take every primitive, unless [`Self::restricted`] says otherwise.
@@ -19,14 +19,14 @@ pub struct SearchSpace {
 
 /// The primitives that each edge may take, by kind of cell and number of the edge.
 ///
-/// The primitives of an edge stand in the order of the space's columns. As text it is two lists of
-/// lists of names, so that a run folder can say what a stage searched over.
+/// The primitives of an edge stand in the order of the space's columns. The text form is two lists
+/// of lists of names, so that a run folder can record the candidates of each stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Candidates(pub PerKind<Vec<Vec<Primitive>>>);
 
 impl SearchSpace {
-    /// A space of these primitives on every edge of this cell.
+    /// The space in which every edge of this cell may take all these primitives.
     ///
     /// ```
     /// use ec_darts_space::{CellTopology, Primitive, SearchSpace};
@@ -72,11 +72,11 @@ impl SearchSpace {
 
     /// The same space with fewer candidates on its edges.
     ///
-    /// Primitives and columns stay: a matrix over this space is one over that space too.
+    /// Primitives and columns stay: a matrix over one of the two spaces fits the other too.
     ///
     /// # Errors
-    /// [`Error::Candidates`] where a list is not a part of the primitives in their order, has none
-    /// besides `none`, or where there is not one list for each edge.
+    /// [`Error::Candidates`] where a list is not a sublist of the primitives in their order, where
+    /// it has no primitive besides `none`, or where the number of lists is not the number of edges.
     pub fn restricted(&self, candidates: Candidates) -> Result<Self, Error> {
         let num_edges = self.topology.num_edges();
         let kinds = candidates.0.iter().map(|(kind, _)| kind);
@@ -109,9 +109,10 @@ impl SearchSpace {
 
     /// The same space without the weakest candidates of each edge: the end of a stage of P-DARTS.
     ///
-    /// On each edge the `count` candidates of the smallest strengths go; of equal ones the first
-    /// column goes. Where `none_first` holds, `none` goes before any other, however strong it is: in the
-    /// last stage, which leaves what the genotype is made of.
+    /// On each edge the `count` candidates with the smallest strengths are removed; of equal
+    /// strengths, the first column is removed. With `none_first`, `none` is removed before all
+    /// others, however strong it is. The last stage needs this, because its candidates become the
+    /// genotype.
     ///
     /// ```
     /// use ec_darts_space::{CellKind, PerKind, Primitive, SearchSpace};
@@ -124,12 +125,13 @@ impl SearchSpace {
     /// ```
     ///
     /// # Shapes
-    /// - `strength`: `[num_edges, num_primitives]` per kind, row-major: alpha, or a softmax of it over
-    ///   the candidates of an edge, which orders them alike; values of other primitives are not read
+    /// - `strength`: `[num_edges, num_primitives]` per kind, row-major: alpha, or its softmax over
+    ///   the candidates of an edge, which has the same order; values of other primitives are not
+    ///   read
     ///
     /// # Errors
-    /// Those of [`discretize`](crate::discretize()) for the strengths; [`Error::Candidates`] where an
-    /// edge has not so many candidates, or would keep nothing but `none`.
+    /// The errors of [`discretize`](crate::discretize()) for the strengths; [`Error::Candidates`]
+    /// where an edge has fewer candidates than `count`, or would keep only `none`.
     ///
     /// # Source
     /// P-DARTS, `train_search.py`: three stages that drop 3, 2 and 2 of eight candidates.
@@ -174,10 +176,10 @@ impl SearchSpace {
         columns.filter(|(_, primitive)| candidates.contains(primitive)).collect()
     }
 
-    /// Whether a genotype is made of this space: as many nodes, all that have picks joined, and on each
-    /// edge candidates of it.
+    /// Whether this space contains a genotype: the same number of nodes, all nodes with picks
+    /// joined, and on each edge only candidates of the edge.
     ///
-    /// How many picks a node has is up to the [`Discretization`](crate::Discretization).
+    /// The [`Discretization`](crate::Discretization) decides how many picks a node has.
     pub fn contains(&self, genotype: &Genotype) -> bool {
         let mut cells = genotype.cells();
         let kinds = genotype.cells().map(|(kind, _)| kind);
@@ -278,11 +280,11 @@ mod tests {
         let edges = |space: &SearchSpace| space.all_candidates().0.normal.clone();
         let left = drop(&small(), 1, false).unwrap();
         assert_eq!(edges(&left), [vec![Nothing, Sep], vec![Skip, Sep]]);
-        // Of equal strengths the first goes.
+        // Of equal strengths the first is removed.
         assert_eq!(left.candidates(CellKind::Reduction, 0), [Skip, Sep]);
         let last = drop(&small(), 2, true).unwrap();
         assert_eq!(edges(&last), [vec![Sep], vec![Sep]]);
-        // Both stages by themselves.
+        // Each of the two stages alone.
         let both = drop(&left, 1, true).unwrap();
         assert_eq!(edges(&both), [vec![Sep], vec![Sep]]);
         assert_eq!(

@@ -1,7 +1,7 @@
-//! When a search should end before its last epoch: rules over what its epochs left.
+//! Early stopping of a search: rules over the records of its epochs.
 //!
 //! Entry point: [`Stop::verdict`]. Invariant: a verdict depends on the [`History`] alone, so that a
-//! search which goes on after an interruption stops where it would have stopped without one.
+//! resumed search stops in the same epoch as an unbroken one.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,61 +19,65 @@ use crate::{PerKind, SearchSpace};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Stop {
-    /// The first epoch whose normal cell has so many skip connections.
+    /// The first epoch whose normal cell has at least `at_least` skip connections.
     ///
     /// # Source
     /// DARTS+, criterion 1, with two skips. No official code is known.
     Skips {
-        /// Skip connections of the normal cell.
+        /// The number of skip connections of the normal cell.
         at_least: usize,
     },
-    /// The first epoch later than a given one whose normal cell has more skip connections than allowed.
+    /// The first epoch after a given one whose normal cell has more than `at_most` skip
+    /// connections.
     ///
     /// # Source
     /// confopt, its early stopper for skip connections.
     LateSkips {
-        /// The epoch, counted from 0, up to which skip connections do not matter.
+        /// The last epoch, counted from 0, in which the number of skip connections does not matter.
         after: usize,
-        /// Skip connections that the normal cell may have.
+        /// The number of skip connections that the normal cell may have.
         at_most: usize,
     },
-    /// The first epoch at which the [`Ranking`] has equalled that of the epoch before so many times in a
-    /// row.
+    /// The first epoch in which the [`Ranking`] has equalled the ranking of the epoch before it
+    /// `patience` times in a row.
     ///
     /// # Source
-    /// DARTS+, criterion 2, with ten. The paper leaves open which rankings; all of both cells is our
-    /// reading.
+    /// DARTS+, criterion 2, with ten. The paper leaves open which rankings are compared; we compare
+    /// all rankings of both cells.
     Ranking {
-        /// Comparisons in a row.
+        /// The number of equal comparisons in a row.
         patience: usize,
     },
-    /// The measurement at which the mean eigenvalue has grown by a factor; see [`Eigenvalue`].
+    /// The first measurement in which the mean eigenvalue has grown by a factor; see
+    /// [`Eigenvalue`].
     Eigenvalue(Eigenvalue),
 }
 
-/// RobustDARTS' early stop by the dominant eigenvalue of the Hessian of the validation loss in alpha.
+/// The early stop of RobustDARTS by the dominant eigenvalue of the Hessian of the validation loss
+/// in alpha.
 ///
 /// ```text
 /// a_i = mean of the last `window` of v_0, ..., v_i      from the middle of the first window on
 /// stop at the first i with   a_i > factor a_(i - delta)   and   t >= first_epoch
 /// t   = the epoch of v_(i - window / 2 - delta)          (rounded down)
 /// ```
-/// `v_i` is the eigenvalue of measurement `i`. The mean `a_i` belongs to the measurement in the middle
-/// of its window; the genotype is that of the epoch `t`, from which the growth is counted.
+/// `v_i` is the eigenvalue of measurement `i`. The mean `a_i` belongs to the measurement in the
+/// middle of its window. The result is the genotype of epoch `t`, the epoch from which the growth
+/// is counted.
 ///
 /// # Source
-/// RobustDARTS (DARTS-ES), `src/utils.py`, `EVLocalAvg`. There, the last epoch never triggers a stop:
-/// nothing would be left to stop.
+/// RobustDARTS (DARTS-ES), `src/utils.py`, `EVLocalAvg`. There the last epoch never triggers a
+/// stop, because the search ends in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Eigenvalue {
-    /// Measurements of a mean.
+    /// The number of measurements in a mean.
     pub window: usize,
-    /// Growth that is too much.
+    /// The factor of growth that stops the search.
     pub factor: f64,
-    /// The first epoch, counted from 0, whose genotype may be taken.
+    /// The first epoch, counted from 0, whose genotype may be the result.
     pub first_epoch: usize,
-    /// Measurements between two means that are compared.
+    /// The number of measurements between the two compared means.
     pub delta: usize,
 }
 
@@ -83,38 +87,38 @@ impl Default for Eigenvalue {
     }
 }
 
-/// An epoch to end with; epochs are counted from 0.
+/// The decision to stop a search; epochs are counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Verdict {
-    /// The epoch behind which the rule holds.
+    /// The epoch after which the rule holds.
     pub noticed: usize,
     /// The epoch whose genotype is the result.
     pub genotype: usize,
 }
 
-/// What the epochs of a search left for a rule to judge.
+/// Records of the epochs of a search, the input of a rule.
 ///
 /// A rule reads one of the lists; the others may stay empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct History {
-    /// Per epoch, the skip connections of the normal cell's genotype.
+    /// The number of skip connections of the normal cell's genotype, per epoch.
     pub skips: Vec<usize>,
-    /// Per epoch, the rankings of the convolutions.
+    /// The rankings of the convolutions, per epoch.
     pub rankings: Vec<Ranking>,
-    /// The epochs, ascending, at whose ends the dominant eigenvalue was measured, and the eigenvalue.
+    /// The epochs, ascending, after which the dominant eigenvalue was measured, and the eigenvalue.
     pub eigenvalues: Vec<(usize, f64)>,
 }
 
-/// On each edge of all kinds of cell, the order of the operations that have weights, the strongest first.
+/// The order of the operations with weights on each edge of all kinds of cell, the strongest first.
 ///
-/// Pools and skip connections do not count, as they have nothing to learn: a ranking that rests says
-/// that the convolutions have been told apart.
+/// Pools and skip connections do not count, because they have nothing to learn. A ranking that no
+/// longer changes says that the search has told the convolutions apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranking(Vec<Vec<usize>>);
 
 impl Ranking {
-    /// The ranking by alpha, or by mixing weights that grow with it on each edge.
+    /// The ranking by alpha, or by mixing weights that grow with alpha on each edge.
     ///
     /// # Shapes
     /// - `alpha`: `[num_edges, num_primitives]` per kind, row-major
@@ -132,7 +136,7 @@ impl Ranking {
 }
 
 impl Stop {
-    /// The first epoch of a history to end with, if there is one.
+    /// The epoch at which this rule stops a search with this history, if it does.
     pub fn verdict(&self, history: &History) -> Option<Verdict> {
         let at = |epoch: usize| Verdict { noticed: epoch, genotype: epoch };
         match *self {
@@ -159,7 +163,8 @@ impl Stop {
 }
 
 impl Eigenvalue {
-    /// The means `a_i` of a list of eigenvalues, with the number `i` of the last one in each.
+    /// The means `a_i` of a list of eigenvalues, each with the number `i` of the last eigenvalue in
+    /// it.
     pub fn averages(&self, values: &[f64]) -> Vec<(usize, f64)> {
         let first = self.window.div_ceil(2).max(1) - 1;
         let mean = |last: usize| {
@@ -238,7 +243,7 @@ mod tests {
         assert_eq!(stop.verdict(&history), Some(Verdict { noticed: 22, genotype: 10 }));
         history.eigenvalues.pop();
         assert_eq!(stop.verdict(&history), None);
-        // Windows and distances of nothing.
+        // Windows and distances of zero.
         for (window, delta) in [(0, 0), (1, 0), (0, 3)] {
             let rule = Eigenvalue { window, delta, ..rule };
             assert_eq!(rule.averages(&[1.0, 2.0]).len(), 2);

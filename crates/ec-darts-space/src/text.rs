@@ -1,8 +1,9 @@
 //! Genotypes as text: the flat and the nested Python form of the public DARTS code, the form of NAS-Bench-201,
 //! and JSON.
 //!
-//! [`str::parse`] reads them all; [`Genotype::to_flat`], [`Genotype::to_nested`], [`Genotype::to_nas_bench_201`],
-//! [`Genotype::to_json`] and others print them. Reading what was printed gives the same genotype.
+//! [`str::parse`] reads them all; [`Genotype::to_flat`], [`Genotype::to_nested`],
+//! [`Genotype::to_nas_bench_201`], [`Genotype::to_json`] and others print them. Reading the printed
+//! text gives the same genotype.
 //!
 //! ```text
 //! flat     Genotype(normal=[('sep_conv_3x3', 1), ('skip_connect', 0), ...],
@@ -14,14 +15,16 @@
 //! json     {"normal": {"nodes": [[{"primitive": "sep_conv_3x3", "from": 1}, ...], ...],
 //!                      "concat": [2, 3, 4, 5]}, "reduction": {...}}
 //! ```
-//! The flat form has two picks for each node and tells nodes apart by counting; that of all edges has a
-//! pick for each edge, `none` where there is no connection. Triples name the node before the source. A
-//! node without picks, and what reads it, are left out there, as the public code does. In all Python
-//! forms blanks, line breaks, trailing commas, `#` comments, either quotes, tuples for lists, keywords
-//! in any order and a leading `NAME =` are accepted, and what public code makes of them: a dict, a
-//! list of pairs or JSON with the same keys, `list(range(2, 6))`, `np.int64(1)`, a strength as the last
-//! part of a pick. Text around a genotype is passed over, as in a log; a second genotype is an error.
-//! Nothing is evaluated.
+//! The flat form has two picks for each node and tells nodes apart by counting. The form of all
+//! edges has a pick for each edge, `none` where there is no connection. Triples name the node
+//! before the source. These three leave out nodes without picks and picks that read such a node, as
+//! the public code does.
+//!
+//! All Python forms accept blanks, line breaks, trailing commas, `#` comments, either quotes,
+//! tuples for lists, keywords in any order and a leading `NAME =`. They also accept the variants
+//! that public code prints: a dict, a list of pairs or JSON with the same keys, `list(range(2,
+//! 6))`, `np.int64(1)`, a strength as the last part of a pick. Text around a genotype, as in a log,
+//! is skipped; a second genotype is an error. No code in the text is evaluated.
 //!
 //! # Source
 //! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`. Triples:
@@ -46,7 +49,7 @@ const FLAT_PICKS: usize = 2;
 impl FromStr for Genotype {
     type Err = Error;
 
-    /// Reads any of the forms; one that begins with `{` and has no `normal_concat` is JSON.
+    /// Reads any of the forms; a text that begins with `{` and has no `normal_concat` is JSON.
     ///
     /// ```
     /// use ec_darts_space::Genotype;
@@ -63,10 +66,10 @@ impl FromStr for Genotype {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Syntax`] or [`Error::Json`], also where the text describes a cell that is refused
-    /// by [`CellGenotype::validate`].
+    /// [`Error::Syntax`] or [`Error::Json`], also where [`CellGenotype::validate`] refuses a cell
+    /// of the text.
     fn from_str(text: &str) -> Result<Self, Error> {
-        // Editors of Windows put it first.
+        // Some editors of Windows write this mark at the start of a file.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let is_ours = text.trim_start().starts_with('{') && !text.contains("_concat");
         if is_ours {
@@ -86,8 +89,8 @@ impl Genotype {
     /// The flat Python form, on one line.
     ///
     /// # Errors
-    /// [`Error::Form`] where a node has another number of picks, or where the picks would be read as
-    /// those of all edges.
+    /// [`Error::Form`] where a node does not have two picks, or where a reader would take the list
+    /// for the form of all edges.
     pub fn to_flat(&self) -> Result<String, Error> {
         self.check_form("flat", |cell| {
             let mut nodes = cell.nodes.iter().enumerate();
@@ -106,8 +109,8 @@ impl Genotype {
     /// The triples of FairDARTS, on one line: primitive, state of the node, source.
     ///
     /// # Errors
-    /// [`Error::Form`] where not all nodes with picks are joined, in their order: that code joins them so
-    /// whatever the text says.
+    /// [`Error::Form`] where the output does not join all nodes with picks in their order: the code
+    /// of FairDARTS joins them so, whatever the text says.
     pub fn to_triples(&self) -> Result<String, Error> {
         self.check_form("triples", not_all_joined)?;
         let triples = |cell: &CellGenotype| {
@@ -121,7 +124,8 @@ impl Genotype {
         Ok(self.python(triples, all_joined))
     }
 
-    /// A pick for each edge, on one line, as SNAS prints it: `none` where there is no connection.
+    /// The form with a pick for each edge, on one line, as SNAS prints it: `none` where there is no
+    /// connection.
     ///
     /// # Errors
     /// [`Error::Form`] where a node picks one source twice, or not all nodes with picks are joined.
@@ -147,7 +151,7 @@ impl Genotype {
         Ok(self.python(edges, all_joined))
     }
 
-    /// The nested Python form, on one line; it has room for any number of picks.
+    /// The nested Python form, on one line; a node may have any number of picks.
     ///
     /// # Errors
     /// [`Error::Form`] where there is no reduction cell, as in all Python forms.
@@ -177,14 +181,15 @@ impl Genotype {
         serde_json::to_string_pretty(self).expect("a genotype has string keys only")
     }
 
-    /// Whether a Python form can express both cells; `reason` tells what it cannot of one.
+    /// Checks that a Python form can express both cells; `reason` returns the property that it
+    /// cannot express.
     fn check_form(
         &self,
         form: &'static str,
         reason: impl Fn(&CellGenotype) -> Option<String>,
     ) -> Result<(), Error> {
         if self.reduction.is_none() {
-            let reason = "there is none, and the form has two cells".into();
+            let reason = "the genotype has none, and the form has two cells".into();
             return Err(Error::Form { form, kind: CellKind::Reduction, reason });
         }
         for (kind, cell) in self.cells() {
@@ -211,7 +216,8 @@ impl Genotype {
     }
 }
 
-/// The flat form where it is possible, else the nested one; of a single cell the form of NAS-Bench-201, else JSON.
+/// The flat form where it is possible, else the nested one; for a single cell the form of
+/// NAS-Bench-201, else JSON.
 impl fmt::Display for Genotype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.to_flat().or_else(|_| self.to_nested());
@@ -224,7 +230,7 @@ fn python_pick(pick: &Pick) -> String {
     format!("('{}', {})", pick.primitive, pick.from)
 }
 
-/// All nodes, with and without picks; readers leave the latter out.
+/// All nodes, with and without picks; readers leave out the nodes without picks.
 fn all_joined(cell: &CellGenotype) -> String {
     let std::ops::Range { start, end } = cell.node_states();
     format!("range({start}, {end})")
@@ -235,7 +241,7 @@ fn not_all_joined(cell: &CellGenotype) -> Option<String> {
     (!is_all).then(|| format!("the output joins {:?}, expected all nodes with picks", cell.concat))
 }
 
-/// `range(a, b)` for neighbours in order, as the public code writes it, else a list.
+/// The text `range(a, b)` for consecutive states, as the public code writes it, else a list.
 fn python_concat(cell: &CellGenotype) -> String {
     let neighbours = cell.concat.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     match (cell.concat.first(), cell.concat.last()) {

@@ -1,7 +1,8 @@
-//! Which edges a cell has.
+//! The edges of a cell.
 //!
-//! States are numbered: 0 and 1 are the outputs of the two cells before, 2 and up the
-//! intermediate nodes. Node `j` is state `2 + j`, and an edge enters it from every state below.
+//! States are numbered: 0 and 1 are the outputs of the two cells before, 2 and up are the
+//! intermediate nodes. Node `j` is state `2 + j`, and an edge enters it from every state with a
+//! smaller number.
 
 use std::ops::Range;
 
@@ -10,19 +11,19 @@ use crate::{CellGenotype, CellKind, Error, PerKind};
 /// Number of input states of a cell: the outputs of the two cells before it.
 pub const NUM_INPUTS: usize = 2;
 
-/// Far beyond any search; keeps sizes read from a file from overflowing.
+/// Far above any real search; the limit keeps sizes read from a file from overflowing.
 pub(crate) const MAX_NODES: usize = 64;
 
 /// A connection between two states of a cell, `from < to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Edge {
-    /// The state that is read.
+    /// The state that the edge reads.
     pub from: usize,
-    /// The state of the intermediate node that is entered, 2 or more.
+    /// The state of the intermediate node that the edge enters, 2 or more.
     pub to: usize,
 }
 
-/// The edges of a cell, and how many of them each node keeps in the end.
+/// The edges of a cell, and how many of them each node keeps in the genotype.
 ///
 /// Edges are numbered by target node, then by source; every matrix over the edges of a cell has
 /// its rows in this order.
@@ -38,7 +39,7 @@ pub struct Edge {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CellTopology {
-    /// The first input that is read, 0 or 1.
+    /// The first input that edges read, 0 or 1.
     first_input: usize,
     num_nodes: usize,
     edges_kept: usize,
@@ -46,7 +47,7 @@ pub struct CellTopology {
 }
 
 impl CellTopology {
-    /// A cell of `num_nodes` intermediate nodes that keep `edges_kept` incoming edges each.
+    /// A cell of `num_nodes` intermediate nodes, each of which keeps `edges_kept` incoming edges.
     ///
     /// A node with fewer incoming edges than `edges_kept` keeps all of them.
     ///
@@ -65,10 +66,11 @@ impl CellTopology {
         Self { first_input: 0, num_nodes: 4, edges_kept: 2, joins_last: false }
     }
 
-    /// A cell of one input, whose last node is its output, in the manner of NAS-Bench-201.
+    /// A cell with one input whose last node is its output, as in NAS-Bench-201.
     ///
-    /// The input is the newer of the two here, so that nodes are numbered as everywhere. Such cells keep the
-    /// size: they are of one kind, and the blocks that reduce are fixed ones.
+    /// The input is the newer of the two inputs here, so that nodes have the same numbers as in
+    /// other cells. Such cells keep the size: they are of one kind, and fixed blocks between them
+    /// reduce the size.
     ///
     /// ```
     /// use ec_darts_space::{CellTopology, Edge};
@@ -102,17 +104,17 @@ impl CellTopology {
         }
     }
 
-    /// The values of a function for each kind of cell there is, normal first.
+    /// The values of a function for each kind of cell in the network, normal first.
     pub fn per_kind<T>(&self, mut of: impl FnMut(CellKind) -> T) -> PerKind<T> {
         let normal = of(CellKind::Normal);
         let has_reduction = self.kinds().contains(&CellKind::Reduction);
         PerKind { normal, reduction: has_reduction.then(|| of(CellKind::Reduction)) }
     }
 
-    /// The values of a function that can fail, for each kind of cell there is.
+    /// The values of a function that can fail, for each kind of cell in the network.
     ///
     /// # Errors
-    /// That of the normal cell, else that of the other.
+    /// The error of the normal cell, else that of the reduction cell.
     pub fn try_per_kind<T, E>(
         &self,
         of: impl FnMut(CellKind) -> Result<T, E>,
@@ -120,7 +122,7 @@ impl CellTopology {
         self.per_kind(of).try_map(|value| value)
     }
 
-    /// The inputs that are read.
+    /// The inputs that edges read.
     pub fn inputs(&self) -> Range<usize> {
         self.first_input..NUM_INPUTS
     }
@@ -136,12 +138,13 @@ impl CellTopology {
         self.num_nodes
     }
 
-    /// The states that the output of these picks joins: those of [`Self::joined`] that have picks.
+    /// The states that the output of these picks joins: the states of [`Self::joined`] that have
+    /// picks.
     pub(crate) fn joined_of(&self, cell: &CellGenotype) -> Vec<usize> {
         cell.states_with_picks().filter(|state| self.joined().contains(state)).collect()
     }
 
-    /// Number of edges that a node keeps, if it has that many.
+    /// Number of edges that a node keeps; a node with fewer incoming edges keeps all of them.
     pub fn edges_kept(&self) -> usize {
         self.edges_kept
     }
@@ -151,7 +154,8 @@ impl CellTopology {
     /// ```text
     /// num_edges = sum over j<n of (i + j) = n (n + 2 i - 1) / 2
     /// ```
-    /// `n` is the number of nodes, `i` that of the inputs, `i + j` the number of edges into node `j`.
+    /// `n` is the number of nodes, `i` the number of inputs, `i + j` the number of edges into node
+    /// `j`.
     pub fn num_edges(&self) -> usize {
         self.first_edge(self.num_nodes)
     }
@@ -179,7 +183,7 @@ impl CellTopology {
     /// The number of the edge from state `from` into node `node`, counted from 0.
     ///
     /// # Panics
-    /// Where the cell has no such node, or the state does not lie before it.
+    /// Where the cell has no such node, or where the state is not below the node's state.
     pub fn edge_number(&self, from: usize, node: usize) -> usize {
         let edges = self.edges_into(node);
         let Range { start, end } = self.sources(node);
@@ -188,12 +192,13 @@ impl CellTopology {
         edges.start + from - start
     }
 
-    /// The number of the first edge into a node, which is the number of edges into all nodes before.
+    /// The number of the first edge into a node, which is the number of edges into all earlier
+    /// nodes.
     fn first_edge(&self, node: usize) -> usize {
         node * (2 * self.inputs().len() + node).saturating_sub(1) / 2
     }
 
-    /// The stride of an edge: 2 out of the inputs of a reduction cell, else 1.
+    /// The stride of an edge: 2 from the inputs of a reduction cell, else 1.
     pub fn stride(&self, kind: CellKind, edge: Edge) -> usize {
         match kind {
             CellKind::Reduction if edge.from < NUM_INPUTS => 2,

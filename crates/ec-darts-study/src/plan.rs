@@ -187,7 +187,7 @@ fn genotype_of(report: &EpochReport, strength: Strength) -> &Genotype {
     }
 }
 
-/// What an epoch of a search measured.
+/// The figures that a search measured in an epoch.
 pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
     EpochScores {
         epoch: report.epoch + 1,

@@ -8,42 +8,44 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
 use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::objective::{AlphaLoss, Objective};
 use crate::ops::Packs;
+use crate::ops::separate;
 use crate::optim::{Adam, AdamSettings, Stepper, WeightOptimizer, clip, global_norm};
-use crate::tensors::{ImageBatch, separate};
 
-/// How far the gradient of alpha looks ahead.
+/// The order of the gradient of alpha.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ArchitectOrder {
-    /// At the current weights.
+    /// The gradient at the current weights.
     First,
-    /// Through one unrolled step of the weights, by finite differences.
+    /// The gradient through one unrolled step of the weights, by finite differences.
     Second,
 }
 
 /// The step of the weights that the second order unrolls.
 pub struct Unrolled<'a> {
-    /// Batch of that step.
+    /// The training batch of that step.
     pub train: &'a ImageBatch,
-    /// Optimizer of the weights; it does not move.
+    /// The optimizer of the weights; its state does not change.
     pub optimizer: &'a mut WeightOptimizer,
-    /// Its learning rate, the xi of the equations.
+    /// Its learning rate, `xi` in the equations.
     pub learning_rate: f64,
 }
 
-/// A gradient of alpha, and the validation loss it was taken at.
+/// A gradient of alpha, and the validation loss at the same point.
 #[derive(Clone, Debug)]
 pub struct AlphaGradient {
-    /// Mean cross entropy on the validation batch, `[1]`, on the device; in second order at the virtual weights.
+    /// Mean cross entropy on the validation batch, `[1]`, on the device; in second order, at the
+    /// virtual weights.
     pub valid_loss: Tensor<1>,
-    /// Of the validation loss with the rule's terms.
+    /// The gradient of the validation loss with the rule's terms.
     pub gradient: ArchitectureGradient,
 }
 
-/// The second-order gradient and the parts it is made of.
+/// The second-order gradient and its parts.
 #[derive(Clone, Debug)]
 pub struct SecondOrderGradient {
     /// `direct - xi * implicit`.
@@ -70,7 +72,7 @@ pub fn first_order_gradient(
     alpha: &ArchitectureParameters,
     valid: &ImageBatch,
 ) -> AlphaGradient {
-    // Without gradients of the weights: nobody reads them.
+    // Without gradients of the weights, which are not used.
     let frozen = separate(supernet).no_grad();
     let loss = objective.alpha_loss(&frozen, alpha, valid);
     let gradients = GradientsParams::from_grads(loss.total.backward(), alpha);
@@ -91,8 +93,8 @@ pub fn first_order_gradient(
 /// gradient = direct - xi * implicit
 /// ```
 /// `xi` is the learning rate of the weights, `v` their velocity. The training gradient is not
-/// clipped. With ReLU and maximum pooling the quotient does not converge to the exact
-/// Hessian-vector product; it is what the method does (docs/method.md).
+/// clipped. With ReLU and maximum pooling, the quotient does not converge to the exact
+/// Hessian-vector product; the method uses the quotient as it is (docs/method.md).
 ///
 /// # Source
 /// DARTS, Eq. (6)-(8), `cnn/architect.py`.
@@ -109,7 +111,7 @@ pub fn second_order_gradient(
     through_a_step((supernet, alpha), train_loss, valid_loss, (optimizer, learning_rate))
 }
 
-/// [`second_order_gradient`] of any two losses of weights and alpha.
+/// [`second_order_gradient`] for any two losses of weights and alpha.
 fn through_a_step<M: Packs>(
     (weights, alpha): (&M, &ArchitectureParameters),
     train_loss: impl Fn(&M, &ArchitectureParameters) -> Tensor<1>,
@@ -153,12 +155,12 @@ pub struct Architect {
 }
 
 impl Architect {
-    /// Adam without moments.
+    /// Adam with empty moments.
     pub fn new(learning_rate: f64, settings: &AdamSettings) -> Self {
         Self { learning_rate, clip_norm: None, optimizer: settings.init() }
     }
 
-    /// The same with the gradient clipped to this norm, over both kinds of cells.
+    /// The same architect with the gradient clipped to this norm, over both kinds of cells.
     ///
     /// # Source
     /// PC-DARTS, `train_search_imagenet.py`.
@@ -166,8 +168,8 @@ impl Architect {
         Self { clip_norm, ..self }
     }
 
-    /// One step of Adam on alpha, in second order where a step of the weights is unrolled; returns the moved
-    /// alpha and the validation loss before it moved, `[1]`, on the device.
+    /// One step of Adam on alpha, in second order where a step of the weights is unrolled. Returns
+    /// the updated alpha and the validation loss before the update, `[1]`, on the device.
     pub fn step(
         &mut self,
         objective: &Objective,
@@ -195,7 +197,7 @@ impl Architect {
         self.optimizer.step(self.learning_rate, alpha, &gradients)
     }
 
-    /// A gradient as a step takes it: no longer than the norm that it is clipped to.
+    /// The gradient of a step, after clipping.
     pub fn clipped(
         &self,
         alpha: &ArchitectureParameters,
@@ -240,7 +242,7 @@ mod tests {
     use super::*;
     use crate::optim::SgdSettings;
 
-    /// One weight and one alpha, worked out by hand.
+    /// One weight and one alpha, computed by hand.
     ///
     /// ```text
     /// L_train = (w alpha - 1)^2 / 2,  L_val = (w + alpha - 2)^2 / 2
@@ -260,7 +262,7 @@ mod tests {
         let settings =
             SgdSettings { momentum: 0.9, weight_decay: 0.01, clip_norm: None, nesterov: false };
         let mut optimizer = WeightOptimizer::new(&settings);
-        // A step that moves nothing leaves the velocity 0.185 + 0.01 * 1.5.
+        // A step with learning rate 0 moves no weight; it sets the velocity to 0.185 + 0.01 * 1.5.
         let loss = (weights.weight.val() * 0.185).sum();
         let gradients = GradientsParams::from_grads(loss.backward(), &weights);
         let weights = optimizer.step(0.0, weights, gradients).0;

@@ -1,4 +1,4 @@
-//! The architecture parameters: alpha, kept in one place.
+//! The architecture parameters: alpha, stored in one place.
 //!
 //! Invariant: mixing, gradient, optimizer and genotype all read the tensors of this module; there
 //! is no second store of alpha.
@@ -13,26 +13,26 @@ use rand_distr::{Distribution, StandardNormal};
 use crate::ops::{Packed, Packs};
 use crate::tensors::to_vec;
 
-/// What the genotype is read from.
+/// The values from which the genotype is derived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strength {
     /// The mixing weights, normalized by the relaxation.
     Mixing,
-    /// Alpha itself. Under Cross-Edge Normalization the two can differ: every column is scaled by
-    /// a sum of its own.
+    /// Alpha itself. Under Cross-Edge Normalization the two can give different genotypes: every
+    /// column has its own normalizer.
     Alpha,
 }
 
-/// Alpha: one value per edge and primitive, for each kind of cell, and where a rule weighs edges, one for
-/// each edge.
+/// Alpha: one value per edge and primitive, for each kind of cell. Where a rule weighs edges, also
+/// one value per edge.
 #[derive(Module, Debug)]
 pub struct ArchitectureParameters {
-    /// Of the normal cells, `[num_edges, num_primitives]`.
+    /// Alpha of the normal cells, `[num_edges, num_primitives]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, num_primitives]`, where there are any.
+    /// Alpha of the reduction cells, `[num_edges, num_primitives]`, where the network has any.
     pub reduction: Option<Param<Tensor<2>>>,
-    /// Weights of the edges, where there are any.
+    /// Weights of the edges, where the rule has any.
     pub edges: Option<EdgeParameters>,
 }
 
@@ -42,9 +42,9 @@ pub struct ArchitectureParameters {
 /// PC-DARTS, section 3.3, edge normalization.
 #[derive(Module, Debug)]
 pub struct EdgeParameters {
-    /// Of the normal cells, `[num_edges, 1]`.
+    /// Beta of the normal cells, `[num_edges, 1]`.
     pub normal: Param<Tensor<2>>,
-    /// Of the reduction cells, `[num_edges, 1]`, where there are any.
+    /// Beta of the reduction cells, `[num_edges, 1]`, where the network has any.
     pub reduction: Option<Param<Tensor<2>>>,
 }
 
@@ -55,7 +55,8 @@ impl Packs for ArchitectureParameters {
 }
 
 impl ArchitectureParameters {
-    /// Draws `alpha ~ scale * N(0, 1)`, without weights of edges; zero where an edge has no candidate.
+    /// Draws `alpha ~ scale * N(0, 1)`, without weights of edges; alpha is zero for primitives that
+    /// are not candidates of their edge.
     ///
     /// # Source
     /// DARTS, `cnn/model_search.py`, `_initialize_alphas` (scale 1e-3).
@@ -69,7 +70,7 @@ impl ArchitectureParameters {
         Self { normal, reduction, edges: None }
     }
 
-    /// The same with weights of edges, `beta ~ scale * N(0, 1)`.
+    /// The same alpha with weights of edges, `beta ~ scale * N(0, 1)`.
     ///
     /// # Source
     /// PC-DARTS, `model_search.py`, `_initialize_alphas` (scale 1e-3).
@@ -88,7 +89,7 @@ impl ArchitectureParameters {
         PerKind { normal: &self.normal, reduction: self.reduction.as_ref() }
     }
 
-    /// The same with other values of alpha.
+    /// The same parameters with other values of alpha.
     pub(crate) fn with_operations(self, values: PerKind<Tensor<2>>) -> Self {
         let put = |(param, values): (Param<Tensor<2>>, Tensor<2>)| {
             let tracked = param.is_require_grad();
@@ -99,19 +100,21 @@ impl ArchitectureParameters {
         Self { normal, reduction, edges: self.edges }
     }
 
-    /// Beta of both kinds, where there is any.
+    /// Beta of both kinds, where the rule has it.
     pub fn edge_weights(&self) -> Option<PerKind<&Param<Tensor<2>>>> {
         let edges = self.edges.as_ref()?;
         Some(PerKind { normal: &edges.normal, reduction: edges.reduction.as_ref() })
     }
 
-    /// Alpha, and so far down where an edge has no candidate that no candidate loses weight to it.
+    /// Alpha, with such a low value for primitives that are not candidates of their edge that no
+    /// candidate loses weight to them.
     pub(crate) fn competing(&self, space: &SearchSpace) -> PerKind<Tensor<2>> {
-        // Finite: a primitive that enters a node on no edge has a gradient of zero then, else none.
+        // The value is finite: the gradient of a primitive that is no candidate on any edge into a
+        // node is then zero instead of NaN.
         self.filled(space, -1e20)
     }
 
-    /// Alpha, and a constant where an edge has no candidate.
+    /// Alpha, with a constant for primitives that are not candidates of their edge.
     pub(crate) fn filled(&self, space: &SearchSpace, constant: f64) -> PerKind<Tensor<2>> {
         let left_out = left_out(space, &self.normal.device());
         self.operations().zip(left_out).map(|(param, left_out)| match left_out {
@@ -120,13 +123,14 @@ impl ArchitectureParameters {
         })
     }
 
-    /// The values of alpha, row-major; waits for the device.
+    /// The values of alpha, row-major; this waits for the device.
     pub fn values(&self) -> PerKind<Vec<f32>> {
         self.operations().map(|param| to_vec(param.val()))
     }
 }
 
-/// The columns of each edge that are no candidates of it, `[num_edges, num_primitives]`, where there are any.
+/// The columns of each edge that are not its candidates, `[num_edges, num_primitives]`; none where
+/// all are candidates.
 pub(crate) fn left_out(space: &SearchSpace, device: &Device) -> PerKind<Option<Tensor<2, Bool>>> {
     let primitives = space.primitives();
     let num_edges = space.topology().num_edges();
@@ -142,7 +146,7 @@ pub(crate) fn left_out(space: &SearchSpace, device: &Device) -> PerKind<Option<T
     })
 }
 
-/// `scale * N(0, 1)` for each edge and column, of both kinds.
+/// Draws `scale * N(0, 1)` for each edge and column of both kinds.
 fn draw(
     space: &SearchSpace,
     columns: usize,
@@ -161,18 +165,18 @@ fn draw(
     })
 }
 
-/// One value for each of the architecture parameters: a gradient, for instance.
+/// One value for each architecture parameter, such as a gradient.
 #[derive(Clone, Debug)]
 pub struct ArchitectureGradient {
-    /// Of alpha, `[num_edges, num_primitives]`.
+    /// Values for alpha, `[num_edges, num_primitives]`.
     pub operations: PerKind<Tensor<2>>,
-    /// Of beta, `[num_edges, 1]`.
+    /// Values for beta, `[num_edges, 1]`.
     pub edges: Option<PerKind<Tensor<2>>>,
 }
 
 impl ArchitectureGradient {
-    /// Takes the gradients of alpha and beta; zero for what the loss did not reach, as a network without
-    /// cells of a kind does.
+    /// Takes the gradients of alpha and beta. A gradient is zero for parameters that the loss did
+    /// not reach, as in a network without cells of a kind.
     pub fn read(gradients: &GradientsParams, alpha: &ArchitectureParameters) -> Self {
         let read = |param: &Param<Tensor<2>>| {
             let zeros = || Tensor::zeros(param.dims(), &param.device().inner());
@@ -197,7 +201,7 @@ impl ArchitectureGradient {
         gradients
     }
 
-    /// What a function makes of the values of both, one after the other.
+    /// The results of a function on the values of both, one pair after the other.
     pub fn zip_with(self, other: Self, of: impl Fn(Tensor<2>, Tensor<2>) -> Tensor<2>) -> Self {
         let pairs = |one: PerKind<_>, two| one.zip(two).map(|(one, two)| of(one, two));
         Self {
@@ -207,14 +211,14 @@ impl ArchitectureGradient {
     }
 }
 
-/// A genotype drawn at random: a yardstick for a search.
+/// A random genotype, a baseline for a search.
 ///
-/// Every set of edges that a node can keep, and every primitive but `none` on each of them, is as
-/// likely as any other: they are read from strengths that are independent and equally distributed.
+/// All sets of edges that a node can keep have the same probability, and so have all primitives but
+/// `none` on each of them: the genotype is derived from independent, equally distributed strengths.
 pub fn random_genotype(space: &SearchSpace, rng: &mut impl Rng) -> Genotype {
     let count = space.topology().num_edges() * space.primitives().len();
     let mut strengths = || -> Vec<f32> {
-        // 24 bits: all of them fit into single precision.
+        // 24 bits fit exactly into single precision.
         (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
     };
     let strengths = space.topology().per_kind(|_| strengths());

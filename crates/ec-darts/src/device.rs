@@ -1,4 +1,4 @@
-//! Devices by name, with an error that says what is missing.
+//! Devices by name, with an error that names the missing feature or driver.
 
 use std::str::FromStr;
 
@@ -14,7 +14,7 @@ use burn::{backend::DispatchDevice, tensor::DeviceType};
 
 use crate::{Error, Result};
 
-/// Where tensors live, by the name used on the command line.
+/// A device, by its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceName {
     /// The CPU, by Burn's Flex backend.
@@ -36,7 +36,7 @@ impl DeviceName {
     pub const ALL: [Self; 6] =
         [Self::Flex, Self::Wgpu, Self::Vulkan, Self::Metal, Self::Cuda, Self::Rocm];
 
-    /// The name, which is that of the feature too.
+    /// The name, which is also the name of the feature.
     pub fn name(self) -> &'static str {
         match self {
             Self::Flex => "flex",
@@ -60,11 +60,13 @@ impl DeviceName {
         }
     }
 
-    /// The device of this name, or without one the best that answers: a GPU that the program was
-    /// built for, else the CPU. A driver that computes on the CPU is not taken for a GPU.
+    /// The device with this name. Without a name, the best device that answers: a GPU that the
+    /// program was built for, else the CPU. A driver that computes on the CPU does not count as a
+    /// GPU.
     ///
     /// # Errors
-    /// [`Error::Device`] where the named device, or any, is not compiled in or not there.
+    /// [`Error::Device`] where the named device, or every device, is not compiled in or does not
+    /// exist.
     pub fn open_or_best(name: Option<Self>) -> Result<Opened> {
         if let Some(name) = name {
             return name.open();
@@ -85,12 +87,12 @@ impl DeviceName {
     }
 }
 
-/// A device that answers, and what to call it.
+/// A device that answers, and its description.
 #[derive(Clone, Debug)]
 pub struct Opened {
-    /// Without autodiff.
+    /// The device without autodiff.
     pub device: Device,
-    /// Whether its memory is that of the process.
+    /// Whether its memory is the memory of the process.
     pub is_cpu: bool,
     /// Name, and adapter or number of threads.
     pub description: String,
@@ -135,7 +137,7 @@ impl DeviceName {
         }
     }
 
-    /// The first device that the runtime lists; drivers that are absent can panic on the way.
+    /// The first device that the runtime lists; an absent driver can cause a panic.
     #[cfg(any(
         feature = "wgpu",
         feature = "vulkan",
@@ -160,7 +162,7 @@ impl DeviceName {
     }
 }
 
-/// Whether tensors of this device lie in the memory of the process.
+/// Whether tensors of this device are in the memory of the process.
 pub fn is_cpu(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     return device.clone().inner() == Device::flex();
@@ -171,8 +173,8 @@ pub fn is_cpu(device: &Device) -> bool {
     }
 }
 
-/// All memory of a GPU in bytes, whether used or free; nothing of a CPU, or where its driver does not
-/// tell (WebGPU hides it). Opens the device.
+/// Total memory of a GPU in bytes, used or free; none for a CPU, or where the driver does not tell
+/// (WebGPU hides it). Opens the device.
 pub fn memory_bytes(device: &Device) -> Option<u64> {
     #[cfg(any(
         feature = "wgpu",
@@ -188,11 +190,12 @@ pub fn memory_bytes(device: &Device) -> Option<u64> {
     None
 }
 
-/// Runs a probe whose panic means no, without the panic's message; several threads may.
+/// Runs a probe; a panic means no, and its message is not shown. Several threads may call it at
+/// once.
 ///
-/// The hook stays in place, and hands on to the one before it while no probe runs: taking one out and putting it back
-/// would lose it where two threads do so at a time. Drivers panic on threads of their own too, so that it goes by
-/// whether a probe runs, not by the thread.
+/// The panic hook stays installed, and calls the previous hook while no probe runs: removing and
+/// restoring a hook would lose it where two threads do so at once. Drivers also panic on their own
+/// threads, so the hook checks whether a probe runs, not which thread panics.
 #[cfg(any(
     feature = "wgpu",
     feature = "vulkan",
@@ -220,7 +223,7 @@ fn quietly<T>(probe: impl FnOnce() -> T) -> Option<T> {
     answer
 }
 
-/// Processors that this process may use, of those that the machine has.
+/// Number of processors that this process may use.
 pub fn processors() -> u16 {
     let count = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     count.try_into().unwrap_or(u16::MAX)
@@ -230,7 +233,7 @@ impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        // What it is, beside the name of the backend.
+        // `cpu` is accepted too, since `flex` is only the name of its backend.
         let text = if text == "cpu" { "flex" } else { text };
         let found = Self::ALL.into_iter().find(|name| name.name() == text);
         found.ok_or_else(|| format!("allowed: cpu, {}", Self::ALL.map(Self::name).join(", ")))

@@ -1,7 +1,7 @@
-//! Samples of Dirichlet distributions, and the gradient of a sample by alpha.
+//! Samples of Dirichlet distributions, and the gradient of a sample with respect to alpha.
 //!
-//! Entry points: `draw`, [`passed_on`]. Invariant: all of it is computed on the host in double precision; a tensor
-//! gets a value and a matrix of derivatives.
+//! Entry points: `draw`, [`passed_on`]. Invariant: all values are computed on the host in double
+//! precision; a tensor gets a value and a matrix of derivatives.
 
 use burn::tensor::activation::relu;
 use burn::tensor::{Tensor, TensorData};
@@ -12,10 +12,10 @@ use special::Gamma;
 
 use crate::tensors::to_vec;
 
-/// Smallest entry of a sample: its gradient takes the logarithm.
+/// Smallest entry of a sample, because the gradient uses its logarithm.
 const SMALLEST: f32 = 1e-6;
 
-/// Concentration of a value of alpha.
+/// The concentration of a Dirichlet distribution by alpha.
 ///
 /// ```text
 /// b = elu(alpha) + 1
@@ -51,7 +51,7 @@ pub(crate) fn draw(alpha: &[f32], rng: &mut impl Rng) -> Vec<f32> {
 /// mean[k] = b[k] / sum over j of b[j]
 /// ```
 pub(crate) fn mean(alpha: Tensor<2>) -> Tensor<2> {
-    // `elu(alpha) + 1`, of which one summand is that of a zero.
+    // `elu(alpha) + 1` as two terms, of which one sees a clamped alpha of zero.
     let concentration = relu(alpha.clone()) + alpha.clamp_max(0.0).exp();
     concentration.clone() / concentration.sum_dim(1)
 }
@@ -62,15 +62,15 @@ pub(crate) fn mean(alpha: Tensor<2>) -> Tensor<2> {
 /// d L / d b[j] = r[j] (u[j] - sum over k of theta[k] u[k])
 /// r[j] = -(d F(theta[j]; b[j], B - b[j]) / d b[j]) / (f(theta[j]) (1 - theta[j])),   B = sum of b
 /// ```
-/// `u = d L / d theta`, `F` and `f` are distribution function and density of the Beta distribution that `theta[j]`
-/// has by itself.
+/// `u = d L / d theta`. `F` and `f` are the distribution function and the density of the Beta
+/// distribution that is the marginal distribution of `theta[j]`.
 ///
 /// # Shapes
 /// - `alpha`, `sample`, output: `[num_edges, num_primitives]`
 ///
 /// # Source
-/// DrNAS, `DARTS-space/model_search.py`; PyTorch, `torch.distributions.Dirichlet`, whose derivative is an
-/// approximation where this is the integral itself.
+/// DrNAS, `DARTS-space/model_search.py`; PyTorch, `torch.distributions.Dirichlet`. PyTorch
+/// approximates the derivative; here the integral itself is computed.
 pub fn passed_on(alpha: Tensor<2>, sample: &[f32]) -> Tensor<2> {
     let [rows, columns] = alpha.dims();
     let values = to_vec(alpha.clone());
@@ -87,22 +87,23 @@ pub fn passed_on(alpha: Tensor<2>, sample: &[f32]) -> Tensor<2> {
         Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &device)
     };
     let (rates, theta) = (matrix(rates.collect()), matrix(sample.to_vec()));
-    // Zero, with the derivatives of a change of alpha.
+    // A tensor of zeros that has the derivatives with respect to alpha.
     let change = (alpha.clone() - alpha.detach()) * rates;
     let spread = theta.clone() * change.clone().sum_dim(1);
     theta + change - spread
 }
 
-/// `r` of [`passed_on`], by an integral over the side of `theta` whose end lies nearer.
+/// `r` of [`passed_on`], by an integral over the side of `theta` with the nearer end.
 ///
 /// ```text
 /// d F / d b = integral from 0 to theta of f(t) (ln t - psi(b) + psi(B)) dt
 /// ```
-/// The power at that end is substituted away, which leaves an integral over (0, 1) for the tanh-sinh rule.
+/// A substitution removes the power at that end, which leaves an integral over (0, 1) for the
+/// tanh-sinh rule.
 fn rate(theta: f64, b: f64, total: f64) -> f64 {
     let rest = total - b;
     if rest <= 0.0 {
-        // The only operation of its edge has weight one, whatever its alpha.
+        // The only operation of an edge has weight one, whatever its alpha.
         return 0.0;
     }
     let shift = total.digamma() - b.digamma();
@@ -120,7 +121,7 @@ fn rate(theta: f64, b: f64, total: f64) -> f64 {
     }
 }
 
-/// Of a function over (0, 1), by the tanh-sinh rule.
+/// The integral of a function over (0, 1), by the tanh-sinh rule.
 fn integral(of: impl Fn(f64) -> f64) -> f64 {
     const STEP: f64 = 1.0 / 32.0;
     let term = |number: i32| {
@@ -133,12 +134,12 @@ fn integral(of: impl Fn(f64) -> f64) -> f64 {
     (-128..=128).map(term).sum()
 }
 
-/// Named in full: the standard library is to have a method of that name.
+/// Called by its full path: the standard library plans a method with the same name.
 fn ln_gamma(value: f64) -> f64 {
     Gamma::ln_gamma(value).0
 }
 
-/// DrNAS' regularization of alpha, `[1]`.
+/// The regularization of alpha in DrNAS, `[1]`.
 ///
 /// ```text
 /// sum over the edges of both kinds of KL(Dirichlet(b) | Dirichlet(1))
@@ -186,7 +187,7 @@ mod tests {
             let found = rate(theta, b, total);
             assert!((found - expected).abs() < 1e-6, "{found}");
         }
-        // A sample's derivative is on average that of the mean: (B - b) / B^2.
+        // On average, a sample's derivative is that of the mean: (B - b) / B^2.
         let mut rng = crate::data::stream_rng(1, crate::data::Purpose::AlphaDraw, 0, 0);
         let alpha = [0.0, 0.5, -0.5];
         let draws = 20_000;

@@ -1,12 +1,12 @@
-//! The one error type of this crate: every variant names what failed and where.
+//! The one error type of this crate: every variant names the failure and its place.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What stands for the path of a model that is in no file.
+/// The path in errors about a model that is in no file.
 const MODEL_IN_MEMORY: &str = "the model in memory";
 
-/// What can go wrong outside the code: files, settings, data, devices, diverging arithmetic.
+/// Failures from outside the code: files, settings, data, devices, diverging arithmetic.
 ///
 /// Messages are lower case, without a full stop; the cause is in `source()`, not in the text.
 #[derive(Debug, thiserror::Error)]
@@ -15,28 +15,28 @@ pub enum Error {
     /// A file or folder could not be read, written, created, synced or renamed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was tried: `read`, `write`, `create`, ...
+        /// The failed action: `read`, `write`, `create`, ...
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system answered.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
 
-    /// A data file is there and readable, but its content is not what its format says.
+    /// A data file can be read, but its content does not match its format.
     #[error("{}: {reason}", path.display())]
     Data {
         /// The file or folder.
         path: PathBuf,
-        /// What is wrong, with the figures found and expected.
+        /// The fault, with the values found and expected.
         reason: String,
     },
 
-    /// Images in memory are not what a set or a model needs.
+    /// Images in memory do not meet the needs of a set or a model.
     #[error("images: {reason}")]
     Images {
-        /// What is wrong, with the figures found and expected.
+        /// The fault, with the values found and expected.
         reason: String,
     },
 
@@ -45,7 +45,7 @@ pub enum Error {
     ConfigSyntax {
         /// The file, or `--set KEY=VALUE`.
         origin: String,
-        /// What is wrong, with line and column where known.
+        /// The fault, with line and column where known.
         reason: String,
     },
 
@@ -56,36 +56,38 @@ pub enum Error {
         origin: String,
         /// The dotted key, such as `weights.momentum`.
         key: String,
-        /// The value found, as written in TOML.
+        /// The value found, as TOML writes it.
         value: String,
-        /// The range or the list of values.
+        /// The allowed range or list of values.
         allowed: String,
     },
 
-    /// A checkpoint is not, bit for bit, the one that was written, or it is none. An older one may serve.
+    /// A file is no checkpoint, or its bytes have changed since it was written. An older checkpoint
+    /// may serve.
     #[error("{}: {reason}", path.display())]
     Damaged {
         /// The checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault.
         reason: String,
     },
 
-    /// A checkpoint is whole, but of another search or retraining, or of another version's format.
+    /// A checkpoint is intact, but belongs to another search or retraining, or has the format of
+    /// another version.
     #[error("{}: {reason}", path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
-        /// What is wrong.
+        /// The difference.
         reason: String,
     },
 
-    /// A file of a trained network is damaged, or something else.
+    /// A file of a trained network is damaged, or is no such file.
     #[error("{}: {reason}", path.display())]
     Model {
         /// The file, or `the model in memory`.
         path: PathBuf,
-        /// What is wrong, with the tensor, what was expected and what was found.
+        /// The fault, with the tensor, the expected and the found values.
         reason: String,
     },
 
@@ -94,45 +96,45 @@ pub enum Error {
     Folder {
         /// The run folder.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The fault, and a remedy.
         reason: String,
     },
 
-    /// A device is not compiled in, or the machine does not have it.
+    /// A device is not compiled in, or does not exist on the machine.
     #[error("device {device}: {reason}")]
     Device {
         /// The device's name on the command line.
         device: &'static str,
-        /// Which feature or driver is missing.
+        /// The missing feature or driver.
         reason: String,
     },
 
-    /// A run stopped early; what it had reached is kept.
+    /// A run stopped early; its progress until then is saved.
     #[error("the run stopped, {}", kept(last_checkpoint))]
     Stopped {
         /// The newest checkpoint, if there is one.
         last_checkpoint: Option<PathBuf>,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<Error>,
     },
 
-    /// A loss or gradient is no number any more.
+    /// A loss or gradient is not finite.
     #[error(
         "{what} is not finite in epoch {}, {phase}, step {} (learning rate {learning_rate:?})",
         epoch + 1,
         step + 1
     )]
     NonFinite {
-        /// Which figure.
+        /// The name of the figure.
         what: String,
-        /// Counted from 0; from 1 in the message.
+        /// The epoch, counted from 0; from 1 in the message.
         epoch: usize,
         /// Part of the epoch.
         phase: &'static str,
-        /// Counted from 0, within the part; from 1 in the message.
+        /// The step within the part, counted from 0; from 1 in the message.
         step: usize,
-        /// Of the weights, per step.
+        /// Learning rate of the weights, per step.
         learning_rate: f64,
     },
 }
@@ -148,7 +150,7 @@ fn kept(checkpoint: &Option<PathBuf>) -> String {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// For `map_err`: an I/O error with what was tried and on which path.
+    /// An I/O error with the failed action and the path, for `map_err`.
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
@@ -157,12 +159,13 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    /// What is wrong with a model that is in no file.
+    /// A fault of a model that is in no file.
     pub(crate) fn model(reason: String) -> Self {
         Self::Model { path: MODEL_IN_MEMORY.into(), reason }
     }
 
-    /// This error about a model in memory as one about the file that it is read from or written to.
+    /// This error about a model in memory, as an error about the file that it is read from or
+    /// written to.
     pub(crate) fn of_file(mut self, file: &Path) -> Self {
         if let Self::Model { path, .. } = &mut self {
             *path = file.to_path_buf();

@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Files that are written completely or not at all.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Writes a sibling file, syncs it and renames it: readers see the old content or the new.
+/// Writes a sibling file, syncs it and renames it: readers see either the old content or the new
+/// content.
 ///
 /// # Errors
 /// [`Error::Io`]; the old file is untouched and the sibling removed.
@@ -19,15 +20,15 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         .and_then(|()| fs::rename(&partial, path))
         .and_then(|()| sync_folder(path));
     written.map_err(|source| {
-        // Nothing more can be done if even this fails.
+        // If even this fails, there is no remedy.
         let _ = fs::remove_file(&partial);
         Error::io("write", path)(source)
     })
 }
 
-/// Makes a rename last through a power cut; only Unix can and must.
+/// Syncs the folder, so that a rename survives a power cut; only Unix can and must do this.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
-    // A bare name lies in the current folder, whose name as a parent is empty.
+    // A bare file name is in the current folder; its parent is the empty name.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }

@@ -1,4 +1,4 @@
-//! How long a network takes for a batch of images, measured.
+//! Measured latency of a network for a batch of images.
 //!
 //! Entry point: [`Latency::measure`].
 
@@ -13,19 +13,19 @@ use crate::data::{Purpose, stream_rng};
 use crate::network::{EvaluationConfig, EvaluationNetwork};
 use crate::ops::{Form, Kernels, Operation};
 
-/// Passes before the first that counts.
+/// Number of warm-up passes.
 const WARM_UP: usize = 3;
-/// Passes that count: at least so many,
+/// Smallest number of measured passes.
 const LEAST: usize = 10;
-/// more while they have not taken so long,
+/// Time for which passes are measured, if the limits of their number allow it.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
-/// and at most so many.
+/// Largest number of measured passes.
 const MOST: usize = 200;
 
-/// Passes of a single operation that count, behind two that do not.
+/// Number of measured passes of a single operation, after two warm-up passes.
 const OF_OPERATION: usize = 15;
 
-/// Median time of one operation for a batch of one image in evaluation mode, in seconds.
+/// Median time of one operation for a batch of one image in evaluation mode, in s.
 ///
 /// # Panics
 /// Where the operation cannot have these channels or size.
@@ -57,24 +57,24 @@ pub fn of_operation(
 /// Forward passes of one batch in evaluation mode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Images in a batch.
+    /// Number of images per batch.
     pub batch: usize,
-    /// Passes measured, behind three that were not.
+    /// Number of measured passes, after three warm-up passes.
     pub passes: usize,
-    /// Median of a pass, in seconds.
+    /// Median time of a pass, in s.
     pub median_s: f64,
-    /// Nine passes of ten took longer, in seconds.
+    /// The tenth percentile of the times of passes, in s.
     pub percentile10_s: f64,
-    /// One pass of ten took longer, in seconds.
+    /// The ninetieth percentile of the times of passes, in s.
     pub percentile90_s: f64,
-    /// By the median.
+    /// Images per second at the median time.
     pub images_per_s: f64,
 }
 
 impl Latency {
-    /// Builds the network with random weights and times its forward pass, without the auxiliary head,
-    /// from images on the device to logits in memory. The kernels are the fused ones where the device
-    /// has them.
+    /// Builds the network with random weights and times its forward pass, from images on the device
+    /// to logits in memory, without the auxiliary head. It uses fused kernels where the device has
+    /// them.
     ///
     /// # Panics
     /// Where `batch` is 0.

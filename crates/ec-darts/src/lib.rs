@@ -40,7 +40,7 @@ pub mod cost;
 
 pub mod latency;
 
-// Running it.
+// Running a search or a retraining.
 pub mod optim;
 
 pub mod data;
@@ -52,19 +52,20 @@ pub mod train;
 pub mod model;
 
 // Underneath.
+pub mod batch;
 pub mod device;
 pub mod error;
 pub mod files;
 pub mod memory;
 pub mod preflight;
 pub mod snapshot;
-pub mod tensors;
+pub(crate) mod tensors;
 
 pub use error::{Error, Result};
 
 /// Version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Commit it was built from, or `unknown` outside a checkout.
+/// Commit of the build, or `unknown` outside a checkout.
 pub const COMMIT: &str = env!("EC_DARTS_COMMIT");
 
 /// Compiles the example in the README.

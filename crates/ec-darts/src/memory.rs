@@ -15,22 +15,23 @@ pub fn current_bytes() -> Option<u64> {
     of_process(Process::memory)
 }
 
-/// Memory that this process can still get without swapping, in bytes: what is free on the machine, or
-/// less where a control group limits the process, as containers and batch systems do.
+/// Memory that this process can still get without swapping, in bytes: the free memory of the
+/// machine, or less where a control group limits the process, as in containers and batch systems.
 pub fn available_bytes() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
-    // A system that does not tell is not one without memory.
+    // A system that does not report its memory is not a system without memory.
     let machine = Some(system.available_memory()).filter(|_| system.total_memory() > 0)?;
-    // The system's limits are those of the root group, which in a container is the container's.
+    // The system's limits are those of the root group, which in a container is the container's
+    // group.
     let groups = [system.cgroup_limits(), of_process(Process::cgroup_limits).flatten()];
     Some(within(machine, groups.into_iter().flatten()))
 }
 
-/// What is free on the machine, or less where a group's limit leaves less.
+/// The free memory of the machine, or less where a group's limit leaves less.
 fn within(machine: u64, groups: impl Iterator<Item = CGroupLimits>) -> u64 {
     let left = groups.map(|group| {
-        // Pages of files count as used, and are given back when they are needed.
+        // Pages of files count as used, but the system frees them when memory is needed.
         group.free_memory.max(group.total_memory.saturating_sub(group.rss))
     });
     left.fold(machine, u64::min)

@@ -1,42 +1,43 @@
-//! The loss that all passes of a step share.
+//! The loss of all passes of a step.
 //!
-//! Entry point: [`Objective`]. Invariant: the loss is a function of weights, alpha, batch and draw alone.
+//! Entry point: [`Objective`]. Invariant: the loss is a function of weights, alpha, batch and draw
+//! alone.
 
 use burn::tensor::Tensor;
 use ec_darts_space::SearchSpace;
 
 use crate::architecture::ArchitectureParameters;
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
 use crate::skip_dropout::SkipDropout;
-use crate::tensors::ImageBatch;
 
-/// The loss of one pass: the same function for the step on alpha, the step on the weights and the second order, each
-/// with its draw.
+/// The loss of one pass. The step on alpha, the step on the weights and the second order use the
+/// same function, each with its own draw.
 #[derive(Clone, Debug)]
 pub struct Objective<'a> {
     /// Primitives and topology.
     pub space: &'a SearchSpace,
-    /// Of the epoch.
+    /// The rule of the epoch.
     pub rule: &'a Rule,
-    /// Of the step.
+    /// The draw of the step.
     pub draw: &'a Draw,
-    /// Of the step too, where skips are dropped.
+    /// The dropout masks of the step, where skip connections have dropout.
     pub skip_dropout: Option<&'a SkipDropout>,
 }
 
 /// A loss of alpha.
 #[derive(Clone, Debug)]
 pub struct AlphaLoss {
-    /// Mean cross entropy, `[1]`.
+    /// The mean cross entropy, `[1]`.
     pub cross_entropy: Tensor<1>,
-    /// With the rule's terms, `[1]`.
+    /// The cross entropy with the rule's terms, `[1]`.
     pub total: Tensor<1>,
 }
 
 impl<'a> Objective<'a> {
-    /// Of a rule without a draw.
+    /// The loss of a rule without a draw.
     pub fn new(space: &'a SearchSpace, rule: &'a Rule) -> Self {
         Self { space, rule, draw: &Draw::Mode, skip_dropout: None }
     }
@@ -69,11 +70,12 @@ impl<'a> Objective<'a> {
         batch: &ImageBatch,
     ) -> AlphaLoss {
         let mixing = self.mixing(alpha);
-        // A gate's gradient needs the operation behind it, also where it is closed.
+        // The gradient of a gate needs the output of its operation, also where the gate is closed.
         let is_gated = self.rule.sampling.is_some_and(Sampling::is_gated);
-        let mixing = if is_gated { mixing.whole() } else { mixing };
+        let needs_all = self.rule.sampling == Some(Sampling::Gates);
+        let mixing = if needs_all { mixing.whole() } else { mixing };
         let cross_entropy = cross_entropy(supernet.forward(batch.images.clone(), &mixing), batch);
-        // The expected cost is one of all paths, not of the one that was drawn.
+        // The expected cost is that of all paths, not of the drawn path.
         let mixing = match is_gated {
             true => self.rule.expected().mixing(self.space, alpha, &Draw::Mode),
             false => mixing,
@@ -84,7 +86,7 @@ impl<'a> Objective<'a> {
     }
 }
 
-/// Mean cross entropy of logits against a batch's labels, `[1]`.
+/// Mean cross entropy of logits and a batch's labels, `[1]`.
 pub fn cross_entropy(logits: Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
     ec_darts_kernels::cross_entropy(logits, batch.labels.clone(), 0.0).loss
 }

@@ -1,4 +1,5 @@
-//! The loss of alpha beside its cross entropy: terms, and a factor by the cost of the architecture.
+//! The loss of alpha in addition to its cross entropy: terms, and a factor by the cost of the
+//! architecture.
 //!
 //! Entry point: [`Penalties::loss`]. Invariant: a term depends on alpha and the mixing weights, never on the
 //! weights of the network.
@@ -11,33 +12,33 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::ArchitectureParameters;
 use crate::dirichlet::divergence;
 
-/// The terms of one epoch, each with its weight; zero is off.
+/// The terms of one epoch with their weights; a weight of zero is off.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Penalties {
-    /// Of [`zero_one`].
+    /// Weight of [`zero_one`].
     pub zero_one: f64,
-    /// Its form.
+    /// Form of [`zero_one`].
     pub zero_one_form: ZeroOne,
-    /// Of [`log_sum_exp`].
+    /// Weight of [`log_sum_exp`].
     pub log_sum_exp: f64,
-    /// Of [`divergence`].
+    /// Weight of [`divergence`].
     pub dirichlet_kl: f64,
     /// The expected cost of the architecture.
     pub cost: Option<ExpectedCost>,
 }
 
-/// How FairDARTS measures the distance of a mixing weight from one half.
+/// The measure of FairDARTS for the distance of a mixing weight from one half.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ZeroOne {
-    /// Its square.
+    /// The squared distance.
     #[default]
     L2,
-    /// Its size.
+    /// The absolute distance.
     L1,
 }
 
-/// How an expected cost enters the loss.
+/// The way in which an expected cost enters the loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CostForm {
@@ -50,44 +51,45 @@ pub enum CostForm {
     Product,
 }
 
-/// How much an expected cost matters.
+/// The influence of an expected cost on the loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostWeighting {
-    /// How it enters the loss.
+    /// The way in which the cost enters the loss.
     pub form: CostForm,
-    /// Of the term, or of the product.
+    /// Weight of the term, or of the product.
     pub weight: f64,
-    /// A cost that is neither high nor low, in the unit of the cost.
+    /// A medium cost, in the unit of the cost.
     pub reference: f64,
-    /// Of [`CostForm::Product`].
+    /// Exponent of [`CostForm::Product`].
     pub exponent: f64,
 }
 
-/// The expected cost of an architecture, as [`CostTable::term`](crate::cost::CostTable::term) makes it.
+/// The expected cost of an architecture, made by [`CostTable::term`](crate::cost::CostTable::term).
 ///
 /// ```text
 /// E = fixed + sum over kinds, edges, operations of mixing * table           in parts of the reference
 /// linear:   L + weight * E                log:   L + weight * ln E
 /// product:  weight * L * (1 + ln E / ln reference)^exponent
 /// ```
-/// The last is `(ln cost / ln reference)^exponent`, so its unit matters: reference and cost have to be above 1.
+/// The product has the factor `(ln cost / ln reference)^exponent`, so its unit matters: reference
+/// and cost must be above 1.
 ///
 /// # Source
-/// SNAS, section 3.3 and its public code (`log`); ProxylessNAS, Eq. (6) (`linear`) and `nas_manager.py`
-/// (`add#linear`, which takes 1 off `E`, and `mul#log`).
+/// SNAS, section 3.3 and its public code (`log`); ProxylessNAS, Eq. (6) (`linear`) and
+/// `nas_manager.py` (`add#linear`, which subtracts 1 from `E`, and `mul#log`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpectedCost {
     /// Cost of each operation on each edge, summed over the cells of the kind,
     /// `[num_edges][num_primitives]`.
     pub table: PerKind<Vec<f32>>,
-    /// Cost of what every architecture has.
+    /// The cost that every architecture has, in parts of the reference.
     pub fixed: f64,
-    /// How it enters the loss.
+    /// The influence on the loss.
     pub weighting: CostWeighting,
 }
 
 impl Penalties {
-    /// The loss of alpha with all terms, `[1]`; the cross entropy as it is where all are off.
+    /// The loss of alpha with all terms, `[1]`; the plain cross entropy where all terms are off.
     pub fn loss(
         &self,
         cross_entropy: Tensor<1>,
@@ -111,8 +113,8 @@ impl Penalties {
     }
 }
 
-/// Values of a matrix over a space for each that is one of a candidate: alpha of the others is zero, where the
-/// zero-one loss is zero too, so that its mean is one of candidates.
+/// The number of matrix entries per entry of a candidate. Alpha of other entries is zero and adds
+/// nothing to the zero-one loss, so this factor makes its mean one over candidates.
 fn of_all(space: &SearchSpace) -> f64 {
     let edges = space.all_candidates().0.iter().flat_map(|(_, edges)| edges);
     let candidates: usize = edges.map(Vec::len).sum();
@@ -160,7 +162,7 @@ pub fn log_sum_exp(alpha: PerKind<Tensor<2>>) -> Tensor<1> {
 }
 
 impl ExpectedCost {
-    /// The cross entropy with the cost, `[1]`.
+    /// The cross entropy with the cost term or factor, `[1]`.
     ///
     /// # Shapes
     /// - `mixing`: `[num_edges, num_primitives]` each

@@ -1,7 +1,7 @@
-//! Perturbed mixing weights, under which the weights of the network are trained.
+//! Perturbed mixing weights for the training of the network's weights.
 //!
-//! Entry points: [`Matrix::random`], [`Matrix::adversarial`]. Invariant: what competes still sums to one, and alpha is left as it
-//! is.
+//! Entry points: [`Matrix::random`], [`Matrix::adversarial`]. Invariant: the perturbed weights of
+//! each group of competitors still sum to one, and alpha does not change.
 
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
@@ -9,22 +9,24 @@ use ec_darts_space::{CellKind, PerKind, SearchSpace};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::ImageBatch;
 use crate::network::Supernet;
 use crate::objective::cross_entropy;
+use crate::ops::separate;
 use crate::relaxation::Relaxation;
 use crate::rule::Mixing;
-use crate::tensors::{ImageBatch, separate, to_vec};
+use crate::tensors::to_vec;
 
-/// How mixing weights are perturbed in steps on the weights.
+/// The perturbation of mixing weights in steps on the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Perturbation {
-    /// By uniform noise.
+    /// Uniform noise.
     ///
     /// # Source
     /// SDARTS-RS, Eq. (3).
     Random,
-    /// Towards a larger loss.
+    /// An ascent of the loss.
     ///
     /// # Source
     /// SDARTS-ADV, Eq. (4).
@@ -32,7 +34,7 @@ pub enum Perturbation {
 }
 
 impl Perturbation {
-    /// As settings have it.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
@@ -41,18 +43,19 @@ impl Perturbation {
     }
 }
 
-/// Steps of the adversarial ascent.
+/// Number of steps of the adversarial ascent.
 ///
 /// # Source
 /// SmoothDARTS, `attacker/perturb.py`.
 pub const ASCENT_STEPS: usize = 7;
 
-/// Mixing weights as plain values, `[num_edges][num_primitives]`, and what of them competes.
+/// Mixing weights as plain values, `[num_edges][num_primitives]`, and the groups of them that
+/// compete.
 #[derive(Clone, Debug)]
 pub struct Matrix<'a> {
     /// Primitives and topology.
     pub space: &'a SearchSpace,
-    /// Decides what sums to one.
+    /// The relaxation, which decides which weights sum to one.
     pub relaxation: Relaxation,
 }
 
@@ -66,7 +69,7 @@ impl Matrix<'_> {
         })
     }
 
-    /// Brings what competes back to the simplex.
+    /// Brings the competing weights back to the simplex.
     ///
     /// ```text
     /// clamp to [0, 1];   all zero: one at the largest value before;   divide by the sum
@@ -91,7 +94,7 @@ impl Matrix<'_> {
         clipped
     }
 
-    /// Mixing weights with noise.
+    /// Mixing weights plus noise.
     ///
     /// ```text
     /// clip(mixing + noise)
@@ -107,13 +110,14 @@ impl Matrix<'_> {
         })
     }
 
-    /// Mixing weights that ascend a loss by the sign of its gradient, and stay near where they began.
+    /// Mixing weights that ascend a loss by the sign of its gradient, and stay near their start.
     ///
     /// ```text
     /// P_0 = clip(mixing + start)
     /// P_k+1 = clip(mixing + clamp(P_k + 2 epsilon / 7 sign(d loss / d P_k) - mixing, -epsilon, epsilon))
     /// ```
-    /// After [`ASCENT_STEPS`] steps; where the loss fell, `mixing` as it was. `loss` gives value and gradient.
+    /// This is the result after [`ASCENT_STEPS`] steps, or `mixing` without change where the loss
+    /// fell. `loss` returns value and gradient.
     ///
     /// # Source
     /// SDARTS-ADV, Eq. (4); SmoothDARTS, `attacker/perturb.py`, `Linf_PGD_alpha`.
@@ -146,14 +150,14 @@ impl Matrix<'_> {
     }
 }
 
-/// An adversarial perturbation, and how it was found.
+/// An adversarial perturbation, and its course.
 #[derive(Clone, Debug)]
 pub struct Ascent {
-    /// The perturbed mixing weights; those before where the loss fell.
+    /// The perturbed mixing weights; the original ones where the loss fell.
     pub mixing: PerKind<Vec<f32>>,
-    /// After each step.
+    /// The mixing weights after each step.
     pub trail: Vec<PerKind<Vec<f32>>>,
-    /// Before the ascent and after it.
+    /// The losses before and after the ascent.
     pub losses: [f32; 2],
 }
 
@@ -165,8 +169,8 @@ pub struct Attacked<'a> {
 }
 
 impl<'a> Attacked<'a> {
-    /// Normalizes by the running statistics, which stay as they are. The fused kernels have no gradient there,
-    /// so the cells run on the plain composition.
+    /// The supernet, normalized by the running statistics, which do not change. The fused kernels
+    /// have no gradient in this mode, so the cells use the plain composition of operations.
     pub fn new(supernet: &Supernet, mixing: &'a Mixing, batch: &'a ImageBatch) -> Self {
         Self { supernet: separate(supernet).freeze(), mixing, batch }
     }
@@ -179,7 +183,7 @@ impl<'a> Attacked<'a> {
             Tensor::<2>::from_data(TensorData::new(values.clone(), shape), &device).require_grad()
         };
         let leaves = weights.as_ref().map(leaf);
-        // In evaluation mode nothing is dropped.
+        // There is no dropout in evaluation mode.
         let mixing = Mixing { skip_dropout: None, ..self.mixing.clone() };
         let mixing = Mixing { weights: leaves.clone(), ..mixing };
         let logits = self.supernet.forward(self.batch.images.clone(), &mixing);

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, s};
 use ec_darts_kernels::softmax_groups;
 use ec_darts_space::{CellKind, CellTopology, SearchSpace};
 
-/// How architecture parameters compete for mixing weights.
+/// The competition of architecture parameters for mixing weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Relaxation {
@@ -21,21 +21,22 @@ pub enum Relaxation {
     /// # Source
     /// DARTS, Eq. (2); EC-DARTS, Eq. (1).
     Softmax,
-    /// Cross-Edge Normalization: the edges that enter a node compete, each primitive for itself.
+    /// Cross-Edge Normalization: for each primitive, the edges that enter a node compete.
     ///
     /// ```text
     /// mixing[i->j, o] = exp(alpha[i->j, o]) / sum over k<j of exp(alpha[k->j, o])
     /// ```
-    /// An edge that enters its node alone, as the first of a cell of one input, is relaxed by [`Self::Softmax`]:
-    /// across edges its weights would be one whatever alpha is (docs/deviations.md, `cen-lone-edge`).
+    /// An edge that enters its node alone, such as the first edge of a cell with one input, is
+    /// relaxed by [`Self::Softmax`]: across edges its weights would be one for any alpha
+    /// (docs/deviations.md, `cen-lone-edge`).
     ///
-    /// The printed equation has no exp, Figure 2 and its text say softmax
-    /// (docs/deviations.md, `cen-softmax`).
+    /// The printed equation has no exp; Figure 2 and its text say softmax (docs/deviations.md,
+    /// `cen-softmax`).
     ///
     /// # Source
     /// EC-DARTS, section 4.1, Eq. (4), Figure 2.
     CrossEdge,
-    /// FairDARTS: nothing competes.
+    /// FairDARTS: there is no competition.
     ///
     /// ```text
     /// mixing[i->j, o] = 1 / (1 + exp(-alpha[i->j, o]))
@@ -56,7 +57,7 @@ impl Relaxation {
     /// Output is a fraction in [0, 1].
     ///
     /// # Panics
-    /// Where `alpha` has another number of edges than the topology.
+    /// Where `alpha` does not have the topology's number of edges.
     pub fn mixing(&self, alpha: Tensor<2>, topology: &CellTopology) -> Tensor<2> {
         let [num_edges, _] = alpha.dims();
         assert_eq!(num_edges, topology.num_edges(), "one row of alpha for each edge");
@@ -77,11 +78,12 @@ impl Relaxation {
     /// Mean entropy of the mixing weights, as a fraction of the largest possible.
     ///
     /// ```text
-    /// mean over groups of -sum m ln m / ln(group size)                       what competes
+    /// mean over groups of -sum m ln m / ln(group size)                       Softmax, CrossEdge
     /// mean over entries of -(m ln m + (1 - m) ln(1 - m)) / ln 2              Sigmoid
     /// ```
-    /// A group is what sums to one: an edge ([`Self::Softmax`]), or a primitive at a node
-    /// ([`Self::CrossEdge`]). 1 is undecided, 0 is a decision.
+    /// A group is a set of weights that sum to one: an edge ([`Self::Softmax`]), or a primitive at
+    /// a node ([`Self::CrossEdge`]). The value is 1 without any decision and 0 after a full
+    /// decision.
     ///
     /// # Shapes
     /// - `mixing`: `[num_edges, num_primitives]`, row-major
@@ -99,11 +101,12 @@ impl Relaxation {
         groups.iter().map(of_group).sum::<f64>() / groups.len() as f64
     }
 
-    /// Places of the mixing weights that compete, counted row by row: those of a group sum to one, but for
-    /// [`Self::Sigmoid`], where every place is alone. Places of no candidate are in no group.
+    /// Indices of the mixing weights that compete, counted row by row. The weights of a group sum
+    /// to one; under [`Self::Sigmoid`], every index is its own group. Primitives that are not
+    /// candidates of their edge are in no group.
     ///
     /// # Shapes
-    /// - output: places of `[num_edges, num_primitives]`
+    /// - output: indices into `[num_edges, num_primitives]`
     pub fn groups(&self, space: &SearchSpace, kind: CellKind) -> Vec<Vec<usize>> {
         let topology = space.topology();
         let width = space.primitives().len();
@@ -134,7 +137,8 @@ impl Relaxation {
     }
 }
 
-/// Edges, the first of a cell, that enter a node alone: nothing competes with them across edges.
+/// The number of edges at the start of a cell that enter their node alone, without competitors
+/// across edges.
 fn lone_edges(topology: &CellTopology) -> usize {
     // A node has one edge more than the node before.
     usize::from(topology.edges_into(0).len() == 1)

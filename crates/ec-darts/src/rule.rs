@@ -21,22 +21,22 @@ use crate::tensors::to_vec;
 /// A rule of the family in one epoch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// How alpha competes.
+    /// The relaxation of alpha.
     pub relaxation: Relaxation,
-    /// How a pass draws, where it does.
+    /// The sampling of a pass, where the rule samples.
     pub sampling: Option<Sampling>,
-    /// Of [`Sampling::Concrete`] and [`Sampling::StraightThrough`].
+    /// Temperature of [`Sampling::Concrete`] and [`Sampling::StraightThrough`].
     pub temperature: f64,
-    /// Weight of the skip beside every mixed operation, where the supernet has one.
+    /// Weight of the skip connection beside every mixed operation, where the supernet has one.
     pub auxiliary_skip: f64,
     /// Terms of the loss of alpha.
     pub penalties: Penalties,
-    /// From strengths to a genotype.
+    /// The rule by which strengths become a genotype.
     pub discretization: Discretization,
 }
 
 impl From<Relaxation> for Rule {
-    /// A relaxation, and nothing beside it.
+    /// The rule of a relaxation alone.
     fn from(relaxation: Relaxation) -> Self {
         Self {
             relaxation,
@@ -49,28 +49,32 @@ impl From<Relaxation> for Rule {
     }
 }
 
-/// What the operations of a supernet are weighted with in one pass.
+/// The columns of some operations of each edge, `[num_edges][num_operations]`.
+pub type Paths = PerKind<Vec<Vec<usize>>>;
+
+/// The weights of a supernet's operations in one pass.
 #[derive(Clone, Debug)]
 pub struct Mixing {
-    /// Of each operation, `[num_edges, num_primitives]`.
+    /// The weight of each operation, `[num_edges, num_primitives]`.
     pub weights: PerKind<Tensor<2>>,
-    /// Of each edge, `[num_edges, 1]`, where a rule weighs them; part of `weights` too.
+    /// The weight of each edge, `[num_edges, 1]`, where a rule weighs edges; `weights` already
+    /// contains it.
     pub edges: Option<PerKind<Tensor<2>>>,
-    /// The column of the one operation of each edge that is computed, where it is not all.
-    pub path: Option<PerKind<Vec<usize>>>,
-    /// Of the skip beside every mixed operation, where the supernet has one.
+    /// The columns of the operations that are computed on each edge; none where all are computed.
+    pub path: Option<Paths>,
+    /// Weight of the skip connection beside every mixed operation, where the supernet has one.
     pub auxiliary_skip: f64,
-    /// Elements of skips that are left out, where some are.
+    /// The dropout masks of skip connections, where they have dropout.
     pub skip_dropout: Option<SkipDropout>,
 }
 
 impl Mixing {
-    /// Of these weights alone.
+    /// These weights alone.
     pub fn of(weights: PerKind<Tensor<2>>) -> Self {
         Self { weights, edges: None, path: None, auxiliary_skip: 0.0, skip_dropout: None }
     }
 
-    /// The same weights without their history: a step on the weights moves no alpha.
+    /// The same weights without their autodiff graph: a step on the weights does not move alpha.
     pub fn detach(self) -> Self {
         Self {
             weights: self.weights.map(Tensor::detach),
@@ -79,22 +83,24 @@ impl Mixing {
         }
     }
 
-    /// The same weights with every operation computed, also those of weight zero.
+    /// The same weights with every operation computed, also those with weight zero.
     pub fn whole(self) -> Self {
         Self { path: None, ..self }
     }
 }
 
 impl Rule {
-    /// The rule of a step on the weights.
+    /// The rule for a step on the weights.
     pub fn of_weights(self) -> Self {
         Self { sampling: self.sampling.map(Sampling::of_weights), ..self }
     }
 
-    /// The rule whose mixing weights are those of this one on average over its draws, without terms of the loss.
+    /// The rule with the mean of this rule's mixing weights over its draws, without terms of the
+    /// loss.
     ///
-    /// What draws one operation of each edge draws it by the softmax of alpha, whatever the temperature. Of
-    /// [`Sampling::Concrete`], which has no mean in closed form, the weights without noise.
+    /// A rule that draws one operation per edge draws it by the softmax of alpha, whatever the
+    /// temperature. [`Sampling::Concrete`] has no mean in closed form; the weights without noise
+    /// take its place.
     pub fn expected(&self) -> Self {
         let sampling = self.sampling.filter(|sampling| !sampling.is_one_each());
         Self { sampling, penalties: Penalties::default(), ..self.clone() }
@@ -106,7 +112,7 @@ impl Rule {
     /// Fractions in [0, 1].
     ///
     /// # Panics
-    /// Where the draw is none of this rule's, or has another number of edges.
+    /// Where the draw does not belong to this rule, or has another number of edges.
     pub fn mixing(
         &self,
         space: &SearchSpace,
@@ -125,16 +131,16 @@ impl Rule {
         Mixing { edges, path, auxiliary_skip: self.auxiliary_skip, ..Mixing::of(weights) }
     }
 
-    /// Weights of the operations without those of the edges, and the path where only one operation of each
-    /// edge is computed.
+    /// Weights of the operations without those of the edges; and the path, where only one operation
+    /// per edge is computed.
     fn sampled(
         &self,
         space: &SearchSpace,
         alpha: &ArchitectureParameters,
         draw: &Draw,
-    ) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+    ) -> (PerKind<Tensor<2>>, Option<Paths>) {
         let alphas = match self.sampling {
-            // A sample is restricted as a whole.
+            // A Dirichlet sample covers all columns; `within` restricts it to the candidates.
             Some(Sampling::Dirichlet) => alpha.filled(space, 0.0),
             _ => alpha.competing(space),
         };
@@ -157,16 +163,16 @@ impl Rule {
                     let path = largest(&noisy, num_primitives);
                     let logits = log_softmax(alpha.clone(), 1) + like(noise, &alpha);
                     let soft = softmax(logits / self.temperature, 1);
-                    (straight_through(&path, soft), path)
+                    (straight_through(&path, soft), alone(&path))
                 };
-                sampled_pair(alphas.zip(noise.as_ref()).map(pass))
+                with_paths(alphas.zip(noise.as_ref()).map(pass))
             }
             (Some(Sampling::Gates), Draw::Path(path)) => {
                 let pass = |(alpha, path): (Tensor<2>, &Vec<usize>)| {
                     let passes = gradient_passes(space, path, &alpha.device());
-                    (straight_through(path, softmax(alpha, 1) * passes), path.clone())
+                    (straight_through(path, softmax(alpha, 1) * passes), alone(path))
                 };
-                sampled_pair(alphas.zip(path.as_ref()).map(pass))
+                with_paths(alphas.zip(path.as_ref()).map(pass))
             }
             (Some(Sampling::GatePairs), Draw::Pairs(pairs)) => {
                 let pass = |(alpha, pairs): (Tensor<2>, &Vec<[usize; 2]>)| {
@@ -174,16 +180,17 @@ impl Rule {
                     let passes = gradient_passes(space, &open, &alpha.device());
                     let is_drawn = drawn(pairs, &alpha);
                     let of_pair = softmax(alpha.mask_fill(is_drawn.bool_not(), -1e20), 1);
-                    (straight_through(&open, of_pair * passes), open)
+                    let path = pairs.iter().map(|pair| pair.to_vec()).collect();
+                    (straight_through(&open, of_pair * passes), path)
                 };
-                sampled_pair(alphas.zip(pairs.as_ref()).map(pass))
+                with_paths(alphas.zip(pairs.as_ref()).map(pass))
             }
             (Some(sampling), Draw::Mode) if sampling.is_one_each() => {
                 let pass = |alpha: Tensor<2>| {
                     let path = largest(&to_vec(alpha.clone()), num_primitives);
-                    (one_hot(&path, alpha.dims(), &alpha.device()), path)
+                    (one_hot(&path, alpha.dims(), &alpha.device()), alone(&path))
                 };
-                sampled_pair(alphas.map(pass))
+                with_paths(alphas.map(pass))
             }
             (Some(Sampling::Dirichlet), Draw::Simplex(sample)) => {
                 let pass = |(alpha, sample): (Tensor<2>, &Vec<f32>)| passed_on(alpha, sample);
@@ -194,8 +201,8 @@ impl Rule {
         }
     }
 
-    /// Alpha as a step of this rule leaves it: under [`Sampling::GatePairs`] the two of each edge that were drawn
-    /// are shifted by one number.
+    /// Alpha after a step of this rule: under [`Sampling::GatePairs`], the two drawn values of each
+    /// edge are shifted by the same number.
     ///
     /// ```text
     /// alpha[i, j] <- alpha[i, j] - ln((exp(alpha[i]) + exp(alpha[j])) after / before)
@@ -228,7 +235,7 @@ impl Rule {
         after.with_operations(shifted)
     }
 
-    /// Mixing weights of zero where an edge has no candidate.
+    /// The mixing weights, set to zero for primitives that are not candidates of their edge.
     fn within(&self, space: &SearchSpace, weights: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
         let device = weights.normal.device();
         weights.zip(left_out(space, &device)).map(|(weights, left_out)| {
@@ -241,7 +248,7 @@ impl Rule {
         })
     }
 
-    /// The relaxation of both kinds.
+    /// The mixing weights of the relaxation for both kinds.
     fn relaxed(&self, space: &SearchSpace, alphas: PerKind<Tensor<2>>) -> PerKind<Tensor<2>> {
         let topology = space.topology();
         let one_by_one = self.relaxation != Relaxation::CrossEdge
@@ -250,7 +257,7 @@ impl Rule {
         if one_by_one {
             return alphas.map(|alpha| self.relaxation.mixing(alpha, topology));
         }
-        // Columns are relaxed each for itself, so both kinds are relaxed at once.
+        // Columns are independent, so both kinds are relaxed at once.
         let [num_edges, num_primitives] = alphas.normal.dims();
         let both = Tensor::cat(alphas.into_values().collect(), 1);
         let both = self.relaxation.mixing(both, topology);
@@ -258,10 +265,11 @@ impl Rule {
         columns.map(|columns| both.clone().slice([0..num_edges, columns])).into()
     }
 
-    /// The genotype of alpha.
+    /// The genotype by alpha.
     ///
     /// # Errors
-    /// [`ec_darts_space::Error`] where a value is not finite, or nothing reaches a threshold.
+    /// [`ec_darts_space::Error`] where a value is not finite, or where no candidate reaches the
+    /// threshold.
     pub fn genotype(
         &self,
         space: &SearchSpace,
@@ -270,15 +278,15 @@ impl Rule {
     ) -> Result<Genotype, ec_darts_space::Error> {
         let strengths = self.strengths(space, alpha, strength);
         let discretization = match (self.discretization, strength) {
-            // A threshold is one of mixing weights.
+            // A threshold applies to mixing weights.
             (Discretization::Threshold { .. }, Strength::Alpha) => Discretization::Edges,
             (discretization, _) => discretization,
         };
         discretization.genotype(space, strengths.as_deref())
     }
 
-    /// As [`Self::genotype`]; where nothing reaches the threshold, or there are too many skips, that of the
-    /// strongest edges with the reason.
+    /// As [`Self::genotype`]. Where no candidate reaches the threshold, or where there are too many
+    /// skip connections, the genotype of the strongest edges, and the reason.
     ///
     /// # Errors
     /// [`ec_darts_space::Error`] where a value is not finite.
@@ -297,7 +305,7 @@ impl Rule {
         }
     }
 
-    /// What the genotype is read from.
+    /// The strengths from which the genotype is derived.
     ///
     /// The mixing weights are those of the relaxation, without noise and temperature.
     ///
@@ -328,7 +336,7 @@ fn like(values: &[f32], matrix: &Tensor<2>) -> Tensor<2> {
     Tensor::from_data(TensorData::new(values.to_vec(), matrix.dims()), &matrix.device())
 }
 
-/// Whether a column of each row is one of those that were drawn.
+/// Whether each entry's column was drawn for its row.
 fn drawn(pairs: &[[usize; 2]], like: &Tensor<2>) -> Tensor<2, Bool> {
     let [rows, columns] = like.dims();
     let mut values = vec![false; rows * columns];
@@ -338,14 +346,14 @@ fn drawn(pairs: &[[usize; 2]], like: &Tensor<2>) -> Tensor<2, Bool> {
     Tensor::from_data(TensorData::new(values, [rows, columns]), &like.device())
 }
 
-/// One for each edge whose open operation is any but `none`, else zero, `[num_edges, 1]`.
+/// One for each edge whose open operation is not `none`, else zero, `[num_edges, 1]`.
 fn gradient_passes(space: &SearchSpace, path: &[usize], device: &Device) -> Tensor<2> {
     let none = space.primitives().iter().position(|&each| each == Primitive::None);
     let passes: Vec<f32> = path.iter().map(|&k| if Some(k) == none { 0.0 } else { 1.0 }).collect();
     Tensor::from_data(TensorData::new(passes, [path.len(), 1]), device)
 }
 
-/// Weight one at a column of each row.
+/// A matrix with weight one in the given column of each row, else zero.
 fn one_hot(path: &[usize], [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
     assert_eq!(path.len(), rows, "one column for each edge");
     let mut values = vec![0.0_f32; rows * columns];
@@ -355,16 +363,19 @@ fn one_hot(path: &[usize], [rows, columns]: [usize; 2], device: &Device) -> Tens
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
 }
 
-/// The value of a path, the gradient of soft weights.
+/// The value of a path, with the gradient of soft weights.
 fn straight_through(path: &[usize], soft: Tensor<2>) -> Tensor<2> {
     let hard = one_hot(path, soft.dims(), &soft.device());
-    // Zero exactly, so that the weight of what is computed is one exactly.
+    // The difference is exactly zero, so that the weight of the computed operation is exactly one.
     hard + (soft.clone() - soft.detach())
 }
 
-fn sampled_pair(
-    both: PerKind<(Tensor<2>, Vec<usize>)>,
-) -> (PerKind<Tensor<2>>, Option<PerKind<Vec<usize>>>) {
+/// One operation of each edge.
+fn alone(path: &[usize]) -> Vec<Vec<usize>> {
+    path.iter().map(|&column| vec![column]).collect()
+}
+
+fn with_paths(both: PerKind<(Tensor<2>, Vec<Vec<usize>>)>) -> (PerKind<Tensor<2>>, Option<Paths>) {
     let path = both.as_ref().map(|(_, path)| path.clone());
     (both.map(|(weights, _)| weights), Some(path))
 }

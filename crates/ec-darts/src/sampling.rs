@@ -1,7 +1,7 @@
-//! Random draws of a pass: which of them a rule takes, and how they are drawn.
+//! Random draws of a pass: their kinds, and the way they are drawn.
 //!
-//! Entry point: [`Sampling::draw`]. Invariant: a draw is made on the host from a stream of its own, so that a
-//! pass depends on nothing but alpha and the draw it is given.
+//! Entry point: [`Sampling::draw`]. Invariant: a draw is made on the host from its own stream, so
+//! that a pass depends only on alpha and the draw.
 
 use ec_darts_space::PerKind;
 use rand::Rng;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dirichlet;
 
-/// How a pass draws its mixing weights, where they are not those of the relaxation.
+/// The way in which a pass draws its mixing weights, where the relaxation alone does not give them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
@@ -20,9 +20,10 @@ pub enum Sampling {
     /// ```
     ///
     /// # Source
-    /// SNAS, Eq. (4). With [`CrossEdge`](crate::relaxation::Relaxation::CrossEdge) it is ours.
+    /// SNAS, Eq. (4). The combination with [`CrossEdge`](crate::relaxation::Relaxation::CrossEdge)
+    /// is ours.
     Concrete,
-    /// One operation of each edge with weight one, and the gradient of the soft weights.
+    /// One operation of each edge with weight one, with the gradient of the soft weights.
     ///
     /// ```text
     /// p = softmax((log softmax(alpha) + G) / temperature),   k = argmax p
@@ -39,20 +40,21 @@ pub enum Sampling {
     /// k ~ softmax(alpha),   mixing = onehot(k)
     /// d loss / d alpha[i] = sum over j of d loss / d mixing[j] p[j] ([i = j] - p[i])
     /// ```
-    /// A step on the weights computes operation `k` alone. A step on alpha computes all of them, each with
-    /// its gate. No gradient comes from an edge whose active operation is `none`.
+    /// A step on the weights computes operation `k` alone. A step on alpha computes all operations,
+    /// each with its gate. An edge whose open operation is `none` gives no gradient.
     ///
     /// # Source
     /// ProxylessNAS, section 3.2, Eq. (4); `full_v2` of its public code.
     Gates,
-    /// Binary gates of which a step on alpha sees two on each edge, as many as a step needs memory for.
+    /// Binary gates of which a step on alpha sees two per edge; only these two take memory.
     ///
     /// ```text
     /// i, j ~ softmax(alpha) without replacement,   q = softmax(alpha[i], alpha[j]),   k ~ q,   mixing = onehot(k)
     /// d loss / d alpha[i] = q[i] q[j] (d loss / d mixing[i] - d loss / d mixing[j])
     /// ```
-    /// After the step both are shifted by one number, so that `exp(alpha[i]) + exp(alpha[j])` is as before it and
-    /// the others keep their probabilities. A step on the weights is that of [`Self::Gates`].
+    /// After the step both values are shifted by the same number, so that `exp(alpha[i]) +
+    /// exp(alpha[j])` is as before the step and the other operations keep their probabilities. A
+    /// step on the weights is that of [`Self::Gates`].
     ///
     /// # Source
     /// ProxylessNAS, section 3.2.1; `two` of its public code.
@@ -68,23 +70,24 @@ pub enum Sampling {
     Dirichlet,
 }
 
-/// The random numbers of one pass: the same for all cells of a kind.
+/// The random numbers of one pass, the same for all cells of a kind.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Draw {
-    /// Nothing is drawn. A rule that samples then takes the most probable operations, or the mean.
+    /// No random numbers. A rule with sampling then takes the most probable operations, or the
+    /// mean.
     Mode,
     /// Standard Gumbel noise, `[num_edges][num_primitives]`.
     Gumbel(PerKind<Vec<f32>>),
     /// The column of the one operation of each edge, `[num_edges]`.
     Path(PerKind<Vec<usize>>),
-    /// The columns of two operations of each edge, of which the first is open, `[num_edges]`.
+    /// The columns of two operations of each edge, `[num_edges]`; the first one is open.
     Pairs(PerKind<Vec<[usize; 2]>>),
     /// Points of the simplex, `[num_edges][num_primitives]`.
     Simplex(PerKind<Vec<f32>>),
 }
 
 impl Sampling {
-    /// As settings have it.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Concrete => "concrete",
@@ -100,7 +103,7 @@ impl Sampling {
         matches!(self, Self::StraightThrough | Self::Gates | Self::GatePairs)
     }
 
-    /// Whether a step on alpha computes more operations than the one that is open.
+    /// Whether a step on alpha computes more operations than the open one.
     pub fn is_gated(self) -> bool {
         matches!(self, Self::Gates | Self::GatePairs)
     }
@@ -118,7 +121,7 @@ impl Sampling {
         matches!(self, Self::Gates | Self::GatePairs | Self::Dirichlet)
     }
 
-    /// Draws for a pass of alpha with these values.
+    /// Draws for a pass with these values of alpha.
     ///
     /// # Shapes
     /// - `alpha`: `[num_edges][num_primitives]`
@@ -138,7 +141,8 @@ impl Sampling {
             Self::Concrete | Self::StraightThrough => {
                 Draw::Gumbel(of_rows(|row, rng| row.iter().map(|_| gumbel(rng)).collect()))
             }
-            // The place of the largest sum of alpha and Gumbel noise is distributed as the softmax.
+            // The index of the largest sum of alpha and Gumbel noise has the distribution of the
+            // softmax.
             Self::Gates => {
                 let noisy = of_rows(|row, rng| row.iter().map(|each| each + gumbel(rng)).collect());
                 Draw::Path(noisy.map(|values| largest(&values, num_primitives)))
@@ -154,9 +158,9 @@ impl Sampling {
     }
 }
 
-/// Two columns without replacement, the open one first.
+/// Two columns, drawn without replacement, the open one first.
 fn pair(alpha: &[f32], rng: &mut impl Rng) -> [usize; 2] {
-    // The places of the largest sums are distributed as draws without replacement.
+    // The indices of the largest sums have the distribution of draws without replacement.
     let mut noisy: Vec<f32> = alpha.iter().map(|each| each + gumbel(rng)).collect();
     let columns = noisy.len();
     let first = largest(&noisy, columns)[0];
@@ -173,7 +177,7 @@ fn gumbel(rng: &mut impl Rng) -> f32 {
     -(-uniform.ln()).ln() as f32
 }
 
-/// The column of the largest value of each row, the first of equal ones.
+/// The column of the largest value of each row; of equal values, the first.
 pub(crate) fn largest(values: &[f32], columns: usize) -> Vec<usize> {
     let of_row = |row: &[f32]| {
         (0..row.len()).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).expect("a row has columns")
@@ -188,7 +192,8 @@ mod tests {
 
     use super::*;
 
-    /// Of three operations: both draws and the gate between them, against their probabilities.
+    /// With three operations: both draws and the gate between them, compared with their
+    /// probabilities.
     #[test]
     fn pairs_are_drawn_without_replacement_and_opened_by_their_softmax() {
         let alpha = [0.4_f32, -0.6, 0.9];

@@ -1,7 +1,7 @@
-//! Dropout behind the skips of a supernet.
+//! Dropout behind the skip connections of a supernet.
 //!
-//! Entry point: [`SkipDropout`]. Invariant: which elements are dropped is a function of the stream of the pass, the
-//! cell and the edge; every pass that is given the same one drops the same elements.
+//! Entry point: [`SkipDropout`]. Invariant: the masks are a function of the stream of the pass, the
+//! cell and the edge; every pass with the same stream drops the same elements.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// The elements of skips that are dropped in one pass: behind every skip of stride 1 that is a candidate, each
-/// element by itself.
+/// The dropout masks of one pass, behind every candidate skip connection of stride 1. Each element
+/// is dropped independently.
 ///
 /// ```text
 /// skip(x) = x * mask / (1 - rate)
@@ -21,29 +21,30 @@ use rand_chacha::ChaCha8Rng;
 /// P-DARTS, section 3.3; `model_search.py`, `MixedOp`: `nn.Dropout` behind the identity.
 #[derive(Clone, Debug)]
 pub struct SkipDropout {
-    /// Share of the elements that are dropped, in [0, 1).
+    /// The dropout rate, in [0, 1).
     pub rate: f64,
-    /// Which they are.
+    /// The masks.
     pub masks: SkipMasks,
 }
 
-/// Masks of the skips: 1 keeps, 0 drops.
+/// Masks of the skip connections: 1 keeps, 0 drops.
 #[derive(Clone, Debug)]
 pub enum SkipMasks {
-    /// Drawn from the stream of a pass when a skip is computed. Each edge of each cell has a stream of its own.
+    /// Drawn from the stream of a pass when a skip connection is computed. Each edge of each cell
+    /// has its own stream.
     Drawn(Box<ChaCha8Rng>),
-    /// By numbers of cell and edge, `[batch, channels, height, width]`.
+    /// Given by the numbers of cell and edge, `[batch, channels, height, width]`.
     Given(Arc<BTreeMap<[usize; 2], Tensor<4>>>),
 }
 
 impl SkipDropout {
-    /// What the skip on an edge of a cell is multiplied with.
+    /// The factors of the skip connection on an edge of a cell.
     ///
     /// # Shapes
     /// - output: `shape`
     ///
     /// # Panics
-    /// Where masks are given, but none for this edge.
+    /// Where masks are given, but not for this edge.
     pub fn factors(&self, place: [usize; 2], shape: [usize; 4], device: &Device) -> Tensor<4> {
         let scale = 1.0 / (1.0 - self.rate);
         match &self.masks {
@@ -59,7 +60,7 @@ impl SkipDropout {
     }
 }
 
-/// `count` factors, zero with the probability `rate`, to one part in 65,536.
+/// `count` factors; each is zero with the probability `rate`, rounded to 1/65,536.
 fn drawn(rate: f64, scale: f32, count: usize, rng: &mut impl Rng) -> Vec<f32> {
     let dropped = (rate * 65_536.0).round() as u32;
     let mut bytes = vec![0; 2 * count];
@@ -84,7 +85,7 @@ mod tests {
     fn a_share_is_dropped_and_the_others_are_scaled() {
         let found = factors(0, [0, 3]);
         let dropped = found.iter().filter(|&&factor| factor == 0.0).count();
-        // 4,096 elements: five deviations around 0.4.
+        // 4,096 elements: five standard deviations around 0.4.
         assert!((1482..=1795).contains(&dropped), "{dropped} of 4096");
         assert!(found.iter().all(|&factor| factor == 0.0 || (factor - 1.0 / 0.6).abs() < 1e-6));
     }

@@ -1,11 +1,11 @@
-//! The Hessian of the validation loss in alpha, of which a large eigenvalue announces a collapse.
+//! The Hessian of the validation loss in alpha. A large eigenvalue announces a collapse.
 //!
-//! Entry points: [`Curvature::new`], [`Curvature::dominant`]. Invariant: everything is computed in double precision on
-//! a copy, on the CPU; nothing of the search moves.
+//! Entry points: [`Curvature::new`], [`Curvature::dominant`]. Invariant: all is computed in double
+//! precision on a copy, on the CPU; the state of the search does not change.
 //!
-//! A second derivative is the difference of two gradients. ReLU and maximum pooling are not smooth: between the two
-//! points some of their inputs cross a kink, and each crossing leaves a finite error. Only a very short distance has
-//! few of them, and only double precision can resolve one.
+//! A second derivative is the difference of two gradients. ReLU and maximum pooling are not smooth:
+//! between the two points some of their inputs cross a kink, and each crossing leaves a finite
+//! error. A very short distance has few crossings, but only double precision resolves it.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::optim::GradientsParams;
@@ -16,29 +16,30 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::Result;
 use crate::architecture::{ArchitectureGradient, ArchitectureParameters};
+use crate::batch::ImageBatch;
 use crate::device::DeviceName;
 use crate::network::Supernet;
 use crate::objective::Objective;
 use crate::ops::Kernels;
-use crate::tensors::ImageBatch;
 
-/// Half the distance of the two gradients.
+/// Half the distance between the points of the two gradients.
 pub const RADIUS: f64 = 1e-8;
 
-/// Most that two products may disagree, as a part of the larger one.
+/// Largest disagreement of two products, as a part of the larger one.
 const ASYMMETRY: f64 = 0.01;
 
-/// Products of the Hessian with a vector that a search spends on a measurement; each takes two gradients.
+/// Number of products of the Hessian with a vector per measurement of a search; each product takes
+/// two gradients.
 pub const ROUNDS: usize = 10;
 
-/// The validation loss as a function of alpha and its derivatives, at the weights of a search.
+/// The validation loss and its derivatives as a function of alpha, at the weights of a search.
 ///
 /// ```text
 /// L(alpha) = mean cross entropy of the supernet, normalized by the statistics of the batch
 /// H = d^2 L / d alpha^2
 /// ```
-/// Where edges have weights, `alpha` is alpha and beta. All vectors hold alpha of the normal cells, alpha of the
-/// reduction cells, then beta in the same way, row-major.
+/// Where edges have weights, `alpha` means alpha and beta. All vectors contain alpha of the normal
+/// cells, alpha of the reduction cells, then beta in the same way, row-major.
 ///
 /// # Source
 /// RobustDARTS, section 3; `src/search/analyze.py`.
@@ -50,10 +51,10 @@ pub struct Curvature<'a> {
 }
 
 impl<'a> Curvature<'a> {
-    /// Copies what the loss depends on; the terms that the rule adds to it are left out.
+    /// Copies all inputs of the loss; the terms that the rule adds to the loss are left out.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] in a program built without the CPU.
+    /// [`crate::Error::Device`] in a program built without the CPU backend.
     pub fn new(
         objective: Objective<'a>,
         supernet: &Supernet,
@@ -72,7 +73,7 @@ impl<'a> Curvature<'a> {
         Ok(Self { objective, supernet: supernet.with_kernels(Kernels::Reference), alpha, batch })
     }
 
-    /// Alpha as it stands.
+    /// The current alpha.
     pub fn point(&self) -> Vec<f64> {
         let operations = self.alpha.operations().map(|param| param.val());
         flat(operations, self.alpha.edge_weights().map(|edges| edges.map(|param| param.val())))
@@ -87,7 +88,7 @@ impl<'a> Curvature<'a> {
         direction
     }
 
-    /// Loss and gradient at some alpha.
+    /// The loss and its gradient at some alpha.
     pub fn gradient(&self, at: &[f64]) -> (f64, Vec<f64>) {
         let alpha = self.alpha.clone().map(&mut Replace { values: at });
         let loss = self.objective.loss(&self.supernet, &alpha, &self.batch);
@@ -103,7 +104,7 @@ impl<'a> Curvature<'a> {
     /// ```
     ///
     /// # Shapes
-    /// - `direction`: that of [`Self::point`], of unit length
+    /// - `direction`: as [`Self::point`], of unit length
     pub fn product(&self, direction: &[f64]) -> Vec<f64> {
         let side = |radius: f64| {
             let moved = self.point().iter().zip(direction).map(|(at, v)| at + radius * v).collect();
@@ -114,20 +115,21 @@ impl<'a> Curvature<'a> {
         plus.iter().zip(minus).map(|(plus, minus)| (plus - minus) / (2.0 * RADIUS)).collect()
     }
 
-    /// The largest eigenvalue of `H`, from below; nothing where a product is not finite, or where two of them
-    /// contradict the symmetry of `H`, as products across kinks do.
+    /// The largest eigenvalue of `H`, approximated from below. None where a product is not finite,
+    /// or where two products contradict the symmetry of `H`, as products across kinks do.
     ///
     /// ```text
     /// max of v.(H v) over unit vectors v in span(s, H s, ..., H^(rounds - 1) s)
     /// ```
-    /// Power iteration passes through the same vectors and returns the last one's value, which is never larger and is
-    /// another eigenvalue where one below zero is the largest in size.
+    /// Power iteration visits the same vectors and returns the value of the last one, which is
+    /// never larger. Where an eigenvalue below zero is the largest in absolute value, it returns
+    /// that other eigenvalue.
     ///
     /// # Shapes
-    /// - `start`: that of [`Self::point`], `s`, of unit length
+    /// - `start`: `s`, as [`Self::point`], of unit length
     ///
     /// # Source
-    /// C. Lanczos, 1950; here with all vectors orthogonalized again.
+    /// C. Lanczos, 1950; here all vectors are orthogonalized again.
     pub fn dominant(&self, start: &[f64], rounds: usize) -> Option<f64> {
         let mut vectors = vec![start.to_vec()];
         let (mut diagonal, mut beside, mut largest_size) = (Vec::new(), Vec::new(), 0.0_f64);
@@ -139,7 +141,8 @@ impl<'a> Curvature<'a> {
                 return None;
             }
             diagonal.push(dot(&next, last));
-            // In exact numbers only the neighbour sees it, by what lies beside the diagonal.
+            // In exact arithmetic only the neighbour has an overlap, which is the off-diagonal
+            // value.
             largest_size = size.max(largest_size);
             let neighbour = vectors.len().checked_sub(2);
             let is_symmetric =
@@ -150,13 +153,14 @@ impl<'a> Curvature<'a> {
             if !is_symmetric {
                 return None;
             }
-            // Twice is enough to be orthogonal up to rounding.
+            // Two passes make a vector orthogonal up to rounding.
             for vector in vectors.iter().chain(&vectors) {
                 let along = dot(&next, vector);
                 next.iter_mut().zip(vector).for_each(|(next, each)| *next -= along * each);
             }
             let length = dot(&next, &next).sqrt();
-            // The vectors so far are closed under the Hessian, up to the error of a product.
+            // The span of the vectors so far is invariant under the Hessian, up to the error of a
+            // product.
             if length <= 1e-9 * size {
                 break;
             }
@@ -168,7 +172,8 @@ impl<'a> Curvature<'a> {
     }
 }
 
-/// The largest eigenvalue of a symmetric matrix with these values on and beside the diagonal, by bisection.
+/// The largest eigenvalue of a symmetric tridiagonal matrix with these values on and beside the
+/// diagonal, by bisection.
 fn largest(diagonal: &[f64], beside: &[f64]) -> f64 {
     let reach = |row: usize| {
         let left = row.checked_sub(1).map_or(0.0, |left| beside[left]);
@@ -177,7 +182,7 @@ fn largest(diagonal: &[f64], beside: &[f64]) -> f64 {
     let most = |sum: f64, value: f64| sum.max(value);
     let mut low = diagonal.iter().copied().fold(f64::MIN, most);
     let mut high = (0..diagonal.len()).map(|row| diagonal[row] + reach(row)).fold(low, most);
-    // All eigenvalues are below x where all pivots of the matrix less x are below zero.
+    // All eigenvalues are below x where all pivots of the matrix minus x are below zero.
     let is_above = |x: f64| {
         let mut pivot = f64::NEG_INFINITY;
         (0..diagonal.len()).all(|row| {
@@ -186,7 +191,7 @@ fn largest(diagonal: &[f64], beside: &[f64]) -> f64 {
             pivot < 0.0
         })
     };
-    // As many halvings as a double has digits.
+    // The number of halvings is the number of digits of a double.
     for _ in 0..f64::MANTISSA_DIGITS {
         let middle = 0.5 * (low + high);
         if is_above(middle) { high = middle } else { low = middle }
@@ -205,7 +210,7 @@ impl ModuleMapper for Double {
     }
 }
 
-/// Replaces values in the order of a module's parameters, and tracks them.
+/// Replaces values in the order of a module's parameters, and tracks them in autodiff.
 struct Replace<'a> {
     values: &'a [f64],
 }

@@ -1,9 +1,9 @@
 //! Induced Structural Transition: the supernet restricted to the current genotype.
 //!
-//! Entry points: [`induce`] and [`return_weights`]. Invariant: inducing copies no parameter; the
-//! auxiliary model's weights and running statistics separate from the supernet's when a step
-//! writes them, and come back only through [`return_weights`]. What the genotype does not pick is
-//! never written.
+//! Entry points: [`induce`] and [`return_weights`]. Invariant: inducing copies no parameter. The
+//! auxiliary model's weights and running statistics separate from the supernet's when a step writes
+//! them, and return only through [`return_weights`]. Weights of operations that the genotype does
+//! not pick are never written.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::nn::Linear;
@@ -13,10 +13,10 @@ use ec_darts_space::{CellKind, Genotype};
 
 use crate::network::{DiscreteCell, Residuals, SearchCell, Stem, Supernet, classify, run_cells};
 use crate::ops::{Packed, Packs, Path};
-use crate::tensors::{pick, put, separate};
+use crate::ops::{pick, put, separate};
 
-/// The supernet restricted to a genotype: same stem, preprocessing, kept operations and
-/// classifier, each kept operation with weight one, nothing else computed.
+/// The supernet restricted to a genotype: the same stem, preprocessing, kept operations and
+/// classifier. Each kept operation has weight one, and no other operation is computed.
 ///
 /// # Source
 /// EC-DARTS, section 4.2, Algorithm 1, lines 4-6.
@@ -26,7 +26,7 @@ pub struct AuxiliaryModel {
     pub stem: Stem,
     /// The supernet's cells, each with the picked operations only.
     pub cells: Vec<DiscreteCell>,
-    /// The supernet's own, if its skeleton has any.
+    /// The residual blocks of the supernet, if its skeleton has any.
     pub residuals: Option<Residuals>,
     /// The supernet's classifier.
     pub classifier: Linear,
@@ -57,11 +57,11 @@ impl Packs for AuxiliaryModel {
 
 /// Builds the auxiliary model as a view of the supernet: no parameter is copied.
 ///
-/// Its cells have the supernet's packed tensors and describe the picks in them; its first step writes
-/// one new packed tensor for each cell.
+/// Its cells share the supernet's packed tensors and describe the picks in them. Its first step
+/// writes one new packed tensor for each cell.
 ///
 /// # Panics
-/// Where the genotype is not one of the supernet's space.
+/// Where the genotype is not of the supernet's space.
 ///
 /// # Source
 /// EC-DARTS, Algorithm 1, lines 4-5.
@@ -77,16 +77,17 @@ pub fn induce(supernet: &Supernet, genotype: &Genotype) -> AuxiliaryModel {
 
 /// Puts the auxiliary model's parameters and running statistics back into the supernet.
 ///
-/// Only what the auxiliary model holds is replaced; of packed tensors, the ranges of the picks.
+/// Only tensors of the auxiliary model are replaced; in packed tensors, only the ranges of the
+/// picks.
 ///
 /// # Source
 /// EC-DARTS, Algorithm 1, line 9; Eq. (6).
 pub fn return_weights(supernet: &Supernet, auxiliary: &AuxiliaryModel) -> Supernet {
-    // Both have their packed tensors in one order: the path through the supernet meets the
-    // auxiliary model's layouts.
+    // Both have their packed tensors in the same order: the visit of the supernet meets the layouts
+    // of the auxiliary model in this order.
     let path = Path::new(auxiliary, "");
     let mut returned = Returned { tensors: TensorContainer::new(), path };
-    // Burn settles a running statistic one pass later; `separate` settles it now, on both sides.
+    // Burn updates a running statistic one pass later; `separate` updates it now, on both sides.
     separate(auxiliary).visit(&mut returned);
     separate(supernet).map(&mut returned)
 }

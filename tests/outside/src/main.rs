@@ -1,6 +1,7 @@
-//! A search in another program: images in memory, every step taken by another thread, as a task of an async runtime
-//! is; stopped and resumed from bytes; its genotype retrained, and the network used on plain and autodiff devices.
-//! Everything must be what it is on one thread, bit for bit.
+//! A search in another program. Images are in memory; every step runs on another thread, as in a
+//! task of an async runtime. The search is stopped and resumed from bytes, its genotype is
+//! retrained, and the network is used on plain and autodiff devices. All results must equal those
+//! of a single thread, bit for bit.
 
 use std::sync::Arc;
 use std::thread;
@@ -13,13 +14,13 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use ec_darts::config::{DataConfig, RetrainConfig, SearchConfig};
 use ec_darts::data::{DatasetKind, Datasets, ImageDataset, Loader};
 use ec_darts::model::{TrainedModel, evaluate};
-use ec_darts::tensors::ImageBatch;
+use ec_darts::batch::ImageBatch;
 use ec_darts::train::{Done, Retraining, Search};
 use ec_darts_space::Genotype;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Images of 8x8 pixels whose class is the side that is bright.
+/// Images of 8x8 pixels; the bright side is the class.
 fn images(count: usize, shift: usize) -> Result<ImageDataset> {
     let mut pixels = Vec::new();
     let mut labels = Vec::new();
@@ -35,12 +36,12 @@ fn images(count: usize, shift: usize) -> Result<ImageDataset> {
     Ok(ImageDataset::new([8, 8], pixels, labels, vec!["left".into(), "right".into()])?)
 }
 
-/// Turned around, an image would be one of the other class.
+/// A mirrored image would belong to the other class.
 fn data_config() -> DataConfig {
     DataConfig { crop_padding: 1, flip: false, ..DataConfig::new(DatasetKind::Memory) }
 }
 
-/// On a thread of its own, or on this one.
+/// Runs on a new thread, or on this one.
 fn on<T: Send>(elsewhere: bool, run: impl FnOnce() -> T + Send) -> T {
     match elsewhere {
         true => thread::scope(|scope| scope.spawn(run).join().expect("no panic")),
@@ -143,7 +144,7 @@ fn main() -> Result<()> {
         head = optimizer.step(0.01, head, gradients);
     }
     assert!(model.to_bytes()? == bytes, "the body has not moved");
-    // The same by a network that is frozen where the gradients are.
+    // The same with a network that is frozen on the autodiff device.
     let frozen = model.network.clone().train().freeze();
     let features = frozen.features(Tensor::ones([2, 3, 8, 8], &tracked));
     let expected = model.features(Tensor::ones([2, 3, 8, 8], &plain));

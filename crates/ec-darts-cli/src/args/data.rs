@@ -7,11 +7,11 @@ use ec_darts::data::DatasetKind;
 
 #[derive(Subcommand)]
 pub enum DataCommand {
-    /// Say what a folder holds: images per class, sizes, files that cannot be read, mean and deviation.
+    /// Describe a folder: images per class, sizes, files that cannot be read, mean and deviation.
     Inspect {
         /// The folder; docs/data.md has the layouts.
         folder: PathBuf,
-        /// What to read it as; guessed where it is left out.
+        /// The layout of the folder. Default: guessed.
         #[arg(long, value_parser = dataset)]
         dataset: Option<DatasetKind>,
         /// Side of the images that mean and deviation are measured on. Default: the set's own, 224 for
@@ -22,15 +22,15 @@ pub enum DataCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Fetch a set from where its authors publish it, check its SHA-256 and unpack it.
+    /// Fetch a set from the address where its authors publish it, check its SHA-256 and unpack it.
     ///
-    /// Interrupted, the same command goes on where it stopped.
+    /// After an interruption, the same command continues the download.
     #[cfg(feature = "fetch")]
     Fetch {
-        /// Which set; ImageNet is not to be had without an account.
+        /// The set. ImageNet is not offered, because it needs an account.
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::fetch::NAMES))]
         name: String,
-        /// Folder for the archive and what is in it.
+        /// Folder for the archive and its content.
         #[arg(long)]
         out: PathBuf,
         /// Take the files from this address instead: a folder of files with the same names.

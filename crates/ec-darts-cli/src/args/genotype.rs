@@ -1,4 +1,4 @@
-//! Genotypes and what their networks cost.
+//! Genotypes and the costs of their networks.
 
 use std::path::PathBuf;
 
@@ -18,16 +18,16 @@ pub enum GenotypeCommand {
     Convert {
         /// A file, or the name of a preset.
         genotype: String,
-        /// Form to print.
+        /// TextForm to print.
         #[arg(long, value_enum)]
-        to: Form,
+        to: TextForm,
     },
-    /// Print a genotype of DARTS' space drawn at random, a yardstick for a search.
+    /// Print a random genotype of DARTS' space, a baseline for a search.
     ///
-    /// Every set of edges that a node can keep, and every primitive but `none`, is as likely as any
-    /// other.
+    /// All sets of edges that a node can keep have the same probability, and so have all primitives
+    /// but `none`.
     Random {
-        /// Of the draw: the same seed gives the same genotype.
+        /// Seed of the draw: the same seed gives the same genotype.
         #[arg(long)]
         seed: u64,
     },
@@ -39,13 +39,13 @@ pub enum GenotypeCommand {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Read a genotype of any epoch of a search again, within a budget.
+    /// Derive the genotype of any epoch of a search again, within a budget.
     Discretize(DiscretizeArguments),
 }
 
-/// Reads alpha from a run folder and prints the strongest genotype whose network keeps the budget,
-/// what it costs, and what the budget took: which picks changed and how much strength was lost.
-/// The same genotype as the search's where the budget does not bind.
+/// Reads alpha from a run folder. Prints the strongest genotype whose network keeps the budget, its
+/// costs, the picks that the budget changed, and the strength lost by the change. Where the budget
+/// does not bind, this is the genotype of the search.
 #[derive(Args)]
 #[command(after_help = "Example, ImageNet's mobile setting:
   ec-darts genotype discretize --run runs/a --network imagenet --max-multiply-adds 600M --out g.json")]
@@ -53,18 +53,18 @@ pub struct DiscretizeArguments {
     /// Run folder of a search.
     #[arg(long)]
     pub run: PathBuf,
-    /// Alpha at the end of this epoch, counted from 1. Default: the last one that is over.
+    /// Alpha at the end of this epoch, counted from 1. Default: the last finished epoch.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub epoch: Option<u32>,
     #[command(flatten)]
     pub network: NetworkArguments,
-    /// The most multiply-adds for one image, without the auxiliary head, such as 600M.
+    /// Limit of multiply-adds for one image, without the auxiliary head, such as 600M.
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub max_multiply_adds: Option<u64>,
-    /// The most parameters, without the auxiliary head, such as 4.5M.
+    /// Limit of parameters, without the auxiliary head, such as 4.5M.
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub max_parameters: Option<u64>,
-    /// Write the genotype here too, as JSON.
+    /// Also write the genotype to this file, as JSON.
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
@@ -82,38 +82,39 @@ pub struct CostArguments {
     /// Also count each kept operation.
     #[arg(long)]
     pub operations: bool,
-    /// Print JSON, each cell and operation included.
+    /// Print JSON, with each cell and operation.
     #[arg(long)]
     pub json: bool,
     /// Also build the network with random weights and measure its forward pass.
     #[arg(long)]
     pub latency: bool,
-    /// Where to measure: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
-    /// answers, of those that this program was built for.
+    /// Device of the measurement: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the
+    /// best device that answers, of those that this program was built for.
     #[arg(long, requires = "latency")]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
     #[arg(long, requires = "latency", value_parser = threads)]
     pub threads: Option<u16>,
-    /// Images in a pass that is measured. Default: 1.
+    /// Images in a measured pass. Default: 1.
     #[arg(long, requires = "latency", value_parser = clap::value_parser!(u16).range(1..=4096))]
     pub batch: Option<u16>,
 }
 
-/// The network that a genotype is retrained as.
+/// The network of a retraining.
 #[derive(Args)]
 pub struct NetworkArguments {
-    /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for the
-    /// others; or the network of NAS-Bench-201.
+    /// The paper's network for these images: 48 channels and 14 cells for ImageNet, 36 and 20 for
+    /// the other sets; or the network of NAS-Bench-201.
     #[arg(long = "network", value_enum)]
     pub kind: NetworkKind,
     /// Channels of the first cell, an even number.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
-    /// Cells, two of them reductions; in the network of NAS-Bench-201 a multiple of 3.
+    /// Number of cells; two of them are reductions. In the network of NAS-Bench-201 a multiple of
+    /// 3.
     #[arg(long, value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
-    /// Classes.
+    /// Number of classes.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub classes: Option<u32>,
 }
@@ -126,13 +127,14 @@ pub enum NetworkKind {
     TinyImagenet,
     /// Three 3x3 convolutions of stride 2, 224x224 images.
     Imagenet,
-    /// NAS-Bench-201's: 16 channels, 15 cells of one kind with residual blocks between them, 32x32 images.
+    /// The network of NAS-Bench-201: 16 channels, 15 cells of one kind with residual blocks between
+    /// them, 32x32 images.
     #[value(name = "nas-bench-201")]
     NasBench201,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum Form {
+pub enum TextForm {
     /// DARTS' Python text: one list of pairs for each cell.
     Flat,
     /// One list for each node.
@@ -141,20 +143,20 @@ pub enum Form {
     Triples,
     /// SNAS' Python text: a pair for each edge, `none` where there is no connection.
     EveryEdge,
-    /// NAS-Bench-201's text of its one kind of cell.
+    /// The text of NAS-Bench-201 for its one kind of cell.
     #[value(name = "nas-bench-201")]
     NasBench201,
     /// JSON.
     Json,
 }
 
-/// A count, by itself or in thousands (k), millions (M) or thousands of millions (G).
+/// A count, plain or in thousands (k), millions (M) or thousands of millions (G).
 fn count(text: &str) -> Result<u64, String> {
     let units = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
     let found = units.iter().find_map(|&(unit, size)| Some((text.strip_suffix(unit)?, size)));
     let (number, size) = found.unwrap_or((text, 1.0));
     let value = number.parse::<f64>().map_or(f64::NAN, |number| (number * size).round());
-    // Whole numbers beyond are not exact.
+    // Larger whole numbers are not exact.
     match (1.0..9e15).contains(&value) {
         true => Ok(value as u64),
         false => Err("allowed: a number of 1 or more, such as 600M, 4.5M or 20000".into()),

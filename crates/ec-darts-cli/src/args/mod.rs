@@ -12,7 +12,7 @@ use ec_darts::device::DeviceName;
 
 pub use data::DataCommand;
 pub use genotype::{
-    CostArguments, DiscretizeArguments, Form, GenotypeCommand, NetworkArguments, NetworkKind,
+    CostArguments, DiscretizeArguments, GenotypeCommand, NetworkArguments, NetworkKind, TextForm,
 };
 pub use model::{
     ClassifyArguments, EvaluateArguments, ExportArguments, ExportKind, ImportArguments,
@@ -24,18 +24,19 @@ pub use study::{
 /// Finds a convolutional network for your images: EC-DARTS, differentiable architecture search with
 /// Cross-Edge Normalization and Induced Structural Transition (Zhou et al., ICCV 2021).
 ///
-/// A search ends in a genotype: which operations a cell keeps, on which edges. Accuracies printed on
-/// the way are search accuracies; the result of a genotype is what it reaches when retrained.
+/// A search ends in a genotype: the operations that a cell keeps, and their edges. Accuracies
+/// printed during a search are search accuracies; the result of a genotype is its accuracy after
+/// retraining.
 #[derive(Parser)]
 #[command(version, propagate_version = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
-    /// Tell on standard error what is done: -v epochs, -vv phases, steps and checkpoints with their times,
-    /// -vvv images too. Where RUST_LOG is set, it decides.
+    /// Tell on standard error what the program does: -v epochs, -vv phases, steps and checkpoints
+    /// with their times, -vvv images too. RUST_LOG, where it is set, overrides this option.
     #[arg(short, long, action = ArgAction::Count, global = true)]
     pub verbose: u8,
-    /// Write where the time goes, for ui.perfetto.dev or chrome://tracing.
+    /// Write a trace of the time spent, for ui.perfetto.dev or chrome://tracing.
     #[arg(long, value_name = "FILE", global = true)]
     pub trace: Option<PathBuf>,
 }
@@ -53,7 +54,7 @@ pub enum Command {
     Genotype(GenotypeCommand),
     /// Count parameters and multiply-adds of the network that a genotype is retrained as.
     Cost(CostArguments),
-    /// Make a page about a search and what came of it: curves, cells, accuracy, costs.
+    /// Make a page about a search and its results: curves, cells, accuracy, costs.
     Report(ReportArguments),
     /// Set runs side by side: settings that differ, results, costs.
     Compare(CompareArguments),
@@ -62,11 +63,11 @@ pub enum Command {
     Study(StudyCommand),
     /// Measure a trained network on the test images of a data set.
     Evaluate(EvaluateArguments),
-    /// Say what is on images.
+    /// Predict the classes of images.
     Classify(ClassifyArguments),
-    /// Write a trained network in a format of others.
+    /// Write a trained network in another format.
     Export(ExportArguments),
-    /// Make a trained network of weights in the names of PyTorch.
+    /// Make a trained network from weights with the names of PyTorch.
     Import(ImportArguments),
     /// Check or print settings.
     #[command(subcommand)]
@@ -80,7 +81,7 @@ pub enum Command {
   ec-darts completions zsh > \"${fpath[1]}/_ec-darts\"
   ec-darts completions fish > ~/.config/fish/completions/ec-darts.fish")]
     Completions {
-        /// Which shell.
+        /// The shell.
         shell: clap_complete::Shell,
     },
 }
@@ -98,10 +99,11 @@ impl Command {
     }
 }
 
-/// Searches, and leaves a run folder: settings, metrics, the genotype of every epoch and the best
+/// Searches, and writes a run folder: settings, metrics, the genotype of every epoch and the best
 /// one as JSON, text and SVG, a log, and the last two checkpoints.
 ///
-/// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
+/// Ctrl-C saves and stops; the same command with --resume continues exactly as if it had not
+/// stopped.
 #[derive(Args)]
 #[command(after_help = "Examples:
   ec-darts search --config quick --data data/cifar10-mini --out runs/quick
@@ -112,10 +114,11 @@ pub struct SearchArguments {
     pub run: RunArguments,
 }
 
-/// Trains the network of a genotype from scratch, which gives the genotype its accuracy. Leaves a run
-/// folder: settings, metrics, a log, the last two checkpoints, and the trained network.
+/// Trains the network of a genotype from scratch, which gives the genotype its accuracy. Writes a
+/// run folder: settings, metrics, a log, the last two checkpoints, and the trained network.
 ///
-/// Ctrl-C saves and stops; the same command with --resume goes on, exactly as if it had not stopped.
+/// Ctrl-C saves and stops; the same command with --resume continues exactly as if it had not
+/// stopped.
 #[derive(Args)]
 #[command(after_help = "Examples:
   ec-darts retrain --genotype runs/quick/genotype.json --config retrain_quick \\
@@ -129,10 +132,10 @@ pub struct RetrainArguments {
     pub run: RunArguments,
 }
 
-/// Searches a genotype, retrains it, measures it on the test images and makes a report of it all: folders
-/// `search` and `retrain`, `evaluation.json`, `report.html`.
+/// Searches a genotype, retrains it, measures it on the test images and reports the results:
+/// folders `search` and `retrain`, `evaluation.json`, `report.html`.
 ///
-/// Ctrl-C saves and stops; the same command with --resume goes on where it was.
+/// Ctrl-C saves and stops; the same command with --resume continues from there.
 #[derive(Args)]
 #[command(after_help = "Examples:
   ec-darts run --config quick_run --data data/cifar10-mini --out runs/whole
@@ -146,7 +149,7 @@ pub struct WholeRunArguments {
     pub run: RunArguments,
 }
 
-/// Sets runs side by side, a column for each: the settings that differ, how far each is, what it came to, what it
+/// Sets runs side by side, a column for each: the settings that differ, how far each is, its results and its
 /// cost. A run is the folder of a search, of a retraining or of a whole run. Settings have the keys of `ec-darts run`:
 /// `search.` or `retrain.`, then that of the stage.
 #[derive(Args)]
@@ -162,10 +165,10 @@ pub struct CompareArguments {
     pub json: bool,
 }
 
-/// What is changed in settings.
+/// Changes of settings.
 #[derive(Args, Default)]
 pub struct SettingChanges {
-    /// Change one setting; may be given often. See docs/configuration.md.
+    /// Change one setting; the option may be repeated. See docs/configuration.md.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Seed of all random draws; short for --set search.seed=N or --set retrain.seed=N.
@@ -174,11 +177,11 @@ pub struct SettingChanges {
     /// Epochs; short for --set search.epochs=N or --set retrain.epochs=N.
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
-    /// Images of a batch; short for --set search.batch_size=N or --set retrain.batch_size=N.
+    /// Images per batch; short for --set search.batch_size=N or --set retrain.batch_size=N.
     #[arg(long, value_name = "N")]
     pub batch_size: Option<u64>,
-    /// Side of the images that the network reads, in pixels; short for --set data.image_size=N, with
-    /// data.resize in the same ratio as before.
+    /// Side of the images that the network reads, in pixels; short for --set data.image_size=N,
+    /// with data.resize changed in the same ratio.
     #[arg(long, value_name = "PIXELS")]
     pub image_size: Option<u64>,
 }
@@ -193,36 +196,36 @@ pub struct RunArguments {
     /// Folder of the images; docs/data.md has the layouts.
     #[arg(long)]
     pub data: PathBuf,
-    /// Run folder, made if it is not there.
+    /// Run folder; it is created where it does not exist.
     #[arg(long)]
     pub out: PathBuf,
-    /// Where to compute: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the best one that
+    /// Device: cpu (or flex), wgpu, vulkan, metal, cuda or rocm. Default: the best device that
     /// answers, of those that this program was built for.
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
     #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
-    /// Save and stop after so many steps (batches of any kind); the exit code is then 3.
+    /// Save and stop after this number of steps (batches of any kind); the exit code is then 3.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_steps: Option<u64>,
-    /// Go on with the run in the folder; with `auto`, begin one where there is none.
+    /// Continue the run in the folder; with `auto`, begin a run where the folder has none.
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub resume: Option<WhenToResume>,
-    /// Start although the memory that is needed is not there.
+    /// Start even where the machine has less memory than the estimate.
     #[arg(long)]
     pub force: bool,
     /// Print results and errors only.
     #[arg(long, conflicts_with = "json")]
     pub quiet: bool,
-    /// Print every event as a line of JSON on standard output; the last one says how it ended.
+    /// Print every event as a line of JSON on standard output; the last one says how the run ended.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Makes or renews `report.html` in a folder that holds the run folder of a search as `search`, that of
-/// a retraining as `retrain`, and `evaluation.json`; or in the run folder of a search. What is not there
-/// is said to be not run. The page needs no network and no script.
+/// Makes or renews `report.html` in a folder with the run folder of a search as `search`, the run
+/// folder of a retraining as `retrain`, and `evaluation.json`; or in the run folder of a search.
+/// The report marks absent parts as not run. The page needs no network and no script.
 #[derive(Args)]
 pub struct ReportArguments {
     /// The folder.
@@ -231,24 +234,24 @@ pub struct ReportArguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum WhenToResume {
-    /// There must be a run with a checkpoint.
+    /// The folder must have a run with a checkpoint.
     Always,
-    /// A run that does not exist yet begins, as schedulers need it that start a job again.
+    /// A run that does not exist yet begins: a scheduler that restarts a job needs this.
     Auto,
 }
 
 #[derive(Subcommand)]
 pub enum ConfigCommand {
-    /// List the presets that the program carries with it.
+    /// List the presets that are part of the program.
     List,
-    /// Say whether settings are valid, and what is wrong with them.
+    /// Check whether settings are valid, and name the faults.
     Check {
         /// The name of a preset, or a TOML file.
         config: PathBuf,
         #[command(flatten)]
         changes: SettingChanges,
     },
-    /// Print settings as they would be used.
+    /// Print settings as a run would use them.
     Print {
         /// The name of a preset, or a TOML file.
         config: PathBuf,
@@ -257,8 +260,8 @@ pub enum ConfigCommand {
     },
 }
 
-/// Threads, of which a processor each is there: with more of them they take turns, and a step that others
-/// wait for takes a hundred times as long.
+/// A number of threads, at most one per processor: more threads take turns, and a step that waits
+/// for another thread takes a hundred times as long.
 fn threads(text: &str) -> Result<u16, String> {
     let processors = ec_darts::device::processors();
     let threads = text.parse().ok().filter(|threads| (1..=processors).contains(threads));

@@ -7,46 +7,47 @@ use ec_darts::device::DeviceName;
 
 use super::{NetworkKind, threads};
 
-/// Classifies the test set, and times single images: top-1, top-5 of more than five classes, mean accuracy of
-/// the classes, loss, accuracy of each class, latency. With --out also writes evaluation.json, confusion.csv,
-/// confusion.svg, and pictures of the surest mistakes for the report.
+/// Classifies the test set, and times single images. Prints top-1, top-5 where there are more than
+/// five classes, mean accuracy of the classes, loss, accuracy of each class, and latency. With
+/// --out also writes evaluation.json, confusion.csv, confusion.svg, and pictures of the most
+/// confident mistakes for the report.
 ///
-/// The data may have some of the model's classes only.
+/// The data may have only some of the model's classes.
 #[derive(Args)]
 pub struct EvaluateArguments {
     /// A trained network, such as model.safetensors of a retraining.
     #[arg(long)]
     pub model: PathBuf,
-    /// Folder of the data set, in the layout of the one the model was trained on.
+    /// Folder of the data set, in the layout of the model's training set.
     #[arg(long)]
     pub data: PathBuf,
-    /// Classify all images of the folder, not its test images alone: those that the network was trained on
-    /// too, where it is their folder.
+    /// Classify all images of the folder, not only its test images. Where this is the folder of the
+    /// training, this includes the training images.
     #[arg(long)]
     pub all: bool,
-    /// Classify the images of this class only; may be given often. They are classified among all classes of
-    /// the model.
+    /// Classify only the images of this class; the option may be repeated. The prediction is among
+    /// all classes of the model.
     #[arg(long = "class", value_name = "NAME")]
     pub classes: Vec<String>,
-    /// Where to compute; as for search.
+    /// Device; as for search.
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
     #[arg(long, value_parser = threads)]
     pub threads: Option<u16>,
-    /// Images classified together; latency is of one.
+    /// Images per batch; the latency is always measured with one image.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
     pub batch_size: u16,
-    /// Folder for the report, made if it is not there.
+    /// Folder for the report; it is created where it does not exist.
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Print evaluation.json.
+    /// Print the content of evaluation.json.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Prints the likeliest classes of each image. An image that cannot be read is named and left out,
-/// and the exit code is then 1.
+/// Prints the most probable classes of each image. An image that cannot be read is named and left
+/// out, and the exit code is then 1.
 #[derive(Args)]
 #[command(after_help = "Examples:
   ec-darts classify --model m.safetensors photo.jpg --top 3
@@ -55,13 +56,13 @@ pub struct ClassifyArguments {
     /// A trained network.
     #[arg(long)]
     pub model: PathBuf,
-    /// Images of any size, and folders, of which every image below is taken.
+    /// Images of any size, and folders; every image below a folder is classified.
     #[arg(required = true)]
     pub images: Vec<PathBuf>,
-    /// Classes to print.
+    /// Number of classes to print.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub top: u16,
-    /// Where to compute; as for search.
+    /// Device; as for search.
     #[arg(long)]
     pub device: Option<DeviceName>,
     /// Threads of the CPU device. Default: all cores.
@@ -70,21 +71,21 @@ pub struct ClassifyArguments {
     /// Print a line of JSON for each image.
     #[arg(long)]
     pub json: bool,
-    /// Write a table instead of printing: a row for each image, with classes and probabilities.
+    /// Write a table instead of printing: one row per image, with classes and probabilities.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub csv: Option<PathBuf>,
 }
 
-/// Every format holds the weights bit for bit, and the description as JSON in its metadata.
+/// Every format keeps the weights bit for bit, and has the description as JSON in its metadata.
 #[derive(Args)]
 pub struct ExportArguments {
     /// A trained network.
     #[arg(long)]
     pub model: PathBuf,
-    /// What to write; docs/models.md says how to load it.
+    /// The format; docs/models.md says how to load each.
     #[arg(long, value_enum)]
     pub format: ExportKind,
-    /// File to write; for torch a folder. Folders are made where they are not there.
+    /// File to write; for torch a folder. Missing folders are created.
     #[arg(long)]
     pub out: PathBuf,
 }
@@ -102,7 +103,7 @@ pub enum ExportKind {
     Onnx,
 }
 
-/// Reads what `export --format torch` wrote, or a state dict (.pt) of the public DARTS code.
+/// Reads the files of `export --format torch`, or a state dict (.pt) of the public DARTS code.
 #[derive(Args)]
 #[command(after_help = "Examples:
   ec-darts import exported/model.safetensors --out model.safetensors
@@ -110,22 +111,23 @@ pub enum ExportKind {
 pub struct ImportArguments {
     /// Safetensors or a PyTorch checkpoint.
     pub file: PathBuf,
-    /// A file, or the name of a preset. An exported file says itself what it is.
+    /// A file, or the name of a preset. Not needed for an exported file, which has its own
+    /// description.
     #[arg(long)]
     pub genotype: Option<String>,
     /// The paper's network for these images.
     #[arg(long, value_enum, default_value = "cifar", requires = "genotype")]
     pub network: NetworkKind,
-    /// Channels of the first cell, an even number. Default: that of the network.
+    /// Channels of the first cell, an even number. Default: of the paper's network.
     #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(2..=4096))]
     pub channels: Option<u16>,
-    /// Cells, two of them reductions. Default: that of the network.
+    /// Number of cells; two of them are reductions. Default: of the paper's network.
     #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u16).range(3..=64))]
     pub cells: Option<u16>,
-    /// Classes. Default: that of the network.
+    /// Number of classes. Default: of the paper's network.
     #[arg(long, requires = "genotype", value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub classes: Option<u32>,
-    /// Names of the classes, a line each. Default: numbers.
+    /// File with the names of the classes, one per line. Default: numbers.
     #[arg(long, requires = "genotype")]
     pub class_names: Option<PathBuf>,
     /// Trained network to write.

@@ -1,31 +1,31 @@
-//! What can be fetched, from where, and how long it is.
+//! The sets that can be fetched: their addresses, lengths and checksums.
 
-/// Names that can be fetched.
+/// The names of sets that can be fetched.
 pub const NAMES: [&str; 4] = ["cifar10", "cifar100", "fashion-mnist", "tiny-imagenet"];
 
 /// One file of a set.
 pub(super) struct Remote {
     pub name: &'static str,
-    /// As published; nothing longer is taken.
+    /// The published length; a longer file is refused.
     pub bytes: u64,
-    /// In hexadecimal digits.
+    /// The checksum in hexadecimal digits.
     pub sha256: &'static str,
 }
 
-/// A set as it is published.
+/// A set in its published form.
 pub(super) struct Archive {
-    /// Address of the folder with the files.
+    /// The address of the folder with the files.
     pub from: &'static str,
     pub files: &'static [Remote],
-    /// What `--data` takes afterwards: the folder in the archive, or that of the files.
+    /// The folder for `--data` afterwards: the one in the archive, or the folder of the files.
     pub folder: &'static str,
 }
 
 /// The published archives.
 ///
 /// # Source
-/// The sets' own pages; checksums as TensorFlow Datasets, TorchVision for Ruby and the readers of
-/// Fashion-MNIST give them.
+/// The web pages of the sets. The checksums are from TensorFlow Datasets, TorchVision for Ruby and
+/// the readers of Fashion-MNIST.
 pub(super) fn archive(name: &str) -> Option<Archive> {
     Some(match name {
         "cifar10" => Archive {

@@ -1,4 +1,5 @@
-//! A file from a server: it may break off, say nothing or send too much, and its checksum decides.
+//! A file from a server. The server may break off, send nothing or send too much; the checksum
+//! decides.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,14 +13,14 @@ use ureq::Agent;
 
 use super::archives::Remote;
 
-/// A server that says nothing for so long is given up.
+/// The time after which a silent server is given up.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 30 });
 
-/// Goes on with `PATH.part` where there is one; the file has its name once its checksum is right.
+/// Continues `PATH.part` where it exists; the file gets its name once its checksum is right.
 pub(super) fn download(url: &str, path: &Path, remote: &Remote) -> anyhow::Result<()> {
     let part = PathBuf::from(format!("{}.part", path.display()));
     let have = fs::metadata(&part).map_or(0, |found| found.len());
-    // What is longer than it may be is not gone on with.
+    // A part as long as the file, or longer, is not continued: the checksum decides about it.
     if have < remote.bytes {
         receive(url, &part, have, remote.bytes)?;
     }
@@ -27,14 +28,14 @@ pub(super) fn download(url: &str, path: &Path, remote: &Remote) -> anyhow::Resul
     if found != remote.sha256 {
         remove(&part)?;
         bail!(
-            "{url} has the SHA-256 {found}, expected {}; what was fetched is removed",
+            "{url} has the SHA-256 {found}, expected {}; the fetched file is removed",
             remote.sha256
         );
     }
     fs::rename(&part, path).with_context(|| format!("cannot rename {}", part.display()))
 }
 
-/// Adds to a part of so many bytes what the server has besides; `whole` bytes at most.
+/// Adds the rest of a file from the server to a part of `have` bytes; `whole` bytes at most.
 fn receive(url: &str, part: &Path, have: u64, whole: u64) -> anyhow::Result<()> {
     let limits = Agent::config_builder()
         .http_status_as_error(false)
@@ -49,7 +50,7 @@ fn receive(url: &str, part: &Path, have: u64, whole: u64) -> anyhow::Result<()> 
     let mut answer = request.call().with_context(|| format!("cannot fetch {url}"))?;
     let status = answer.status().as_u16();
     let goes_on = status == 206;
-    // 416: the server has no more than is here; the checksum tells.
+    // Status 416: the server has no more bytes than the part; the checksum decides.
     if status == 416 {
         return Ok(());
     }
@@ -72,9 +73,7 @@ fn receive(url: &str, part: &Path, have: u64, whole: u64) -> anyhow::Result<()> 
         done += count as u64;
         if done > whole {
             remove(part)?;
-            bail!(
-                "{url} sends more than the {whole} bytes it should have; what was fetched is removed"
-            );
+            bail!("{url} sends more than the expected {whole} bytes; the fetched part is removed");
         }
         file.write_all(&buffer[..count]).with_context(write)?;
     }

@@ -1,4 +1,4 @@
-//! `ec-darts data fetch`: archives from where their authors publish them.
+//! `ec-darts data fetch`: archives from the addresses where their authors publish them.
 
 mod archives;
 mod download;
@@ -25,7 +25,7 @@ pub fn run(name: &str, out: &Path, mirror: Option<&str>) -> anyhow::Result<()> {
     print(&format!("{}\n", folder.display()))
 }
 
-/// Fetches what is not there yet; returns the folder for `--data`.
+/// Fetches the files that are missing; returns the folder for `--data`.
 fn fetch(archive: &Archive, out: &Path, mirror: Option<&str>) -> anyhow::Result<PathBuf> {
     let folder = out.join(archive.folder);
     let from = mirror.unwrap_or(archive.from).trim_end_matches('/');

@@ -1,4 +1,4 @@
-//! A server of this test's own.
+//! The tests run their own server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use super::archives::Remote;
 use super::*;
 
-/// A server of one file under any name. It breaks its first answers off after so many bytes, and
-/// notes the ranges that are asked for.
+/// A server of one file under any name. Its first answers break off after the numbers of bytes in
+/// `breaks`; `asked` records the requested ranges.
 struct Server {
     url: String,
     asked: Arc<Mutex<Vec<Option<u64>>>>,
@@ -66,7 +66,7 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A set of one file, which lives as long as the test program.
+/// A set of one file that lives as long as the test program.
 fn one_file(name: &'static str, sha256: String) -> Archive {
     let remote = Remote { name, bytes: 1 << 20, sha256: sha256.leak() };
     Archive { from: "http://nowhere.invalid", files: vec![remote].leak(), folder: "set" }
@@ -138,7 +138,7 @@ fn nobody_there_is_told() {
 fn check_unpacked(name: &'static str, bytes: Vec<u8>) {
     let archive = one_file(name, sha256(&bytes));
     let out = tempfile::tempdir().expect("a folder");
-    // What an unpacking that was killed leaves behind.
+    // The files that a killed extraction leaves behind.
     fs::create_dir_all(out.path().join("set.unpacking/old")).expect("made");
     let server = Server::new(bytes, true, Vec::new());
     let folder = fetch(&archive, out.path(), Some(&server.url)).expect("unpacked");
@@ -233,7 +233,7 @@ fn a_server_that_says_nothing_is_left() {
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a connection");
             stream.write_all(head.as_bytes()).expect("sent");
-            // Open, and silent, for longer than anybody waits.
+            // The connection stays open and silent for longer than the client waits.
             std::thread::sleep(std::time::Duration::from_secs(60));
         });
         let start = std::time::Instant::now();

@@ -1,4 +1,4 @@
-//! Archives, unpacked whole or not at all, and no further than they may.
+//! Archives: extracted whole or not at all, and never above a limit of bytes.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 
-/// Bytes that an archive may unpack to; the largest that is known has 400 MiB.
+/// The limit of extracted bytes per archive; the largest known archive has 400 MiB.
 const MOST: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 
-/// Unpacks beside the target, which appears when it is whole.
+/// Extracts beside the target folder, which appears only when it is complete.
 pub(super) fn unpack(path: &Path, out: &Path, folder: &str) -> anyhow::Result<()> {
     let context = || format!("cannot unpack {}", path.display());
     let fresh = out.join(format!("{folder}.unpacking"));
@@ -31,7 +31,7 @@ pub(super) fn unpack(path: &Path, out: &Path, folder: &str) -> anyhow::Result<()
     fs::remove_dir_all(&fresh).with_context(context)
 }
 
-/// Files of a zip archive, stored or deflated, into a folder; none outside it.
+/// Extracts the files of a zip archive, stored or deflated, into a folder, and none outside it.
 fn unzip(file: File, out: &Path) -> anyhow::Result<()> {
     let mut buffer = vec![0; rawzip::RECOMMENDED_BUFFER_SIZE];
     let archive = rawzip::ZipArchive::from_file(file, &mut buffer)?;
@@ -64,7 +64,7 @@ fn unzip(file: File, out: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A reader that fails where more comes out than it may give.
+/// A reader that fails where its source gives more bytes than the limit.
 struct Bounded<R> {
     inner: R,
     left: u64,

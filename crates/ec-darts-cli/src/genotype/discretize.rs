@@ -67,17 +67,17 @@ pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
 
 /// Alpha at the end of an epoch, counted from 1.
 fn saved_alpha(run: &Path, epoch: Option<u32>) -> anyhow::Result<SavedAlpha> {
-    // Two small matrices: no reason to start a GPU.
+    // Alpha is two small matrices, for which no GPU has to start.
     let cpu = DeviceName::Flex;
     let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
     Ok(SavedAlpha::read(run, epoch.map(|epoch| epoch as usize - 1), &device)?)
 }
 
-/// Says where alpha of the best genotype is, if that is another one.
+/// Tells where alpha of the best genotype is, if the best epoch is another one.
 fn note(saved: &SavedAlpha) -> String {
     let search = &saved.config.search;
     let best = saved.best_epoch + 1;
-    // In the sequential order alpha moves after the auxiliary model was induced.
+    // In the sequential order, alpha moves after the auxiliary model was induced.
     let moves_later = search.order == Order::Sequential && saved.config.transition.enabled;
     match best - usize::from(moves_later) {
         read if read == saved.epoch + 1 => String::new(),

@@ -1,4 +1,4 @@
-//! Accuracy of each class, what was taken for what, and the surest mistakes.
+//! Accuracy of each class, the most frequent confusions, and the most confident mistakes.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,11 +9,11 @@ use super::html::{cell, count, details, percent, table};
 use super::read::Material;
 use crate::confusion;
 
-/// Most classes that are shown without unfolding.
+/// The largest number of classes that are shown without unfolding.
 const FEW: usize = 20;
-/// Most classes with a picture of the matrix.
+/// The largest number of classes with a picture of the matrix.
 const DRAWN: usize = 200;
-/// Confusions listed.
+/// The number of listed confusions.
 const LISTED: usize = 10;
 
 pub fn tables(material: &Material) -> Markup {
@@ -70,14 +70,14 @@ fn confused(evaluation: &Evaluation) -> Markup {
     html! {
         h3 { "Confusion" }
         @if evaluation.classes.len() <= DRAWN {
-            p { "Down: true class; across: what the network says; the shade is the share of the true class." }
+            p { "Rows: true class; columns: predicted class; the shade is the share of the true class." }
             div.wide.paper.matrix { (PreEscaped(confusion::svg(evaluation))) }
         }
         (table(&["true class", "taken for", "images"], &rows))
     }
 }
 
-/// Pictures lie within the page, so that it stands alone.
+/// The pictures of mistakes. They are part of the page, so that it needs no other file.
 fn gallery(material: &Material) -> Markup {
     let mistakes = material.evaluation.iter().flat_map(|report| &report.mistakes);
     html! {

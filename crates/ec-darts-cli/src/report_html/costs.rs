@@ -1,4 +1,5 @@
-//! The cost of the genotype's network, as it was retrained and in the paper's settings.
+//! The cost of the genotype's network, with the settings of the retraining and with those of the
+//! paper.
 
 use ec_darts::cost::NetworkCost;
 use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
@@ -7,7 +8,7 @@ use maud::{Markup, html};
 use super::html::{cell, count, details, none, table};
 use super::read::Material;
 
-/// Multiply-adds of ImageNet's mobile setting.
+/// The limit of multiply-adds in the mobile setting of ImageNet.
 const MOBILE: u64 = 600_000_000;
 
 pub fn tables(material: &Material) -> Markup {

@@ -1,7 +1,7 @@
 //! Curves over the epochs.
 //!
-//! Colours and line styles are those of `style.css`, which swaps the colours in the dark; the styles
-//! tell the curves apart without them.
+//! The colours and line styles come from `style.css`, which has other colours for dark mode. The
+//! line styles tell the curves apart without the colours.
 
 use ec_darts::train::{MeasuredOn, TransitionReport};
 use maud::{Markup, PreEscaped, html};
@@ -10,27 +10,27 @@ use plotters::prelude::*;
 use super::html::{none, percent};
 use super::read::{Retraining, Search};
 
-/// Drawn three times as large as shown: the backend rounds to whole pixels.
+/// Three times the shown size, because the backend rounds to whole pixels.
 const SIZE: (u32, u32) = (1080, 690);
 const TEXT: RGBColor = RGBColor(0x33, 0x33, 0x33);
 const GRID: RGBColor = RGBColor(0xcc, 0xcc, 0xcc);
 const COLORS: [RGBColor; 3] =
     [RGBColor(0x00, 0x72, 0xb2), RGBColor(0xd5, 0x5e, 0x00), RGBColor(0x00, 0x9e, 0x73)];
-/// Length of a dash and of the gap behind it; the first curve has none.
+/// Length of a dash and of the gap behind it; the first curve is solid.
 const DASHES: [Option<(u32, u32)>; 3] = [None, Some((22, 12)), Some((5, 10))];
-/// Most points that get a dot each.
+/// The largest number of points that are drawn as dots.
 const DOTS: usize = 40;
 
 #[derive(Clone, Copy, PartialEq)]
 enum Unit {
-    /// In [0, 1], shown as a percentage.
+    /// A fraction in [0, 1], shown as a percentage.
     Fraction,
     Plain,
 }
 
 type Curve<'a> = (&'a str, Vec<(f64, f64)>);
 
-/// Curves of a search.
+/// The curves of a search.
 pub fn search(run: Option<&Search>) -> Markup {
     let Some(run) = run else {
         return none("Not run: the genotype comes from elsewhere.");
@@ -84,7 +84,8 @@ pub fn search(run: Option<&Search>) -> Markup {
     }
 }
 
-/// Curves of a retraining. Without top-5 where it is 1 in every epoch, as of five classes or fewer.
+/// The curves of a retraining. Top-5 is left out where it is 1 in every epoch, as with five classes
+/// or fewer.
 pub fn retrain(run: Option<&Retraining>) -> Markup {
     let Some(run) = run else {
         return html! {
@@ -139,7 +140,7 @@ fn all<const N: usize>(figures: [Option<Markup>; N]) -> Markup {
     }
 }
 
-/// A picture with a legend that tells first and last value; nothing where no curve has a point.
+/// A picture with a legend of the first and last values; none where no curve has a point.
 fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<Markup> {
     let curves: Vec<(usize, &Curve)> =
         curves.iter().enumerate().filter(|(_, (_, points))| !points.is_empty()).collect();
@@ -174,7 +175,7 @@ fn figure(title: &str, unit: Unit, curves: &[Curve]) -> Option<Markup> {
     })
 }
 
-/// Three digits that count.
+/// A number with three significant digits.
 fn short(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
@@ -185,8 +186,9 @@ fn short(value: f64) -> String {
     }
 }
 
-/// From the least to the largest value, and a little more; what is never negative starts at zero
-/// where that is near, and fractions that hardly differ look so.
+/// The range from the smallest to the largest value, with a margin. The axis of values that are
+/// never negative starts at zero where zero is near. The axis of fractions has at least 0.05, so
+/// that small differences look small.
 fn bounds(unit: Unit, curves: &[(usize, &Curve)]) -> (f64, f64) {
     let values = || curves.iter().flat_map(|(_, (_, points))| points.iter().map(|&(_, y)| y));
     let (low, high) = (values().fold(f64::MAX, f64::min), values().fold(f64::MIN, f64::max));

@@ -8,19 +8,19 @@ pub fn section(id: &str, title: &str, content: Markup) -> Markup {
     }
 }
 
-/// Says what is not there.
+/// A text that says that a part is absent.
 pub fn none(text: &str) -> Markup {
     html! { p.none { (text) } }
 }
 
-/// Folded until it is opened.
+/// A part that is folded until the reader opens it.
 pub fn details(title: &str, content: Markup) -> Markup {
     html! {
         details { summary { (title) } (content) }
     }
 }
 
-/// The first cell of each row is its head.
+/// A table whose first cell of each row is a head.
 pub fn table(head: &[&str], rows: &[Vec<Markup>]) -> Markup {
     html! {
         div.wide {
@@ -45,12 +45,12 @@ pub fn cell(content: impl std::fmt::Display) -> Markup {
     html! { (content.to_string()) }
 }
 
-/// A fraction in [0, 1].
+/// A fraction in [0, 1] as a percentage.
 pub fn percent(fraction: f64) -> String {
     format!("{:.1} %", 100.0 * fraction)
 }
 
-/// With thin gaps between thousands.
+/// A number with thin gaps between thousands.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -63,7 +63,7 @@ pub fn count(number: u64) -> String {
     text
 }
 
-/// `53 s`, `12 min 5 s`, `3 h 20 min`.
+/// A duration: `53 s`, `12 min 5 s`, `3 h 20 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {

@@ -1,4 +1,4 @@
-//! The images that the runs worked on, and those that were left out.
+//! The images of the runs, and the images that were left out.
 
 use ec_darts::data::DataNotice;
 use maud::{Markup, html};
@@ -7,7 +7,7 @@ use super::html::{cell, count, details, none};
 use super::read::Material;
 use crate::images::Facts;
 
-/// Names that are listed of each notice.
+/// The largest number of names listed for each notice.
 const LISTED: usize = 20;
 
 pub fn table(material: &Material) -> Markup {
@@ -47,7 +47,7 @@ pub fn table(material: &Material) -> Markup {
             p { "Nothing was left out." }
         } @else {
             (super::html::table(
-                &["what", "how many", "why", "which"],
+                &["kind", "count", "reason", "names"],
                 &notices.into_iter().map(row).collect::<Vec<_>>(),
             ))
         }
@@ -55,7 +55,7 @@ pub fn table(material: &Material) -> Markup {
     }
 }
 
-/// Kind, count, reason, and the files.
+/// The kind, the count, the reason, and the files.
 fn row(notice: &DataNotice) -> Vec<Markup> {
     let paths = notice.paths.iter().take(LISTED);
     let mut names: Vec<String> = paths.map(|path| path.display().to_string()).collect();

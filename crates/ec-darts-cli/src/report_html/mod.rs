@@ -1,8 +1,8 @@
 //! `ec-darts report`: one page about a search, a retraining and an evaluation.
 //!
-//! Entry point: [`write`]. Invariant: the page stands alone (no script, font or picture from
-//! elsewhere) and says what was not run; files that are absent or of another version leave a gap
-//! that is named, never an error.
+//! Entry point: [`write`]. Invariant: the page is complete in itself (no script, font or picture
+//! from elsewhere) and names the parts that were not run. A file that is absent or of another
+//! version leaves a gap that the page names, never an error.
 
 mod accuracy;
 mod costs;
@@ -33,12 +33,12 @@ pub fn run(arguments: ReportArguments) -> anyhow::Result<()> {
     print(&format!("wrote {}\n", path.display()))
 }
 
-/// Makes or renews `report.html` in a folder with `search/`, `retrain/` and `evaluation.json`, any of
-/// which may be absent.
+/// Makes or renews `report.html` in a folder with `search/`, `retrain/` and `evaluation.json`. Any
+/// of them may be absent.
 pub fn write(path: &Path) -> anyhow::Result<PathBuf> {
     let material = Material::read(path)?;
     let out = path.join("report.html");
-    // Names of classes and files may hold characters that steer a terminal.
+    // Names of classes and files may contain control characters for a terminal.
     let page = page(&material).into_string();
     files::write(&out, visible(&page).as_bytes())?;
     Ok(out)

@@ -1,5 +1,5 @@
-//! Reads what a folder holds: run folders may be unfinished or of another version, so a file that cannot
-//! be read leaves a gap and is named.
+//! Reads the content of a folder. Run folders may be unfinished or of another version, so a file
+//! that cannot be read leaves a gap and is named.
 
 use std::fs;
 use std::path::Path;
@@ -19,19 +19,19 @@ use crate::images::DataFile;
 pub type Search = Run<SearchConfig, EpochReport>;
 pub type Retraining = Run<RetrainConfig, RetrainEpochReport>;
 
-/// All that a report is made of.
+/// The content of a report.
 pub struct Material {
-    /// Last part of the folder's path.
+    /// The last part of the folder's path.
     pub name: String,
     pub search: Option<Search>,
     pub retrain: Option<Retraining>,
-    /// Of `evaluation.json`.
+    /// The content of `evaluation.json`.
     pub evaluation: Option<Report>,
-    /// The images that the runs worked on: `data.json` of each.
+    /// The images of the runs: `data.json` of each.
     pub data: Vec<DataFile>,
-    /// The pictures of its mistakes, as PNG files; nothing where one cannot be read.
+    /// The pictures of mistakes, as PNG files; none for a picture that cannot be read.
     pub pictures: Vec<Option<Vec<u8>>>,
-    /// Files that are there and could not be read.
+    /// Files that exist and could not be read.
     pub problems: Vec<String>,
 }
 
@@ -42,7 +42,7 @@ pub struct Run<C, E> {
     pub metrics: Vec<E>,
     pub sessions: Vec<Session>,
     pub genotype: Option<Genotype>,
-    /// Of each epoch; of a search only.
+    /// The genotype of each epoch; only for a search.
     pub epochs: Vec<Genotype>,
 }
 
@@ -55,16 +55,16 @@ pub struct Session {
     pub commit: String,
     pub burn: String,
     pub from_step: u64,
-    /// Where it ended, and how long it took; not there where it was killed.
+    /// The last step of the session, and its duration; absent where it was killed.
     pub to_step: Option<u64>,
     pub seconds: Option<f64>,
 }
 
-/// What is alike in the reports of a search's and of a retraining's epochs.
+/// Common parts of the epoch reports of a search and of a retraining.
 pub trait Epoch: DeserializeOwned {
-    /// Counted from 0.
+    /// The number of the epoch, counted from 0.
     fn number(&self) -> usize;
-    /// Epochs of the whole run.
+    /// The number of epochs of the whole run.
     fn planned(&self) -> usize;
     fn warnings(&self) -> &[String];
 }
@@ -99,13 +99,13 @@ impl Epoch for RetrainEpochReport {
 
 impl Material {
     /// # Errors
-    /// Where the folder is not there, or holds nothing of a run.
+    /// Where the folder does not exist, or contains no part of a run.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         ensure!(path.is_dir(), "{}: no such folder", path.display());
         let mut problems = Vec::new();
         let mut search = Run::read(path, "search", &mut problems);
         let mut retrain = Run::read(path, "retrain", &mut problems);
-        // The run folder of a search or of a retraining by itself.
+        // The folder is the run folder of a search, or of a retraining by itself.
         if search.is_none() && path.join("genotypes").is_dir() {
             search = Run::read(path, ".", &mut problems);
         } else if retrain.is_none() && has_settings_of_a_retraining(path) {
@@ -133,13 +133,13 @@ impl Material {
         Ok(Self { name, search, retrain, evaluation, data, pictures, problems })
     }
 
-    /// The genotype that was retrained, or that of the search.
+    /// The genotype of the retraining, or that of the search.
     pub fn genotype(&self) -> Option<&Genotype> {
         let retrained = self.retrain.as_ref().and_then(|run| run.genotype.as_ref());
         retrained.or_else(|| self.search.as_ref()?.genotype.as_ref())
     }
 
-    /// The images that were searched or trained on.
+    /// The data set of the search or the training.
     pub fn dataset(&self) -> Option<DatasetKind> {
         let retrained = self.retrain.as_ref().and_then(|run| run.config.as_ref());
         let searched = self.search.as_ref().and_then(|run| run.config.as_ref());
@@ -147,8 +147,8 @@ impl Material {
         retrained.or_else(|| Some(searched?.data.dataset))
     }
 
-    /// The network of the retraining by its settings, and the side of its images; nothing where no image
-    /// of this size goes through it.
+    /// The network of the retraining by its settings, and the side of its images; none where the
+    /// network cannot take images of this size.
     pub fn retrained(&self) -> Option<(EvaluationConfig, usize)> {
         let config = self.retrain.as_ref()?.config.as_ref()?;
         let side = config.data.image_size.or(config.data.dataset.image_size())?;
@@ -160,7 +160,7 @@ impl Material {
         Some((config.network.evaluation(self.num_classes()?), side))
     }
 
-    /// Classes, by the evaluation or by the data set.
+    /// The number of classes, by the evaluation or by the data set.
     fn num_classes(&self) -> Option<usize> {
         let evaluated = self.evaluation.as_ref().map(|report| report.evaluation.classes.len());
         evaluated.or_else(|| match self.dataset()? {
@@ -215,25 +215,25 @@ impl<C: Settings, E: Epoch> Run<C, E> {
         Some(Self { config, config_text, metrics: read, sessions, genotype, epochs })
     }
 
-    /// Epochs that are over, and those there should be.
+    /// The number of finished epochs, and of planned ones.
     pub fn progress(&self) -> (usize, Option<usize>) {
         (self.metrics.len(), self.metrics.last().map(Epoch::planned))
     }
 
-    /// Seconds of all sessions, where every one of them is known.
+    /// Time of all sessions in s, where the time of every session is known.
     pub fn seconds(&self) -> Option<f64> {
         let each = self.sessions.iter().map(|session| session.seconds);
         each.sum::<Option<f64>>().filter(|&seconds| seconds > 0.0)
     }
 
-    /// Points `(epoch counted from 1, value)`; epochs without a value have none.
+    /// Points `(epoch counted from 1, value)`; an epoch without a value has no point.
     pub fn series(&self, value: impl Fn(&E) -> Option<f64>) -> Vec<(f64, f64)> {
         let point = |epoch: &E| Some(((epoch.number() + 1) as f64, value(epoch)?));
         self.metrics.iter().filter_map(point).collect()
     }
 }
 
-/// The content of a file, or nothing where it is absent.
+/// The content of a file; none where it is absent.
 fn text(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<String> {
     match fs::read_to_string(path) {
         Ok(text) => Some(text),
@@ -255,7 +255,7 @@ fn genotype(path: &Path, place: &str, problems: &mut Vec<String>) -> Option<Geno
     parsed.map_err(|error| problems.push(format!("{place}: not a genotype: {error}"))).ok()
 }
 
-/// A PNG below a folder; a path that leads elsewhere is not followed.
+/// A PNG below a folder; a path that leads out of the folder is not followed.
 fn picture(folder: &Path, name: &str) -> Option<Vec<u8>> {
     let is_below =
         Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));

@@ -1,4 +1,4 @@
-//! The result, the means it was reached with, and the gaps.
+//! The result, the means of the runs, and the gaps.
 
 use ec_darts::config::Settings;
 use ec_darts::cost::NetworkCost;
@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::html::{cell, count, duration, percent};
 use super::read::{Epoch, Material, Run};
 
-/// Accuracy of the trained network, and where it is from.
+/// The accuracy of the trained network, and its source.
 fn result(material: &Material) -> Option<(f64, String)> {
     let evaluated = material.evaluation.as_ref().map(|report| {
         let evaluation = &report.evaluation;
@@ -16,7 +16,7 @@ fn result(material: &Material) -> Option<(f64, String)> {
         (evaluation.top1, format!("top-1 on {}, {images} images", report.set_in_words()))
     });
     evaluated.or_else(|| {
-        // The last one, not the best: choosing by test images would flatter.
+        // The last epoch, not the best: a choice by test images would be too optimistic.
         let epochs = &material.retrain.as_ref()?.metrics;
         let epoch = epochs.iter().rev().find(|epoch| epoch.valid_accuracy.is_some())?;
         let on = match epoch.measured_on {
@@ -29,7 +29,7 @@ fn result(material: &Material) -> Option<(f64, String)> {
     })
 }
 
-/// Title, the result in a sentence, and the figures around it.
+/// The title, the result in a sentence, and the figures around it.
 pub fn head(material: &Material) -> Markup {
     let result = result(material);
     html! {
@@ -106,7 +106,7 @@ fn about<C: Settings, E: Epoch>(run: &Run<C, E>, seed: fn(&C) -> u64) -> Markup 
     }
 }
 
-/// Conclusions that a reader must not draw, and what went wrong.
+/// Conclusions that a reader must not draw, and faults of the runs.
 pub fn not_run(material: &Material) -> Markup {
     let warnings = warnings(material);
     html! {
@@ -182,7 +182,8 @@ fn warnings(material: &Material) -> Vec<String> {
     found
 }
 
-/// Several commits, and the warnings of the epochs; one of many epochs is told once.
+/// Remarks about several commits, and the warnings of the epochs; a warning of many epochs appears
+/// once.
 fn of_run<C, E: Epoch>(run: &Run<C, E>) -> Vec<String> {
     let mut found = Vec::new();
     let commits: Vec<&str> = run.sessions.iter().map(|session| &session.commit[..]).collect();

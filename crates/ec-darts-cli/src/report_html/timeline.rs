@@ -1,4 +1,4 @@
-//! Which operations each edge kept, epoch by epoch.
+//! The operations of each edge, epoch by epoch.
 
 use ec_darts::train::EpochReport;
 use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::html::none;
 use super::read::Search;
 
-/// Letters, class in `style.css`, and the name they stand for.
+/// The letters of a primitive, their class in `style.css`, and the name that they stand for.
 fn mark(primitive: Primitive) -> (&'static str, &'static str) {
     match primitive {
         Primitive::SepConv3x3 => ("s3", "sep"),
@@ -47,7 +47,7 @@ pub fn tables(run: Option<&Search>) -> Markup {
     }
 }
 
-/// The cells of each kind that all epochs have, epoch by epoch.
+/// The cells of each kind that all epochs have, one per epoch.
 fn cells(epochs: &[Genotype]) -> Vec<(CellKind, Vec<&CellGenotype>)> {
     let reductions: Option<Vec<_>> = epochs.iter().map(|epoch| epoch.reduction.as_ref()).collect();
     let normal = epochs.iter().map(|epoch| &epoch.normal).collect();
@@ -55,7 +55,7 @@ fn cells(epochs: &[Genotype]) -> Vec<(CellKind, Vec<&CellGenotype>)> {
     std::iter::once((CellKind::Normal, normal)).chain(reductions).collect()
 }
 
-/// Each stage of a search of several, counted from 1, and its first epoch, counted from 0.
+/// The number of each stage of a search, counted from 1, and its first epoch, counted from 0.
 fn stages(metrics: &[EpochReport]) -> Vec<(usize, usize)> {
     let numbered = metrics.iter().filter_map(|report| Some((report.stage?, report.epoch)));
     let mut stages: Vec<(usize, usize)> = numbered.collect();
@@ -63,13 +63,13 @@ fn stages(metrics: &[EpochReport]) -> Vec<(usize, usize)> {
     stages
 }
 
-/// The letters of a primitive; `more` are further classes.
+/// The letters of a primitive; `more` are additional classes.
 fn letters(primitive: Primitive, more: &str) -> Markup {
     let (letters, class) = mark(primitive);
     html! { b class=(format!("pick {class}{more}")) title=(primitive.to_string()) { (letters) } }
 }
 
-/// The cells of one kind, epoch by epoch.
+/// The cells of one kind, one per epoch.
 struct Table<'a>(&'a [&'a CellGenotype]);
 
 impl Table<'_> {
@@ -83,7 +83,7 @@ impl Table<'_> {
         epoch > 0 && self.kept(epoch, edge) != self.kept(epoch - 1, edge)
     }
 
-    /// Every edge, as source and node.
+    /// Every edge as a pair of source and node.
     fn edges(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let num_nodes = self.0.iter().map(|cell| cell.nodes.len()).max().unwrap_or(0);
         let first = usize::from(self.0.iter().all(|cell| cell.reads_one_input()));

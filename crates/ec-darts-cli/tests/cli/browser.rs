@@ -1,4 +1,4 @@
-//! `report.html` as a browser shows it, on a screen as narrow as a phone's.
+//! `report.html` in a browser, on a screen as narrow as a phone's.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::program::{Folder, told};
 use crate::{pipeline, study_report};
 
-/// Chromium by the names it has; where `EC_DARTS_CHROMIUM` names it, it must be there.
+/// Chromium under one of its usual names; a name in `EC_DARTS_CHROMIUM` must exist.
 fn browser() -> Option<String> {
     let runs = |name: &String| Command::new(name).arg("--version").output().is_ok();
     if let Ok(named) = std::env::var("EC_DARTS_CHROMIUM") {
@@ -18,7 +18,7 @@ fn browser() -> Option<String> {
     ["chromium", "chromium-browser", "google-chrome"].map(String::from).into_iter().find(runs)
 }
 
-/// What the page says when its scripts are done, and what was logged.
+/// The content of the page after its scripts ran, and the log.
 fn open(browser: &str, folder: &Folder, page: &str) -> (String, String) {
     let mut command = Command::new(browser);
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]);
@@ -100,8 +100,8 @@ fn the_report_on_a_narrow_screen() {
     assert!(measured["svgs"].as_u64() > Some(2), "{measured}");
     // A scroll bar may take a part of the width.
     assert!(measured["width"].as_u64() <= Some(390), "the page scrolls sideways: {measured}");
-    // The cells are drawn as wide as they are, and can be moved to and fro; so can the picture of how they
-    // changed over many epochs.
+    // The cells keep their drawn width and can be scrolled sideways, as can the picture of their
+    // changes over many epochs.
     let others = names("scrolling");
     let cells = |name: &String| name.starts_with("cells: <div") || name.starts_with("changes:");
     assert!(others.iter().all(cells), "{others:?}");

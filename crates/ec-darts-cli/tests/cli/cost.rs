@@ -1,4 +1,4 @@
-//! Costs of published genotypes against those of an independent PyTorch model.
+//! Costs of published genotypes, compared with those of an independent PyTorch model.
 
 use serde_json::Value;
 

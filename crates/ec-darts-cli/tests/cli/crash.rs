@@ -1,11 +1,11 @@
-//! The binary killed at many moments goes on to the same end, byte for byte.
+//! A binary that is killed at many moments reaches the same result, byte for byte.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::program::{Folder, sample, told};
 
-/// What a finished run must come to: the last checkpoint of each stage, and the files named.
+/// The result of a finished run: the last checkpoint of each stage, and the named files.
 fn end(run: &Path, stages: &[&str], files: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
     let last = |stage: &&str| {
         let entries = std::fs::read_dir(run.join(stage).join("checkpoints")).expect("checkpoints");
@@ -22,8 +22,8 @@ fn end(run: &Path, stages: &[&str], files: &[&str]) -> Vec<(PathBuf, Vec<u8>)> {
     stages.iter().map(last).chain(files).map(read).collect()
 }
 
-/// Kills a program at many moments of its time, so many of them inside a write, and wants what it comes to
-/// without: `EC_DARTS_KILLS` times, or `kills` times.
+/// Kills a program at many moments, a part of them inside a write, and expects the result of a run
+/// without kills. The number of kills is `EC_DARTS_KILLS`, or else `kills`.
 fn check_kills(arguments: &[String], kills: u32, stages: &[&str], files: &[&str]) {
     let folder = Folder::new();
     let command = |out: &str| {
@@ -41,11 +41,11 @@ fn check_kills(arguments: &[String], kills: u32, stages: &[&str], files: &[&str]
         std::env::var("EC_DARTS_KILLS").map_or(kills, |text| text.parse().expect("a number"));
     let (mut killed, mut ends) = (0, 0);
     for number in 1..=kills {
-        // Each run is given another part of the time that a whole one takes.
+        // Each run is killed after another fraction of the time of a whole run.
         let part = f64::from(number * 7 % 24 + 1) / 32.0;
         let mut child = command("killed").spawn().expect("runs");
         std::thread::sleep(whole.mul_f64(part).max(Duration::from_millis(2)));
-        // SIGKILL on Unix; a child that was faster is no failure.
+        // This is SIGKILL on Unix; a child that was faster is no failure.
         killed += u32::from(child.try_wait().expect("a child").is_none());
         child.kill().expect("killed");
         let status = child.wait().expect("ended");
@@ -88,7 +88,7 @@ fn a_killed_whole_run_goes_on_to_the_same_end() {
     check_kills(&arguments, 12, &["search", "retrain"], &files);
 }
 
-/// A kill inside a checkpoint's write leaves a partial sibling, as here.
+/// A kill during the write of a checkpoint leaves a partial sibling file like this one.
 #[test]
 fn a_partial_checkpoint_is_no_checkpoint() {
     let folder = Folder::new();

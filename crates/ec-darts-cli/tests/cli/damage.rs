@@ -1,4 +1,4 @@
-//! Damaged and missing files of a run: told, mended from the checkpoint, or refused.
+//! Damaged and missing files of a run: reported, restored from the checkpoint, or refused.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ fn log(folder: &Folder) -> String {
     std::fs::read_to_string(folder.path("r/log.txt")).expect("a log")
 }
 
-/// Whether the run comes to the same end as one that nothing happened to.
+/// Checks that the run reaches the same result as a run without damage.
 fn check_end(folder: &Folder) {
     let (code, _, err) = run(folder, &["--resume", "--quiet"]);
     assert_eq!(code, Some(0), "{err}");
@@ -70,7 +70,7 @@ fn a_flipped_bit_is_told_wherever_one_listens() {
             assert!(told.contains(text), "{how}: {text:?} in {told}");
         }
         assert!(log(&folder).contains("is not that of its SHA-256 digest; goes on from"));
-        // The good older one stays beside the new one; the damaged one has another name.
+        // The intact older checkpoint stays beside the new one; the damaged one gets another name.
         let names: Vec<String> = checkpoints(&folder.path("r"))
             .iter()
             .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
@@ -126,13 +126,13 @@ fn a_run_without_its_checkpoints_does_not_begin_again() {
             "{err}"
         );
     }
-    // All damaged: each is named with its cause.
+    // All are damaged: each is named with its cause.
     let folder = begun();
     checkpoints(&folder.path("r")).iter().for_each(|path| flip(path));
     let (code, _, err) = run(&folder, &["--resume"]);
     assert!(code == Some(1) && err.matches("SHA-256 digest").count() == 2, "{err}");
     assert_eq!(checkpoints(&folder.path("r")).len(), 2, "they are left as they are");
-    // A good one under the name of another.
+    // An intact checkpoint under the name of another.
     let folder = begun();
     let [older, newer] = &checkpoints(&folder.path("r"))[..] else { panic!("two checkpoints") };
     std::fs::copy(older, newer).expect("copied");
@@ -143,7 +143,7 @@ fn a_run_without_its_checkpoints_does_not_begin_again() {
     );
 }
 
-/// The loss of the last step is that before it: only the weights show what it did.
+/// The loss of the last step is computed before its update: only the weights show the update.
 #[test]
 fn a_retraining_does_not_end_in_weights_that_are_no_numbers() {
     let folder = Folder::new();

@@ -83,7 +83,8 @@ fn fetching_from_nobody_fails() {
     assert!(code == Some(2) && err.contains("tiny-imagenet"), "{err}");
 }
 
-/// Photographs of the sample: classes `a` and `b`, four each in `images/train` and two in `images/test`.
+/// Photographs of the sample: classes `a` and `b`, four of each in `images/train` and two in
+/// `images/test`.
 fn photographs(folder: &Folder) {
     let train = project("tests/fixtures/tiny-imagenet-tiny/train");
     for (name, class) in [("a", "n02124075"), ("b", "n07695742")] {
@@ -126,20 +127,20 @@ fn an_evaluation_knows_the_images_that_were_set_apart() {
     };
     let (out, written) = evaluate();
     assert_eq!((written["same_images"].as_bool(), out.contains("warning")), (Some(true), false));
-    // A broken one is told, and is none of those that are measured.
+    // A broken image is reported and not measured.
     folder.write("images/test/b/broken.jpg", "no image");
     let (out, written) = evaluate();
     assert!(out.contains("warning: skipped 1: none of JPEG"), "{out}");
     assert_eq!(written["evaluation"]["num_images"], 4);
     assert_eq!(written["images"]["notices"][0]["paths"][0], "test/b/broken.jpg");
     assert_eq!(written["same_images"], true);
-    // One of those that the model was trained on.
+    // One of the classes of the model's training.
     std::fs::rename(folder.path("images/train/a/0.jpg"), folder.path("images/test/a/0.jpg"))
         .expect("moved");
     let (out, written) = evaluate();
     assert!(out.contains("warning: these are not the test images that were set apart"), "{out}");
     assert_eq!(written["same_images"], false);
-    // Another name of a class, also where both are numbers.
+    // Another name of a class, also where both names are numbers.
     std::fs::rename(folder.path("images/train/a"), folder.path("images/train/0")).expect("moved");
     std::fs::rename(folder.path("images/test/a"), folder.path("images/test/0")).expect("moved");
     let arguments = ["evaluate", "--model", "r/model.safetensors", "--data", "images"];

@@ -1,4 +1,4 @@
-//! Genotypes within a budget, read from the checkpoint of a search.
+//! Genotypes within a budget, derived from the checkpoint of a search.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ fn a_budget_is_kept_and_says_what_it_took() {
         cost["multiply_adds"].as_u64().expect("a count")
     };
 
-    // Without a budget it is what the search wrote for the epoch.
+    // Without a budget, this is the genotype that the search wrote for the epoch.
     let (code, out, err) = discretize(&["--epoch", "2", "--out", "free.json"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("end of epoch 2 of 2") && out.contains("nothing was given up"), "{out}");
@@ -44,7 +44,7 @@ fn a_budget_is_kept_and_says_what_it_took() {
     assert!(code == Some(1) && err.contains("at most 1000000 multiply-adds (smallest"), "{err}");
     let (code, _, err) = discretize(&["--max-parameters", "5MB"]);
     assert!(code == Some(2) && err.contains("such as 600M"), "{err}");
-    // Every epoch, also where its checkpoint is long gone.
+    // Every epoch, also one whose checkpoint was deleted long ago.
     std::fs::remove_dir_all(folder.path("r/checkpoints")).expect("removed");
     for epoch in [1, 2] {
         let (code, out, err) = discretize(&["--epoch", &epoch.to_string(), "--out", "again.json"]);

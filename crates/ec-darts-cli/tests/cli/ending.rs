@@ -1,4 +1,4 @@
-//! Exit codes: 0 for work that is done, and for nothing else.
+//! Exit codes: 0 only for finished work.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ fn words(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
 
-/// A search that is not over before it is stopped.
+/// A search that is still running when it is stopped.
 fn long(more: &[&str]) -> Vec<String> {
     sample(&[&["--out", "r", "--set", "search.epochs=5000"], more].concat())
 }
@@ -54,7 +54,7 @@ fn what_was_stopped_by_its_steps_is_not_done() {
     assert!(code == Some(0) && out.contains("retraining"), "{out} {err}");
 }
 
-/// The first request to stop saves; the message says how to go on.
+/// The first request to stop saves; the message says how to continue.
 #[cfg(unix)]
 #[test]
 fn a_signal_saves_and_has_its_code() {
@@ -72,14 +72,14 @@ fn a_signal_saves_and_has_its_code() {
         assert!(out.contains("--resume goes on"), "{out}");
         let saved = out.split("saved ").nth(1).and_then(|rest| rest.split(';').next());
         assert!(folder.path(saved.expect("a checkpoint")).exists(), "{out}");
-        // What is saved is whole: the same command goes on from there.
+        // The saved state is complete: the same command continues from there.
         let more = long(&["--resume", "--max-steps", "1"]);
         let (found, out, err) = told(&folder.run(&words(&more)));
         assert!(found == Some(3) && out.contains("goes on at step"), "{out} {err}");
     }
 }
 
-/// `nohup` lets a program ignore the end of its terminal.
+/// A program under `nohup` ignores the end of its terminal.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hangup_that_is_ignored_stays_ignored() {
@@ -99,14 +99,14 @@ fn a_hangup_that_is_ignored_stays_ignored() {
     assert_eq!(code, Some(143), "{err}");
 }
 
-/// Many copies of an image that takes long to decode.
+/// Many copies of an image that is slow to decode.
 fn slow_images(folder: &Folder) {
     let image = image::RgbImage::from_fn(2400, 2400, |x, y| {
         image::Rgb([(x / 9) as u8, (y / 9) as u8, ((x + y) / 18) as u8])
     });
     let first = folder.write("images/a/0.png", "");
     image.save(&first).expect("written");
-    // Copies, since a file of several names is one image.
+    // They are copies, because a file with several names counts as one image.
     for number in 1..400 {
         let class = if number % 2 == 0 { "a" } else { "b" };
         let copy = folder.write(&format!("images/{class}/{number}.png"), "");
@@ -141,7 +141,7 @@ fn a_signal_ends_the_reading_of_images() {
 #[test]
 fn a_signal_ends_the_evaluation_of_a_run() {
     let folder = Folder::new();
-    // Large enough to be measured for a while.
+    // This is large enough for the measurement to take a while.
     let larger = ["--set", "retrain.network.init_channels=12"];
     let mut child = start(pipeline::command(&folder, &larger));
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -159,7 +159,7 @@ fn a_signal_ends_the_evaluation_of_a_run() {
     );
 }
 
-/// The run is saved, and the code is that of a tool that SIGPIPE ended.
+/// The run is saved, and the exit code is that of a tool ended by SIGPIPE.
 #[cfg(unix)]
 #[test]
 fn a_closed_pipe_stops_and_saves() {
@@ -173,7 +173,7 @@ fn a_closed_pipe_stops_and_saves() {
     assert_eq!(err, "");
     assert!(std::fs::read_dir(folder.path("r/checkpoints")).expect("there").count() > 0);
     for short in [vec!["genotype", "show", "presets"], vec!["--help"]] {
-        // Closed before the program begins, which may be faster than this test.
+        // The pipe is closed before the program begins, which may be faster than this test.
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let child = folder.command(&short).stdout(writer).stderr(Stdio::piped()).spawn();
@@ -205,7 +205,7 @@ fn completions_for_every_shell() {
     assert_eq!(folder.run(&["completions", "csh"]).status.code(), Some(2));
 }
 
-/// A search, stopped and resumed: a row for each epoch, with the figures of the metrics.
+/// A search, stopped and resumed: one row per epoch, with the figures of the metrics.
 #[test]
 fn results_are_a_table_of_the_metrics() {
     let folder = Folder::new();

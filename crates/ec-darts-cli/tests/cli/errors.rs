@@ -2,7 +2,7 @@
 
 use crate::program::{Folder, project, sample, tiny, told};
 
-/// Runs, and wants this code and all of these texts on standard error.
+/// Runs the program; expects this exit code and all of these texts on standard error.
 fn check(folder: &Folder, arguments: &[String], code: i32, expected: &[&str]) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (found, _, err) = told(&folder.run(&arguments));
@@ -109,7 +109,7 @@ fn run_folders() {
     for resume in ["--resume", "--resume=auto"] {
         check(&folder, &run(&[resume]), 1, &["its checkpoints are gone: sessions.json tells"]);
     }
-    // As a run that was stopped before its first checkpoint.
+    // The folder looks as if a run was stopped before its first checkpoint.
     std::fs::remove_file(folder.path("r/sessions.json")).expect("removed");
     check(&folder, &run(&["--resume"]), 1, &["nothing to resume", "no checkpoint yet"]);
     let other = run(&["--resume=auto", "--set", "weights.momentum=0.5"]);
@@ -167,8 +167,8 @@ fn a_full_disk_loses_nothing() {
     assert_eq!(kept(), before, "the checkpoints from before are untouched");
 }
 
-/// A folder that may be read but not written. The superuser may write everywhere, so the search
-/// runs as another user then.
+/// A folder that can be read but not written. The superuser may write everywhere, so that the
+/// search then runs as another user.
 #[cfg(unix)]
 #[test]
 fn a_read_only_folder() {

@@ -1,4 +1,4 @@
-//! `--json`: one object in each line, to the end, and the last one says how it ended.
+//! `--json`: one object in each line, and the last line says how the run ended.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::pipeline;
 use crate::program::{Folder, sample, tiny, told};
 
-/// All lines as events; the last one is this.
+/// All lines as events; the last one has this name.
 fn events(out: &str, last: &str) -> Vec<Value> {
     let parse = |line: &str| -> Value {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
@@ -37,7 +37,7 @@ fn a_whole_run() {
     let has = |name: &str| events.iter().filter(|event| event["event"] == name).count();
     assert_eq!((has("setup"), has("evaluation"), has("report")), (2, 1, 1), "{out}");
     assert!(has("step") > 4 && has("epoch") == 2, "{out}");
-    // Stopped in its first stage, and refused since the folder is taken.
+    // The run is stopped in its first stage, and refused because the folder is taken.
     let (code, out, _) = told(&pipeline::command(&folder, &["--json"]).output().expect("runs"));
     let refused = self::events(&out, "failed");
     let last = refused.last().expect("an event");
@@ -70,7 +70,7 @@ fn what_stops_or_fails() {
     }
 }
 
-/// A name that is no UTF-8 is shown with a mark in place of what cannot be shown.
+/// A name that is not UTF-8 is shown with a mark in place of the invalid bytes.
 #[cfg(unix)]
 #[test]
 fn names_that_are_no_text() {
@@ -113,7 +113,7 @@ fn names_that_are_no_text() {
     );
 }
 
-/// Where nothing but operations without parameters can be kept, every genotype is one of a collapsed cell.
+/// Where only operations without parameters can be kept, every genotype has a collapsed cell.
 #[test]
 fn a_collapse_is_told_once_and_not_before_alpha_has_moved() {
     let folder = Folder::new();

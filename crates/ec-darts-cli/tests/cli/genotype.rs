@@ -94,7 +94,7 @@ fn every_file_of_settings_is_valid_and_prints_itself() {
         let path = entry.expect("an entry").path().display().to_string();
         check(&folder, &["config", "check", &path], "valid");
         if path.ends_with("_run.toml") {
-            // Two sets of settings under each other, to be read by people.
+            // Two sets of settings, one below the other, for a person to read.
             check(&folder, &["config", "print", &path], "\n# retraining\n[data]");
             continue;
         }

@@ -1,4 +1,4 @@
-//! The real binary: what it prints, what it refuses, and what survives a kill.
+//! The real binary: its output, its refusals, and its files after a kill.
 
 mod browser;
 mod compare;

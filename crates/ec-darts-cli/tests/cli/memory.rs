@@ -1,14 +1,14 @@
-//! The estimate of memory against what the process takes.
+//! The estimate of memory, compared with the memory that the process takes.
 
 use crate::program::{Folder, project, told};
 
-/// The number behind a word, in MiB.
+/// The number after a word, in MiB.
 fn number(text: &str, before: &str) -> f64 {
     let (_, rest) = text.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {text}"));
     rest.split_whitespace().next().expect("a word").parse().expect("a number")
 }
 
-/// Runs two steps of a command on the sample; what was told must meet what was taken.
+/// Runs two steps of a command on the sample; the estimated memory must match the memory taken.
 fn check(command: &[&str], settings: &[&str]) -> String {
     let folder = Folder::new();
     let data = project("data/cifar10-mini");
@@ -25,7 +25,7 @@ fn check(command: &[&str], settings: &[&str]) -> String {
     out
 }
 
-/// Each way to compute, as a setting and as the words that name it.
+/// Each way of computing, as a setting and as the words that name it.
 const WAYS: [(&str, &str); 3] = [
     ("run.memory=save", "maps kept"),
     ("run.memory=recompute", "maps computed again"),
@@ -55,7 +55,7 @@ fn the_estimate_of_a_retraining_meets_the_peak() {
     }
     let config = project("configs/retrain_quick.toml");
     let command = ["retrain", "--genotype", "ec_darts_cifar", "--config", &config];
-    // Steps of two epochs: drop path acts in the second only.
+    // The steps are of two epochs: drop path acts in the second only.
     let network = ["network.num_cells=8", "network.init_channels=24", "network.stem=cifar"];
     let steps =
         ["retrain.batch_size=48", "retrain.steps_per_epoch=1", "network.drop_path_prob=0.2"];

@@ -1,4 +1,4 @@
-//! Trained networks: evaluate, classify, export, import, and what they refuse.
+//! Trained networks: evaluate, classify, export, import, and their refusals.
 
 use std::path::PathBuf;
 
@@ -42,14 +42,14 @@ pub fn save(folder: &Folder, name: &str, change: impl FnOnce(&mut ModelDescripti
     path
 }
 
-/// Standard output of a command that succeeds.
+/// The standard output of a command that succeeds.
 fn run(folder: &Folder, arguments: &[&str]) -> String {
     let (code, out, err) = told(&folder.run(arguments));
     assert_eq!(code, Some(0), "{err}");
     out
 }
 
-/// A command that fails with exit code 1 and all of these texts.
+/// Expects a command to fail with exit code 1 and all of these texts.
 fn check(folder: &Folder, arguments: &[&str], expected: &[&str]) {
     let (code, _, err) = told(&folder.run(arguments));
     println!("exit {code:?}: {}", err.trim_end());
@@ -100,11 +100,11 @@ fn evaluation_of_the_sample() {
     let fields = rows.iter().flatten().filter(|&&count| count > 0).count();
     assert_eq!(drawn, fields + 2, "a field for each count, background and frame");
 
-    // All images: 1,000 of training and the 500.
+    // All images: the 1,000 of training and the 500 of testing.
     let text = run(&folder, &[&common[..], &["--all"]].concat());
     assert!(text.contains("those of training among them: 1500 images of 10 classes"), "{text}");
 
-    // Some classes alone: their rows of the confusion matrix, and no others.
+    // Only some classes: their rows of the confusion matrix, and no others.
     let some =
         [&common[..], &["--class", "cat", "--class", "ship", "--batch-size", "30", "--json"]];
     let some: Value = serde_json::from_str(&run(&folder, &some.concat())).expect("JSON");
@@ -125,7 +125,7 @@ fn evaluation_of_the_sample() {
         "{err}"
     );
 
-    // Batches do not matter in evaluation mode, but for rounding.
+    // In evaluation mode, batches matter only for rounding.
     let other = run(&folder, &[&common[..], &["--batch-size", "7", "--json"]].concat());
     let other: Value = serde_json::from_str(&other).expect("JSON");
     assert_eq!(other["evaluation"]["confusion"], found["confusion"]);
@@ -170,7 +170,7 @@ fn images_are_classified_and_broken_ones_named() {
     assert_eq!((good, out.lines().count()), (1, 3), "{out}");
 }
 
-/// Images of two classes below a folder, and what else lies in such folders.
+/// Images of two classes below a folder, and other files that such folders contain.
 fn pictures(folder: &Folder, root: &str) {
     for (number, class) in
         ["dog", "dog", "dog", "dog", "cat", "cat", "cat", "cat"].iter().enumerate()
@@ -277,7 +277,7 @@ fn an_export_comes_back() {
     };
     assert!(export("torch", "torch").contains("model.py"));
     export("burnpack", "m.bpk");
-    // Folders are made, as evaluate makes them.
+    // The command creates missing folders, as evaluate does.
     assert!(export("onnx", "some/new/m.onnx").contains("wrote some/new/m.onnx"));
     export("safetensors", "another/plain.safetensors");
     let arguments = ["import", "torch/model.safetensors", "--out", "a/b/back.safetensors"];
@@ -287,7 +287,7 @@ fn an_export_comes_back() {
     let read = |path: PathBuf| std::fs::read(path).expect("read");
     assert!(read(path) == read(folder.path("back.safetensors")), "bit for bit");
 
-    // The same weights, with the network said on the command line.
+    // The same weights; the command line describes the network.
     let arguments = ["import", "torch/model.safetensors", "--out", "said.safetensors"];
     let said = ["--genotype", "ec_darts_cifar", "--channels", "4", "--cells", "3"];
     run(&folder, &[&arguments[..], &said].concat());
@@ -320,7 +320,7 @@ fn a_public_imagenet_network_reads_images_as_its_recipe_does() {
     let data = model.description.data.expect("a recipe");
     assert_eq!((model.description.image_size, data.resize), ([224; 2], Some(256)));
 
-    // Of 256 pixels the outer 16 on each side are cut off, whatever is in them.
+    // Of 256 pixels, the outer 16 on each side are cut off, whatever their content.
     let picture = |frame: u8| {
         image::RgbImage::from_fn(256, 256, |x, y| {
             match [x, y].iter().all(|at| (20..236).contains(at)) {

@@ -1,4 +1,4 @@
-//! `ec-darts run`: from images to a report, in one go or in pieces.
+//! `ec-darts run`: from images to a report, at once or in parts.
 
 use std::process::Command;
 
@@ -37,7 +37,7 @@ pub fn tiny() -> Vec<String> {
     arguments.into_iter().map(String::from).collect()
 }
 
-/// Search with transitions, retraining, evaluation and report of one kind of cell.
+/// Search with transitions, retraining, evaluation and report with one kind of cell.
 #[test]
 fn a_run_in_the_space_of_nas_bench_201() {
     let folder = Folder::new();
@@ -64,7 +64,7 @@ fn a_run_in_the_space_of_nas_bench_201() {
     let page = read("r/report.html");
     assert!(page.contains("Normal cell") && !page.contains("Reduction cell"));
     assert!(page.contains("NAS-Bench-201's on CIFAR-10") && !page.contains("mobile setting"));
-    // The same genotype in the paper's network is refused.
+    // The same genotype is refused in the paper's network.
     let data = project("data/cifar10-mini");
     let other = ["--genotype", "r/search/genotype.json", "--config", "retrain_quick"];
     let other = [&["retrain"], &other[..], &["--data", &data, "--out", "other"]].concat();
@@ -98,7 +98,7 @@ fn a_run_ends_in_a_report() {
     let report = std::fs::read_to_string(folder.path("r/report.html")).expect("a report");
     let whole = report.contains("<svg") && report.contains("</html>") && report.len() > 10_000;
     assert!(whole, "{} bytes", report.len());
-    // A finished run is only told again.
+    // For a finished run, the result is only printed again.
     let (code, out, err) = run(&folder, &["--resume"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("4 of 4"), "{out}");

@@ -32,7 +32,7 @@ impl Folder {
     }
 }
 
-/// Code, standard output and standard error.
+/// The exit code, standard output and standard error.
 pub fn told(output: &Output) -> (Option<i32>, String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout), text(&output.stderr))

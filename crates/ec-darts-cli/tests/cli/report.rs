@@ -1,4 +1,4 @@
-//! The page about a run: made from what is there, silent about nothing that is not.
+//! The page about a run: made from the existing files; it names every missing one.
 
 use ec_darts::config::{RetrainConfig, Settings};
 use ec_darts::cost::NetworkCost;
@@ -18,7 +18,7 @@ fn searched() -> Folder {
     folder
 }
 
-/// Makes the report, and wants all of these texts in it.
+/// Makes the report, and expects all of these texts in it.
 fn check(folder: &Folder, path: &str, expected: &[&str]) -> String {
     let (code, out, err) = told(&folder.run(&["report", path]));
     assert_eq!(code, Some(0), "{err}");
@@ -32,7 +32,7 @@ fn check(folder: &Folder, path: &str, expected: &[&str]) -> String {
         let opened = count(format!("<{tag} ")) + count(format!("<{tag}>"));
         assert_eq!(opened, count(format!("</{tag}>")), "{tag}");
     }
-    // Nothing is loaded from elsewhere; a namespace is no address that is visited.
+    // Nothing is loaded from elsewhere; a namespace is an address that no browser visits.
     let addresses = page.replace("http://www.w3.org/2000/svg", "").replace("src=\"data:", "");
     assert!(page.chars().all(|each| each == '\n' || !each.is_control()));
     for outside in ["http", "<script", "@import", "url(", "<link", "src="] {
@@ -55,16 +55,16 @@ fn a_search_alone_has_no_result() {
     assert_eq!(page.matches("<td><b class=\"pick").count(), 2 * 2 * 4);
     let table = std::fs::read_to_string(folder.path("all/search/results.csv")).expect("a table");
     assert!(table.lines().next().is_some_and(|names| names.contains("eigenvalue")), "{table}");
-    // The run folder by itself, and again over the old page.
+    // The run folder alone, and again over the old page.
     check(&folder, "all/search", &absent);
     check(&folder, "all/search", &absent);
 }
 
-/// A retraining of three epochs beside the search, of which one is measured.
+/// A retraining of three epochs beside the search; one epoch is measured.
 fn retrained(folder: &Folder) -> RetrainConfig {
     let genotype = std::fs::read(folder.path("all/search/genotype.json")).expect("a genotype");
     folder.write("all/retrain/genotype.json", genotype);
-    // Its images are smaller than those that its stem is made for.
+    // Its images are smaller than the usual ones of its stem.
     let path = project("configs/retrain_cifar10_cpu.toml");
     let set = ["retrain.epochs=3", "retrain.seed=7"].map(String::from);
     let config = RetrainConfig::load(path.as_ref(), &set).expect("settings");
@@ -82,7 +82,7 @@ fn retrained(folder: &Folder) -> RetrainConfig {
     config
 }
 
-/// As `evaluate` writes it, with a class whose name would steer a terminal.
+/// The file as `evaluate` writes it; the name of one class has control characters for a terminal.
 fn evaluated() -> Value {
     json!({
         "model": "m", "data": "d", "set": "test", "device": "flex",
@@ -148,7 +148,7 @@ fn retraining_and_evaluation_are_shown() {
             "<strong>dog</strong> 90.0 %",
         ],
     );
-    // Two classes have no first five; one picture, and none from outside the folder.
+    // With two classes there is no top-5; one picture, and none from outside the folder.
     assert!(!page.contains("Top-5") && page.matches("src=\"data:image/png;base64,").count() == 1);
     assert!(page.contains("<td>dog</td><td>1</td>") && !page.contains("An evaluation on"));
 }

@@ -1,4 +1,4 @@
-//! `ec-darts retrain`: what it leaves and what it refuses.
+//! `ec-darts retrain`: its files and its refusals.
 
 use crate::program::{Folder, project, sample, told};
 
@@ -79,7 +79,7 @@ fn events_are_lines_of_json() {
     assert!(folder.path("r/model.safetensors").exists());
 }
 
-/// Settings of a retraining are checked and printed as those of a search.
+/// Settings of a retraining are checked and printed like those of a search.
 #[test]
 fn settings_are_checked_and_printed() {
     let folder = Folder::new();

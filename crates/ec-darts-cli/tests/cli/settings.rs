@@ -6,7 +6,7 @@ fn run(folder: &Folder, arguments: &[&str]) -> (Option<i32>, String, String) {
     told(&folder.run(arguments))
 }
 
-/// A command that must fail as wrong settings, with this on standard error.
+/// Expects a command to fail because of wrong settings, with this text on standard error.
 fn refused(arguments: &[&str], expected: &str) {
     let folder = Folder::new();
     let (code, _, err) = run(&folder, arguments);
@@ -43,7 +43,7 @@ fn presets_are_found_by_name_without_a_file() {
     refused(&["config", "check", "configs/quick.toml"], "did you mean the preset `quick`?");
 }
 
-/// The library knows images that a program hands over; the program itself reads folders.
+/// The library knows images in memory; the program reads images from folders.
 #[test]
 fn images_of_no_folder_are_refused_by_check_and_run() {
     let memory = ["--set", "data.dataset=memory"];
@@ -136,7 +136,7 @@ fn errors_show_what_was_typed_and_what_was_meant() {
     refused(&["run", "--config", "quick", "--data", ".", "--out", "r"], "not of a whole run");
 }
 
-/// Sides that only the run refused, or that got another message there.
+/// Sizes that only the run used to refuse, or refused with another message.
 #[test]
 fn the_check_and_the_run_agree_on_sides() {
     let sides = ["8", "9", "15", "30", "32", "60", "63", "64", "100", "1024", "1025"];
@@ -149,7 +149,7 @@ fn the_check_and_the_run_agree_on_sides() {
             let folder = Folder::new();
             let (checked, _, of_check) = run(&folder, &check);
             let (ran, _, of_run) = run(&folder, &[&run_it, &changes[..]].concat());
-            // Settings that are right go on to the data, which are not there.
+            // Valid settings lead on to the data, which do not exist.
             assert_eq!(checked == Some(0), ran == Some(1), "{side} {stem}: {of_check} {of_run}");
             assert!(checked == Some(0) || of_check == of_run, "{of_check} {of_run}");
         }

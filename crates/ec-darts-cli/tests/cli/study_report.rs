@@ -30,7 +30,7 @@ fn candidate(variant: &str, place: Place, accuracy: f64) -> Candidate {
     Candidate {
         variant: variant.into(),
         supernet_accuracy: Some(0.4 + 0.05 * noise(&key)),
-        auxiliary_accuracy: (variant == "ec_darts").then(|| 0.3 + 0.5 * (accuracy - 0.6)),
+        auxiliary_accuracy: (variant == "ec_darts").then_some(0.3 + 0.5 * (accuracy - 0.6)),
         operation_weight: matches!(place, Place::Edges { .. }).then(|| 0.2 + accuracy - 0.6),
         trainings: vec![training(0), training(1)],
         genotype: key,

@@ -1,4 +1,4 @@
-//! What reaches a terminal: no escape codes of others, and no line that wraps.
+//! Output on a terminal: no escape codes of foreign texts, and no line that wraps.
 
 use std::process::Command;
 
@@ -7,14 +7,14 @@ use crate::program::{Folder, sample, told};
 /// Colours, a title, a movement in one byte (C1), a bell.
 const EVIL: &str = "x\u{1b}[31m\u{1b}]0;title\u{7}\u{9b}2J";
 
-/// Nothing but text and line ends on both outputs, and the name is there all the same.
+/// Expects only text and line ends on both outputs, and the name in them.
 fn check(folder: &Folder, arguments: &[&str], code: i32) {
     let (found, out, err) = told(&folder.run(arguments));
     let told = out + &err;
     assert_eq!(found, Some(code), "{told:?}");
     let raw = |character: char| character.is_control() && !"\n\t".contains(character);
     assert!(!told.contains(raw), "{told:?}");
-    // The parser of arguments leaves out what it knows by itself.
+    // The parser of arguments removes the characters that it knows.
     assert!(told.contains("\\u001b[31m") || told.contains("\\u009b2J"), "{told:?}");
 }
 
@@ -35,7 +35,7 @@ fn names_and_texts_with_escape_codes() {
     folder.write("c.toml", "[data]\n\"x\\u001b[31m\\u0007\\u009b2J\" = 1\n");
     check(&folder, &["config", "check", "c.toml"], 2);
 
-    // Classes are named by folders.
+    // The folders name the classes.
     let image = image::RgbImage::from_fn(8, 8, |x, y| {
         image::Rgb([20 * x as u8, 30 * y as u8, 10 * (x + y) as u8])
     });
@@ -56,7 +56,7 @@ fn names_and_texts_with_escape_codes() {
     check(&folder, &["classify", "--model", "m.safetensors", image, "--json"], 0);
 }
 
-/// `script` gives the program a terminal of 40 columns.
+/// The program `script` gives a terminal of 40 columns.
 #[cfg(unix)]
 #[test]
 fn the_progress_line_does_not_wrap() {
@@ -84,7 +84,8 @@ fn the_progress_line_does_not_wrap() {
     assert!(steps > 0, "{shown:?}");
 }
 
-/// Without the sequences that move the cursor and clear lines; each is taken for a line's end.
+/// The text without sequences that move the cursor or clear lines; each sequence counts as the end
+/// of a line.
 fn plain(shown: &str) -> String {
     let mut text = String::new();
     let mut characters = shown.chars();

@@ -1,4 +1,4 @@
-//! What a run tells by `tracing`: its log, the terminal, and a trace for Perfetto.
+//! The `tracing` output of a run: its log, the terminal, and a trace for Perfetto.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ fn run(folder: &Folder, more: &[&str]) -> (Option<i32>, String, String) {
     told(&folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()))
 }
 
-/// Every span with its place: the names around it on its thread, from outside in.
+/// Every span with its path: the names of the spans around it on its thread, from outside in.
 fn paths(events: &[Value]) -> Vec<String> {
     let mut open: HashMap<u64, Vec<String>> = HashMap::new();
     let mut paths = Vec::new();
@@ -73,7 +73,7 @@ fn the_log_has_the_events_of_its_run() {
     }
     assert!(log.ends_with("finished\n") && !log.contains("step{"), "{log}");
     assert!(log.lines().all(|line| line.starts_with("20") && line.contains("Z ")), "{log}");
-    // Another run has another log, and what is refused has none.
+    // Another run has another log, and a refused run has none.
     assert_eq!(run(&folder, &["--out", "r"]).0, Some(1));
     assert_eq!(run(&folder, &["--out", "s"]).0, Some(0));
     assert_eq!(std::fs::read_to_string(folder.path("r/log.txt")).expect("a log"), log);
@@ -88,7 +88,7 @@ fn the_terminal_is_told_what_is_asked_for() {
     assert!(!one.contains("checkpoint{"), "{one}");
     let (_, _, two) = run(&folder, &["--out", "b", "-vv", "--quiet"]);
     assert!(two.contains("checkpoint{") && two.contains("time.busy"), "{two}");
-    // The terminal and the log share the text of spans: no colour of the one in the other.
+    // The terminal and the log share the text of spans, so the log has no colours of the terminal.
     assert!(two.contains("run{folder=b}") && !two.contains("u001b"), "{two}");
     let mut command = folder.command(&[]);
     command.args(sample(&["--out", "c", "--quiet"])).env("RUST_LOG", "ec_darts::train=debug");

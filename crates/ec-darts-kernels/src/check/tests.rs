@@ -19,6 +19,7 @@ fn whole() -> Cell {
         nodes: vec![vec![(0, edge(separable)), (1, edge(EdgeOperation::Identity))]],
         concat: vec![2],
         fixed_inputs: false,
+        parts: 1,
     };
     cell.place([0, 0]);
     cell
@@ -37,7 +38,7 @@ fn arguments() -> Arguments {
     let cell = whole();
     let inputs = vec![Tensor::ones([3, 2, 4, 4], &Device::flex()); 2];
     let (parameters, statistics) = (cell.num_parameters(), cell.num_statistics());
-    let (statistics, mixing) = ([statistics; 2], cell.num_operations());
+    let (statistics, mixing) = ([statistics; 2], cell.num_mixing_weights());
     Arguments { cell, inputs, parameters, statistics, mixing, factors: None }
 }
 

@@ -8,7 +8,7 @@ use super::layout::{From, Layout, Link};
 use super::mixing::Mixing;
 use super::norm::Norms;
 use super::run;
-use super::simd::Isa;
+use super::simd::Isas;
 use crate::edge::Cell;
 use crate::extension::Wanted;
 use crate::{MOMENTUM, unbiased};
@@ -30,8 +30,10 @@ pub struct Values<'a> {
 /// What a cell's backward pass needs besides its inputs.
 #[derive(Debug)]
 pub struct Tape {
-    /// Those that an edge reads.
+    /// Those that an edge reads; in a cell of several parts the first part of each.
     pub states: Blocks,
+    /// All channels of them, in planes, in a cell of several parts.
+    pub planes: Blocks,
     pub edges: Vec<Kept>,
 }
 
@@ -83,15 +85,16 @@ pub struct Gradients {
 }
 
 impl Layout {
-    pub fn of(isa: Isa, cell: &Cell, values: &Values<'_>) -> Self {
+    pub fn of(isas: Isas, cell: &Cell, values: &Values<'_>) -> Self {
         let shapes: Vec<_> = values.inputs.iter().map(|(_, shape)| *shape).collect();
-        let layout = Self::new(cell, &shapes, isa.lanes());
+        let layout = Self::new(cell, &shapes, isas);
         let end = layout.links.iter().map(|link| link.parameters.end).max().unwrap_or(0);
         assert!(end <= values.parameters.len(), "packed parameters of this cell");
-        let num_operations = cell.num_operations();
-        assert_eq!(values.mixing.len(), num_operations, "one mixing weight for each operation");
+        let weights = cell.num_mixing_weights();
+        assert_eq!(values.mixing.len(), weights, "one mixing weight for each operation");
         if let Some(factors) = values.factors {
-            assert_eq!(factors.len(), num_operations * layout.batch, "a factor for each image");
+            assert_eq!(factors.len(), weights * layout.batch, "a factor for each image");
+            assert_eq!(cell.parts, 1, "factors of a cell of one part");
         }
         layout
     }
@@ -119,14 +122,14 @@ impl<'a> Values<'a> {
     }
 
     /// The inputs that pools and identities read, in blocks.
-    pub fn blocks(&self, isa: Isa, layout: &Layout) -> Blocks {
+    pub fn blocks(&self, layout: &Layout) -> Blocks {
         let inputs = self.inputs.iter().zip(&layout.links).enumerate();
         let blocks = inputs.map(|(number, ((input, _), link))| {
-            layout.is_direct(From::Input(number)).then(|| run::to_blocks(isa, &link.plan, input))
+            layout.is_direct(From::Input(number)).then(|| run::to_blocks(link, input))
         });
         blocks.collect()
     }
 }
 
-/// Batches of blocked maps, where they are there.
+/// Batches of maps, where they are there.
 pub type Blocks = Vec<Option<Buffer>>;

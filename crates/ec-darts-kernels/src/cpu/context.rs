@@ -5,7 +5,7 @@ use pulp::Simd;
 use super::buffer::Buffer;
 use super::convolve::Convolution;
 use super::gather::Padded;
-use super::image;
+use super::image::{self, Planes};
 use super::plan::{Block, Plan};
 
 /// What an edge reads, of the whole batch.
@@ -39,7 +39,7 @@ impl<'a> Context<'a> {
                 let len = plan.channels[0] * plan.size[0] * plan.size[1];
                 let image = &all[number * len..(number + 1) * len];
                 let floor = if self.is_rectified() { plan.floor } else { f32::NEG_INFINITY };
-                image::to_blocks(simd, image, plan.channels[0], floor, room);
+                image::to_blocks(simd, image, Planes::all(plan.channels[0]), floor, room);
                 room
             }
             Input::Blocks(_) => self.blocks(number),

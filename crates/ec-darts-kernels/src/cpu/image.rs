@@ -11,13 +11,41 @@ use super::transpose::transpose;
 /// Positions that are transposed at a time: the block of channels stays in the first level of cache.
 const POSITIONS: usize = 256;
 
+/// Channels among planes: how many, and how many planes apart they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Planes {
+    pub channels: usize,
+    pub apart: usize,
+}
+
+impl Planes {
+    /// Planes one after the other.
+    pub fn all(channels: usize) -> Self {
+        Self { channels, apart: 1 }
+    }
+
+    /// Values of them in blocks, of so many positions.
+    pub fn blocked(self, lanes: usize, positions: usize) -> usize {
+        self.channels.next_multiple_of(lanes) * positions
+    }
+
+    /// Positions of these blocks; so many planes are asserted to hold them.
+    #[inline(always)]
+    fn positions(self, lanes: usize, blocks: &[f32], planes: &[f32]) -> usize {
+        let positions = blocks.len() / self.channels.next_multiple_of(lanes);
+        assert_eq!(blocks.len(), self.blocked(lanes, positions), "whole blocks");
+        assert!(planes.len() >= ((self.channels - 1) * self.apart + 1) * positions);
+        positions
+    }
+}
+
 /// From `[channel][position]` to blocks of channels, no smaller than `floor`; missing channels are
 /// zero.
 #[inline(always)]
-pub fn to_blocks<S: Simd>(simd: S, from: &[f32], channels: usize, floor: f32, to: &mut [f32]) {
+pub fn to_blocks<S: Simd>(simd: S, from: &[f32], planes: Planes, floor: f32, to: &mut [f32]) {
     let lanes = S::F32_LANES;
-    let positions = from.len() / channels;
-    assert!(from.len() >= channels * positions);
+    let Planes { channels, apart } = planes;
+    let positions = planes.positions(lanes, to, from);
     let least = simd.splat_f32s(floor);
     for (block, to) in to.chunks_exact_mut(positions * lanes).enumerate() {
         let first = block * lanes;
@@ -29,11 +57,11 @@ pub fn to_blocks<S: Simd>(simd: S, from: &[f32], channels: usize, floor: f32, to
             let size = [count, to.len() / lanes];
             // SAFETY: `count` rows of `from` and as many rows of `to` are there; eight lanes are AVX.
             unsafe {
-                let from = from.as_ptr().add(first * positions + part * POSITIONS);
+                let from = from.as_ptr().add(first * apart * positions + part * POSITIONS);
                 if lanes >= 8 {
-                    transpose::<true>(from, positions, to.as_mut_ptr(), lanes, size);
+                    transpose::<true>(from, apart * positions, to.as_mut_ptr(), lanes, size);
                 } else {
-                    transpose::<false>(from, positions, to.as_mut_ptr(), lanes, size);
+                    transpose::<false>(from, apart * positions, to.as_mut_ptr(), lanes, size);
                 }
             }
             if floor > f32::NEG_INFINITY {
@@ -51,20 +79,21 @@ pub fn to_blocks<S: Simd>(simd: S, from: &[f32], channels: usize, floor: f32, to
 
 /// The inverse of [`to_blocks`].
 #[inline(always)]
-pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], channels: usize, to: &mut [f32]) {
+pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], planes: Planes, to: &mut [f32]) {
     let lanes = S::F32_LANES;
-    let positions = to.len() / channels;
+    let Planes { channels, apart } = planes;
+    let positions = planes.positions(lanes, from, to);
     for (block, from) in from.chunks_exact(positions * lanes).enumerate() {
         let first = block * lanes;
         let count = lanes.min(channels - first);
-        let to = &mut to[first * positions..(first + count) * positions];
         // SAFETY: `positions` rows of `from` and `count` rows of `to` are there; eight lanes are AVX.
         unsafe {
+            let to = to.as_mut_ptr().add(first * apart * positions);
             let size = [positions, count];
             if lanes >= 8 {
-                transpose::<true>(from.as_ptr(), lanes, to.as_mut_ptr(), positions, size);
+                transpose::<true>(from.as_ptr(), lanes, to, apart * positions, size);
             } else {
-                transpose::<false>(from.as_ptr(), lanes, to.as_mut_ptr(), positions, size);
+                transpose::<false>(from.as_ptr(), lanes, to, apart * positions, size);
             }
         }
     }

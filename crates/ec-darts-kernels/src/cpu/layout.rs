@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::plan::{Plan, Pool, Term};
+use super::simd::{Isa, Isas};
 use crate::edge::{Cell, Edge};
 
 /// Where an edge reads.
@@ -15,6 +16,7 @@ pub enum From {
 /// An edge in its place.
 #[derive(Debug)]
 pub struct Link {
+    pub isa: Isa,
     pub plan: Plan,
     pub from: From,
     pub to: usize,
@@ -22,6 +24,8 @@ pub struct Link {
     pub parameters: Range<usize>,
     pub mixing: Range<usize>,
     pub statistics: Range<usize>,
+    /// The mixing weight of the channels that go by, in a cell of several parts.
+    pub around: Option<usize>,
     /// The group that it belongs to, if it has terms without weights.
     pub group: Option<usize>,
 }
@@ -46,50 +50,71 @@ pub struct Layout {
     pub batch: usize,
     /// Channels of every state.
     pub channels: usize,
+    /// Equal parts of them, of which the first goes through the operations of the edges into nodes.
+    pub parts: usize,
+    pub isas: Isas,
 }
 
 impl Layout {
     /// # Panics
     /// Where edges and shapes do not fit each other.
-    pub fn new(cell: &Cell, shapes: &[[usize; 4]], lanes: usize) -> Self {
+    pub fn new(cell: &Cell, shapes: &[[usize; 4]], isas: Isas) -> Self {
         assert_eq!(shapes.len(), cell.inputs.len(), "one shape for each input");
         let batch = shapes[0][0];
         let channels = cell.inputs[0].channels[1];
-        let mut layout =
-            Self { links: Vec::new(), groups: Vec::new(), sizes: Vec::new(), batch, channels };
+        let mut layout = Self {
+            links: Vec::new(),
+            groups: Vec::new(),
+            sizes: Vec::new(),
+            batch,
+            channels,
+            parts: cell.parts,
+            isas,
+        };
         for (input, (edge, &shape)) in cell.inputs.iter().zip(shapes).enumerate() {
             assert_eq!(shape[0], batch, "all inputs have one batch");
-            layout.link(edge, From::Input(input), input, shape, lanes);
+            layout.link(edge, From::Input(input), input, shape);
         }
         for (node, edges) in cell.nodes.iter().enumerate() {
             assert!(!edges.is_empty(), "every node has an edge");
             for (state, edge) in edges {
                 assert!(*state < cell.inputs.len() + node, "edges come from earlier states");
                 let [height, width] = layout.sizes[*state];
-                let shape = [batch, channels, height, width];
+                let shape = [batch, channels / cell.parts, height, width];
                 let target = cell.inputs.len() + node;
-                layout.link(edge, From::State(*state), target, shape, lanes);
+                layout.link(edge, From::State(*state), target, shape);
             }
         }
         layout
     }
 
-    fn link(&mut self, edge: &Edge, from: From, to: usize, shape: [usize; 4], lanes: usize) {
-        let plan = Plan::new(edge, shape, lanes);
-        assert_eq!(plan.channels[1], self.channels, "all states have the same channels");
+    fn link(&mut self, edge: &Edge, from: From, to: usize, shape: [usize; 4]) {
+        let (isa, channels) = match from {
+            From::Input(_) => (self.isas.inputs, self.channels),
+            From::State(_) => (self.isas.nodes, self.channels / self.parts),
+        };
+        let plan = Plan::new(edge, shape, isa.lanes());
+        assert_eq!(plan.channels[1], channels, "all states have the same channels");
         match self.sizes.get(to) {
             Some(&size) => assert_eq!(plan.out_size, size, "edges of a node make one size"),
             None => self.sizes.push(plan.out_size),
         }
-        let mixing = self.links.last().map_or(0, |last| last.mixing.end);
+        let behind = |last: &Link| last.around.map_or(last.mixing.end, |around| around + 1);
+        let mixing = self.links.last().map_or(0, behind);
+        let mixing = mixing..mixing + plan.terms.len();
+        let goes_by = self.parts > 1 && matches!(from, From::State(_));
+        let even = shape[2..].iter().all(|side| side.is_multiple_of(edge.stride));
+        assert!(!goes_by || (edge.stride <= 2 && even), "windows of 2x2 pixels go by");
         debug_assert_eq!(plan.packed_len, edge.num_parameters(), "one count of parameters");
         let group = plan.is_direct().then(|| self.group(from, &plan));
         self.links.push(Link {
+            isa,
             group,
+            around: goes_by.then_some(mixing.end),
             from,
             to,
             parameters: edge.parameter_range(),
-            mixing: mixing..mixing + plan.terms.len(),
+            mixing,
             statistics: edge.statistic_range(),
             plan,
         });
@@ -112,6 +137,10 @@ impl Layout {
             }
         }
         number
+    }
+
+    pub fn num_inputs(&self) -> usize {
+        self.links.iter().filter(|link| matches!(link.from, From::Input(_))).count()
     }
 
     /// Whether an edge reads it without weights, and so in blocks.

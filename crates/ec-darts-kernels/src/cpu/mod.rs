@@ -7,6 +7,7 @@
 //! maps are blocked by channels, `[batch][block][position][lane]`: the states of a cell and their
 //! gradients never leave this layout.
 
+mod around;
 mod buffer;
 mod cell;
 mod context;
@@ -36,13 +37,16 @@ mod transpose;
 
 use rayon::prelude::*;
 
+use around::State;
 pub use buffer::Buffer;
 use cell::{Blocks, Kept};
 pub use cell::{Gradients, Tape, Values};
 use layout::Layout;
 pub use plan::serves;
 use run::{Run, Statistics};
+#[cfg(test)]
 pub use simd::Isa;
+pub use simd::Isas;
 
 use crate::edge::{Cell, Memory};
 use crate::extension::Wanted;
@@ -55,22 +59,21 @@ fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
 /// Runs a cell; with statistics of its own where none are `given` (packed).
 /// Returns the output, its shape, and what the backward pass needs.
 pub fn forward(
-    isa: Isa,
+    isas: Isas,
     cell: &Cell,
     values: &Values<'_>,
     given: Option<[&[f32]; 2]>,
     memory: Memory,
 ) -> (Buffer, [usize; 4], Tape) {
-    let layout = Layout::of(isa, cell, values);
+    let layout = Layout::of(isas, cell, values);
     let [height, width] = layout.sizes[cell.concat[0]];
     let shape = [layout.batch, cell.concat.len() * layout.channels, height, width];
     let mut out = Buffer::new(shape.iter().product());
-    let tape = in_pool(|| run_forward(isa, cell, values, given, memory, &layout, &mut out));
+    let tape = in_pool(|| run_forward(cell, values, given, memory, &layout, &mut out));
     (out, shape, tape)
 }
 
 fn run_forward(
-    isa: Isa,
     cell: &Cell,
     values: &Values<'_>,
     given: Option<[&[f32]; 2]>,
@@ -78,8 +81,8 @@ fn run_forward(
     layout: &Layout,
     out: &mut [f32],
 ) -> Tape {
-    let blocks = values.blocks(isa, layout);
-    let mut tape = Tape { states: Vec::new(), edges: Vec::new() };
+    let blocks = values.blocks(layout);
+    let mut tape = Tape { states: Vec::new(), planes: Vec::new(), edges: Vec::new() };
     let mut moments: Blocks = layout.groups.iter().map(|_| None).collect();
     for state in 0..layout.sizes.len() {
         let mut edges = Vec::new();
@@ -92,9 +95,8 @@ fn run_forward(
             let input = values.input(link.from, &blocks, &tape.states);
             if let (None, Some(group)) = (given, link.group) {
                 let of = layout.groups[group].normalized;
-                moments[group].get_or_insert_with(|| {
-                    Run::without_weights(isa, &link.plan, input).pool_moments(of)
-                });
+                moments[group]
+                    .get_or_insert_with(|| Run::without_weights(link, input).pool_moments(of));
             }
             edges.push((link, input));
         }
@@ -104,7 +106,7 @@ fn run_forward(
             .collect();
         let edges = edges.into_par_iter().with_max_len(1).map(|(link, input)| {
             let parameters = &values.parameters[link.parameters.clone()];
-            let run = Run::new(isa, &link.plan, input, parameters);
+            let run = Run::new(link, input, parameters);
             let pools = link.group.and_then(|group| moments[group].as_deref()).unwrap_or_default();
             let statistics = match given {
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
@@ -114,8 +116,7 @@ fn run_forward(
             (run, norms, maps)
         });
         let edges: Vec<_> = edges.collect();
-        let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
-        let sum = run::combine(isa, &mixed.collect::<Vec<_>>());
+        let sum = run::combine(&edges);
         let keeps = memory == Memory::Save && given.is_none();
         let edges = edges.into_iter().zip(places);
         tape.edges.extend(edges.map(|((_, norms, maps), (statistics, count))| Kept {
@@ -124,33 +125,47 @@ fn run_forward(
             statistics,
             count,
         }));
-        if let Some(place) = cell.concat.iter().position(|&each| each == state) {
+        let place = cell.concat.iter().position(|&each| each == state);
+        let place = place.map(|place| [place, cell.concat.len()]);
+        if place.is_some() {
             let first = cell.concat[0];
             assert_eq!(layout.sizes[state], layout.sizes[first], "joined states have one size");
-            run::join(isa, layout, &sum, out, [place, cell.concat.len()]);
         }
-        tape.states.push(layout.reads(state).then_some(sum));
+        if layout.parts == 1 {
+            if let Some(place) = place {
+                run::join(layout, &sum, out, place);
+            }
+            tape.states.push(layout.reads(state).then_some(sum));
+        } else {
+            let State { planes, first } = State::new(layout, state, &sum, &tape.planes, values);
+            if let Some(place) = place {
+                around::join(layout, &planes, out, place);
+            }
+            let is_read = layout.reads(state);
+            tape.states.push(is_read.then_some(first));
+            tape.planes.push(is_read.then_some(planes));
+        }
     }
     tape
 }
 
 /// The gradients of a cell that [`forward`] ran on the same values with statistics of its own.
 pub fn backward(
-    isa: Isa,
+    isas: Isas,
     cell: &Cell,
     values: &Values<'_>,
     tape: &Tape,
     out_gradient: &[f32],
     wanted: &Wanted,
 ) -> Gradients {
-    let layout = Layout::of(isa, cell, values);
+    let layout = Layout::of(isas, cell, values);
     let mut all = Gradients {
         inputs: values.inputs.iter().map(|(input, _)| Buffer::new(input.len())).collect(),
         parameters: vec![0.0; values.parameters.len()],
         mixing: vec![0.0; values.mixing.len()],
     };
     in_pool(|| {
-        sweep::run_backward(isa, cell, values, tape, out_gradient, wanted, &layout, &mut all);
+        sweep::run_backward(cell, values, tape, out_gradient, wanted, &layout, &mut all);
     });
     all
 }

@@ -6,7 +6,7 @@ use super::buffer::Buffer;
 use super::context::Context;
 use super::convolve::Scratch;
 use super::direct::Direct;
-use super::image;
+use super::image::{self, Planes};
 use super::norm::Norms;
 use super::plan::{Part, Pool, Term};
 use super::strips::Strips;
@@ -109,8 +109,8 @@ impl WithSimd for Combine<'_> {
 
 /// An image from one layout to the other.
 pub enum Relayout<'a> {
-    ToBlocks { from: &'a [f32], channels: usize, to: &'a mut [f32] },
-    FromBlocks { from: &'a [f32], channels: usize, to: &'a mut [f32] },
+    ToBlocks { from: &'a [f32], planes: Planes, to: &'a mut [f32] },
+    FromBlocks { from: &'a [f32], planes: Planes, to: &'a mut [f32] },
 }
 
 impl WithSimd for Relayout<'_> {
@@ -119,10 +119,10 @@ impl WithSimd for Relayout<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self {
-            Self::ToBlocks { from, channels, to } => {
-                image::to_blocks(simd, from, channels, f32::NEG_INFINITY, to);
+            Self::ToBlocks { from, planes, to } => {
+                image::to_blocks(simd, from, planes, f32::NEG_INFINITY, to);
             }
-            Self::FromBlocks { from, channels, to } => image::from_blocks(simd, from, channels, to),
+            Self::FromBlocks { from, planes, to } => image::from_blocks(simd, from, planes, to),
         }
     }
 }
@@ -360,7 +360,7 @@ fn first_backward<S: Simd>(
                 let len = plan.channels[0] * plan.size[0] * plan.size[1];
                 let to = &mut to[number * len..(number + 1) * len];
                 image::pass_above(simd, plan.floor, raw, &rectified, (&mut blocks, false));
-                image::from_blocks(simd, &blocks, plan.channels[0], to);
+                image::from_blocks(simd, &blocks, Planes::all(plan.channels[0]), to);
             }
             Target::Blocks { to, add } => {
                 let len = plan.input_len();

@@ -13,7 +13,8 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::context::{Context, Input};
 use super::direct::Direct;
-use super::layout::Layout;
+use super::image::Planes;
+use super::layout::{Layout, Link};
 use super::mixing::Mixing;
 use super::norm::Norms;
 use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
@@ -22,7 +23,7 @@ use super::simd::Isa;
 
 /// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
 /// from the last to the first, which the pass before has left in the caches.
-const CHUNKS: usize = 16;
+pub const CHUNKS: usize = 16;
 /// Of small maps, whose chunks would take no longer than it takes to prepare them.
 const SMALL_CHUNKS: usize = 8;
 /// Values of such a map, of the output.
@@ -75,13 +76,15 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    pub fn new(isa: Isa, plan: &'a Plan, input: Input<'a>, parameters: &'a [f32]) -> Self {
-        Self { isa, plan, input, parameters, prepared: plan.prepare(parameters) }
+    pub fn new(link: &'a Link, input: Input<'a>, parameters: &'a [f32]) -> Self {
+        let Link { isa, plan, .. } = link;
+        Self { isa: *isa, plan, input, parameters, prepared: plan.prepare(parameters) }
     }
 
     /// For what has no weights: [`Self::pool_moments`] and [`Self::direct`].
-    pub fn without_weights(isa: Isa, plan: &'a Plan, input: Input<'a>) -> Self {
-        Self { isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
+    pub fn without_weights(link: &'a Link, input: Input<'a>) -> Self {
+        let Link { isa, plan, .. } = link;
+        Self { isa: *isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
     }
 
     fn chunk(&self) -> usize {
@@ -115,8 +118,8 @@ impl<'a> Run<'a> {
         (norms, maps)
     }
 
-    /// What [`combine`] reads of the edge.
-    pub fn mixed<'b>(&'b self, norms: &'b Norms, maps: &'b [f32]) -> Mixed<'b> {
+    /// The part of the edge in a state.
+    fn mixed<'b>(&'b self, norms: &'b Norms, maps: &'b [f32]) -> Mixed<'b> {
         Mixed { context: self.context(), norms, maps }
     }
 
@@ -306,67 +309,77 @@ impl<'a> Run<'a> {
 }
 
 /// A state: the sum of the edges into it.
-pub fn combine(isa: Isa, edges: &[Mixed<'_>]) -> Buffer {
-    let plan = edges[0].context.plan;
+pub fn combine(edges: &[(Run<'_>, Norms, Buffer)]) -> Buffer {
+    let [(Run { isa, plan, .. }, ..), ..] = edges else { panic!("a state has an edge") };
+    let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
+    let mixed: Vec<_> = mixed.collect();
     let mut sum = Buffer::new(plan.batch * plan.map_len());
     let chunk = chunk(plan);
     sum.par_chunks_mut(chunk * plan.map_len())
         .enumerate()
         .with_max_len(1)
-        .for_each(|(number, sum)| isa.run(Combine { edges, start: number * chunk, sum }));
+        .for_each(|(number, sum)| isa.run(Combine { edges: &mixed, start: number * chunk, sum }));
     sum
 }
 
-/// The whole batch in blocks.
-pub fn to_blocks(isa: Isa, plan: &Plan, planes: &[f32]) -> Buffer {
-    let (from, to, channels) = (planes.len() / plan.batch, plan.input_len(), plan.channels[0]);
+/// What an edge reads of the whole batch, in blocks.
+pub fn to_blocks(link: &Link, planes: &[f32]) -> Buffer {
+    let plan = &link.plan;
+    let (from, to) = (planes.len() / plan.batch, plan.input_len());
     let mut all = Buffer::new(plan.batch * to);
     all.par_chunks_mut(to).zip(planes.par_chunks(from)).for_each(|(to, from)| {
-        isa.run(Relayout::ToBlocks { from, channels, to });
+        let planes = Planes::all(plan.channels[0]);
+        link.isa.run(Relayout::ToBlocks { from, planes, to });
     });
     all
 }
 
-/// The whole batch in planes.
-pub fn to_planes(isa: Isa, plan: &Plan, blocks: &[f32], planes: &mut [f32]) {
-    let (from, to, channels) = (plan.input_len(), planes.len() / plan.batch, plan.channels[0]);
+/// What an edge reads of the whole batch, in planes.
+pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
+    let plan = &link.plan;
+    let (from, to) = (plan.input_len(), planes.len() / plan.batch);
     planes.par_chunks_mut(to).zip(blocks.par_chunks(from)).for_each(|(to, from)| {
-        isa.run(Relayout::FromBlocks { from, channels, to });
+        let planes = Planes::all(plan.channels[0]);
+        link.isa.run(Relayout::FromBlocks { from, planes, to });
     });
 }
 
 /// Writes a state into its place among the joined ones of the output.
-pub fn join(
-    isa: Isa,
-    layout: &Layout,
-    state: &[f32],
-    out: &mut [f32],
-    [place, joined]: [usize; 2],
-) {
-    let (from, channels) = (state.len() / layout.batch, layout.channels);
+pub fn join(layout: &Layout, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
+    let (from, planes) = (state.len() / layout.batch, Planes::all(layout.channels));
     let to = out.len() / layout.batch;
     out.par_chunks_mut(to).zip(state.par_chunks(from)).for_each(|(out, state)| {
         let to = &mut out[place * to / joined..(place + 1) * to / joined];
-        isa.run(Relayout::FromBlocks { from: state, channels, to });
+        layout.isas.inputs.run(Relayout::FromBlocks { from: state, planes, to });
     });
 }
 
 /// The gradient of a state among the joined ones of the output.
 pub fn part(
-    isa: Isa,
     layout: &Layout,
     state: usize,
     gradient: &[f32],
     [place, joined]: [usize; 2],
 ) -> Buffer {
-    let [height, width] = layout.sizes[state];
-    let (channels, lanes) = (layout.channels, isa.lanes());
-    let to = channels.next_multiple_of(lanes) * height * width;
     let from = gradient.len() / layout.batch;
-    let mut all = Buffer::new(layout.batch * to);
-    all.par_chunks_mut(to).zip(gradient.par_chunks(from)).for_each(|(to, gradient)| {
-        let from = &gradient[place * from / joined..(place + 1) * from / joined];
-        isa.run(Relayout::ToBlocks { from, channels, to });
+    let planes = Planes::all(layout.channels);
+    in_blocks(layout.isas.inputs, layout, state, planes, |image| {
+        &gradient[image * from + place * from / joined..][..from / joined]
+    })
+}
+
+/// Channels of a state of the whole batch in blocks, from the planes of each image.
+pub fn in_blocks<'a>(
+    isa: Isa,
+    layout: &Layout,
+    state: usize,
+    planes: Planes,
+    of_image: impl Fn(usize) -> &'a [f32] + Sync,
+) -> Buffer {
+    let len = planes.blocked(isa.lanes(), layout.sizes[state].iter().product());
+    let mut all = Buffer::new(layout.batch * len);
+    all.par_chunks_mut(len).enumerate().for_each(|(image, to)| {
+        isa.run(Relayout::ToBlocks { from: of_image(image), planes, to });
     });
     all
 }

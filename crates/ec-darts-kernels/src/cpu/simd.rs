@@ -13,6 +13,9 @@ pub enum Isa {
     /// AVX2 and FMA, 8 lanes.
     #[cfg(target_arch = "x86_64")]
     V3(pulp::x86::V3),
+    /// AVX2 and FMA in registers of half the width, 4 lanes.
+    #[cfg(target_arch = "x86_64")]
+    V3Half(pulp::x86::V3_128b),
     /// NEON, 4 lanes.
     #[cfg(target_arch = "aarch64")]
     Neon(pulp::aarch64::Neon),
@@ -27,17 +30,14 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(pulp::x86::V4::try_new().map(Self::V4));
-            all.extend(pulp::x86::V3::try_new().map(Self::V3));
+            let v3 = pulp::x86::V3::try_new();
+            all.extend(v3.map(Self::V3));
+            all.extend(v3.map(pulp::x86::V3_128b).map(Self::V3Half));
         }
         #[cfg(target_arch = "aarch64")]
         all.extend(pulp::aarch64::Neon::try_new().map(Self::Neon));
         all.push(Self::Portable(pulp::Scalar128b));
         all
-    }
-
-    /// For the channels of a cell's states.
-    pub fn of(cell: &Cell) -> Self {
-        Self::best(cell.inputs.first().map_or(1, |edge| edge.channels[1]))
     }
 
     /// The widest whose blocks the channels fill at least to three quarters, else the narrowest
@@ -59,6 +59,8 @@ impl Isa {
             Self::V4(_) => 16,
             #[cfg(target_arch = "x86_64")]
             Self::V3(_) => 8,
+            #[cfg(target_arch = "x86_64")]
+            Self::V3Half(_) => 4,
             #[cfg(target_arch = "aarch64")]
             Self::Neon(_) => 4,
             Self::Portable(_) => 4,
@@ -72,9 +74,51 @@ impl Isa {
             Self::V4(simd) => Simd::vectorize(simd, operation),
             #[cfg(target_arch = "x86_64")]
             Self::V3(simd) => Simd::vectorize(simd, operation),
+            #[cfg(target_arch = "x86_64")]
+            Self::V3Half(simd) => Simd::vectorize(simd.0, Half { simd, operation }),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => Simd::vectorize(simd, operation),
             Self::Portable(simd) => Simd::vectorize(simd, operation),
         }
+    }
+}
+
+/// An operation on half registers; pulp's own `vectorize` of these would hand it whole ones.
+#[cfg(target_arch = "x86_64")]
+struct Half<Op> {
+    simd: pulp::x86::V3_128b,
+    operation: Op,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<Op: WithSimd> WithSimd for Half<Op> {
+    type Output = Op::Output;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Op::Output {
+        self.operation.with_simd(self.simd)
+    }
+}
+
+/// The instruction sets of a cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Isas {
+    /// Of the edges behind the inputs, and of the states that they make.
+    pub inputs: Isa,
+    /// Of the edges into nodes; in a cell of several parts they have fewer channels.
+    pub nodes: Isa,
+}
+
+impl Isas {
+    /// For the channels of a cell.
+    pub fn of(cell: &Cell) -> Self {
+        let channels = cell.inputs.first().map_or(1, |edge| edge.channels[1]);
+        Self { inputs: Isa::best(channels), nodes: Isa::best(channels / cell.parts) }
+    }
+
+    /// One for all.
+    #[cfg(test)]
+    pub fn all(isa: Isa) -> Self {
+        Self { inputs: isa, nodes: isa }
     }
 }

@@ -4,19 +4,18 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::around;
 use super::buffer::Buffer;
 use super::cell::{Blocks, Gradients, Kept, Tape, Values};
 use super::direct::{Direct, Reader};
 use super::layout::{From, Layout, Link};
 use super::norm::Norms;
 use super::run::{self, EdgeGradient, InputGradient, Run};
-use super::simd::Isa;
 use crate::edge::Cell;
 use crate::extension::Wanted;
 
 /// A backward pass on its way from the last state to the inputs.
 struct Sweep<'a> {
-    isa: Isa,
     layout: &'a Layout,
     values: &'a Values<'a>,
     states: &'a Blocks,
@@ -42,9 +41,12 @@ impl Sweep<'_> {
                 Some(Reader { plan, norms: self.norms[number].as_ref()?, gradient })
             });
             let readers: Vec<_> = readers.collect();
-            let Some(Reader { plan, .. }) = readers.first() else { continue };
+            if readers.is_empty() {
+                continue;
+            }
             let input = self.values.input(from, self.blocks, self.states);
-            Run::without_weights(self.isa, plan, input).direct(&Direct::new(&readers), sum);
+            let link = &self.layout.links[group.links[0]];
+            Run::without_weights(link, input).direct(&Direct::new(&readers), sum);
         }
     }
 }
@@ -67,9 +69,7 @@ fn split(mut values: &mut [f32], ranges: impl Iterator<Item = Range<usize>>) -> 
     parts
 }
 
-#[expect(clippy::too_many_arguments, reason = "what `backward` is told, and where it writes")]
 pub fn run_backward(
-    isa: Isa,
     cell: &Cell,
     values: &Values<'_>,
     tape: &Tape,
@@ -81,20 +81,29 @@ pub fn run_backward(
     let Gradients { inputs, parameters, mixing } = all;
     let mut parameters = split(parameters, layout.links.iter().map(|link| link.parameters.clone()));
     let mut mixing = split(mixing, layout.links.iter().map(|link| link.mixing.clone()));
-    let blocks = values.blocks(isa, layout);
+    let blocks = values.blocks(layout);
     let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
     let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
     let norms = layout.links.iter().map(|_| None).collect();
-    let mut sweep = Sweep { isa, layout, values, states: &tape.states, blocks: &blocks, norms };
-    for (place, &state) in cell.concat.iter().enumerate() {
+    let mut sweep = Sweep { layout, values, states: &tape.states, blocks: &blocks, norms };
+    let joined = (out_gradient, &cell.concat[..]);
+    let mut around = (layout.parts > 1)
+        .then(|| around::Backward::new(layout, values, &tape.planes, joined, wanted.mixing));
+    for (place, &state) in cell.concat.iter().enumerate().filter(|_| around.is_none()) {
         let part = [place, cell.concat.len()];
-        of_states[state] = Some(run::part(isa, layout, state, out_gradient, part));
+        of_states[state] = Some(run::part(layout, state, out_gradient, part));
     }
     for state in (0..layout.sizes.len()).rev() {
         let (before, later) = of_states.split_at_mut(state);
         let (this, later) = later.split_first_mut().expect("this state");
         if wanted.behind(state) {
             sweep.direct(From::State(state), state + 1, later, this);
+        }
+        if let Some(around) = &mut around
+            && (wanted.behind(state) || wanted.mixing)
+        {
+            let gradient = around.state(state, this.as_deref());
+            *this = gradient.filter(|_| wanted.behind(state));
         }
         let Some(gradient) = this else {
             // Nothing reads this state.
@@ -130,7 +139,7 @@ pub fn run_backward(
             let done = edges.map(|(number, link, to)| {
                 let input = values.input(link.from, &blocks, &tape.states);
                 let parameters = &values.parameters[link.parameters.clone()];
-                let run = Run::new(isa, &link.plan, input, parameters);
+                let run = Run::new(link, input, parameters);
                 let Kept { norms, maps, .. } = &tape.edges[number];
                 let (maps, mixing) = (maps.as_ref(), values.mixing(link, layout.batch));
                 (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
@@ -145,7 +154,9 @@ pub fn run_backward(
             let to = &mut of_inputs[state];
             sweep.direct(From::Input(state), state, std::slice::from_ref(this), to);
             let gradient = to.as_deref().expect("made on the line above");
-            run::to_planes(isa, &layout.links[state].plan, gradient, &mut inputs[state]);
+            run::to_planes(&layout.links[state], gradient, &mut inputs[state]);
         }
     }
+    let weights = around.map(|around| around.weights).unwrap_or_default();
+    weights.into_iter().for_each(|(place, gradient)| all.mixing[place] = gradient);
 }

@@ -3,7 +3,7 @@
 mod factors;
 mod plain;
 
-use super::{Isa, Tape, Values, Wanted, backward, forward};
+use super::{Isa, Isas, Tape, Values, Wanted, backward, forward};
 use crate::cpu::gather::Gather;
 use crate::cpu::layout::{From, Layout};
 use crate::cpu::plan::Plan;
@@ -74,11 +74,11 @@ fn every_instruction_set_computes_the_same() {
         let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
         let cell = Cell::from(edge.clone());
         let run = |isa: Isa, memory| {
-            let (output, _, tape) = forward(isa, &cell, &values, None, memory);
+            let (output, _, tape) = forward(Isas::all(isa), &cell, &values, None, memory);
             let gradient = numbers(4, output.len());
             let of = |input, parameters| {
                 let wanted = Wanted { inputs: vec![input], parameters, mixing: true };
-                backward(isa, &cell, &values, &tape, &gradient, &wanted)
+                backward(Isas::all(isa), &cell, &values, &tape, &gradient, &wanted)
             };
             let all = of(true, true);
             assert_eq!(of(false, false).mixing, all.mixing, "whatever else is asked for");
@@ -121,18 +121,23 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let shape = [3, 6, 8, 10];
     let input = numbers(1, shape.iter().product());
     for concat in [vec![1, 2], vec![3]] {
-        let cell =
-            Cell { inputs: vec![first.clone()], nodes: nodes.clone(), concat, fixed_inputs: false };
+        let cell = Cell {
+            inputs: vec![first.clone()],
+            nodes: nodes.clone(),
+            concat,
+            fixed_inputs: false,
+            parts: 1,
+        };
         let (cell, len) = placed(cell);
-        let layout = Layout::new(&cell, &[shape], isa.lanes());
+        let layout = Layout::new(&cell, &[shape], Isas::all(isa));
         let parameters = numbers(2, len);
-        let mixing = numbers(3, cell.num_operations());
+        let mixing = numbers(3, cell.num_mixing_weights());
         let inputs = vec![(&input[..], shape)];
         let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
-        let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
+        let (output, _, tape) = forward(Isas::all(isa), &cell, &values, None, Memory::Save);
         let out_gradient = numbers(4, output.len());
         let wanted = Wanted { inputs: vec![true], parameters: true, mixing: true };
-        let all = backward(isa, &cell, &values, &tape, &out_gradient, &wanted);
+        let all = backward(Isas::all(isa), &cell, &values, &tape, &out_gradient, &wanted);
 
         // The same, edge by edge.
         let edges: Vec<Edge> = cell
@@ -156,7 +161,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 factors: None,
             };
             let alone = Cell::from(edge.clone());
-            let (sum, shape, tape) = forward(isa, &alone, &values, None, Memory::Save);
+            let (sum, shape, tape) = forward(Isas::all(isa), &alone, &values, None, Memory::Save);
             add(&mut states[link.to], &sum);
             shapes.resize(shapes.len().max(link.to + 1), shape);
             tapes.push(tape);
@@ -195,7 +200,8 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
                 factors: None,
             };
             let alone = Cell::from(edges[number].clone());
-            let alone = backward(isa, &alone, &values, &tapes[number], &gradient, &wanted);
+            let alone =
+                backward(Isas::all(isa), &alone, &values, &tapes[number], &gradient, &wanted);
             assert_near(&all.mixing[link.mixing.clone()], &alone.mixing, "mixing");
             assert_near(&all.parameters[link.parameters.clone()], &alone.parameters, "weights");
             add(from.map_or(&mut of_input, |state| &mut gradients[state]), &alone.inputs[0]);
@@ -233,21 +239,22 @@ fn threads_do_not_change_a_bit() {
         nodes: (0..3).map(node).collect(),
         concat: vec![2, 3, 4],
         fixed_inputs: false,
+        parts: 1,
     };
     let shape = [17, 6, 8, 8];
     let (cell, len) = placed(cell);
     let parameters = numbers(2, len);
-    let mixing = numbers(3, cell.num_operations());
+    let mixing = numbers(3, cell.num_mixing_weights());
     let inputs = [numbers(1, shape.iter().product()), numbers(5, shape.iter().product())];
     let inputs = inputs.iter().map(|input| (&input[..], shape)).collect();
     let values = Values { inputs, parameters: &parameters, mixing: &mixing, factors: None };
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
         pool.install(|| {
-            let (output, _, tape) = forward(isa, &cell, &values, None, Memory::Save);
+            let (output, _, tape) = forward(Isas::all(isa), &cell, &values, None, Memory::Save);
             let gradient = numbers(4, output.len());
             let wanted = Wanted { inputs: vec![true; 2], parameters: true, mixing: true };
-            let all = backward(isa, &cell, &values, &tape, &gradient, &wanted);
+            let all = backward(Isas::all(isa), &cell, &values, &tape, &gradient, &wanted);
             let inputs = all.inputs.iter().flat_map(|input| input.to_vec()).collect::<Vec<_>>();
             [output.to_vec(), inputs, all.parameters, all.mixing]
         })

@@ -104,7 +104,8 @@ pub fn serves(cell: &Cell) -> bool {
                 _ => true,
             })
     };
-    cell.edges().all(has)
+    // A cell of several parts is left to the plain composition.
+    cell.parts == 1 && cell.edges().all(has)
 }
 
 /// Bytes of the buffers of a cell's launches.

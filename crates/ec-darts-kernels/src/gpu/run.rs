@@ -21,7 +21,7 @@ pub struct Inputs {
     pub inputs: Vec<CubeTensor>,
     pub parameters: CubeTensor,
     pub mixing: CubeTensor,
-    /// Drop path, `[num_operations][batch]`.
+    /// Drop path, `[num_mixing_weights][batch]`.
     pub factors: Option<Arc<Vec<f32>>>,
 }
 

@@ -7,13 +7,13 @@ fn small(num_nodes: usize, edges_kept: usize) -> SearchSpace {
     SearchSpace::new(primitives, CellTopology::new(num_nodes, edges_kept).unwrap()).unwrap()
 }
 
-/// All ways to go on with each of the lists.
+/// Every list, extended by every item.
 fn extend<T: Clone>(lists: Vec<Vec<T>>, by: &[T]) -> Vec<Vec<T>> {
     let with = |list: &Vec<T>, item: &T| [&list[..], std::slice::from_ref(item)].concat();
     lists.iter().flat_map(|list| by.iter().map(|item| with(list, item))).collect()
 }
 
-/// Every genotype of a space, by counting through all choices of all edges.
+/// Every genotype of a space, by enumerating all choices on all edges.
 fn all(space: &SearchSpace) -> Vec<Genotype> {
     let candidates = space.primitives().iter().filter(|&&each| each != Primitive::None);
     let mut cells = vec![vec![]];
@@ -41,7 +41,7 @@ fn sum(space: &SearchSpace, strength: PerKind<&[f32]>, genotype: &Genotype) -> f
     places(space, genotype).map(of).map(f64::from).sum()
 }
 
-/// Against the best of all genotypes. Strengths are small integers, so that sums are exact.
+/// Compares with the best of all genotypes. Strengths are small integers, so that sums are exact.
 fn check(space: &SearchSpace, strength: &[i8], costs: [&[u8]; 2], at_most: [u64; 2]) {
     let size = space.topology().num_edges() * space.primitives().len();
     let strength: Vec<f32> = strength.iter().copied().map(f32::from).collect();
@@ -108,7 +108,7 @@ proptest! {
 
 #[test]
 fn the_space_of_darts() {
-    // Costs like those of networks: they depend on primitive and stride.
+    // These costs resemble the costs of networks: they depend on primitive and stride.
     let space = SearchSpace::darts();
     let cost = |edge: usize, column: usize| match column {
         4 => 20 + u64::from(edge < 2),
@@ -120,7 +120,7 @@ fn the_space_of_darts() {
     let matrix = |factor: u64| -> Vec<u64> {
         (0..112).map(|place| factor * cost(place / 8, place % 8)).collect()
     };
-    // Low digits of powers: no order, no ties.
+    // The low digits of powers have no order and no ties.
     let strength: Vec<f32> = (1_u64..=224).map(|n| (n.pow(5) % 1009) as f32 / 1009.0).collect();
     let (normal, reduction) = strength.split_at(112);
     let strength = PerKind::both(normal, reduction);

@@ -2,7 +2,7 @@ use super::*;
 use crate::Candidates;
 use proptest::prelude::*;
 
-/// Nodes apart by `|`, picks by `,`, strongest first.
+/// Writes nodes apart by `|` and picks apart by `,`, strongest first.
 fn check(space: &SearchSpace, strength: &[f32], expected: &str) {
     check_by(Discretization::Edges, space, strength, expected);
 }
@@ -23,7 +23,7 @@ fn error(space: &SearchSpace, strength: &[f32]) -> String {
     discretize(space, PerKind::from([strength; 2])).unwrap_err().to_string()
 }
 
-// The cases below and their answers are those of an independent PyTorch reference:
+// An independent PyTorch reference gave the answers of the cases below:
 //
 //     best = [(row[op], op, source) for source, row in enumerate(strength.tolist())
 //             for op in [max(range(1, len(row)), key=lambda k: row[k])]]
@@ -123,7 +123,7 @@ fn other_spaces() {
         0.1, 0.2, 5.0,
     ];
     check(&space(1), &strength, "sep_conv_3x3 1 | skip_connect 1");
-    // The first node has two edges only, and keeps them both.
+    // The first node has only two edges and keeps both.
     check(
         &space(9),
         &strength,
@@ -185,7 +185,7 @@ fn thresholds() {
     let edge = "sep_conv_3x3 0, skip_connect 0 | sep_conv_3x3 1, sep_conv_3x3 2, \
                 skip_connect 0, skip_connect 1, skip_connect 2";
     check_by(by(ThresholdForm::Edge), &small(), &strength, edge);
-    // The first node has nothing, so that the second one cannot read it.
+    // The first node has no pick, so that the second node cannot read it.
     let mut low = strength;
     low[1..3].fill(0.1);
     let rest = " | sep_conv_3x3 1";

@@ -1,11 +1,11 @@
-//! Graphviz text, for those who want another layout.
+//! Graphviz text, for a user who wants another layout.
 
 use std::fmt::Write as _;
 
 use super::family::{CONCAT, Family};
 use crate::{CellGenotype, CellKind, Genotype, NUM_INPUTS};
 
-/// Both cells as one Graphviz digraph, a cluster each.
+/// Both cells as one Graphviz digraph with one cluster per cell.
 ///
 /// ```
 /// use ec_darts_space::{Preset, draw};

@@ -2,10 +2,10 @@
 
 use crate::{Primitive, Recipe};
 
-/// The colour of what is joined to the output.
+/// The colour of the states that are joined to the output.
 pub(super) const CONCAT: &str = "#8a8f98";
 
-/// Primitives that share a colour, told apart by their labels.
+/// A family of primitives with one colour; labels tell the primitives apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Family {
     SepConv,
@@ -39,7 +39,8 @@ impl Family {
         }
     }
 
-    /// Of lines and frames; told apart also with the common kinds of colour blindness.
+    /// The colour of lines and frames. Readers with the common kinds of colour blindness can tell
+    /// the families apart.
     pub(super) fn color(self) -> &'static str {
         match self {
             Self::SepConv => "#0072b2",
@@ -50,7 +51,7 @@ impl Family {
         }
     }
 
-    /// Of the area behind a label.
+    /// The colour of the area behind a label.
     pub(super) fn tint(self) -> &'static str {
         match self {
             Self::SepConv => "#e3f0f9",

@@ -1,10 +1,10 @@
-//! Where the parts of a cell go: a staircase that leaves no room for overlaps.
+//! The layout of a cell: a staircase in which nothing overlaps.
 //!
-//! Each node has a column of its own and a band (a range of heights) of its own, further right
-//! and further down than the node before. A pick is a row of its node's band: it comes from the
-//! left and ends in its label, right before the node. So left of the labels of a band there are
-//! only wires, and right of its node there is only the line to the output. A wire changes its
-//! height in the gutter right of its source, on a track of its own, and nowhere else.
+//! Each node has its own column and its own band (a range of heights), further right and further
+//! down than the node before. A pick is a row of its node's band: it comes from the left and ends
+//! in its label, right before the node. So there are only wires left of the labels of a band, and
+//! only the line to the output right of its node. A wire changes its height only in the gutter
+//! right of its source, on its own track.
 //!
 //! ```text
 //! c_{k-2} --------.
@@ -20,13 +20,13 @@ const BOX_WIDTH: f32 = 64.0;
 const MIN_BOX_HEIGHT: f32 = 44.0;
 const LABEL_WIDTH: f32 = 106.0;
 const LABEL_HEIGHT: f32 = 22.0;
-/// Between the centres of two rows.
+/// The distance between the centres of two rows.
 const ROW_HEIGHT: f32 = 32.0;
-/// Between two tracks, and between two ports.
+/// The distance between two tracks, and between two ports.
 const TRACK_GAP: f32 = 11.0;
-/// Left and right of the tracks of a gutter; room for a corner.
+/// The space left and right of the tracks of a gutter, enough for a corner.
 const GUTTER_PAD: f32 = 18.0;
-/// Between a label and its node; room for an arrow head.
+/// The distance between a label and its node, enough for an arrow head.
 const ARROW_LENGTH: f32 = 20.0;
 const BAND_GAP: f32 = 18.0;
 
@@ -39,7 +39,8 @@ pub(super) struct Rect {
     pub(super) height: f32,
 }
 
-/// A pick: right from the port, down the track, right along the row to the label and the node.
+/// A wire of one pick: right from the port, down the track, right along the row to the label and
+/// the node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wire {
     pub(super) primitive: Primitive,
@@ -62,10 +63,10 @@ pub(super) struct Join {
 pub(super) struct Layout {
     pub(super) width: f32,
     pub(super) height: f32,
-    /// The inputs, then the nodes; an older input that nothing reads has no height.
+    /// The boxes of the inputs, then of the nodes; an older input that no node reads has no height.
     pub(super) states: Vec<Rect>,
     pub(super) output: Rect,
-    /// By rows, from top to bottom.
+    /// The wires in the order of rows, from top to bottom.
     pub(super) wires: Vec<Wire>,
     pub(super) joins: Vec<Join>,
 }
@@ -87,7 +88,7 @@ impl Rect {
 /// Places all parts of a valid cell.
 pub(super) fn layout(cell: &CellGenotype) -> Layout {
     let rows: Vec<Row> = (0..cell.nodes.len()).flat_map(|node| rows_of(cell, node)).collect();
-    let plan = Plan {
+    let plan = Tracks {
         leaving: (0..cell.node_states().end)
             .map(|state| (0..rows.len()).filter(|&row| rows[row].pick.from == state).collect())
             .collect(),
@@ -119,12 +120,12 @@ struct Row {
 }
 
 /// What leaves each state; decides how much room everything takes.
-struct Plan {
+struct Tracks {
     /// From top to bottom.
     rows: Vec<Row>,
-    /// Per state, the rows that read it, from top to bottom.
+    /// The rows that read each state, from top to bottom.
     leaving: Vec<Vec<usize>>,
-    /// Per state, whether it is joined to the output.
+    /// Whether each state is joined to the output.
     joined: Vec<bool>,
 }
 
@@ -139,7 +140,7 @@ fn rows_of(cell: &CellGenotype, node: usize) -> Vec<Row> {
     picks.into_iter().map(|pick| Row { pick, to: NUM_INPUTS + node }).collect()
 }
 
-impl Plan {
+impl Tracks {
     fn num_ports(&self, state: usize) -> usize {
         self.leaving[state].len() + usize::from(self.joined[state])
     }
@@ -177,7 +178,8 @@ impl Plan {
         boxes
     }
 
-    /// Where a line leaves a state: first the one to the output, then from high to low rows.
+    /// The point where a line leaves a state: first the line to the output, then the wires from
+    /// high to low rows.
     fn port(&self, states: &[Rect], state: usize, number: usize) -> (f32, f32) {
         let middle = states[state].center().1;
         (states[state].right(), spread(middle, TRACK_GAP, number, self.num_ports(state)))
@@ -185,9 +187,9 @@ impl Plan {
 
     /// The wire of a row.
     ///
-    /// Of the wires out of a state, the lowest row has the lowest port and the leftmost track, so
-    /// they never cross each other. The first input, which stands above, has its tracks right of
-    /// the second one's.
+    /// The wire to the lowest row leaves its state at the lowest port and takes the leftmost track,
+    /// so that the wires of one state never cross each other. The first input stands above the
+    /// second one, and its tracks lie to the right.
     fn wire(&self, states: &[Rect], row: usize) -> Wire {
         let Row { pick: Pick { primitive, from }, to } = self.rows[row];
         let number_in = |rows: &[usize]| {
@@ -237,7 +239,7 @@ mod tests {
         a.x < b.right() && b.x < a.right() && a.y < b.bottom() && b.y < a.bottom()
     }
 
-    /// The straight parts of a wire, as rectangles without area, short of its two ends.
+    /// The straight parts of a wire without its two ends, as rectangles of zero area.
     fn segments(wire: &Wire) -> [Rect; 3] {
         let ((x, y), track, row) = (wire.port, wire.track, wire.row);
         [
@@ -247,7 +249,7 @@ mod tests {
         ]
     }
 
-    /// Two lines lie on each other over more than a crossing.
+    /// Whether two lines share more than a crossing.
     fn coincide(a: &Rect, b: &Rect) -> bool {
         let near = |a: f32, b: f32| (a - b).abs() < 6.0;
         let meet = |a: f32, a_end: f32, b: f32, b_end: f32| a < b_end && b < a_end;

@@ -1,4 +1,4 @@
-//! SVG text of a laid out cell.
+//! SVG text of a cell with a layout.
 
 use super::family::{CONCAT, Family};
 use super::layout::{Join, Layout, Rect, Wire, layout};
@@ -11,10 +11,12 @@ const CORNER: f32 = 10.0;
 const INK: &str = "#1f2328";
 const FAINT_INK: &str = "#59636e";
 
-/// All cells in one picture, one below the other, with a legend; without an older input that nothing reads.
+/// All cells in one picture, one below the other, with a legend; an older input that no node reads
+/// is left out.
 ///
-/// The text is a complete SVG file on a white ground. Node `j` is state `2 + j` in the text forms,
-/// so both numbers are shown. Every wire ends in the label of its primitive.
+/// The text is a complete SVG file on a white ground. The picture shows both numbers of a node,
+/// because node `j` is state `2 + j` in the text forms. Every wire ends in the label of its
+/// primitive.
 ///
 /// ```
 /// use ec_darts_space::{Preset, draw};
@@ -81,8 +83,8 @@ fn draw_cell(layout: &Layout) -> String {
     for join in &layout.joins {
         text += &draw_join(join);
     }
-    // A row crosses only tracks that go on further down. Drawn from the bottom up, it lies over
-    // them, and its halo cuts them where they cross.
+    // A row crosses only tracks that continue further down. Drawing goes from the bottom up, so
+    // that a row lies over these tracks, and its halo interrupts them at the crossing.
     for wire in layout.wires.iter().rev() {
         text += &draw_wire(wire);
     }
@@ -121,7 +123,7 @@ fn draw_box(place: Rect, fill: &str, name: &str, below: &str) -> String {
     )
 }
 
-/// Right, down along the track, right along the row, with round corners.
+/// The path of a wire: right, down along the track, right along the row, with round corners.
 fn draw_wire(wire: &Wire) -> String {
     let &Wire { primitive, port: (x, y), track, row, label, end } = wire;
     let corner = CORNER.min((row - y).abs() / 2.0);
@@ -174,7 +176,7 @@ fn arrow(x: f32, end: f32, y: f32, color: &str) -> String {
     )
 }
 
-/// The legend of the families that these cells have, and its width.
+/// The legend of the families in these cells, and its width.
 fn legend(cells: &[(&str, &CellGenotype)]) -> (String, f32) {
     let is_picked = |family: &Family| {
         cells.iter().any(|(_, cell)| cell.count(|each| Family::of(each) == *family) > 0)
@@ -194,7 +196,7 @@ fn legend(cells: &[(&str, &CellGenotype)]) -> (String, f32) {
     (text, x - 20.0)
 }
 
-/// Text that is no markup, without what XML cannot hold.
+/// Text with its markup escaped, without the characters that XML forbids.
 fn escape(text: &str) -> String {
     let barred =
         |character: char| character.is_control() || matches!(character, '\u{fffe}'..='\u{ffff}');

@@ -1,14 +1,15 @@
-//! Where in a text the parser is, and errors that show the place.
+//! The position of the parser in a text, and errors that show the place.
 
 use crate::Error;
 
-/// Longer lines are cut around the place of an error, or the caret is lost when they wrap.
+/// The width at which an excerpt is cut around the place of an error: a caret below a wrapped line
+/// points nowhere.
 const EXCERPT_CHARS: usize = 90;
 
-/// A position in a text, with the few tokens that the Python forms are made of.
+/// A position in a text, with a method for each token of the Python forms.
 ///
-/// Every reading method skips blanks and comments first, so [`Self::at`] after [`Self::skip`] is
-/// where the next token begins.
+/// Every reading method first skips blanks and comments, so that [`Self::at`] after [`Self::skip`]
+/// is the start of the next token.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -16,7 +17,7 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// At a place in bytes.
+    /// A cursor at a place in bytes.
     pub(super) fn new(text: &'a str, at: usize) -> Self {
         Self { text, at }
     }
@@ -42,13 +43,13 @@ impl<'a> Cursor<'a> {
         self.rest().chars().next()
     }
 
-    /// Whether nothing but blanks and a comment is left on this line.
+    /// Whether the rest of this line is only blanks and a comment.
     pub(super) fn is_at_line_end(&self) -> bool {
         let line = self.rest().lines().next().unwrap_or_default().trim_start();
         line.is_empty() || line.starts_with('#')
     }
 
-    /// Steps over a character if it comes next.
+    /// Steps over a character if it comes next; returns whether it did.
     pub(super) fn eat(&mut self, expected: char) -> bool {
         let comes = self.peek() == Some(expected);
         if comes {
@@ -71,7 +72,7 @@ impl<'a> Cursor<'a> {
         word
     }
 
-    /// A number, and its place; a type may stand around it, as NumPy prints it (`np.int64(1)`).
+    /// A number and its place. A type may stand around it, as NumPy prints it (`np.int64(1)`).
     pub(super) fn number(&mut self) -> Result<(usize, usize), Error> {
         let at = self.skip();
         let mut ahead = *self;
@@ -112,7 +113,7 @@ impl<'a> Cursor<'a> {
         is_decimal && is_closed
     }
 
-    /// What stands between quotes, and its place.
+    /// The text between quotes, and its place.
     pub(super) fn string(&mut self, expected: &str) -> Result<(&'a str, usize), Error> {
         let quote = match self.peek() {
             Some(quote @ ('\'' | '"')) => quote,
@@ -129,8 +130,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Items between brackets, separated by commas, with or without a comma after the last;
-    /// returns them and the place of the closing bracket.
+    /// Items between brackets, separated by commas, with or without a comma after the last item.
+    /// Returns them and the place of the closing bracket.
     pub(super) fn items<T>(
         &mut self,
         [open, close]: [char; 2],
@@ -150,13 +151,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The error that something else was expected where the cursor is.
+    /// The error that the text at the cursor is not the expected one.
     pub(super) fn unexpected(&mut self, expected: &str) -> Error {
         let at = self.skip();
         self.unexpected_at(at, expected)
     }
 
-    /// The error that something else was expected at a place in bytes.
+    /// The error that the text at a place in bytes is not the expected one.
     pub(super) fn unexpected_at(&self, at: usize, expected: &str) -> Error {
         let rest = &self.text[at..];
         let found = match (leading_word(rest), rest.chars().next()) {
@@ -187,7 +188,7 @@ fn leading_word(text: &str) -> &str {
     &text[..end]
 }
 
-/// A line, or the part of it around a column, and a caret below; columns count from 0.
+/// A line, or a part of it around a column, and a caret below; columns count from 0.
 fn excerpt(line: &str, column: usize) -> String {
     let characters: Vec<char> = line.chars().collect();
     let start = if characters.len() > EXCERPT_CHARS {

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::cursor::Cursor;
-use crate::genotype::Place;
+use crate::genotype::CellPart;
 use crate::{CellGenotype, CellTopology, Error, NUM_INPUTS, Pick, Primitive};
 
-/// A state here is a node of the text and one more: the text's node 0 is the newer input.
+/// The difference between a state here and a node of the text: the text's node 0 is the newer
+/// input, state 1.
 const SHIFT: usize = 1;
 
 impl CellGenotype {
@@ -21,11 +22,11 @@ impl CellGenotype {
     /// assert_eq!(cell.to_nas_bench_201()?, text);
     /// # Ok::<(), ec_darts_space::Error>(())
     /// ```
-    /// Edges that are `none`, and edges that read a node which nothing enters, are left out: such a node
-    /// is zero. An edge that the text does not name is `none`.
+    /// Edges that are `none` are left out. Edges that read a node without incoming edges are left
+    /// out too, because such a node is zero. An edge that the text does not name is `none`.
     ///
     /// # Errors
-    /// [`Error::Syntax`], also where the last node, which is the output, is entered by nothing.
+    /// [`Error::Syntax`], also where the last node, which is the output, has no incoming edge.
     ///
     /// # Source
     /// AutoDL-Projects, `xautodl/models/cell_searchs/genotypes.py`, `Structure`.
@@ -36,8 +37,8 @@ impl CellGenotype {
     /// The text of a cell of NAS-Bench-201.
     ///
     /// # Errors
-    /// [`Error::Cell`] where it is no cell of that space: three nodes that read
-    /// the newer input or one another, each source once, the last of which is the output.
+    /// [`Error::Cell`] where the cell is not of that space. Its cells have three nodes that read
+    /// the newer input or one another, each source once; the last node is the output.
     pub fn to_nas_bench_201(&self) -> Result<String, Error> {
         let topology = CellTopology::nas_bench_201();
         let fault = |place: String, reason: &str| Err(Error::Cell { place, reason: reason.into() });
@@ -48,7 +49,10 @@ impl CellGenotype {
         let mut text = Vec::new();
         for (node, picks) in self.nodes.iter().enumerate() {
             if picks.iter().any(|pick| !topology.sources(node).contains(&pick.from)) {
-                return fault(format!("node {node}"), "reads the older input, which is none here");
+                return fault(
+                    format!("node {node}"),
+                    "reads the older input, which this cell does not have",
+                );
             }
             let mut edges = Vec::new();
             for from in topology.sources(node) {
@@ -65,7 +69,8 @@ impl CellGenotype {
     }
 }
 
-/// Where the text of a cell lies in a text, as in what the public code prints of an architecture.
+/// The place of the text of a cell in a longer text, such as the output of public code about an
+/// architecture.
 pub(super) fn place(text: &str) -> Option<Range<usize>> {
     let is_ours = text.contains('~') && !text.contains("normal");
     let (start, end) = (text.find('|')?, text.rfind('|')? + 1);
@@ -97,7 +102,8 @@ pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Erro
         nodes.iter().map(|picks| picks.iter().map(|&(_, at)| at).collect()).collect();
     let listed: Vec<Vec<Pick>> =
         nodes.into_iter().map(|picks| picks.into_iter().map(|(pick, _)| pick).collect()).collect();
-    // Before anything is left out: the same edge twice is a mistake, `none` or not.
+    // This check comes before any edge is left out: the same edge twice is a mistake, `none` or
+    // not.
     for (picks, places) in listed.iter().zip(&places) {
         if let Some(at) = (1..picks.len()).find(|&at| picks[..at].contains(&picks[at])) {
             return Err(cursor.error(places[at], "this edge is named twice".into()));
@@ -110,7 +116,7 @@ pub(super) fn cell(text: &str, range: Range<usize>) -> Result<CellGenotype, Erro
     match cell.fault() {
         None => Ok(cell),
         Some(fault) => {
-            debug_assert!(matches!(fault.place, Place::Concat));
+            debug_assert!(matches!(fault.place, CellPart::Concat));
             let reason = "nothing enters the last node, which is the output".into();
             Err(cursor.error(range.end, reason))
         }
@@ -148,7 +154,8 @@ mod tests {
                 Ok(cell) => {
                     let printed = cell.to_nas_bench_201().unwrap();
                     assert_eq!(CellGenotype::from_nas_bench_201(&printed).unwrap(), cell, "{text}");
-                    // What reads a node of zeros is zero as well, and may be printed as `none`.
+                    // An operation that reads a node of zeros gives zeros as well, and may be
+                    // printed as `none`.
                     assert!(
                         printed == text || printed.matches("none").count() > 1,
                         "{text}: {printed}"

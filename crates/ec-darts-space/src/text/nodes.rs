@@ -13,7 +13,7 @@ pub(super) type Closed<T> = (Vec<T>, usize);
 #[derive(Clone)]
 pub(super) struct PlacedPick {
     pub(super) pick: Pick,
-    /// The state of its node and the place of that, where the text has it.
+    /// The state of its node and the place of that number, where the text names the node.
     pub(super) node: Option<(usize, usize)>,
     pub(super) primitive_at: usize,
     pub(super) source_at: usize,
@@ -22,26 +22,27 @@ pub(super) struct PlacedPick {
 /// The picks of each node.
 pub(super) type Nodes = Vec<Vec<PlacedPick>>;
 
-/// What a text says of a cell's nodes.
+/// The picks of a cell as a text lists them.
 pub(super) enum Listing {
-    /// A list for each node.
+    /// One list for each node.
     Nested(Closed<Vec<PlacedPick>>),
-    /// One list.
+    /// One list for the whole cell.
     Flat(Closed<PlacedPick>),
 }
 
 impl Listing {
-    /// The place of its closing bracket.
+    /// The place of the closing bracket.
     pub(super) fn close(&self) -> usize {
         match self {
             Self::Nested((_, close)) | Self::Flat((_, close)) => *close,
         }
     }
 
-    /// The nodes; `joined` are the states of `concat`, the largest of which may be a node without picks.
+    /// The nodes; `joined` are the states of `concat`, and the largest of them may be a node
+    /// without picks.
     ///
-    /// A flat list may have `none`, which is no connection, and picks that read a node without picks: both
-    /// are left out, as the public code does in effect.
+    /// A flat list may have `none`, which is no connection, and picks that read a node without
+    /// picks. Both are left out, as the public code does in effect.
     pub(super) fn nodes(&self, cursor: &Cursor<'_>, joined: &[usize]) -> Result<Nodes, Error> {
         let (picks, close) = match self {
             Self::Nested((nodes, _)) => return Ok(nodes.clone()),
@@ -70,7 +71,7 @@ impl Listing {
     }
 }
 
-/// FairDARTS' form: each pick names its node.
+/// The form of FairDARTS: each pick names its node.
 fn named_nodes(
     cursor: &Cursor<'_>,
     picks: &[PlacedPick],
@@ -98,10 +99,11 @@ fn named_nodes(
 
 /// The number of nodes, if the picks are one for each edge of a cell whose nodes are all joined.
 ///
-/// SNAS' `genotype_edge_all` lists them so: node by node, in each node in any order, `none` included.
+/// The function `genotype_edge_all` of SNAS lists them so: node by node, in each node in any order,
+/// `none` included.
 pub(super) fn every_edge(picks: &[Pick], joined: &[usize]) -> Option<usize> {
     let num_nodes = joined.len();
-    // One node of two picks is the same in both forms.
+    // One node with two picks has the same text in both forms.
     if num_nodes < 2 || picks.len() != num_nodes * (num_nodes + 2 * NUM_INPUTS - 1) / 2 {
         return None;
     }

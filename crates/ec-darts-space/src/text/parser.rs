@@ -11,14 +11,14 @@
 //! concat   = states | ( "list" | "tuple" ) "(" states ")"
 //! states   = "[" { NUMBER "," } "]" | "range" "(" [ NUMBER "," ] NUMBER ")"
 //! ```
-//! Lists and tuples are the same here, in dicts keys stand in quotes. Syntax comes first and gives cells
-//! with places; then the cells are checked, so that a fault such as a missing state is shown where it
-//! stands in the text. A pick of two numbers names its node and its source, and only a flat list may have
-//! such; a decimal is a strength, which is passed over.
+//! The grammar treats lists and tuples alike; keys of dicts stand in quotes. The parser first reads
+//! the syntax, which gives cells with places, and then checks the cells, so that a fault such as a
+//! missing state is shown at its place in the text. A pick of two numbers names its node and its
+//! source, and may only stand in a flat list; a decimal is a strength, which is skipped.
 
 use super::cursor::Cursor;
 use super::nodes::{Closed, Listing, PlacedPick};
-use crate::genotype::Place;
+use crate::genotype::CellPart;
 use crate::topology::MAX_NODES;
 use crate::{CellGenotype, Error, Genotype, NUM_INPUTS, Pick};
 
@@ -29,13 +29,14 @@ const NAMES: [&str; 3] = ["Genotype", "OrderedDict", "dict"];
 const KEYWORDS: &str = "`normal`, `normal_concat`, `reduce` or `reduce_concat`";
 const START: &str = "`Genotype(...)`, or json that begins with `{`";
 
-/// States with their places; a range is not written out before it is known to be small.
+/// States with their places; the parser expands a range only after it knows that the range is
+/// small.
 enum Concat {
     States(Closed<(usize, usize)>),
     Range { start: (usize, usize), end: (usize, usize) },
 }
 
-/// What a text says of a genotype, where it says it.
+/// The parts of a genotype that the text has given so far, with their places.
 #[derive(Default)]
 struct Fields {
     normal: Option<Listing>,
@@ -49,12 +50,12 @@ pub(super) fn genotype(text: &str) -> Result<Genotype, Error> {
     let start = start(text, 0);
     let cursor = &mut Cursor::new(text, start.unwrap_or(0));
     if start.is_none() {
-        // Names what stands there instead.
+        // The error names the text that stands there instead.
         head(cursor)?;
     }
     let mut fields = Fields::default();
     let close = fields.read(cursor)?;
-    // By itself it is a text that somebody wrote, and what follows may be a mistake.
+    // A genotype that stands alone was written by hand, and the text after it may be a mistake.
     if start.is_none_or(|start| is_first(text, start)) && !cursor.is_at_line_end() {
         return Err(cursor.unexpected("nothing more"));
     }
@@ -65,7 +66,7 @@ pub(super) fn genotype(text: &str) -> Result<Genotype, Error> {
     fields.genotype(cursor, close)
 }
 
-/// Where a genotype begins, at this place in bytes or behind it; comments are the last to be looked at.
+/// The first place, from `from` on, where a genotype begins; comments are searched last.
 fn start(text: &str, from: usize) -> Option<usize> {
     let places = || text[from..].match_indices(['{', 'G', 'O', 'd']).map(|(at, _)| from + at);
     let is_comment = |at: usize| {
@@ -95,7 +96,7 @@ fn begins_here(text: &str, at: usize) -> bool {
     key.starts_with("normal") || key.starts_with("reduc")
 }
 
-/// Whether nothing but comments and a `NAME =` stands before a place.
+/// Whether only comments and a `NAME =` stand before a place.
 fn is_first(text: &str, place: usize) -> bool {
     let mut cursor = Cursor::new(text, 0);
     cursor.skip() == place
@@ -147,18 +148,18 @@ impl Fields {
         cursor.expect(CALL[1])
     }
 
-    /// A dict.
+    /// Reads the entries of a dict.
     fn entries(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, Error> {
         Ok(cursor.items(DICT, |cursor| self.entry(cursor, ':'))?.1)
     }
 
-    /// A key in quotes and its value.
+    /// Reads a key in quotes and its value.
     fn entry(&mut self, cursor: &mut Cursor<'_>, separator: char) -> Result<(), Error> {
         let key = cursor.string(KEYWORDS)?;
         self.set(cursor, key, separator)
     }
 
-    /// The value of a key that has none yet.
+    /// Reads the value of a key that has no value yet.
     fn set(
         &mut self,
         cursor: &mut Cursor<'_>,
@@ -176,7 +177,7 @@ impl Fields {
         }
     }
 
-    /// Both cells, checked; `close` is where a keyword that is missing would have been.
+    /// Both cells, checked; `close` is the place that an error about a missing keyword shows.
     fn genotype(self, cursor: &Cursor<'_>, close: usize) -> Result<Genotype, Error> {
         let missing = |keyword| cursor.error(close, format!("the keyword `{keyword}` is missing"));
         let normal = self.normal.ok_or_else(|| missing("normal"))?;
@@ -190,7 +191,7 @@ impl Fields {
     }
 }
 
-/// A separator and a value, for a keyword that has no value yet.
+/// Reads a separator and a value, for a keyword that has no value yet.
 fn set<T>(
     cursor: &mut Cursor<'_>,
     (keyword_at, separator): (usize, char),
@@ -205,7 +206,8 @@ fn set<T>(
     Ok(())
 }
 
-/// The brackets of the tuple or list that comes next; those of a list where neither does.
+/// The brackets of the tuple or list that comes next; the brackets of a list where neither comes
+/// next.
 fn brackets(cursor: &mut Cursor<'_>) -> [char; 2] {
     if cursor.peek() == Some(CALL[0]) { CALL } else { LIST }
 }
@@ -218,7 +220,7 @@ fn list<T>(
     cursor.items(brackets, item)
 }
 
-/// Nested where the list begins with a list of something else than a name, else flat.
+/// The nodes: nested where the list begins with a list whose first item is not a name, else flat.
 fn nodes(cursor: &mut Cursor<'_>) -> Result<Listing, Error> {
     let mut ahead = *cursor;
     let mut opens = || {
@@ -294,7 +296,7 @@ fn states(cursor: &mut Cursor<'_>) -> Result<Concat, Error> {
     Ok(Concat::Range { start, end })
 }
 
-/// Checks a cell; a fault is reported where the text has it.
+/// Checks a cell; a fault is reported at its place in the text.
 fn cell(cursor: &Cursor<'_>, listing: &Listing, concat: &Concat) -> Result<CellGenotype, Error> {
     let joined: Vec<usize> = match concat {
         Concat::States((states, _)) => states.iter().map(|&(state, _)| state).collect(),
@@ -320,18 +322,18 @@ fn cell(cursor: &Cursor<'_>, listing: &Listing, concat: &Concat) -> Result<CellG
         return Ok(cell);
     };
     let at = match fault.place {
-        Place::Nodes => listing.close(),
-        Place::PickPrimitive(node, pick) => nodes[node][pick].primitive_at,
-        Place::PickSource(node, pick) => nodes[node][pick].source_at,
-        Place::Concat => concat_close,
-        Place::ConcatState(number) => states[number].1,
+        CellPart::Nodes => listing.close(),
+        CellPart::PickPrimitive(node, pick) => nodes[node][pick].primitive_at,
+        CellPart::PickSource(node, pick) => nodes[node][pick].source_at,
+        CellPart::Concat => concat_close,
+        CellPart::ConcatState(number) => states[number].1,
     };
     Err(cursor.error(at, fault.reason))
 }
 
-/// The states of a range, as far as needed to see that it goes beyond the last node.
+/// The states of a range, up to the first state beyond the last node.
 ///
-/// The first state stands at the start of the range, the others belong to its end.
+/// The first state has the place of the start of the range, the others have the place of its end.
 fn written_out(
     (start, start_at): (usize, usize),
     (end, end_at): (usize, usize),

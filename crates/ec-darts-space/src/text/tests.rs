@@ -56,7 +56,7 @@ fn ways_to_write_the_same() {
     check_same(&format!(" {}", Preset::find("DARTS_V2").unwrap().genotype().to_json()));
 }
 
-/// What public code prints: logs, `str` of dicts and ordered dicts, JSON of a named tuple.
+/// Forms that public code prints: logs, `str` of dicts and ordered dicts, JSON of a named tuple.
 #[test]
 fn as_public_code_prints_it() {
     let call = format!(
@@ -147,11 +147,11 @@ fn the_text_of_nas_bench_201_is_a_genotype_of_one_cell() {
     let text = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_1x1~2|";
     let genotype: Genotype = text.parse().unwrap();
     assert_eq!((genotype.reduction.is_none(), genotype.to_string()), (true, text.to_owned()));
-    // As `Structure` prints itself, and as the lists of architectures quote it.
+    // The output of `Structure`, and the same text quoted in lists of architectures.
     for around in [format!("Structure(4 nodes with {text})"), format!("arch = '{text}',\n")] {
         assert_eq!(around.parse::<Genotype>().unwrap(), genotype, "{around}");
     }
-    let form = "the nested form cannot express the reduction cell: there is none, and the form has two \
+    let form = "the nested form cannot express the reduction cell: the genotype has none, and the form has two \
                 cells (json can express any genotype)";
     assert_eq!(genotype.to_nested().unwrap_err().to_string(), form);
     let pair = Preset::find("DARTS_V2").unwrap().genotype();
@@ -392,7 +392,7 @@ proptest! {
     }
 }
 
-/// `FairDARTS_g`: nothing enters state 3, which state 4 would read.
+/// `FairDARTS_g`: no edge enters state 3, which state 4 would read.
 #[test]
 fn triples_of_fair_darts() {
     let text = "FairDARTS_g = Genotype(normal=[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), \
@@ -409,7 +409,7 @@ fn triples_of_fair_darts() {
     assert_eq!(genotype.cell(CellKind::Reduction).nodes.len(), 4);
     assert_eq!(genotype.to_nested().unwrap().parse::<Genotype>().unwrap(), genotype);
 
-    // The last node has no picks, and two operations come from one source.
+    // The last node has no picks, and two operations have the same source.
     let last = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('skip_connect', 2, 0)], \
         normal_concat=range(2, 6), reduce=[('sep_conv_3x3', 3, 1)], reduce_concat=range(2, 6))";
     let genotype: Genotype = last.parse().unwrap();
@@ -444,12 +444,12 @@ fn every_edge_of_snas() {
     assert_eq!(printed.matches("none").count(), 6 + 12);
     assert_eq!(printed.parse::<Genotype>().unwrap(), genotype);
 
-    // All edges without `none`: fourteen picks are those of four nodes, not of seven.
+    // All edges without `none`: fourteen picks are the picks of four nodes, not of seven.
     let all = normal.replace("none", "max_pool_3x3");
     let genotype: Genotype = flat(&all, "[2, 3, 4, 5]").parse().unwrap();
     let counts: Vec<usize> = genotype.normal.nodes.iter().map(Vec::len).collect();
     assert_eq!(counts, [2, 3, 4, 5]);
-    // Joined otherwise, they are.
+    // With other joined states, they are the picks of seven nodes.
     let genotype: Genotype = flat(&all, "range(2, 9)").parse().unwrap();
     assert_eq!(genotype.normal.nodes.len(), 7);
     assert!(genotype.to_flat().is_ok());
@@ -461,7 +461,7 @@ fn every_edge_of_snas() {
     assert!(message.contains("it reads like one pick for each edge of 4 nodes"), "{message}");
 }
 
-/// GDAS prints the strength of each pick, and two picks may have one source.
+/// GDAS prints the strength of each pick, and two picks may have the same source.
 #[test]
 fn strengths_of_gdas() {
     let text = "{'normal': [(('sep_conv_3x3', 0, 0.1328), ('skip_connect', 0, np.float32(1.3e-01)))], \

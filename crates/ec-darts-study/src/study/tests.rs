@@ -52,7 +52,7 @@ fn check(file: &str, from: &str, to: &str, expected: &str) {
 
 #[test]
 fn bad_keys_and_values_of_a_study() {
-    let check = |from, to, expected| check("s.toml", from, to, expected);
+    let check = |from: &str, to: &str, expected: &str| check("s.toml", from, to, expected);
     check("kind = \"ablation\"\n", "", "missing field `kind`");
     check("ablation", "ablate", "`kind`: unknown variant `ablate`, expected one of `ablation`");
     check("seeds", "seed", "`seed`: unknown field `seed`, expected one of");
@@ -122,7 +122,7 @@ fn bad_keys_and_values_of_a_study() {
 
 #[test]
 fn bad_keys_and_values_of_a_protocol() {
-    let check = |from, to, expected| check("p.toml", from, to, expected);
+    let check = |from: &str, to: &str, expected: &str| check("p.toml", from, to, expected);
     check("[0, 1]", "[1, 1]", "`training_seeds` is [1, 1], allowed: 1 to 10000 different numbers");
     check("training_seeds = [0, 1]\n", "", "missing field `training_seeds`");
     check(

@@ -1,4 +1,4 @@
-//! Settings of the rule that make sense only together with others, or never do.
+//! Combinations of settings of the rule: some need others, some exclude each other.
 
 use ec_darts_space::{Discretization, Stop};
 
@@ -12,7 +12,7 @@ use crate::relaxation::Relaxation;
 use crate::sampling::Sampling;
 
 impl SearchConfig {
-    /// Refuses settings that change nothing, since the one they belong to is off.
+    /// Refuses settings that change nothing because the setting that they belong to is off.
     pub(super) fn validate_owners(&self, origin: &str) -> Result<()> {
         let (rule, default) = (&self.rule, RuleConfig::default());
         let is_product = rule.cost_form == CostForm::Product;
@@ -84,12 +84,12 @@ impl SearchConfig {
         Ok(())
     }
 
-    /// A setting as it is written.
+    /// The value of a setting, as TOML writes it.
     fn shown(&self, key: &str) -> String {
         self.settings().get(key).map_or_else(String::new, ToString::to_string)
     }
 
-    /// Refuses what makes no sense together.
+    /// Refuses combinations that make no sense.
     pub(super) fn validate_combination(&self, origin: &str) -> Result<()> {
         let require = |holds, key: &str, value: &str, allowed: &str| {
             require(origin, holds, key, &value, allowed)
@@ -123,7 +123,7 @@ impl SearchConfig {
         let allowed = "off beside a rule that computes one operation of each edge";
         require(rule.auxiliary_skip.is_none() || !one_each, "rule.auxiliary_skip", "on", allowed)?;
         let (parts, channels) = (rule.partial_channels, self.network.init_channels);
-        // A factorized reduction makes an even number of channels.
+        // A factorized reduction needs an even number of channels.
         let fits = parts == 1 || (parts > 0 && channels.is_multiple_of(2 * parts));
         let allowed = format!("1, or a number that leaves an even part of {channels} channels");
         require(fits, "rule.partial_channels", &parts.to_string(), &allowed)?;
@@ -157,7 +157,7 @@ impl SearchConfig {
             let allowed = "none beside a rule that draws its mixing weights";
             require(is_plain, "rule.perturbation", name, allowed)?;
             let allowed =
-                "none under `sigmoid`: what does not compete is not brought back to a sum of one";
+                "none under `sigmoid`, whose weights do not compete and have no fixed sum";
             require(competes, "rule.perturbation", name, allowed)?;
             let allowed = "none with weights of edges, whose sums are not one";
             require(!rule.edge_weights, "rule.perturbation", name, allowed)?;

@@ -7,29 +7,29 @@ use serde::{Deserialize, Serialize};
 use crate::data::{Augmentation, BrokenImages, ColorJitter, DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
-/// Images.
+/// Settings of the images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
-    /// Which set.
+    /// The data set.
     pub dataset: DatasetKind,
     /// Side of the images that the network reads, in pixels; off: the set's own.
     pub image_size: Option<usize>,
     /// Shorter side before the centre is cut out, in pixels; off: `image_size`.
     pub resize: Option<usize>,
-    /// Use only so many images of the training set, drawn by the seed.
+    /// Use only this number of images of the training set, drawn by the seed.
     pub train_images: Option<usize>,
-    /// Share of each class for testing, of a folder that has no test images; off: 0.2.
+    /// Share of each class used for testing, for a folder that has no test images; off: 0.2.
     pub test_fraction: Option<f64>,
-    /// Which images those are; off: 0.
+    /// Seed of the choice of those test images; off: 0.
     pub split_seed: Option<u64>,
-    /// What a file does that cannot be read; off: it is skipped.
+    /// The treatment of a file that cannot be read; off: it is skipped.
     pub broken_images: Option<BrokenImages>,
-    /// Turn images as their cameras noted (Exif); off: true.
+    /// Whether images are rotated as their Exif data say; off: true.
     pub orientation: Option<bool>,
     /// Memory for decoded images, in MiB; off: 2048. It does not change the result.
     pub cache_mib: Option<u64>,
-    /// Smallest share of an image that a random, resized part may have; off: the centre.
+    /// Smallest share of an image that a random resized crop may cover; off: the centre is cropped.
     pub random_resized_crop: Option<f64>,
     /// Random change of brightness, as a share.
     pub brightness: Option<f64>,
@@ -37,18 +37,18 @@ pub struct DataConfig {
     pub contrast: Option<f64>,
     /// Random change of saturation, as a share.
     pub saturation: Option<f64>,
-    /// Random turn of the hue, as a share of the circle.
+    /// Random rotation of the hue, as a share of the circle.
     pub hue: Option<f64>,
     /// Black pixels around an image before a random crop, in pixels; 0 is off.
     pub crop_padding: usize,
-    /// Mirror half of the images.
+    /// Mirror half of the images, chosen at random.
     pub flip: bool,
-    /// Side of a square that is cleared, in pixels.
+    /// Side of a square that cutout clears, in pixels.
     pub cutout: Option<usize>,
 }
 
 impl DataConfig {
-    /// A set with random crop and flip as DARTS has them for CIFAR, and all else off.
+    /// A set with random crop and flip as in DARTS for CIFAR, and all other settings off.
     pub fn new(dataset: DatasetKind) -> Self {
         Self {
             dataset,
@@ -71,12 +71,13 @@ impl DataConfig {
         }
     }
 
-    /// Side of the images that the network reads, in pixels; nothing for a folder without `image_size`.
+    /// Side of the images that the network reads, in pixels; none for a folder without
+    /// `image_size`.
     pub fn side(&self) -> Option<usize> {
         self.image_size.or(self.dataset.image_size())
     }
 
-    /// What [`crate::data::load`] reads.
+    /// The source that [`crate::data::load`] reads.
     pub fn source(&self, folder: impl AsRef<Path>) -> Source {
         let usual = Source::new(self.dataset, folder.as_ref());
         Source {
@@ -91,10 +92,10 @@ impl DataConfig {
         }
     }
 
-    /// Whether images have the size that is set.
+    /// Checks that images have the size of the settings.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where they have another.
+    /// [`Error::ConfigValue`] where the images have another size.
     pub fn check_images(&self, images: &ImageDataset) -> Result<()> {
         match self.image_size {
             Some(side) if images.size() != [side; 2] => {
@@ -127,7 +128,7 @@ impl DataConfig {
         }
     }
 
-    /// Checks every value; `origin` is named in errors.
+    /// Checks every value; errors name `origin`.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] for the first value that is not allowed.

@@ -13,21 +13,21 @@ use crate::{Error, Result};
 
 /// Settings of one kind of run: read from TOML, changed by overrides, checked.
 pub trait Settings: Clone + Serialize + DeserializeOwned {
-    /// Which kind.
+    /// The kind of run.
     const KIND: SettingsKind;
-    /// The preset with the settings of the paper, which gives every key a value or leaves it off.
+    /// The preset with the settings of the paper. It gives every key a value or leaves it off.
     const PAPER: &'static str;
 
-    /// Checks every value; `origin` is named in errors.
+    /// Checks every value; errors name `origin`.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] for the first value that is not allowed.
     fn validate(&self, origin: &str) -> Result<()>;
 
-    /// How the work is done.
+    /// Settings of the machine.
     fn run(&self) -> &RunConfig;
 
-    /// Which images.
+    /// Settings of the images.
     fn data(&self) -> &DataConfig;
 
     /// The settings of the paper.
@@ -39,7 +39,8 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// The settings of a preset.
     ///
     /// # Errors
-    /// [`Error::ConfigSyntax`] where there is none of this name, or it is of another kind.
+    /// [`Error::ConfigSyntax`] where no preset has this name, or where it is a preset of another
+    /// kind.
     fn preset(name: &str) -> Result<Self> {
         Self::from_source(&Source::open(Path::new(name))?)
     }
@@ -49,13 +50,13 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
     /// The file must be valid by itself; see [`Override`] for the overrides.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file or override,
-    /// key, value and what is allowed.
+    /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`]; each names the file or
+    /// override, the key, the value and the allowed values.
     fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         Self::from_source(&Source::open(path)?)?.with(overrides)
     }
 
-    /// Reads settings from text; `origin` is named in errors.
+    /// Reads settings from text; errors name `origin`.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -63,7 +64,7 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         Self::from_source(&Source::of_text(text, origin))
     }
 
-    /// Reads settings and those they build on.
+    /// Reads settings and the settings that they build on.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -84,7 +85,7 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         Ok(config.expect("a source has a layer"))
     }
 
-    /// These settings as TOML that [`Self::from_toml`] reads back.
+    /// These settings as TOML, for [`Self::from_toml`].
     ///
     /// # Panics
     /// Where a seed is above 2^63 - 1, which [`Self::validate`] refuses.
@@ -92,7 +93,8 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         toml::to_string_pretty(self).expect("settings are plain values")
     }
 
-    /// These settings with overrides `key=value`, the last of a key counting; see [`Override`].
+    /// These settings with overrides `key=value`; the last override of a key counts, see
+    /// [`Override`].
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming the override.
@@ -102,9 +104,9 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         self.overridden(&parsed?)
     }
 
-    /// These settings with overrides, the last of a key counting.
+    /// These settings with overrides; the last override of a key counts.
     ///
-    /// Ranges are checked when all are applied, so that their order does not matter.
+    /// Ranges are checked after all overrides, so that their order does not matter.
     ///
     /// # Errors
     /// As [`Self::with`].
@@ -119,9 +121,9 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         Ok(config)
     }
 
-    /// The first setting in which two runs differ, where it matters for the result.
+    /// The first difference between two runs in a setting that changes the result.
     fn difference(&self, other: &Self) -> Option<String> {
-        // Other kernels round otherwise, and training makes much of little.
+        // Other kernels round differently, and training amplifies the difference.
         let matters = |key: &&String| {
             let how = key.starts_with("run.") && *key != "run.kernels";
             !how && *key != "data.cache_mib"
@@ -135,9 +137,9 @@ pub trait Settings: Clone + Serialize + DeserializeOwned {
         Some(format!("{key} is {ours} here and {theirs} there"))
     }
 
-    /// Every setting by its key `section.name`; one that is off is null.
+    /// Every setting by its key `section.name`; a setting that is off is null.
     fn settings(&self) -> BTreeMap<String, Json> {
-        // JSON, not TOML: it holds any count, also of settings that were not validated.
+        // JSON holds any count, also in settings before validation; TOML does not.
         let all = serde_json::to_value(self).expect("settings are plain values");
         let mut settings = BTreeMap::new();
         for (section, names) in all.as_object().into_iter().flatten() {
@@ -160,8 +162,8 @@ impl SettingsKind {
     }
 }
 
-/// Settings with those of a layer above, or why there are none. `prefix` stands before keys in the
-/// reason, as the user typed them.
+/// The settings of a layer laid over those below it, or the reason why they are not valid. `prefix`
+/// stands before keys in the reason, as the user typed them.
 fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, String> {
     let below = below.map(|config| Table::try_from(config).expect("valid settings fit TOML"));
     let mut table = below.unwrap_or_default();
@@ -181,7 +183,7 @@ fn lay<C: Settings>(below: Option<&C>, layer: Table, prefix: &str) -> Result<C, 
     }
 }
 
-/// A reason in words of settings, not of Rust.
+/// A reason without names of Rust types.
 fn without_types(reason: &str) -> String {
     let (found, expected) = reason.rsplit_once(", expected ").unwrap_or((reason, ""));
     match expected {
@@ -192,7 +194,7 @@ fn without_types(reason: &str) -> String {
     }
 }
 
-/// Puts the values of a layer into a table; returns the keys that it turns off by `"none"`.
+/// Copies the values of a layer into a table; returns the keys that `"none"` turns off.
 fn merge(
     table: &mut Table,
     layer: Table,
@@ -231,7 +233,7 @@ fn merge(
     Ok(off)
 }
 
-/// About a key without a value that must have one.
+/// The reason about a key that needs a value and has none.
 fn needs_a_value<C: Settings>(section: &str, name: &str, off: &[String], prefix: &str) -> String {
     let key = if section == "." { name.to_string() } else { format!("{section}.{name}") };
     if off.contains(&key) {
@@ -243,7 +245,8 @@ fn needs_a_value<C: Settings>(section: &str, name: &str, off: &[String], prefix:
     )
 }
 
-/// About a key that does not exist: the same name elsewhere, or the nearest one.
+/// The reason about an unknown key; it suggests the same name in another section, or the most
+/// similar key.
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefix: &str) -> String {
     let name = key.rsplit('.').next().unwrap_or(key);
     let listed = |keys: Vec<&str>| {
@@ -268,9 +271,9 @@ fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a String> + Clone, prefi
     format!("no setting `{prefix}{key}`; {meant}")
 }
 
-/// The most similar of some names, where one is similar at all.
+/// The most similar of some names, if any is similar.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    // Similarity takes memory in proportion to the length, and no name of ours is that long.
+    // The comparison takes memory in proportion to the length, and no name of ours is that long.
     let given = Some(given).filter(|given| given.len() < 100)?;
     let similar = |name: &&str| strsim::normalized_damerau_levenshtein(given, name);
     let best = names.max_by(|a, b| similar(a).total_cmp(&similar(b)))?;

@@ -1,7 +1,7 @@
-//! Settings of a search or a retraining: TOML files, presets, overrides, and what is allowed.
+//! Settings of a search or a retraining: TOML files, presets, overrides, and their validation.
 //!
-//! Entry point: [`Settings::load`]. Invariant: a value that [`Settings::load`] returns has passed
-//! [`Settings::validate`], so no layer panics on it.
+//! Entry point: [`Settings::load`]. Invariant: the settings that [`Settings::load`] returns have
+//! passed [`Settings::validate`], so that they cause no panic elsewhere.
 
 mod combination;
 mod data;
@@ -39,8 +39,8 @@ use crate::network::{Geometry, Skeleton, Stack, StemKind};
 use crate::relaxation::Relaxation;
 use crate::{Error, Result};
 
-// The set of keys is that of the structs as JSON has them: every field is written, those that are off as
-// null. A field that serde skips would be no setting.
+// The set of keys comes from the structs in JSON: every field is written, and a field that is off
+// is null. So serde must not skip a field, or its key would be unknown.
 
 /// All settings of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,21 +50,21 @@ pub struct SearchConfig {
     pub data: DataConfig,
     /// Search space and supernet.
     pub network: NetworkConfig,
-    /// The loop.
+    /// Settings of the search loop.
     pub search: LoopConfig,
     /// Induced Structural Transition.
     pub transition: TransitionConfig,
-    /// What the rule has beside its relaxation.
+    /// Settings of the rule other than its relaxation.
     #[serde(default)]
     pub rule: RuleConfig,
-    /// Stages, each with a supernet of its own.
+    /// Stages, each with its own supernet.
     #[serde(default)]
     pub stages: StagesConfig,
     /// SGD on the weights.
     pub weights: WeightsConfig,
     /// Adam on alpha.
     pub alpha: AlphaConfig,
-    /// Settings of the machine, which leave the result as it is, but for the kernels.
+    /// Settings of the machine. They do not change the result, except the kernels.
     pub run: RunConfig,
 }
 
@@ -72,58 +72,59 @@ pub struct SearchConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
-    /// Which layers there are, and with them the form of a cell.
+    /// The layers around the cells, and with them the form of a cell.
     #[serde(default)]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, so that at least 3 leave one normal; in NAS-Bench-201's a
-    /// third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions, so that at least 3 are
+    /// needed for a normal one; in NAS-Bench-201's skeleton a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
-    /// Intermediate nodes of a cell.
+    /// Number of intermediate nodes of a cell.
     pub num_nodes: usize,
-    /// Edges that a node keeps in the genotype.
+    /// Number of edges that a node keeps in the genotype.
     pub edges_kept: usize,
     /// Candidate operations of every edge.
     pub primitives: Vec<Primitive>,
 }
 
-/// The loop.
+/// Settings of the search loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoopConfig {
-    /// Share of the training set whose batches move the weights; the rest moves alpha.
+    /// Share of the training set for steps on the weights; the rest is for steps on alpha.
     pub train_fraction: f64,
-    /// Share whose batches move alpha; off: all that is left.
+    /// Share of the training set for steps on alpha; off: all the rest.
     pub valid_fraction: Option<f64>,
-    /// Take these shares of every class; off: of the set as a whole.
+    /// Whether the shares are taken of every class; off: of the set as a whole.
     #[serde(default)]
     pub per_class: bool,
     /// How alpha becomes mixing weights.
     pub relaxation: Relaxation,
-    /// What the genotype is read from.
+    /// The values from which the genotype is derived.
     pub strength: Strength,
-    /// When alpha moves.
+    /// The order of the steps on alpha and on the weights.
     pub order: Order,
-    /// How far the gradient of alpha looks ahead.
+    /// The order of the gradient of alpha.
     pub architect: ArchitectOrder,
-    /// Passes over the training half, in each stage.
+    /// Passes over the training half in each stage.
     pub epochs: usize,
-    /// Images of a batch.
+    /// Images per batch.
     pub batch_size: usize,
-    /// Cap on the steps of an epoch, which then sees a random part of the images.
+    /// Limit of the steps of an epoch, which then uses a random part of the images.
     pub steps_per_epoch: Option<usize>,
-    /// Cap on the validation images on which accuracy is measured.
+    /// Limit of the validation images on which accuracy is measured.
     pub measured_images: Option<usize>,
-    /// Of weights, alpha, split, order and augmentation; at most 2^63 - 1, as TOML has no larger.
+    /// Seed of weights, alpha, split, order and augmentation; at most 2^63 - 1, the largest number
+    /// of TOML.
     pub seed: u64,
 }
 
-/// When alpha moves.
+/// The order of the steps on alpha and on the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
@@ -135,14 +136,14 @@ pub enum Order {
     /// An epoch of weights, the transition, then an epoch of alpha.
     ///
     /// # Source
-    /// EC-DARTS, Algorithm 1, read to the letter.
+    /// EC-DARTS, Algorithm 1, taken literally.
     Sequential,
     /// A step on the weights before each step on alpha.
     ///
     /// # Source
     /// GDAS and ProxylessNAS, in their public code.
     WeightsFirst,
-    /// One step on both, by one gradient of the training loss.
+    /// One step on both by one gradient of the training loss.
     ///
     /// # Source
     /// SNAS, section 3.1.
@@ -161,22 +162,22 @@ pub struct TransitionConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlphaConfig {
-    /// Per step.
+    /// Learning rate, per step.
     pub learning_rate: f64,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
-    /// Deviation of the first values.
+    /// Standard deviation of the initial values.
     pub init_scale: f64,
     /// Largest norm of the gradient over both kinds of cells.
     pub clip_norm: Option<f64>,
-    /// Epochs in which alpha does not move.
+    /// Number of epochs in which alpha does not move.
     #[serde(default)]
     pub frozen_epochs: usize,
-    /// A step on alpha beside every so many steps on the weights.
+    /// Number of steps on the weights per step on alpha.
     #[serde(default = "one")]
     pub every: usize,
 }
@@ -186,12 +187,13 @@ fn one() -> usize {
 }
 
 impl AlphaConfig {
-    /// Whether a step of this number, counted from 0 in its epoch, moves alpha.
+    /// Whether a step, counted from 0 in its epoch, moves alpha.
     pub fn moves_at(&self, epoch: usize, step: usize) -> bool {
         epoch >= self.frozen_epochs && step.is_multiple_of(self.every)
     }
 
-    /// Steps on alpha before this one, where every epoch has so many steps that could move it.
+    /// Number of steps on alpha before this one, where every epoch has `steps_per_epoch` steps that
+    /// could move alpha.
     pub fn steps_before(&self, epoch: usize, step: usize, steps_per_epoch: usize) -> u64 {
         let Some(moving) = epoch.checked_sub(self.frozen_epochs) else { return 0 };
         let of_epoch = |steps: usize| steps.div_ceil(self.every) as u64;
@@ -199,43 +201,44 @@ impl AlphaConfig {
     }
 }
 
-/// Settings of the machine, which leave the result as it is, but for the kernels.
+/// Settings of the machine. They do not change the result, except the kernels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunConfig {
-    /// Steps between checkpoints; there is one more at the end of every epoch.
+    /// Steps between two checkpoints; one more is saved at the end of every epoch.
     pub checkpoint_steps: usize,
-    /// Threads that prepare batches.
+    /// Number of threads that prepare batches.
     pub workers: usize,
-    /// How operations are computed on the CPU. It changes the rounding, which training amplifies.
+    /// The implementation of operations on the CPU. It changes the rounding, which training
+    /// amplifies.
     #[serde(default)]
     pub kernels: KernelSetting,
-    /// What the fused kernels keep between forward and backward pass.
+    /// The maps that the fused kernels keep between forward and backward pass.
     #[serde(default)]
     pub memory: MemorySetting,
 }
 
-/// How operations are computed on the CPU.
+/// The implementation of operations on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KernelSetting {
-    /// All operations of an edge at once.
+    /// Fused kernels: all operations of an edge at once.
     #[default]
     Fused,
-    /// One operation of Burn after the other.
+    /// Burn's operations, one after the other.
     Reference,
 }
 
-/// What the fused kernels keep between forward and backward pass.
+/// The maps that the fused kernels keep between forward and backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemorySetting {
-    /// The maps where they fit into the memory that is free when the search begins.
+    /// Keep the maps if they fit into the memory that is free when the search begins.
     #[default]
     Auto,
-    /// The maps.
+    /// Keep the maps.
     Save,
-    /// Nothing: the maps are computed again.
+    /// Keep no maps: the backward pass computes them again.
     Recompute,
 }
 
@@ -253,7 +256,7 @@ impl NetworkConfig {
     /// The search space these settings describe.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where the space is none.
+    /// [`Error::ConfigValue`] where the settings describe no valid space.
     pub fn space(&self) -> Result<SearchSpace> {
         let fail = |key: &str, value: String, allowed: String| Error::ConfigValue {
             origin: "the settings".into(),

@@ -1,26 +1,26 @@
-//! Single settings that are changed on the command line.
+//! Single settings changed on the command line.
 
 use toml::{Table, Value};
 
 use crate::{Error, Result};
 
-/// One setting with another value, as it was given: `--set search.epochs=50`.
+/// A new value for one setting, as the user gave it: `--set search.epochs=50`.
 ///
-/// A value is TOML; a bare word is text, and `none` or nothing turns an optional key off.
+/// A value is TOML; a bare word is text, and `none` or an empty value turns an optional key off.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// What was typed, named in errors.
+    /// The option as the user typed it, for errors.
     pub typed: String,
-    /// What stands before the key in whatever was typed, such as `retrain.` in a whole run.
+    /// The prefix of the key in the typed text, such as `retrain.` in a whole run.
     pub prefix: String,
-    /// `section.name`.
+    /// The key `section.name`.
     pub key: String,
-    /// The value's text.
+    /// The text of the value.
     pub value: String,
 }
 
 impl Override {
-    /// `KEY=VALUE` of `--set`.
+    /// The override `KEY=VALUE` of an option `--set`.
     ///
     /// # Errors
     /// [`Error::ConfigSyntax`] where there is no `=`.
@@ -32,13 +32,13 @@ impl Override {
         }
     }
 
-    /// A key that an option of its own stands for, such as `--epochs 5`.
+    /// The override of a key that has its own option, such as `--epochs 5`.
     pub fn of(typed: String, key: &str, value: &str) -> Self {
         let (key, value) = (key.trim().to_string(), value.trim().to_string());
         Self { typed, prefix: String::new(), key, value }
     }
 
-    /// The same for one stage, where the key begins with the stage's name.
+    /// The same override for one stage, where the key begins with the stage's name.
     pub fn in_stage(&self, stage: &str) -> Option<Self> {
         let prefix = format!("{stage}.");
         let key = self.key.strip_prefix(&prefix)?.to_string();
@@ -58,7 +58,7 @@ impl Override {
                 names.insert(name.to_string(), value);
                 table.insert(section.to_string(), Value::Table(names));
             }
-            // No section: the reader says which there are.
+            // No section is given: the reader lists the sections.
             None => {
                 table.insert(self.key.clone(), value);
             }
@@ -70,7 +70,7 @@ impl Override {
         Error::ConfigSyntax { origin: self.typed.clone(), reason }
     }
 
-    /// An error about a value of settings to which all these were applied.
+    /// An error about a value of settings, with the override that set it as its origin.
     pub(super) fn blame(overrides: &[Self], error: Error) -> Error {
         let Error::ConfigValue { key, value, allowed, .. } = error else { return error };
         let mut all: Vec<&str> = overrides.iter().map(|each| each.typed.as_str()).collect();
@@ -82,7 +82,7 @@ impl Override {
     }
 }
 
-/// TOML where it is TOML, else text.
+/// The value as TOML where it is TOML, else as text.
 fn value(text: &str) -> Value {
     let parsed = toml::from_str::<Table>(&format!("value = {text}")).ok();
     let single = parsed.filter(|table| table.len() == 1);

@@ -1,14 +1,15 @@
-//! Named settings: the files in `presets/`, which the program carries with it.
+//! Named settings: the files in `presets/`, which are part of the program.
 
 use super::{RetrainConfig, SearchConfig, Settings};
 use crate::Result;
 
-/// A file of `presets/`: its name without `.toml`, and what is in it.
+/// A file of `presets/`: its name without `.toml`, and its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preset {
-    /// What `base` and the command line call it.
+    /// The name that `base` and the command line use.
     pub name: &'static str,
-    /// TOML that may build on another preset. Its first line is a comment that says what it is.
+    /// TOML that may build on another preset. Its first line is a comment that describes the
+    /// preset.
     pub text: &'static str,
 }
 
@@ -18,7 +19,8 @@ macro_rules! presets {
     };
 }
 
-/// All presets: searches of EC-DARTS, of its ablation, of the family's other rules; retrainings; whole runs.
+/// All presets: searches of EC-DARTS, of its ablation and of other rules of the family;
+/// retrainings; whole runs.
 pub const PRESETS: &[Preset] = presets![
     "quick"
     "search_folder"
@@ -86,7 +88,7 @@ impl Preset {
         PRESETS.iter().find(|preset| preset.name == name).copied()
     }
 
-    /// What it is, in one line.
+    /// The description of the preset in one line.
     pub fn summary(&self) -> &'static str {
         self.text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
     }
@@ -96,7 +98,7 @@ impl SearchConfig {
     /// EC-DARTS on CIFAR-10 as in the paper.
     ///
     /// # Source
-    /// EC-DARTS, sections 5.2 and 5.3; what it leaves open is DARTS' recipe.
+    /// EC-DARTS, sections 5.2 and 5.3; where the paper gives no value, the value of DARTS.
     pub fn cifar10() -> Self {
         Self::paper()
     }
@@ -111,7 +113,7 @@ impl RetrainConfig {
     /// CIFAR-10 as in the paper.
     ///
     /// # Source
-    /// EC-DARTS, section 5.3; what it leaves open is DARTS, `cnn/train.py`.
+    /// EC-DARTS, section 5.3; where the paper gives no value, DARTS, `cnn/train.py`.
     pub fn cifar10() -> Self {
         Self::paper()
     }

@@ -8,74 +8,77 @@ use super::{DataConfig, RunConfig, Settings, SettingsKind, WeightsConfig};
 use crate::Result;
 use crate::network::{EvaluationConfig, Skeleton, StemKind};
 
-/// All settings of a retraining, the stage that gives a genotype its accuracy.
+/// All settings of a retraining, the training that gives a genotype its accuracy.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainConfig {
     /// Images.
     pub data: DataConfig,
-    /// The network that is built from the genotype.
+    /// The network of the genotype.
     pub network: RetrainNetworkConfig,
-    /// The loop.
+    /// Settings of the training loop.
     pub retrain: RetrainLoopConfig,
     /// SGD on the weights.
     pub weights: WeightsConfig,
-    /// Settings of the machine, which leave the result as it is, but for the kernels.
+    /// Settings of the machine. They do not change the result, except the kernels.
     pub run: RunConfig,
 }
 
-/// The network that is built from the genotype.
+/// The network of the genotype.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainNetworkConfig {
-    /// Which layers there are.
+    /// The layers around the cells.
     #[serde(default)]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions; in NAS-Bench-201's skeleton
+    /// a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
-    /// Share of the auxiliary head's loss that is added while training.
+    /// Weight of the auxiliary head's loss in the training loss.
     pub auxiliary_loss_weight: Option<f64>,
-    /// Probability with which an operation is left out for an image, at the end of a linear ramp
-    /// over the epochs.
+    /// Probability that drop path leaves out an operation for an image. It rises linearly over the
+    /// epochs to this value.
     pub drop_path_prob: f64,
 }
 
-/// The loop.
+/// Settings of the training loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainLoopConfig {
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images of a step.
+    /// Images per step.
     pub batch_size: usize,
-    /// Parts into which a batch is cut, each with its own forward and backward pass and batch
-    /// statistics; their gradients are added.
+    /// Number of parts of a batch. Each part has its own forward and backward pass and batch
+    /// statistics; the gradients are added.
     pub accumulation: usize,
-    /// Cap on the steps of an epoch, which then sees a random part of the images.
+    /// Limit of the steps of an epoch, which then uses a random part of the images.
     pub steps_per_epoch: Option<usize>,
-    /// Share of the training images that is held out and measured instead of the test images.
+    /// Share of the training images that is held out and measured in place of the test images.
     pub validation_fraction: Option<f64>,
-    /// Epochs between two measurements; the last epoch is always measured.
+    /// Number of epochs between two measurements; the last epoch is always measured.
     pub measure_every: usize,
     /// Weight of the uniform distribution in the targets.
     pub label_smoothing: f64,
-    /// Decay of an average of the weights, which is then measured and kept instead of the weights.
+    /// Decay rate of an average of the weights, which is measured and saved in place of the
+    /// weights.
     pub average_decay: Option<f64>,
-    /// Of weights, order, augmentation and drop path; at most 2^63 - 1, as TOML has no larger.
+    /// Seed of weights, order, augmentation and drop path; at most 2^63 - 1, the largest number of
+    /// TOML.
     pub seed: u64,
 }
 
 impl RetrainNetworkConfig {
-    /// Whether the cells of a genotype can stand in the network.
+    /// Checks that the cells of a genotype fit into the network.
     ///
     /// # Errors
-    /// [`crate::Error::ConfigValue`] where they cannot.
+    /// [`crate::Error::ConfigValue`] where they do not fit.
     pub fn check_genotype(&self, genotype: &Genotype) -> Result<()> {
         let fault = self.skeleton.fault(genotype);
         let allowed =
@@ -84,7 +87,7 @@ impl RetrainNetworkConfig {
         require("the settings", fault.is_none(), key, &name, &allowed)
     }
 
-    /// The network's shape for so many classes.
+    /// The network's size for this number of classes.
     pub fn evaluation(&self, num_classes: usize) -> EvaluationConfig {
         let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
         EvaluationConfig { skeleton, stem, init_channels, num_cells, num_classes }

@@ -1,4 +1,4 @@
-//! Settings of the rule: the section `rule` of a search.
+//! Settings of the rule other than its relaxation: the section `rule` of a search.
 
 use ec_darts_space::stop::Eigenvalue;
 use ec_darts_space::{Discretization, Schedule, Stop};
@@ -16,54 +16,54 @@ use crate::perturbation::Perturbation;
 use crate::rule::Rule;
 use crate::sampling::Sampling;
 
-/// What a rule of the family has beside its relaxation; by default nothing.
+/// The settings of a rule of the family other than its relaxation; by default all are off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleConfig {
-    /// How a pass draws its mixing weights; off: they are those of the relaxation.
+    /// The way in which a pass draws its mixing weights; off: the relaxation gives them.
     pub sampling: Option<Sampling>,
-    /// Of `concrete` and `straight-through`.
+    /// Temperature of `concrete` and `straight-through`.
     pub temperature: Schedule,
-    /// Whether edges have weights of their own, which compete at each node.
+    /// Whether edges have their own weights, which compete at each node.
     pub edge_weights: bool,
-    /// Of so many equal parts of the channels only the first goes through the operations.
+    /// Number of equal parts of the channels; only the first part passes through the operations.
     pub partial_channels: usize,
-    /// Weight of a skip beside every mixed operation; off: there is none.
+    /// Weight of a skip connection beside every mixed operation; off: there is none.
     pub auxiliary_skip: Option<Schedule>,
-    /// Share of the elements that are dropped behind skips of stride 1, for each stage; none: nothing is dropped.
+    /// Dropout rate behind skip connections of stride 1, for each stage; empty: no dropout.
     pub skip_dropout: Vec<Schedule>,
-    /// Weight of FairDARTS' zero-one loss.
+    /// Weight of the zero-one loss of FairDARTS.
     pub zero_one: Option<Schedule>,
-    /// Its form.
+    /// Form of the zero-one loss.
     pub zero_one_form: ZeroOne,
-    /// Weight of beta-DARTS' regularization.
+    /// Weight of the regularization of beta-DARTS.
     pub log_sum_exp: Option<Schedule>,
-    /// Weight of DrNAS' regularization.
+    /// Weight of the regularization of DrNAS.
     pub dirichlet_kl: Option<Schedule>,
-    /// Cost of the architecture in the loss of alpha; off: it does not matter.
+    /// Cost of the architecture in the loss of alpha; off: no cost.
     pub cost: Option<CostMeasure>,
-    /// How it enters the loss.
+    /// The way in which the cost enters the loss.
     pub cost_form: CostForm,
-    /// Weight of its term, or of the product.
+    /// Weight of the cost term, or of the product.
     pub cost_weight: Schedule,
-    /// Of the product.
+    /// Exponent of the product.
     pub cost_exponent: f64,
-    /// The term is there only while the genotype costs more than this; off: always.
+    /// The cost enters the loss only while the genotype costs more than this; off: always.
     pub cost_target: Option<f64>,
-    /// Channels of the network whose cost it is.
+    /// Channels of the network that is counted.
     pub cost_channels: usize,
-    /// Cells of that network.
+    /// Number of cells of the network that is counted.
     pub cost_cells: usize,
-    /// How strengths become a genotype.
+    /// The rule by which strengths become a genotype.
     pub discretization: Discretization,
-    /// When the search ends before its last epoch; off: never.
+    /// The rule that ends the search early; off: it runs to its last epoch.
     pub stop: Option<Stop>,
-    /// The dominant eigenvalue of the Hessian in alpha is measured at the end of every so many epochs; off:
-    /// never.
+    /// Number of epochs between two measurements of the dominant eigenvalue of the Hessian in
+    /// alpha; off: no measurement.
     pub eigenvalue_every: Option<usize>,
-    /// Images that it is measured on, the first of the validation half.
+    /// Number of images of the measurement, the first of the validation half.
     pub eigenvalue_images: usize,
-    /// How the mixing weights are perturbed in steps on the weights; off: not at all.
+    /// The perturbation of the mixing weights in steps on the weights; off: none.
     pub perturbation: Option<Perturbation>,
     /// Largest change of a mixing weight by the perturbation.
     pub epsilon: Schedule,
@@ -100,13 +100,13 @@ impl Default for RuleConfig {
 }
 
 impl SearchConfig {
-    /// How the cells of the supernet are made of their candidates.
+    /// The structure of the supernet's cells.
     pub fn cell_form(&self) -> CellForm {
         let RuleConfig { auxiliary_skip, partial_channels, .. } = &self.rule;
         CellForm { auxiliary_skip: auxiliary_skip.is_some(), parts: *partial_channels }
     }
 
-    /// Share of the elements that are dropped behind skips in an epoch, counted from 0 over all stages.
+    /// Dropout rate behind skip connections in an epoch, counted from 0 over all stages.
     pub fn skip_dropout_at(&self, epoch: usize) -> f64 {
         let StagePlace { stage, epoch } = self.in_stage(epoch);
         let schedule = self.rule.skip_dropout.get(stage);
@@ -137,7 +137,7 @@ impl SearchConfig {
         }
     }
 
-    /// Checks the section `rule`, and what it allows of others.
+    /// Checks the section `rule`, and its conditions on other sections.
     pub(super) fn validate_rule(&self, origin: &str) -> Result<()> {
         let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
             require(origin, holds, key, value, allowed)
@@ -197,7 +197,7 @@ impl SearchConfig {
         self.validate_combination(origin)
     }
 
-    /// Checks how a genotype is read and when the search ends.
+    /// Checks the derivation of the genotype and the early stop.
     fn validate_ends(&self, origin: &str) -> Result<()> {
         let require = |holds, key: &str, value: String, allowed: &str| {
             require(origin, holds, key, &value, allowed)

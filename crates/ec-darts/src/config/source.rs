@@ -1,4 +1,4 @@
-//! Where text of settings comes from: a preset, or a file.
+//! Sources of settings: presets and files.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,46 +10,47 @@ use toml::{Table, Value};
 use super::{PRESETS, Preset};
 use crate::{Error, Result};
 
-/// A file of settings is not larger, in bytes.
+/// The largest size of a file of settings, in bytes.
 const LARGEST: u64 = 1 << 20;
-/// Files that may build on each other.
+/// The largest number of files that build on each other.
 const MOST_LAYERS: usize = 16;
 
 /// Text of settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// What errors call it: the path of a file, or the preset's name.
+    /// The name in errors: the path of a file, or the name of a preset.
     pub name: String,
-    /// TOML.
+    /// The text, TOML.
     pub text: Cow<'static, str>,
-    /// Where paths in it start.
+    /// The folder at which relative paths in the text start.
     folder: PathBuf,
 }
 
-/// What settings are of.
+/// The kind of run that settings are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingsKind {
-    /// [`super::SearchConfig`].
+    /// Settings of a search, [`super::SearchConfig`].
     Search,
-    /// [`super::RetrainConfig`].
+    /// Settings of a retraining, [`super::RetrainConfig`].
     Retrain,
-    /// Two sources, of a search and of the retraining that follows.
+    /// Two sources: of a search, and of the retraining that follows.
     WholeRun,
 }
 
 impl Source {
-    /// The preset of this name, else the file at this path.
+    /// The preset with this name, else the file at this path.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is neither; [`Error::ConfigSyntax`] where a preset has a name like it.
+    /// [`Error::Io`] where neither exists; [`Error::ConfigSyntax`] where a preset has a similar
+    /// name.
     pub fn open(given: &Path) -> Result<Self> {
         Self::open_from(given, Path::new(""))
     }
 
-    /// As [`Self::open`], of a name or path that stands in this text as the value of `key`.
+    /// As [`Self::open`], for a name or path that this text has as the value of `key`.
     ///
     /// # Errors
-    /// [`Error::ConfigSyntax`] where there is neither.
+    /// [`Error::ConfigSyntax`] where neither exists.
     pub fn beside(&self, key: &str, given: &str) -> Result<Self> {
         Self::open_from(Path::new(given), &self.folder).map_err(|error| {
             let cause = match &error {
@@ -60,7 +61,7 @@ impl Source {
         })
     }
 
-    /// Text from elsewhere; `name` is named in errors, and paths in it start at the current folder.
+    /// Text from elsewhere. Errors name `name`; paths in the text start at the current folder.
     pub fn of_text(text: &str, name: &str) -> Self {
         let text = Cow::Owned(text.to_string());
         Self { name: name.to_string(), text, folder: PathBuf::new() }
@@ -97,7 +98,8 @@ impl Source {
         toml::from_str(&self.text).map_err(|error| self.fail(error.to_string().trim_end()))
     }
 
-    /// This text and those it builds on by `base`, the lowest first, each as TOML without `base`.
+    /// This text and the texts that it builds on by `base`, the lowest first, each as TOML without
+    /// `base`.
     ///
     /// # Errors
     /// [`Error::Io`] and [`Error::ConfigSyntax`], also where texts build on each other in a circle.
@@ -131,7 +133,7 @@ impl Source {
         Ok(layers)
     }
 
-    /// What the settings are of, by their sections; nothing where no section tells.
+    /// The kind of run, by the sections of the settings; none where the sections do not tell.
     ///
     /// # Errors
     /// As [`Self::layers`].
@@ -164,7 +166,7 @@ fn read(path: &Path) -> io::Result<String> {
     }
 }
 
-/// The preset that was probably meant by the path of no file.
+/// The preset that the user probably meant by a path that does not exist.
 fn preset_like(given: &Path) -> Option<&'static str> {
     let stem = given.file_stem()?.to_str()?;
     super::nearest(stem, PRESETS.iter().map(|preset| preset.name))

@@ -8,45 +8,48 @@ use super::{NetworkConfig, SearchConfig};
 use crate::Result;
 use crate::network::StemKind;
 
-/// Stages of a search, each a supernet of its own with new weights and new alpha; by default there is one.
+/// Stages of a search, each with its own supernet, new weights and new alpha; by default there is
+/// one stage.
 ///
-/// Every stage has `search.epochs` epochs, with learning rate, freeze of alpha and schedules of the rule from their
-/// start. At its end every edge loses its weakest candidates.
+/// Every stage has `search.epochs` epochs. Learning rate, freeze of alpha and schedules of the rule
+/// start again with each stage. At the end of a stage, every edge loses its weakest candidates.
 ///
 /// # Source
 /// P-DARTS, section 3.2.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StagesConfig {
-    /// Cells of the supernet in each stage; none: one stage of `network.num_cells`.
+    /// Number of cells of the supernet in each stage; empty: one stage with `network.num_cells`.
     pub cells: Vec<usize>,
-    /// Candidates that every edge loses at the end of each stage but the last, whose end is the genotype.
+    /// Number of candidates that every edge loses at the end of each stage but the last, which ends
+    /// with the genotype.
     pub drop: Vec<usize>,
-    /// Channels beyond `network.init_channels` in each stage; none: nowhere.
+    /// Channels in addition to `network.init_channels` in each stage; empty: none.
     pub added_channels: Vec<usize>,
 }
 
-/// A place among the stages.
+/// A stage and an epoch in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StagePlace {
-    /// Counted from 0.
+    /// The number of the stage, counted from 0.
     pub stage: usize,
-    /// Counted from 0 in the stage.
+    /// The epoch in the stage, counted from 0.
     pub epoch: usize,
 }
 
 impl SearchConfig {
-    /// Stages of the search.
+    /// Number of stages of the search.
     pub fn num_stages(&self) -> usize {
         self.stages.cells.len().max(1)
     }
 
-    /// Epochs of all stages.
+    /// Number of epochs of all stages.
     pub fn num_epochs(&self) -> usize {
         self.num_stages() * self.search.epochs
     }
 
-    /// Where an epoch lies, counted from 0 over all stages; the end of the search is that of its last stage.
+    /// The place of an epoch, counted from 0 over all stages; the end of the search belongs to the
+    /// last stage.
     pub fn in_stage(&self, epoch: usize) -> StagePlace {
         let stage = (epoch / self.search.epochs).min(self.num_stages() - 1);
         StagePlace { stage, epoch: epoch - stage * self.search.epochs }
@@ -62,13 +65,14 @@ impl SearchConfig {
         network
     }
 
-    /// Candidates of every edge in a stage.
+    /// Number of candidates of every edge in a stage.
     pub fn num_candidates(&self, stage: usize) -> usize {
         let gone: usize = self.stages.drop.iter().take(stage).sum();
         self.network.primitives.len() - gone
     }
 
-    /// Steps on alpha before this one, over all stages, where every epoch has so many steps that could move it.
+    /// Number of steps on alpha before this one, over all stages, where every epoch has `steps`
+    /// steps that could move alpha.
     pub(crate) fn alpha_steps_before(&self, epoch: usize, step: usize, steps: usize) -> u64 {
         let place = self.in_stage(epoch);
         let of_stage = self.alpha.steps_before(self.search.epochs, 0, steps);
@@ -98,7 +102,8 @@ impl SearchConfig {
         let expected = count.saturating_sub(1);
         let allowed = format!("{expected} numbers, one for each stage but the last");
         require(stages.drop.len() == expected, "stages.drop", &list(&stages.drop), &allowed)?;
-        // The last place of `none` beside a single operation would decide nothing, and alone it is no choice.
+        // With `none` beside a single operation, the last stage would decide nothing, and a single
+        // operation is no choice.
         let has_none = self.network.primitives.contains(&Primitive::None);
         let least = if has_none { 2 } else { 1 };
         let left = self.network.primitives.len().checked_sub(stages.drop.iter().sum());
@@ -118,7 +123,7 @@ impl SearchConfig {
         for &more in added {
             let channels = self.network.init_channels + more;
             let even = self.network.stem != StemKind::Imagenet || channels.is_multiple_of(2);
-            // A factorized reduction makes an even number of channels.
+            // A factorized reduction needs an even number of channels.
             let fits = channels <= 1024 && even && (parts == 2 || channels.is_multiple_of(parts));
             let allowed = "numbers that make at most 1024 channels with network.init_channels, of a number that \
                            network.stem and rule.partial_channels allow";
@@ -173,7 +178,7 @@ mod tests {
         three().validate_stages("a.toml").expect("three stages");
         check(
             |c| c.stages.cells = vec![5, 2, 17],
-            "`stages.cells` is [5, 2, 17], allowed: 3 to 64 in each stage",
+            "`stages.cells` is 2, allowed: 3 to 64: two reductions and at least one normal cell",
         );
         check(
             |c| c.network.num_cells = 8,

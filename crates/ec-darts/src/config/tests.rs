@@ -1,4 +1,4 @@
-//! The presets, and text of all kinds as settings.
+//! The presets, and random text as settings.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,13 +22,13 @@ fn every_file_is_a_preset_and_every_preset_is_valid() {
         match source.kind().expect("valid").expect("of a kind") {
             SettingsKind::Search => check_preset::<SearchConfig>(&source),
             SettingsKind::Retrain => check_preset::<RetrainConfig>(&source),
-            // They name two of the others; the command line's tests read them.
+            // These name two other presets; the tests of the command line read them.
             SettingsKind::WholeRun => {}
         }
     }
 }
 
-/// Its resolved text reads back.
+/// Checks that the resolved text gives the same settings.
 fn check_preset<C: Settings + PartialEq + std::fmt::Debug>(source: &Source) {
     let config = C::from_source(source).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(C::from_toml(&config.to_toml(), &source.name).expect("its own text"), config);
@@ -45,12 +45,12 @@ fn presets_differ_in_what_they_are_about() {
     assert_eq!(expected, paper);
     let imagenet = RetrainConfig::preset("retrain_imagenet").expect("built in");
     assert_eq!((imagenet.data.cutout, imagenet.weights.clip_norm), (None, Some(5.0)));
-    // Search and retraining of a whole run read the same images.
+    // The search and the retraining of a whole run read the same images.
     let folder = RetrainConfig::preset("retrain_folder").expect("built in");
     assert_eq!(search("search_folder").data.source("x"), folder.data.source("x"));
 }
 
-/// A field that serde skips where it is off would be no key: what the reader lists are all.
+/// If serde skipped a field that is off, its key would be unknown. The reader lists all keys.
 #[test]
 fn every_field_is_a_key() {
     fn check<C: Settings>() {
@@ -98,7 +98,7 @@ fn runs_differ_by_what_matters_for_the_result() {
     );
 }
 
-/// Words that text of settings is made of, and some that it never is.
+/// Words of valid settings, and some words that are never valid.
 fn word() -> impl Strategy<Value = String> {
     let lines = PRESETS.iter().flat_map(|preset| preset.text.lines()).map(str::to_string);
     let lines: Vec<String> = lines.collect();
@@ -144,7 +144,7 @@ fn word() -> impl Strategy<Value = String> {
     ]
 }
 
-/// What is not refused is valid, and its text reads back.
+/// Settings that are not refused are valid, and their text gives the same settings.
 fn check_read<C: Settings + PartialEq + std::fmt::Debug>(read: crate::Result<C>) {
     match read {
         Ok(config) => {
@@ -157,7 +157,7 @@ fn check_read<C: Settings + PartialEq + std::fmt::Debug>(read: crate::Result<C>)
 }
 
 proptest! {
-    // More of them by PROPTEST_CASES.
+    // PROPTEST_CASES sets a larger number of cases.
     #[test]
     fn any_text_is_settings_or_an_error(words in vec(word(), 0..12), start in any::<bool>()) {
         let start = if start { "base = 'search_cifar10'\n" } else { "" };

@@ -1,13 +1,14 @@
-//! What is allowed.
+//! Checks of the values of settings.
 
 use super::{DataConfig, RunConfig, SearchConfig, Settings, SettingsKind};
 use crate::network::{EvaluationConfig, Skeleton, StemKind, check_size};
 use crate::{Error, Result};
 
-/// A ceiling for counts that have no natural one; TOML holds them, and sums of them do not overflow.
+/// Upper limit of counts without a natural one: TOML can hold it, and sums of such counts do not
+/// overflow.
 pub(super) const MOST: usize = 1_000_000_000;
 
-/// An error unless the value is allowed.
+/// Returns an error unless the value is allowed.
 pub(super) fn require(
     origin: &str,
     holds: bool,
@@ -26,7 +27,7 @@ pub(super) fn require(
     })
 }
 
-/// An error about a value of other settings, as one of `origin`.
+/// An error about a value, with `origin` as its origin.
 fn of_origin(origin: &str, error: Error) -> Error {
     match error {
         Error::ConfigValue { key, value, allowed, .. } => {
@@ -36,7 +37,7 @@ fn of_origin(origin: &str, error: Error) -> Error {
     }
 }
 
-/// An error unless images of these settings go through a network.
+/// Returns an error unless images of these settings pass through a network.
 pub(super) fn check_side(
     origin: &str,
     data: &DataConfig,
@@ -47,11 +48,11 @@ pub(super) fn check_side(
     check_size(stem, [side; 2], with_head).map_err(|error| of_origin(origin, error))
 }
 
-/// An error unless a skeleton can have so many cells.
+/// Returns an error unless a skeleton can have this number of cells.
 pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: usize) -> Result<()> {
     let (fits, allowed) = match skeleton {
-        // Reductions stand at num_cells / 3 and 2 num_cells / 3: the same cell of one, and all cells
-        // of two, which leaves alpha of the normal cell without a gradient.
+        // Reductions stand at num_cells / 3 and 2 num_cells / 3. With one cell both are the same
+        // cell; with two, all cells are reductions, and alpha of the normal cell has no gradient.
         Skeleton::Darts => (true, "3 to 64: two reductions and at least one normal cell"),
         Skeleton::NasBench201 => {
             (cells.is_multiple_of(3), "3 to 63, a multiple of 3: as many in each of three stages")
@@ -60,7 +61,7 @@ pub(super) fn check_cells(origin: &str, key: &str, skeleton: Skeleton, cells: us
     require(origin, fits && (3..=64).contains(&cells), key, &cells, allowed)
 }
 
-/// An error unless a skeleton can stand behind a stem.
+/// Returns an error unless a skeleton allows a stem.
 fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
     let fits = skeleton == Skeleton::Darts || stem != StemKind::Imagenet;
     let allowed =
@@ -69,7 +70,7 @@ fn check_stem(origin: &str, skeleton: Skeleton, stem: StemKind) -> Result<()> {
 }
 
 impl EvaluationConfig {
-    /// Checks every value, as of settings or of a file; `origin` is named in errors.
+    /// Checks every value of settings or of a file; errors name `origin`.
     ///
     /// # Errors
     /// [`Error::ConfigValue`] for the first value that is not allowed.
@@ -83,7 +84,7 @@ impl EvaluationConfig {
         check_cells(origin, "network.num_cells", self.skeleton, cells)?;
         check_stem(origin, self.skeleton, self.stem)?;
         let classes = self.num_classes;
-        // Labels are kept in two bytes.
+        // Labels take two bytes.
         require((1..=65_536).contains(&classes), "num_classes", &classes, "1 to 65536")
     }
 }

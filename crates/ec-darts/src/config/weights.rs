@@ -12,21 +12,21 @@ use crate::optim::{Decay, SgdSettings, warmup};
 pub struct WeightsConfig {
     /// Learning rate of the first epoch, per step.
     pub learning_rate: f64,
-    /// Learning rate that an epoch after the last would have, per step.
+    /// Learning rate that an epoch after the last one would have, per step.
     pub min_learning_rate: f64,
-    /// Course of the learning rate over the epochs.
+    /// Schedule of the learning rate over the epochs.
     #[serde(default)]
     pub schedule: Decay,
-    /// Epochs over which the learning rate rises to that of the schedule.
+    /// Number of epochs in which the learning rate rises to the schedule's value.
     #[serde(default)]
     pub warmup_epochs: usize,
-    /// Share of the old velocity in the new one.
+    /// Factor of the old velocity in the new one.
     pub momentum: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
     /// Largest global norm of the gradient.
     pub clip_norm: Option<f64>,
-    /// Whether a step looks ahead by the new velocity.
+    /// Whether a step uses Nesterov momentum.
     #[serde(default)]
     pub nesterov: bool,
 }
@@ -52,7 +52,7 @@ impl WeightsConfig {
         SgdSettings { momentum, weight_decay, clip_norm, nesterov }
     }
 
-    /// Checks every value; `section` names the one that has `epochs`.
+    /// Checks every value; `section` is the name of the section that has `epochs`.
     pub(super) fn validate(&self, origin: &str, section: &str, epochs: usize) -> Result<()> {
         let require = |holds, key: &str, value: &dyn ToString, allowed: &str| {
             require(origin, holds, key, value, allowed)

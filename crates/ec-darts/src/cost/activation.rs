@@ -3,7 +3,7 @@
 
 use ec_darts_space::{CellGenotype, Pick};
 
-use crate::network::{CellPlan, Geometry, Map, ResidualPlan};
+use crate::network::{CellPlan, Geometry, Map, Preprocessing, ResidualPlan};
 
 /// A map in single precision.
 pub(super) fn bytes(channels: usize, positions: usize) -> u64 {
@@ -33,11 +33,11 @@ pub(super) fn beside_cells(geometry: &Geometry, image_size: usize) -> u64 {
 /// what the normalizations of the operations read.
 pub(super) fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) -> u64 {
     let map = |map: Map| bytes(map.channels, map.positions(image_size));
-    // A single input is read as it is.
-    let of_inputs = match plan.inputs.len() {
-        1 => 0,
-        count => 2 * count as u64 * map(plan.preprocessed()),
+    let of_input = |&input: &Map| match plan.preprocessing(input) {
+        Preprocessing::Identity => 0,
+        Preprocessing::Pointwise | Preprocessing::FactorizedReduce => 2 * map(plan.preprocessed()),
     };
+    let of_inputs: u64 = plan.inputs.iter().map(of_input).sum();
     let nodes = (genotype.states_with_picks().count() + genotype.concat.len()) as u64;
     // Batch normalizations of the operations; all work at the output's size.
     let norms = |pick: &Pick| pick.primitive.recipe().num_blocks(plan.stride(pick.from)) as u64;

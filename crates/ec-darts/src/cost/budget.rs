@@ -1,11 +1,11 @@
-//! From a budget of the whole network to what each operation of a cell may cost.
+//! From a budget for the whole network to limits for the operations of a cell.
 
 use ec_darts_space::{CellKind, Limit, SearchSpace};
 
 use super::{Cost, NetworkCost, operation};
 use crate::network::EvaluationConfig;
 
-/// The most that a network may cost, without its auxiliary head.
+/// The largest cost of a network, without its auxiliary head.
 ///
 /// Turn it into limits for [`discretize_within`](ec_darts_space::discretize_within):
 ///
@@ -27,17 +27,17 @@ use crate::network::EvaluationConfig;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     pub parameters: Option<u64>,
-    /// Products of convolutions and linear layers, for one image.
+    /// Number of products of convolutions and linear layers, for one image.
     pub multiply_adds: Option<u64>,
 }
 
 impl Budget {
     /// The limits of this budget for a network of square images of `image_size` pixels.
     ///
-    /// An operation costs what it costs in all cells of its kind together. Invariant: the cost by
-    /// such a limit equals that of [`NetworkCost`].
+    /// The cost of an operation is its cost in all cells of its kind together. Invariant: the cost
+    /// by such a limit equals that of [`NetworkCost`].
     pub fn limits(
         &self,
         space: &SearchSpace,
@@ -47,7 +47,7 @@ impl Budget {
         let num_joined = space.topology().joined().len();
         let geometry = config.stack().geometry(|_| num_joined);
         let size = space.topology().num_edges() * space.primitives().len();
-        // A genotype's operations are all that its network's cost depends on.
+        // The cost of a network depends only on the operations of its genotype.
         let equal = vec![0.0; size];
         let any = ec_darts_space::discretize(space, space.topology().per_kind(|_| &equal[..]))
             .expect("finite strengths of the right number");
@@ -134,7 +134,7 @@ mod tests {
                 limits.iter().map(|limit| limit.cost(&space, &genotype)).collect();
             assert_eq!(counted, [cost.parameters, cost.multiply_adds], "{op}");
         }
-        // Every edge would take the 3x3 convolution.
+        // Without the limit, every edge would take the 3x3 convolution.
         let strength: Vec<f32> = [0.0, 0.1, 0.2, 0.3, 0.0].repeat(6);
         let strength = PerKind { normal: &strength[..], reduction: None };
         let found = discretize_within(&space, strength, &limits).unwrap();

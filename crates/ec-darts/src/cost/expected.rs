@@ -1,4 +1,5 @@
-//! What the architecture that alpha describes would cost: the sum over mixing weights and costs.
+//! The expected cost of the architecture that alpha describes: the sum of mixing weights times
+//! costs.
 //!
 //! Entry point: [`CostTable`]. Invariant: the cost of a genotype by a counted table equals that of
 //! [`NetworkCost`](super::NetworkCost).
@@ -18,20 +19,20 @@ use crate::penalty::{CostWeighting, ExpectedCost};
 use crate::relaxation::Relaxation;
 use crate::rule::Rule;
 
-/// What is counted or measured.
+/// The counted or measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CostMeasure {
-    /// Products of convolutions and linear layers, for one image.
+    /// Number of products of convolutions and linear layers, for one image.
     MultiplyAdds,
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     Parameters,
-    /// Milliseconds of a forward pass of one image on the device of the search.
+    /// Time of a forward pass of one image on the device of the search, in ms.
     Latency,
 }
 
 impl CostMeasure {
-    /// As settings have it.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::MultiplyAdds => "multiply-adds",
@@ -41,18 +42,19 @@ impl CostMeasure {
     }
 }
 
-/// What every operation of a genotype's network costs, summed over the cells of its kind.
+/// The cost of every operation of a genotype's network, summed over the cells of its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CostTable {
-    /// Of what every genotype has.
+    /// The cost that every genotype has.
     pub fixed: f64,
-    /// Of each operation on each edge, `[num_edges][num_primitives]`.
+    /// The cost of each operation on each edge, `[num_edges][num_primitives]`.
     pub operations: PerKind<Vec<f64>>,
 }
 
 impl CostTable {
-    /// Counts a network of square images; nothing for [`CostMeasure::Latency`], which is measured.
+    /// The table for a network of square images; none for [`CostMeasure::Latency`], which is
+    /// measured.
     pub fn counted(
         measure: CostMeasure,
         space: &SearchSpace,
@@ -71,8 +73,8 @@ impl CostTable {
         Some(Self { fixed: fixed as f64, operations: picks.map(count) })
     }
 
-    /// Measures every operation once at each size, and a whole network for what it has besides; in
-    /// milliseconds for one image. It takes some seconds, and no two measurements are alike.
+    /// Measures every operation once at each size, and a whole network for its other layers; in ms
+    /// for one image. This takes some seconds, and no two measurements are equal.
     pub fn measured(
         space: &SearchSpace,
         config: &EvaluationConfig,
@@ -110,7 +112,7 @@ impl CostTable {
         Self { fixed: (whole - table.of(space, &any)).max(0.0), ..table }
     }
 
-    /// What a genotype of the space costs.
+    /// The cost of a genotype of the space.
     pub fn of(&self, space: &SearchSpace, genotype: &Genotype) -> f64 {
         let num_primitives = space.primitives().len();
         let of_pick = |kind: CellKind, node: usize, pick: &Pick| {
@@ -128,19 +130,19 @@ impl CostTable {
         self.fixed + genotype.cells().map(of_cell).sum::<f64>()
     }
 
-    /// The term of alpha's loss.
+    /// The cost term of alpha's loss.
     ///
     /// ```text
     /// E = fixed + sum over kinds, edges, operations of share * mixing * cost
     /// ```
-    /// [`ExpectedCost`] has it in parts of the reference.
+    /// [`ExpectedCost`] expresses it in parts of the reference.
     ///
-    /// `share` is the part of a node's mixing weights that its picks stand for: what a genotype costs that is
-    /// drawn in proportion to them.
+    /// `share` is the part of a node's mixing weights that belongs to its picks. With it, `E` is
+    /// the cost of a genotype that is drawn in proportion to the weights.
     ///
     /// ```text
-    /// share = picks of the node / sum of its mixing weights where nothing is decided     what competes
-    /// share = 1                                                                          sigmoid
+    /// share = picks of the node / sum of its even mixing weights     Softmax, CrossEdge
+    /// share = 1                                                      Sigmoid
     /// ```
     pub fn term(
         &self,
@@ -161,7 +163,8 @@ impl CostTable {
         ExpectedCost { table, fixed: self.fixed / reference, weighting }
     }
 
-    /// What a genotype costs on average while nothing is decided: the reference where no target is given.
+    /// The average cost of a genotype while alpha is undecided: the reference where there is no
+    /// target.
     pub fn even(&self, shares: &Shares) -> f64 {
         let of_kind = |(kind, costs): (CellKind, &Vec<f64>)| -> f64 {
             let even = shares.even.cell(kind);
@@ -173,17 +176,18 @@ impl CostTable {
     }
 }
 
-/// Mixing weights where nothing is decided, and how much of each node's its picks stand for.
+/// Mixing weights of an undecided alpha, and the share of each node's weights that belongs to its
+/// picks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shares {
-    /// `[num_edges][num_primitives]`.
+    /// The mixing weights, `[num_edges][num_primitives]`.
     even: PerKind<Vec<f64>>,
-    /// `[num_edges]`.
+    /// The shares, `[num_edges]`.
     shares: PerKind<Vec<f64>>,
 }
 
 impl Shares {
-    /// Of a rule whose edges have weights of their own, or have none.
+    /// The shares of a rule, with or without weights of edges.
     pub fn new(space: &SearchSpace, rule: &Rule, weighs_edges: bool) -> Self {
         let topology = space.topology();
         let num_primitives = space.primitives().len();
@@ -258,7 +262,7 @@ mod tests {
         let genotype = Preset::find("darts_v2").expect("known").genotype();
         let whole = NetworkCost::new(&genotype, &config, 32).cost.multiply_adds as f64;
         assert!((table.of(&space, &genotype) - whole).abs() < 0.5);
-        // Equal mixing weights give the even cost, whatever competes.
+        // Equal mixing weights give the even cost under any relaxation.
         let everything = table.operations.as_ref().map(|costs| -> f64 {
             let rows = costs.chunks(8).zip(space.topology().edges());
             rows.map(|(row, edge)| row.iter().sum::<f64>() / 8.0 * 2.0 / edge.to as f64).sum()
@@ -282,7 +286,8 @@ mod tests {
         }
     }
 
-    /// Equal weights under Cross-Edge Normalization: one in the number of edges into the node.
+    /// Equal weights under Cross-Edge Normalization: one divided by the number of edges into the
+    /// node.
     fn across(space: &SearchSpace) -> Vec<f64> {
         space.topology().edges().flat_map(|edge| vec![1.0 / edge.to as f64; 8]).collect()
     }

@@ -16,7 +16,7 @@ pub use expected::{CostMeasure, CostTable, Shares};
 use ec_darts_space::{CellGenotype, CellKind, Genotype, Pick, Primitive, Recipe};
 use serde::Serialize;
 
-use crate::network::{CellPlan, EvaluationConfig, Geometry, Map, ResidualPlan};
+use crate::network::{CellPlan, EvaluationConfig, Geometry, Map, Preprocessing, ResidualPlan};
 
 /// A count; all of it additive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -246,13 +246,13 @@ fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) -> CellCost
     let mut preprocess = Cost::default();
     for &input in &plan.inputs {
         let (channels, positions) = ([input.channels, own.channels], own.positions(image_size));
-        match plan.is_halved(input) {
-            _ if plan.inputs.len() == 1 => {}
-            true => {
+        match plan.preprocessing(input) {
+            Preprocessing::Identity => {}
+            Preprocessing::Pointwise => preprocess.relu_conv_norm(channels, positions),
+            Preprocessing::FactorizedReduce => {
                 let read = input.positions(image_size);
                 preprocess.factorized_reduce(channels, read, positions);
             }
-            false => preprocess.relu_conv_norm(channels, positions),
         }
     }
     let picks = genotype.nodes.iter().flatten();

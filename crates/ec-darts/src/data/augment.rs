@@ -1,4 +1,4 @@
-//! From bytes to normalized values, with random crop, flip, colours and cutout.
+//! From bytes to normalized values, with random crop, flip, colour changes and cutout.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::ColorJitter;
 use super::decode::Region;
 use super::random::{below, unit};
 
-/// Mean and deviation of each channel, of values in [0, 1].
+/// Mean and standard deviation of each channel, for values in [0, 1].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Normalization {
     /// Red, green, blue.
@@ -19,7 +19,8 @@ pub struct Normalization {
 }
 
 impl Normalization {
-    /// From sums of the bytes and of their squares, for each channel, over so many pixels.
+    /// The figures from sums of the bytes and of their squares, for each channel, over `count`
+    /// pixels.
     pub(super) fn from_sums(sums: [[u64; 2]; 3], count: u64) -> Self {
         if count == 0 {
             return Self { mean: [0.0; 3], std: [1.0; 3] };
@@ -27,7 +28,7 @@ impl Normalization {
         let whole = count as f64 * 255.0;
         Self {
             mean: sums.map(|[sum, _]| (sum as f64 / whole) as f32),
-            // In whole numbers: a difference of rounded ones could be below 0.
+            // In whole numbers: a difference of rounded numbers could be below 0.
             std: sums.map(|[sum, square]| {
                 let spread = u128::from(count) * u128::from(square) - u128::from(sum).pow(2);
                 ((spread as f64).sqrt() / whole) as f32
@@ -35,7 +36,7 @@ impl Normalization {
         }
     }
 
-    /// Normalized values of an image, `[3, height, width]` as the bytes.
+    /// Normalized values of an image, `[3, height, width]` in the order of the bytes.
     pub fn apply(&self, pixels: &[u8]) -> Vec<f32> {
         let area = pixels.len() / 3;
         let value = |(at, &byte): (usize, &u8)| {
@@ -52,22 +53,23 @@ impl Normalization {
 /// DARTS, `cnn/utils.py`, `_data_transforms_cifar10` and `Cutout`; `cnn/train_imagenet.py`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Augmentation {
-    /// Smallest share of the image that a random part of it, which is resized, may have; none takes
-    /// the centre as the evaluation does.
+    /// Smallest share of the image that a random resized crop covers; none takes the centre, as the
+    /// evaluation does.
     pub random_resized_crop: Option<f64>,
-    /// Other colours.
+    /// Random changes of the colours.
     pub jitter: ColorJitter,
     /// Black pixels added on every side before a crop of the old size; 0 is off.
     pub crop_padding: usize,
-    /// Mirror left and right in half of the cases.
+    /// Mirrors left and right in half of the cases.
     pub flip: bool,
     /// Side of a square set to the mean, around a random pixel and clipped at the border, in
-    /// pixels; 0 is off. As in the source, an odd side clears what the even one below it does.
+    /// pixels; 0 is off. As in the source, an odd side clears the same square as the next smaller
+    /// even side.
     pub cutout: usize,
 }
 
 impl Augmentation {
-    /// The image as it is.
+    /// No change of the image.
     pub const NONE: Self = Self {
         random_resized_crop: None,
         jitter: ColorJitter { brightness: 0.0, contrast: 0.0, saturation: 0.0, hue: 0.0 },
@@ -76,7 +78,8 @@ impl Augmentation {
         cutout: 0,
     };
 
-    /// The part of an image of this size that is resized, where it is a random one.
+    /// The random region of an image of this size that is resized; none without random resized
+    /// crop.
     ///
     /// # Source
     /// torchvision, `RandomResizedCrop.get_params`: up to ten draws of an area and a ratio of width to
@@ -107,15 +110,15 @@ impl Augmentation {
 
     /// Writes a normalized image, `[3, height, width]`.
     ///
-    /// Colours change first, the crop pads with black before, cutout writes zeros after the
+    /// Colours change first. The crop then pads with black, and cutout writes zeros after the
     /// normalization.
     ///
     /// # Shapes
     /// - `pixels`, `output`: `[3, height, width]`, row-major
     ///
     /// # Panics
-    /// Where `pixels` or `output` has another length than the size says, or the size or twice the
-    /// padding is no `u32`.
+    /// Where the length of `pixels` or `output` does not match the size, or where the size or twice
+    /// the padding does not fit into a `u32`.
     pub fn apply(
         &self,
         pixels: &[u8],
@@ -204,7 +207,8 @@ mod tests {
         }
     }
 
-    /// Every crop and flip must be one of the slow, per-pixel ones, and all of them must come up.
+    /// Every crop and flip must equal one of a slow, per-pixel version, and each of these must
+    /// occur.
     #[test]
     fn crops_and_flips_are_those_of_a_padded_image() {
         let slow = |down: usize, right: usize, mirrored: bool| -> Vec<f32> {
@@ -235,7 +239,7 @@ mod tests {
         assert_eq!(seen.len(), 50);
     }
 
-    /// Every cutout must be one of the slow, per-pixel ones, and all of them must come up.
+    /// Every cutout must equal one of a slow, per-pixel version, and each of these must occur.
     fn check_cutout(side: usize, reach: usize) {
         let slow = |centre: usize| -> Vec<f32> {
             let near = |at: usize, centre: usize| at + reach >= centre && at < centre + reach;

@@ -11,17 +11,17 @@ const SIZE: [usize; 2] = [32, 32];
 const PIXELS: usize = 3 * 32 * 32;
 
 /// How one of the two sets lies on disk.
-struct Layout {
+struct Archive {
     kind: DatasetKind,
     folder: &'static str,
     train: &'static [&'static str],
     test: &'static [&'static str],
-    /// Names and numbers of classes of a record's label bytes; the last byte is the one used.
+    /// Names and numbers of classes of a record's label bytes; the last byte is the label.
     labels: &'static [(&'static str, usize)],
     names: &'static str,
 }
 
-const CIFAR10: Layout = Layout {
+const CIFAR10: Archive = Archive {
     kind: DatasetKind::Cifar10,
     folder: "cifar-10-batches-bin",
     train: &[
@@ -36,7 +36,7 @@ const CIFAR10: Layout = Layout {
     names: "batches.meta.txt",
 };
 
-const CIFAR100: Layout = Layout {
+const CIFAR100: Archive = Archive {
     kind: DatasetKind::Cifar100,
     folder: "cifar-100-binary",
     train: &["train.bin"],
@@ -45,20 +45,20 @@ const CIFAR100: Layout = Layout {
     names: "fine_label_names.txt",
 };
 
-impl Layout {
+impl Archive {
     fn num_classes(&self) -> usize {
         self.labels[self.labels.len() - 1].1
     }
 }
 
 /// Reads training and test images from the folder of the binary version, or from the folder that
-/// holds it (`cifar-10-batches-bin`, `cifar-100-binary`). Files may have any number of records;
-/// without the file of class names, the names are numbers.
+/// contains it (`cifar-10-batches-bin`, `cifar-100-binary`). Files may have any number of records;
+/// without the file of class names, numbers become the names.
 ///
 /// # Errors
-/// [`Error::Data`] where the folder or a file is missing, a file is empty or no whole number of
-/// records, a label is out of range, or the number of class names is wrong; [`Error::Io`] where a
-/// file cannot be read.
+/// [`Error::Data`] where the folder or a file is missing, a file is empty or does not have a whole
+/// number of records, a label is out of range, or the number of class names is wrong; [`Error::Io`]
+/// where a file cannot be read.
 ///
 /// # Source
 /// The layout described with the data sets of Krizhevsky, Nair and Hinton.
@@ -82,7 +82,12 @@ pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDatas
 }
 
 /// The folder with the first training file in it.
-fn find(layout: &Layout, other: &Layout, folder: &Path, notices: &mut Notices) -> Result<PathBuf> {
+fn find(
+    layout: &Archive,
+    other: &Archive,
+    folder: &Path,
+    notices: &mut Notices,
+) -> Result<PathBuf> {
     let first = layout.train[0];
     let candidates = [folder.to_path_buf(), folder.join(layout.folder)];
     let there = candidates.into_iter().filter(|folder| folder.join(first).is_file());
@@ -108,7 +113,7 @@ fn find(layout: &Layout, other: &Layout, folder: &Path, notices: &mut Notices) -
     Err(Error::Data { path: folder.to_path_buf(), reason })
 }
 
-fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
+fn class_names(layout: &Archive, path: &Path) -> Result<Vec<String>> {
     let count = layout.num_classes();
     if !path.is_file() {
         return Ok((0..count).map(|class| class.to_string()).collect());
@@ -124,7 +129,7 @@ fn class_names(layout: &Layout, path: &Path) -> Result<Vec<String>> {
 }
 
 fn read_records(
-    layout: &Layout,
+    layout: &Archive,
     path: &Path,
     pixels: &mut Vec<u8>,
     labels: &mut Vec<u16>,
@@ -171,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// Through the entry that all sets share.
+    /// Loads through the function that all sets share.
     fn load(kind: DatasetKind, folder: &Path) -> Result<crate::data::Datasets> {
         crate::data::load(&Source::new(kind, folder))
     }
@@ -191,7 +196,7 @@ mod tests {
             .collect()
     }
 
-    /// The whole of CIFAR-10 with one file replaced.
+    /// Replaces one file of a whole CIFAR-10, and checks the message.
     fn check(file: &str, bytes: Vec<u8>, expected: &str) {
         let mut files: Vec<(&str, Vec<u8>)> = CIFAR10
             .train
@@ -271,7 +276,7 @@ mod tests {
     }
 
     proptest! {
-        /// Reads or refuses, and what it reads is what the bytes say.
+        /// The bytes are read or refused, and the images read are those of the bytes.
         #[test]
         fn no_bytes_make_it_panic(
             kind in prop_oneof![Just(DatasetKind::Cifar10), Just(DatasetKind::Cifar100)],

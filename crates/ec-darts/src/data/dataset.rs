@@ -13,12 +13,12 @@ use super::files::Files;
 use super::{DataNotice, Normalization};
 use crate::{Error, Result};
 
-/// Images over which [`ImageDataset::measure`] takes the mean, at most.
+/// Largest number of images over which [`ImageDataset::measure`] takes the mean.
 const MEASURED: usize = 10_000;
-/// Files whose heads are read to know how large images are.
+/// Number of files whose headers are read to estimate the size of images.
 const LOOKED_AT: usize = 200;
 
-/// Labelled RGB images that a network reads at one size.
+/// Labelled RGB images, which a network reads at one size.
 #[derive(Debug)]
 pub struct ImageDataset {
     size: [usize; 2],
@@ -34,13 +34,13 @@ pub struct ImageDataset {
 enum Storage {
     /// Planes of images of one size.
     Memory { size: [usize; 2], pixels: Vec<u8> },
-    /// Decoded when they are asked for.
+    /// Images in files, decoded on demand.
     Files(Files),
 }
 
 impl ImageDataset {
-    /// Joins pixels and labels of images in memory; the normalization is measured, and settings call such a set
-    /// [`super::DatasetKind::Memory`].
+    /// Joins pixels and labels of images in memory. The normalization is measured. Settings call
+    /// such a set [`super::DatasetKind::Memory`].
     ///
     /// ```
     /// use ec_darts::data::ImageDataset;
@@ -89,13 +89,14 @@ impl ImageDataset {
         let plain = Normalization { mean: [0.0; 3], std: [1.0; 3] };
         let mut dataset = Self::in_memory(size, pixels, labels, class_names, plain);
         let measured = dataset.measure()?;
-        // A channel of one value alone has no deviation to divide by: it becomes 0 all the same.
+        // A channel with one constant value has no deviation to divide by; it becomes 0 all the
+        // same.
         let std = measured.std.map(|std| if std > 0.0 { std } else { 1.0 });
         dataset.normalization = Normalization { std, ..measured };
         Ok(dataset)
     }
 
-    /// Of one size, with a known normalization.
+    /// Images of one size with a known normalization.
     pub(super) fn in_memory(
         size: [usize; 2],
         pixels: Vec<u8>,
@@ -111,7 +112,7 @@ impl ImageDataset {
         Self { size, resize: None, storage, labels, class_names, normalization, digest }
     }
 
-    /// Images in files, a label each.
+    /// Images in files, with one label each.
     pub(super) fn in_files(
         files: Files,
         labels: Vec<u16>,
@@ -122,16 +123,17 @@ impl ImageDataset {
         Self { size, resize: None, storage, labels, class_names, normalization, digest }
     }
 
-    /// Images that a network reads at this size.
+    /// The same images, read by a network at this size.
     pub(super) fn with_size(mut self, size: [usize; 2], resize: Option<usize>) -> Self {
         (self.size, self.resize) = (size, resize);
         self
     }
 
-    /// These images with another normalization, as that of the training images for the test images.
+    /// The same images with another normalization; test images take that of the training images.
     ///
     /// # Errors
-    /// [`Error::Images`] where a mean is no number, or a deviation none above 0.
+    /// [`Error::Images`] where a mean is not finite, or where a deviation is not finite and above
+    /// 0.
     pub fn with_normalization(mut self, normalization: Normalization) -> Result<Self> {
         let Normalization { mean, std } = normalization;
         let is_usable = mean.iter().all(|mean| mean.is_finite())
@@ -147,27 +149,27 @@ impl ImageDataset {
         Ok(self)
     }
 
-    /// Images.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is no image.
+    /// Whether the set has no image.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Height and width of what a network reads, in pixels.
+    /// Height and width at which a network reads the images, in pixels.
     pub fn size(&self) -> [usize; 2] {
         self.size
     }
 
-    /// Shorter side before the centre is cut out, where it is above [`Self::size`].
+    /// Shorter side before the centre is cut out, in pixels, where it is above [`Self::size`].
     pub fn resize(&self) -> Option<usize> {
         self.resize
     }
 
-    /// Classes.
+    /// Number of classes.
     pub fn num_classes(&self) -> usize {
         self.class_names.len()
     }
@@ -177,12 +179,12 @@ impl ImageDataset {
         &self.class_names
     }
 
-    /// Class of an image.
+    /// The class of an image.
     pub fn label(&self, image: usize) -> u16 {
         self.labels[image]
     }
 
-    /// Classes of all images, in their order.
+    /// The classes of all images, in their order.
     pub fn labels(&self) -> &[u16] {
         &self.labels
     }
@@ -192,7 +194,7 @@ impl ImageDataset {
         self.normalization
     }
 
-    /// What these images hold in memory, or will when all that may be kept are decoded.
+    /// Memory that these images take, or will take when all images that fit are decoded, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         match &self.storage {
             Storage::Memory { pixels, .. } => pixels.len() as u64,
@@ -200,8 +202,8 @@ impl ImageDataset {
         }
     }
 
-    /// What a thread holds while it decodes one of these images, about: the largest of some of them, as the
-    /// decoder has it and as a copy.
+    /// Approximate memory that a thread takes while it decodes one of these images, in bytes: the
+    /// largest of a sample of images, in the decoder and as a copy.
     pub fn decoding_bytes(&self) -> u64 {
         let Storage::Files(_) = &self.storage else { return 0 };
         let every = self.len().div_ceil(LOOKED_AT).max(1);
@@ -210,15 +212,15 @@ impl ImageDataset {
         2 * 3 * largest as u64
     }
 
-    /// Images of each class, in the order of the labels.
+    /// Number of images of each class, in the order of the labels.
     pub fn class_counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.num_classes()];
         self.labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
         counts
     }
 
-    /// Broken images that were met after loading. In random order the next image of the set stands in for
-    /// each; where images are measured in the order of a list, they are left out.
+    /// Broken images found after loading. In random order, the next image of the set replaces each
+    /// of them; where images are measured in the order of a list, they are left out.
     pub fn replaced(&self) -> Vec<DataNotice> {
         match &self.storage {
             Storage::Memory { .. } => Vec::new(),
@@ -226,7 +228,7 @@ impl ImageDataset {
         }
     }
 
-    /// The file of an image; none where the images lie in memory.
+    /// The file of an image; none where the images are in memory.
     pub fn path(&self, image: usize) -> Option<PathBuf> {
         match &self.storage {
             Storage::Memory { .. } => None,
@@ -234,7 +236,7 @@ impl ImageDataset {
         }
     }
 
-    /// Height and width of an image as it lies in memory or in its file.
+    /// Height and width of an image as stored in memory or in its file.
     ///
     /// # Errors
     /// [`crate::Error::Io`] and [`crate::Error::Data`] where its file cannot be read.
@@ -245,7 +247,7 @@ impl ImageDataset {
         }
     }
 
-    /// Pixels of an image as the evaluation sees it, `[3, height, width]`.
+    /// Pixels of an image in the evaluation's view, `[3, height, width]`.
     ///
     /// # Errors
     /// [`crate::Error::Io`] and [`crate::Error::Data`] where its file cannot be read.
@@ -253,8 +255,8 @@ impl ImageDataset {
         Ok(self.view(image, |_| None)?.1)
     }
 
-    /// Pixels of a region, chosen from the size that an image is stored at, or of the centre; and the
-    /// image they are of, which is another where this one is broken.
+    /// Pixels of a region, which is chosen from the stored size of the image, or of the centre; and
+    /// the number of their image, which is another image where this one is broken.
     pub(super) fn view(
         &self,
         image: usize,
@@ -281,8 +283,8 @@ impl ImageDataset {
         }
     }
 
-    /// Mean and (population) deviation over all pixels of the images, or of 10,000 images spread
-    /// evenly over a larger set; 0 and 1 for no image.
+    /// Mean and (population) standard deviation over all pixels of the images, or of 10,000 images
+    /// spread evenly over a larger set; 0 and 1 for an empty set.
     ///
     /// Sums are exact, so the figures do not depend on the order of the images.
     ///
@@ -310,7 +312,7 @@ impl ImageDataset {
         Ok(Normalization::from_sums(sums?, (images.len() * area) as u64))
     }
 
-    /// Bytes of files that [`Self::digest`] has to read unless it finds their digests kept.
+    /// Bytes of files that [`Self::digest`] has to read because no stored digest exists.
     pub fn bytes_to_digest(&self) -> u64 {
         match &self.storage {
             Storage::Memory { .. } => 0,
@@ -318,11 +320,11 @@ impl ImageDataset {
         }
     }
 
-    /// SHA-256 over images and labels, in hexadecimal digits: over the pixels of a set in memory, over
-    /// names and contents of files. It is computed once.
+    /// SHA-256 over images and labels, in hexadecimal digits: over the pixels of a set in memory,
+    /// over names and contents of files. It is computed once.
     ///
-    /// Files are read for it, unless they were decoded when the set was loaded or their digests are
-    /// kept in [`super::Source::digests`]. One that cannot be read counts by its name.
+    /// Files are read for it, unless they were decoded when the set was loaded, or
+    /// [`super::Source::digests`] has their digests. A file that cannot be read counts by its name.
     pub fn digest(&self) -> String {
         self.digest.get_or_init(|| self.compute_digest()).clone()
     }

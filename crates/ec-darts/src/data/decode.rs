@@ -11,30 +11,30 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, L
 
 use crate::{Error, Result};
 
-/// The formats that are read, for people.
+/// The supported formats, as text.
 pub(super) const FORMATS: &str = "JPEG, PNG, WebP and BMP";
-/// Bytes of an image file, at most.
+/// Largest size of an image file, in bytes.
 pub(super) const LARGEST: u64 = 512 << 20;
 
-/// Whether images of a format are read.
+/// Whether a format is supported.
 pub(super) fn is_read(format: ImageFormat) -> bool {
     use ImageFormat::{Bmp, Jpeg, Png, WebP};
     matches!(format, Jpeg | Png | WebP | Bmp)
 }
 
-/// The evaluation's view of an image file, as bytes in planes: what [`super::Normalization::apply`]
-/// turns into the input of a network.
+/// The evaluation's view of an image file as planes of bytes, the input of
+/// [`super::Normalization::apply`].
 ///
-/// The image is turned as its camera noted where `orientation` says so. The shorter side is resized to
-/// `resize` (as far as it goes where it is none), then the centre of `image_size` (height and width) is cut
-/// out, as in training without a random crop.
+/// With `orientation`, the image is rotated as its Exif data say. The shorter side is resized to
+/// `resize` (without it, to fit `image_size`). Then the centre of `image_size` (height and width)
+/// is cut out, as in training without a random crop.
 ///
 /// # Shapes
 /// - output: `[3, height, width]`, row-major
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no regular file or no
-/// whole image of a format that is read.
+/// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is not a regular file or
+/// not a whole image of a supported format.
 pub fn decode(
     path: &Path,
     image_size: [usize; 2],
@@ -55,7 +55,7 @@ pub(super) struct Picture {
     pub pixels: Vec<u8>,
 }
 
-/// A part of a picture, in pixels and parts of them.
+/// A rectangle of a picture, in pixels and fractions of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Region {
     pub top: f64,
@@ -65,11 +65,12 @@ pub(super) struct Region {
 }
 
 impl Region {
-    /// What remains where the shorter side is resized to `resize` and the centre is cut out.
+    /// The rectangle that remains where the shorter side is resized to `resize` and the centre is
+    /// cut out.
     ///
     /// # Source
-    /// torchvision, `Resize` and `CenterCrop`, in one step: neither the longer side nor the place of
-    /// the cut is rounded to whole pixels.
+    /// torchvision, `Resize` and `CenterCrop`, in one step, without rounding of the longer side and
+    /// of the place of the cut to whole pixels.
     pub fn centre(size: [usize; 2], out: [usize; 2], resize: Option<usize>) -> Self {
         let [height, width] = size.map(|side| side as f64);
         let out = out.map(|side| side as f64);
@@ -79,7 +80,7 @@ impl Region {
         Self { top: (height - tall) / 2.0, left: (width - wide) / 2.0, height: tall, width: wide }
     }
 
-    /// Whether it is the whole picture, so that a picture of the size asked for stays as it is.
+    /// Whether this is the whole picture, so that a picture of the output size does not change.
     pub fn is_whole(&self, size: [usize; 2]) -> bool {
         let whole = Self { top: 0.0, left: 0.0, height: size[0] as f64, width: size[1] as f64 };
         *self == whole
@@ -92,11 +93,11 @@ impl Picture {
         Self::from_bytes(&read_file(path)?, path, orientation, most)
     }
 
-    /// Decodes an image by its content, whatever its name ends with.
+    /// Decodes an image by its content, whatever the ending of its name.
     ///
-    /// Grey becomes RGB, 16 bits become 8, alpha is dropped, CMYK and YCCK are read as Adobe writes
-    /// them (inverted). With `orientation` it is turned as its Exif note says. A picture whose shorter
-    /// side is above `most` is made smaller.
+    /// Grey becomes RGB, 16 bits become 8, alpha is dropped, CMYK and YCCK are read inverted, as
+    /// Adobe writes them. With `orientation`, the image is rotated as its Exif data say. A picture
+    /// whose shorter side is above `most` is scaled down.
     pub fn from_bytes(bytes: &[u8], path: &Path, orientation: bool, most: usize) -> Result<Self> {
         let fail = |reason: String| Error::Data { path: path.to_path_buf(), reason };
         match image::guess_format(bytes) {
@@ -119,14 +120,14 @@ impl Picture {
         Ok(Self { size, pixels: picture.resized(region, size) })
     }
 
-    /// From planes `[3, height, width]`.
+    /// An image from planes `[3, height, width]`.
     pub fn from_planes(planes: &[u8], size: [usize; 2]) -> Self {
         let area = size[0] * size[1];
         let pixels = (0..area).flat_map(|at| [0, 1, 2].map(|c| planes[c * area + at])).collect();
         Self { size, pixels }
     }
 
-    /// A region at another size, as planes `[3, height, width]`.
+    /// A region resized to another size, as planes `[3, height, width]`.
     pub fn view(&self, region: Region, size: [usize; 2]) -> Vec<u8> {
         let resized;
         let pixels = if self.size == size && region.is_whole(size) {
@@ -142,15 +143,15 @@ impl Picture {
         planes
     }
 
-    /// Bilinear, averaging over all pixels that fall together where the region becomes smaller:
-    /// what Pillow's `resize` does, and torchvision on its images.
+    /// Bilinear interpolation that averages all source pixels of an output pixel where the region
+    /// becomes smaller, like Pillow's `resize`, which torchvision uses.
     fn resized(&self, region: Region, [height, width]: [usize; 2]) -> Vec<u8> {
         let side = |side: usize| u32::try_from(side).expect("a side of some pixels");
         let [from_height, from_width] = self.size.map(side);
         let source = ImageRef::new(from_width, from_height, &self.pixels, PixelType::U8x3)
             .expect("three bytes for each pixel");
         let mut target = Image::new(side(width), side(height), PixelType::U8x3);
-        // Rounding may leave a region a hair outside, which is an error there.
+        // Rounding may put a region slightly outside, which would be an error there.
         let top = region.top.max(0.0);
         let left = region.left.max(0.0);
         let tall = region.height.min(f64::from(from_height) - top);
@@ -166,12 +167,12 @@ impl Picture {
 
 /// All bytes of a regular file that may be an image.
 ///
-/// A FIFO or a device would be read for ever, and files of `/proc`, which say that they are empty,
-/// too.
+/// A FIFO or a device could be read for ever. So could files of `/proc`, which report a size of
+/// zero.
 ///
 /// # Errors
-/// [`Error::Io`] where it cannot be read; [`Error::Data`] where it is no regular file, empty or above
-/// [`LARGEST`].
+/// [`Error::Io`] where the file cannot be read; [`Error::Data`] where it is not a regular file, is
+/// empty or above [`LARGEST`].
 pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     let fail = |reason: String| Err(Error::Data { path: path.to_path_buf(), reason });
     let metadata = fs::metadata(path).map_err(Error::io("read", path))?;
@@ -193,10 +194,10 @@ pub(super) fn read_file(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// Height and width as the picture is turned, by the head of a file.
+/// Height and width of the rotated picture, by the header of a file.
 ///
 /// # Errors
-/// As for [`read_file`], and [`Error::Data`] where the head is none of an image.
+/// As for [`read_file`], and [`Error::Data`] where the header is not that of an image.
 pub(super) fn read_size(path: &Path, orientation: bool) -> Result<[usize; 2]> {
     let fail = |reason: String| Error::Data { path: path.to_path_buf(), reason };
     if !fs::metadata(path).map_err(Error::io("read", path))?.is_file() {
@@ -214,7 +215,7 @@ pub(super) fn read_size(path: &Path, orientation: bool) -> Result<[usize; 2]> {
     size.map_err(|error| fail(error.to_string()))
 }
 
-/// Decodes within the limits of memory that the crate `image` sets by default.
+/// Decodes within the default memory limits of the crate `image`.
 fn pixels(bytes: &[u8], orientation: bool) -> ImageResult<DynamicImage> {
     let mut limits = Limits::default();
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?.into_decoder()?;
@@ -226,23 +227,23 @@ fn pixels(bytes: &[u8], orientation: bool) -> ImageResult<DynamicImage> {
     Ok(image)
 }
 
-/// How to turn a picture; a note that cannot be read is none.
+/// The rotation of a picture; Exif data that cannot be read mean none.
 fn turn(decoder: &mut impl ImageDecoder, orientation: bool) -> Orientation {
     let noted = if orientation { decoder.orientation().ok() } else { None };
     noted.unwrap_or(Orientation::NoTransforms)
 }
 
-/// Whether a JPEG has its end marker; whatever follows it, such as the film of a motion photo, is not
-/// looked at.
+/// Whether a JPEG has its end marker. Bytes after the marker, such as the film of a motion photo,
+/// are ignored.
 ///
-/// Decoders fill what is missing with grey. Segments are gone through by their lengths, so markers in
-/// a thumbnail do not count, and entropy-coded bytes never look like a marker.
+/// Decoders fill a missing part with grey. The function steps over segments by their lengths, so
+/// that markers in a thumbnail do not count; entropy-coded bytes never look like a marker.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
     let mut at = 2;
     while let Some(&[first, second]) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         at += match (first, second) {
             (0xff, 0xd9) => return true,
-            // Stuffed zeros, fill bytes, restarts; and all that is no marker.
+            // Stuffed zeros, fill bytes, restarts, and all bytes that are no marker.
             (0xff, 0 | 0xff | 0xd0..=0xd7) | (..0xff, _) => 1,
             (0xff, _) => match bytes.get(at + 2..).and_then(<[u8]>::first_chunk) {
                 Some(&length) => 2 + usize::from(u16::from_be_bytes(length)).max(2),

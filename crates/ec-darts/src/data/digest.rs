@@ -1,4 +1,4 @@
-//! Digests of the contents of files, computed once and kept.
+//! Digests of the contents of files, computed once and stored.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,9 +15,9 @@ use crate::files::write;
 /// SHA-256 of a file's content; none where it cannot be read.
 pub(super) type FileDigest = Option<[u8; 32]>;
 
-/// First line of a file of digests; other versions are left alone and written anew.
+/// First line of a file of digests; a file of another version is ignored and replaced.
 const HEAD: &str = "ec-darts digests 1";
-/// Files that changed so short a time before they were read may change again unseen.
+/// A file that changed less than this before it was read may change again without a new time.
 const SETTLED: Duration = Duration::from_secs(2);
 
 pub(super) fn digest_of(bytes: &[u8]) -> FileDigest {
@@ -28,16 +28,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The user's folder for such files: `ec-darts` in `$XDG_CACHE_HOME`, `~/.cache`, or what the system has
-/// for it; none where there is no home.
+/// The user's folder for such files: `ec-darts` in `$XDG_CACHE_HOME`, `~/.cache`, or the cache
+/// folder of the system; none where there is no home.
 pub(super) fn user_folder() -> Option<PathBuf> {
     dirs::cache_dir().map(|folder| folder.join("ec-darts"))
 }
 
-/// Digests of all these files below `root`. Those that `folder` keeps, of the same path, size and time
-/// of change, are not read; the others join them there.
+/// Digests of all these files below `root`. A digest that `folder` stores for the same path, size
+/// and time of change is reused; the file is not read. New digests are added there.
 ///
-/// What is kept saves time and nothing else: where it cannot be read or written, or is damaged, every
+/// The stored digests only save time: where they cannot be read or written, or are damaged, every
 /// file is read.
 pub(super) fn digests(root: &Path, entries: &[Entry], folder: Option<&Path>) -> Vec<FileDigest> {
     let kept = folder.and_then(|folder| Some(kept_in(folder, &root.canonicalize().ok()?)));
@@ -71,13 +71,14 @@ fn kept_in(folder: &Path, root: &Path) -> PathBuf {
     folder.join("digests").join(format!("{name}.txt"))
 }
 
-/// What says that a file is the same; none for a name that is no line of text.
+/// The line that identifies an unchanged file; none for a name that does not fit into a line of
+/// text.
 fn line_of(entry: &Entry) -> Option<String> {
     let name = entry.path.to_str().filter(|name| !name.contains('\n'))?;
     Some(format!("{} {} {name}", entry.bytes, entry.modified_ns))
 }
 
-/// `DIGEST BYTES TIME PATH`, a line for each file; none where the file is not whole.
+/// Reads lines `DIGEST BYTES TIME PATH`, one per file; none where the file is not complete.
 fn read(path: &Path) -> Option<HashMap<String, [u8; 32]>> {
     let text = fs::read_to_string(path).ok()?;
     let (head, lines) = text.split_once('\n')?;
@@ -102,6 +103,6 @@ fn keep(path: &Path, known: &HashMap<String, [u8; 32]>) {
     lines.sort();
     let lines = lines.concat();
     let text = format!("{HEAD} {}\n{lines}", hex(&Sha256::digest(&lines)));
-    // A cache that cannot be written costs time at the next start, and nothing else.
+    // A cache that cannot be written only costs time at the next start.
     let _ = path.parent().map(fs::create_dir_all).map(|_| write(path, text.as_bytes()));
 }

@@ -1,4 +1,4 @@
-//! Images in files, decoded when they are asked for and kept where memory allows.
+//! Images in files, decoded on demand and kept in memory where there is room.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,17 +16,17 @@ use super::notice::{DataNotice, NoticeKind, Notices, reason};
 use super::walk::Entry;
 use crate::Result;
 
-/// How files of both sets are decoded and kept.
+/// Options for decoding and keeping the files of both sets.
 #[derive(Clone, Debug)]
 pub(super) struct Decoding {
     pub broken: BrokenImages,
-    /// Whether pictures are turned as their cameras noted.
+    /// Whether pictures are rotated as their Exif data say.
     pub orientation: bool,
-    /// Where digests of files are kept.
+    /// The folder of stored digests of files.
     pub digests: Option<PathBuf>,
-    /// A larger shorter side is not kept.
+    /// A picture with a shorter side above this is scaled down to it.
     pub most: usize,
-    /// Memory that is left for decoded images, shared by both sets.
+    /// Memory left for decoded images, shared by both sets, in bytes.
     pub room: Arc<AtomicU64>,
 }
 
@@ -35,14 +35,14 @@ pub(super) struct Decoding {
 pub(super) struct Files {
     root: PathBuf,
     entries: Vec<Entry>,
-    /// Known when all files were decoded, or when they are asked for.
+    /// The digests, known after all files were decoded, or on demand.
     contents: OnceLock<Vec<FileDigest>>,
-    /// Grows only: what is kept stays.
+    /// The decoded pictures. An entry, once filled, stays.
     cache: Vec<OnceLock<Picture>>,
-    /// Broken images by their numbers, with the reason.
+    /// Broken images by their numbers, with the reasons.
     broken: Mutex<BTreeMap<usize, String>>,
     decoding: Decoding,
-    /// Room when this set was made.
+    /// The memory left when this set was made, in bytes.
     room_bytes: u64,
 }
 
@@ -59,10 +59,10 @@ impl Files {
         }
     }
 
-    /// Decodes all files; those that are broken are taken out, of `labels` too.
+    /// Decodes all files; removes broken files, also from `labels`.
     ///
     /// # Errors
-    /// That of the first broken file, where they are not to be skipped.
+    /// The error of the first broken file, where the settings do not skip broken files.
     pub fn check(&mut self, labels: &mut Vec<u16>, notices: &mut Notices) -> Result<()> {
         let read = |image| -> Result<FileDigest> {
             let path = self.path(image);
@@ -87,13 +87,13 @@ impl Files {
         Ok(())
     }
 
-    /// Name below the root, and digest of the content.
+    /// The name below the root, and the digest of the content.
     pub fn content(&self, image: usize) -> (&Path, FileDigest) {
         let all = || digests(&self.root, &self.entries, self.decoding.digests.as_deref());
         (&self.entries[image].path, self.contents.get_or_init(all)[image])
     }
 
-    /// Bytes to be read before [`Self::content`] is known.
+    /// Bytes to read before [`Self::content`] is known.
     pub fn bytes_to_read(&self) -> u64 {
         match self.contents.get() {
             Some(_) => 0,
@@ -101,12 +101,12 @@ impl Files {
         }
     }
 
-    /// Height and width that the head of a file names.
+    /// Height and width by the header of a file.
     pub fn original_size(&self, image: usize) -> Result<[usize; 2]> {
         read_size(&self.path(image), self.decoding.orientation)
     }
 
-    /// Memory for decoded images, at most.
+    /// Largest memory for decoded images, in bytes.
     pub fn memory_bytes(&self) -> u64 {
         let kept: u64 =
             self.cache.iter().filter_map(OnceLock::get).map(|it| it.pixels.len() as u64).sum();
@@ -122,9 +122,9 @@ impl Files {
         notices.finish()
     }
 
-    /// An image and its number, or the next one where it is broken and may be skipped.
+    /// An image and its number; or the next image, where this one is broken and may be skipped.
     ///
-    /// Which one that is depends on the files alone.
+    /// The choice of the next image depends on the files alone.
     pub fn get(&self, image: usize) -> Result<(usize, Cow<'_, Picture>)> {
         let count = self.entries.len();
         let mut next = image;

@@ -1,4 +1,4 @@
-//! The IDX files of Fashion-MNIST, as they are or gzipped.
+//! The IDX files of Fashion-MNIST, plain or gzipped.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -10,7 +10,7 @@ use super::notice::Notices;
 use super::{DatasetKind, ImageDataset, Source};
 use crate::{Error, Result};
 
-/// Bytes of pixels in a file, at most: Fashion-MNIST has 45 MiB.
+/// Largest number of pixel bytes in a file; Fashion-MNIST has 45 MiB.
 const LARGEST: usize = 1 << 30;
 
 /// Names of the classes, in the order of their labels.
@@ -30,11 +30,12 @@ const NAMES: [&str; 10] = [
     "Ankle boot",
 ];
 
-/// Reads `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, or those with `.gz`; grey becomes RGB.
+/// Reads `{train,t10k}-{images-idx3,labels-idx1}-ubyte`, or the same names with `.gz`; grey becomes
+/// RGB.
 ///
 /// # Errors
-/// [`Error::Data`] where a file is missing, is no IDX file or has another length than its head says;
-/// [`Error::Io`] where it cannot be read.
+/// [`Error::Data`] where a file is missing, is not an IDX file or has another length than its
+/// header says; [`Error::Io`] where it cannot be read.
 pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDataset; 2]> {
     let mut read = |part: &str| {
         let folder = &source.folder;
@@ -65,7 +66,7 @@ pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDatas
     Ok([read("train")?, read("t10k")?])
 }
 
-/// Path, sides and bytes of a file of `D` dimensions.
+/// Path, sides and bytes of a file with `D` dimensions.
 fn read_idx<const D: usize>(
     folder: &Path,
     name: &str,
@@ -83,14 +84,15 @@ fn read_idx<const D: usize>(
     let packed = file.fill_buf().map_err(Error::io("read", &path))?.starts_with(&[0x1f, 0x8b]);
     let mut content: Box<dyn Read> =
         if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    // No more than so many bytes, and one to see whether there are more.
+    // No more than the expected bytes, and one to see whether there are more.
     let mut take = |most: usize| {
         let mut bytes = Vec::new();
         let read = content.by_ref().take(most as u64 + 1).read_to_end(&mut bytes);
         let what = if packed { "unpacked" } else { "read" };
         read.map_err(|error| fail(format!("cannot be {what}: {error}"))).map(|_| bytes)
     };
-    // Two zeros, 8 for bytes, the number of dimensions; then the dimensions, big-endian.
+    // The header is two zeros, 8 for bytes, the number of dimensions; then the dimensions,
+    // big-endian.
     let head = 4 + 4 * D;
     let start = take(head - 1)?;
     if start.len() < head || start[..4] != [0, 0, 8, D as u8] {

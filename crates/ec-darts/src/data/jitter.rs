@@ -6,25 +6,25 @@ use super::random::{shuffle, unit};
 
 /// Random changes of brightness, contrast, saturation and hue, in random order; 0 is off.
 ///
-/// A factor is drawn from `[1 - x, 1 + x]`, not below 0, a turn of the hue from `[-x, x]` where 1 is
-/// the whole circle.
+/// A factor is drawn from `[1 - x, 1 + x]`, but not below 0. The rotation of the hue is drawn from
+/// `[-x, x]`, where 1 is the whole circle.
 ///
 /// # Source
 /// torchvision, `ColorJitter`; DARTS, `cnn/train_imagenet.py`, uses 0.4, 0.4, 0.4 and 0.2.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ColorJitter {
-    /// Every value times a factor.
+    /// Multiplies every value by a factor.
     pub brightness: f32,
-    /// Away from the mean grey of the image, or towards it.
+    /// Moves values away from the mean grey of the image, or towards it.
     pub contrast: f32,
-    /// Away from each pixel's grey, or towards it.
+    /// Moves values away from each pixel's grey, or towards it.
     pub saturation: f32,
-    /// Around the circle of colours.
+    /// Rotates the hue around the circle of colours.
     pub hue: f32,
 }
 
 impl ColorJitter {
-    /// The image in other colours, `[3, height, width]` as the input.
+    /// The image in changed colours, `[3, height, width]` like the input.
     pub(super) fn apply(&self, pixels: &[u8], rng: &mut impl Rng) -> Vec<u8> {
         let area = pixels.len() / 3;
         let mut rgb: Vec<[f32; 3]> = (0..area)
@@ -59,17 +59,17 @@ impl ColorJitter {
     }
 }
 
-/// `factor` of the pixel and the rest of `other`, within [0, 1].
+/// The share `factor` of the pixel plus the remaining share of `other`, within [0, 1].
 fn blend(pixel: [f32; 3], other: f32, factor: f32) -> [f32; 3] {
     pixel.map(|value| (factor * value + (1.0 - factor) * other).clamp(0.0, 1.0))
 }
 
-/// Brightness as the eye sees it (ITU-R 601-2).
+/// Luma (ITU-R 601-2).
 fn grey([red, green, blue]: [f32; 3]) -> f32 {
     0.299 * red + 0.587 * green + 0.114 * blue
 }
 
-/// With the hue turned by `turn` of the circle; the largest and the smallest value stay.
+/// The pixel with its hue rotated by `turn` of the circle; the largest and the smallest value stay.
 fn turned(pixel: [f32; 3], turn: f32) -> [f32; 3] {
     let [red, green, blue] = pixel;
     let most = red.max(green).max(blue);
@@ -85,7 +85,7 @@ fn turned(pixel: [f32; 3], turn: f32) -> [f32; 3] {
         4.0 + (red - green) / spread
     };
     let hue = hue + 6.0 * turn;
-    // The value of a channel falls from `most` by a ramp of the distance from its own colour.
+    // The value of a channel falls from `most` along a ramp over the distance from its own colour.
     [5.0, 3.0, 1.0].map(|shift| {
         let place = (hue + shift).rem_euclid(6.0);
         most - spread * place.min(4.0 - place).clamp(0.0, 1.0)
@@ -113,7 +113,7 @@ mod tests {
         check_turn([0.5, 0.5, 0.5], 0.3, [0.5, 0.5, 0.5]);
     }
 
-    /// One kind of change alone must be one of the slow, written-out ones.
+    /// A single kind of change must equal one of the slow, written-out versions.
     #[test]
     fn each_change_is_what_its_name_says() {
         let pixels = [10, 100, 200, 60, 120, 180];
@@ -130,7 +130,7 @@ mod tests {
         for index in 0..200 {
             let only = ColorJitter { brightness: 0.2, ..Default::default() };
             let found = at(index, only);
-            // The largest value that is not cut off tells the factor.
+            // The largest value that is not clipped tells the factor.
             let factor = found[2] / 200.0;
             seen = [seen[0].min(factor), seen[1].max(factor)];
             for (found, &pixel) in found.iter().zip(&pixels) {

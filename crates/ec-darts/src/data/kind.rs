@@ -1,4 +1,4 @@
-//! Which sets are known.
+//! The known data sets.
 
 use std::path::Path;
 
@@ -22,12 +22,12 @@ pub enum DatasetKind {
     Imagenet,
     /// A folder of images per class.
     Folder,
-    /// Images that a program hands over, of [`super::ImageDataset::new`]; nothing is read for it.
+    /// Images that a program gives to [`super::ImageDataset::new`]; no file is read.
     Memory,
 }
 
 impl DatasetKind {
-    /// All that are read from a folder, in the order of the documentation.
+    /// All kinds that are read from a folder, in the order of the documentation.
     pub const ALL: [Self; 6] = [
         Self::Cifar10,
         Self::Cifar100,
@@ -50,7 +50,7 @@ impl DatasetKind {
         }
     }
 
-    /// The kind that a folder looks like.
+    /// The kind that the content of a folder suggests.
     pub fn guess(folder: &Path) -> Self {
         let any = |names: &[&str]| names.iter().any(|name| folder.join(name).exists());
         let is_wnid = |name: &str| name.len() == 9 && name.starts_with('n');
@@ -70,7 +70,7 @@ impl DatasetKind {
         }
     }
 
-    /// Side of its images as a network reads them, in pixels; none for images of any size.
+    /// Side of its images as a network reads them, in pixels; none where images may have any size.
     pub fn image_size(self) -> Option<usize> {
         match self {
             Self::Cifar10 | Self::Cifar100 => Some(32),
@@ -81,7 +81,7 @@ impl DatasetKind {
         }
     }
 
-    /// Mean and deviation of the training images, where they are published.
+    /// Mean and standard deviation of the training images, where they are published.
     ///
     /// # Source
     /// CIFAR: the published figures, for CIFAR-10 equal to [`super::ImageDataset::measure`]; those of

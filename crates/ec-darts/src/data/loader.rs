@@ -1,4 +1,4 @@
-//! Batches, prepared on other threads ahead of the step.
+//! Batches, prepared by other threads ahead of the step.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -9,15 +9,15 @@ use super::random::{Purpose, shuffled, stream_rng};
 use super::{Augmentation, ImageDataset, Normalization};
 use crate::{Error, Result};
 
-/// Batches that each worker prepares ahead, besides the one it has in hand.
+/// Number of batches that each worker prepares ahead, besides its current batch.
 const AHEAD: usize = 1;
 
-/// A batch in plain memory.
+/// A batch in main memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
     /// Normalized images, row-major.
     pub images: Vec<f32>,
-    /// Classes.
+    /// Class numbers.
     pub labels: Vec<i32>,
     /// `[batch, 3, height, width]`.
     pub shape: [usize; 4],
@@ -38,27 +38,29 @@ impl Batch {
 /// Makes the batches of a part of a data set.
 #[derive(Clone, Debug)]
 pub struct Loader {
-    /// The whole set.
+    /// The whole data set.
     pub dataset: Arc<ImageDataset>,
-    /// The images of this part.
+    /// The numbers of the images of this part.
     pub indices: Arc<[u32]>,
-    /// Images of a batch, above 0; the last batch of an epoch has the rest.
+    /// Images per batch, above 0; the last batch of an epoch has the remaining images.
     pub batch_size: usize,
     /// Random changes of each image.
     pub augmentation: Augmentation,
-    /// Mean and deviation to remove.
+    /// Mean and standard deviation of the normalization.
     pub normalization: Normalization,
-    /// Whose random stream orders and changes the images; none keeps the order of `indices`, and leaves
-    /// out images that turn out to be broken, so that a batch may be smaller, or empty.
+    /// The purpose of the random stream that orders and changes the images. None keeps the order of
+    /// `indices` and leaves out images that turn out to be broken, so that a batch may be smaller,
+    /// or empty.
     pub order: Option<Purpose>,
-    /// Of all random streams.
+    /// Seed of all random streams.
     pub seed: u64,
-    /// Threads that prepare batches; 0 prepares them where they are asked for.
+    /// Number of threads that prepare batches; 0 prepares each batch on demand.
     pub num_workers: usize,
 }
 
 impl Loader {
-    /// All images of a set in their order as they are, normalized as the set says, prepared on one thread.
+    /// All images of a set in their order, unchanged, normalized as the set says, prepared on one
+    /// thread.
     ///
     /// # Panics
     /// Where there are more than 2^32 images.
@@ -76,17 +78,17 @@ impl Loader {
         }
     }
 
-    /// Batches that so many workers hold at most.
+    /// Largest number of batches that `num_workers` workers hold.
     pub(crate) fn most_ahead(num_workers: usize) -> usize {
         num_workers.max(1) * (AHEAD + 1)
     }
 
-    /// Batches of an epoch, the last, smaller one included.
+    /// Number of batches of an epoch, including the last, smaller one.
     pub fn steps_per_epoch(&self) -> usize {
         self.indices.len().div_ceil(self.batch_size)
     }
 
-    /// The batches of one epoch from some step on; none from the last step on.
+    /// The batches of one epoch from step `from_step` on; none where the epoch has no such step.
     pub fn epoch(&self, epoch: u64, from_step: usize) -> Batches {
         let steps = self.steps_per_epoch() as u64;
         let first = epoch * steps;
@@ -102,9 +104,9 @@ impl Loader {
         Batches::new(self.clone(), from_batch, None)
     }
 
-    /// One batch; [`Loader::epoch`] and [`Loader::endless`] give the same.
+    /// One batch, equal to that of [`Loader::epoch`] and [`Loader::endless`].
     ///
-    /// Orders the whole epoch for it, which the iterators do once per epoch.
+    /// This orders the whole epoch each time; the iterators order it once per epoch.
     ///
     /// # Errors
     /// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
@@ -141,7 +143,7 @@ impl Loader {
             let size = self.dataset.size();
             let region = |stored| self.augmentation.region(stored, &mut rng);
             let (found, pixels) = self.dataset.view(image as usize, region)?;
-            // No image is measured twice, in the place of one that is broken.
+            // No image is measured twice in place of a broken one.
             if self.order.is_none() && found != image as usize {
                 continue;
             }
@@ -156,7 +158,7 @@ impl Loader {
     }
 }
 
-/// Makes consecutive batches, keeping the order of the current epoch.
+/// Makes consecutive batches, and keeps the order of the current epoch.
 struct Maker {
     loader: Loader,
     epoch: Option<u64>,
@@ -182,9 +184,9 @@ impl Maker {
 
 /// An iterator of batches, prepared ahead by the loader's workers.
 ///
-/// Worker `k` of `n` makes batches `k`, `k + n`, ... into a channel of its own and the iterator
-/// takes turns, so the order is that of one thread. Dropping it ends each worker after the batch
-/// it has in hand.
+/// Worker `k` of `n` makes batches `k`, `k + n`, ... and sends them into its own channel. The
+/// iterator takes turns, so that the order is that of one thread. Dropping the iterator ends each
+/// worker after its current batch.
 pub struct Batches {
     next: u64,
     end: Option<u64>,

@@ -1,8 +1,8 @@
 //! Images: readers, the random halves, augmentation, and batches prepared ahead.
 //!
 //! Entry points: [`load`], [`Loader`]. Invariant: every batch is a pure function of seed, purpose,
-//! epoch and step, so a resumed run needs no generator's state and any number of worker threads
-//! makes the same batches.
+//! epoch and step, so a resumed run needs no state of a random generator, and any number of worker
+//! threads makes the same batches.
 
 mod augment;
 mod cifar;
@@ -38,13 +38,13 @@ use std::sync::Arc;
 use crate::{Error, Result};
 use notice::Notices;
 
-/// Reads training and test images; docs/data.md has the layouts.
+/// Reads training and test images; docs/data.md describes the layouts.
 ///
-/// Images in files are decoded at once where they are few, so that broken ones are left out here; of
-/// larger sets each is decoded when a batch needs it, and kept in memory as long as there is room.
+/// Small sets of image files are decoded at once, so that broken files are left out here. In larger
+/// sets, each file is decoded when a batch needs it, and kept in memory as long as there is room.
 ///
 /// # Errors
-/// [`Error::Data`] where the folder is none of this kind, a file or class is missing or wrong, or an
+/// [`Error::Data`] where the folder is not of this kind, a file or class is missing or wrong, or an
 /// image is broken and may not be skipped; [`Error::Io`] where a file cannot be read;
 /// [`Error::ConfigValue`] where a folder of images has no `image_size`.
 pub fn load(source: &Source) -> Result<Datasets> {

@@ -1,4 +1,4 @@
-//! What a person should know about the images that were read.
+//! Notices for a person about the images that were read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,31 +9,31 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{BrokenImages, ImageDataset};
 use crate::{Error, Result};
 
-/// Files of one notice that are named; the rest is counted.
+/// Largest number of files that a notice names; the others are only counted.
 const NAMED: usize = 1000;
-/// So many times as many images of one class as of another are noted.
+/// Ratio of the numbers of images of two classes from which on a notice is given.
 const UNBALANCED: usize = 10;
-/// Files of one notice that its text names.
+/// Largest number of files named in the text of a notice.
 const IN_TEXT: usize = 3;
 
-/// What happened to a file, a folder or a class.
+/// The kind of a notice about a file, a folder or a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoticeKind {
-    /// An image that cannot be used; the set has one less.
+    /// An image that cannot be used; the set has one image less.
     Skipped,
-    /// An image that broke after loading; in training the next one of the set stands in for it.
+    /// An image that broke after loading; in training, the next image of the set replaces it.
     Replaced,
-    /// A file or folder that is there and is not read.
+    /// A file or folder that exists and is not read.
     Ignored,
-    /// One of several possible places was taken, and these were not.
+    /// One of several possible places was chosen; the notice names the others.
     NotChosen,
-    /// Classes that are unlike what a network learns well from.
+    /// Classes from which a network can hardly learn well.
     Classes,
 }
 
 impl NoticeKind {
-    /// The word in settings of events and in reports.
+    /// The name of the kind in events and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Skipped => "skipped",
@@ -45,23 +45,23 @@ impl NoticeKind {
     }
 }
 
-/// Files, folders or classes that share a fate and its reason.
+/// Files, folders or classes with the same kind and reason.
 ///
 /// As text: `skipped 5: the file is empty: cat/1.jpg, cat/2.jpg, cat/3.jpg and 2 more`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataNotice {
-    /// What happened.
+    /// The kind.
     pub kind: NoticeKind,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// How many there are.
+    /// The number of files, folders or classes.
     pub count: usize,
-    /// Their names, of the first thousand: paths below the data's folder, or classes.
+    /// Their names, at most a thousand: paths below the data's folder, or classes.
     #[serde(serialize_with = "as_text")]
     pub paths: Vec<PathBuf>,
 }
 
-/// JSON knows no names but Unicode's.
+/// Paths as text: JSON has only Unicode names.
 fn as_text<S: Serializer>(paths: &[PathBuf], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(paths.iter().map(|path| path.to_string_lossy()))
 }
@@ -79,17 +79,17 @@ impl fmt::Display for DataNotice {
     }
 }
 
-/// Gathers notices; those of one kind and reason become one.
+/// Collects notices; notices with the same kind and reason become one.
 #[derive(Debug)]
 pub(super) struct Notices {
     root: PathBuf,
     broken: BrokenImages,
-    /// A file that is met again is the same.
+    /// The names per kind and reason; a file that is met again counts once.
     found: BTreeMap<(NoticeKind, String), BTreeSet<PathBuf>>,
 }
 
 impl Notices {
-    /// Of the data in a folder.
+    /// No notices yet about the data in a folder.
     pub fn new(root: &Path, broken: BrokenImages) -> Self {
         Self { root: root.to_path_buf(), broken, found: BTreeMap::new() }
     }
@@ -100,7 +100,7 @@ impl Notices {
     }
 
     /// # Errors
-    /// [`Error::Data`] where images may not be skipped.
+    /// [`Error::Data`] where broken images may not be skipped.
     pub fn skip(&mut self, path: &Path, reason: impl Into<String>) -> Result<()> {
         let reason = reason.into();
         if self.broken == BrokenImages::Fail {
@@ -110,7 +110,7 @@ impl Notices {
         Ok(())
     }
 
-    /// As [`Self::skip`], for what reading a file or folder ended in.
+    /// As [`Self::skip`], for the error of reading a file or folder.
     pub fn skip_for(&mut self, error: Error) -> Result<()> {
         if self.broken == BrokenImages::Fail {
             return Err(error);
@@ -119,7 +119,7 @@ impl Notices {
         self.skip(&path, reason)
     }
 
-    /// Takes the first of some places that are there; the others are noted.
+    /// Takes the first of some places that exists; the others that exist become a notice.
     pub fn first_of<T: AsRef<Path>>(
         &mut self,
         places: impl IntoIterator<Item = T>,
@@ -133,7 +133,7 @@ impl Notices {
         Some(first)
     }
 
-    /// Notes classes that a network can hardly learn, or whose accuracy nobody will know.
+    /// Records notices about classes that a network can hardly learn, or that have no test images.
     pub fn of_classes(&mut self, train: &ImageDataset, test: &ImageDataset) {
         let (counts, tested) = (train.class_counts(), test.class_counts());
         let names = train.class_names();
@@ -154,7 +154,7 @@ impl Notices {
         }
     }
 
-    /// What is known of a folder or of what lies in it, in a few words.
+    /// The notices about a folder or its content, in a few words.
     pub fn about(&self, folder: &Path) -> String {
         let within = |path: &&PathBuf| self.root.join(path).starts_with(folder);
         let of = |((kind, reason), paths): (&(NoticeKind, String), &BTreeSet<PathBuf>)| {
@@ -175,7 +175,7 @@ impl Notices {
     }
 }
 
-/// The file that an error is about, and what is wrong with it.
+/// The file that an error is about, and its fault.
 pub(super) fn reason(error: Error) -> (PathBuf, String) {
     match error {
         Error::Data { path, reason } => (path, reason),

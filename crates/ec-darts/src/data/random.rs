@@ -1,15 +1,15 @@
-//! Independent random streams by purpose, and orders drawn from them.
+//! Independent random streams by purpose, and random orders drawn from them.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What a random stream is for; streams of different purposes are independent.
+/// The purpose of a random stream; streams of different purposes are independent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub enum Purpose {
-    /// First values of the weights.
+    /// Initial values of the weights.
     Weights = 0,
-    /// First values of alpha.
+    /// Initial values of alpha.
     Alpha = 1,
     /// The two halves of the training set.
     Split = 2,
@@ -19,9 +19,9 @@ pub enum Purpose {
     Valid = 4,
     /// Batches of the auxiliary model's steps.
     Auxiliary = 5,
-    /// Order and augmentation of a retraining.
+    /// Order and augmentation of training images in a retraining.
     Retrain = 6,
-    /// Augmentation of images that keep the order they are listed in.
+    /// Augmentation of images that keep the order of their list.
     Listed = 7,
     /// Drop path of a retraining.
     DropPath = 8,
@@ -31,22 +31,23 @@ pub enum Purpose {
     AlphaDraw = 10,
     /// Mixing weights drawn or perturbed in steps on the weights.
     WeightDraw = 11,
-    /// Elements of skips that are dropped in steps on alpha.
+    /// Dropout masks of skip connections in steps on alpha.
     AlphaDropout = 12,
-    /// Elements of skips that are dropped in steps on the weights.
+    /// Dropout masks of skip connections in steps on the weights.
     WeightDropout = 13,
-    /// Directions in which the Hessian in alpha is first looked at.
+    /// Starting directions of the eigenvalue measurement of the Hessian in alpha.
     Spectrum = 14,
 }
 
-/// Set in the fourth word of a key for the order of an epoch, to keep it apart from augmentation.
+/// A bit in the fourth word of a key that marks the order of an epoch, to keep it apart from
+/// augmentation.
 const ORDER: u64 = 1 << 63;
 
-/// The generator of one place in a stream.
+/// The random generator of one place in a stream.
 ///
-/// The 32-byte key is `seed`, `purpose`, `epoch` and `index` as little-endian words, so every place
-/// can be reached without drawing what comes before it. The numbers of [`Purpose`] are part of it:
-/// a new purpose takes a new number.
+/// The 32-byte key is `seed`, `purpose`, `epoch` and `index` as little-endian words, so that every
+/// place can be reached without drawing the numbers before it. The numbers of [`Purpose`] are part
+/// of the key: a new purpose takes a new number.
 pub fn stream_rng(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
@@ -55,11 +56,11 @@ pub fn stream_rng(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha
     ChaCha8Rng::from_seed(key)
 }
 
-/// A whole number below `bound`, which is not 0, unbiased: draws from the incomplete last run of
-/// `bound` numbers are drawn again.
+/// An unbiased whole number below `bound`, which is not 0: draws from the incomplete last run of
+/// `bound` numbers are repeated.
 ///
-/// Written out rather than taken from `rand`, whose methods may draw differently in another
-/// version: the order of a search's batches must outlive an update.
+/// It is our own code and not `rand`'s, whose methods may draw differently in another version: the
+/// order of a search's batches must not change with an update.
 pub(super) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     let zone = u32::MAX - (u32::MAX - bound + 1) % bound;
     loop {
@@ -70,7 +71,7 @@ pub(super) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     }
 }
 
-/// A number in [0, 1), of 24 bits.
+/// A number in [0, 1) with 24 bits.
 pub(super) fn unit(rng: &mut impl Rng) -> f32 {
     (rng.next_u32() >> 8) as f32 / (1 << 24) as f32
 }
@@ -83,17 +84,17 @@ pub(super) fn shuffle(items: &mut [u32], rng: &mut impl Rng) {
     }
 }
 
-/// The indices in the order of an epoch.
+/// The indices in the random order of an epoch.
 pub fn shuffled(indices: &[u32], seed: u64, purpose: Purpose, epoch: u64) -> Vec<u32> {
     let mut order = indices.to_vec();
     shuffle(&mut order, &mut stream_rng(seed, purpose, epoch, ORDER));
     order
 }
 
-/// Two random parts of `0..len`, each in random order; the first has `fraction` of it, rounded.
+/// Two random parts of `0..len`, each in random order; the first has the share `fraction`, rounded.
 ///
 /// # Panics
-/// Where `fraction` is not in [0, 1], or `len` is no `u32`.
+/// Where `fraction` is not in [0, 1], or where `len` does not fit into a `u32`.
 ///
 /// # Source
 /// EC-DARTS, section 5.2: "randomly separated into two parts equally".
@@ -105,7 +106,7 @@ pub fn split(len: usize, fraction: f64, seed: u64) -> (Vec<u32>, Vec<u32>) {
     (first, second)
 }
 
-/// Two random parts of the images with these labels, each in random order, which hold these shares
+/// Two random parts of the images with these labels, each in random order. Each part has its share
 /// of every class, rounded.
 ///
 /// # Panics
@@ -162,7 +163,7 @@ mod tests {
         assert!(counts.iter().all(|&count: &i32| (count - 10_000).abs() < 500), "{counts:?}");
     }
 
-    /// Five eighths of the draws lie below half of this bound if the incomplete run is kept.
+    /// Without the repetition, five eighths of the draws would lie below half of this bound.
     #[test]
     fn below_is_even_at_a_large_bound() {
         let mut rng = stream_rng(1, Purpose::Train, 0, 0);
@@ -205,7 +206,7 @@ mod tests {
             part.iter().filter(|&&image| labels[image as usize] == class).count()
         };
         for class in 0..5 {
-            // A fortieth of 100 is 2.5: the tenth and it together are 12.5, rounded.
+            // A fortieth of 100 is 2.5; with the tenth, it makes 12.5, rounded.
             assert_eq!((count(&first, class), count(&second, class)), (10, 3), "class {class}");
         }
         assert_eq!((count(&first, 5), count(&second, 5)), (50, 13));

@@ -1,4 +1,4 @@
-//! Which set is read and how, and the two sets that it gives.
+//! The data set to read, the way of reading it, and the two sets of images in it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,35 +7,34 @@ use super::digest::user_folder;
 use super::{DataNotice, DatasetKind, ImageDataset};
 use crate::{Error, Result};
 
-/// What is read, and how: `config.data.source(folder)` makes one from settings.
+/// A data set and the way of reading it: `config.data.source(folder)` makes one from settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// Which set.
+    /// The data set.
     pub kind: DatasetKind,
-    /// Where it lies.
+    /// The folder of the data set.
     pub folder: PathBuf,
     /// Side of the images that the network reads; none: the set's own.
     pub image_size: Option<usize>,
-    /// Shorter side before the centre is cut out; none: no more than `image_size`.
+    /// Shorter side before the centre is cut out; none: to fit `image_size`.
     pub resize: Option<usize>,
-    /// Share of each class that becomes the test set, where a folder has none of its own.
+    /// Share of each class that becomes the test set, where a folder has no test images.
     pub test_fraction: f64,
-    /// Of that choice.
+    /// Seed of this choice.
     pub split_seed: u64,
-    /// What a broken image does.
+    /// The treatment of broken images.
     pub broken: BrokenImages,
-    /// Whether images are turned as their cameras noted (Exif).
+    /// Whether images are rotated as their Exif data say.
     pub orientation: bool,
     /// Memory for decoded images of both sets, in bytes.
     pub cache_bytes: u64,
-    /// Folder in which digests of files are kept, so that a large set is not read for them again; none:
-    /// nothing is kept.
+    /// Folder that stores digests of files, so that a large set is not read again for them; none:
+    /// nothing is stored.
     pub digests: Option<PathBuf>,
 }
 
 impl Source {
-    /// A set as it is, with the defaults of the settings. Digests are kept in the user's folder for
-    /// caches.
+    /// A set with the defaults of the settings. Digests are stored in the user's folder for caches.
     pub fn new(kind: DatasetKind, folder: impl Into<PathBuf>) -> Self {
         Self {
             kind,
@@ -52,33 +51,33 @@ impl Source {
     }
 }
 
-/// What an image does that cannot be read.
+/// The treatment of an image that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BrokenImages {
-    /// It is left out, counted and named.
+    /// The image is left out, counted and named.
     Skip,
-    /// It is an error.
+    /// The image is an error.
     Fail,
 }
 
 /// Training and test images.
 #[derive(Clone, Debug)]
 pub struct Datasets {
-    /// What a search may use.
+    /// The images that a search may use.
     pub train: Arc<ImageDataset>,
-    /// What only the final evaluation may use.
+    /// The images that only the final evaluation may use.
     pub test: Arc<ImageDataset>,
-    /// What was left out, passed over or looks wrong.
+    /// Notices about images that were left out or replaced, or that look wrong.
     pub notices: Vec<DataNotice>,
 }
 
-/// What tells images from others: SHA-256 of both sets, in hexadecimal digits.
+/// The identity of the images: SHA-256 of both sets, in hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DataDigests {
-    /// Of the training images.
+    /// The digest of the training images.
     pub train: String,
-    /// Of the test images.
+    /// The digest of the test images.
     pub test: String,
 }
 
@@ -88,15 +87,15 @@ impl Datasets {
         DataDigests { train: self.train.digest(), test: self.test.digest() }
     }
 
-    /// All notices: those of loading, and images that were found broken since.
+    /// All notices: those of loading, and those about images that broke since.
     pub fn all_notices(&self) -> Vec<DataNotice> {
         [self.notices.clone(), self.train.replaced(), self.test.replaced()].concat()
     }
 
-    /// Images that a program hands over; those of the test set are normalized as the training images.
+    /// Images in memory; test images take the normalization of the training images.
     ///
     /// # Errors
-    /// [`Error::Images`] where the two differ in their size or their classes.
+    /// [`Error::Images`] where the two sets differ in their size or their classes.
     pub fn new(train: ImageDataset, test: ImageDataset) -> Result<Self> {
         if train.size() != test.size() || train.class_names() != test.class_names() {
             let told = |set: &ImageDataset| {

@@ -1,4 +1,4 @@
-//! The image files in folders: regular files only, each once, whatever links there are.
+//! The image files in folders: only regular files, each once, also where links lead to them.
 
 use std::collections::hash_map::{Entry as Place, HashMap};
 use std::collections::{HashSet, VecDeque};
@@ -14,12 +14,12 @@ use super::decode::{FORMATS, LARGEST, is_read};
 use super::notice::{NoticeKind, Notices};
 use crate::{Error, Result};
 
-/// Ends of names that are taken for an image without a look at the content.
+/// Endings of names that count as an image without a look at the content.
 const ENDS: [&str; 7] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp"];
-/// Ends of names that are images, but of no format that is read.
+/// Endings of names of images in unsupported formats.
 const OTHER: [&str; 10] =
     ["gif", "tif", "tiff", "heic", "heif", "avif", "ppm", "pgm", "jp2", "jxl"];
-/// Folders that systems and programs leave beside images, thumbnails among them.
+/// Folders that systems and programs leave beside images, such as thumbnails.
 const SYSTEM: [&str; 8] = [
     "@eadir",
     "#recycle",
@@ -34,10 +34,10 @@ const SYSTEM: [&str; 8] = [
 /// A regular file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    /// Below the root.
+    /// The path below the root.
     pub path: PathBuf,
     pub bytes: u64,
-    /// Last change, in nanoseconds since 1970.
+    /// Time of the last change, in nanoseconds since 1970.
     pub modified_ns: u64,
 }
 
@@ -49,19 +49,19 @@ impl Entry {
     }
 }
 
-/// What a name in a folder stands for.
+/// An entry of a folder.
 pub(super) struct Child {
     pub path: PathBuf,
-    /// Of what a link leads to.
+    /// The metadata, behind links.
     pub metadata: Metadata,
     pub is_link: bool,
 }
 
-/// What is in a folder, sorted. Hidden files, folders of systems and what is neither file nor folder
-/// are left out and noted.
+/// The entries of a folder, sorted. Hidden files, folders of systems, and entries that are neither
+/// file nor folder are left out, with a notice.
 ///
 /// # Errors
-/// Where the folder or something in it cannot be read and may not be skipped.
+/// Where the folder or an entry cannot be read and may not be skipped.
 pub(super) fn children(folder: &Path, notices: &mut Notices) -> Result<Vec<Child>> {
     let listed = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let mut listed = match listed {
@@ -99,7 +99,7 @@ fn is_system(name: &OsStr) -> bool {
     SYSTEM.contains(&&*name.to_string_lossy().to_lowercase())
 }
 
-/// Whether a file is an image that is read; by its content, where its name does not end as those do.
+/// Whether a file is an image of a supported format, by its name or else by its content.
 ///
 /// # Errors
 /// Where it is an image of another format, cannot be read or is too large, and may not be skipped.
@@ -129,17 +129,17 @@ pub(super) fn is_image(path: &Path, bytes: u64, notices: &mut Notices) -> Result
     Ok(bytes <= LARGEST)
 }
 
-/// The format that the first bytes of a file tell.
+/// The format by the first bytes of a file.
 fn look(path: &Path) -> std::io::Result<Option<ImageFormat>> {
     let mut start = Vec::new();
     File::open(path)?.take(32).read_to_end(&mut start)?;
     let format = image::guess_format(&start).ok();
-    // Two letters may begin a text too: the size of the second head must be one that there is.
+    // Two letters may begin a text too: the size of the second header must be a possible one.
     let is_bitmap = |start: &[u8]| start.len() > 17 && matches!(start[14..18], [12..=124, 0, 0, 0]);
     Ok(format.filter(|&format| format != ImageFormat::Bmp || is_bitmap(&start)))
 }
 
-/// What two names of one file or folder have in common.
+/// The identity that two names of the same file or folder share.
 #[cfg(unix)]
 type Identity = (u64, u64);
 #[cfg(not(unix))]
@@ -156,7 +156,7 @@ fn identity(path: &Path, _metadata: &Metadata) -> Identity {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
-/// A file that was met, in the folder of this number.
+/// A file that was found, in the folder of this number.
 struct Met {
     start: usize,
     identity: Identity,
@@ -164,14 +164,14 @@ struct Met {
     entry: Entry,
 }
 
-/// The images in some folders and in all folders within, a list for each, in the order of their
-/// paths.
+/// The images in some folders and in all folders within, one list for each folder, in the order of
+/// their paths.
 ///
-/// A file or folder that is met twice is taken once, by the name that is no link where there is one,
-/// else by the first. A link to a folder that contains the root leads nowhere new.
+/// A file or folder that is found twice is taken once, by a name that is not a link where there is
+/// one, else by the first name. A link to a folder that contains the root is not followed.
 ///
 /// # Errors
-/// Where something cannot be read and may not be skipped.
+/// Where a file or folder cannot be read and may not be skipped.
 pub(super) fn images(
     root: &Path,
     starts: &[PathBuf],
@@ -198,13 +198,13 @@ pub(super) fn images(
     Ok(lists)
 }
 
-/// Every name of an image, and every folder once: those behind links come last.
+/// Every name of an image, and every folder once: folders behind links come last.
 fn walk(root: &Path, starts: &[PathBuf], notices: &mut Notices) -> Result<Vec<Met>> {
-    // From the root upwards, a link would lead to everything again.
+    // A link to the root or above would lead to all images again.
     let whole = root.canonicalize().map_err(Error::io("read", root))?;
     let known = |path: &Path| Some(identity(path, &fs::metadata(path).ok()?));
     let mut seen: HashSet<Identity> = whole.ancestors().filter_map(known).collect();
-    // What holds the first folders, such as `train`.
+    // The folder that contains the first folders, such as `train`.
     seen.extend(starts.iter().filter_map(|start| known(root.join(start).parent()?)));
     let (mut folders, mut links) = (VecDeque::new(), VecDeque::new());
     for (number, start) in starts.iter().enumerate() {

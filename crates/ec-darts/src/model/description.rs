@@ -1,4 +1,4 @@
-//! All about a trained network but its weights, and whether that can be.
+//! The description of a trained network, without its weights, and its validation.
 
 use burn::tensor::Device;
 use ec_darts_space::Genotype;
@@ -15,44 +15,45 @@ use crate::{COMMIT, Error, Result, VERSION};
 
 /// Version of the file's layout.
 const FORMAT: u32 = 1;
-/// Longest description that is read, in bytes: 65,536 classes with names of a hundred letters.
+/// Largest size of a description that is read, in bytes: 65,536 classes with names of a hundred
+/// letters.
 const MAX_LEN: usize = 8 << 20;
 
-/// All about a trained network but its weights; JSON in the file's metadata.
+/// The description of a trained network, without its weights; JSON in the file's metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDescription {
     /// Version of the file's layout.
     pub format: u32,
-    /// Of the cells.
+    /// The genotype of the cells.
     pub genotype: Genotype,
-    /// Which layers there are.
+    /// The layers around the cells.
     #[serde(default, skip_serializing_if = "is_default")]
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     pub init_channels: usize,
-    /// Cells, two of them reductions.
+    /// Number of cells; two of them are reductions.
     pub num_cells: usize,
-    /// Classes.
+    /// Number of classes.
     pub num_classes: usize,
     /// Name of each class, in the order of the logits.
     pub class_names: Vec<String>,
     /// Height and width of the images, in pixels.
     pub image_size: [usize; 2],
-    /// Mean of each channel (red, green, blue) of values in [0, 1]; subtracted first.
+    /// Mean of each channel (red, green, blue), for values in [0, 1]; it is subtracted first.
     pub mean: [f32; 3],
-    /// Deviation of each channel; divided by.
+    /// Standard deviation of each channel; values are divided by it.
     pub std: [f32; 3],
-    /// Name of the data set it was trained on, as in settings (`cifar10`).
+    /// Name of the data set of the training, as in settings (`cifar10`).
     pub dataset: String,
-    /// How its images were read and split from the test images; absent where it is not known.
+    /// Settings for reading and splitting its images; absent where unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataConfig>,
-    /// Which images it was trained on, and which were set apart; absent where it is not known.
+    /// Digests of the images of the training and of the test; absent where unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digests: Option<DataDigests>,
-    /// Version of the program that wrote it.
+    /// Version of the program that wrote the file.
     pub version: String,
     /// Commit of that program.
     pub commit: String,
@@ -63,7 +64,7 @@ fn is_default(skeleton: &Skeleton) -> bool {
 }
 
 impl ModelDescription {
-    /// Of a network of this program; [`super::TrainedModel::new`] checks it.
+    /// The description of a network of this program; [`super::TrainedModel::new`] checks it.
     pub fn new(
         genotype: Genotype,
         config: &EvaluationConfig,
@@ -92,7 +93,8 @@ impl ModelDescription {
         }
     }
 
-    /// Of a network for images like these: their size, classes and normalization, and a name for the set.
+    /// The description of a network for images like these: with their size, classes and
+    /// normalization, and a name for the set.
     pub fn of_images(
         genotype: Genotype,
         config: &EvaluationConfig,
@@ -103,7 +105,7 @@ impl ModelDescription {
         Self::new(genotype, config, names, size, &images.normalization(), dataset)
     }
 
-    /// Mean and deviation to remove from an image.
+    /// Mean and standard deviation of the normalization.
     pub fn normalization(&self) -> Normalization {
         Normalization { mean: self.mean, std: self.std }
     }
@@ -119,7 +121,7 @@ impl ModelDescription {
         }
     }
 
-    /// A network of this description with untrained weights, the same every time.
+    /// A network of this description with untrained weights, which are the same every time.
     pub fn build(&self, device: &Device) -> EvaluationNetwork {
         let mut rng = stream_rng(0, Purpose::Weights, 0, 0);
         self.config().init(&self.genotype, &mut rng, device)
@@ -137,7 +139,7 @@ impl ModelDescription {
         let unreadable =
             |error: serde_json::Error| format!("its description cannot be read: {error}");
         let value: Value = serde_json::from_str(text).map_err(unreadable)?;
-        // Checkpoints are of the same make, and lie in the same run folder.
+        // Checkpoints have the same file format, and are in the same run folder.
         if value.get("progress").is_some() {
             return Err(
                 "a checkpoint of a run, not a trained model; that is model.safetensors in \
@@ -145,7 +147,7 @@ impl ModelDescription {
                     .into(),
             );
         }
-        // A later format may have other fields: its number is read first.
+        // A later format may have other fields: the version is read first.
         if let Some(found) =
             value.get("format").filter(|format| format.as_u64() != Some(FORMAT.into()))
         {
@@ -158,7 +160,8 @@ impl ModelDescription {
         }
     }
 
-    /// What no network can be built from: the field, its value and what is allowed.
+    /// The reason why no network can be built from this description: the field, its value and the
+    /// allowed values.
     pub(super) fn fault(&self) -> Option<String> {
         let allowed = |name: &str, value: String, allowed: &str| {
             Some(format!("`{name}` is {value}, allowed: {allowed}"))
@@ -213,7 +216,7 @@ impl ModelDescription {
         self.data.as_ref().and_then(|data| self.data_fault(data))
     }
 
-    /// What cannot be about how the images are read.
+    /// The fault of the settings for reading the images, if there is one.
     fn data_fault(&self, data: &DataConfig) -> Option<String> {
         match data.validate("its description") {
             Err(Error::ConfigValue { key, value, allowed, .. }) => {
@@ -232,10 +235,10 @@ impl ModelDescription {
             .then(|| format!("`data.image_size` is {side}, `image_size` is {size:?}"))
     }
 
-    /// The network whose tensors a snapshot holds under `network`, and none besides.
+    /// The network with the tensors that a snapshot has under `network`; it must have no others.
     ///
-    /// Nothing is built before the tensors have as many values as the description asks for, so that a description
-    /// cannot ask for more memory than its file has.
+    /// The number of values is compared with the description before a network is built, so that a
+    /// description cannot ask for more memory than its file takes.
     ///
     /// # Errors
     /// The first tensor that is missing, superfluous, of another shape or not finite.
@@ -256,15 +259,15 @@ impl ModelDescription {
         }
     }
 
-    /// Whether there are as many parameters as the network has.
+    /// Checks that the snapshot has as many parameters as the network.
     fn check_count(&self, snapshot: &Snapshot) -> Result<(), String> {
-        // Every cell of DARTS' skeleton has two preprocessings, of a convolution and a batch normalization each. So few cells are soon
-        // counted.
+        // Every cell of DARTS' skeleton has two preprocessings, each with a convolution and a batch
+        // normalization. With so few cells, the count below takes little time.
         let most = snapshot.tensors.len() / 10;
         let has_tensors = self.skeleton == Skeleton::Darts;
         if has_tensors && self.num_cells > most {
             return Err(format!(
-                "`num_cells` is {}, its tensors are of {most} at most",
+                "`num_cells` is {}, its tensors are those of at most {most}",
                 self.num_cells
             ));
         }
@@ -272,7 +275,8 @@ impl ModelDescription {
             |name: &str| !(name.ends_with(".running_mean") || name.ends_with(".running_var"));
         let parameters = snapshot.tensors.iter().filter(|(name, _)| is_parameter(name));
         let found: u64 = parameters.map(|(_, values)| values.num_elements() as u64).sum();
-        // Parameters do not depend on the size of images, as long as reductions reduce.
+        // The number of parameters does not depend on the size of images, as long as reductions
+        // reduce.
         let cost = NetworkCost::new(&self.genotype, &self.config(), 32 * self.stem.shrink());
         let expected = cost.parameters_with_auxiliary;
         match found == expected {

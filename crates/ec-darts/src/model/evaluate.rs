@@ -1,4 +1,4 @@
-//! What a trained network gets right.
+//! The accuracy of a trained network.
 
 use std::sync::Arc;
 
@@ -7,74 +7,76 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::TrainedModel;
+use crate::batch::ImageBatch;
 use crate::data::{Augmentation, ImageDataset, Loader, Purpose, stream_rng};
 use crate::network::EvaluationNetwork;
-use crate::tensors::{ImageBatch, to_vec};
+use crate::tensors::to_vec;
 use crate::{Error, Result};
 
-/// Mistakes that are kept, the surest ones.
+/// Number of mistakes that are kept, the most confident ones.
 const MISTAKES: usize = 24;
-/// Most classes of which the first five say nothing.
+/// Largest number of classes for which top-5 has no meaning.
 const FIVE: usize = 5;
 
-/// How well a network does on labelled images.
+/// The performance of a network on labelled images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Images.
+    /// Number of images.
     pub num_images: usize,
     /// Mean cross entropy, in nats.
     pub loss: f64,
-    /// Fraction of images whose class has the largest logit; of equal ones the first counts.
+    /// Fraction of images whose class has the largest logit; of equal logits the first counts.
     pub top1: f64,
-    /// Fraction of images whose class is among the five largest logits; none where there are no more than
-    /// five classes.
+    /// Fraction of images whose class is among the five largest logits; none with five classes or
+    /// fewer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top5: Option<f64>,
-    /// Mean of the classes' accuracies, of those that have images: `top1` if all had as many.
+    /// Mean accuracy of the classes that have images: equal to `top1` if all have the same number
+    /// of images.
     pub balanced_accuracy: f64,
-    /// Per class, in the order of the labels.
+    /// The accuracy of each class, in the order of the labels.
     pub classes: Vec<ClassAccuracy>,
-    /// Images by true class (row) and predicted class (column).
+    /// Number of images by true class (row) and predicted class (column).
     pub confusion: Vec<Vec<u64>>,
-    /// Images that were taken for another class with the largest probability, the surest first; in no
-    /// file, since it says nothing without the images.
+    /// Wrongly classified images with the largest probabilities, most confident first. They are in
+    /// no file, because they mean nothing without the images.
     #[serde(skip)]
     pub mistakes: Vec<Mistake>,
 }
 
-/// An image that was taken for another class than its own.
+/// A wrongly classified image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mistake {
-    /// Its number; those of a second set follow those of the first.
+    /// The number of the image; the numbers of a second set follow those of the first.
     pub image: usize,
-    /// Its class.
+    /// The true class.
     pub class: usize,
-    /// The class it was taken for.
+    /// The predicted class.
     pub predicted: usize,
-    /// Of that class.
+    /// The probability of the predicted class.
     pub probability: f64,
 }
 
-/// How well a network does on the images of one class.
+/// The performance of a network on the images of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassAccuracy {
-    /// The class.
+    /// The name of the class.
     pub name: String,
-    /// Images of it.
+    /// Number of images of the class.
     pub num_images: u64,
-    /// Fraction that was recognized; none without images.
+    /// Fraction of them that was classified correctly; none without images.
     pub accuracy: Option<f64>,
 }
 
-/// Classifies all images of a set, without augmentation; `each` is told how many are done.
+/// Classifies all images of a set, without augmentation; `each` receives the number of images done.
 ///
-/// An image that cannot be read is left out where the set skips those; [`ImageDataset::replaced`] names
-/// them afterwards.
+/// An image that cannot be read is left out where the set skips broken images;
+/// [`ImageDataset::replaced`] names them afterwards.
 ///
 /// # Errors
-/// [`Error::Images`] where the set is empty, or of another size or other classes than the model;
-/// [`Error::Model`] where a logit is no number; [`Error::Io`] and [`Error::Data`] where the file of an image cannot
-/// be read.
+/// [`Error::Images`] where the set is empty, or has another size or other classes than the model;
+/// [`Error::Model`] where a logit is not finite; [`Error::Io`] and [`Error::Data`] where the file
+/// of an image cannot be read.
 ///
 /// # Panics
 /// Where `batch_size` is 0.
@@ -89,10 +91,10 @@ pub fn evaluate(
     evaluate_parts(model, &[Loader::new(dataset, batch_size)], device, each)
 }
 
-/// As [`evaluate`], of parts of several sets: the images and the batch size of each loader, without its random
-/// changes, and normalized as the model says.
+/// As [`evaluate`], for parts of several sets: the images and the batch size of each loader,
+/// without its random changes, and with the normalization of the model.
 ///
-/// A set may have some of the model's classes only, by their names; images are then still classified among
+/// A set may have only some of the model's classes, by their names; the prediction is still among
 /// all classes of the model.
 ///
 /// # Errors
@@ -117,7 +119,8 @@ pub fn evaluate_parts(
         let loader = Loader { normalization, augmentation, order: None, ..part.clone() };
         for (batch, images) in loader.epoch(0, 0).zip(part.indices.chunks(part.batch_size)) {
             let batch = batch?;
-            // Broken images were left out; which of a batch are left is not known.
+            // Broken images were left out; the position of the remaining images in the batch is
+            // unknown.
             let is_whole = batch.labels.len() == images.len();
             if batch.labels.is_empty() {
                 continue;
@@ -139,7 +142,7 @@ pub fn evaluate_parts(
     Ok(tally.evaluation(&model.description.class_names))
 }
 
-/// What is counted while images are classified.
+/// The counts during a classification.
 #[derive(Default)]
 struct Tally {
     loss: f64,
@@ -163,13 +166,13 @@ impl Tally {
             let (predicted, probability) = (order[0], log_softmax(logits, order[0]).exp());
             self.mistakes.push(Mistake { image, class, predicted, probability });
         }
-        // Sorted now and then, so that a large set of mistakes needs no memory.
+        // Sorted from time to time, so that a large set of mistakes needs little memory.
         if self.mistakes.len() >= 64 * MISTAKES {
             self.keep_the_surest();
         }
     }
 
-    /// The sort is stable: equally sure mistakes stay in the order of the images.
+    /// The sort is stable: mistakes with equal confidence stay in the order of the images.
     fn keep_the_surest(&mut self) {
         self.mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
         self.mistakes.truncate(MISTAKES);
@@ -200,8 +203,8 @@ impl Tally {
     }
 }
 
-/// Classes by falling logit, equal ones in their order; none where a logit is no number. This is the order of
-/// `ec_darts_kernels::reference::ranks`, which counts on the device.
+/// Classes by falling logit, equal logits in their order; none where a logit is NaN. This is the
+/// order of `ec_darts_kernels::reference::ranks`, which counts on the device.
 fn ranked(logits: &[f32]) -> Vec<usize> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return Vec::new();
@@ -220,7 +223,8 @@ fn log_softmax(logits: &[f32], class: usize) -> f64 {
 }
 
 impl TrainedModel {
-    /// By the running statistics, on whatever device the images are, and without gradient: the model stays as it is.
+    /// The logits by the running statistics, without gradient, on the device of the images: the
+    /// model does not change.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`, normalized
@@ -229,7 +233,7 @@ impl TrainedModel {
         self.infer(images, EvaluationNetwork::forward)
     }
 
-    /// [`EvaluationNetwork::features`] of a body that stays as it is, as [`Self::logits`].
+    /// [`EvaluationNetwork::features`] of the unchanged model, as in [`Self::logits`].
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`, normalized
@@ -245,7 +249,7 @@ impl TrainedModel {
     ) -> Tensor<2> {
         let is_tracked = images.device().is_autodiff();
         let images = images.without_autodiff();
-        // A pass on an autodiff device would move the running statistics, also those of clones.
+        // A pass on an autodiff device would change the running statistics, also those of clones.
         let output = match self.network.classifier.weight.device().is_autodiff() {
             true => forward(&self.network.valid(), images),
             false => forward(&self.network, images),
@@ -253,14 +257,14 @@ impl TrainedModel {
         if is_tracked { Tensor::from_inner(output) } else { output }
     }
 
-    /// An image, normalized and alone in a batch.
+    /// One image, normalized, as a batch.
     ///
     /// # Shapes
     /// - `pixels`: `[3, height, width]`, row-major, of the model's image size
     /// - output: `[1, 3, height, width]`
     ///
     /// # Panics
-    /// Where `pixels` has another length.
+    /// Where `pixels` does not have the length of an image of this size.
     pub fn input(&self, pixels: &[u8], device: &Device) -> Tensor<4> {
         self.inputs(&[pixels], device)
     }
@@ -281,15 +285,15 @@ impl TrainedModel {
         for (pixels, values) in images.iter().zip(values.chunks_exact_mut(length)) {
             let pixels = pixels.as_ref();
             assert_eq!(pixels.len(), length, "pixels of the model's image size");
-            // Without augmentation nothing is drawn.
+            // Without augmentation no random number is drawn.
             let mut rng = stream_rng(0, Purpose::Listed, 0, 0);
             Augmentation::NONE.apply(pixels, size, &normalization, &mut rng, values);
         }
         Tensor::from_data(TensorData::new(values, [images.len(), 3, size[0], size[1]]), device)
     }
 
-    /// The likeliest classes of each image and their probabilities, the likeliest first; none where a logit is no
-    /// number.
+    /// The most probable classes of each image and their probabilities, most probable first; none
+    /// where a logit is NaN.
     ///
     /// # Shapes
     /// - `images`: as for [`Self::logits`]

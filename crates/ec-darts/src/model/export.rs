@@ -1,4 +1,4 @@
-//! A trained network in the formats of others.
+//! A trained network in other formats.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use crate::files::write;
 use crate::snapshot::NamedTensors;
 use crate::{Error, Result};
 
-/// What a trained network can be written as.
+/// The formats of a trained network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExportFormat {
     /// Burn's own format, for [`BurnpackStore`].
@@ -17,23 +17,24 @@ pub enum ExportFormat {
     /// Safetensors as [`SafetensorsStore`] writes it: Burn's names and shapes.
     Safetensors,
     /// Safetensors with the names and shapes of the public DARTS code, and a Python module that
-    /// loads it; of networks in DARTS' skeleton.
+    /// loads it; only for networks in DARTS' skeleton.
     Torch,
-    /// A graph of ONNX (operator set 17) from `images`, `[batch, 3, height, width]`, normalized as for
-    /// [`TrainedModel::logits`], to `logits`, `[batch, num_classes]`. Its metadata have what else is
-    /// needed: `classes`, `mean`, `std`, `image_size`, `genotype`, `input`, `version`.
+    /// An ONNX graph (operator set 17) from `images`, `[batch, 3, height, width]`, normalized as
+    /// for [`TrainedModel::logits`], to `logits`, `[batch, num_classes]`. Its metadata have all
+    /// other necessary values: `classes`, `mean`, `std`, `image_size`, `genotype`, `input`,
+    /// `version`.
     Onnx,
 }
 
 impl TrainedModel {
-    /// Writes the network to a file; for [`ExportFormat::Torch`] `model.safetensors` and `model.py`
-    /// to a folder. Folders are made where they are not there. Returns what was written.
+    /// Writes the network to a file; for [`ExportFormat::Torch`], `model.safetensors` and
+    /// `model.py` to a folder. Missing folders are created. Returns the files written.
     ///
     /// All formats have the description as JSON under `ec-darts` in their metadata.
     ///
     /// # Errors
     /// [`Error::Io`] where a file cannot be written, [`Error::Model`] where Burn's store fails or the
-    /// format has no room for a network of this size or skeleton.
+    /// format does not support a network of this size or skeleton.
     pub fn export(&self, format: ExportFormat, path: &Path) -> Result<Vec<PathBuf>> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let description = self.description.to_json();

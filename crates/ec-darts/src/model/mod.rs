@@ -1,8 +1,8 @@
-//! A trained network in one file, and what is done with it.
+//! A trained network in one file: saving, loading, evaluation and export.
 //!
-//! Entry points: [`TrainedModel::load`], [`TrainedModel::save`]. Invariant: the file says all that
-//! is needed to use the network (genotype, size, classes, how images are normalized), and its bytes
-//! depend on that and the weights alone.
+//! Entry points: [`TrainedModel::load`], [`TrainedModel::save`]. Invariant: the file has all that
+//! is necessary to use the network (genotype, size, classes, normalization of images). Its bytes
+//! depend only on this and the weights.
 
 mod description;
 mod evaluate;
@@ -29,14 +29,14 @@ use crate::network::EvaluationNetwork;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// What the names of the network's tensors begin with.
+/// The first part of the names of the network's tensors.
 const NETWORK: &str = "network";
 /// Key of the description in files of other formats.
 const DESCRIPTION: &str = "ec-darts";
 
-/// A network that is ready to be used.
+/// A trained network and its description, ready to use.
 ///
-/// Using it never changes it, on whatever device an image is. To train it further, take
+/// Using it never changes it, whatever the device of an image. To train it further, take
 /// `model.network.train()` ([`Module::train`]), which is on the autodiff device.
 ///
 /// ```
@@ -67,18 +67,19 @@ const DESCRIPTION: &str = "ec-darts";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrainedModel {
-    /// What it is.
+    /// The description of the network.
     pub description: ModelDescription,
     /// The network with its auxiliary head, on a device without autodiff.
     pub network: EvaluationNetwork,
 }
 
 impl TrainedModel {
-    /// Joins a network and what is known about it.
+    /// Joins a network and its description.
     ///
     /// # Errors
-    /// [`Error::Model`] where the description is none of a network, or of another network: the field, or the first
-    /// tensor that is missing, superfluous, of another shape or not finite.
+    /// [`Error::Model`] where no network can have this description, or where the network has
+    /// another one: the field, or the first tensor that is missing, superfluous, of another shape
+    /// or not finite.
     pub fn new(description: ModelDescription, network: EvaluationNetwork) -> Result<Self> {
         let network = network.valid();
         let model = Self { description, network };
@@ -95,15 +96,15 @@ impl TrainedModel {
     /// The file's bytes; equal models give equal bytes.
     ///
     /// # Errors
-    /// [`Error::Model`] where a weight is no finite number.
+    /// [`Error::Model`] where a weight is not finite.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         Ok(self.finite_snapshot()?.to_bytes(&self.description.to_json()))
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file completely or not at all.
     ///
     /// # Errors
-    /// As of [`Self::to_bytes`]; [`Error::Io`] where it cannot be written.
+    /// The errors of [`Self::to_bytes`]; [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         write(path, &self.to_bytes().map_err(|error| error.of_file(path))?)
     }
@@ -111,17 +112,17 @@ impl TrainedModel {
     /// Reads a file that [`Self::save`] wrote, onto a device, without autodiff.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be read; [`Error::Model`] where it is damaged, of another
-    /// format, no trained model, or its tensors are not those of the network it describes.
+    /// [`Error::Io`] where the file cannot be read; [`Error::Model`] where it is damaged, has
+    /// another format, is no trained model, or where its tensors do not match its description.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
         Self::from_bytes(&bytes, device).map_err(|error| error.of_file(path))
     }
 
-    /// Reads what [`Self::to_bytes`] wrote.
+    /// Reads the bytes of [`Self::to_bytes`].
     ///
     /// # Errors
-    /// [`Error::Model`], as of [`Self::load`].
+    /// [`Error::Model`], as in [`Self::load`].
     pub fn from_bytes(bytes: &[u8], device: &Device) -> Result<Self> {
         Self::parse(bytes, device).map_err(Error::model)
     }
@@ -136,13 +137,14 @@ impl TrainedModel {
         Ok(Self { description, network })
     }
 
-    /// Whether images of a set have the model's size and classes.
+    /// Checks that the images of a set have the model's size and classes.
     ///
-    /// CIFAR without its list of names has numbers for names, which fit any; other names are equal, each at
-    /// its place. A set may have some of the model's classes only, by their names.
+    /// CIFAR without its list of names has numbers as names, which match any name. Other names must
+    /// be equal at each place. A set may have only some of the model's classes, by their names.
     ///
     /// # Errors
-    /// [`Error::Data`] with `folder`: another size, more classes, or a class that the model does not know.
+    /// [`Error::Data`] with `folder`: another size, more classes, or a class that the model does
+    /// not have.
     pub fn check_data(&self, dataset: &ImageDataset, folder: &Path) -> Result<()> {
         match self.fit(dataset) {
             Err(reason) => Err(Error::Data { path: folder.to_path_buf(), reason }),
@@ -150,10 +152,10 @@ impl TrainedModel {
         }
     }
 
-    /// The model's class for each class of a set whose images it can classify.
+    /// The model's class for each class of a set, if the model can classify its images.
     ///
     /// # Errors
-    /// In what the set's size or classes differ from the model's.
+    /// The difference between the set's size or classes and the model's.
     fn fit(&self, dataset: &ImageDataset) -> Result<Vec<usize>, String> {
         let classes = self.classes_of(dataset)?;
         let image_size = &self.description.image_size;
@@ -166,13 +168,13 @@ impl TrainedModel {
         Ok(classes)
     }
 
-    /// Pixels of an image file, as the evaluation during training would see it.
+    /// Pixels of an image file in the evaluation's view during training.
     ///
     /// # Shapes
     /// - output: `[3, height, width]`, row-major, of the model's image size
     ///
     /// # Errors
-    /// Those of [`decode`].
+    /// The errors of [`decode`].
     pub fn read_image(&self, path: &Path) -> Result<Vec<u8>> {
         let data = self.description.data.as_ref();
         let resize = data.and_then(|config| config.resize);
@@ -183,7 +185,7 @@ impl TrainedModel {
     /// The model's class for each class of a set.
     ///
     /// # Errors
-    /// What does not fit.
+    /// The first class that does not match.
     fn classes_of(&self, dataset: &ImageDataset) -> Result<Vec<usize>, String> {
         let ModelDescription { num_classes, class_names, .. } = &self.description;
         let found = dataset.class_names();
@@ -221,7 +223,8 @@ impl TrainedModel {
         snapshot
     }
 
-    /// What is written: a file of what is no number would be refused when it is read.
+    /// The snapshot to write; a file with a value that is not finite would be refused when it is
+    /// read.
     fn finite_snapshot(&self) -> Result<Snapshot> {
         let snapshot = self.snapshot();
         match snapshot.non_finite() {

@@ -25,7 +25,7 @@ pub(crate) fn nas_bench_201() -> TrainedModel {
     of_genotype(text.parse().expect("a genotype"), &config, 8)
 }
 
-/// A small untrained model whose running statistics have moved.
+/// A small untrained model whose running statistics have changed.
 pub(crate) fn small(stem: StemKind, size: usize) -> TrainedModel {
     let genotype = Preset::find("ec_darts_cifar").expect("a preset").genotype();
     let skeleton = Skeleton::Darts;
@@ -56,8 +56,8 @@ fn logits(model: &TrainedModel, device: &Device) -> Vec<f32> {
     to_vec(model.network.forward(images([2, 3, height, width], 1.0, device)))
 }
 
-/// Random values in (-scale, scale), the same every time: a device's own generator is shared
-/// with the tests that run beside this one.
+/// Random values in (-scale, scale), the same every time. They do not come from the device's
+/// generator, which is shared with tests that run at the same time.
 pub(crate) fn images(shape: [usize; 4], scale: f32, device: &Device) -> Tensor<4> {
     let mut rng = stream_rng(3, Purpose::Listed, 0, 0);
     let values: Vec<f32> =
@@ -90,7 +90,7 @@ fn a_loaded_model_is_the_saved_one() {
     }
 }
 
-/// The file with its description changed must be refused with this text.
+/// Expects the file with a changed description to be refused with this text.
 fn check(change: impl FnOnce(&mut Value), expected: &str) {
     let (snapshot, text) = Snapshot::from_bytes(&SMALL).expect("a snapshot");
     let mut description: Value = serde_json::from_str(&text).expect("JSON");
@@ -121,7 +121,7 @@ fn files_that_are_no_model() {
         |all| {
             (all["init_channels"], all["num_cells"]) = (4096.into(), 1000.into());
         },
-        "`num_cells` is 1000, its tensors are of ",
+        "`num_cells` is 1000, its tensors are those of at most ",
     );
     check(
         |all| all["init_channels"] = 4096.into(),
@@ -198,7 +198,7 @@ fn other_data_is_refused() {
     check([4, 8], &["0", "1", "2"], "folder: images of 4x8, the model wants 4x4");
 }
 
-/// Whatever device a model was loaded on and images are on, it stays as it is and answers the same.
+/// A model does not change and gives the same answer, whatever its device and that of the images.
 #[test]
 fn using_a_model_never_changes_it() {
     let bytes = small(StemKind::Cifar, 8).to_bytes().expect("finite");
@@ -223,7 +223,7 @@ fn using_a_model_never_changes_it() {
                 assert_eq!(to_vec(model.clone().logits(input())), expected);
                 assert_eq!(model.to_bytes().expect("finite"), bytes);
             }
-            // Somebody puts a network in that could learn.
+            // A user puts in a network that could be trained.
             model.network = model.network.train();
         }
     }
@@ -242,7 +242,7 @@ fn a_network_of_another_description_is_refused() {
     check(&|all| all.num_classes = 2, "3 class names, `num_classes` is 2");
     check(&|all| all.std[1] = f32::NAN, "`std` is [0.25, NaN, 0.25]");
     check(&|all| all.mean[2] = f32::INFINITY, "`mean` is [0.5, 0.5, inf]");
-    // As many parameters, but of other operations.
+    // The same number of parameters, but of other operations.
     let swap = |all: &mut ModelDescription| {
         let reduction = all.genotype.reduction.as_mut().expect("a pair");
         std::mem::swap(&mut all.genotype.normal, reduction);
@@ -329,7 +329,7 @@ fn single_bits_of_a_file_count() {
     let mut rng = stream_rng(7, Purpose::Listed, 0, 0);
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
     for number in 0..ProptestConfig::default().cases {
-        // Half of them in the header, which is short.
+        // Half of the changes are in the header, which is short.
         let end = if number % 2 == 0 { bytes.len() } else { header };
         let bit = rng.random_range(0..8 * end);
         let mut flipped = bytes.clone();
@@ -343,7 +343,7 @@ fn single_bits_of_a_file_count() {
 static SMALL: LazyLock<Vec<u8>> =
     LazyLock::new(|| small(StemKind::Cifar, 8).to_bytes().expect("finite"));
 
-/// A value to put somewhere into a description.
+/// A value for some place in a description.
 fn values() -> impl Strategy<Value = Value> {
     let numbers = prop_oneof![
         any::<u64>().prop_map(Value::from),
@@ -378,7 +378,7 @@ fn places(value: &Value, at: &str, all: &mut Vec<String>) {
 }
 
 proptest! {
-    /// A well-formed file with another description is refused, or is a model that can be used.
+    /// A well-formed file with another description is refused, or gives a model that works.
     #[test]
     fn any_description_is_refused_or_of_a_model_that_works(
         place in any::<prop::sample::Index>(),
@@ -395,7 +395,7 @@ proptest! {
         *description.pointer_mut(place).expect("a place") = value;
         let bytes = snapshot.to_bytes(&description.to_string());
         let read = || TrainedModel::from_bytes(&bytes, &flex());
-        // A machine with other work may stall now and then, but not at every try.
+        // Other work may delay the machine now and then, but not in every try.
         let is_quick = |_| {
             let began = Instant::now();
             let _ = read();
@@ -411,7 +411,7 @@ proptest! {
         }
     }
 
-    /// Bytes that are no file are refused.
+    /// Bytes of no model file are refused.
     #[test]
     fn any_bytes_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..512), cut in any::<prop::sample::Index>()) {
         prop_assert!(TrainedModel::from_bytes(&bytes, &flex()).is_err());

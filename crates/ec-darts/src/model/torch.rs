@@ -1,7 +1,7 @@
-//! PyTorch's names and shapes of a network, as in the public DARTS code.
+//! Names and shapes of a network in PyTorch, as in the public DARTS code.
 //!
-//! Batch normalization has no `num_batches_tracked` here: PyTorch does without where the statistics
-//! have a fixed momentum, and fills it in when it is not in a file.
+//! Batch normalization has no `num_batches_tracked` here: PyTorch does not need it for statistics
+//! with a fixed momentum, and adds it where a file does not have it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -19,7 +19,7 @@ use crate::ops::EPSILON;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result};
 
-/// Parts of our paths and of theirs, applied in this order.
+/// Parts of our paths and of PyTorch's paths, applied in this order.
 ///
 /// # Source
 /// DARTS, `cnn/model.py` and `cnn/operations.py`: positions in `nn.Sequential`.
@@ -63,7 +63,6 @@ fn torch_name(path: &str) -> String {
     NAMES.iter().fold(path.to_string(), |name, (ours, theirs)| name.replace(ours, theirs))
 }
 
-/// PyTorch keeps the weights of a linear layer as `[out, in]`, Burn as `[in, out]`.
 /// An error about a skeleton that the public DARTS code does not have.
 pub(super) fn check_skeleton(skeleton: Skeleton) -> Result<(), String> {
     match skeleton {
@@ -76,6 +75,7 @@ pub(super) fn check_skeleton(skeleton: Skeleton) -> Result<(), String> {
     }
 }
 
+/// The weights of a linear layer transposed: PyTorch has `[out, in]`, Burn `[in, out]`.
 fn turned(data: TensorData) -> TensorData {
     let &[rows, columns] = &data.shape()[..] else { return data };
     let values: Vec<f32> = data.iter().collect();
@@ -101,21 +101,21 @@ fn named(snapshot: Snapshot) -> impl Iterator<Item = (String, TensorData)> {
     snapshot.tensors.into_iter().map(move |(name, data)| (path(name), data))
 }
 
-/// Tensors in PyTorch's names and shapes, and the description where the file has one.
+/// Tensors with PyTorch's names and shapes, and the description where the file has one.
 #[derive(Debug)]
 pub struct TorchFile {
     path: PathBuf,
     tensors: BTreeMap<String, TensorData>,
-    /// There where [`TrainedModel::export`] wrote the file.
+    /// Present where [`TrainedModel::export`] wrote the file.
     pub description: Option<ModelDescription>,
 }
 
 impl TorchFile {
-    /// Reads a safetensors file, or a checkpoint of PyTorch (`.pt`): a state dict, a dict with the
-    /// key `state_dict`, either also as of `DataParallel`.
+    /// Reads a safetensors file, or a checkpoint of PyTorch (`.pt`): a state dict, or a dict with
+    /// the key `state_dict`; both may be from `DataParallel`.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read, [`Error::Model`] where it is neither.
+    /// [`Error::Io`] where the file cannot be read, [`Error::Model`] where it is neither of these.
     pub fn read(path: &Path) -> Result<Self> {
         let fail = |reason: String| Error::Model { path: path.to_path_buf(), reason };
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
@@ -140,13 +140,13 @@ impl TorchFile {
 
     /// The network of a description with these weights.
     ///
-    /// Without an auxiliary head in the file, the network's is untrained. Public ImageNet networks
-    /// have no last batch normalization in it (docs/deviations.md, `imagenet-head`); it is then one
-    /// that changes nothing.
+    /// Where the file has no auxiliary head, the network's head is untrained. Public ImageNet
+    /// networks have no last batch normalization in it (docs/deviations.md, `imagenet-head`); an
+    /// identity takes its place.
     ///
     /// # Errors
-    /// [`Error::Model`] with the first tensor that is missing, superfluous, not finite or of another shape, by
-    /// PyTorch's name.
+    /// [`Error::Model`] with the first tensor that is missing, superfluous, not finite or of
+    /// another shape, by PyTorch's name.
     pub fn model(self, description: ModelDescription, device: &Device) -> Result<TrainedModel> {
         let path = self.path.clone();
         self.fill(description, device).map_err(|reason| Error::Model { path, reason })
@@ -224,7 +224,7 @@ fn safetensors(bytes: &[u8]) -> Result<BTreeMap<String, TensorData>, String> {
 
 fn checkpoint(path: &Path) -> Result<BTreeMap<String, TensorData>, String> {
     let mut reader = PytorchReader::new(path).map_err(|error| error.to_string())?;
-    // Beside the network, a checkpoint of the ImageNet code has an optimizer.
+    // Besides the network, a checkpoint of the ImageNet code has an optimizer.
     if reader.keys().iter().any(|key| key.starts_with("state_dict.")) {
         reader = PytorchReader::with_top_level_key(path, "state_dict")
             .map_err(|error| error.to_string())?;

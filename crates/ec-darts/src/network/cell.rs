@@ -9,21 +9,22 @@ use ec_darts_space::{
     CellGenotype, CellKind, CellTopology, NUM_INPUTS, PerKind, Pick, Primitive, SearchSpace,
 };
 
-use super::parts::{Candidates, candidate, input_names, names, preprocess, read_by};
+use super::parts::{EdgeCandidates, candidate, input_names, names, preprocess, read_by};
 use super::{CellPlan, DiscreteCell, Skeleton, discrete::pick_names};
 use crate::ops::{Kernels, Layout, Packed, Packs};
 use crate::rule::Mixing;
 use crate::skip_dropout::SkipDropout;
 
-/// How the cells of a supernet are made of their candidates.
+/// The structure of a supernet's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellForm {
-    /// A skip of constant weight stands beside every mixed operation.
+    /// Whether a skip connection of constant weight stands beside every mixed operation.
     ///
     /// # Source
     /// DARTS-, section 3.3.
     pub auxiliary_skip: bool,
-    /// Of so many equal parts of the channels only the first goes through the operations; the others go by.
+    /// Number of equal parts of the channels. Only the first part passes through the operations;
+    /// the others bypass them.
     ///
     /// # Source
     /// PC-DARTS, section 3.2, `K`.
@@ -31,13 +32,13 @@ pub struct CellForm {
 }
 
 impl Default for CellForm {
-    /// All channels through all candidates, as in DARTS.
+    /// All channels pass through all candidates, as in DARTS.
     fn default() -> Self {
         Self { auxiliary_skip: false, parts: 1 }
     }
 }
 
-/// A cell of the supernet: every edge holds all of its candidates.
+/// A cell of the supernet: every edge has all of its candidates.
 #[derive(Module, Debug)]
 pub struct SearchCell {
     /// Weights and running statistics of all edges.
@@ -45,30 +46,28 @@ pub struct SearchCell {
     /// The edges: the preprocessings, and a mixed operation between states.
     #[module(skip)]
     pub cell: Arc<Cell>,
-    /// Of each edge.
+    /// The candidates of each edge.
     #[module(skip)]
-    pub(super) candidates: Arc<Vec<Candidates>>,
-    /// Which edge connects what.
+    pub(super) candidates: Arc<Vec<EdgeCandidates>>,
+    /// The states that each edge connects.
     #[module(skip)]
     pub topology: CellTopology,
-    /// Parts of the channels, of which the first goes through the operations.
-    #[module(skip)]
-    pub parts: usize,
-    /// How the operations are computed.
+    /// The implementation of the operations.
     #[module(skip)]
     pub kernels: Kernels,
 }
 
-/// What the operations of a cell are weighted with in one pass.
+/// The weights of a cell's operations in one pass.
 #[derive(Clone, Debug)]
 pub struct CellWeights {
-    /// Of each operation that runs, one for each preprocessing before them, `[num_operations]`.
-    pub(super) operations: Tensor<1>,
-    /// Of each edge, `[num_edges, 1]`, where a rule weighs them.
-    pub(super) edges: Option<Tensor<2>>,
-    /// The column of the one operation of each edge that runs, where it is not all.
-    pub(super) path: Option<Vec<usize>>,
-    /// Of the pass, and the number of the cell, where skips are dropped.
+    /// The mixing weights of the computed cell: those of each preprocessing and each operation, and
+    /// in a cell of several parts those of the bypassing channels on each edge,
+    /// `[num_mixing_weights]`.
+    pub(super) mixing: Tensor<1>,
+    /// The columns of the computed operations of each edge; none where all are computed.
+    pub(super) path: Option<Vec<Vec<usize>>>,
+    /// The dropout masks of the pass, and the number of the cell, where skip connections have
+    /// dropout.
     pub(super) skip_dropout: Option<(SkipDropout, usize)>,
 }
 
@@ -76,23 +75,22 @@ impl SearchCell {
     /// The cell of a plan.
     ///
     /// # Panics
-    /// Where its channels do not fall into the parts of the form.
+    /// Where its channels cannot be divided into the parts of the form.
     pub fn new(space: &SearchSpace, plan: &CellPlan, form: CellForm, device: &Device) -> Self {
         let (cell, layout) = Self::describe(space, plan, form);
         Self {
             packed: Packed::new(layout, device),
             cell: Arc::new(cell),
-            candidates: Arc::new(Candidates::of_cell(space, plan.kind, form.auxiliary_skip)),
+            candidates: Arc::new(EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip)),
             topology: *space.topology(),
-            parts: form.parts,
             kernels: Kernels::default(),
         }
     }
 
-    /// The edges of a plan's cell, and where their values lie.
+    /// The edges of a plan's cell, and the places of their values.
     pub(crate) fn describe(space: &SearchSpace, plan: &CellPlan, form: CellForm) -> (Cell, Layout) {
         let topology = *space.topology();
-        let candidates = Candidates::of_cell(space, plan.kind, form.auxiliary_skip);
+        let candidates = EdgeCandidates::of_cell(space, plan.kind, form.auxiliary_skip);
         let (channels, parts) = (plan.node.channels, form.parts);
         assert!(channels.is_multiple_of(parts), "{channels} channels are no {parts} equal parts");
         let operations = Skeleton::of(&topology).search_form();
@@ -105,28 +103,29 @@ impl SearchCell {
             nodes[edge.to - NUM_INPUTS].push((edge.from - missing, mixed));
         }
         let concat = topology.joined().map(|state| state - missing).collect();
-        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true, parts }];
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
         (cell, layout)
     }
 
     /// # Shapes
-    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
-    ///   reads `newer`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a
+    ///   cell with one input reads `newer`
     /// - `weights`: those of the cell's kind, from [`Self::weights`]
     /// - output: `[batch, num_joined * plan.node.channels, ..]`, the joined nodes along the channels
     pub fn forward(&self, older: Tensor<4>, newer: Tensor<4>, weights: &CellWeights) -> Tensor<4> {
-        let CellWeights { operations, path, .. } = weights;
-        if self.parts > 1 || weights.skip_dropout.is_some() {
-            return self.forward_by_edges(older, newer, weights);
-        }
+        let CellWeights { mixing, path, skip_dropout } = weights;
         let cell = match path {
             None => self.cell.clone(),
             Some(path) => Arc::new(self.along(path)),
         };
         let inputs = read_by(&cell, older, newer);
-        self.kernels.run(&cell, &self.packed, inputs, operations.clone(), None)
+        let is_whole = cell.parts == 1 || self.kernels.serve(&inputs[0].device(), &cell);
+        if !is_whole || skip_dropout.is_some() {
+            return self.forward_by_edges(&cell, inputs, weights);
+        }
+        self.kernels.run(&cell, &self.packed, inputs, mixing.clone(), None)
     }
 
     /// The weights of all operations from a matrix, `[num_edges, num_primitives]`.
@@ -135,60 +134,79 @@ impl SearchCell {
         self.weights(&Mixing::of(mixing), CellKind::Normal)
     }
 
-    /// The weights of a cell's operations by a pass: the same for all cells of a kind.
+    /// The weights of a cell's operations in a pass, the same for all cells of a kind.
     pub fn weights(&self, mixing: &Mixing, kind: CellKind) -> CellWeights {
         let path = mixing.path.as_ref().map(|path| path.cell(kind).clone());
-        let matrix = mixing.weights.cell(kind);
+        let goes_by = self.cell.parts > 1;
+        let edges = mixing.edges.as_ref().filter(|_| goes_by).map(|edges| edges.cell(kind).clone());
+        // The weights of the edges are a column after those of the operations.
+        let matrix = mixing.weights.cell(kind).clone();
         let [_, num_primitives] = matrix.dims();
-        let place = |edge: usize, column: usize| (Some(edge * num_primitives + column), 1.0);
+        let (matrix, num_columns) = match edges {
+            Some(edges) => (Tensor::cat(vec![matrix, edges], 1), num_primitives + 1),
+            None => (matrix, num_primitives),
+        };
+        let place = |edge: usize, column: usize| Some(edge * num_columns + column);
+        let is_weighed = num_columns > num_primitives;
         let mut places = vec![(None, 1.0); self.cell.inputs.len()];
-        match &path {
-            None => {
-                for (edge, candidates) in self.candidates.iter().enumerate() {
-                    places.extend(candidates.columns.iter().map(|&column| place(edge, column)));
+        for node in 0..self.topology.num_nodes() {
+            let before = places.len();
+            for edge in self.topology.edges_into(node) {
+                let candidates = &self.candidates[edge];
+                let around = is_weighed.then(|| place(edge, num_primitives)).flatten();
+                let Some(path) = &path else {
+                    places.extend(candidates.columns.iter().map(|&o| (place(edge, o), 1.0)));
                     let skip = candidates.auxiliary_skip;
                     places.extend(skip.then_some((None, mixing.auxiliary_skip)));
+                    places.extend(goes_by.then_some((around, 1.0)));
+                    continue;
+                };
+                for (number, &column) in path[edge].iter().enumerate() {
+                    let runs = candidates.of_column(column).is_some();
+                    places.extend(runs.then(|| (place(edge, column), 1.0)));
+                    // Each operation is an edge of its own, and channels go by once.
+                    let around = if number == 0 { (around, 1.0) } else { (None, 0.0) };
+                    places.extend(goes_by.then_some(around));
                 }
             }
-            Some(path) => {
-                for node in 0..self.topology.num_nodes() {
-                    let edges = self.topology.edges_into(node);
-                    let runs = edges.filter(|&edge| self.position(edge, path[edge]).is_some());
-                    let before = places.len();
-                    places.extend(runs.map(|edge| place(edge, path[edge])));
-                    if places.len() == before {
-                        places.push((None, 0.0));
-                    }
-                }
+            if places.len() == before {
+                // The placeholder of a node without operations.
+                places.push((None, 0.0));
             }
         }
         let (places, factors): (Vec<_>, Vec<f32>) =
             places.into_iter().map(|(place, factor)| (place, factor as f32)).unzip();
-        let mut operations = pick(matrix.clone(), &places);
+        let like = (&matrix.device(), matrix.dtype());
+        let mut mixing = pick(matrix, &places);
         if factors.iter().any(|&factor| factor != 1.0) {
-            let like = (&matrix.device(), matrix.dtype());
-            operations = operations * Tensor::from_data(&factors[..], like);
+            mixing = mixing * Tensor::from_data(&factors[..], like);
         }
-        let edges = mixing.edges.as_ref().map(|edges| edges.cell(kind).clone());
-        CellWeights { operations, edges, path, skip_dropout: None }
+        CellWeights { mixing, path, skip_dropout: None }
     }
 
-    /// The cell with one operation on each edge, that of a column; an edge of `none` is left out.
+    /// The cell with the operations of the given columns of each edge, every operation as an edge of its own. `none`
+    /// is left out, unless channels bypass the operations on its edge.
     ///
     /// # Shapes
-    /// - `path`: `[num_edges]`
-    pub(super) fn along(&self, path: &[usize]) -> Cell {
+    /// - `path`: `[num_edges][num_operations]`
+    pub(super) fn along(&self, path: &[Vec<usize>]) -> Cell {
         assert!(!self.candidates[0].auxiliary_skip, "a path has no skip beside it");
         let mut path = path.iter().enumerate();
         let mut node = |edges: &Vec<(usize, Edge)>| {
-            let columns = edges.iter().zip(&mut path);
-            let runs = columns.filter_map(|((from, edge), (number, &column))| {
-                let position = self.position(number, column)?;
-                Some((*from, candidate(edge, position)))
+            let columns = edges.iter().zip(&mut path).flat_map(|(edge, (number, columns))| {
+                columns.iter().map(move |&column| (edge, number, column))
+            });
+            let runs = columns.filter_map(|((from, edge), number, column)| {
+                let runs = match self.position(number, column) {
+                    Some(position) => candidate(edge, position),
+                    None if self.cell.parts > 1 => Edge { operations: vec![], ..edge.clone() },
+                    None => return None,
+                };
+                Some((*from, runs))
             });
             let mut runs: Vec<(usize, Edge)> = runs.collect();
             if runs.is_empty() {
-                // A node without operations is zero: its place is held by a pool of weight zero.
+                // A node without operations is zero: a pool with weight zero takes its place.
                 let (from, edge) = &edges[0];
                 let operations = vec![EdgeOperation::AvgPool { norm: false }];
                 runs.push((*from, Edge { operations, ..edge.clone() }));
@@ -199,7 +217,7 @@ impl SearchCell {
         Cell { nodes, ..(*self.cell).clone() }
     }
 
-    /// The place of a column's operation on an edge, unless the column is that of `none`.
+    /// The index of a column's operation on an edge; none for the column of `none`.
     pub(super) fn position(&self, edge: usize, column: usize) -> Option<usize> {
         self.candidates[edge].of_column(column)
     }
@@ -212,11 +230,11 @@ impl SearchCell {
     /// The same cell restricted to the picks of a genotype; packed tensors are shared, not copied.
     ///
     /// # Panics
-    /// Where a pick is no candidate of its edge, or the genotype has another number of nodes, or one without
-    /// picks, whose channels the next cell would miss; and of a cell in parts, whose operations are narrower
-    /// than its states.
+    /// Where a pick is no candidate of its edge, where the genotype has another number of nodes, or
+    /// has a node without picks, whose channels the next cell would miss; and for a cell in parts,
+    /// whose operations have fewer channels than its states.
     pub fn restrict(&self, genotype: &CellGenotype) -> DiscreteCell {
-        assert_eq!(self.parts, 1, "a cell whose operations see all channels");
+        assert_eq!(self.cell.parts, 1, "a cell whose operations see all channels");
         let (num_nodes, expected) =
             (genotype.states_with_picks().count(), self.topology.num_nodes());
         assert_eq!(num_nodes, expected, "nodes with picks of a genotype of these cells");
@@ -238,8 +256,9 @@ impl SearchCell {
                 .collect(),
             concat: genotype.concat.iter().map(|state| state - missing).collect(),
             fixed_inputs: true,
+            parts: 1,
         };
-        // What is picked lies among what is not.
+        // The picked values lie between values that are not picked.
         let own = &self.packed.layout;
         let lengths = [own.weights.len, own.statistics.len];
         let mut names = input_names(&cell.inputs);

@@ -24,18 +24,18 @@ pub(super) fn pick_names(cell: &Cell) -> Vec<Name> {
 /// A cell of one genotype: only the kept operations, each with weight one.
 #[derive(Module, Debug)]
 pub struct DiscreteCell {
-    /// Weights and running statistics; those of the picks may lie among others.
+    /// Weights and running statistics; values of the picks may lie among others.
     pub packed: Packed,
     /// The edges: both preprocessings, and an edge for each pick in the order of the genotype.
     #[module(skip)]
     pub cell: Arc<Cell>,
-    /// How the operations are computed.
+    /// The implementation of the operations.
     #[module(skip)]
     pub kernels: Kernels,
 }
 
 impl DiscreteCell {
-    /// A cell with weights of its own, in the form of the network that is retrained.
+    /// A cell with its own weights, in the form of the network of a retraining.
     pub fn new(genotype: &CellGenotype, plan: &CellPlan, device: &Device) -> Self {
         let (cell, layout) = Self::describe(genotype, plan);
         Self {
@@ -45,7 +45,7 @@ impl DiscreteCell {
         }
     }
 
-    /// The edges of a plan's cell, and where their values lie.
+    /// The edges of a plan's cell, and the places of their values.
     pub(crate) fn describe(genotype: &CellGenotype, plan: &CellPlan) -> (Cell, Layout) {
         let form = Form::Retrain;
         let inputs = preprocess(plan, form);
@@ -61,18 +61,18 @@ impl DiscreteCell {
         let nodes = genotype.nodes.iter().filter(|picks| !picks.is_empty());
         let nodes = nodes.map(|picks| picks.iter().map(pick).collect()).collect();
         let concat = genotype.concat.iter().map(|&state| places[state] - missing).collect();
-        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true }];
+        let mut cells = [Cell { inputs, nodes, concat, fixed_inputs: true, parts: 1 }];
         names.extend(pick_names(&cells[0]));
         let layout = Layout::place(&mut cells, &names);
         let [cell] = cells;
         (cell, layout)
     }
 
-    /// `drop_path` acts on every picked operation but the identity.
+    /// `drop_path` acts on every picked operation except the identity.
     ///
     /// # Shapes
-    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a cell of one input
-    ///   reads `newer`
+    /// - `older`, `newer`: the maps of the plan's inputs, `[batch, channels, height, width]`; a
+    ///   cell with one input reads `newer`
     /// - output: `[batch, concat.len() * plan.node.channels, ..]`
     pub fn forward(
         &self,
@@ -82,7 +82,7 @@ impl DiscreteCell {
     ) -> Tensor<4> {
         let [batch, ..] = older.dims();
         let factors = drop_path.map(|drop_path| Arc::new(drop_path.factors(&self.cell, batch)));
-        let ones = Tensor::ones([self.cell.num_operations()], &older.device());
+        let ones = Tensor::ones([self.cell.num_mixing_weights()], &older.device());
         let inputs = read_by(&self.cell, older, newer);
         self.kernels.run(&self.cell, &self.packed, inputs, ones, factors)
     }

@@ -1,4 +1,4 @@
-//! The network of one genotype in the form that is retrained from scratch.
+//! The network of one genotype in the form of a retraining.
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -15,20 +15,21 @@ use super::{
 };
 use crate::ops::{DropPath, Kernels, Norm, Packed, Packs, draw_parameters};
 
-/// What determines an evaluation network's shape, besides its genotype.
+/// The size of an evaluation network; the genotype is given separately.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationConfig {
-    /// Which layers there are.
+    /// The layers around the cells.
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions; in NAS-Bench-201's skeleton
+    /// a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
-    /// Classes of the data.
+    /// Number of classes of the data.
     pub num_classes: usize,
 }
 
@@ -39,16 +40,17 @@ pub struct EvaluationNetwork {
     pub stem: Stem,
     /// The cells in order.
     pub cells: Vec<DiscreteCell>,
-    /// What the skeleton has between and behind the cells, if anything.
+    /// The residual blocks of the skeleton, and the layers behind the cells, if it has any.
     pub residuals: Option<Residuals>,
-    /// Second classifier behind the second reduction, used while training only; in DARTS' skeleton.
+    /// Second classifier behind the second reduction, used only in training; in DARTS' skeleton.
     pub auxiliary_head: Option<AuxiliaryHead>,
-    /// From the last cell's mean to the classes.
+    /// The classifier of the last cell's mean.
     pub classifier: Linear,
 }
 
 impl EvaluationConfig {
-    /// NAS-Bench-201's network: 15 cells, 5 in each stage, the first of them of 16 channels.
+    /// The network of NAS-Bench-201: 15 cells, 5 in each stage, with 16 channels in the first
+    /// stage.
     ///
     /// # Source
     /// NAS-Bench-201, section 2.1.
@@ -57,7 +59,8 @@ impl EvaluationConfig {
         Self { skeleton, stem, init_channels: 16, num_cells: 15, num_classes }
     }
 
-    /// The network of the paper behind a stem: 14 cells of 48 channels for ImageNet, 20 of 36 elsewhere.
+    /// The network of the paper for a stem: 14 cells and 48 channels for ImageNet, 20 cells and 36
+    /// channels otherwise.
     ///
     /// # Source
     /// DARTS, `cnn/train.py` and `cnn/train_imagenet.py`.
@@ -80,7 +83,7 @@ impl EvaluationConfig {
         draw_parameters(self.blank(genotype, device), rng)
     }
 
-    /// A network whose weights are to be replaced.
+    /// A network whose weights will be replaced.
     pub(crate) fn blank(&self, genotype: &Genotype, device: &Device) -> EvaluationNetwork {
         let geometry = self.geometry(genotype);
         let head =
@@ -106,7 +109,7 @@ impl EvaluationConfig {
         self.stack().geometry(|kind| genotype.cell(kind).concat.len())
     }
 
-    /// What determines the geometry beside the cells.
+    /// The values that determine the geometry, besides those of the cells.
     pub fn stack(&self) -> Stack {
         let Self { skeleton, stem, init_channels, num_cells, .. } = *self;
         Stack { skeleton, stem, init_channels, num_cells }
@@ -114,7 +117,7 @@ impl EvaluationConfig {
 }
 
 impl EvaluationNetwork {
-    /// The same network with its operations computed another way.
+    /// The same network with another implementation of its operations.
     pub fn with_kernels(mut self, kernels: Kernels) -> Self {
         for cell in &mut self.cells {
             cell.kernels = kernels;
@@ -131,14 +134,14 @@ impl EvaluationNetwork {
         classify(self.last_map(images, None, false).0, &self.classifier)
     }
 
-    /// What the classifier reads of images: the mean of the last map.
+    /// The input of the classifier for some images: the mean of the last map.
     ///
-    /// A network that [`Module::freeze`] has frozen normalizes by its running statistics and leaves them as they
-    /// are, also on an autodiff device; gradients go through to what it reads.
+    /// A network frozen by [`Module::freeze`] normalizes by its running statistics and does not
+    /// change them, even on an autodiff device; gradients pass through to its input.
     ///
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
-    /// - output: `[batch, channels]`, as many as the classifier has inputs
+    /// - output: `[batch, channels]`, the inputs of the classifier
     pub fn features(&self, images: Tensor<4>) -> Tensor<2> {
         self.last_map(images, None, false).0.mean_dim(3).mean_dim(2).flatten(1, 3)
     }
@@ -158,7 +161,7 @@ impl EvaluationNetwork {
         (classify(map, &self.classifier), auxiliary)
     }
 
-    /// The map that the classifier reads, and the output of the auxiliary head.
+    /// The last map before the classifier, and the output of the auxiliary head.
     fn last_map(
         &self,
         images: Tensor<4>,
@@ -189,35 +192,35 @@ impl Packs for EvaluationNetwork {
     }
 }
 
-/// A small classifier on the map behind the second reduction cell; its loss is added while
-/// training. (Not the auxiliary model of Induced Structural Transition.)
+/// A small classifier of the map after the second reduction cell; its loss is added in training.
+/// (This is not the auxiliary model of Induced Structural Transition.)
 ///
 /// ```text
 /// ReLU, average pool to 2x2, 1x1 convolution to 128, BN, ReLU, 2x2 convolution to 768, BN, ReLU, linear
 /// ```
 ///
-/// Windows of the pool are 5x5, on maps above 10x10 half of the map, on those below 6x6 one less than
-/// the map: 8x8 (CIFAR) and 7x7 (ImageNet) get the strides 3 and 2 of DARTS.
+/// The windows of the pool are 5x5; on maps above 10x10 they are half of the map, on maps below 6x6
+/// one less than the map. So 8x8 (CIFAR) and 7x7 (ImageNet) get the strides 3 and 2 of DARTS.
 ///
 /// # Source
 /// DARTS, `cnn/model.py`, `AuxiliaryHeadCIFAR`, `AuxiliaryHeadImageNet`; for ImageNet with the last batch normalization
 /// that DARTS leaves out (docs/deviations.md, `imagenet-head`).
 #[derive(Module, Debug)]
 pub struct AuxiliaryHead {
-    /// 1x1.
+    /// A 1x1 convolution.
     pub conv1: Conv2d,
-    /// Behind `conv1`.
+    /// The batch normalization after `conv1`.
     pub bn1: Norm,
-    /// 2x2.
+    /// A 2x2 convolution.
     pub conv2: Conv2d,
-    /// Behind `conv2`.
+    /// The batch normalization after `conv2`.
     pub bn2: Norm,
-    /// To the classes.
+    /// The linear layer to the classes.
     pub classifier: Linear,
 }
 
 impl AuxiliaryHead {
-    /// On a map of `num_channels`.
+    /// A head for a map with `num_channels` channels.
     pub fn new(num_channels: usize, num_classes: usize, device: &Device) -> Self {
         let conv = |channels: [usize; 2], kernel: usize| {
             Conv2dConfig::new(channels, [kernel; 2]).with_bias(false).init(device)
@@ -236,7 +239,7 @@ impl AuxiliaryHead {
     /// - output: `[batch, num_classes]`
     ///
     /// # Panics
-    /// On a map of a single row or column.
+    /// For a map with a single row or column.
     pub fn forward(&self, map: Tensor<4>) -> Tensor<2> {
         let [_, _, height, width] = map.dims();
         assert!(height.min(width) > 1, "the auxiliary head needs 2x2, not {height}x{width}");

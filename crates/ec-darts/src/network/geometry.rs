@@ -38,6 +38,17 @@ impl Map {
     }
 }
 
+/// How an input of a cell is brought to the channels and the size of the cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preprocessing {
+    /// It has both: that of a cell of one input.
+    Identity,
+    /// ReLU, 1x1 convolution, batch normalization.
+    Pointwise,
+    /// A factorized reduction: of the older input behind a reduction, which is twice as large.
+    FactorizedReduce,
+}
+
 /// One cell of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellPlan {
@@ -57,9 +68,13 @@ impl CellPlan {
         Map { channels: self.node.channels, shrink: newer.shrink }
     }
 
-    /// Whether an input is halved by its preprocessing: the older one behind a reduction.
-    pub fn is_halved(&self, input: Map) -> bool {
-        input.shrink < self.preprocessed().shrink
+    /// How an input becomes a state.
+    pub fn preprocessing(&self, input: Map) -> Preprocessing {
+        match self.inputs.len() {
+            1 => Preprocessing::Identity,
+            _ if input.shrink < self.preprocessed().shrink => Preprocessing::FactorizedReduce,
+            _ => Preprocessing::Pointwise,
+        }
     }
 
     /// A state of the cell: an input behind its preprocessing, or a node.

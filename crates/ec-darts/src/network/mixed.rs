@@ -1,4 +1,4 @@
-//! The mixed operation of one edge, by itself.
+//! The mixed operation of a single edge.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use ec_darts_kernels::{Cell, pick};
 use ec_darts_space::{Primitive, SearchSpace};
 
 use super::Skeleton;
-use super::parts::{Candidates, candidate, names};
+use super::parts::{EdgeCandidates, candidate, names};
 use crate::ops::{Kernels, Layout, Operation, Packed, Packs};
 
 /// All candidate operations of one edge.
@@ -16,7 +16,7 @@ use crate::ops::{Kernels, Layout, Operation, Packed, Packs};
 /// ```text
 /// y = sum over o of mixing[o] * o(x)
 /// ```
-/// `none` has a mixing weight but is no operation: it adds nothing and is not computed.
+/// `none` has a mixing weight but no operation: it adds nothing and is not computed.
 ///
 /// # Source
 /// EC-DARTS, Eq. (5); DARTS, Eq. (2).
@@ -27,13 +27,13 @@ pub struct MixedOperation {
     #[module(skip)]
     cell: Arc<Cell>,
     #[module(skip)]
-    candidates: Arc<Candidates>,
+    candidates: Arc<EdgeCandidates>,
 }
 
 impl MixedOperation {
     /// The candidates of the search space at this width and stride.
     pub fn new(space: &SearchSpace, num_channels: usize, stride: usize, device: &Device) -> Self {
-        let candidates = Candidates::new(space, space.primitives(), false);
+        let candidates = EdgeCandidates::new(space, space.primitives(), false);
         let form = Skeleton::of(space.topology()).search_form();
         let edge = candidates.edge(num_channels, stride, form);
         let names = names("", &edge, &candidates);
@@ -58,7 +58,7 @@ impl MixedOperation {
         kernels.run(&self.cell, &self.packed, vec![input], mixing, None)
     }
 
-    /// The operation of a primitive with the weights it has here, if it is one of the candidates.
+    /// The operation of a primitive with its weights here; none where it is not a candidate.
     pub fn operation(&self, primitive: Primitive) -> Option<Operation> {
         let position = self.candidates.position(primitive)?;
         Some(Operation::part(&self.packed, candidate(&self.cell.inputs[0], position)))

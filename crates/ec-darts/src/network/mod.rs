@@ -19,7 +19,9 @@ mod supernet;
 pub use cell::{CellForm, CellWeights, SearchCell};
 pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
-pub use geometry::{CellPlan, Geometry, Map, ResidualPlan, Stack, check_size, is_reduction};
+pub use geometry::{
+    CellPlan, Geometry, Map, Preprocessing, ResidualPlan, Stack, check_size, is_reduction,
+};
 pub use mixed::MixedOperation;
 pub(crate) use residual::run_cells;
 pub use residual::{ResidualBlock, Residuals};

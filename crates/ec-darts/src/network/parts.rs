@@ -4,17 +4,16 @@ use burn::tensor::Tensor;
 use ec_darts_kernels::{Cell, Edge, EdgeOperation};
 use ec_darts_space::{CellKind, Primitive, SearchSpace};
 
-use super::CellPlan;
+use super::{CellPlan, Preprocessing};
 use crate::ops::{Form, Name, edge, operation};
 
-/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size. The
-/// input of a cell of one input has both.
+/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size.
 pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
     let edges = plan.inputs.iter().map(|&input| {
-        let (operation, stride) = match plan.is_halved(input) {
-            _ if plan.inputs.len() == 1 => (EdgeOperation::Identity, 1),
-            true => (EdgeOperation::FactorizedReduce, 2),
-            false => (EdgeOperation::Pointwise, 1),
+        let (operation, stride) = match plan.preprocessing(input) {
+            Preprocessing::Identity => (EdgeOperation::Identity, 1),
+            Preprocessing::Pointwise => (EdgeOperation::Pointwise, 1),
+            Preprocessing::FactorizedReduce => (EdgeOperation::FactorizedReduce, 2),
         };
         edge(vec![operation], [input.channels, plan.node.channels], stride, form.affine())
     });
@@ -41,7 +40,7 @@ pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
 
 /// The candidates of an edge: its operations, and their columns in the mixing weights.
 #[derive(Clone, Debug)]
-pub(super) struct Candidates {
+pub(super) struct EdgeCandidates {
     pub(super) primitives: Vec<Primitive>,
     /// Of each primitive.
     pub(super) columns: Vec<usize>,
@@ -51,7 +50,7 @@ pub(super) struct Candidates {
     pub(super) auxiliary_skip: bool,
 }
 
-impl Candidates {
+impl EdgeCandidates {
     /// Those of a space that an edge keeps.
     pub(super) fn new(space: &SearchSpace, kept: &[Primitive], auxiliary_skip: bool) -> Self {
         let all = space.primitives().iter().copied().enumerate();
@@ -92,7 +91,7 @@ impl Candidates {
 }
 
 /// Names of an edge's operations below a path.
-pub(super) fn names(path: &str, edge: &Edge, candidates: &Candidates) -> Vec<Name> {
+pub(super) fn names(path: &str, edge: &Edge, candidates: &EdgeCandidates) -> Vec<Name> {
     let dot = if path.is_empty() { "" } else { "." };
     let name = |(number, &operation): (usize, &EdgeOperation)| {
         let place = match candidates.numbers.get(number) {

@@ -1,4 +1,5 @@
-//! What NAS-Bench-201's skeleton has beside cells: residual blocks between them, and a last batch normalization.
+//! The layers of NAS-Bench-201's skeleton besides cells: residual blocks between them, and a last
+//! batch normalization.
 
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ use crate::ops::{Kernels, Layout, Name, Norm, Packed, edge};
 pub struct ResidualBlock {
     /// Weights and running statistics of both 3x3 convolutions.
     pub packed: Packed,
-    /// The 1x1 convolution beside them.
+    /// The 1x1 convolution of the shortcut.
     pub shortcut: Conv2d,
     /// The 3x3 convolutions, each a cell of one edge.
     #[module(skip)]
@@ -85,15 +86,15 @@ impl ResidualBlock {
 pub struct Residuals {
     /// The blocks in order.
     pub blocks: Vec<ResidualBlock>,
-    /// Behind the last cell, before a ReLU.
+    /// The batch normalization behind the last cell, before a ReLU.
     pub norm: Norm,
-    /// The number of the cell that each block stands before.
+    /// The number of the cell after each block.
     #[module(skip)]
     before: Vec<usize>,
 }
 
 impl Residuals {
-    /// Those of a geometry; nothing in DARTS' skeleton.
+    /// The blocks of a geometry; none in DARTS' skeleton.
     pub fn new(geometry: &Geometry, device: &Device) -> Option<Self> {
         geometry.last_norm.then(|| Self {
             blocks: geometry
@@ -106,7 +107,7 @@ impl Residuals {
         })
     }
 
-    /// The block that stands before a cell, with its number, if one does.
+    /// The block before a cell, with its number, if there is one.
     pub(crate) fn block_before(&self, cell: usize) -> Option<(usize, &ResidualBlock)> {
         let number = self.before.iter().position(|&before| before == cell)?;
         Some((number, &self.blocks[number]))
@@ -118,8 +119,8 @@ impl Residuals {
     }
 }
 
-/// Runs the cells of a network from the states of the stem to the map that its classifier reads, with what the
-/// skeleton has between and behind them.
+/// Runs the cells of a network, with the layers of the skeleton between and behind them, from the
+/// states of the stem to the map that its classifier reads.
 ///
 /// # Shapes
 /// - `states`: the older one, then the newer one

@@ -1,22 +1,24 @@
-//! The skeletons of networks: what stands around the cells, and which cells fit.
+//! The skeletons of networks: the layers around the cells, and the cells that fit.
 
 use ec_darts_space::{CellTopology, Genotype, NUM_INPUTS};
 use serde::{Deserialize, Serialize};
 
 use crate::ops::Form;
 
-/// Which layers a network has around its cells.
+/// The layers of a network around its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Skeleton {
-    /// Cells that read the two outputs before them, two of them reductions, and an auxiliary head in training.
+    /// Cells that read the outputs of the two cells before them, two reductions among the cells,
+    /// and an auxiliary head in training.
     ///
     /// # Source
     /// DARTS, `cnn/model_search.py`, `Network`; `cnn/model.py`, `NetworkCIFAR` and `NetworkImageNet`.
     #[default]
     #[serde(rename = "darts")]
     Darts,
-    /// Three stages of equally many cells that read the output before them, residual blocks that reduce between the
-    /// stages, batch normalization and ReLU before the classifier.
+    /// Three stages with the same number of cells, which read the output before them; residual
+    /// blocks between the stages, which reduce the size; batch normalization and ReLU before the
+    /// classifier.
     ///
     /// # Source
     /// NAS-Bench-201, section 2.1, Figure 1; AutoDL-Projects, `xautodl/models/cell_infers/tiny_network.py`.
@@ -25,7 +27,7 @@ pub enum Skeleton {
 }
 
 impl Skeleton {
-    /// As settings have it.
+    /// The name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Darts => "darts",
@@ -33,7 +35,7 @@ impl Skeleton {
         }
     }
 
-    /// The skeleton that cells of a topology stand in.
+    /// The skeleton for cells of a topology.
     pub fn of(topology: &CellTopology) -> Self {
         match topology.inputs().len() {
             NUM_INPUTS => Self::Darts,
@@ -56,7 +58,7 @@ impl Skeleton {
         }
     }
 
-    /// Whether an auxiliary head stands in networks that are trained.
+    /// Whether networks in training have an auxiliary head.
     pub fn has_head(self) -> bool {
         self == Self::Darts
     }
@@ -69,7 +71,7 @@ impl Skeleton {
         }
     }
 
-    /// Why cells of a genotype cannot stand in this skeleton, if they cannot.
+    /// The reason why cells of a genotype do not fit into this skeleton, if so.
     pub fn fault(self, genotype: &Genotype) -> Option<String> {
         match (self, &genotype.reduction) {
             (Self::Darts, Some(_)) => None,

@@ -1,4 +1,4 @@
-//! What stands before the first cell.
+//! The layers before the first cell.
 
 use std::sync::Arc;
 
@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::{Map, Skeleton};
 use crate::ops::{Kernels, Layout, Name, Packed, Packs, edge};
 
-/// Which stem a network has.
+/// The stem of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StemKind {
-    /// One 3x3 convolution at full size (CIFAR, 32x32): to three times the channels in DARTS' skeleton, else to as many.
+    /// One 3x3 convolution at full size (CIFAR, 32x32), with three times the channels in DARTS'
+    /// skeleton, else with the same number.
     Cifar,
     /// The same with stride 2 (Tiny ImageNet, 64x64).
     Stride2,
@@ -37,7 +38,8 @@ impl StemKind {
         layers.into_iter().map(|(channels, shrink)| Map { channels, shrink }).collect()
     }
 
-    /// By how much the map behind it is smaller than the image, rows and columns alike.
+    /// The ratio of the image size to the size of the map after the stem, for rows and columns
+    /// alike.
     pub fn shrink(self) -> usize {
         let maps = self.maps(Skeleton::Darts, 2);
         maps[maps.len() - 1].shrink
@@ -76,7 +78,7 @@ impl Stem {
     pub(crate) fn describe(maps: &[Map]) -> Vec<Cell> {
         let mut from = Map { channels: 3, shrink: 1 };
         let layer = |(number, to): (usize, &Map)| {
-            // The two states of an ImageNet stem are read before their ReLU.
+            // The first cell reads the two states of an ImageNet stem before their ReLU.
             let operation = EdgeOperation::Convolution { relu: number > 0 };
             let channels = [from.channels, to.channels];
             let layer = edge(vec![operation], channels, to.shrink / from.shrink, true);
@@ -102,7 +104,7 @@ impl Stem {
             let input = vec![states[states.len() - 1].clone()];
             states.push(kernels.run(layer, &self.packed, input, one.clone(), None));
         }
-        // A single convolution gives both.
+        // A single convolution gives both states.
         let newer = states.pop().expect("a stem has a convolution");
         let older = if states.len() > 1 { states.pop() } else { None };
         [older.unwrap_or_else(|| newer.clone()), newer]

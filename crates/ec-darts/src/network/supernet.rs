@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::Edge;
-use ec_darts_space::{CellKind, PerKind, SearchSpace};
+use ec_darts_space::{CellKind, SearchSpace};
 use rand::Rng;
 
 use super::{
@@ -14,31 +14,31 @@ use super::{
 };
 use crate::ops::{Kernels, Packed, Packs, draw_parameters};
 use crate::optim::Ran;
-use crate::rule::Mixing;
+use crate::rule::{Mixing, Paths};
 
-/// What determines a supernet's shape.
+/// The size of a supernet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SupernetConfig {
     /// Primitives and topology.
     pub space: SearchSpace,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     #[doc(alias = "C")]
     pub init_channels: usize,
-    /// Cells: in DARTS' skeleton two of them reductions, in NAS-Bench-201's a third in each stage.
+    /// Number of cells. In DARTS' skeleton two of them are reductions; in NAS-Bench-201's skeleton
+    /// a third is in each stage.
     #[doc(alias = "layers")]
     pub num_cells: usize,
-    /// Classes of the data.
+    /// Number of classes of the data.
     pub num_classes: usize,
-    /// How cells are made of their candidates.
+    /// The structure of the cells.
     pub form: CellForm,
 }
 
 /// Stacked search cells between a stem and a classifier.
 ///
-/// Mixing weights are an argument of [`Self::forward`], not parameters: the supernet holds `w`
-/// only.
+/// Mixing weights are an argument of [`Self::forward`], not parameters: the supernet has `w` only.
 ///
 /// # Source
 /// DARTS, `cnn/model_search.py`, `Network`.
@@ -48,17 +48,17 @@ pub struct Supernet {
     pub stem: Stem,
     /// The cells in order.
     pub cells: Vec<SearchCell>,
-    /// Normal or reduction, per cell.
+    /// The kind of each cell.
     #[module(skip)]
     pub kinds: Vec<CellKind>,
-    /// What the skeleton has between and behind the cells, if anything.
+    /// The residual blocks of the skeleton, and the layers behind the cells, if it has any.
     pub residuals: Option<Residuals>,
-    /// From the last cell's mean to the classes.
+    /// The classifier of the last cell's mean.
     pub classifier: Linear,
 }
 
 impl SupernetConfig {
-    /// The supernet of the paper behind a stem: 8 cells of 16 channels, in the space of DARTS.
+    /// The supernet of the paper for a stem: 8 cells and 16 channels, in the space of DARTS.
     ///
     /// # Source
     /// DARTS, `cnn/train_search.py`.
@@ -98,7 +98,7 @@ impl SupernetConfig {
 }
 
 impl Supernet {
-    /// The same supernet with its operations computed another way.
+    /// The same supernet with another implementation of its operations.
     pub fn with_kernels(mut self, kernels: Kernels) -> Self {
         for cell in &mut self.cells {
             cell.kernels = kernels;
@@ -123,10 +123,10 @@ impl Supernet {
         classify(map, &self.classifier)
     }
 
-    /// Of the weights of each cell those that a pass along a path reads.
-    pub fn parameters_along(&self, path: &PerKind<Vec<usize>>) -> Ran {
+    /// The ranges of each cell's weights that a pass along a path reads.
+    pub fn parameters_along(&self, paths: &Paths) -> Ran {
         let of_cell = |(cell, &kind): (&SearchCell, &CellKind)| {
-            let ranges = cell.along(path.cell(kind)).edges().map(Edge::parameter_range).collect();
+            let ranges = cell.along(paths.cell(kind)).edges().map(Edge::parameter_range).collect();
             (cell.packed.weights.id, ranges)
         };
         self.cells.iter().zip(&self.kinds).map(of_cell).collect()

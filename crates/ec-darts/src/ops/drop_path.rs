@@ -1,16 +1,16 @@
-//! Drop path: whole operations left out for single images while training.
+//! Drop path: operations that are left out for single images during training.
 
 use ec_darts_kernels::{Cell, EdgeOperation};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Leaves an operation out for an image with some probability, and scales it up otherwise.
+/// Leaves out an operation for an image with some probability, and scales it up otherwise.
 ///
 /// ```text
 /// y = x * keep / (1 - prob)        keep = 1 with probability 1 - prob, else 0, for each image
 /// ```
-/// The expected value of `y` is `x`. The draws come from a generator of ours, so they are the same
-/// on every device and after an interruption.
+/// The expected value of `y` is `x`. Our own generator makes the draws, so they are the same on
+/// every device and after an interruption.
 ///
 /// # Source
 /// DARTS, `cnn/utils.py`, `drop_path`; FractalNet (Larsson et al., 2017), section 3.
@@ -28,16 +28,16 @@ impl DropPath {
         Self { prob, rng }
     }
 
-    /// Whether anything is ever left out.
+    /// Whether any operation is ever left out.
     pub fn acts(&self) -> bool {
         self.prob > 0.0
     }
 
-    /// What each operation of a cell is multiplied with, for each image; 1 for preprocessings and
-    /// identities, which are never left out.
+    /// The factor of each operation of a cell for each image; 1 for preprocessings and identities,
+    /// which are never left out.
     ///
     /// # Shapes
-    /// - output: `[num_operations][batch]`
+    /// - output: `[num_mixing_weights][batch]`
     pub fn factors(&mut self, cell: &Cell, batch: usize) -> Vec<f32> {
         let (limit, scale) = (self.prob * 2_f64.powi(32), 1.0 / (1.0 - self.prob));
         let factor = |draw: u32| if f64::from(draw) < limit { 0.0 } else { scale as f32 };
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use crate::ops::edge;
 
-    /// Factors of a cell of a preprocessing, a convolution and an identity.
+    /// Factors of a cell with a preprocessing, a convolution and an identity.
     fn draw(prob: f64, batch: usize) -> Vec<f32> {
         let edge = |operation| edge(vec![operation], [2; 2], 1, true);
         let nodes = vec![
@@ -74,6 +74,7 @@ mod tests {
             nodes,
             concat: vec![2],
             fixed_inputs: true,
+            parts: 1,
         };
         DropPath::new(prob, ChaCha8Rng::seed_from_u64(4)).factors(&cell, batch)
     }
@@ -89,7 +90,7 @@ mod tests {
             assert!(value == 0.0 || (value - 1.0 / 0.7).abs() < 1e-6, "{value}");
         }
         let kept = values.iter().filter(|&&value| value > 0.0).count();
-        // Four deviations of a binomial: sqrt(0.3 * 0.7 / 20000) = 0.0032.
+        // Four standard deviations of a binomial: sqrt(0.3 * 0.7 / 20000) = 0.0032.
         let share = kept as f64 / batch as f64;
         assert!((share - 0.7).abs() < 0.013, "{share}");
         let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len() as f64;

@@ -1,4 +1,5 @@
-//! First values of the weights: PyTorch's defaults, drawn from the seed and alike on every device.
+//! Initial values of the weights: PyTorch's defaults, drawn from the seed and equal on every
+//! device.
 
 use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Tensor, TensorData};
@@ -7,19 +8,19 @@ use rand::{Rng, RngExt};
 use super::{Packs, Part, Path, Role};
 use crate::tensors::to_vec;
 
-/// Draws all convolutions and linear layers of a module, in the order of its fields, and of a packed
-/// tensor in the order of its parts.
+/// Draws all convolutions and linear layers of a module, in the order of its fields; in a packed
+/// tensor, in the order of its parts.
 ///
 /// ```text
 /// weight, bias ~ U(-1 / sqrt(fan_in), 1 / sqrt(fan_in))
 /// ```
-/// `fan_in` is the number of inputs of one output. Batch normalization is left as it is.
+/// `fan_in` is the number of inputs of one output. Batch normalization does not change.
 ///
 /// Burn's own initializers draw the same distribution, but from a generator of each backend that
 /// all threads share: the same seed would give another network on another device.
 ///
 /// # Source
-/// PyTorch's default initialization, which DARTS leaves as it is.
+/// PyTorch's default initialization, which DARTS uses unchanged.
 pub fn draw_parameters<M: Packs>(module: M, rng: &mut impl Rng) -> M {
     let path = Path::new(&module, "");
     module.map(&mut Draw { rng, path, containers: Vec::new(), bound: 0.0 })

@@ -1,19 +1,20 @@
-//! How a cell is computed: fused where the device has kernels for it, else as Burn's operations.
+//! The implementation of a cell: fused where the device has kernels for it, else Burn's operations.
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{Cell, Memory, cell, cell_given, reference, serves};
 
 use super::Packed;
 use super::norm::replace;
 
-/// How the operations of a cell are computed.
+/// The implementation of a cell's operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kernels {
-    /// One operation of Burn after the other, on every device: the definition.
+    /// Burn's operations, one after the other, on every device. This is the definition of the
+    /// results.
     Reference,
-    /// Fused, where the device has fused kernels for the cell; the reference elsewhere.
+    /// Fused kernels where the device has them for the cell; the reference elsewhere.
     Fused(Memory),
 }
 
@@ -24,13 +25,22 @@ impl Default for Kernels {
 }
 
 impl Kernels {
-    /// Runs a cell with its packed values; on an autodiff device by the statistics of the batch, which
-    /// move the running ones, elsewhere and where the values are frozen by the running ones.
+    /// Whether a device has kernels for the whole cell.
+    pub(crate) fn serve(self, device: &Device, cell: &Cell) -> bool {
+        match self {
+            Self::Reference => true,
+            Self::Fused(_) => serves(device, cell),
+        }
+    }
+
+    /// Runs a cell with its packed values. On an autodiff device it normalizes by the statistics of
+    /// the batch and updates the running statistics; elsewhere, and where the values are frozen, it
+    /// normalizes by the running statistics.
     ///
     /// # Shapes
-    /// - `inputs`: one for each of the cell's, `[batch, channels, height, width]`
-    /// - `mixing`: `[num_operations]` of all edges
-    /// - `factors`: drop path, `[num_operations][batch]`; only on an autodiff device
+    /// - `inputs`: one for each input of the cell, `[batch, channels, height, width]`
+    /// - `mixing`: `[num_mixing_weights]` of all edges
+    /// - `factors`: drop path, `[num_mixing_weights][batch]`; only on an autodiff device
     pub(crate) fn run(
         self,
         description: &Arc<Cell>,
@@ -49,7 +59,8 @@ impl Kernels {
         let is_autodiff = device.is_autodiff();
         if !(is_autodiff && packed.training.is_enabled()) {
             return match fused {
-                // The fused kernel has no backward pass; a frozen cell may stand behind what learns.
+                // The fused kernel has no backward pass in this mode; a frozen cell may stand
+                // behind trainable layers.
                 Some(_) if !is_autodiff => {
                     cell_given(inputs, parameters, mixing, running, description.clone())
                 }

@@ -1,8 +1,8 @@
 //! The candidate operations of the search space, and the packed values of cells made of them.
 //!
-//! Entry points: [`operation()`], [`Packed`], [`Kernels`]. Invariant: an operation maps
-//! `[batch, C, H, W]` to `[batch, C, ceil(H / stride), ceil(W / stride)]`; `none` is no operation, it is
-//! never computed.
+//! Entry points: [`operation()`], [`Packed`], [`Kernels`]. Invariant: an operation maps `[batch, C,
+//! H, W]` to `[batch, C, ceil(H / stride), ceil(W / stride)]`; `none` has no operation and is never
+//! computed.
 
 mod drop_path;
 mod init;
@@ -10,6 +10,7 @@ mod kernels;
 mod norm;
 mod packed;
 mod path;
+mod views;
 
 use std::sync::Arc;
 
@@ -27,15 +28,18 @@ pub use norm::Norm;
 pub(crate) use packed::Name;
 pub use packed::{Layout, Packed, Packs, Part, Parts, Role};
 pub(crate) use path::{Met, Path};
+pub use views::separate;
+pub(crate) use views::{pick, put};
 
-/// Which network an operation belongs to.
+/// The network of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// The supernet: no affine part in any batch normalization, and one behind each pool.
+    /// The supernet: no affine part in any batch normalization, and a batch normalization behind
+    /// each pool.
     Search,
     /// The supernet of NAS-Bench-201: the same without batch normalization behind the pools.
     SearchBarePools,
-    /// The network that is retrained: affine batch normalization, none behind the pools.
+    /// The network of a retraining: affine batch normalization, none behind the pools.
     Retrain,
 }
 
@@ -46,7 +50,7 @@ impl Form {
     }
 }
 
-/// The operation of a primitive, or nothing for `none`.
+/// The operation of a primitive; none for `none`.
 ///
 /// # Source
 /// DARTS, `cnn/operations.py`, `OPS`.
@@ -69,10 +73,10 @@ pub fn operation(primitive: Primitive, stride: usize, form: Form) -> Option<Edge
     })
 }
 
-/// An edge of these operations, to be given a place.
+/// An edge with these operations, whose places are not set yet.
 ///
 /// # Panics
-/// Where a factorized reduction would make an odd number of channels.
+/// Where a factorized reduction would have an odd number of channels.
 pub(crate) fn edge(
     operations: Vec<EdgeOperation>,
     channels: [usize; 2],
@@ -87,17 +91,17 @@ pub(crate) fn edge(
     Edge { operations, channels, stride, affine, parameters: 0, statistics: 0 }
 }
 
-/// A primitive by itself, with its weights.
+/// A single primitive with its weights.
 #[derive(Module, Debug)]
 pub struct Operation {
-    /// Its weights and running statistics.
+    /// The weights and running statistics.
     pub packed: Packed,
     #[module(skip)]
     cell: Arc<Cell>,
 }
 
 impl Operation {
-    /// The operation of a primitive, or nothing for `none`.
+    /// The operation of a primitive; none for `none`.
     pub fn new(
         primitive: Primitive,
         num_channels: usize,
@@ -113,7 +117,7 @@ impl Operation {
         Some(Self { packed: Packed::new(layout, device), cell: Arc::new(cell) })
     }
 
-    /// One operation of a cell, by itself on an edge at its place in the cell's packed tensors, which
+    /// One operation of a cell on its own edge, at its place in the cell's packed tensors, which
     /// are shared.
     pub(crate) fn part(packed: &Packed, edge: Edge) -> Self {
         let names = [Name::of_candidate("", edge.operations[0])];
@@ -127,12 +131,12 @@ impl Operation {
     /// - output: `[batch, num_channels, ceil(height / stride), ceil(width / stride)]`
     ///
     /// # Panics
-    /// `skip_connect` at stride 2 where height or width is odd.
+    /// For `skip_connect` at stride 2 where height or width is odd.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         self.forward_by(input, Kernels::Reference)
     }
 
-    /// As [`Self::forward`], computed in a way that is chosen.
+    /// As [`Self::forward`], with a chosen implementation.
     pub fn forward_by(&self, input: Tensor<4>, kernels: Kernels) -> Tensor<4> {
         let one = Tensor::ones([1], &input.device());
         kernels.run(&self.cell, &self.packed, vec![input], one, None)

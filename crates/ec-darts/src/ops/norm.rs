@@ -1,4 +1,4 @@
-//! Batch normalization as PyTorch does it, the only place that knows Burn's differences.
+//! Batch normalization as in PyTorch. Only this module knows Burn's differences.
 
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
@@ -15,11 +15,11 @@ use ec_darts_kernels::{MOMENTUM, unbiased};
 /// running_mean <- 0.9 running_mean + 0.1 mean
 /// running_var  <- 0.9 running_var  + 0.1 var * n / (n - 1)
 /// ```
-/// `mean` and the biased `var` are those of the batch while training, the running ones otherwise;
-/// `n` is batch times height times width. Without affine part, `gamma` is 1 and `beta` 0.
+/// `mean` and the biased `var` are those of the batch in training, the running ones otherwise; `n`
+/// is batch times height times width. Without affine part, `gamma` is 1 and `beta` 0.
 ///
 /// Burn's own `BatchNorm` always has an affine part and keeps the biased variance
-/// (docs/deviations.md, `batch-norm`). As there, the batch statistics are used where the input is
+/// (docs/deviations.md, `batch-norm`). As in Burn, the batch statistics are used where the input is
 /// on an autodiff device and the layer is not frozen.
 #[derive(Module, Debug)]
 pub struct Norm {
@@ -31,21 +31,22 @@ pub struct Norm {
     pub running_mean: RunningState<Tensor<1>>,
     /// Running unbiased variance, `[num_channels]`.
     pub running_var: RunningState<Tensor<1>>,
-    /// Whether it learns; [`Module::freeze`] switches it off.
+    /// Whether the layer is in training; [`Module::freeze`] switches this off.
     pub training: Param<Flag>,
 }
 
 /// Replaces a running value.
 ///
-/// Burn files an update under the thread that made it and takes it over with that thread's next one, so that a
-/// network that moves between threads would read old values. Taken over at once, nothing depends on the thread.
+/// Burn stores an update under the thread that made it, and applies it at the next update of that
+/// thread, so that a network that moves between threads would read old values. Here the update is
+/// applied at once, and does not depend on the thread.
 pub(super) fn replace(running: &RunningState<Tensor<1>>, value: Tensor<1>) {
     running.update(value);
     running.value_sync();
 }
 
 impl Norm {
-    /// A fresh layer: running mean 0, running variance 1, `gamma` 1 and `beta` 0 where affine.
+    /// A new layer: running mean 0, running variance 1, `gamma` 1 and `beta` 0 where affine.
     pub fn new(num_channels: usize, affine: bool, device: &Device) -> Self {
         let parameter = |start: Initializer| affine.then(|| start.init([num_channels], device));
         Self {
@@ -57,7 +58,8 @@ impl Norm {
         }
     }
 
-    /// Normalizes; on an autodiff device also moves the running statistics, unless it is frozen.
+    /// Normalizes; on an autodiff device also updates the running statistics, unless the layer is
+    /// frozen.
     ///
     /// # Shapes
     /// - `input`, output: `[batch, num_channels, height, width]`
@@ -77,8 +79,8 @@ impl Norm {
             return batch_norm(input, gamma, beta, mean, var, EPSILON);
         }
         let normalized = batch_norm_train(input, gamma, beta, EPSILON);
-        // Plain tensors: nothing here has a gradient, and on an autodiff device every operation
-        // would pay for the graph.
+        // Plain tensors: no gradient is needed here, and on an autodiff device every operation
+        // would add to the graph.
         let moved = |running: &RunningState<Tensor<1>>, new: Tensor<1>| {
             let old = running.value().without_autodiff();
             let moved = old * (1.0 - MOMENTUM) + new.without_autodiff() * MOMENTUM;

@@ -1,7 +1,7 @@
 //! The weights and running statistics of a cell, each in one tensor, and the names of their parts.
 //!
-//! Entry points: [`Packed::new`], [`Packed::part`]. Invariant: a layout knows the name, shape and
-//! place of every part; files hold parts under their names, everything else works on whole tensors.
+//! Entry points: [`Packed::new`], [`Packed::part`]. Invariant: a layout has the name, shape and
+//! place of every part. Files have parts under their names; all other code works on whole tensors.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -19,16 +19,17 @@ pub struct Packed {
     pub running_mean: RunningState<Tensor<1>>,
     /// Running unbiased variances, `[layout.statistics.len]`.
     pub running_var: RunningState<Tensor<1>>,
-    /// Whether a pass on an autodiff device normalizes by the statistics of its batch and moves the running ones;
-    /// [`Module::freeze`] switches it off.
+    /// Whether a pass on an autodiff device normalizes by the statistics of its batch and updates
+    /// the running statistics; [`Module::freeze`] switches this off.
     pub training: Param<Flag>,
-    /// What lies where.
+    /// The places of the parts.
     #[module(skip)]
     pub layout: Arc<Layout>,
 }
 
 impl Packed {
-    /// Convolutions of zeros, scales of one and shifts of zero; running means 0 and variances 1.
+    /// Packed tensors with weights of zero, scales of one and shifts of zero; running means 0 and
+    /// variances 1.
     pub fn new(layout: Layout, device: &Device) -> Self {
         let mut weights = vec![0.0_f32; layout.weights.len];
         for part in layout.weights.parts.iter().filter(|part| part.role == Role::Scale) {
@@ -44,15 +45,15 @@ impl Packed {
         }
     }
 
-    /// The same tensors, of which `layout` describes a part; nothing is copied.
+    /// The same tensors, of which `layout` describes a part; no value is copied.
     pub fn part(&self, layout: Layout) -> Self {
         Self { layout: Arc::new(layout), ..self.clone() }
     }
 }
 
-/// A module, and the packed tensors in it.
+/// A module with packed tensors in it.
 pub trait Packs: Module {
-    /// In the order in which a visitor meets them.
+    /// The packed tensors, in the order in which a visitor meets them.
     fn packs(&self) -> Vec<&Packed>;
 }
 
@@ -62,34 +63,34 @@ impl Packs for burn::nn::Linear {
     }
 }
 
-/// What a part of the weights is.
+/// The role of a part of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Weights of a convolution, `[out, in, height, width]`.
     Convolution,
-    /// Of a batch normalization.
+    /// Scale of a batch normalization.
     Scale,
-    /// Of a batch normalization.
+    /// Shift of a batch normalization.
     Shift,
-    /// Of a batch normalization, running.
+    /// A running statistic of a batch normalization.
     Statistic,
 }
 
 /// One named part of a packed tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Behind the path of the module that holds the packed tensors.
+    /// The name after the path of the module with the packed tensors.
     pub name: String,
-    /// What it is.
+    /// The role of the part.
     pub role: Role,
-    /// Its shape by itself.
+    /// The shape of the part alone.
     pub shape: Vec<usize>,
-    /// Where it begins.
+    /// The index of its first value.
     pub start: usize,
 }
 
 impl Part {
-    /// Where it lies.
+    /// The range of the part.
     pub fn range(&self) -> Range<usize> {
         self.start..self.start + self.shape.iter().product::<usize>()
     }
@@ -98,12 +99,12 @@ impl Part {
 /// The parts of a packed tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parts {
-    /// In the order of the cell's edges.
+    /// The parts in the order of the cell's edges.
     pub parts: Vec<Part>,
-    /// Values of the packed tensor.
+    /// Number of values of the packed tensor.
     pub len: usize,
-    /// What the parts cover, where they do not cover everything: ranges from first to last, none of
-    /// them empty and no two of them touching.
+    /// The covered ranges, where the parts do not cover all values: ranges in ascending order, none
+    /// of them empty and no two of them adjacent.
     pub covered: Option<Vec<Range<usize>>>,
 }
 
@@ -123,32 +124,32 @@ impl Parts {
         Self { parts, len, covered: (!is_whole).then_some(covered) }
     }
 
-    /// Where a place of the packed tensor lies among the covered ones alone.
+    /// The index of a place of the packed tensor among the covered values alone.
     pub fn among_covered(&self, place: usize) -> usize {
         let Some(covered) = &self.covered else { return place };
         let before = covered.iter().filter(|range| range.start <= place);
         before.map(|range| place.min(range.end) - range.start).sum()
     }
 
-    /// Values that the parts cover.
+    /// Number of values that the parts cover.
     pub fn num_covered(&self) -> usize {
         let all = |covered: &Vec<Range<usize>>| covered.iter().map(Range::len).sum();
         self.covered.as_ref().map_or(self.len, all)
     }
 }
 
-/// What lies where in the packed tensors of a cell.
+/// The places of the parts in the packed tensors of a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Of the weights.
+    /// The parts of the weights.
     pub weights: Parts,
-    /// Of the running means, and in the same way of the variances; names without `running_mean` and
-    /// `running_var`.
+    /// The parts of the running means; those of the variances are the same. The names are without
+    /// `running_mean` and `running_var`.
     pub statistics: Parts,
 }
 
-/// How the parts of one operation are named: `prefix.part` and `suffix`, for instance
-/// `Triple.conv` and `2`.
+/// The names of the parts of one operation, `prefix.part` and `suffix`; for example `Triple.conv`
+/// and `2`.
 #[derive(Clone, Debug)]
 pub(crate) struct Name {
     prefix: String,
@@ -156,7 +157,7 @@ pub(crate) struct Name {
 }
 
 impl Name {
-    /// Without a suffix.
+    /// A name without a suffix.
     pub(crate) fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into(), suffix: "" }
     }
@@ -165,7 +166,7 @@ impl Name {
         Self { suffix, ..self }
     }
 
-    /// Of a candidate: the path of its place, and the variant that stands in files.
+    /// The name of a candidate: the path of its place, and the variant in files.
     pub(crate) fn of_candidate(path: &str, operation: EdgeOperation) -> Self {
         let variant = match operation {
             EdgeOperation::Identity => "Identity",
@@ -184,7 +185,7 @@ impl Name {
     }
 }
 
-/// Names of the convolutions of each block of an operation, and of the normalization behind it.
+/// Names of the convolutions of each block of an operation, and of the normalization after it.
 fn block_names(operation: EdgeOperation) -> Vec<(Vec<String>, String)> {
     let block = |convolutions: &[&str]| {
         (convolutions.iter().map(ToString::to_string).collect(), "bn".to_string())
@@ -212,15 +213,15 @@ fn block_names(operation: EdgeOperation) -> Vec<(Vec<String>, String)> {
 }
 
 impl Layout {
-    /// Gives the edges of cells places one after the other, in the order of their targets, and names
-    /// the parts; `names` has one for each operation.
+    /// Gives the edges of cells places one after the other, in the order of their targets, and
+    /// names the parts; `names` has one name per operation.
     pub(crate) fn place(cells: &mut [Cell], names: &[Name]) -> Self {
         let ends = cells.iter_mut().fold([0; 2], |start, cell| cell.place(start));
-        // Some devices have no tensors without values.
+        // Some devices have no empty tensors.
         Self::of(cells.iter().flat_map(Cell::edges), names, ends.map(|end| end.max(1)))
     }
 
-    /// The parts of edges that have their places in packed tensors of these lengths.
+    /// The parts of edges whose places in packed tensors of these lengths are set.
     pub(crate) fn of<'a>(
         edges: impl Iterator<Item = &'a Edge>,
         names: &[Name],

@@ -1,4 +1,4 @@
-//! Where a visitor or mapper is, and which packed tensor it has met.
+//! The position of a visitor or mapper, and the packed tensor that it has met.
 
 use std::sync::Arc;
 
@@ -6,11 +6,12 @@ use super::{Layout, Packs, Parts};
 
 /// The path of a visitor through a module with packed tensors.
 ///
-/// Invariant: every visitor of this crate that knows names goes by it, so that a part has one name.
+/// Invariant: every visitor of this crate that uses names takes them from here, so that a part has
+/// one name.
 pub(crate) struct Path {
     names: Vec<String>,
     layouts: Vec<Arc<Layout>>,
-    /// Packed modules that were entered so far.
+    /// Number of packed modules entered so far.
     entered: usize,
     /// Whether the visitor is at a tensor of the last of them.
     is_inside: bool,
@@ -19,18 +20,18 @@ pub(crate) struct Path {
 /// A packed tensor that a visitor has met.
 pub(crate) struct Met {
     layout: Arc<Layout>,
-    /// What the names of its parts begin with.
+    /// The prefix of the names of its parts.
     prefix: String,
-    /// What they end with: `.running_mean`, `.running_var` or nothing.
+    /// The suffix of the names: `.running_mean`, `.running_var` or empty.
     suffix: &'static str,
 }
 
-/// The fields of [`super::Packed`], and what the names of their parts end with.
+/// The fields of [`super::Packed`], and the suffixes of the names of their parts.
 const FIELDS: [(&str, &str); 3] =
     [("weights", ""), ("running_mean", ".running_mean"), ("running_var", ".running_var")];
 
 impl Path {
-    /// At the root of a module, whose path is `prefix`.
+    /// The path at the root of a module, with the path `prefix`.
     pub(crate) fn new<M: Packs>(module: &M, prefix: &str) -> Self {
         Self {
             names: if prefix.is_empty() { vec![] } else { vec![prefix.to_string()] },
@@ -58,12 +59,12 @@ impl Path {
         self.names.join(".")
     }
 
-    /// The packed tensor where the visitor is, if it is at one.
+    /// The packed tensor at the visitor's position, if there is one.
     pub(crate) fn met(&self) -> Option<Met> {
         let layout = self.is_inside.then(|| self.layouts[self.entered - 1].clone())?;
         let field = self.names.last().map(String::as_str);
         let (_, suffix) = *FIELDS.iter().find(|(name, _)| Some(*name) == field)?;
-        // A packed module stands in a field of the module that its parts are named after.
+        // The parts are named after the module of which the packed module is a field.
         let holder = self.names.len().saturating_sub(2);
         Some(Met { layout, prefix: self.names[..holder].join("."), suffix })
     }

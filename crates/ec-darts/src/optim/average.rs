@@ -4,35 +4,36 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use burn::tensor::container::TensorContainer;
 
-use crate::tensors::separate;
+use crate::ops::separate;
 
-/// Average of all weights and running statistics over the steps of a training.
+/// The average of all weights and running statistics over the steps of a training.
 ///
 /// ```text
 /// a <- d a + (1 - d) w        d = min(decay, (1 + step) / (10 + step))
 /// ```
-/// `a` begins as the first weights `w`, which the smaller `d` of the first steps soon forgets.
+/// `a` begins with the initial weights `w`. The smaller `d` of the first steps soon removes their
+/// influence.
 ///
 /// # Source
 /// Polyak and Juditsky (1992); the first steps as in TensorFlow, `ExponentialMovingAverage`.
 #[derive(Debug)]
 pub struct WeightAverage<M> {
-    /// The average itself, a module of its own.
+    /// The average, as its own module.
     pub module: M,
     decay: f64,
 }
 
 impl<M: Module> WeightAverage<M> {
-    /// Begins with the module as it is.
+    /// The average at the beginning: the module as it is.
     pub fn new(module: &M, decay: f64) -> Self {
         Self { module: separate(module), decay }
     }
 
-    /// Moves towards the weights after a step, counted from 0.
+    /// Moves the average towards the weights after a step, counted from 0.
     pub fn update(&mut self, module: &M, step: u64) {
         let decay = self.decay.min((1 + step) as f64 / (10 + step) as f64);
         let mut collect = Collect { tensors: TensorContainer::new() };
-        // Burn settles running statistics one pass later; `separate` settles them now.
+        // Burn updates running statistics one pass later; `separate` updates them now.
         separate(module).visit(&mut collect);
         let mut blend = Blend { tensors: collect.tensors, decay };
         self.module = self.module.clone().map(&mut blend);

@@ -1,7 +1,8 @@
 //! Optimizers, learning rate and gradient clipping, with PyTorch's meaning of every number.
 //!
-//! Burn's own optimizers have other defaults than the paper's (docs/deviations.md, `optimizers`) and take some ten
-//! launches for each parameter on a GPU; ours stand behind the same trait ([`Sgd`], [`Adam`]).
+//! Burn's optimizers have other defaults than those of the paper (docs/deviations.md,
+//! `optimizers`), and take about ten kernel launches per parameter on a GPU. Ours implement the
+//! same trait ([`Sgd`], [`Adam`]).
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -22,22 +23,22 @@ mod stepper;
 /// Settings of SGD on the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdSettings {
-    /// Share of the old velocity.
+    /// Factor of the old velocity in the new one.
     pub momentum: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
     /// Largest global norm of the gradient, or none.
     pub clip_norm: Option<f64>,
-    /// Whether a step looks ahead by the new velocity.
+    /// Whether a step uses Nesterov momentum.
     pub nesterov: bool,
 }
 
 /// Settings of Adam on alpha.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamSettings {
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
@@ -62,18 +63,19 @@ impl AdamSettings {
 /// # Source
 /// PyTorch, `torch.optim.SGD` and `clip_grad_norm_`, as in DARTS, `cnn/train_search.py`.
 pub struct WeightOptimizer {
-    /// SGD and the velocities.
+    /// SGD and the velocities of all parameters.
     pub stepper: Stepper<Sgd>,
     clips: bool,
 }
 
 impl WeightOptimizer {
-    /// Without velocity: the first step takes the gradient as it is.
+    /// An optimizer without velocity: the first step uses the gradient as it is.
     pub fn new(settings: &SgdSettings) -> Self {
         Self { stepper: Stepper::new(Sgd::new(*settings)), clips: settings.clip_norm.is_some() }
     }
 
-    /// One step; returns the moved module and the global norm of the gradient before clipping, `[1]`.
+    /// One step; returns the updated module and the global norm of the gradient before clipping,
+    /// `[1]`.
     ///
     /// The norm stays on the device, so that no step waits for it.
     pub fn step<M: Packs>(
@@ -85,8 +87,8 @@ impl WeightOptimizer {
         self.step_of(learning_rate, module, gradients, None)
     }
 
-    /// As [`Self::step`]; of the packed tensors named in `ran`, all but these ranges stays as it is, and so does its
-    /// velocity.
+    /// As [`Self::step`]. For the packed tensors named in `ran`, only these ranges and their
+    /// velocity change.
     pub fn step_of<M: Packs>(
         &mut self,
         learning_rate: f64,
@@ -101,7 +103,7 @@ impl WeightOptimizer {
         (module, norm)
     }
 
-    /// Where a step without clipping would lead; the optimizer itself does not move.
+    /// The weights after a step without clipping; the optimizer itself does not change.
     ///
     /// ```text
     /// w' = w - xi (momentum * v + g + decay * w)
@@ -113,7 +115,7 @@ impl WeightOptimizer {
 
 /// Euclidean norm over the gradients of all parameters of a module at once, `[1]`, on the device.
 ///
-/// Squares are summed in single precision, then these sums, in the order of the parameters.
+/// Squares are summed per parameter in single precision, then over the parameters in their order.
 ///
 /// # Panics
 /// Where no parameter has a gradient.
@@ -134,7 +136,7 @@ pub fn global_norm<M: Module>(module: &M, gradients: &GradientsParams) -> Tensor
     ec_darts_kernels::norm(visitor.all)
 }
 
-/// Gradients whose global norm is `most` where it was more.
+/// The gradients, scaled so that their global norm is at most `most`.
 ///
 /// # Source
 /// PyTorch, `clip_grad_norm_`.

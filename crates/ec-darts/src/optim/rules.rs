@@ -1,5 +1,5 @@
-//! SGD and Adam as Burn's trait has them, with states whose fields we can read: on a GPU a step is one kernel for
-//! each parameter.
+//! SGD and Adam behind Burn's trait. The fields of their states are ours to read, and on a GPU a
+//! step is one kernel per parameter.
 
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
 use burn::tensor::{Bool, Device, Tensor};
@@ -7,9 +7,9 @@ use ec_darts_kernels::{AdamNumbers, SgdNumbers};
 
 use super::{AdamSettings, SgdSettings};
 
-/// An optimizer whose state can stay as it is in places.
+/// An optimizer that can leave parts of its state unchanged.
 pub trait PartialState: Optimizer {
-    /// The state of a step where it moved, elsewhere the one before it.
+    /// The new state where the parameter moved, elsewhere the old one.
     ///
     /// # Shapes
     /// - `moved`: of the parameter
@@ -20,7 +20,7 @@ pub trait PartialState: Optimizer {
     ) -> Self::State<D>;
 }
 
-/// `new` where it moved, elsewhere `old`, and zero where there is none.
+/// `new` where the parameter moved, elsewhere `old`, or zero where there is no old state.
 fn keep<const D: usize>(
     new: Tensor<D>,
     old: Option<Tensor<D>>,
@@ -57,12 +57,12 @@ impl PartialState for Adam {
 #[derive(Clone, Debug)]
 pub struct Sgd {
     settings: SgdSettings,
-    /// That of all gradients, where they are clipped.
+    /// The global norm of all gradients, where they are clipped.
     pub(super) norm: Option<Tensor<1>>,
 }
 
 impl Sgd {
-    /// Clips nothing until it has a norm.
+    /// SGD that clips no gradient until it gets a norm.
     pub(super) fn new(settings: SgdSettings) -> Self {
         Self { settings, norm: None }
     }
@@ -120,7 +120,7 @@ impl Adam {
     }
 }
 
-/// Both moments of a parameter, and the steps they have seen.
+/// Both moments of a parameter, and their number of steps.
 #[derive(Clone, Debug)]
 pub struct Moments<const D: usize> {
     time: usize,

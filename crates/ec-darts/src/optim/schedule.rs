@@ -1,10 +1,10 @@
-//! How the learning rate of the weights falls over the epochs.
+//! Schedules of the learning rate of the weights over the epochs.
 
 use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
-/// How the learning rate falls.
+/// A schedule of the learning rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decay {
@@ -15,7 +15,7 @@ pub enum Decay {
     Linear,
 }
 
-/// The last epochs of the linear schedule, whose slope is smaller.
+/// Number of epochs at the end of the linear schedule, in which the slope is smaller.
 const TAIL_EPOCHS: usize = 5;
 
 impl Decay {
@@ -44,7 +44,7 @@ impl Decay {
     }
 }
 
-/// Share of the learning rate in an epoch (counted from 0) while it rises.
+/// Factor of the learning rate in an epoch (counted from 0) during the warm-up.
 ///
 /// ```text
 /// min(1, (epoch + 1) / warmup_epochs)

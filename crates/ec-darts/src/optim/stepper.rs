@@ -1,4 +1,4 @@
-//! Optimizers with the state of each parameter in our hands.
+//! Optimizers whose states we keep for each parameter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -10,25 +10,26 @@ use burn::tensor::{Bool, Tensor, TensorData};
 
 use super::PartialState;
 use crate::ops::{Packs, Part, Path};
+use crate::ops::{pick, put};
 use crate::snapshot::{Snapshot, apart};
-use crate::tensors::{pick, put};
 
 /// Applies an optimizer to every parameter of a module and keeps its states.
 ///
-/// The bookkeeping is ours because `ModuleOptimizer` of Burn 0.22.1
-/// restores its states on `Device::default()`, whatever device the run is on, and names them by
-/// random parameter ids, so that two equal runs have unequal checkpoints. Of a packed tensor, only what
+/// It replaces `ModuleOptimizer` of Burn 0.22.1, which restores its states on `Device::default()`,
+/// whatever the device of the run, and names them by random parameter ids, so that two equal runs
+/// have unequal checkpoints. In a packed tensor, only the parts that its layout describes move and
+/// have a state; in files each part has its own state.
 /// its layout describes is moved and has a state; in files each part has its own.
 pub struct Stepper<O> {
     pub(super) optimizer: O,
     states: TensorContainer<ParamId>,
 }
 
-/// Of packed tensors, the ranges that took part in a pass.
+/// The ranges of packed tensors that took part in a pass.
 pub type Ran = HashMap<ParamId, Vec<Range<usize>>>;
 
 impl<O: PartialState> Stepper<O> {
-    /// Without states: every parameter takes its first step next.
+    /// A stepper without states: the next step is the first one of every parameter.
     pub fn new(optimizer: O) -> Self {
         Self { optimizer, states: TensorContainer::new() }
     }
@@ -43,8 +44,8 @@ impl<O: PartialState> Stepper<O> {
         self.step_of(learning_rate, module, gradients, None)
     }
 
-    /// As [`Self::step`]; of the packed tensors named in `ran`, all but these ranges stays as it is, and so does its
-    /// state.
+    /// As [`Self::step`]. For the packed tensors named in `ran`, only these ranges and their state
+    /// change.
     pub fn step_of<M: Packs>(
         &mut self,
         learning_rate: f64,
@@ -57,7 +58,7 @@ impl<O: PartialState> Stepper<O> {
         module.map(&mut Step { optimizer, states, gradients, learning_rate, keep: true, ran, path })
     }
 
-    /// Where [`Self::step`] would lead, without taking it.
+    /// The module after [`Self::step`]; the states do not change.
     pub fn virtual_step<M: Packs>(
         &mut self,
         learning_rate: f64,
@@ -84,13 +85,13 @@ impl<O: PartialState> Stepper<O> {
         module.visit(&mut Save { stepper: self, path, snapshot });
     }
 
-    /// Takes the states of a module's parameters from a snapshot.
+    /// Takes the states of a module's parameters out of a snapshot.
     ///
-    /// `steps` says how many steps a parameter has taken, by its name in the snapshot. After the first it
-    /// has a state, whole and of its own shape; before that it has none.
+    /// `steps` returns the number of steps of a parameter by its name in the snapshot. After its
+    /// first step a parameter has a complete state of its own shape; before that it has none.
     ///
     /// # Errors
-    /// The first tensor or counter that is absent, or not what the parameter's state holds.
+    /// The first tensor or counter that is absent, or does not fit the parameter's state.
     pub fn load<M: Packs>(
         &mut self,
         module: &M,
@@ -105,7 +106,7 @@ impl<O: PartialState> Stepper<O> {
     }
 }
 
-/// The fields of a state as they are named in files.
+/// The fields of a state by their names in files.
 #[derive(Default)]
 struct Fields {
     tensors: Vec<(String, TensorData)>,
@@ -113,7 +114,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// A state's fields come as `.field`, each a tensor of the parameter's shape or a number.
+    /// A state's fields are named `.field`; each is a tensor of the parameter's shape or a number.
     fn of(state: &impl RecordState) -> Self {
         let mut sink = StateSink::default();
         state.state_flatten("", &mut sink);
@@ -166,7 +167,7 @@ impl<O: PartialState> ModuleMapper for Step<'_, O> {
                 false => self.states.get::<O::State<D>>(&id),
             };
             let old = old.inner();
-            // What the module does not describe has no part in the step.
+            // Parts that the module does not describe take no part in the step.
             let (rest, values, gradient) = match covered {
                 Some(covered) => {
                     let values = pick(&old, covered);
@@ -194,7 +195,7 @@ impl<O: PartialState> ModuleMapper for Step<'_, O> {
     }
 }
 
-/// True within the ranges of a flat tensor.
+/// A mask that is true within the ranges of a flat tensor.
 fn mask<const D: usize>(ranges: &[Range<usize>], tensor: &Tensor<D>) -> Tensor<D, Bool> {
     let shape = tensor.shape();
     let mut is_in = vec![false; shape.num_elements()];
@@ -256,7 +257,7 @@ struct Load<'a, O> {
     outcome: Result<(), String>,
 }
 
-/// A part of a state: the name of its parameter, its shape, and where it lies.
+/// A part of a state: the name of its parameter, its shape, and its range.
 struct Piece {
     name: String,
     shape: Vec<usize>,
@@ -264,7 +265,7 @@ struct Piece {
 }
 
 impl<O: PartialState> Load<'_, O> {
-    /// The pieces of the parameter where the visitor is, and the values of all.
+    /// The pieces of the current parameter of the visitor, and the shape of its whole state.
     fn pieces<const D: usize>(&self, param: &Param<Tensor<D>>) -> (Vec<Piece>, Vec<usize>) {
         let Some(met) = self.path.met() else {
             let shape = param.dims().to_vec();
@@ -304,7 +305,7 @@ impl<O: PartialState> Load<'_, O> {
         if steps == 0 {
             return Ok(None);
         }
-        // States live beside the gradients, outside autodiff.
+        // States do not belong to the autodiff graph.
         let device = param.val().device().inner();
         let zero = || Tensor::<D>::zeros([1; D], &device);
         let (_, first) = self.stepper.optimizer.step(0.0, zero(), zero(), None);
@@ -341,7 +342,7 @@ impl<O: PartialState> ModuleVisitor for Load<'_, O> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // Running statistics take no steps.
+        // Running statistics have no optimizer steps.
         if self.outcome.is_err() || !param.val().is_require_grad() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What the maps of a network take while a step is computed, cell by cell.
+//! Memory of a network's maps during a step, counted cell by cell.
 
 use ec_darts_space::{CellGenotype, NUM_INPUTS, Primitive, Recipe, SearchSpace};
 
@@ -9,15 +9,15 @@ use crate::network::{CellPlan, Geometry, Map};
 /// Bytes that a step keeps, by kind.
 #[derive(Default)]
 pub(super) struct Activations {
-    /// States of the cells, whatever the kernels.
+    /// States of the cells, with any kernels.
     pub(super) kept: u64,
     /// Maps before normalization.
     maps: u64,
-    /// Those of all edges into the node that has most.
+    /// Maps of all edges into the node with the most of them.
     largest_node: u64,
-    /// What Burn's own operations keep.
+    /// Maps that Burn's own operations keep.
     reference: u64,
-    /// Gradients and scratch of the largest cell.
+    /// Gradients and temporary memory of the largest cell.
     passing: u64,
 }
 
@@ -28,9 +28,9 @@ fn map(batch: u64, map: Map, image: [usize; 2]) -> u64 {
 }
 
 impl Activations {
-    /// With `host` bytes that are in the process whatever a step keeps.
+    /// The total, with `host` bytes that the process takes in any case.
     pub(super) fn total(&self, host: u64, buffers: &Buffers) -> MemoryNeed {
-        // Buffers of unlike sizes leave about a tenth unused, as measured.
+        // Buffers of different sizes leave about a tenth unused, as measured.
         let need = |maps: u64| host + (self.kept + self.passing + maps) * 11 / 10;
         MemoryNeed {
             host,
@@ -42,8 +42,9 @@ impl Activations {
         }
     }
 
-    /// Of each convolution of the stem and of residual blocks: its output, and the map before its normalization; of a
-    /// block also the 1x1 convolution beside them, what it reads, and the sum; the last normalization and its ReLU.
+    /// Adds the stem and the residual blocks: for each convolution, its output and the map before
+    /// its normalization; for a block also the parallel 1x1 convolution, its input and the sum; and
+    /// the last normalization with its ReLU.
     pub(super) fn beside_cells(&mut self, geometry: &Geometry, batch: u64, image: [usize; 2]) {
         let bytes = |of: Map| map(batch, of, image);
         let blocks = geometry.residuals.iter();
@@ -54,7 +55,7 @@ impl Activations {
             self.maps += layer;
             self.largest_node = self.largest_node.max(layer);
             self.reference += 3 * layer;
-            // Two cells give the output's gradient, which is summed.
+            // Two cells give gradients of the output, which are summed.
             self.passing = self.passing.max(3 * layer);
         }
         for block in blocks {
@@ -75,7 +76,7 @@ impl Activations {
     ) {
         let [input, node] = [plan.preprocessed(), plan.node].map(|of| map(batch, of, image));
         let picks = || genotype.nodes.iter().flatten();
-        // States that an operation reads, and the joined ones.
+        // States that an operation reads, and the joined states.
         let is_read = |state: &usize| picks().any(|pick| pick.from == *state);
         let inner = genotype.node_states().filter(is_read).count() as u64;
         let inputs = (0..NUM_INPUTS).filter(is_read).count() as u64;
@@ -98,8 +99,8 @@ impl Activations {
         self.gradients(plan, batch, image, joined + num_nodes * node);
     }
 
-    /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and what one
-    /// edge passes on.
+    /// Gradients of the nodes, of the preprocessed inputs and of the inputs themselves, and the
+    /// gradient that one edge passes on.
     fn gradients(&mut self, plan: &CellPlan, batch: u64, image: [usize; 2], nodes: u64) {
         let bytes = |of: Map| map(batch, of, image);
         let own = plan.inputs.len() as u64 * bytes(plan.preprocessed());
@@ -116,7 +117,7 @@ impl Activations {
     ) {
         let topology = space.topology();
         let [input, node] = [plan.preprocessed(), plan.node].map(|of| map(batch, of, image));
-        // The preprocessed inputs and their maps; the nodes, once each and once joined.
+        // The preprocessed inputs and their maps; the nodes, once alone and once joined.
         let num_inputs = plan.inputs.len() as u64;
         let nodes = 2 * topology.num_nodes() as u64 * node;
         self.kept += num_inputs * input + nodes;
@@ -134,7 +135,7 @@ impl Activations {
                 let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
                 parameters += weights.sum::<usize>();
                 of_node += blocks * node;
-                // Depthwise, pointwise and normalized maps; pools and scaled outputs besides.
+                // Depthwise, pointwise and normalized maps; in addition pools and scaled outputs.
                 self.reference += (3 * blocks + primitives.len() as u64) * node;
             }
             self.maps += of_node;
@@ -146,7 +147,7 @@ impl Activations {
     }
 }
 
-/// Weights of an operation of the search space.
+/// Number of weights of an operation of the search space.
 fn num_weights(primitive: Primitive, plan: &CellPlan, stride: usize) -> usize {
     let channels = plan.node.channels;
     let block = |kernel: usize| channels * (kernel * kernel + channels);

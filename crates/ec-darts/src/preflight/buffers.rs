@@ -1,4 +1,4 @@
-//! Bytes of the buffers that the kernels of a GPU make, counted from the plans of their launches.
+//! Bytes of the buffers of a GPU's kernels, counted from the plans of their launches.
 
 use ec_darts_kernels::{Cell, cell_bytes};
 
@@ -6,16 +6,16 @@ use super::VALUE;
 use crate::network::{CellPlan, Geometry, Map, ResidualBlock, Stem};
 use crate::ops::Layout;
 
-/// What a step makes.
+/// The buffers of a step.
 #[derive(Default)]
 pub(super) struct Buffers {
-    /// From the forward pass to the backward pass, and weights.
+    /// Weights, and buffers from the forward pass to the backward pass.
     pub(super) kept: u64,
     /// Maps before normalization.
     maps: u64,
-    /// Those that are there at once where they are computed again.
+    /// Maps that exist at the same time where they are computed again.
     maps_at_once: u64,
-    /// During the backward pass of the largest cell.
+    /// Buffers during the backward pass of the largest cell.
     passing: u64,
 }
 
@@ -37,7 +37,8 @@ impl Buffers {
         self.passing = self.passing.max(bytes.passing);
     }
 
-    /// The stem and the residual blocks, and what is computed beside and behind those without a kernel of its own.
+    /// Adds the stem, the residual blocks, and the layers beside and behind these without their own
+    /// kernels.
     pub(super) fn beside_cells(&mut self, geometry: &Geometry, batch: usize, image: [usize; 2]) {
         let shape = |map: Map| shape(batch, map, image);
         let mut read = Map { channels: 3, shrink: 1 };
@@ -58,7 +59,7 @@ impl Buffers {
         }
     }
 
-    /// A cell, with its weights before and after a step, gradients and velocities.
+    /// Adds a cell, with its weights before and after a step, gradients and velocities.
     pub(super) fn cell(
         &mut self,
         (cell, layout): &(Cell, Layout),
@@ -67,7 +68,7 @@ impl Buffers {
         image: [usize; 2],
     ) {
         self.kept += 4 * VALUE * layout.weights.len as u64;
-        // Odd sizes have no reduction; that is said elsewhere.
+        // Odd sizes have no reduction; another check reports this.
         let reads = plan.preprocessed();
         let is_odd = reads.size(image).iter().any(|side| side % 2 == 1);
         if plan.node != reads && is_odd {
@@ -88,12 +89,13 @@ impl Buffers {
             let read = plan.state(*from + plan.missing_inputs());
             let read = Map { channels: edge.channels[0], ..read };
             self.add(&Cell::from(edge.clone()), &[shape(read)]);
-            // The channels that go by, before and behind the sum of a node.
+            // The channels that bypass the operations, before and after the sum of a node.
             self.kept += 2 * bytes(shape(plan.node));
         }
     }
 
-    /// Maps kept, and computed again; buffers of unlike sizes leave about a tenth unused.
+    /// The totals with maps kept, and with maps computed again; buffers of different sizes leave
+    /// about a tenth unused.
     pub(super) fn total(&self) -> [u64; 2] {
         [self.maps, self.maps_at_once].map(|maps| (self.kept + self.passing + maps) * 11 / 10)
     }

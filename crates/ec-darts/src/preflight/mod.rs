@@ -1,8 +1,8 @@
-//! What memory a search or a retraining needs, told before its first step.
+//! The estimated memory of a search or a retraining, printed before its first step.
 //!
-//! Entry points: [`describe`], [`describe_retraining`]; [`Room`] says what there is. The estimate counts
-//! the maps that a step keeps; on the CPU it is checked against the measured peak by the command
-//! line's tests.
+//! Entry points: [`describe`], [`describe_retraining`]; [`Room`] has the available memory. The
+//! estimate counts the maps that a step keeps. On the CPU, the tests of the command line compare it
+//! with the measured peak.
 
 mod activations;
 mod buffers;
@@ -19,22 +19,22 @@ use crate::data::ImageDataset;
 use crate::ops::{Kernels, Memory};
 use crate::{device, memory};
 
-/// Bytes of a value.
+/// Bytes per value.
 const VALUE: u64 = 4;
 
-/// Where the tensors of a run lie, and how much memory there is.
+/// The memory of a run's tensors, and how much of it is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Whether it is the memory of the process.
+    /// Whether this is the memory of the process.
     pub is_cpu: bool,
-    /// Whether cells are computed fused there.
+    /// Whether the device has fused kernels for cells.
     pub has_fused: bool,
-    /// On the CPU what is free, on a GPU all that it has, in bytes; nothing where that is not told.
+    /// The free memory on the CPU, the total memory on a GPU, in bytes; none where it is unknown.
     pub bytes: Option<u64>,
 }
 
 impl Room {
-    /// That of a device, now.
+    /// The memory of a device, now.
     pub fn of(device: &Device) -> Self {
         let is_cpu = device::is_cpu(device);
         Self {
@@ -45,19 +45,19 @@ impl Room {
     }
 }
 
-/// What settings need, in words, and whether that is there.
+/// The estimated memory for some settings, in words, and whether it is available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// One line: what is needed, what there is, and what would fit.
+    /// One line: the needed memory, the available memory, and smaller settings that would fit.
     pub text: String,
-    /// False where more is needed than there is.
+    /// False where more memory is needed than is available.
     pub fits: bool,
 }
 
-/// About a search: what it needs, whether that fits, and what would.
+/// The estimate for a search: its memory, whether it fits, and settings that would fit.
 ///
 /// # Errors
-/// [`crate::Error::ConfigValue`] where the settings describe no search space.
+/// [`crate::Error::ConfigValue`] where the settings describe no valid search space.
 pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Result<Estimate> {
     let need = MemoryNeed::new(config, data)?;
     let mut smaller = Vec::new();
@@ -72,7 +72,7 @@ pub fn describe(config: &SearchConfig, data: &ImageDataset, room: &Room) -> Resu
     Ok(describe_need(&need, &smaller, &config.run, room))
 }
 
-/// About a retraining, as [`describe`].
+/// The estimate for a retraining, as in [`describe`].
 pub fn describe_retraining(
     config: &RetrainConfig,
     genotype: &Genotype,
@@ -92,7 +92,7 @@ pub fn describe_retraining(
     describe_need(&need, &smaller, &config.run, room)
 }
 
-/// `smaller` are settings that need less, with what they need.
+/// The estimate in words; `smaller` are settings that need less, with their memory.
 fn describe_need(
     need: &MemoryNeed,
     smaller: &[(String, MemoryNeed)],

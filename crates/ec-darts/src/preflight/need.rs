@@ -16,34 +16,34 @@ use crate::ops::{Kernels, Memory};
 use crate::perturbation::Perturbation;
 use crate::sampling::Sampling;
 
-/// Program, tables and allocator, measured on Linux.
+/// Memory of program, tables and allocator, measured on Linux.
 const BASE: u64 = 60 << 20;
 
-/// Peak memory of a search or a retraining, in bytes: resident memory of the process where it
-/// computes on the CPU.
+/// Peak memory of a search or a retraining, in bytes. On the CPU this is the resident memory of the
+/// process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryNeed {
-    /// Program, images, and batches that are prepared ahead: in the process whatever the device is.
-    /// The others count it.
+    /// Program, images, and batches that are prepared ahead: in the process, whatever the device.
+    /// The other fields include it.
     pub host: u64,
-    /// Fused kernels that keep the maps before each batch normalization.
+    /// With fused kernels that keep the maps before each batch normalization.
     pub save: u64,
-    /// Fused kernels that compute them again.
+    /// With fused kernels that compute the maps again.
     pub recompute: u64,
-    /// Burn's own operations.
+    /// With Burn's own operations.
     pub reference: u64,
-    /// What the kernels of a GPU take there, maps kept and computed again: the buffers of their plans.
+    /// The kernels' buffers on a GPU, by their plans: with maps kept, and with maps computed again.
     pub gpu: [u64; 2],
-    /// A copy of the network in double precision that the Hessian in alpha is measured on, between steps; on the
-    /// CPU whatever the device is.
+    /// A copy of the network in double precision for measurements of the Hessian in alpha, between
+    /// steps; on the CPU, whatever the device.
     pub measuring: u64,
 }
 
 impl MemoryNeed {
-    /// That of the largest stage.
+    /// The need of the largest stage.
     ///
     /// # Errors
-    /// [`crate::Error::ConfigValue`] where the settings describe no search space.
+    /// [`crate::Error::ConfigValue`] where the settings describe no valid search space.
     pub fn new(config: &SearchConfig, data: &ImageDataset) -> Result<Self> {
         let mut largest = Self::of_stage(config, 0, data)?;
         for stage in 1..config.num_stages() {
@@ -72,7 +72,7 @@ impl MemoryNeed {
         let (mut need, mut buffers) = (Activations::default(), Buffers::default());
         need.beside_cells(&geometry, batch as u64, data.size());
         buffers.beside_cells(&geometry, batch, data.size());
-        // One operation of each edge is computed, and each alone the kernels have.
+        // One operation of each edge is computed, and the kernels support each operation alone.
         let one_each = config.rule.sampling.is_some_and(Sampling::is_one_each);
         let mut is_fused = true;
         for plan in &geometry.cells {
@@ -81,7 +81,8 @@ impl MemoryNeed {
             is_fused &= is_served(&described.0);
             buffers.cell(&described, plan, batch, data.size());
         }
-        // Prepared ahead for weights and alpha: those of an epoch, and those of a pass without end.
+        // Batches prepared ahead for weights and alpha: those of an epoch, and those of an endless
+        // pass.
         let (search, bytes) = (&config.search, batch_bytes(batch, data));
         let train = most_ahead(&config.run, Some(train.div_ceil(batch)));
         let endless = most_ahead(&config.run, None);
@@ -93,7 +94,7 @@ impl MemoryNeed {
         };
         let mut need = need.total(host_bytes(&config.run, data) + batches * bytes, &buffers);
         if config.rule.perturbation == Some(Perturbation::Adversarial) || !(is_fused || one_each) {
-            // The ascent runs on the plain composition, and so do cells that the kernels do not have.
+            // The ascent runs on the plain composition, and so do cells without kernels.
             need.save = need.save.max(need.reference);
             need.recompute = need.recompute.max(need.reference);
         }
@@ -103,7 +104,7 @@ impl MemoryNeed {
         Ok(Self { measuring, ..need })
     }
 
-    /// What the retraining of a genotype needs.
+    /// The need of the retraining of a genotype.
     pub fn retraining(config: &RetrainConfig, genotype: &Genotype, data: &ImageDataset) -> Self {
         let held_out = config.retrain.validation_fraction.unwrap_or(0.0);
         let images = data.len() - (data.len() as f64 * held_out) as usize;
@@ -130,7 +131,7 @@ impl MemoryNeed {
         need.total(host_bytes(&config.run, data) + ahead * batch_bytes(whole, data), &buffers)
     }
 
-    /// Bytes with these kernels, of the memory where the tensors lie.
+    /// Bytes with these kernels, in the memory of the tensors.
     pub fn bytes(&self, kernels: Kernels, room: &Room) -> u64 {
         let step = match (kernels, room.is_cpu) {
             (Kernels::Reference, true) => self.reference,
@@ -143,8 +144,8 @@ impl MemoryNeed {
         if room.is_cpu { step.max(self.host + self.measuring) } else { step }
     }
 
-    /// The kernels that the settings ask for, where the device has them; `auto` keeps the maps where
-    /// they fit.
+    /// The kernels of the settings, where the device has them; `auto` keeps the maps where they
+    /// fit.
     pub fn kernels(&self, run: &RunConfig, room: &Room) -> Kernels {
         match (run.kernels, run.memory) {
             (KernelSetting::Reference, _) => Kernels::Reference,
@@ -160,8 +161,8 @@ impl MemoryNeed {
     }
 }
 
-/// The same space with so many candidates of each edge, those that keep most maps: which ones a stage keeps is not
-/// known before it begins.
+/// The same space with `count` candidates on each edge, those that keep the most maps: the
+/// candidates of a stage are unknown before it begins.
 fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
     let mut heavy = space.primitives().to_vec();
     heavy.sort_by_key(|primitive| std::cmp::Reverse(primitive.recipe().num_blocks(1)));
@@ -173,14 +174,15 @@ fn heaviest(space: &SearchSpace, count: usize) -> SearchSpace {
     space.restricted(candidates).expect("some primitives, the heaviest among them")
 }
 
-/// Whether the fused kernels of the CPU have all edges of a cell: a 3x3 convolution only by itself.
+/// Whether the fused kernels of the CPU support all edges of a cell: a 3x3 convolution only alone
+/// on its edge.
 fn is_served(cell: &Cell) -> bool {
     let is_convolution = |each: &EdgeOperation| matches!(each, EdgeOperation::Convolution { .. });
     cell.edges()
         .all(|edge| edge.operations.len() == 1 || !edge.operations.iter().any(is_convolution))
 }
 
-/// Images that move the weights and alpha, of so many in the training set.
+/// Number of images that move the weights, and alpha, out of `images` in the training set.
 fn halves(config: &SearchConfig, images: usize) -> [usize; 2] {
     let images = config.data.train_images.unwrap_or(usize::MAX).min(images) as f64;
     let train = config.search.train_fraction;
@@ -188,7 +190,7 @@ fn halves(config: &SearchConfig, images: usize) -> [usize; 2] {
         .map(|share| (images * share).ceil() as usize)
 }
 
-/// Batches that workers hold at most, of so many in an epoch or without end.
+/// Number of batches that workers hold at most, with `steps` batches in an epoch, or endless ones.
 fn most_ahead(run: &RunConfig, steps: Option<usize>) -> u64 {
     Loader::most_ahead(run.workers).min(steps.unwrap_or(usize::MAX)) as u64
 }
@@ -198,7 +200,7 @@ fn batch_bytes(batch: usize, data: &ImageDataset) -> u64 {
     VALUE * (batch * 3 * height * width) as u64
 }
 
-/// Program, images, and what workers decode.
+/// Program, images, and the memory of workers that decode.
 fn host_bytes(run: &RunConfig, data: &ImageDataset) -> u64 {
     BASE + data.memory_bytes() + run.workers.max(1) as u64 * data.decoding_bytes()
 }

@@ -1,30 +1,31 @@
-//! SHA-256 over a whole file, kept in the file's last bytes.
+//! SHA-256 over a whole file, stored in the file's last bytes.
 //!
-//! Invariant: no bit of the file lies outside of the digest. It is a tensor of bytes, which the format puts
-//! behind those of single precision, so that other readers of the format see a well-formed file.
+//! Invariant: the digest covers every bit of the file. It is stored as a tensor of bytes, which the
+//! format puts behind the tensors of single precision, so that other readers of the format see a
+//! well-formed file.
 
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
-/// Name of the tensor that holds it.
+/// Name of the tensor with the digest.
 pub const NAME: &str = "sha256";
 
-/// Bytes of it.
+/// Length of the digest, in bytes.
 pub const LEN: usize = 32;
 
 /// Writes the digest of everything before it into the last bytes.
 ///
 /// # Panics
-/// Where there are fewer bytes than a digest has.
+/// Where the file has fewer bytes than a digest.
 pub fn seal(file: &mut [u8]) {
     let (content, digest) = file.split_last_chunk_mut::<LEN>().expect("a file with a digest");
     digest.copy_from_slice(&Sha256::digest(&*content));
 }
 
-/// Whether the file is, bit for bit, the one that was sealed.
+/// Checks that the file is, bit for bit, the one that was sealed.
 ///
 /// # Errors
-/// There is no digest, or it is that of another content.
+/// The file has no digest, or the digest does not match its content.
 pub fn check(file: &[u8]) -> Result<(), String> {
     let parsed = SafeTensors::deserialize(file).map_err(|error| error.to_string())?;
     if parsed.tensor(NAME).is_err() {

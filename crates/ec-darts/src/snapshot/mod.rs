@@ -1,8 +1,8 @@
-//! Named tensors of modules, and the one file they are kept in.
+//! Named tensors of modules, and their common file.
 //!
 //! Invariant: names are paths, never ids, and the bytes depend on the content alone, so equal
-//! states make equal files. A packed tensor is kept as its parts, each under its own name. Every file has
-//! a digest over all of its bytes, without which it is not read.
+//! states make equal files. A packed tensor is stored as its parts, each under its own name. Every
+//! file has a digest over all of its bytes; a file without a valid digest is refused.
 
 mod digest;
 mod named;
@@ -26,7 +26,7 @@ use crate::tensors::to_vec;
 pub struct Snapshot {
     /// Tensors by name, single precision.
     pub tensors: BTreeMap<String, TensorData>,
-    /// Counters by name (steps an optimizer has taken).
+    /// Counters by name, such as the steps of an optimizer.
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -71,7 +71,7 @@ impl Snapshot {
     /// Takes a tensor of this shape out.
     ///
     /// # Errors
-    /// Its name, the shape expected and what was found.
+    /// The name of the tensor, the expected shape and the fault.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<TensorData, String> {
         match self.tensors.remove(name) {
             Some(data) if data.shape()[..] == *shape => Ok(data),
@@ -106,10 +106,10 @@ impl Snapshot {
         bytes
     }
 
-    /// Reads what [`Self::to_bytes`] wrote: tensors and description.
+    /// Reads tensors and description from the bytes of [`Self::to_bytes`].
     ///
     /// # Errors
-    /// What is wrong with the bytes; a single bit that changed since is enough.
+    /// The fault of the bytes; a single changed bit is enough.
     pub fn from_bytes(bytes: &[u8]) -> Result<(Self, String), String> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
         let description = header.metadata().as_ref().and_then(|all| all.get(DESCRIPTION)).cloned();
@@ -132,7 +132,7 @@ impl Snapshot {
 struct Save<'a> {
     path: Path,
     tensors: &'a mut BTreeMap<String, TensorData>,
-    /// What is saved instead of the parameters.
+    /// The gradients that are saved in place of the parameters, if any.
     gradients: Option<&'a GradientsParams>,
 }
 
@@ -165,7 +165,7 @@ impl ModuleVisitor for Save<'_> {
     }
 }
 
-/// The parts of a packed tensor with their names; `range` says where each lies in `values`.
+/// The parts of a packed tensor with their names; `range` is the place of each in `values`.
 pub(crate) fn apart(
     met: &Met,
     values: &[f32],
@@ -183,7 +183,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// A tensor of this shape, or nothing and a note of what is wrong.
+    /// A tensor of this shape; or none, after a note of the fault.
     fn take(&mut self, name: &str, dims: &[usize]) -> Option<TensorData> {
         match self.snapshot.take(name, dims) {
             Ok(data) => Some(data),
@@ -194,7 +194,7 @@ impl Load<'_> {
         }
     }
 
-    /// A packed tensor's values, of which the parts are replaced.
+    /// The values of a packed tensor, with the parts replaced.
     fn pack(&mut self, met: &Met, mut values: Vec<f32>) -> Option<TensorData> {
         for (name, part) in met.names().zip(&met.parts().parts) {
             let data = self.take(&name, &part.shape)?;

@@ -1,4 +1,4 @@
-//! The tensors of a snapshot as a module, for Burn's stores.
+//! The tensors of a snapshot as a module for Burn's stores.
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -6,10 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::Snapshot;
 use crate::ops::{Packed, Packs};
 
-/// Tensors by name as a module of Burn, whose paths are the names.
+/// Tensors by name as a module of Burn; the names are the paths of the module.
 ///
-/// A network with packed tensors goes through it into Burn's stores and back: they see each part under
-/// its own name.
+/// A network with packed tensors uses it to enter and leave Burn's stores, which see each part
+/// under its own name.
 ///
 /// ```
 /// use burn::tensor::{Device, TensorData};
@@ -36,10 +36,10 @@ enum AnyTensor {
 }
 
 impl NamedTensors {
-    /// The tensors below `prefix`, which their names are without.
+    /// The tensors below `prefix`, without the prefix in their names.
     ///
     /// # Panics
-    /// Where a tensor has not one, two or four dimensions.
+    /// Where a tensor does not have one, two or four dimensions.
     pub fn new(snapshot: &Snapshot, prefix: &str, device: &Device) -> Self {
         let start = format!("{prefix}.");
         let own = |(name, data): (&String, &TensorData)| {
@@ -49,14 +49,14 @@ impl NamedTensors {
         Self { tensors: snapshot.tensors.iter().filter_map(own).collect() }
     }
 
-    /// The same tensors, each changed on its own.
+    /// The same tensors, each after a change.
     fn each(self, change: impl Fn(AnyTensor) -> AnyTensor) -> Self {
         let tensors = self.tensors.into_iter();
         Self { tensors: tensors.map(|(path, tensor)| (path, change(tensor))).collect() }
     }
 }
 
-/// Applies to the parameter, whatever its dimensions.
+/// Applies a function to the parameter, whatever its number of dimensions.
 macro_rules! on_param {
     ($tensor:expr, $param:ident => $change:expr) => {
         match $tensor {
@@ -78,7 +78,7 @@ impl AnyTensor {
     }
 }
 
-/// What stands around a part of a path: variants begin with a capital letter.
+/// The kind of container around a part of a path: variants begin with a capital letter.
 fn container(part: &str) -> &'static str {
     if part.starts_with(char::is_uppercase) { "Enum:Variant" } else { "Struct:Named" }
 }

@@ -1,4 +1,4 @@
-//! Alpha as a search left it at the end of an epoch, read from the run folder.
+//! Alpha at the end of an epoch of a search, read from the run folder.
 
 use std::path::Path;
 
@@ -12,29 +12,30 @@ use crate::architecture::{ArchitectureParameters, EdgeParameters};
 use crate::config::{SearchConfig, Settings};
 use crate::{Error, Result};
 
-/// Alpha at the end of an epoch, and what is needed to read a genotype from it; neither images nor
-/// checkpoints are.
+/// Alpha at the end of an epoch, and the values needed to derive a genotype from it. Images and
+/// checkpoints are not needed.
 #[derive(Debug)]
 pub struct SavedAlpha {
     /// Settings of the search.
     pub config: SearchConfig,
-    /// Primitives and topology searched over.
+    /// Primitives and topology of the search.
     pub space: SearchSpace,
-    /// Alpha as it stood.
+    /// Alpha at the end of the epoch.
     pub alpha: ArchitectureParameters,
     /// The epoch, counted from 0.
     pub epoch: usize,
-    /// Epoch whose genotype the search would return, as far as it has come.
+    /// Epoch whose genotype the search would return at its current state, counted from 0.
     pub best_epoch: usize,
 }
 
 impl SavedAlpha {
-    /// Reads settings and metrics of a run folder; `epoch` is counted from 0, the last one where it is not
-    /// given.
+    /// Reads settings and metrics of a run folder; `epoch` is counted from 0, and by default the
+    /// last one.
     ///
     /// # Errors
-    /// [`Error::Io`] and those of [`Settings::load`] where the files cannot be read; [`Error::Folder`] where
-    /// the epoch is not there, or its alpha is not that of the settings.
+    /// [`Error::Io`] and the errors of [`Settings::load`] where the files cannot be read;
+    /// [`Error::Folder`] where the epoch does not exist, or where its alpha does not fit the
+    /// settings.
     pub fn read(run: &Path, epoch: Option<usize>, device: &Device) -> Result<Self> {
         let fail = |reason: String| Error::Folder { path: run.to_path_buf(), reason };
         let config = SearchConfig::load(&run.join("config.toml"), &[])?;
@@ -89,14 +90,15 @@ impl SavedAlpha {
         Ok(Self { alpha, epoch, best_epoch: last.best_epoch, config, space })
     }
 
-    /// The strengths that the search reads its genotypes from, `[num_edges, num_primitives]` per kind
-    /// of cell.
+    /// The strengths from which the search derives its genotypes, `[num_edges, num_primitives]` per
+    /// kind of cell.
     pub fn strengths(&self) -> PerKind<Vec<f32>> {
         let rule = self.config.rule_at(self.epoch);
         rule.strengths(&self.space, &self.alpha, self.config.search.strength)
     }
 
-    /// The genotype of the epoch, and where it is that of the strongest edges instead of the rule's, why.
+    /// The genotype of the epoch. Where it is the genotype of the strongest edges in place of the
+    /// rule's, also the reason.
     ///
     /// # Errors
     /// [`ec_darts_space::Error`] where a value is not finite.

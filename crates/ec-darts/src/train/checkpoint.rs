@@ -1,4 +1,4 @@
-//! The bytes that hold a loop: written and checked in the same way for a search and a retraining.
+//! The bytes of a checkpoint, written and checked in the same way for a search and a retraining.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
 use super::course::{Course, Progress};
-use super::plan::Place;
+use super::plan::LoopPlace;
 use crate::config::Settings;
 use crate::snapshot::Snapshot;
 use crate::{Error, Result, VERSION};
@@ -15,38 +15,38 @@ use crate::{Error, Result, VERSION};
 /// Version of the layout below. Format 1 had no digest.
 const FORMAT: u32 = 2;
 
-/// Which work a checkpoint is of. Another's cannot go on with it.
+/// The identity of a run. A checkpoint of another run is refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Identity<C> {
     pub config: C,
-    /// The one that is retrained.
+    /// The genotype of a retraining.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genotype: Option<Genotype>,
     /// SHA-256 over the images and labels.
     pub data: String,
 }
 
-/// Everything besides tensors that the future of a loop depends on. Random draws and batches are
-/// functions of seed, epoch and step, so no generator has a state to keep.
+/// All values besides tensors that the future of a loop depends on. Random draws and batches are
+/// functions of seed, epoch and step, so that there is no state of a random generator.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Description<C, P, G, R> {
     format: u32,
-    /// Of this program, when it was written.
+    /// Version of this program at the time of writing.
     version: String,
-    /// `search` or `retraining`.
+    /// The kind of run: `search` or `retraining`.
     work: String,
     identity: Identity<C>,
-    place: Place<P>,
+    place: LoopPlace<P>,
     progress: G,
-    /// Reports of the epochs that are over.
+    /// Reports of the finished epochs.
     history: Vec<R>,
-    /// Steps of the optimizers.
+    /// Numbers of steps of the optimizers.
     counts: BTreeMap<String, u64>,
 }
 
-/// What every format says of itself.
+/// The fields that every format has.
 #[derive(Deserialize)]
 struct Head {
     format: u32,
@@ -54,10 +54,10 @@ struct Head {
     work: Option<String>,
 }
 
-/// The bytes of a loop: all that its future depends on; equal loops give equal bytes.
+/// The bytes of a loop, with all that its future depends on; equal loops give equal bytes.
 ///
 /// # Errors
-/// The name of a tensor with a value that is not finite: such a loop is not saved.
+/// The name of a tensor with a value that is not finite: such a loop cannot be saved.
 pub(super) fn to_bytes<C: Settings, G: Progress>(
     work: &str,
     identity: Identity<C>,
@@ -81,7 +81,7 @@ pub(super) fn to_bytes<C: Settings, G: Progress>(
     Ok(snapshot.to_bytes(&description))
 }
 
-/// A checkpoint that was read, whose tensors are taken one after the other.
+/// A checkpoint after reading; its tensors are taken out one after the other.
 pub(super) struct Saved<C, G: Progress> {
     pub snapshot: Snapshot,
     description: Description<C, G::Phase, G, G::Report>,
@@ -89,10 +89,11 @@ pub(super) struct Saved<C, G: Progress> {
 }
 
 impl<C: Settings, G: Progress> Saved<C, G> {
-    /// Reads what [`to_bytes`] wrote; `path` is named in errors.
+    /// Reads the bytes of [`to_bytes`]; errors name `path`.
     ///
     /// # Errors
-    /// [`Error::Damaged`]; [`Error::Checkpoint`] where it is whole, but of another work or format.
+    /// [`Error::Damaged`]; [`Error::Checkpoint`] where it is intact, but of another kind of run or
+    /// format.
     pub fn read(work: &str, bytes: &[u8], path: &Path) -> Result<Self> {
         let damaged = |reason| {
             damaged(path, format!("not a checkpoint of a {work} that can be used: {reason}"))
@@ -125,7 +126,7 @@ impl<C: Settings, G: Progress> Saved<C, G> {
         Ok(Self { snapshot, description, path: path.to_path_buf() })
     }
 
-    /// Whether it is of the same work but for its data, which are checked by [`Self::continue_on`].
+    /// Checks that it is of the same run, except its data, which [`Self::continue_on`] checks.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] with the first difference.
@@ -143,11 +144,11 @@ impl<C: Settings, G: Progress> Saved<C, G> {
         }
     }
 
-    /// Puts a loop at the place of the checkpoint.
+    /// Moves a loop to the place of the checkpoint.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] where it is of other data; [`Error::Damaged`] where its place is none of
-    /// this loop.
+    /// [`Error::Checkpoint`] where it is of other data; [`Error::Damaged`] where its place does not
+    /// exist in this loop.
     pub fn continue_on(&self, course: &mut Course<G>, data: &str) -> Result<()> {
         let Description { identity, place, progress, history, .. } = &self.description;
         if identity.data != data {
@@ -158,7 +159,7 @@ impl<C: Settings, G: Progress> Saved<C, G> {
             .map_err(|reason| self.damaged(reason))
     }
 
-    /// Whether nothing is left over.
+    /// Checks that all tensors and counters were taken.
     ///
     /// # Errors
     /// [`Error::Damaged`] with the first tensor or counter that was not taken.

@@ -1,5 +1,5 @@
-//! What a search and a retraining have in common: how a loop goes on step by step, can be saved between any
-//! two of them, and loses nothing of what it was told.
+//! Common parts of a search and a retraining: a loop advances step by step, can be saved between
+//! any two steps, and loses no figure of a step.
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
@@ -10,36 +10,36 @@ use serde::de::DeserializeOwned;
 use tracing::debug_span;
 
 use super::ledger::Ledger;
-use super::plan::{Place, Plan};
+use super::plan::{LoopPlace, LoopPlan};
 use crate::{Error, Result};
 
-/// What a loop has summed up since its epoch began, and remembers of those before.
+/// The sums of a loop since its epoch began, and its memory of earlier epochs.
 pub(super) trait Progress: Clone + Serialize + DeserializeOwned {
-    /// Part of an epoch.
+    /// The type of parts of an epoch.
     type Phase: Copy
         + PartialEq
         + std::fmt::Debug
         + Into<&'static str>
         + Serialize
         + DeserializeOwned;
-    /// A step that was queued on the device, and what its figures are.
+    /// A step that was queued on the device, and the meaning of its figures.
     type Step;
-    /// What an epoch came to.
+    /// The report of an epoch.
     type Report: Clone + Serialize + DeserializeOwned;
-    /// Something to tell.
+    /// An event for the listeners.
     type Event: From<Self::Report>;
 
-    /// Adds what a step came to.
+    /// Adds the figures of a step.
     ///
     /// # Errors
-    /// [`crate::Error::NonFinite`] where a figure of it is no number.
+    /// [`crate::Error::NonFinite`] where a figure of the step is not finite.
     fn settle(&mut self, step: &Self::Step, figures: &[f32]) -> Result<Self::Event>;
 
-    /// What the next epoch begins with.
+    /// The state at the beginning of the next epoch.
     fn next_epoch(self) -> Self;
 }
 
-/// What a loop has to do next.
+/// The next action of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next<P> {
     Step(P),
@@ -47,9 +47,10 @@ pub(super) enum Next<P> {
     Nothing,
 }
 
-/// The place of a loop in its plan, its sums and reports, and what is still to be read and told.
+/// The place of a loop in its plan, its sums and reports, the figures still to be read, and the
+/// events still to be told.
 ///
-/// A loop owns one and does what [`Self::next`] says:
+/// A loop owns one and acts as [`Self::next`] says:
 ///
 /// ```text
 /// settle_if_due
@@ -58,8 +59,8 @@ pub(super) enum Next<P> {
 /// next = Nothing:      all epochs are over
 /// ```
 pub(super) struct Course<G: Progress> {
-    plan: Plan<G::Phase>,
-    place: Place<G::Phase>,
+    plan: LoopPlan<G::Phase>,
+    place: LoopPlace<G::Phase>,
     pub progress: G,
     history: Vec<G::Report>,
     ledger: Ledger<G::Step>,
@@ -67,8 +68,8 @@ pub(super) struct Course<G: Progress> {
 }
 
 impl<G: Progress> Course<G> {
-    /// At the first step.
-    pub fn new(plan: Plan<G::Phase>, progress: G, device: &Device) -> Self {
+    /// The course at its first step.
+    pub fn new(plan: LoopPlan<G::Phase>, progress: G, device: &Device) -> Self {
         Self {
             place: plan.start_of(0),
             plan,
@@ -79,54 +80,54 @@ impl<G: Progress> Course<G> {
         }
     }
 
-    pub fn plan(&self) -> &Plan<G::Phase> {
+    pub fn plan(&self) -> &LoopPlan<G::Phase> {
         &self.plan
     }
 
-    pub fn place(&self) -> &Place<G::Phase> {
+    pub fn place(&self) -> &LoopPlace<G::Phase> {
         &self.place
     }
 
-    /// The epoch under way, counted from 0.
+    /// The current epoch, counted from 0.
     pub fn epoch(&self) -> usize {
         self.place.epoch
     }
 
-    /// Reports of the epochs that are over.
+    /// Reports of the finished epochs.
     pub fn history(&self) -> &[G::Report] {
         &self.history
     }
 
-    /// Steps taken, also those that are not told yet, and steps of all epochs.
+    /// Number of finished steps, including those not told yet, and number of steps of all epochs.
     pub fn position(&self) -> (u64, u64) {
         (self.plan.steps_before(&self.place, |_| true), self.plan.num_steps())
     }
 
-    /// Whether an epoch was closed and no step taken since.
+    /// Whether an epoch was closed and no step was taken since.
     pub fn has_closed_epoch(&self) -> bool {
         self.place.epoch > 0 && self.place == self.plan.start_of(self.place.epoch)
     }
 
     /// Epoch and phase of the next step, if there is one.
     pub fn upcoming(&self) -> Option<(usize, G::Phase)> {
-        let Place { epoch, phase, .. } = self.place;
+        let LoopPlace { epoch, phase, .. } = self.place;
         if !self.is_phase_over() {
             return (epoch < self.plan.epochs).then_some((epoch, phase));
         }
         self.plan.next_phase(&self.place).map(|place| (epoch, place.phase))
     }
 
-    /// Whether all steps of the phase are taken.
+    /// Whether all steps of the phase are done.
     pub fn is_phase_over(&self) -> bool {
         self.place.step == self.plan.steps_at(&self.place)
     }
 
-    /// Whether the step to take is the last of its phase.
+    /// Whether the next step is the last of its phase.
     pub fn is_last_step(&self) -> bool {
         self.place.step + 1 == self.plan.steps_at(&self.place)
     }
 
-    /// What to do next; goes over to the next phase where one is over.
+    /// The next action; moves on to the next phase where a phase is over.
     pub fn next(&mut self) -> Next<G::Phase> {
         if self.place.epoch == self.plan.epochs {
             return Next::Nothing;
@@ -140,15 +141,15 @@ impl<G: Progress> Course<G> {
         Next::Step(self.place.phase)
     }
 
-    /// Counts a step and leaves its figures, which are read where it is time to, and always after the last
-    /// step of a phase.
+    /// Counts a step and stores its figures. They are read when it is time to, and always after the
+    /// last step of a phase.
     pub fn took(&mut self, step: G::Step, figures: Vec<Tensor<1>>) -> Result<()> {
         self.ledger.push(step, figures);
         self.place.step += 1;
         if self.is_phase_over() { self.settle() } else { self.settle_if_due() }
     }
 
-    /// Reads the figures of all steps so far, adds them up and tells them.
+    /// Reads the figures of all steps so far, adds them up and creates the events.
     pub fn settle(&mut self) -> Result<()> {
         let _span = debug_span!("read figures").entered();
         let (progress, told) = (&mut self.progress, &mut self.told);
@@ -158,7 +159,7 @@ impl<G: Progress> Course<G> {
         })
     }
 
-    /// The same where it is time to.
+    /// Calls [`Self::settle`] where it is time to.
     pub fn settle_if_due(&mut self) -> Result<()> {
         if self.ledger.is_due() { self.settle() } else { Ok(()) }
     }
@@ -171,7 +172,7 @@ impl<G: Progress> Course<G> {
         self.told.push_back(event);
     }
 
-    /// Keeps and tells the report of the epoch, and goes over to the next one.
+    /// Stores the report of the epoch, creates its event, and moves on to the next epoch.
     pub fn close_epoch(&mut self, report: G::Report) {
         self.history.push(report.clone());
         self.tell(report.into());
@@ -179,14 +180,14 @@ impl<G: Progress> Course<G> {
         self.place = self.plan.start_of(self.place.epoch + 1);
     }
 
-    /// Ends with an epoch that is over, before the last of the plan.
+    /// Ends the loop after a finished epoch before the last of the plan.
     pub fn end_with(&mut self, epoch: usize) {
         self.plan.epochs = epoch + 1;
     }
 
-    /// That something is no finite number at this place.
+    /// The error that a figure is not finite at this place.
     pub fn non_finite(&self, what: &str, learning_rate: f64) -> Error {
-        let Place { epoch, phase, step } = self.place;
+        let LoopPlace { epoch, phase, step } = self.place;
         Error::NonFinite { what: what.into(), epoch, phase: phase.into(), step, learning_rate }
     }
 
@@ -198,13 +199,13 @@ impl<G: Progress> Course<G> {
         self.told.drain(..).collect()
     }
 
-    /// Goes on at another place of the same plan.
+    /// Continues at another place of the same plan.
     ///
     /// # Errors
-    /// The place is none of the plan, or there is not a report for every epoch before it.
+    /// The place does not exist in the plan, or an epoch before it has no report.
     pub fn go_on(
         &mut self,
-        place: Place<G::Phase>,
+        place: LoopPlace<G::Phase>,
         progress: G,
         history: Vec<G::Report>,
     ) -> Result<(), String> {

@@ -1,9 +1,9 @@
-//! What the search tells whoever listens. It prints and writes nothing itself.
+//! The events of a search for its listeners. The search itself prints and writes nothing.
 //!
-//! A step is told when its figures are known. They stay on the device and are read together: after
-//! every step on the CPU, every 20 steps elsewhere, and always at the end of a phase and before a
-//! search is saved. So several steps may be told at once, in their order, each with its own figures, and
-//! the position of a search can be ahead of what was told.
+//! The event of a step comes when its figures are known. Figures stay on the device and are read
+//! together: after every step on the CPU, every 20 steps elsewhere, and always at the end of a
+//! phase and before a search is saved. So several events may come at once, in the order of their
+//! steps, each with its own figures, and the position of a search can be ahead of its events.
 
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -13,28 +13,28 @@ use serde::{Deserialize, Serialize};
 use crate::architecture::ArchitectureParameters;
 use crate::tensors::to_vec;
 
-/// From this fraction of the largest entropy on, mixing weights count as uniform: they differ by less than
-/// about a twelfth of their mean.
+/// The fraction of the largest entropy from which on mixing weights count as uniform: they then
+/// differ by less than about a twelfth of their mean.
 const UNIFORM_ENTROPY: f64 = 0.999;
 
 /// Part of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
-    /// Steps on the supernet's weights, each preceded by a step on alpha where interleaved.
+    /// Steps on the supernet's weights, each after a step on alpha in the interleaved order.
     Supernet,
     /// Accuracy of the supernet on the validation half.
     MeasureSupernet,
     /// Steps on the auxiliary model's weights.
     Auxiliary,
-    /// Accuracy of the auxiliary model on the validation half: the gate's decision.
+    /// Accuracy of the auxiliary model on the validation half, by which the gate decides.
     MeasureAuxiliary,
     /// Steps on alpha, in the sequential order.
     Alpha,
 }
 
 impl Phase {
-    /// A few letters for a progress bar.
+    /// A short name for a progress bar.
     pub fn label(self) -> &'static str {
         match self {
             Self::Supernet => "supernet",
@@ -52,134 +52,134 @@ impl From<Phase> for &'static str {
     }
 }
 
-/// What one piece of work was.
+/// The kind of a finished piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A batch was sent through; its event follows when its figures are read.
+    /// A batch was queued; its event follows when its figures are read.
     Step,
-    /// The gate decided.
+    /// The gate made its decision.
     Transition,
     /// An epoch was closed.
     Epoch,
-    /// Nothing was left to do.
+    /// All work was finished.
     Everything,
 }
 
-/// Something that happened.
+/// An event of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
-    /// One batch went through.
+    /// A batch was processed.
     Step(StepReport),
-    /// The auxiliary model was measured and its weights were returned or dropped.
+    /// The auxiliary model was measured, and its weights were returned or dropped.
     Transition(TransitionReport),
     /// An epoch ended.
     Epoch(Box<EpochReport>),
 }
 
-/// One batch.
+/// The report of one batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
-    /// Counted from 0 here, from 1 in JSON.
+    /// The epoch, counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub epoch: usize,
-    /// Counted from 1, in a search of several.
+    /// The stage, counted from 1, in a search with several stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<usize>,
     /// Part of the epoch.
     pub phase: Phase,
-    /// Counted from 0, within the phase.
+    /// The step within the phase, counted from 0.
     pub step: usize,
-    /// Steps of the phase.
+    /// Number of steps of the phase.
     pub num_steps: usize,
     /// Steps since the search began, this one included.
     pub total_step: u64,
     /// Steps of the whole search.
     pub total_steps: u64,
-    /// Images that went through, forward or back.
+    /// Number of images in forward and backward passes.
     pub images: usize,
     /// Mean training loss of the batch, where weights moved.
     pub train_loss: Option<f64>,
     /// Mean validation loss of the batch, where alpha moved or accuracy was measured; absent where
-    /// evaluation mode gave none.
+    /// the loss in evaluation mode was not finite.
     pub valid_loss: Option<f64>,
     /// Learning rate of the weights, per step.
     pub learning_rate: f64,
 }
 
-/// The end of one Induced Structural Transition.
+/// The report of one Induced Structural Transition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionReport {
-    /// Counted from 0 here, from 1 in JSON.
+    /// The epoch, counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub epoch: usize,
     /// The auxiliary model's genotype.
     pub genotype: Genotype,
     /// Mean training loss of the auxiliary model.
     pub train_loss: f64,
-    /// Fraction in [0, 1].
+    /// Training accuracy of the auxiliary model, a fraction in [0, 1].
     pub train_accuracy: f64,
-    /// Fraction in [0, 1], on the validation half, in evaluation mode: a search accuracy, not the
-    /// result of an architecture.
+    /// Accuracy of the auxiliary model on the validation half in evaluation mode, a fraction in [0,
+    /// 1]: a search accuracy, not the result of an architecture.
     pub valid_accuracy: f64,
-    /// Best validation accuracy of the epochs before, if there were any.
+    /// Best validation accuracy of the epochs before, if any.
     pub best_before: Option<f64>,
-    /// Whether the weights went back into the supernet.
+    /// Whether the weights were returned into the supernet.
     pub accepted: bool,
 }
 
-/// One epoch of the search.
+/// The report of one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// Counted from 0 here, from 1 in JSON.
+    /// The epoch, counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub epoch: usize,
-    /// Epochs of the whole search.
+    /// Number of epochs of the whole search.
     pub epochs: usize,
-    /// Counted from 1, in a search of several.
+    /// The stage, counted from 1, in a search with several stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<usize>,
     /// Learning rate of the weights in this epoch, per step.
     pub learning_rate: f64,
     /// Mean training loss of the supernet.
     pub train_loss: f64,
-    /// Fraction in [0, 1], of the supernet on its training batches.
+    /// Accuracy of the supernet on its training batches, a fraction in [0, 1].
     pub train_accuracy: f64,
     /// Mean validation loss of the steps on alpha.
     ///
-    /// Nothing where no step of the epoch moved alpha by a batch of its own.
+    /// Absent where no step of the epoch moved alpha with its own batch.
     pub valid_loss: Option<f64>,
-    /// Fraction in [0, 1], of the supernet on the validation half, in evaluation mode.
+    /// Accuracy of the supernet on the validation half in evaluation mode, a fraction in [0, 1].
     pub supernet_accuracy: f64,
-    /// The transition, where there is one.
+    /// The report of the transition, if the epoch had one.
     pub transition: Option<TransitionReport>,
-    /// Read from the mixing weights.
+    /// The genotype derived from the mixing weights.
     pub genotype_mixing: Genotype,
-    /// Read from alpha itself.
+    /// The genotype derived from alpha itself.
     pub genotype_alpha: Genotype,
-    /// What alpha looks like, in normal cells.
+    /// A summary of alpha in normal cells.
     pub normal: CellReport,
-    /// What alpha looks like, in reduction cells.
+    /// A summary of alpha in reduction cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<CellReport>,
     /// Dominant eigenvalue of the Hessian of the validation loss in alpha, with alpha's weight decay, where it was
     /// measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eigenvalue: Option<f64>,
-    /// Cost of the epoch's genotype, where costs are in the loss of alpha.
+    /// Cost of the epoch's genotype, where the loss of alpha contains a cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<f64>,
     /// Epoch whose genotype the search would return now; counted from 0 here, from 1 in JSON.
     #[serde(with = "from_one")]
     pub best_epoch: usize,
-    /// What a person should look at.
+    /// Warnings for a person.
     pub warnings: Vec<String>,
-    /// At the end of the epoch: every genotype of it can be read again.
+    /// Alpha at the end of the epoch, from which every genotype of it can be derived again.
     pub alpha: AlphaValues,
 }
 
 impl EpochReport {
-    /// What alpha looks like in cells of a kind.
+    /// The summary of alpha in cells of a kind.
     pub fn cell(&self, kind: CellKind) -> &CellReport {
         match kind {
             CellKind::Normal => &self.normal,
@@ -190,18 +190,19 @@ impl EpochReport {
     }
 }
 
-/// The values of alpha: for each edge of a cell, one for each primitive.
+/// The values of alpha: one per edge of a cell and primitive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlphaValues {
-    /// Of normal cells, `[num_edges][num_primitives]`.
+    /// Alpha of normal cells, `[num_edges][num_primitives]`.
     pub normal: Vec<Vec<f32>>,
-    /// Of reduction cells.
+    /// Alpha of reduction cells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reduction: Option<Vec<Vec<f32>>>,
-    /// Beta, `[num_edges]` each, where edges have weights of their own.
+    /// Beta, `[num_edges]` each, where edges have their own weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edges: Option<PerKind<Vec<f32>>>,
-    /// Primitives that compete on each edge, where a stage has left some out; alpha of the others is zero.
+    /// The candidates of each edge, where a stage has dropped some; alpha of dropped primitives is
+    /// zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Candidates>,
 }
@@ -229,25 +230,25 @@ impl From<EpochReport> for Event {
     }
 }
 
-/// The state of one kind of cell.
+/// A summary of alpha in one kind of cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellReport {
-    /// Picks of `skip_connect` in the genotype.
+    /// Number of picks of `skip_connect` in the genotype.
     pub num_skips: usize,
-    /// Picks of a pool in the genotype.
+    /// Number of picks of a pool in the genotype.
     pub num_pools: usize,
     /// Mean entropy of the mixing weights as a fraction of the largest possible.
     pub entropy: f64,
-    /// Largest mixing weight.
+    /// The largest mixing weight.
     pub largest_mixing: f64,
 }
 
 impl CellReport {
-    /// Whether the cell of a genotype keeps more parameter-free operations than others, by mixing weights
-    /// that are no longer uniform: before that its picks are those of chance.
+    /// Whether the cell of a genotype keeps more parameter-free operations than others, by mixing
+    /// weights that are no longer uniform: from uniform weights the picks would be random.
     ///
     /// # Source
-    /// The collapse that EC-DARTS, section 1, and DARTS+ describe; the thresholds are ours.
+    /// The collapse described in EC-DARTS, section 1, and DARTS+; the thresholds are ours.
     pub(crate) fn is_collapsing(&self, genotype: &CellGenotype) -> bool {
         let free = genotype.count(Primitive::is_parameter_free);
         2 * free > genotype.count(|_| true) && self.entropy < UNIFORM_ENTROPY
@@ -263,7 +264,7 @@ impl CellReport {
     }
 }
 
-/// A number that is counted from 0 in memory, and from 1 where people read it.
+/// A number that is counted from 0 in memory, and from 1 in files for people.
 pub(super) mod from_one {
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 

@@ -1,4 +1,4 @@
-//! Batches for each phase of the search, prepared ahead on other threads.
+//! Batches for each phase of the search, prepared ahead by other threads.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use crate::data::{
 };
 use crate::{Error, Result};
 
-/// Where the batches of every phase come from.
+/// The source of the batches of every phase.
 ///
-/// What comes at an epoch and step is a pure function of both, so a resumed search reads the very
-/// batches that the unbroken one would have read.
+/// The batches of an epoch and step are a pure function of both, so a resumed search reads the same
+/// batches as an unbroken one.
 pub(super) struct Feed {
-    /// Phase whose steps move alpha by a batch of their own, if any does.
+    /// The phase whose steps move alpha with their own batch, if any.
     alpha_phase: Option<Phase>,
     config: SearchConfig,
     train: Loader,
@@ -26,7 +26,7 @@ pub(super) struct Feed {
     open: Option<Open>,
 }
 
-/// The batches of one phase, from some step on.
+/// The batches of one phase from some step on.
 struct Open {
     next: (Phase, usize, usize),
     model: Option<Batches>,
@@ -34,17 +34,17 @@ struct Open {
     train_of_alpha: Option<Batches>,
 }
 
-/// What one step reads.
+/// The batches of one step.
 pub(super) struct StepBatches {
-    /// For the step on the weights, or the batch to measure.
+    /// The batch for the step on the weights, or for the measurement.
     pub model: Option<Batch>,
-    /// For the step on alpha.
+    /// The batch for the step on alpha.
     pub valid: Option<Batch>,
-    /// For the virtual step of the second order, where it is another than `model`.
+    /// The batch for the virtual step of the second order, where it is not `model`.
     pub train_of_alpha: Option<Batch>,
 }
 
-/// The phase whose steps move alpha by a batch of their own.
+/// The phase whose steps move alpha with their own batch.
 pub(super) fn alpha_phase(order: Order) -> Option<Phase> {
     match order {
         Order::Interleaved | Order::WeightsFirst => Some(Phase::Supernet),
@@ -54,7 +54,7 @@ pub(super) fn alpha_phase(order: Order) -> Option<Phase> {
 }
 
 impl Feed {
-    /// Splits the training set into the half that moves the weights and the one that moves alpha.
+    /// Splits the training set into the half for the weights and the half for alpha.
     pub fn new(config: &SearchConfig, data: Arc<ImageDataset>) -> Result<Self> {
         let seed = config.search.seed;
         let search = &config.search;
@@ -112,7 +112,7 @@ impl Feed {
         &self.data_digest
     }
 
-    /// The first images of those that are measured, as they are; the same ones at all times.
+    /// The first images of the measurement, without augmentation; always the same ones.
     ///
     /// # Errors
     /// As [`Self::next`].
@@ -120,7 +120,7 @@ impl Feed {
         Loader { batch_size: images, ..self.measure.clone() }.batch(0, 0).and_then(Batch::not_empty)
     }
 
-    /// Steps of a phase in every epoch.
+    /// Number of steps of a phase in every epoch.
     pub fn num_steps(&self, phase: Phase) -> usize {
         let capped =
             |steps: usize| steps.min(self.config.search.steps_per_epoch.unwrap_or(usize::MAX));
@@ -161,7 +161,7 @@ impl Feed {
     fn open(&self, place: (Phase, usize, usize)) -> Open {
         let (phase, epoch, step) = place;
         let mut open = Open { next: place, model: None, valid: None, train_of_alpha: None };
-        // Both halves may differ in size: alpha's batches run on from epoch to epoch.
+        // The halves may differ in size: alpha's batches continue from epoch to epoch.
         let run_on = |loader: &Loader| {
             loader.endless(self.config.alpha_steps_before(epoch, step, self.num_steps(phase)))
         };

@@ -14,13 +14,13 @@ use crate::config::Settings;
 use crate::files::write;
 use crate::{Error, Result};
 
-/// Checkpoints kept.
+/// Number of checkpoints that are kept.
 const KEPT: usize = 2;
 
 const METRICS: &str = "metrics.jsonl";
 const SESSIONS: &str = "sessions.json";
 
-/// A run folder, held by this process until dropped.
+/// A run folder, locked by this process until dropped.
 ///
 /// ```text
 /// config.toml                  the resolved settings
@@ -34,45 +34,45 @@ const SESSIONS: &str = "sessions.json";
 /// checkpoints/step-*.safetensors   the last two; one that was damaged ends in `.damaged`
 /// lock                         held while a process works here
 /// ```
-/// Every file but the log is written to a sibling, synced and renamed: a crash leaves the old one
-/// or the new one.
+/// Every file but the log is written to a sibling, synced and renamed, so that a crash leaves
+/// either the old file or the new one.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// The operating system drops the lock with the process, however it ends.
+    /// The operating system releases the lock at the end of the process, however it ends.
     _lock: File,
 }
 
-/// Whether a run goes on that lies in the folder.
+/// Whether to resume the run in the folder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Resume {
-    /// It begins, and the folder must hold none.
+    /// A new run begins; the folder must not have a run.
     #[default]
     Never,
-    /// It goes on, and the folder must hold one.
+    /// The run is resumed; the folder must have one.
     Always,
-    /// It goes on where there is one, else it begins.
+    /// The run is resumed where there is one, else a new run begins.
     Auto,
 }
 
-/// A file of a run that was damaged or missing, and is written again from the checkpoint.
+/// A file of a run that was damaged or missing, and was written again from the checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Renewed {
     /// The file.
     pub file: PathBuf,
-    /// What was wrong.
+    /// The fault.
     pub reason: String,
 }
 
-/// What shows that a folder holds a run.
+/// Files that show that a folder has a run.
 const TRACES: [&str; 3] = ["config.toml", "metrics.jsonl", "sessions.json"];
 
 impl RunFolder {
-    /// Takes hold of a folder, made where it is not there and a run may begin.
+    /// Locks a folder; it is created where it does not exist and a run may begin.
     ///
     /// # Errors
-    /// [`Error::Folder`] where another process holds it, where it holds a run that shall not go on or holds
-    /// none that can; [`Error::Io`] where it cannot be written.
+    /// [`Error::Folder`] where another process has locked it, where it has a run that must not be
+    /// resumed, or where it has no run to resume; [`Error::Io`] where it cannot be written.
     pub fn open(path: &Path, resume: Resume) -> Result<Self> {
         let fail = |reason: &str| Error::Folder { path: path.to_path_buf(), reason: reason.into() };
         let is_there = path.join("checkpoints").exists()
@@ -99,7 +99,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Whether the folder holds what is asked for: nothing, or a checkpoint to go on from.
+    /// Checks that the folder has no run, or a checkpoint to resume, as requested.
     fn check_content(&self, resume: Resume) -> Result<()> {
         let fail = |reason: String| Err(Error::Folder { path: self.path.clone(), reason });
         let has_checkpoints = !self.checkpoints()?.is_empty();
@@ -133,7 +133,7 @@ impl RunFolder {
         }
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -146,10 +146,10 @@ impl RunFolder {
         checkpoints(&self.path)
     }
 
-    /// Writes a checkpoint and drops all but the last two.
+    /// Writes a checkpoint and deletes all but the last two.
     ///
     /// # Errors
-    /// [`Error::Io`] where it cannot be written; the earlier ones are still there.
+    /// [`Error::Io`] where it cannot be written; the earlier ones still exist.
     pub fn write_checkpoint(&self, total_step: u64, bytes: &[u8]) -> Result<PathBuf> {
         let path = self.path.join("checkpoints").join(format!("step-{total_step:09}.safetensors"));
         write(&path, bytes)?;
@@ -159,7 +159,7 @@ impl RunFolder {
         Ok(path)
     }
 
-    /// Gives a damaged file another name, so that it stays but counts no more.
+    /// Renames a damaged file, so that it stays but no longer counts.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be renamed.
@@ -172,13 +172,13 @@ impl RunFolder {
     /// The settings of the run in the folder, if there is one.
     ///
     /// # Errors
-    /// Those of [`Settings::load`].
+    /// The errors of [`Settings::load`].
     pub fn config<C: Settings>(&self) -> Result<Option<C>> {
         let path = self.path.join("config.toml");
         if path.exists() { C::load(&path, &[]).map(Some) } else { Ok(None) }
     }
 
-    /// Writes the resolved settings. `goes_on` says whether they must be there already.
+    /// Writes the resolved settings; `goes_on` says whether the file must already exist.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
@@ -196,7 +196,7 @@ impl RunFolder {
         Ok(reason.map(|reason| Renewed { file, reason }))
     }
 
-    /// Writes the reports of all epochs that are over, one a line.
+    /// Writes the reports of all finished epochs, one per line.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be written.
@@ -206,8 +206,8 @@ impl RunFolder {
         write(&self.path.join("results.csv"), &results::table(&lines))
     }
 
-    /// Writes the reports again, where the folder must have the first `certain` of them. What came later is
-    /// gone through again.
+    /// Writes the reports again; the file must already have the first `certain` of them. Epochs
+    /// after these are repeated by the run.
     ///
     /// # Errors
     /// [`Error::Io`] where they cannot be read or written.
@@ -234,7 +234,7 @@ impl RunFolder {
         Ok(reason.map(|reason| Renewed { file, reason }))
     }
 
-    /// Notes the end of the session that [`Self::write_session`] began.
+    /// Records the end of the session that [`Self::write_session`] began.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
@@ -247,7 +247,7 @@ impl RunFolder {
         self.write_sessions(&sessions)
     }
 
-    /// Notes one start of the program in this folder.
+    /// Records one start of the program in this folder.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
@@ -268,7 +268,7 @@ impl RunFolder {
         Ok(reason.map(|reason| Renewed { file, reason }))
     }
 
-    /// All starts so far, or why the file that has them cannot be read.
+    /// All starts so far, or the reason why their file cannot be read.
     fn sessions(&self) -> Result<Vec<Session>, String> {
         match fs::read_to_string(self.path.join(SESSIONS)) {
             Ok(text) => serde_json::from_str(&text).map_err(|error| error.to_string()),
@@ -290,7 +290,8 @@ impl RunFolder {
         write_genotype(&self.path, "genotype", genotype)
     }
 
-    /// Writes the genotype of an epoch, counted from 0, in `genotypes`; files are counted from 1.
+    /// Writes the genotype of an epoch, counted from 0, to `genotypes`; names of files count from
+    /// 1.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
@@ -300,7 +301,8 @@ impl RunFolder {
         write_genotype(&folder, &format!("epoch-{:03}", epoch + 1), genotype)
     }
 
-    /// Writes the genotypes of the first epochs where they are not there, as the first `certain` must be.
+    /// Writes the missing genotypes of finished epochs; those of the first `certain` epochs must
+    /// already exist.
     ///
     /// # Errors
     /// [`Error::Io`] where one cannot be written.
@@ -323,11 +325,11 @@ impl RunFolder {
     }
 }
 
-/// Reports of the epochs of a run that are over, from its folder.
+/// Reports of the finished epochs of a run, read from its folder.
 ///
 /// # Errors
-/// [`Error::Io`] where they cannot be read; [`Error::Folder`] with the first line that is no report of its
-/// epoch.
+/// [`Error::Io`] where they cannot be read; [`Error::Folder`] with the first line that is not the
+/// report of its epoch.
 pub fn metrics<R: DeserializeOwned>(run: &Path) -> Result<Vec<R>> {
     let file = run.join(METRICS);
     let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
@@ -366,7 +368,7 @@ pub fn checkpoints(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(found.into_iter().rev().map(|(_, path)| path).collect())
 }
 
-/// The step that a checkpoint's name says it is of; nothing for other files.
+/// The step in the name of a checkpoint; none for other files.
 pub(super) fn step_of(checkpoint: &Path) -> Option<u64> {
     let name = checkpoint.file_name()?.to_str()?;
     name.strip_prefix("step-")?.strip_suffix(".safetensors")?.parse().ok()

@@ -1,4 +1,4 @@
-//! Searches and retrainings from bytes that lie in no file.
+//! Searches and retrainings from bytes in memory.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::Result;
 use crate::config::{RetrainConfig, SearchConfig};
 use crate::data::{Datasets, ImageDataset};
 
-/// What errors call such bytes.
+/// The path in errors about such bytes.
 const IN_MEMORY: &str = "the checkpoint in memory";
 
 impl Search {
-    /// The search that [`Self::save`] described; as [`Self::restore`], of bytes in memory.
+    /// The search of a checkpoint of [`Self::save`]; as [`Self::restore`], for bytes in memory.
     ///
     /// # Errors
     /// As of [`Self::restore`].
@@ -30,7 +30,7 @@ impl Search {
 }
 
 impl Retraining {
-    /// The retraining that [`Self::save`] described; as [`Self::restore`], of bytes in memory.
+    /// The retraining of a checkpoint of [`Self::save`]; as [`Self::restore`], for bytes in memory.
     ///
     /// # Errors
     /// As of [`Self::restore`].

@@ -1,4 +1,4 @@
-//! Figures of steps that wait on the device until they are read together.
+//! Figures of steps that stay on the device until they are read together.
 
 use std::num::NonZeroUsize;
 
@@ -8,14 +8,14 @@ use crate::Result;
 use crate::device::is_cpu;
 use crate::tensors::to_vec;
 
-/// Steps between two reads of a device that works on while the host goes ahead.
+/// Number of steps between two reads of a device that computes while the host continues.
 const READ_EVERY: usize = 20;
 
-/// The steps whose figures were not read yet, each with what is needed to make sense of them.
+/// The steps whose figures were not read yet, each with the values needed to interpret them.
 ///
-/// A read makes the host wait for all that the device has to do, so a step only leaves its figures
-/// here. [`Self::settle`] reads all of them at once and hands them on in the order of the steps, so
-/// that sums do not depend on how often it is called.
+/// A read makes the host wait for all queued work of the device, so a step only stores its figures
+/// here. [`Self::settle`] reads all of them at once and passes them on in the order of the steps,
+/// so that sums do not depend on how often it is called.
 pub(super) struct Ledger<S> {
     read_every: usize,
     waiting: Vec<(S, Vec<Tensor<1>>)>,
@@ -23,7 +23,8 @@ pub(super) struct Ledger<S> {
 }
 
 impl<S> Ledger<S> {
-    /// Reads after every step on the CPU, where nothing is gained by waiting.
+    /// A ledger for a device. The CPU is read after every step, because a delay gains nothing
+    /// there.
     pub fn new(device: &Device) -> Self {
         let read_every = if is_cpu(device) { 1 } else { READ_EVERY };
         Self { read_every, waiting: Vec::new(), failed: false }
@@ -33,7 +34,7 @@ impl<S> Ledger<S> {
         self.read_every = steps.get();
     }
 
-    /// Leaves the figures of a step, a tensor of one element each.
+    /// Stores the figures of a step, one tensor of one element each.
     pub fn push(&mut self, step: S, figures: Vec<Tensor<1>>) {
         self.waiting.push((step, figures));
     }
@@ -43,18 +44,18 @@ impl<S> Ledger<S> {
         self.failed || self.waiting.len() >= self.read_every
     }
 
-    /// Hands on every step with its figures, after one read of the device.
+    /// Passes on every step with its figures, after one read of the device.
     ///
     /// # Errors
-    /// The first of `take`. The step it came from and those behind stay, so that the next call fails
-    /// alike: nothing that depends on them can be saved.
+    /// The first error of `take`. The step that caused it and the later ones stay, so that the next
+    /// call fails in the same way, and no state that depends on them can be saved.
     pub fn settle(&mut self, mut take: impl FnMut(&S, &[f32]) -> Result<()>) -> Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         let all = self.waiting.iter().flat_map(|(_, figures)| figures.iter().cloned());
         let all: Vec<Tensor<1>> = all.collect();
-        // A step that moves nothing, as while alpha is frozen, has no figures.
+        // A step that moves no parameter, as while alpha is frozen, has no figures.
         let values = if all.is_empty() { Vec::new() } else { to_vec(Tensor::cat(all, 0)) };
         let (mut start, mut settled) = (0, 0);
         let outcome = self.waiting.iter().try_for_each(|(step, figures)| {

@@ -1,13 +1,13 @@
-//! Mean loss and accuracy, added up step by step.
+//! Mean loss and accuracy, summed step by step.
 
 use serde::{Deserialize, Serialize};
 
 /// Mean loss and accuracy over images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Mean {
-    /// Loss times images, summed.
+    /// The sum of loss times number of images.
     pub loss: f64,
-    /// Images with the right class.
+    /// Number of images with the right class.
     pub correct: u64,
     pub images: u64,
 }
@@ -18,7 +18,7 @@ impl Mean {
         self.count(correct, images);
     }
 
-    /// Accuracy alone.
+    /// Adds accuracy alone.
     pub fn count(&mut self, correct: u64, images: usize) {
         self.correct += correct;
         self.images += images as u64;
@@ -28,7 +28,7 @@ impl Mean {
         self.loss / self.images.max(1) as f64
     }
 
-    /// The mean loss, unless it is of nothing.
+    /// The mean loss, if there are any images.
     pub fn of_some(&self) -> Option<f64> {
         (self.images > 0).then(|| self.loss())
     }
@@ -37,7 +37,7 @@ impl Mean {
         self.correct as f64 / self.images.max(1) as f64
     }
 
-    /// Why it cannot be of so many images, if it cannot.
+    /// The reason why the sums cannot be those of at most `most` images, if so.
     pub fn fault(&self, most: u64) -> Option<String> {
         let Self { loss, correct, images } = *self;
         let is_sound = loss.is_finite() && correct <= images && images <= most;

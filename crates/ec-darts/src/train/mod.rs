@@ -1,9 +1,9 @@
-//! The search (alpha step, weight step, transition), the retraining of its genotype, and what must
-//! survive an interruption.
+//! The search (alpha step, weight step, transition), the retraining of its genotype, and their
+//! state for a resumption.
 //!
 //! Entry points: [`Search`] and [`Retraining`] for the loops alone, [`run::search`] and
-//! [`run::retrain`] for those in a run folder. Invariant: a loop reads and writes no file and prints
-//! nothing; all that its future depends on is in its `save`.
+//! [`run::retrain`] for loops in a run folder. Invariant: a loop reads and writes no file and
+//! prints no text; `save` returns all that its future depends on.
 
 mod alpha;
 mod checkpoint;

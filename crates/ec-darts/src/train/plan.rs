@@ -1,4 +1,4 @@
-//! The phases that every epoch of a loop goes through, and the place of a loop in them.
+//! The phases of every epoch of a loop, and the place of a loop in them.
 
 use std::fmt::Debug;
 
@@ -6,94 +6,94 @@ use serde::{Deserialize, Serialize};
 
 /// A phase of the epochs of a loop.
 #[derive(Clone, Debug)]
-pub(super) struct Stage<P> {
+pub(super) struct PlannedPhase<P> {
     pub phase: P,
-    /// In every epoch that has the phase.
+    /// Number of steps in every epoch that has the phase.
     pub steps: usize,
-    /// Every so many epochs have it, and the last.
+    /// The phase is in every `every`-th epoch, and in the last.
     pub every: usize,
 }
 
-/// Epochs and their phases.
+/// The epochs and their phases.
 #[derive(Clone, Debug)]
-pub(super) struct Plan<P> {
+pub(super) struct LoopPlan<P> {
     pub epochs: usize,
-    /// In the order of an epoch; the first is in every epoch.
-    pub stages: Vec<Stage<P>>,
+    /// The phases in their order; the first one is in every epoch.
+    pub phases: Vec<PlannedPhase<P>>,
 }
 
-/// A place in a plan: before the step of this number.
+/// A place in a plan: before a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Place<P> {
-    /// Counted from 0.
+pub(super) struct LoopPlace<P> {
+    /// The epoch, counted from 0.
     pub epoch: usize,
     pub phase: P,
-    /// Within the phase; as many as it has steps where the phase is over.
+    /// The step within the phase; the number of its steps where the phase is over.
     pub step: usize,
 }
 
-impl<P: Copy + PartialEq + Debug> Plan<P> {
+impl<P: Copy + PartialEq + Debug> LoopPlan<P> {
     /// The first step of an epoch.
-    pub fn start_of(&self, epoch: usize) -> Place<P> {
-        Place { epoch, phase: self.stages[0].phase, step: 0 }
+    pub fn start_of(&self, epoch: usize) -> LoopPlace<P> {
+        LoopPlace { epoch, phase: self.phases[0].phase, step: 0 }
     }
 
     /// Whether an epoch has a phase.
-    pub fn has(&self, epoch: usize, stage: &Stage<P>) -> bool {
+    pub fn has(&self, epoch: usize, planned: &PlannedPhase<P>) -> bool {
         let number = epoch.saturating_add(1);
-        number.is_multiple_of(stage.every) || number == self.epochs
+        number.is_multiple_of(planned.every) || number == self.epochs
     }
 
-    /// Steps of a phase in each epoch that has it.
+    /// Number of steps of a phase in each epoch that has it.
     pub fn steps_of(&self, phase: P) -> usize {
-        self.stage(phase).map_or(0, |stage| stage.steps)
+        self.planned(phase).map_or(0, |planned| planned.steps)
     }
 
-    /// Steps of the phase at a place.
-    pub fn steps_at(&self, place: &Place<P>) -> usize {
+    /// Number of steps of the phase at a place.
+    pub fn steps_at(&self, place: &LoopPlace<P>) -> usize {
         self.steps_of(place.phase)
     }
 
-    /// The first step of the phase behind that of a place, in the same epoch.
-    pub fn next_phase(&self, place: &Place<P>) -> Option<Place<P>> {
-        let behind = self.stages.iter().skip_while(|stage| stage.phase != place.phase).skip(1);
-        let next = behind.into_iter().find(|stage| self.has(place.epoch, stage))?;
-        Some(Place { phase: next.phase, step: 0, ..*place })
+    /// The first step of the phase after that of a place, in the same epoch.
+    pub fn next_phase(&self, place: &LoopPlace<P>) -> Option<LoopPlace<P>> {
+        let behind = self.phases.iter().skip_while(|planned| planned.phase != place.phase).skip(1);
+        let next = behind.into_iter().find(|planned| self.has(place.epoch, planned))?;
+        Some(LoopPlace { phase: next.phase, step: 0, ..*place })
     }
 
-    /// Steps before a place, of the phases that are asked for.
-    pub fn steps_before(&self, place: &Place<P>, of: impl Fn(P) -> bool) -> u64 {
-        let current = self.stages.iter().position(|stage| stage.phase == place.phase);
-        let steps = |(index, stage): (usize, &Stage<P>)| {
-            let is_over = place.epoch == self.epochs && !place.epoch.is_multiple_of(stage.every);
-            let in_epochs_before = place.epoch / stage.every + usize::from(is_over);
+    /// Number of steps before a place, in the phases for which `of` is true.
+    pub fn steps_before(&self, place: &LoopPlace<P>, of: impl Fn(P) -> bool) -> u64 {
+        let current = self.phases.iter().position(|planned| planned.phase == place.phase);
+        let steps = |(index, planned): (usize, &PlannedPhase<P>)| {
+            let is_over = place.epoch == self.epochs && !place.epoch.is_multiple_of(planned.every);
+            let in_epochs_before = place.epoch / planned.every + usize::from(is_over);
             let in_this_epoch = match Some(index).cmp(&current) {
                 _ if place.epoch == self.epochs => 0,
-                std::cmp::Ordering::Less if self.has(place.epoch, stage) => stage.steps,
+                std::cmp::Ordering::Less if self.has(place.epoch, planned) => planned.steps,
                 std::cmp::Ordering::Equal => place.step,
                 _ => 0,
             };
-            in_epochs_before as u64 * stage.steps as u64 + in_this_epoch as u64
+            in_epochs_before as u64 * planned.steps as u64 + in_this_epoch as u64
         };
-        self.stages.iter().enumerate().filter(|(_, stage)| of(stage.phase)).map(steps).sum()
+        self.phases.iter().enumerate().filter(|(_, planned)| of(planned.phase)).map(steps).sum()
     }
 
-    /// Steps of all epochs.
+    /// Number of steps of all epochs.
     pub fn num_steps(&self) -> u64 {
         self.steps_before(&self.start_of(self.epochs), |_| true)
     }
 
-    /// Why a place is none of this plan, if it is not.
-    pub fn fault(&self, place: &Place<P>) -> Option<String> {
-        let Place { epoch, phase, step } = *place;
+    /// The reason why a place does not exist in this plan, if so.
+    pub fn fault(&self, place: &LoopPlace<P>) -> Option<String> {
+        let LoopPlace { epoch, phase, step } = *place;
         let is_end = *place == self.start_of(self.epochs);
-        let stage = self.stage(phase).filter(|stage| self.has(epoch, stage));
-        match stage {
+        let planned = self.planned(phase).filter(|planned| self.has(epoch, planned));
+        match planned {
             _ if is_end => None,
-            Some(stage) if epoch < self.epochs && step <= stage.steps => None,
-            Some(stage) if epoch < self.epochs => {
-                Some(format!("step {step} of the {} of phase {phase:?}", stage.steps))
+            Some(planned) if epoch < self.epochs && step <= planned.steps => None,
+            Some(planned) if epoch < self.epochs => {
+                Some(format!("step {step} of the {} of phase {phase:?}", planned.steps))
             }
             _ => {
                 let number = epoch.saturating_add(1);
@@ -102,8 +102,8 @@ impl<P: Copy + PartialEq + Debug> Plan<P> {
         }
     }
 
-    fn stage(&self, phase: P) -> Option<&Stage<P>> {
-        self.stages.iter().find(|stage| stage.phase == phase)
+    fn planned(&self, phase: P) -> Option<&PlannedPhase<P>> {
+        self.phases.iter().find(|planned| planned.phase == phase)
     }
 }
 
@@ -111,10 +111,10 @@ impl<P: Copy + PartialEq + Debug> Plan<P> {
 mod tests {
     use super::*;
 
-    /// Two steps of training in each of five epochs, three of measuring in the second, fourth and last.
-    fn plan() -> Plan<char> {
-        let stage = |phase, steps, every| Stage { phase, steps, every };
-        Plan { epochs: 5, stages: vec![stage('t', 2, 1), stage('m', 3, 2)] }
+    /// Two training steps in each of five epochs, three measuring steps in the second, fourth and last.
+    fn plan() -> LoopPlan<char> {
+        let phase = |phase, steps, every| PlannedPhase { phase, steps, every };
+        LoopPlan { epochs: 5, phases: vec![phase('t', 2, 1), phase('m', 3, 2)] }
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn places_of_no_plan() {
         let check = |epoch, phase, step, expected: &str| {
-            let fault = plan().fault(&Place { epoch, phase, step });
+            let fault = plan().fault(&LoopPlace { epoch, phase, step });
             assert_eq!(fault.as_deref(), Some(expected));
         };
         check(0, 't', 3, "step 3 of the 2 of phase 't'");

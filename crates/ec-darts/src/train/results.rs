@@ -2,13 +2,15 @@
 
 use serde_json::{Map, Value};
 
-/// A row for each epoch and a column for each figure; of nested objects by dotted names, such as
-/// `normal.entropy`. Lists, and so genotypes and warnings, are left out.
+/// One row per epoch and one column per figure. Figures of nested objects have dotted names, such
+/// as `normal.entropy`. Lists, and so genotypes and warnings, are left out.
 ///
-/// It is made of all metrics every time: an epoch that a resumed run goes through again has one row.
+/// The table is made from all metrics each time, so that an epoch repeated by a resumed run has one
+/// row.
 pub(super) fn table(metrics: &[String]) -> Vec<u8> {
     let rows: Vec<Map<String, Value>> = metrics.iter().map(|line| figures(line)).collect();
-    // A figure may be absent from some epochs, such as an accuracy that is measured now and then.
+    // A figure may be absent in some epochs, such as an accuracy that is not measured in every
+    // epoch.
     let mut columns: Vec<&str> = Vec::new();
     for name in rows.iter().flat_map(Map::keys) {
         if !columns.contains(&name.as_str()) {

@@ -1,4 +1,4 @@
-//! A search or a retraining in a run folder: resumes, saves, stops when asked.
+//! A search or a retraining in a run folder: it resumes, saves, and stops on request.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -23,65 +23,65 @@ use crate::{Error, Result, device};
 /// The trained network in the folder of a retraining.
 pub const MODEL: &str = "model.safetensors";
 
-/// How a run begins and ends.
+/// Options for the beginning and the end of a run.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
     /// The run folder.
     pub out: PathBuf,
-    /// Whether to go on with a run in the folder.
+    /// Whether to resume a run in the folder.
     pub resume: Resume,
-    /// Stop after so many steps of this session.
+    /// Number of steps of this session after which it stops.
     pub max_steps: Option<u64>,
-    /// Set from outside to save and stop.
+    /// A flag that asks the run to save and stop.
     pub stop: Arc<AtomicBool>,
-    /// What the log says about the device.
+    /// The description of the device for the log.
     pub device: String,
-    /// Losses are read from the device every so many steps; off: after each on the CPU, every 20 steps
-    /// elsewhere. It changes when steps are told, and nothing else.
+    /// Number of steps between two reads of losses from the device; off: after each step on the
+    /// CPU, every 20 steps elsewhere. It only changes when events come.
     pub read_every: Option<NonZeroUsize>,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome<T> {
-    /// All epochs are done.
+    /// All epochs are finished.
     Finished(T),
-    /// Saved and stopped before the end: asked to, or after `max_steps`.
+    /// The run was saved and stopped before its end: on request, or after `max_steps`.
     Stopped {
-        /// Continues from here.
+        /// The checkpoint from which the run continues.
         checkpoint: PathBuf,
-        /// Steps taken so far.
+        /// Number of steps so far.
         total_step: u64,
     },
 }
 
-/// A notice to whoever listens to a run.
+/// A notice for the listeners of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice<'a, E> {
-    /// The work begins, or goes on, at this step.
+    /// The work begins, or is resumed, at this step.
     Begin(u64),
-    /// The first step compiles the kernels of a GPU, which takes a while and has no events.
+    /// The first step compiles the kernels of a GPU, which takes a while and gives no events.
     Compiling,
-    /// A checkpoint could not be used, and the run goes on from an older one.
+    /// A checkpoint could not be used, and the run continues from an older one.
     Skipped(&'a Skipped),
     /// A file of the run was damaged or missing, and was written again.
     Renewed(&'a Renewed),
-    /// The search or retraining reports; all that became known at once, in its order.
+    /// Events of the search or retraining; all that came at once, in order.
     Events(&'a [E]),
 }
 
-/// A checkpoint that could not be used. It stays beside the others, with `.damaged` behind its name.
+/// A checkpoint that could not be used. It stays beside the others; its name ends in `.damaged`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// The checkpoint.
     pub checkpoint: PathBuf,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: String,
-    /// The older one that is used.
+    /// The older checkpoint that is used.
     pub instead: PathBuf,
 }
 
-/// Work that a run folder holds. It does no I/O but in [`Self::record`] and [`Self::finish`].
+/// A search or retraining in a run folder. Only [`Self::record`] and [`Self::finish`] do I/O.
 pub(super) trait Job: Sized {
     type Config: Settings;
     type Progress: Progress;
@@ -90,24 +90,24 @@ pub(super) trait Job: Sized {
     fn config(&self) -> &Self::Config;
     fn course(&mut self) -> &mut Course<Self::Progress>;
     fn work(&mut self) -> Result<Done>;
-    /// Settles all steps first.
+    /// The bytes of a checkpoint, after the figures of all steps are read.
     fn save(&mut self) -> Result<Vec<u8>>;
-    /// Writes what an event leaves in the folder.
+    /// Writes the files of an event to the folder.
     fn record(&self, event: &EventOf<Self>, folder: &mut RunFolder) -> Result<()>;
-    /// Writes what the epochs before leave in the folder and is not there; that of the first `certain` must
-    /// have been.
+    /// Writes missing files of earlier epochs to the folder; those of the first `certain` epochs
+    /// must already exist.
     fn renew(&self, folder: &RunFolder, certain: usize) -> Result<Option<Renewed>>;
-    /// Writes what the whole work leaves in the folder.
+    /// Writes the files of the finished work to the folder.
     fn finish(&self, folder: &mut RunFolder) -> Result<Self::Output>;
 
-    /// Works until there is an event, or nothing left to do.
+    /// Works until there is an event, or until all work is finished.
     fn advance(&mut self) -> Result<Option<EventOf<Self>>> {
         loop {
             if let Some(event) = self.course().next_event() {
                 return Ok(Some(event));
             }
             let done = self.work();
-            // Steps before the one that failed are told first; the error comes again.
+            // Events of the steps before the failed one come first; the error comes again.
             match self.course().next_event() {
                 Some(event) => return Ok(Some(event)),
                 None if done? == Done::Everything => return Ok(None),
@@ -119,11 +119,11 @@ pub(super) trait Job: Sized {
 
 type EventOf<J> = <<J as Job>::Progress as Progress>::Event;
 
-/// Runs a search to its end or until asked to stop.
+/// Runs a search to its end or until it is asked to stop.
 ///
 /// # Errors
-/// [`Error::Folder`] and [`Error::Checkpoint`] before anything of a run is changed; [`Error::Stopped`] with
-/// the last checkpoint where the search or the disk fails on the way.
+/// [`Error::Folder`] and [`Error::Checkpoint`] before any file of a run is changed;
+/// [`Error::Stopped`] with the last checkpoint where the search or the disk fails later.
 pub fn search(
     config: SearchConfig,
     data: Arc<ImageDataset>,
@@ -138,7 +138,7 @@ pub fn search(
     run(&config, &begin, !device::is_cpu(device), options, listen)
 }
 
-/// Retrains a genotype to the end or until asked to stop.
+/// Retrains a genotype to the end or until it is asked to stop.
 ///
 /// # Errors
 /// As [`search`].
@@ -181,7 +181,7 @@ fn run<J: Job>(
         warn!("skipped {reason}; goes on from {}", instead.display());
         listen(Notice::Skipped(skipped));
     }
-    // A run may have been killed between the checkpoint of an epoch's end and its other files.
+    // A kill may have come between the checkpoint of an epoch's end and its other files.
     let certain = job.course().history().len() - usize::from(job.course().has_closed_epoch());
     let renewed = [
         folder.write_config(job.config(), first > 0)?,
@@ -211,7 +211,7 @@ fn run<J: Job>(
     })
 }
 
-/// The newest checkpoint that is whole and those that are not, or the work at its beginning.
+/// The work at the newest intact checkpoint, and the damaged ones; or the work at its beginning.
 fn resume<J: Job>(
     folder: &RunFolder,
     config: &J::Config,
@@ -240,7 +240,8 @@ fn resume<J: Job>(
         let faults: Vec<String> = faults.into_iter().map(|(_, reason)| reason).collect();
         return Err(fail(format!("none of its checkpoints can be used: {}", faults.join("; "))));
     }
-    // Stopped before its first checkpoint: it begins anew, but not with other settings.
+    // The run was stopped before its first checkpoint: it begins again, but not with other
+    // settings.
     if let Some(begun) = folder.config()?
         && let Some(difference) = config.difference(&begun)
     {
@@ -256,7 +257,8 @@ fn restore<J: Job>(path: &Path, begin: Begin<J>) -> Result<J> {
     if step_of(path) == Some(step) {
         return Ok(job);
     }
-    let reason = format!("its name is not that of a checkpoint after step {step}, which it is");
+    let reason =
+        format!("its name is not that of a checkpoint after step {step}, but its content is");
     Err(Error::Damaged { path: path.to_path_buf(), reason })
 }
 
@@ -266,7 +268,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// The spans of the epoch and phase under way. The inner one is left first.
+/// The spans of the current epoch and phase. The inner one is left first.
 #[derive(Default)]
 struct Under {
     phase: Option<(&'static str, EnteredSpan)>,
@@ -311,13 +313,13 @@ fn drive<J: Job>(
             Ok(Done::Transition) => stop,
             Ok(Done::Everything) | Err(_) => false,
         };
-        // The checkpoint first: all other files can be written again from it.
+        // The checkpoint is written first: all other files can be written again from it.
         let saved = is_due.then(|| {
             let _span = debug_span!("checkpoint", total_step).entered();
             let bytes = job.save()?;
             folder.write_checkpoint(total_step, &bytes)
         });
-        // What was known before something failed is told all the same.
+        // Events from before a failure are told all the same.
         let events = job.course().take_events();
         events.iter().try_for_each(|event| job.record(event, folder))?;
         if !events.is_empty() {

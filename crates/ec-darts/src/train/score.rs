@@ -4,10 +4,10 @@ use burn::tensor::Tensor;
 use ec_darts_kernels::reference::ranks;
 use ec_darts_kernels::{Loss, cross_entropy};
 
-use crate::tensors::ImageBatch;
+use crate::batch::ImageBatch;
 
-/// Mean cross entropy against targets mixed with the uniform distribution, and how many images have the right class,
-/// `[1]` each.
+/// Mean cross entropy against targets mixed with the uniform distribution, and the number of images
+/// with the right class, `[1]` each.
 ///
 /// ```text
 /// -sum over c of q[c] log softmax(logits)[c],  q = (1 - s) onehot(label) + s / num_classes
@@ -25,14 +25,14 @@ pub(super) fn loss_and_correct(
     (loss, correct.inner())
 }
 
-/// How many images have the right class.
+/// Number of images with the right class.
 pub(super) fn correct(logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
     loss_and_correct(logits, batch, 0.0).1
 }
 
-/// How many images have the right class among the `k` of largest logits, of equal ones the first.
+/// Number of images whose class is among the `k` largest logits; of equal logits the first counts.
 pub(super) fn correct_in_top(k: i64, logits: &Tensor<2>, batch: &ImageBatch) -> Tensor<1> {
-    // Exact in single precision: a batch has fewer than 2^24 images.
+    // Exact in single precision, because a batch has fewer than 2^24 images.
     ranks(logits.clone(), batch.labels.clone()).lower_elem(k).float().sum()
 }
 

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds from 1970 to where RFC 3339 ends.
+/// The first second beyond the range of RFC 3339, counted from 1970.
 const YEAR_10000_S: u64 = 253_402_300_800;
 
 /// One start of the program in a run folder.
@@ -23,7 +23,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// One that begins now.
+    /// A session that begins now.
     pub fn begin(device: &str, from_step: u64) -> Self {
         Self {
             started: timestamp(SystemTime::now()),
@@ -37,13 +37,13 @@ impl Session {
         }
     }
 
-    /// The last step that is known to have been reached.
+    /// The last step that is known to be done.
     pub fn last_step(&self) -> Option<u64> {
         self.to_step.max(Some(self.from_step))
     }
 }
 
-/// A time as RFC 3339; a clock that is set before 1970 or after 9999 is no reason to lose a run.
+/// A time as RFC 3339. A clock set before 1970 or after 9999 must not end a run.
 fn timestamp(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).ok().filter(|since| since.as_secs() < YEAR_10000_S);
     match since {

@@ -1,7 +1,7 @@
 //! A factor for each image, as drop path has it: against the same cell in double precision, its
 //! gradients by finite differences.
 
-use super::{Cell, EdgeOperation, Isa, Memory, Values, Wanted, all, assert_near, backward};
+use super::{Cell, EdgeOperation, Isa, Isas, Memory, Values, Wanted, all, assert_near, backward};
 use super::{Tape, edge, forward, numbers, plain};
 use crate::cpu::layout::Layout;
 
@@ -49,11 +49,11 @@ impl Case {
 
     fn run(&self, isa: Isa, factors: Option<&[f32]>, memory: Memory) -> Results {
         let values = self.values(factors);
-        let (output, _, tape) = forward(isa, &self.cell, &values, None, memory);
+        let (output, _, tape) = forward(Isas::all(isa), &self.cell, &values, None, memory);
         let gradient = numbers(1, output.len());
         let wanted =
             Wanted { inputs: vec![true; self.inputs.len()], parameters: true, mixing: true };
-        let all = backward(isa, &self.cell, &values, &tape, &gradient, &wanted);
+        let all = backward(Isas::all(isa), &self.cell, &values, &tape, &gradient, &wanted);
         let inputs = all.inputs.iter().flat_map(|input| input.to_vec()).collect();
         [output.to_vec(), inputs, all.parameters, all.mixing]
     }
@@ -115,7 +115,7 @@ impl Case {
 }
 
 fn layout(cell: &Cell, shape: [usize; 4]) -> Layout {
-    Layout::new(cell, &vec![shape; cell.inputs.len()], Isa::best(shape[1]).lanes())
+    Layout::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
 }
 
 /// Every operation of a stride that may have others beside it.
@@ -139,6 +139,7 @@ fn cell(channels: usize, affine: bool) -> Cell {
         ],
         concat: vec![2, 3],
         fixed_inputs: false,
+        parts: 1,
     }
 }
 
@@ -198,8 +199,9 @@ fn statistics_are_of_the_images_as_they_are() {
     let isa = Isa::best(6);
     let edge = edge(every(1), [6, 6], 1, true);
     let case = Case::new(edge.into(), [5, 6, 8, 8]);
-    let run =
-        |factors, given| forward(isa, &case.cell, &case.values(factors), given, Memory::Recompute);
+    let run = |factors, given| {
+        forward(Isas::all(isa), &case.cell, &case.values(factors), given, Memory::Recompute)
+    };
     let (output, _, tape) = run(Some(&case.factors), None);
     let statistics = |tape: &Tape| tape.edges[0].norms.statistics();
     let [mean, variance] = statistics(&tape);

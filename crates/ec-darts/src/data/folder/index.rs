@@ -9,7 +9,7 @@ use crate::data::notice::NoticeKind;
 use crate::data::walk::{Entry, children, is_image};
 use crate::{Error, Result};
 
-/// Lists of the validation images, each with its class.
+/// Names of lists of the validation images and their classes.
 const INDICES: [&str; 5] = [
     "val/val_annotations.txt",
     "val/val.txt",
@@ -17,7 +17,7 @@ const INDICES: [&str; 5] = [
     "val_annotations.txt",
     "LOC_val_solution.csv",
 ];
-/// What a list may leave out of a name.
+/// Endings of names that a list may leave out.
 const ENDS: [&str; 5] = ["", ".JPEG", ".jpeg", ".jpg", ".png"];
 
 impl Listing<'_> {
@@ -73,7 +73,7 @@ impl Listing<'_> {
         }
     }
 
-    /// The names in a list, each with a label.
+    /// The names in a list, with their labels.
     fn labels<'t>(&self, text: &'t str, path: &Path) -> Result<Vec<(&'t str, u16)>> {
         let labels: BTreeMap<&str, usize> = self
             .classes

@@ -1,4 +1,4 @@
-//! A folder of one's own: where its classes are, and which images are for testing.
+//! A folder of the user's own images: the places of its classes, and the choice of test images.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,14 @@ use crate::Result;
 use crate::data::notice::NoticeKind;
 use crate::data::walk::{children, is_image};
 
-/// Names of the folder of training images, the one looked for first in front.
+/// Names of the folder of training images; the first name is looked for first.
 const TRAIN: [&str; 2] = ["train", "training"];
 /// Names of the folder of test images.
 const TEST: [&str; 5] = ["test", "testing", "val", "valid", "validation"];
 
 impl Listing<'_> {
-    /// `train/<class>/` and `test/<class>/` (or another of the names above), or `<class>/` to be split.
+    /// Reads `train/<class>/` and `test/<class>/` (or another of the names above), or `<class>/`,
+    /// to be split.
     pub(super) fn any(&mut self) -> Result<()> {
         let folders = self.folders("".as_ref())?;
         let (train, test) = match self.split_folders(&folders)? {
@@ -37,7 +38,7 @@ impl Listing<'_> {
     /// The folders of training and test images; none where each folder is a class.
     ///
     /// # Errors
-    /// Where there is nothing but such folders, and no class in that of the training images.
+    /// Where the folder has only such folders, and the folder of training images has no class.
     fn split_folders(
         &mut self,
         folders: &[OsString],
@@ -57,7 +58,7 @@ impl Listing<'_> {
         let tests = self.with_folders(&all_tests)?;
         let is_class = match trains.first() {
             None => true,
-            // A class may be called so, and have folders within.
+            // A class may have such a name, and may contain folders.
             Some(train) => tests.is_empty() && self.has_images(train)?,
         };
         if is_class {
@@ -94,7 +95,7 @@ impl Listing<'_> {
         Ok(found)
     }
 
-    /// Whether images lie in a folder itself.
+    /// Whether a folder directly contains images.
     fn has_images(&mut self, below: &Path) -> Result<bool> {
         for child in children(&self.path(below), self.notices)? {
             if child.metadata.is_file()
@@ -109,7 +110,8 @@ impl Listing<'_> {
     /// Moves the test images of each class to the test set.
     ///
     /// # Errors
-    /// Where no image of a class is left for training, or none for testing.
+    /// Where a class would have no image left for training, or where no image would be left for
+    /// testing.
     fn split(&mut self) -> Result<()> {
         let all = std::mem::take(&mut self.train);
         let (fraction, seed) = (self.source.test_fraction, self.source.split_seed);
@@ -139,14 +141,14 @@ impl Listing<'_> {
     }
 }
 
-/// Whether an image is set apart for testing. It depends on its name alone, so that images that join
-/// or leave move no other.
+/// Whether an image is set apart for testing. This depends on its name alone, so that adding or
+/// removing other images does not change it.
 ///
 /// ```text
 /// SHA-256(seed, path)[..8] / 2^64 < fraction
 /// ```
-/// The seed is 8 bytes, little-endian, and so is the number; the path is relative to the data's folder,
-/// with `/` between its parts.
+/// The seed is 8 bytes, little-endian, as is the number. The path is relative to the folder of the
+/// data, with `/` between its parts.
 pub(in crate::data) fn is_test(path: &Path, fraction: f64, seed: u64) -> bool {
     let parts: Vec<&[u8]> = path.iter().map(|part| part.as_encoded_bytes()).collect();
     let hash = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(parts.join(&b'/'));

@@ -1,4 +1,4 @@
-//! Images in folders: Tiny ImageNet, ImageNet, and a folder per class.
+//! Images in folders: Tiny ImageNet, ImageNet, and one folder per class.
 
 mod index;
 pub(super) mod layout;
@@ -17,12 +17,12 @@ use super::walk::{self, Entry, children, is_image};
 use super::{DatasetKind, ImageDataset, Normalization, Source};
 use crate::{Error, Result};
 
-/// Files of both sets together up to which all are decoded when a set is loaded, in bytes.
+/// Total size of the files of both sets up to which all files are decoded at loading, in bytes.
 const CHECKED_BYTES: u64 = 512 << 20;
-/// Lists of names of classes.
+/// Names of lists with the names of classes.
 const WORDS: [&str; 2] = ["words.txt", "LOC_synset_mapping.txt"];
 
-/// Files of one set, and a label for each.
+/// Files of one set and their labels.
 #[derive(Default)]
 struct Part {
     entries: Vec<Entry>,
@@ -36,21 +36,21 @@ impl Part {
     }
 }
 
-/// What lies in a folder.
+/// The content of a folder.
 struct Listing<'a> {
     source: &'a Source,
     notices: &'a mut Notices,
-    /// Folders or WordNet ids, in the order of their labels.
+    /// Folders or WordNet ids, in the order of the labels.
     classes: Vec<OsString>,
     train: Part,
     test: Part,
 }
 
-/// Lists the folder, and decodes all images where they are not too many.
+/// Lists the folder, and decodes all images unless there are too many.
 ///
 /// # Errors
 /// [`Error::Data`] where a folder, list or class is missing or empty, and where an image is broken
-/// and may not be skipped; [`Error::Io`] where something cannot be read.
+/// and may not be skipped; [`Error::Io`] where a file or folder cannot be read.
 pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDataset; 2]> {
     let (classes, train, test) = (Vec::new(), Part::default(), Part::default());
     let mut listing = Listing { source, notices, classes, train, test };
@@ -64,7 +64,7 @@ pub(super) fn load(source: &Source, notices: &mut Notices) -> Result<[ImageDatas
 
 impl Listing<'_> {
     fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        // An empty name would end the path by a slash.
+        // Joining an empty name would add a slash to the path.
         match below.as_ref() {
             root if root.as_os_str().is_empty() => self.source.folder.clone(),
             below => self.source.folder.join(below),
@@ -75,7 +75,7 @@ impl Listing<'_> {
         Error::Data { path: self.path(below), reason: reason.into() }
     }
 
-    /// `wnids.txt`, `train/<wnid>/images/`, `val/images/` with `val/val_annotations.txt`.
+    /// Reads `wnids.txt`, `train/<wnid>/images/`, `val/images/` with `val/val_annotations.txt`.
     fn tiny_imagenet(&mut self) -> Result<()> {
         let path = self.path("wnids.txt");
         if !path.is_file() {
@@ -88,7 +88,7 @@ impl Listing<'_> {
         self.test_of_index("val/images")
     }
 
-    /// `train/<wnid>/`, and `val/<wnid>/` or `val/` with a list of its images.
+    /// Reads `train/<wnid>/`, and `val/<wnid>/` or `val/` with a list of its images.
     fn imagenet(&mut self) -> Result<()> {
         if !self.path("train").is_dir() {
             let reason = "no imagenet here: expected train/ with a folder for each class";
@@ -110,7 +110,7 @@ impl Listing<'_> {
         self.test_of_index("val")
     }
 
-    /// Notes the other folders beside those that a layout has.
+    /// Records a notice about folders that the layout does not have.
     fn only_these(&mut self, known: &[&str]) -> Result<()> {
         for name in self.folders("".as_ref())? {
             if !known.iter().any(|known| *known == name) {
@@ -121,7 +121,8 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// Sorted names of the folders in a folder. A link to it, or to one above, is none: it leads to all of them.
+    /// Sorted names of the folders in a folder. A link to this folder or to a folder above is left
+    /// out, because it leads to all of them.
     fn folders(&mut self, below: &Path) -> Result<Vec<OsString>> {
         let folder = self.path(below);
         let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
@@ -138,7 +139,7 @@ impl Listing<'_> {
         Ok(names)
     }
 
-    /// Notes images and other files that are in a folder of classes, but in no class.
+    /// Records notices about images and other files in a folder of classes that belong to no class.
     fn outside_classes(&mut self, below: &Path) -> Result<()> {
         for child in children(&self.path(below), self.notices)? {
             if child.metadata.is_file()
@@ -151,8 +152,8 @@ impl Listing<'_> {
         Ok(())
     }
 
-    /// All images in the folders of the classes, for training and, where that has folders too, for
-    /// testing.
+    /// All images in the folders of the classes, for training and, where the folder of test images
+    /// has class folders too, for testing.
     fn parts(&mut self, train: &Path, test: Option<&Path>) -> Result<()> {
         if self.classes.is_empty() || self.classes.len() > usize::from(u16::MAX) {
             let found = self.classes.len();
@@ -206,7 +207,7 @@ impl Listing<'_> {
             broken: source.broken,
             orientation: source.orientation,
             digests: source.digests.clone(),
-            // A random crop of a larger picture would hardly show more.
+            // A random crop of a larger picture would show hardly more detail.
             most: 2 * size.max(source.resize.unwrap_or(0)),
             room: Arc::new(AtomicU64::new(source.cache_bytes)),
         };
@@ -244,7 +245,7 @@ impl Listing<'_> {
         Ok([train, test])
     }
 
-    /// The folders, or what a list of words calls them.
+    /// The names of the folders, or their names in a list of words.
     fn class_names(&mut self) -> Result<Vec<String>> {
         let mut names: Vec<String> = self.classes.iter().map(|class| text(class)).collect();
         if self.source.kind == DatasetKind::Folder {
@@ -265,7 +266,7 @@ impl Listing<'_> {
     }
 }
 
-/// A name as text; bytes that are none are written `\xFF`, so that two names stay two.
+/// A name as text; invalid bytes are written as `\xFF`, so that two names stay different.
 fn text(name: &OsStr) -> String {
     match name.to_str() {
         Some(text) => text.to_string(),

@@ -1,4 +1,4 @@
-//! Digests of files, and where they are kept.
+//! Digests of files, and their storage.
 
 use super::digest::{digest_of, digests};
 use super::walk::Entry;
@@ -29,7 +29,7 @@ fn files_are_read_once_until_they_change() {
     let read = || digests(place.path(), &entries(&place, &names), Some(kept.path()));
     let first = read();
     assert_eq!(first, names.map(|name| digest_of(name.as_bytes())));
-    // The same size and time: what is kept counts.
+    // The same size and time: the stored digest counts.
     change_at(&place.write("a.jpg", "A.jpg"), 1000);
     assert_eq!(read(), first);
     // Another time, another size.
@@ -66,7 +66,7 @@ fn damage_to_what_is_kept_costs_time_only() {
     }
     fs::write(&file, "").expect("written");
     assert_eq!(read(), whole);
-    // A folder that cannot be made.
+    // A folder that cannot be created.
     let blocked = kept.write("blocked", "a file");
     assert_eq!(digests(place.path(), &entries(&place, &["a.jpg"]), Some(&blocked)), whole);
 }

@@ -41,7 +41,7 @@ fn fashion_mnist_is_read_and_its_faults_are_told() {
     );
     check(images, idx(3, &[u32::MAX; 3], &pixels), "above 1024 MiB");
     check(images, idx(3, &[3, 2, 3], &pixels), "12 bytes behind the head, which says [3, 2, 3]");
-    // Bytes that unpack to more than the head says are not unpacked.
+    // A file that would unpack to more bytes than its header says is not unpacked further.
     let bomb = idx(3, &[1, 2, 3], &vec![0; 100 << 20]);
     check(images, gzipped(&bomb), "more bytes behind the head than it says");
     check(images, idx(1, &[6], &pixels), "no IDX file of bytes in 3 dimensions");
@@ -55,7 +55,7 @@ fn fashion_mnist_is_read_and_its_faults_are_told() {
 }
 
 proptest! {
-    /// Inside the picture, of the area and ratio that torchvision allows but for rounding.
+    /// Inside the picture, with an area and a ratio that torchvision allows, up to rounding.
     #[test]
     fn random_regions_are_within_their_bounds(
         height in 8..600_usize, width in 8..600_usize, index: u64, least in 0.05..1.0_f64,
@@ -72,7 +72,7 @@ proptest! {
         prop_assert!(narrow <= 4.0 / 3.0 && wide >= 3.0 / 4.0, "{ratio}");
     }
 
-    /// Reads or refuses.
+    /// The file is read or refused.
     #[test]
     fn no_bytes_make_the_decoder_panic(
         cut in 0..2000_usize, at in 0..2000_usize, with: u8, format in 0..4_usize,

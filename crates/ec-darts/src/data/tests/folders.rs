@@ -1,4 +1,5 @@
-//! What folders of one's own hold besides images: links, special files, other layouts.
+//! Folders of a user's own images with more than images in them: links, special files, other
+//! layouts.
 
 use super::*;
 
@@ -18,7 +19,7 @@ fn folder() -> Place {
     place
 }
 
-/// The numbers of training and test images, and the notices that a folder has besides.
+/// Checks the numbers of training and test images, and the other notices about a folder.
 fn check(place: &Place, counts: (usize, usize), expected: &[&str]) {
     let read = place.load(DatasetKind::Folder).expect("a usable folder");
     assert_eq!((read.train.len(), read.test.len()), counts, "{:?}", told(&read));
@@ -70,7 +71,7 @@ fn a_class_may_be_called_train() {
     let read = place.load(DatasetKind::Folder).expect("two classes");
     assert_eq!(read.train.class_names(), ["plane", "train"]);
     assert_eq!(read.train.len() + read.test.len(), 60);
-    // Nothing but parts, and no class in them.
+    // Only parts, and no class in them.
     let place = Place::new();
     place.image("train/1.jpg", 1);
     place.image("test/1.jpg", 2);
@@ -163,7 +164,7 @@ mod unix {
         );
     }
 
-    /// Where the names of classes are, they would be classes without an image.
+    /// In the place of class folders, these would be classes without an image.
     #[test]
     fn links_upwards_are_no_classes() {
         let place = folder();
@@ -181,7 +182,7 @@ mod unix {
         );
     }
 
-    /// Of folders and images elsewhere.
+    /// Links to folders and images elsewhere.
     #[test]
     fn links_to_elsewhere_are_followed() {
         let (place, elsewhere) = (Place::new(), folder());

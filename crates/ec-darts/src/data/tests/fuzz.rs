@@ -1,13 +1,13 @@
-//! Files and folders of any content: read or refused, never a panic.
+//! Files and folders of random content: read or refused, never a panic.
 //!
-//! A short round by default; `PROPTEST_CASES` makes a long one (CONTRIBUTING.md).
+//! By default a short round runs; `PROPTEST_CASES` makes a long one (CONTRIBUTING.md).
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
-/// Folders are slow to make.
+/// Fewer cases, because folders are slow to make.
 fn cases(usual: u32) -> ProptestConfig {
     let named = std::env::var_os("PROPTEST_CASES").is_some();
     let config = ProptestConfig::default();
@@ -37,7 +37,7 @@ impl Damage {
         let length = bytes.len().max(1);
         match self {
             Self::Replace(with) => return with,
-            // The head has the lengths: half of all changes are there.
+            // The header has the lengths: half of all changes are there.
             Self::Flip(at, with) if !bytes.is_empty() => {
                 let near = if at % 2 == 0 { length.min(20) } else { length };
                 bytes[at / 2 % near] ^= with;
@@ -50,7 +50,7 @@ impl Damage {
     }
 }
 
-/// Loads; the sets agree with themselves where it succeeds.
+/// Loads a set; checks that it agrees with itself where loading succeeds.
 fn check(source: &Source) -> Result<Datasets, TestCaseError> {
     let images = match load(source) {
         Ok(images) => images,
@@ -68,7 +68,7 @@ fn check(source: &Source) -> Result<Datasets, TestCaseError> {
     Ok(images)
 }
 
-/// A refusal is as good as a set.
+/// A refusal passes as well as a set.
 fn either(found: Result<Datasets, TestCaseError>) -> Result<(), TestCaseError> {
     match found {
         Err(TestCaseError::Fail(why)) => Err(TestCaseError::Fail(why)),
@@ -82,11 +82,11 @@ enum Node {
     Image,
     Folder,
     Text(Vec<u8>),
-    /// To the node of this number.
+    /// A link to the node of this number.
     Link(usize),
-    /// So many folders up.
+    /// A link to a folder this many levels up.
     Up(usize),
-    /// Where there are such things.
+    /// A FIFO, on systems that have them.
     Fifo,
 }
 
@@ -101,7 +101,7 @@ fn node() -> impl Strategy<Value = Node> {
     ]
 }
 
-/// Few names, so that they meet.
+/// Few different names, so that they collide.
 fn name() -> impl Strategy<Value = std::ffi::OsString> {
     let text = prop::sample::select(vec![
         "train", "Train", "training", "test", "val", "valid", "cat", "dog", "cat", "dog", "a.jpg",
@@ -117,7 +117,7 @@ fn name() -> impl Strategy<Value = std::ffi::OsString> {
     text.prop_map(std::ffi::OsString::from)
 }
 
-/// Makes what can be made: a name may be taken already.
+/// Creates the nodes that can be created: a name may be taken already.
 fn plant(place: &Place, tree: &[(Vec<std::ffi::OsString>, Node)]) {
     for (seed, (names, node)) in tree.iter().enumerate() {
         let path = place.path().join(names.iter().collect::<PathBuf>());
@@ -126,7 +126,7 @@ fn plant(place: &Place, tree: &[(Vec<std::ffi::OsString>, Node)]) {
             continue;
         }
         let image = || encoded(&DynamicImage::ImageRgb8(picture(seed as u8)), ImageFormat::Png);
-        // Names may be taken, or lead through a link: then there is nothing to plant.
+        // A name may be taken, or may lead through a link: then no node is created.
         let _ = match node {
             Node::Image => fs::write(&path, image()),
             Node::Folder => fs::create_dir(&path),
@@ -203,7 +203,7 @@ proptest! {
         either(check(&Source::new(DatasetKind::FashionMnist, place.path())))?;
     }
 
-    /// Every image is a set's at most once, and in one of the two at most.
+    /// Every image is at most once in a set, and in at most one of the two.
     #[test]
     fn folders_of_any_content(
         tree in vec((vec(name(), 1..5), node()), 1..40), fraction in 0.1..0.9_f64, seed in 0..9_u64,
@@ -225,7 +225,7 @@ proptest! {
         either(found)?;
     }
 
-    /// The layouts that the other kinds ask for.
+    /// The layouts of the other kinds.
     #[test]
     fn listed_folders_of_any_content(
         tree in vec((vec(name(), 0..3), node()), 0..20), list in "([a-z.]{0,6}[ \t,]{0,2}[0-9n]{0,3}\n){0,5}",

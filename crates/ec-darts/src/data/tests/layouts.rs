@@ -14,7 +14,7 @@ fn tiny_imagenet_is_read() {
         assert_eq!(labels(&test).iter().filter(|&&label| label == class).count(), 3);
     }
     assert_eq!((train.size(), test.size()), ([64, 64], [64, 64]));
-    // Two greys at most differ in a colour picture somewhere.
+    // At most two pictures are grey; in all others the channels differ somewhere.
     let grey = |image: usize| {
         let pixels = train.pixels(image).expect("whole");
         pixels[..4096] == pixels[4096..8192] && pixels[..4096] == pixels[8192..]
@@ -90,7 +90,7 @@ fn a_folder_is_split_by_its_seed_or_has_a_split() {
                     (data.test_fraction 0.000000001, data.split_seed 0); change one of the two";
     assert!(message.contains(expected), "{message}");
 
-    // Images that join or leave move no other.
+    // Added or removed images move no other image.
     let before = read.test.digest();
     let joins = (0..100).map(|image| format!("cat/a{image}.png"));
     let test_path = |name: &str| layout::is_test(Path::new(name), 0.3, 0);

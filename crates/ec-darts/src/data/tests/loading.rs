@@ -36,7 +36,7 @@ fn batches_of_files_depend_on_place_alone() {
     let expected = batches(0, 0);
     assert_eq!(expected[0].shape, [4, 3, 16, 16]);
     assert_ne!(expected[0].images, expected[3].images, "another epoch, another order");
-    // 1,800 bytes each: two are kept, or all.
+    // Each takes 1,800 bytes: two are kept, or all.
     for (cache_bytes, workers) in [(0, 3), (4000, 0), (4000, 2), (1 << 20, 1)] {
         assert_eq!(batches(cache_bytes, workers), expected, "{cache_bytes} bytes, {workers}");
     }
@@ -74,7 +74,7 @@ fn an_image_that_breaks_later_is_replaced_or_fatal() {
         let name = format!("train/n0{}/n0{}_{}.JPEG", image / 5 + 1, image / 5 + 1, image % 5);
         place.write(&name, "no image");
     }
-    // Measured in the order of the list: what is broken is left out.
+    // Measured in the order of the list: broken images are left out.
     let listed = |set| Loader { augmentation: Augmentation::NONE, order: None, ..loader(set, 2) };
     let measured = listed(skip.clone());
     let labels: Vec<i32> =
@@ -84,7 +84,7 @@ fn an_image_that_breaks_later_is_replaced_or_fatal() {
     let expected = "replaced 2: none of JPEG, PNG, WebP and BMP: train/n01/n01_4.JPEG, \
                     train/n02/n02_0.JPEG";
     assert_eq!(told, [expected]);
-    // In random order the next one stands in: the fifth and sixth are the seventh.
+    // In random order the next image replaces a broken one: the fifth and sixth are the seventh.
     let trained = Loader { augmentation: Augmentation::NONE, ..loader(skip, 2) };
     let labels: Vec<i32> =
         trained.epoch(0, 0).flat_map(|batch| batch.expect("replaced").labels).collect();

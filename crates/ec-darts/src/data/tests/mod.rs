@@ -25,7 +25,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A folder whose files are made one by one.
+/// A temporary folder to which tests add single files.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -92,7 +92,7 @@ fn imagenet() -> Place {
     place
 }
 
-/// `PATH: REASON` of every file that was left out, in the order of their paths.
+/// `PATH: REASON` of every file that was left out, in the order of the paths.
 fn skipped(images: &Datasets) -> Vec<String> {
     let of = images.notices.iter().filter(|notice| notice.kind == NoticeKind::Skipped);
     let mut all: Vec<String> = of

@@ -27,7 +27,7 @@ fn every_kind_of_pixel_becomes_rgb() {
     let mut smooth = picture(3);
     smooth.pixels_mut().for_each(|pixel| pixel[0] = 128);
     let smooth = DynamicImage::ImageRgb8(smooth);
-    // A JPEG, whatever its name says.
+    // A JPEG, whatever the ending of its name.
     near(read("rgb.png", &encoded(&smooth, ImageFormat::Jpeg)), &smooth.to_rgb8().into_raw());
     let grey: Vec<u8> = smooth.to_luma8().into_raw().iter().flat_map(|&value| [value; 3]).collect();
     near(read("grey.jpg", &encoded(&smooth.to_luma8().into(), ImageFormat::Jpeg)), &grey);
@@ -51,8 +51,9 @@ fn inks_become_rgb() {
     };
     let mut bytes = fs::read(fixture("images/cmyk.jpg")).expect("there");
     check(&bytes, [[49, 190, 216], [180, 119, 27]]);
-    // The same values read as YCCK: the mark of Adobe's segment says which it is. They are inverted
-    // inks (55, 215, 245, 225) and (235, 155, 35, 195), now brightness, two colours and black.
+    // The same values read as YCCK: the mark in Adobe's segment tells the two apart. They are
+    // inverted inks (55, 215, 245, 225) and (235, 155, 35, 195), here brightness, two colours and
+    // black.
     let mark = bytes.windows(5).position(|five| five == b"Adobe").expect("its segment") + 11;
     assert_eq!(bytes[mark], 0);
     bytes[mark] = 2;
@@ -93,7 +94,7 @@ fn pictures_are_resized_as_by_pillow() {
 
 #[test]
 fn the_centre_is_cut_after_a_resize() {
-    // 224 of 256 of the shorter side of 400.
+    // The crop takes 224 of 256 of the shorter side of 400.
     let centre = Region::centre([400, 600], [224, 224], Some(256));
     assert_eq!(centre, Region { top: 25.0, left: 125.0, height: 350.0, width: 350.0 });
     let place = Place::new();
@@ -114,7 +115,7 @@ fn large_pictures_are_kept_smaller() {
     assert_eq!((read(20).size, read(10).size, read(7).size), ([20, 30], [10, 15], [7, 11]));
 }
 
-/// A mean of many draws: the area of a random part lies evenly between its bounds.
+/// The mean of many draws: the area of a random crop is uniform between its bounds.
 #[test]
 fn random_regions_spread_over_all_areas() {
     let augmentation = Augmentation { random_resized_crop: Some(0.08), ..Augmentation::NONE };
@@ -127,11 +128,12 @@ fn random_regions_spread_over_all_areas() {
         .collect();
     let mean = shares.iter().sum::<f64>() / 2000.0;
     let (least, most) = shares.iter().fold((1.0_f64, 0.0_f64), |(a, b), &x| (a.min(x), b.max(x)));
-    // Some of the largest do not fit at their ratio and are drawn again: the mean is below 0.54.
+    // Some of the largest crops do not fit at their ratio and are drawn again: the mean is below
+    // 0.54.
     assert!((0.45..0.54).contains(&mean) && least < 0.09 && most > 0.97, "{mean} {least} {most}");
 }
 
-/// A JPEG of 16x8, red on the left and blue on the right, with a camera's note behind its first marker.
+/// A JPEG of 16x8, red on the left and blue on the right, with Exif data behind its first marker.
 fn noted(orientation: u8) -> Vec<u8> {
     let colour = |x| if x < 8 { Rgb([255, 60, 0]) } else { Rgb([0, 160, 255]) };
     let image = RgbImage::from_fn(16, 8, |x, _| colour(x));
@@ -145,7 +147,7 @@ fn noted(orientation: u8) -> Vec<u8> {
 #[test]
 fn pictures_are_turned_as_their_cameras_noted() {
     let place = Place::new();
-    // Size as height and width, and whether the first pixel is red.
+    // Height and width, and whether the first pixel is red.
     let check = |orientation: u8, apply: bool, size: [usize; 2], red: bool| {
         let path = place.write("x.jpg", noted(orientation));
         let picture = Picture::read(&path, apply, usize::MAX).expect("an image");
@@ -184,13 +186,13 @@ fn what_follows_an_image_is_not_looked_at() {
     let whole = encoded(&DynamicImage::ImageRgb8(picture(3)), ImageFormat::Jpeg);
     let read = |bytes: &[u8]| Picture::read(&place.write("x.jpg", bytes), true, usize::MAX);
     let expected = read(&whole).expect("an image");
-    // A motion photo's film has bytes like any marker.
+    // The film of a motion photo has bytes like any marker.
     let film =
         [b"....ftypmp42".as_slice(), &[0xff, 0xda, 0, 8], &[9; 3000], &[0xff, 0xda]].concat();
     for more in [&film[..], &[0; 1000], &[0xff], &[0xff, 0xd8, 0xff], b"\n"] {
         assert_eq!(read(&[&whole, more].concat()).expect("an image"), expected);
     }
-    // Cut short, also where a thumbnail within the head has an end marker.
+    // Truncated files, also where a thumbnail within the header has an end marker.
     let thumbnail = [&[0xff, 0xe1, 0, 8], &[0xff, 0xd9, 0xff, 0xd9, 0xff, 0xd9][..]].concat();
     let with = [&whole[..2], &thumbnail, &whole[2..]].concat();
     assert_eq!(read(&with).expect("an image"), expected);
@@ -200,7 +202,7 @@ fn what_follows_an_image_is_not_looked_at() {
     }
 }
 
-/// Heads that ask for more memory than an image may have are refused before any is taken.
+/// Headers that ask for more memory than an image may have are refused before any memory is taken.
 #[test]
 fn bombs_are_refused() {
     let place = Place::new();

@@ -1,9 +1,9 @@
 //! A trained network as an ONNX graph.
 //!
-//! Entry point: [`to_bytes`]. The graph is written from the cells' own description of their operations,
-//! node by node, and not captured from a forward pass: a batch normalization stays one, so that runtimes
-//! fold it into its convolution, and tensors keep the names they have in the model file. Invariant: equal
-//! models give equal bytes.
+//! Entry point: [`to_bytes`]. The graph is written node by node from the cells' own description of
+//! their operations, not captured from a forward pass. So a batch normalization stays one node,
+//! which runtimes fold into its convolution, and tensors keep their names of the model file.
+//! Invariant: equal models give equal bytes.
 
 mod proto;
 
@@ -24,7 +24,7 @@ use crate::network::ResidualBlock;
 use crate::ops::{EPSILON, Packed, Part};
 use crate::{COMMIT, VERSION};
 
-/// Operators as of ONNX 1.12, with the IR version that came with them: what runtimes since 2022 read.
+/// Operator set of ONNX 1.12, with the IR version of that release; runtimes since 2022 read both.
 const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// Names of the graph's input and output.
@@ -32,20 +32,20 @@ const IMAGES: &str = "images";
 const LOGITS: &str = "logits";
 /// `TensorProto.DataType.INT64`.
 const INT64: i32 = 7;
-/// What the first input must be.
+/// The required form of the first input.
 const INPUT: &str = "float32 [batch, 3, height, width], RGB; values in [0, 1], then minus `mean`, divided \
                      by `std`, channel by channel";
 
 /// The file's bytes; the auxiliary head, which inference does not need, is left out.
 ///
 /// # Errors
-/// Where the network is larger than the 2 GiB that one file of protobuf may have.
+/// Where the network is larger than 2 GiB, the limit of one protobuf file.
 pub(super) fn to_bytes(model: &TrainedModel) -> Result<Vec<u8>, String> {
     let message = ModelProto {
         ir_version: IR_VERSION,
         producer_name: "ec-darts".into(),
         producer_version: format!("{VERSION} ({COMMIT})"),
-        doc_string: "A network found by EC-DARTS; metadata_props say what it reads and tells."
+        doc_string: "A network found by EC-DARTS; metadata_props describe its input and output."
             .into(),
         graph: Some(graph(model)),
         opset_import: vec![OperatorSetIdProto { domain: String::new(), version: OPSET }],
@@ -58,7 +58,8 @@ pub(super) fn to_bytes(model: &TrainedModel) -> Result<Vec<u8>, String> {
     }
 }
 
-/// What is needed to use the network without our code; values but `input` and `version` are JSON.
+/// The values necessary to use the network without our code; all but `input` and `version` are
+/// JSON.
 fn metadata(description: &ModelDescription) -> Vec<StringStringEntryProto> {
     let entries = [
         ("classes", json!(description.class_names).to_string()),
@@ -124,7 +125,7 @@ fn graph(model: &TrainedModel) -> GraphProto {
     graph
 }
 
-/// A float32 tensor that goes in or out.
+/// A float32 tensor that is an input or an output.
 fn value(name: &str, dimensions: Vec<Dimension>) -> ValueInfoProto {
     let dim = dimensions.into_iter().map(|value| DimensionProto { value: Some(value) }).collect();
     let shape = Some(TensorShapeProto { dim });
@@ -143,7 +144,7 @@ fn ints(name: &str, values: &[usize]) -> AttributeProto {
     AttributeProto { name: name.into(), ints, kind, ..AttributeProto::default() }
 }
 
-/// Of a convolution or pool with a square window.
+/// The attributes of a convolution or pool with a square window.
 fn window(kernel: usize, stride: usize, padding: usize) -> Vec<AttributeProto> {
     vec![
         ints("kernel_shape", &[kernel; 2]),
@@ -154,7 +155,7 @@ fn window(kernel: usize, stride: usize, padding: usize) -> Vec<AttributeProto> {
 
 /// The parts of packed tensors, taken one after the other in the order of the operations.
 struct Values<'a> {
-    /// Path of the module that holds them.
+    /// Path of the module that has them.
     path: String,
     weights: std::slice::Iter<'a, Part>,
     statistics: std::slice::Iter<'a, Part>,
@@ -182,10 +183,10 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A graph that grows; every method adds nodes and returns the name of their output.
+/// A growing graph; every method adds nodes and returns the name of their output.
 #[derive(Default)]
 struct Builder {
-    /// Those that the graph has not taken yet.
+    /// The tensors that the graph has not taken yet.
     tensors: BTreeMap<String, TensorData>,
     graph: GraphProto,
 }
@@ -217,7 +218,7 @@ impl Builder {
         path.into()
     }
 
-    /// Adds whole numbers, once for all nodes that ask for them.
+    /// Adds whole numbers, once for all nodes that use them.
     fn indices(&mut self, name: &str, values: &[i64]) -> String {
         if self.graph.initializer.iter().all(|known| known.name != name) {
             self.graph.initializer.push(TensorProto {
@@ -248,7 +249,7 @@ impl Builder {
     }
 
     /// An edge of a discrete cell, which has one operation.
-    /// Both 3x3 convolutions, and beside them the 1x1 convolution of the mean over 2x2 pixels.
+    /// Both 3x3 convolutions, and parallel to them the 1x1 convolution of the mean over 2x2 pixels.
     fn residual(&mut self, path: &str, block: &ResidualBlock, input: String) -> String {
         let mut values = Values::new(path, &block.packed);
         let run = |map, layer: &Cell| self.cell(layer, &[map], &mut values);
@@ -295,7 +296,7 @@ impl Builder {
         }
     }
 
-    /// Two 1x1 convolutions of stride 2, the second of which reads one pixel further down and right.
+    /// Two 1x1 convolutions of stride 2; the second one reads one pixel further down and right.
     fn factorized_reduction(&mut self, input: String, values: &mut Values) -> String {
         let active = self.node("Relu", &[input], vec![]);
         let [starts, ends, axes] = [
@@ -327,7 +328,7 @@ impl Builder {
         self.normalized(map, values)
     }
 
-    /// With the next weight.
+    /// A convolution with the next weight.
     fn convolution(
         &mut self,
         input: String,
@@ -345,7 +346,7 @@ impl Builder {
         self.norm(input, [gamma, beta, mean, variance])
     }
 
-    /// A batch normalization of scale, shift, mean and variance by their names.
+    /// A batch normalization with scale, shift, mean and variance by their names.
     fn norm(&mut self, input: String, parts: [String; 4]) -> String {
         let tensors = parts.map(|path| self.tensor(&path));
         let epsilon = AttributeProto {
@@ -383,7 +384,7 @@ mod tests {
             assert_eq!(found.len(), expected.len());
             assert_eq!(BTreeSet::from_iter(found), expected);
 
-            // Nodes read what stands before them, and every output is a new name.
+            // Nodes read outputs of earlier nodes, and every output has a new name.
             let mut known: BTreeSet<&str> = BTreeSet::from([IMAGES]);
             known.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
             for node in &graph.node {

@@ -1,8 +1,8 @@
-//! The messages of ONNX that a network of ours needs.
+//! The ONNX messages that our networks need.
 //!
 //! # Source
-//! `onnx/onnx.proto3` of ONNX 1.12 (IR version 8): names and numbers of the fields. Fields that are never
-//! written are left out.
+//! `onnx/onnx.proto3` of ONNX 1.12 (IR version 8): names and numbers of the fields. Fields that we
+//! never write are left out.
 
 use prost::{Message, Oneof};
 
@@ -82,7 +82,7 @@ pub(super) struct AttributeProto {
     pub i: Option<i64>,
     #[prost(int64, repeated, tag = "8")]
     pub ints: Vec<i64>,
-    /// `type`, which is a word of Rust.
+    /// The field `type`, which is a keyword of Rust.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub kind: i32,
 }
@@ -104,7 +104,7 @@ pub(super) struct TensorProto {
     pub data_type: i32,
     #[prost(string, tag = "8")]
     pub name: String,
-    /// Little-endian, row-major.
+    /// The values, little-endian, row-major.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
 }
@@ -147,7 +147,7 @@ pub(super) struct DimensionProto {
 pub(super) enum Dimension {
     #[prost(int64, tag = "1")]
     Fixed(i64),
-    /// Any length; equal names are equal lengths.
+    /// A dimension of any length; equal names mean equal lengths.
     #[prost(string, tag = "2")]
     Named(String),
 }

@@ -1,4 +1,4 @@
-//! The bytes that hold a retraining, and a retraining from such bytes.
+//! Saving a retraining as bytes, and restoring it.
 
 use std::path::Path;
 
@@ -15,11 +15,12 @@ use crate::train::checkpoint::{Identity, Saved, to_bytes};
 const WORK: &str = "retraining";
 
 impl Retraining {
-    /// All that the retraining's future depends on, and a digest over it; equal retrainings give equal
-    /// bytes. The figures of all steps are read first.
+    /// All that the retraining's future depends on, with a digest over it; equal retrainings give
+    /// equal bytes. The figures of all steps are read first.
     ///
     /// # Errors
-    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is no number: such a retraining is not saved.
+    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is not finite: such
+    /// a retraining cannot be saved.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         self.course.settle()?;
         let mut snapshot = Snapshot::default();
@@ -37,14 +38,16 @@ impl Retraining {
             .map_err(|name| self.course.non_finite(&name, self.learning_rate()))
     }
 
-    /// The retraining that [`Self::save`] described.
+    /// The retraining of a checkpoint of [`Self::save`].
     ///
-    /// `config` and `genotype` must be those of the checkpoint, but for how often to save and how
-    /// many threads prepare batches. `path` is named in errors.
+    /// `config` and `genotype` must equal those of the checkpoint, except the interval of saving
+    /// and the number of threads that prepare batches. Errors name `path`.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes are not those that were written, or hold too little, too much or
-    /// tensors of another shape; [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another retraining or version.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes have changed since they were
+    /// written, or where they have too few or too many tensors or tensors of another shape;
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another retraining or
+    /// version.
     pub fn restore(
         config: RetrainConfig,
         genotype: &Genotype,
@@ -66,11 +69,11 @@ impl Retraining {
         Ok(retraining)
     }
 
-    /// Takes the tensors and optimizer states at the place where the retraining is.
+    /// Takes the tensors and optimizer states for the place of the retraining.
     fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
         let steps = weight_steps(&self.course);
         let has_head = self.config.network.auxiliary_loss_weight.is_some();
-        // Without a loss of its own the auxiliary head takes no steps.
+        // Without its own loss, the auxiliary head has no steps.
         let steps_of = |name: &str| {
             if has_head || !name.starts_with("optimizer.auxiliary_head.") { steps } else { 0 }
         };

@@ -1,12 +1,12 @@
-//! What a retraining tells whoever listens.
+//! The events of a retraining for its listeners.
 
 use serde::{Deserialize, Serialize};
 
-/// What happened.
+/// An event of a retraining.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum RetrainEvent {
-    /// One batch went through.
+    /// A batch was processed.
     Step(RetrainStepReport),
     /// An epoch ended.
     Epoch(Box<RetrainEpochReport>),
@@ -24,12 +24,12 @@ impl From<RetrainEpochReport> for RetrainEvent {
 pub enum RetrainPhase {
     /// Steps on the weights.
     Train,
-    /// Accuracy on images that were not trained on.
+    /// Measurement of the accuracy on images that were not trained on.
     Measure,
 }
 
 impl RetrainPhase {
-    /// A word for an error and a trace.
+    /// The name in an error and a trace.
     pub fn label(self) -> &'static str {
         match self {
             Self::Train => "training",
@@ -44,51 +44,51 @@ impl From<RetrainPhase> for &'static str {
     }
 }
 
-/// One batch.
+/// The report of one batch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrainStepReport {
-    /// Counted from 0 here, from 1 in JSON.
+    /// The epoch, counted from 0 here, from 1 in JSON.
     #[serde(with = "crate::train::event::from_one")]
     pub epoch: usize,
-    /// Whether this step measured accuracy; else it moved the weights.
+    /// Whether this step measured accuracy; otherwise it moved the weights.
     pub measuring: bool,
-    /// Counted from 0, within the training or the measurement of the epoch.
+    /// The step within the training or the measurement of the epoch, counted from 0.
     pub step: usize,
     /// Steps since the retraining began, this one included.
     pub total_step: u64,
     /// Steps of the whole retraining.
     pub total_steps: u64,
-    /// Images that went through.
+    /// Number of images.
     pub images: usize,
     /// Mean loss of the classifier, where weights moved.
     pub train_loss: Option<f64>,
-    /// Per step.
+    /// Learning rate, per step.
     pub learning_rate: f64,
 }
 
-/// One epoch of the retraining.
+/// The report of one epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RetrainEpochReport {
-    /// Counted from 0 here, from 1 in JSON.
+    /// The epoch, counted from 0 here, from 1 in JSON.
     #[serde(with = "crate::train::event::from_one")]
     pub epoch: usize,
-    /// Epochs of the whole retraining.
+    /// Number of epochs of the whole retraining.
     pub epochs: usize,
-    /// In this epoch, per step.
+    /// Learning rate in this epoch, per step.
     pub learning_rate: f64,
     /// Probability of drop path in this epoch.
     pub drop_path: f64,
     /// Mean loss of the classifier, with label smoothing, without the auxiliary head's.
     pub train_loss: f64,
-    /// Fraction in [0, 1], on augmented training images while they are trained on.
+    /// Accuracy on the augmented training images during training, a fraction in [0, 1].
     pub train_accuracy: f64,
-    /// Fraction in [0, 1], in evaluation mode, in epochs that are measured.
+    /// Accuracy in evaluation mode, a fraction in [0, 1]; absent in epochs without measurement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_accuracy: Option<f64>,
-    /// The same for the right class among the first five.
+    /// Fraction of these images whose class is among the five largest logits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub valid_top5: Option<f64>,
-    /// Which images these are.
+    /// The set of measured images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub measured_on: Option<MeasuredOn>,
 }
@@ -103,17 +103,17 @@ pub enum MeasuredOn {
     Validation,
 }
 
-/// Accuracy of the network in evaluation mode.
+/// The accuracy of the network in evaluation mode.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// After this epoch, counted from 0.
+    /// The epoch of the measurement, counted from 0.
     pub epoch: usize,
-    /// Fraction in [0, 1].
+    /// The accuracy, a fraction in [0, 1].
     pub accuracy: f64,
-    /// Fraction in [0, 1] with the right class among the first five.
+    /// The fraction in [0, 1] of images whose class is among the five largest logits.
     pub top5: f64,
-    /// Images measured.
+    /// Number of measured images.
     pub images: u64,
-    /// Which images these are.
+    /// The set of measured images.
     pub on: MeasuredOn,
 }

@@ -1,4 +1,4 @@
-//! Batches of a retraining, prepared ahead on other threads.
+//! Batches of a retraining, prepared ahead by other threads.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::data::{
 };
 use crate::{Error, Result};
 
-/// Where the batches come from; what comes at an epoch and step is a pure function of both.
+/// The source of the batches; the batch of an epoch and step is a pure function of both.
 pub(super) struct RetrainFeed {
     train: Loader,
     measure: Loader,
@@ -26,7 +26,8 @@ struct Open {
 }
 
 impl RetrainFeed {
-    /// Trains on all training images but those held out; measures those, or the test images.
+    /// Trains on all training images except those held out; measures the images held out, or else
+    /// the test images.
     pub fn new(config: &RetrainConfig, data: &Datasets) -> Result<Self> {
         let fraction = config.retrain.validation_fraction;
         let share = 1.0 - fraction.unwrap_or(0.0);
@@ -43,7 +44,7 @@ impl RetrainFeed {
                 key: "retrain.validation_fraction".into(),
                 value: fraction.map_or("not set".into(), |fraction| fraction.to_string()),
                 allowed: format!(
-                    "what leaves images to train on and to measure: there are {} training and {} \
+                    "a fraction that leaves images to train on and to measure: there are {} training and {} \
                      test images",
                     images.0, images.1
                 ),
@@ -75,7 +76,7 @@ impl RetrainFeed {
         self.measured_on
     }
 
-    /// Of both sets, whichever is measured.
+    /// The digests of both sets, whichever is measured.
     pub fn digests(&self) -> &DataDigests {
         &self.digests
     }
@@ -92,7 +93,7 @@ impl RetrainFeed {
         self.measure.steps_per_epoch()
     }
 
-    /// SHA-256 over all images that are trained on or measured.
+    /// SHA-256 over all images of the training and the measurement.
     pub fn data_digest(&self) -> String {
         let DataDigests { train, test } = &self.digests;
         match self.measured_on {
@@ -101,7 +102,7 @@ impl RetrainFeed {
         }
     }
 
-    /// Images that are trained on, and images that are measured.
+    /// Number of training images, and of measured images.
     pub fn num_images(&self) -> [u64; 2] {
         [&self.train, &self.measure].map(|loader| loader.indices.len() as u64)
     }
@@ -134,7 +135,7 @@ impl RetrainFeed {
     }
 }
 
-/// A batch in up to `count` parts of almost equal size, in order.
+/// A batch in at most `count` parts of almost equal size, in order.
 pub(super) fn parts(batch: Batch, count: usize) -> Vec<Batch> {
     let [images, channels, height, width] = batch.shape;
     let (size, length) = (images.div_ceil(count), channels * height * width);

@@ -1,4 +1,4 @@
-//! A retraining as the work that a run folder holds.
+//! A retraining in a run folder.
 
 use tracing::info;
 

@@ -22,10 +22,11 @@ use self::feed::{RetrainFeed, parts};
 use self::progress::{QueuedStep, RetrainProgress};
 use super::course::{Course, Next};
 use super::event::Done;
-use super::plan::{Plan, Stage};
+use super::plan::{LoopPlan, PlannedPhase};
 use super::run::Job;
 use super::score::{correct, correct_in_top, loss_and_correct};
 use crate::Result;
+use crate::batch::ImageBatch;
 use crate::config::{RetrainConfig, Settings};
 use crate::data::{Datasets, Purpose, stream_rng};
 use crate::model::{ModelDescription, TrainedModel};
@@ -34,9 +35,8 @@ use crate::ops::DropPath;
 use crate::optim::{WeightAverage, WeightOptimizer};
 use crate::preflight::{MemoryNeed, Room};
 use crate::snapshot::Snapshot;
-use crate::tensors::ImageBatch;
 
-/// Trains the network of a genotype from scratch: what gives the genotype its accuracy.
+/// Trains the network of a genotype from scratch, which gives the genotype its accuracy.
 ///
 /// ```text
 /// for each epoch:
@@ -83,7 +83,8 @@ pub struct Retraining {
     optimizer: WeightOptimizer,
     course: Course<RetrainProgress>,
     feed: RetrainFeed,
-    /// In evaluation mode: built for the first measured batch of an epoch, dropped after the last.
+    /// The network in evaluation mode: built for the first measured batch of an epoch, dropped
+    /// after the last.
     evaluated: Option<EvaluationNetwork>,
 }
 
@@ -125,7 +126,7 @@ impl Retraining {
         })
     }
 
-    /// The next event, or nothing when the retraining is over; works until there is one.
+    /// The next event, or none when the retraining is over; works until there is one.
     ///
     /// # Errors
     /// As [`Self::work`].
@@ -135,12 +136,13 @@ impl Retraining {
 
     /// Does the next piece of work: one step, or the end of an epoch.
     ///
-    /// What there is to tell then is in [`Self::take_events`].
+    /// [`Self::take_events`] returns the events of the work.
     ///
     /// # Errors
-    /// [`crate::Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
-    /// are read only now, or where an epoch left weights that are none; the retraining must not go on.
-    /// [`crate::Error::Io`] and [`crate::Error::Data`] where the file of an image cannot be read.
+    /// [`crate::Error::NonFinite`] where a loss was not finite, in this step or in earlier steps
+    /// whose figures are read only now, or where an epoch left weights that are not finite; the
+    /// retraining must not continue. [`crate::Error::Io`] and [`crate::Error::Data`] where the file
+    /// of an image cannot be read.
     pub fn work(&mut self) -> Result<Done> {
         self.course.settle_if_due()?;
         match self.course.next() {
@@ -155,14 +157,14 @@ impl Retraining {
         }
     }
 
-    /// The events since the last call, in their order. A saved retraining does not hold them.
+    /// The events since the last call, in their order. A saved retraining does not contain them.
     pub fn take_events(&mut self) -> Vec<RetrainEvent> {
         self.course.take_events()
     }
 
-    /// Reads losses from the device every so many steps instead of what suits the device.
+    /// Reads losses from the device every `steps` steps, in place of the default for the device.
     ///
-    /// Neither the retraining nor its events depend on it, but for when the events come.
+    /// This changes only when events come; the retraining and the events themselves stay the same.
     pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
         self.course.set_read_every(steps);
         self
@@ -173,7 +175,7 @@ impl Retraining {
         self.average.as_ref().map_or(&self.network, |average| &average.module)
     }
 
-    /// The trained network, and all that is needed to use it.
+    /// The trained network with its description.
     pub fn model(&self) -> TrainedModel {
         let (network, data) = (self.network().valid(), self.feed.train_data());
         let shape = self.config.network.evaluation(data.num_classes());
@@ -183,12 +185,12 @@ impl Retraining {
         TrainedModel { description: ModelDescription { data, digests, ..description }, network }
     }
 
-    /// Accuracy at the last measurement, if there was one.
+    /// The last measured accuracy, if any.
     pub fn measured(&self) -> Option<&Measured> {
         self.course.progress.measured.as_ref()
     }
 
-    /// The genotype that is retrained.
+    /// The genotype of the network.
     pub fn genotype(&self) -> &Genotype {
         &self.genotype
     }
@@ -198,28 +200,29 @@ impl Retraining {
         &self.config
     }
 
-    /// Steps taken, also those that are not told yet, and steps of the whole retraining.
+    /// Number of finished steps, including those not told yet, and number of all steps of the
+    /// retraining.
     pub fn position(&self) -> (u64, u64) {
         self.course.position()
     }
 
-    /// The epoch under way, counted from 0.
+    /// The current epoch, counted from 0.
     pub fn epoch(&self) -> usize {
         self.course.epoch()
     }
 
-    /// Reports of the epochs that are over.
+    /// Reports of the finished epochs.
     pub fn history(&self) -> &[RetrainEpochReport] {
         self.course.history()
     }
 
-    /// Learning rate of the epoch under way, per step.
+    /// Learning rate of the current epoch, per step.
     fn learning_rate(&self) -> f64 {
         let epochs = self.config.retrain.epochs;
         self.config.weights.learning_rate_at(self.course.epoch(), epochs)
     }
 
-    /// Probability of drop path in the epoch under way.
+    /// Probability of drop path in the current epoch.
     ///
     /// # Source
     /// DARTS, `cnn/train.py`: `drop_path_prob * epoch / epochs`.
@@ -280,7 +283,7 @@ impl Retraining {
         self.queue(images, Vec::new(), figures)
     }
 
-    /// Leaves the figures of a step to be read.
+    /// Stores the figures of a step, to be read later.
     fn queue(&mut self, images: usize, shares: Vec<f64>, figures: Vec<Tensor<1>>) -> Result<()> {
         let place = *self.course.place();
         let (steps_before, total_steps) = self.course.position();
@@ -303,7 +306,8 @@ impl Retraining {
         settled
     }
 
-    /// A tensor of the weights with a value that is not finite: the last step's loss was that before it.
+    /// The name of a weight tensor that is not finite. The last step's loss was computed before its
+    /// update and cannot show this.
     fn broken(&self) -> Option<String> {
         let mut snapshot = Snapshot::default();
         snapshot.save(&self.network, "network");
@@ -338,15 +342,15 @@ impl Retraining {
     }
 }
 
-/// Training in every epoch, measuring in some and the last.
-fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> Plan<RetrainPhase> {
-    let train = Stage { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
+/// Training in every epoch, measurement in some epochs and in the last.
+fn plan(config: &RetrainConfig, feed: &RetrainFeed) -> LoopPlan<RetrainPhase> {
+    let train = PlannedPhase { phase: RetrainPhase::Train, steps: feed.train_steps(), every: 1 };
     let every = config.retrain.measure_every;
-    let measure = Stage { phase: RetrainPhase::Measure, steps: feed.measure_steps(), every };
-    Plan { epochs: config.retrain.epochs, stages: vec![train, measure] }
+    let measure = PlannedPhase { phase: RetrainPhase::Measure, steps: feed.measure_steps(), every };
+    LoopPlan { epochs: config.retrain.epochs, phases: vec![train, measure] }
 }
 
-/// Steps on the weights since the retraining began.
+/// Number of steps on the weights since the retraining began.
 fn weight_steps(course: &Course<RetrainProgress>) -> u64 {
     course.plan().steps_before(course.place(), |phase| phase == RetrainPhase::Train)
 }
@@ -357,9 +361,9 @@ mod tests {
     use crate::data::Batch;
     use crate::tensors::scalar;
 
-    /// By hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With label 1
-    /// and smoothing 0.3 the targets are 0.1, 0.8, 0.1, so the loss is 0.1 * 0.407606 + 0.8 *
-    /// 1.407606 + 0.1 * 2.407606.
+    /// Computed by hand: logits 2, 1, 0 have the log softmax -0.407606, -1.407606, -2.407606. With
+    /// label 1 and smoothing 0.3 the targets are 0.1, 0.8, 0.1, so the loss is 0.1 * 0.407606 + 0.8
+    /// * 1.407606 + 0.1 * 2.407606.
     #[test]
     fn label_smoothing_by_hand() {
         let device = Device::flex();

@@ -1,36 +1,37 @@
-//! What a retraining remembers besides its tensors and its place.
+//! The memory of a retraining besides its tensors and its place.
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{Measured, RetrainEpochReport, RetrainEvent, RetrainPhase, RetrainStepReport};
 use crate::train::course::Progress;
 use crate::train::mean::Mean;
-use crate::train::plan::{Place, Plan};
+use crate::train::plan::{LoopPlace, LoopPlan};
 use crate::{Error, Result};
 
-/// What was summed up since the epoch began, and the last measurement.
+/// The sums since the epoch began, and the last measurement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrainProgress {
     pub train: Mean,
-    /// In evaluation mode.
+    /// Sums of the measurement in evaluation mode.
     pub valid: Mean,
     pub valid_top5: u64,
-    /// At the last measurement.
+    /// The last measurement.
     pub measured: Option<Measured>,
 }
 
-/// A step that was queued on the device, and what its figures are.
+/// A step that was queued on the device, and the meaning of its figures.
 ///
-/// In their order: of each part of a training batch its loss and the images with the right class, then
-/// the norm of the gradient; of a measured batch the images with the right class, and those with it
-/// among the first five.
+/// The figures of a training batch are, for each of its parts, the loss and the number of images
+/// with the right class; then the norm of the gradient. The figures of a measured batch are the
+/// number of images with the right class, and the number of those with it among the five largest
+/// logits.
 pub struct QueuedStep {
-    /// Complete but for the loss.
+    /// The report, complete except for the loss.
     pub report: RetrainStepReport,
-    /// Fraction of the batch in each of its parts.
+    /// The fraction of the batch in each of its parts.
     pub shares: Vec<f64>,
-    /// A tensor that the step left with a value that is not finite.
+    /// A tensor that is not finite after the step.
     pub broken: Option<String>,
 }
 
@@ -76,12 +77,12 @@ impl Progress for RetrainProgress {
 }
 
 impl RetrainProgress {
-    /// Why this cannot be remembered at a place of a plan, if it cannot; `images` is how many are trained on
-    /// and how many are measured.
+    /// The reason why this memory is impossible at a place of a plan, if so; `images` are the
+    /// numbers of training images and of measured images.
     pub fn fault(
         &self,
-        plan: &Plan<RetrainPhase>,
-        place: &Place<RetrainPhase>,
+        plan: &LoopPlan<RetrainPhase>,
+        place: &LoopPlace<RetrainPhase>,
         images: [u64; 2],
     ) -> Option<String> {
         let [trained_on, measured] = images;

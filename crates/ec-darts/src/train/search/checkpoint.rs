@@ -1,4 +1,4 @@
-//! The bytes that hold a search, and a search from such bytes.
+//! Saving a search as bytes, and restoring it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -21,12 +21,14 @@ const WORK: &str = "search";
 impl Search {
     /// All that the search's future depends on; equal searches give equal bytes.
     ///
-    /// Weights, running statistics, alpha, the states of both optimizers, the auxiliary model and
-    /// its optimizer, the gate, sums of the epoch so far, reports of those before, and the place in the
-    /// data; a digest over everything. The figures of all steps are read first.
+    /// These are weights, running statistics, alpha, the states of both optimizers, the auxiliary
+    /// model and its optimizer, the gate, sums of the epoch so far, reports of earlier epochs, and
+    /// the place in the data, with a digest over all of it. The figures of all steps are read
+    /// first.
     ///
     /// # Errors
-    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is no number: such a search is not saved.
+    /// [`Error::NonFinite`](crate::Error::NonFinite) where a figure or a tensor is not finite: such
+    /// a search cannot be saved.
     pub fn save(&mut self) -> Result<Vec<u8>> {
         self.course.settle()?;
         let mut snapshot = Snapshot::default();
@@ -45,14 +47,15 @@ impl Search {
             .map_err(|name| self.course.non_finite(&name, self.learning_rate()))
     }
 
-    /// The search that [`Self::save`] described.
+    /// The search of a checkpoint of [`Self::save`].
     ///
-    /// `config` must be the one of the checkpoint, but for how often to save and how many threads
-    /// prepare batches. `path` is named in errors.
+    /// `config` must equal that of the checkpoint, except the interval of saving and the number of
+    /// threads that prepare batches. Errors name `path`.
     ///
     /// # Errors
-    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes are not those that were written, or hold too little, too much or
-    /// tensors of another shape; [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another search or version.
+    /// [`Error::Damaged`](crate::Error::Damaged) where the bytes have changed since they were
+    /// written, or where they have too few or too many tensors or tensors of another shape;
+    /// [`Error::Checkpoint`](crate::Error::Checkpoint) where they are of another search or version.
     pub fn restore(
         config: SearchConfig,
         data: Arc<ImageDataset>,
@@ -78,7 +81,7 @@ impl Search {
         Ok(search)
     }
 
-    /// Enters the stage of the place where the search is, with the candidates it remembers.
+    /// Enters the stage at the search's place, with the candidates from the checkpoint.
     fn find_stage(&mut self) -> Result<(), String> {
         let stage = self.stage().stage;
         let Some(candidates) = self.course.progress.candidates.clone() else {
@@ -97,7 +100,7 @@ impl Search {
         Ok(())
     }
 
-    /// Takes the tensors and optimizer states at the place where the search is.
+    /// Takes the tensors and optimizer states for the place of the search.
     fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
         let (plan, place) = (self.course.plan(), self.course.place());
         let StagePlace { epoch, .. } = self.stage();

@@ -1,4 +1,4 @@
-//! A search as the work that a run folder holds.
+//! A search in a run folder.
 
 use tracing::{info, warn};
 

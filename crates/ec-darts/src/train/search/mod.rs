@@ -21,7 +21,7 @@ use self::steps::Measured;
 use super::course::{Course, Next};
 use super::event::{Done, EpochReport, Event, Phase, StepReport};
 use super::feed::Feed;
-use super::plan::{Plan, Stage};
+use super::plan::{LoopPlan, PlannedPhase};
 use super::run::Job;
 use crate::Result;
 use crate::architect::Architect;
@@ -35,7 +35,7 @@ use crate::rule::Rule;
 use crate::snapshot::Snapshot;
 use crate::transition::{AuxiliaryModel, induce};
 
-/// EC-DARTS' bilevel search, and with other settings DARTS'.
+/// The bilevel search of EC-DARTS; with other settings, that of DARTS and of other rules.
 ///
 /// ```text
 /// for each epoch:
@@ -48,7 +48,7 @@ use crate::transition::{AuxiliaryModel, induce};
 ///     for each validation batch: alpha step                         sequential order only
 /// ```
 ///
-/// A search does not depend on the thread that takes a step: it may move between threads at any time.
+/// A search does not depend on the threads of its steps: it may move between threads at any time.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -85,7 +85,7 @@ pub struct Search {
     space: SearchSpace,
     device: Device,
     num_classes: usize,
-    /// Of the images, the larger one.
+    /// The larger side of the images, in pixels.
     image_side: usize,
     supernet: Supernet,
     alpha: ArchitectureParameters,
@@ -94,11 +94,12 @@ pub struct Search {
     auxiliary: Option<Auxiliary>,
     course: Course<SearchProgress>,
     feed: Feed,
-    /// In evaluation mode: built for the first measured batch of a phase, dropped after the last.
+    /// The model in evaluation mode: built for the first measured batch of a phase, dropped after
+    /// the last.
     measured: Option<Measured>,
 }
 
-/// The auxiliary model of a transition under way.
+/// The auxiliary model of the current transition.
 struct Auxiliary {
     model: AuxiliaryModel,
     optimizer: WeightOptimizer,
@@ -141,7 +142,7 @@ impl Search {
         })
     }
 
-    /// The next event, or nothing when the search is over; works until there is one.
+    /// The next event, or none when the search is over; works until there is one.
     ///
     /// # Errors
     /// As [`Self::work`].
@@ -151,11 +152,12 @@ impl Search {
 
     /// Does the next piece of work: one step, the gate's decision, or the end of an epoch.
     ///
-    /// What there is to tell then is in [`Self::take_events`].
+    /// [`Self::take_events`] returns the events of the work.
     ///
     /// # Errors
-    /// [`crate::Error::NonFinite`] where a loss was no number in this step or one of those before whose figures
-    /// are read only now, or where a phase left weights that are none; the search must not go on.
+    /// [`crate::Error::NonFinite`] where a loss was not finite, in this step or in earlier steps
+    /// whose figures are read only now, or where a phase left weights that are not finite; the
+    /// search must not continue.
     pub fn work(&mut self) -> Result<Done> {
         self.course.settle_if_due()?;
         if self.must_decide() {
@@ -178,20 +180,20 @@ impl Search {
         }
     }
 
-    /// The events since the last call, in their order. A saved search does not hold them.
+    /// The events since the last call, in their order. A saved search does not contain them.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.course.take_events()
     }
 
-    /// Reads losses from the device every so many steps instead of what suits the device.
+    /// Reads losses from the device every `steps` steps, in place of the default for the device.
     ///
-    /// Neither the search nor its events depend on it, but for when the events come.
+    /// This changes only when events come; the search and the events themselves stay the same.
     pub fn with_read_every(mut self, steps: NonZeroUsize) -> Self {
         self.course.set_read_every(steps);
         self
     }
 
-    /// The genotype that the search would return now: of the best epoch, or the last one.
+    /// The genotype that the search would return now: that of the best epoch, or of the last one.
     pub fn best(&self) -> Option<&Best> {
         self.course.progress.best.as_ref()
     }
@@ -199,14 +201,14 @@ impl Search {
     /// The genotype of the current alpha.
     ///
     /// # Errors
-    /// [`crate::Error::NonFinite`] where alpha is no number any more.
+    /// [`crate::Error::NonFinite`] where alpha is not finite.
     pub fn genotype(&self, strength: Strength) -> Result<Genotype> {
         let found = self.rule().genotype_or_edges(&self.space, &self.alpha, strength);
         let found = found.map(|(genotype, _)| genotype);
         found.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))
     }
 
-    /// The genotype of an epoch by the strength that this search goes by.
+    /// The genotype of an epoch by the strength that this search uses.
     fn genotype_of<'a>(&self, report: &'a EpochReport) -> &'a Genotype {
         match self.config.search.strength {
             Strength::Mixing => &report.genotype_mixing,
@@ -219,37 +221,38 @@ impl Search {
         &self.config
     }
 
-    /// Primitives and topology searched over, with the candidates of the stage under way.
+    /// Primitives and topology of the search, with the candidates of the current stage.
     pub fn space(&self) -> &SearchSpace {
         &self.space
     }
 
-    /// The supernet as it stands.
+    /// The current supernet.
     pub fn supernet(&self) -> &Supernet {
         &self.supernet
     }
 
-    /// Alpha as it stands.
+    /// The current alpha.
     pub fn alpha(&self) -> &ArchitectureParameters {
         &self.alpha
     }
 
-    /// Steps taken, also those that are not told yet, and steps of the whole search.
+    /// Number of finished steps, including those not told yet, and number of all steps of the
+    /// search.
     pub fn position(&self) -> (u64, u64) {
         self.course.position()
     }
 
-    /// The epoch under way, counted from 0.
+    /// The current epoch, counted from 0.
     pub fn epoch(&self) -> usize {
         self.course.epoch()
     }
 
-    /// Reports of the epochs that are over.
+    /// Reports of the finished epochs.
     pub fn history(&self) -> &[EpochReport] {
         self.course.history()
     }
 
-    /// The rule in the epoch under way.
+    /// The rule in the current epoch.
     pub fn rule(&self) -> Rule {
         self.config.rule_at(self.course.epoch())
     }
@@ -258,7 +261,7 @@ impl Search {
         self.config.weights.learning_rate_at(self.stage().epoch, self.config.search.epochs)
     }
 
-    /// Queues one step on the device and leaves its figures to be read.
+    /// Queues one step on the device and stores its figures, to be read later.
     fn step(&mut self, phase: Phase) -> Result<()> {
         let place = *self.course.place();
         let _span = debug_span!("step", step = place.step).entered();
@@ -271,7 +274,7 @@ impl Search {
         let alpha_images = batches.valid.as_ref().map(count);
         let model_images = batches.model.as_ref().map(count);
         let mut figures = Vec::new();
-        // The second order unrolls a step on the weights' batch.
+        // The second order unrolls a step on the batch for the weights.
         let train = batches.train_of_alpha.or_else(|| batches.model.clone());
         let mut of_model = Vec::new();
         let weights_first = self.config.search.order == Order::WeightsFirst;
@@ -313,7 +316,7 @@ impl Search {
         settled
     }
 
-    /// Induces the auxiliary model from alpha as it stands.
+    /// Induces the auxiliary model from the current alpha.
     fn induce(&mut self) -> Result<()> {
         let genotype = self.genotype(self.config.search.strength)?;
         self.auxiliary = Some(Auxiliary {
@@ -324,8 +327,8 @@ impl Search {
         Ok(())
     }
 
-    /// A tensor of the weights that a phase has moved with a value that is not finite: the last step's
-    /// loss was that before it.
+    /// The name of a weight tensor, moved by a phase, that is not finite. The last step's loss was
+    /// computed before its update and cannot show this.
     fn broken(&self, phase: Phase) -> Option<String> {
         let mut snapshot = Snapshot::default();
         match (phase, &self.auxiliary) {
@@ -338,7 +341,7 @@ impl Search {
 }
 
 /// The phases of every epoch, in their order.
-fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
+fn plan(config: &SearchConfig, feed: &Feed) -> LoopPlan<Phase> {
     let (transition, sequential) =
         (config.transition.enabled, config.search.order == Order::Sequential);
     let all = [
@@ -348,7 +351,7 @@ fn plan(config: &SearchConfig, feed: &Feed) -> Plan<Phase> {
         (Phase::MeasureAuxiliary, transition),
         (Phase::Alpha, sequential),
     ];
-    let stage = |(phase, _)| Stage { phase, steps: feed.num_steps(phase), every: 1 };
-    let stages = all.into_iter().filter(|&(_, present)| present).map(stage).collect();
-    Plan { epochs: config.num_epochs(), stages }
+    let planned = |(phase, _)| PlannedPhase { phase, steps: feed.num_steps(phase), every: 1 };
+    let phases = all.into_iter().filter(|&(_, present)| present).map(planned).collect();
+    LoopPlan { epochs: config.num_epochs(), phases }
 }

@@ -1,4 +1,4 @@
-//! What a search remembers besides its tensors and its place.
+//! The memory of a search besides its tensors and its place.
 
 use ec_darts_space::{Candidates, Genotype, SearchSpace};
 use serde::{Deserialize, Serialize};
@@ -7,62 +7,63 @@ use crate::cost::CostTable;
 use crate::train::course::Progress;
 use crate::train::event::{EpochReport, Event, Phase, StepReport, TransitionReport};
 use crate::train::mean::Mean;
-use crate::train::plan::Place;
+use crate::train::plan::LoopPlace;
 use crate::{Error, Result};
 
-/// What was summed up since the epoch began, and what the search would return.
+/// The sums since the epoch began, and the best genotype so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SearchProgress {
-    /// Of the supernet's steps in this epoch.
+    /// Sums of the supernet's steps in this epoch.
     pub train: Mean,
-    /// Of the steps on alpha in this epoch.
+    /// Sums of the steps on alpha in this epoch.
     pub valid_loss: Mean,
-    /// Of the measured supernet.
+    /// Sums of the measurement of the supernet.
     pub supernet: Mean,
-    /// Of the auxiliary model's steps in this epoch.
+    /// Sums of the auxiliary model's steps in this epoch.
     pub auxiliary_train: Mean,
-    /// Of the measured auxiliary model.
+    /// Sums of the measurement of the auxiliary model.
     pub auxiliary: Mean,
-    /// This epoch's transition, once it is decided.
+    /// This epoch's transition, after its decision.
     pub transition: Option<TransitionReport>,
-    /// Genotype of the auxiliary model in training or measurement.
+    /// Genotype of the auxiliary model during its training and measurement.
     pub induced: Option<Genotype>,
-    /// What the search returns.
+    /// The best genotype, the result of the search.
     pub best: Option<Best>,
-    /// Of each edge in the stage under way; nothing in the first.
+    /// The candidates of each edge in the current stage; none in the first stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub candidates: Option<Candidates>,
-    /// Costs of the operations, where alpha's loss has them: measured once.
+    /// Costs of the operations, measured once, where the loss of alpha contains a cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub costs: Option<CostTable>,
 }
 
-/// Genotype of the best epoch.
+/// The genotype of the best epoch.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// Counted from 0.
+    /// The epoch, counted from 0.
     pub epoch: usize,
-    /// Validation accuracy of the auxiliary model, fraction in [0, 1]; absent without transition,
-    /// where the last epoch counts.
+    /// Validation accuracy of the auxiliary model, a fraction in [0, 1]; absent without transition,
+    /// where the last epoch is the best.
     pub accuracy: Option<f64>,
     /// The genotype of that epoch.
     pub genotype: Genotype,
 }
 
-/// A step that was queued on the device, and what its figures are.
+/// A step that was queued on the device, and the meaning of its figures.
 ///
-/// In their order: of a step on alpha its validation loss; of a step on weights the training loss, the
-/// images with the right class and the norm of the gradient; of a measured batch loss and images.
+/// The figure of a step on alpha is its validation loss. The figures of a step on weights are the
+/// training loss, the number of images with the right class and the norm of the gradient; those of
+/// a measured batch are the loss and the number of images with the right class.
 pub(crate) struct QueuedStep {
-    /// Complete but for the losses.
+    /// The report, complete except for the losses.
     pub report: StepReport,
-    /// Images of the step on alpha, where there was one.
+    /// Number of images of the step on alpha, if there was one.
     pub alpha_images: Option<usize>,
-    /// Images that moved weights or were measured, where there were any.
+    /// Number of images that moved weights or were measured, if any.
     pub model_images: Option<usize>,
-    /// A tensor that the step left with a value that is not finite.
+    /// A tensor that is not finite after the step.
     pub broken: Option<String>,
 }
 
@@ -82,10 +83,10 @@ impl Progress for SearchProgress {
     type Report = EpochReport;
     type Event = Event;
 
-    /// Adds what a step came to, and completes its report.
+    /// Adds the figures of a step, and completes its report.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] where a loss or the gradient of a step is no number.
+    /// [`Error::NonFinite`] where a loss or the gradient of a step is not finite.
     fn settle(&mut self, step: &QueuedStep, figures: &[f32]) -> Result<Event> {
         let mut report = step.report.clone();
         let mut figures = figures.iter().map(|&figure| f64::from(figure));
@@ -104,8 +105,8 @@ impl Progress for SearchProgress {
         let (model, mean) = match report.phase {
             Phase::Supernet => ("supernet", &mut self.train),
             Phase::Auxiliary => ("auxiliary model", &mut self.auxiliary_train),
-            // The running statistics of the first steps can be far off: no reason to stop, but
-            // there is no loss then.
+            // The running statistics of the first steps can be far off. This is no reason to stop,
+            // but the report then has no loss.
             Phase::MeasureSupernet | Phase::MeasureAuxiliary | Phase::Alpha => {
                 let measured = match report.phase {
                     Phase::MeasureSupernet => &mut self.supernet,
@@ -132,11 +133,11 @@ impl Progress for SearchProgress {
 }
 
 impl SearchProgress {
-    /// Why this cannot be remembered at a place of a search, if it cannot; `spaces` are those of the search and of
-    /// its stage, `images` is how many the data have.
+    /// The reason why this memory is impossible at a place of a search, if so; `spaces` are those
+    /// of the search and of its stage, `images` the number of images.
     pub fn fault(
         &self,
-        place: &Place<Phase>,
+        place: &LoopPlace<Phase>,
         spaces: [&SearchSpace; 2],
         images: u64,
     ) -> Option<String> {
@@ -145,7 +146,7 @@ impl SearchProgress {
         let [whole, of_stage] = spaces;
         let genotypes = [
             (of_stage, self.induced.as_ref()),
-            // The best epoch may be one of an earlier stage.
+            // The best epoch may belong to an earlier stage.
             (whole, self.best.as_ref().map(|best| &best.genotype)),
             (of_stage, transition.map(|transition| &transition.genotype)),
         ];
@@ -156,7 +157,7 @@ impl SearchProgress {
         };
         let fault = |is_wrong: bool, what: &str| is_wrong.then(|| what.to_string());
         let epoch_of_best = self.best.as_ref().map(|best| best.epoch);
-        // Validation images come again and again in steps on alpha.
+        // Steps on alpha use validation images again and again.
         (means.iter().find_map(|mean| mean.fault(images)))
             .or_else(|| self.valid_loss.fault(u64::MAX))
             .or_else(|| {

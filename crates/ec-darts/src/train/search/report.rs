@@ -1,4 +1,4 @@
-//! What an epoch of a search came to, and whether the search is to end with it.
+//! The report of an epoch of a search, and the decision to end the search early.
 
 use ec_darts_space::{
     CellGenotype, CellKind, Genotype, History, PerKind, Primitive, Ranking, Stop, Verdict,
@@ -9,10 +9,10 @@ use tracing::debug_span;
 use super::{Best, Search};
 use crate::Result;
 use crate::architecture::{ArchitectureParameters, Strength};
+use crate::batch::ImageBatch;
 use crate::data::{Purpose, stream_rng};
 use crate::objective::Objective;
 use crate::spectrum::{Curvature, ROUNDS};
-use crate::tensors::ImageBatch;
 use crate::train::event::{AlphaValues, CellReport, EpochReport};
 
 impl Search {
@@ -29,7 +29,7 @@ impl Search {
             progress.best = Some(Best { epoch, accuracy: None, genotype: read.clone() });
         }
         let best_epoch = progress.best.as_ref().map_or(epoch, |best| best.epoch);
-        // Weights of edges are no part of what competes.
+        // Weights of edges do not compete with weights of operations.
         let alpha = ArchitectureParameters { edges: None, ..self.alpha.clone() };
         let mixing = self.rule().strengths(&self.space, &alpha, Strength::Mixing);
         let report = |kind| self.cell_report(kind, mixing.cell(kind), read.cell(kind));
@@ -76,7 +76,7 @@ impl Search {
     /// ```text
     /// largest eigenvalue of d^2 L / d alpha^2 + weight decay of alpha
     /// ```
-    /// The second term is that of the regularization in the loss that alpha descends.
+    /// The second term comes from the regularization in the loss that alpha descends.
     ///
     /// # Source
     /// RobustDARTS, section 3; `src/search/analyze.py`.
@@ -97,7 +97,7 @@ impl Search {
         Ok(found.map(|largest| largest + self.config.alpha.weight_decay))
     }
 
-    /// Names the cells that are collapsing and were not in any epoch before.
+    /// Warnings about cells that are collapsing and were not in any earlier epoch.
     fn warnings(&self, genotype: &Genotype, reports: &PerKind<CellReport>) -> Vec<String> {
         let is_new = |(kind, report): &(CellKind, &CellReport)| {
             let before = |earlier: &EpochReport| {
@@ -118,7 +118,7 @@ impl Search {
         }
     }
 
-    /// Why the genotype of an epoch is none of the rule's discretization, if it is not.
+    /// The reason why the genotype of an epoch does not follow the rule's discretization, if so.
     fn without_discretization(&self) -> Option<String> {
         let strength = self.config.search.strength;
         let found = self.rule().genotype_or_edges(&self.space, &self.alpha, strength);
@@ -126,11 +126,11 @@ impl Search {
         Some(format!("{}; the genotype is that of the strongest edges instead", reason?))
     }
 
-    /// What the rule that ends a search early says of the epochs so far.
+    /// The verdict of the early stop on the epochs so far.
     pub(super) fn verdict(&self) -> Option<Verdict> {
         let stop = self.config.rule.stop?;
         let mut history = History::default();
-        // Nothing is told by an alpha that does not move.
+        // An alpha that does not move tells nothing.
         let first = match stop {
             Stop::Skips { .. } | Stop::Ranking { .. } => self.config.alpha.frozen_epochs,
             Stop::LateSkips { .. } | Stop::Eigenvalue(_) => 0,
@@ -145,12 +145,12 @@ impl Search {
         }
         let Verdict { noticed, genotype } = stop.verdict(&history)?;
         let is_last = first + noticed + 1 == self.config.num_epochs();
-        // The last epoch ends the search by itself: what comes of it is its own genotype.
+        // The last epoch ends the search in any case, and its own genotype is the result.
         (!is_last).then_some(Verdict { noticed: first + noticed, genotype: first + genotype })
     }
 
-    /// Ends the search with the epoch that was closed last, where its rule says so. The result is the genotype
-    /// of the epoch that the rule names, unless transitions decide it.
+    /// Ends the search with the last closed epoch, where the rule for early stops says so. The
+    /// result is the genotype of the epoch that the rule names, unless transitions decide it.
     pub(super) fn stop_early(&mut self) {
         let Some(Verdict { noticed, genotype }) = self.verdict() else { return };
         self.course.end_with(noticed);

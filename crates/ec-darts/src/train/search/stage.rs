@@ -1,4 +1,4 @@
-//! The stages of a search: what each begins with, and how one leads to the next.
+//! The stages of a search: the state at their beginning, and the change from one to the next.
 
 use burn::tensor::Device;
 use ec_darts_space::SearchSpace;
@@ -14,7 +14,7 @@ use crate::network::{Supernet, SupernetConfig};
 use crate::ops::Kernels;
 use crate::optim::{AdamSettings, WeightOptimizer};
 
-/// What a stage begins with.
+/// The state at the beginning of a stage.
 pub(super) struct Start {
     pub supernet: Supernet,
     pub alpha: ArchitectureParameters,
@@ -23,7 +23,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// New weights and new alpha, those of the stage whatever came before it.
+    /// New weights and new alpha; they depend only on the stage, not on earlier stages.
     pub fn new(
         config: &SearchConfig,
         stage: usize,
@@ -63,31 +63,31 @@ impl Start {
         }
     }
 
-    /// The same with its operations computed another way.
+    /// The same state with another implementation of operations.
     pub fn with_kernels(self, kernels: Kernels) -> Self {
         Self { supernet: self.supernet.with_kernels(kernels), ..self }
     }
 }
 
 impl Search {
-    /// The stage under way, and the epoch in it.
+    /// The current stage, and the epoch in it.
     pub(super) fn stage(&self) -> StagePlace {
         self.config.in_stage(self.course.epoch())
     }
 
-    /// The number of the stage, counted from 1, where there are several.
+    /// The number of the current stage, counted from 1, in a search with several stages.
     pub(super) fn stage_number(&self) -> Option<usize> {
         (self.config.num_stages() > 1).then(|| self.stage().stage + 1)
     }
 
-    /// Whether the epoch under way is the first of a stage but the first.
+    /// Whether the current epoch is the first of a stage other than the first.
     pub(super) fn begins_stage(&self) -> bool {
         let StagePlace { stage, epoch } = self.stage();
         stage > 0 && epoch == 0
     }
 
-    /// Goes over to the next stage: every edge loses its weakest candidates, by the strength that the genotype is
-    /// read from.
+    /// Moves on to the next stage: every edge loses its weakest candidates, by the strength from
+    /// which the genotype is derived.
     ///
     /// # Source
     /// P-DARTS, `train_search.py`, which drops by the softmax of alpha.
@@ -97,7 +97,8 @@ impl Search {
         let strengths = self.rule().strengths(&self.space, &self.alpha, strength);
         let dropped = self.config.stages.drop[stage - 1];
         let space = self.space.without_weakest(strengths.as_deref(), dropped, false);
-        // The epoch's genotype was read from the same strengths, and the settings leave enough of each edge.
+        // The epoch's genotype was derived from the same strengths, and the settings leave enough
+        // candidates on each edge.
         let space = space.map_err(|_| self.course.non_finite("alpha", self.learning_rate()))?;
         let left = self.config.num_candidates(stage);
         info!("stage {stage} is over: {left} candidates of each edge go on");
@@ -106,7 +107,7 @@ impl Search {
         Ok(())
     }
 
-    /// The start of the stage under way, over a space that is left of the search's.
+    /// The start of the current stage, over the part of the search space that remains.
     pub(super) fn enter(&mut self, space: SearchSpace) {
         let kernels = self.supernet.cells[0].kernels;
         let stage = self.stage().stage;

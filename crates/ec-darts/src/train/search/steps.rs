@@ -1,4 +1,4 @@
-//! What the batches of each phase do to a search.
+//! The steps of a search on the batches of each phase.
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -10,6 +10,7 @@ use tracing::debug_span;
 use super::{Auxiliary, Best, Search};
 use crate::architect::{ArchitectOrder, Unrolled};
 use crate::architecture::ArchitectureGradient;
+use crate::batch::ImageBatch;
 use crate::config::Order;
 use crate::cost::{CostTable, Shares};
 use crate::data::{Batch, Purpose, stream_rng};
@@ -20,12 +21,12 @@ use crate::perturbation::{Attacked, Matrix, Perturbation};
 use crate::rule::{Mixing, Rule};
 use crate::sampling::{Draw, Sampling};
 use crate::skip_dropout::{SkipDropout, SkipMasks};
-use crate::tensors::{ImageBatch, to_vec};
+use crate::tensors::to_vec;
 use crate::train::event::{Phase, TransitionReport};
 use crate::train::score::loss_and_correct;
 use crate::transition::{AuxiliaryModel, return_weights};
 
-/// What a phase measures, in evaluation mode.
+/// The model that a phase measures, in evaluation mode.
 #[allow(clippy::large_enum_variant, reason = "one of them in a search")]
 pub(super) enum Measured {
     Supernet(Supernet, Mixing),
@@ -33,7 +34,7 @@ pub(super) enum Measured {
 }
 
 impl Search {
-    /// The random numbers of a pass of the step under way.
+    /// The random numbers of a pass of the current step.
     fn draw(&self, sampling: Option<Sampling>, purpose: Purpose) -> Draw {
         let Some(sampling) = sampling else { return Draw::Mode };
         let mut rng = self.rng(purpose);
@@ -49,24 +50,25 @@ impl Search {
         sampling.draw(&alpha, num_primitives, &mut rng)
     }
 
-    /// The elements of skips that a pass of the step under way leaves out, where it does.
+    /// The dropout masks of skip connections in a pass of the current step, where it has dropout.
     fn skip_dropout(&self, purpose: Purpose) -> Option<SkipDropout> {
         let rate = self.config.skip_dropout_at(self.course.epoch());
         let masks = || SkipMasks::Drawn(Box::new(self.rng(purpose)));
         (rate > 0.0).then(|| SkipDropout { rate, masks: masks() })
     }
 
-    /// The stream of a purpose at the step under way.
+    /// The random stream of a purpose at the current step.
     fn rng(&self, purpose: Purpose) -> ChaCha8Rng {
         let place = self.course.place();
         stream_rng(self.config.search.seed, purpose, place.epoch as u64, place.step as u64)
     }
 
-    /// The rule of a step on alpha: with the cost of the architecture, where its genotype costs too much.
+    /// The rule of a step on alpha. It contains the cost of the architecture where its genotype
+    /// costs too much.
     ///
     /// # Source
-    /// The switch between loss and constraint: B. Polyak, 1967, the switching subgradient method; here the loss
-    /// stays where the constraint is added.
+    /// The switch between loss and constraint is the switching subgradient method: B. Polyak, 1967.
+    /// Here the loss stays when the constraint is added.
     fn rule_of_alpha(&mut self) -> Rule {
         let mut rule = self.rule();
         let settings = &self.config.rule;
@@ -91,7 +93,7 @@ impl Search {
             None => costs.even(&shares),
             Some(target) => {
                 let strength = self.config.search.strength;
-                // Alpha that is no number is told at the end of the epoch.
+                // An alpha that is not finite is reported at the end of the epoch.
                 let found = rule.genotype_or_edges(space, &self.alpha, strength).ok();
                 if found.is_none_or(|(genotype, _)| costs.of(space, &genotype) <= target) {
                     return rule;
@@ -105,7 +107,7 @@ impl Search {
         rule
     }
 
-    /// Moves alpha; returns the validation loss before, `[1]`.
+    /// Moves alpha; returns the validation loss before the step, `[1]`.
     pub(super) fn alpha_step(
         &mut self,
         valid: Batch,
@@ -134,8 +136,8 @@ impl Search {
         loss
     }
 
-    /// Moves the weights, in single-level order alpha too; returns training loss, images with the right class and
-    /// norm of the gradient.
+    /// Moves the weights, in single-level order alpha too; returns the training loss, the number of
+    /// images with the right class and the norm of the gradient.
     pub(super) fn supernet_step(&mut self, batch: Batch, learning_rate: f64) -> [Tensor<1>; 3] {
         let _span = debug_span!("weight step").entered();
         let batch = ImageBatch::new(batch, &self.device);
@@ -180,7 +182,7 @@ impl Search {
         [value, correct, norm]
     }
 
-    /// Mixing weights under which a step on the weights is taken.
+    /// The mixing weights for a step on the weights.
     fn perturbed(
         &self,
         perturbation: Perturbation,
@@ -218,7 +220,8 @@ impl Search {
         [value, correct, norm]
     }
 
-    /// Loss and accuracy in evaluation mode, by the running statistics.
+    /// Loss and number of images with the right class in evaluation mode, by the running
+    /// statistics.
     pub(super) fn measure(&mut self, batch: Batch) -> [Tensor<1>; 2] {
         let _span = debug_span!("measure").entered();
         let batch = ImageBatch::new(batch, &self.device.clone().inner());
@@ -227,7 +230,7 @@ impl Search {
         let measured = self.measured.get_or_insert_with(|| match &self.auxiliary {
             Some(auxiliary) => Measured::Auxiliary(auxiliary.model.valid()),
             None => {
-                // Nothing is drawn, so that two measurements agree.
+                // No random numbers, so that two measurements agree.
                 let mixing = rule.mixing(&self.space, &self.alpha.valid(), &Draw::Mode);
                 Measured::Supernet(self.supernet.valid(), mixing)
             }
@@ -240,15 +243,15 @@ impl Search {
         [loss, correct]
     }
 
-    /// Whether the auxiliary model is measured and the gate is still to decide.
+    /// Whether the auxiliary model is measured and the gate has not decided yet.
     pub(super) fn must_decide(&self) -> bool {
         let is_measured =
             self.course.place().phase == Phase::MeasureAuxiliary && self.course.is_phase_over();
         is_measured && self.course.progress.transition.is_none()
     }
 
-    /// The gate: the auxiliary model's weights go back into the supernet where its validation
-    /// accuracy beats the best so far, else they are dropped.
+    /// The gate: the auxiliary model's weights are returned into the supernet where its validation
+    /// accuracy beats the best so far; otherwise they are dropped.
     pub(super) fn decide(&mut self) -> TransitionReport {
         let auxiliary = self.auxiliary.take().expect("a measured auxiliary model");
         let epoch = self.course.epoch();
@@ -256,7 +259,7 @@ impl Search {
         let progress = &mut self.course.progress;
         let genotype = progress.induced.take().expect("the genotype it was induced from");
         let valid_accuracy = progress.auxiliary.accuracy();
-        // The gate compares models of one stage: those of another have other cells.
+        // The gate compares models of one stage: models of another stage have other cells.
         let best = progress.best.as_ref().filter(|best| best.epoch >= first);
         let best_before = best.and_then(|best| best.accuracy);
         let accepted = best_before.is_none_or(|best| valid_accuracy > best);
