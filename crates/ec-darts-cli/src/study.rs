@@ -217,6 +217,7 @@ fn submit(arguments: &StudySubmitArguments) -> anyhow::Result<()> {
     if arguments.dry_run {
         return print(&job.script()?);
     }
+    ensure!(arguments.data.is_dir(), "--data {data}: no such folder");
     let number = job.submit()?;
     print(&format!(
         "submitted job {number} of {} tasks; `ec-darts study list` shows how far it is\n",

@@ -112,7 +112,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let _ = self.slurm("scancel", &["--user=root", "--full"]);
+        let _ = self.slurm("scancel", &["--name=study"]);
         for daemon in self.daemons.iter_mut().rev() {
             let _ = daemon.kill();
             let _ = daemon.wait();
@@ -151,7 +151,7 @@ fn a_job_array_that_is_cancelled_half_way_comes_to_the_same_table() {
         println!("not run on Slurm: {missing} is not installed");
         return;
     }
-    let (cluster, folder) = (Cluster::start(), study::folder());
+    let (cluster, folder) = (Cluster::start(), study::folder(100));
     let data = project("data/cifar10-mini");
     let plain = ["study", "run", "study.toml", "--data", &data, "--out", "plain", "--threads", "1"];
     let (code, _, err) = told(&folder.run(&[&plain[..], &["--quiet"]].concat()));
@@ -181,15 +181,12 @@ fn a_job_array_that_is_cancelled_half_way_comes_to_the_same_table() {
         number.expect("the number of the job").to_string()
     };
     let number = submit();
-    let done = || {
-        let trials = study::count(&folder, "out", "done");
-        trials > 0
-    };
-    cluster.wait("a trial is done", |_| done());
+    cluster.wait("a trial is done", |_| study::count(&folder, "out", "done") > 0);
     let (code, _, err) = cluster.slurm("scancel", &[&number]);
     assert_eq!(code, Some(0), "{err}");
     cluster.wait("the job is gone", Cluster::is_empty);
     let before = study::count(&folder, "out", "done");
+    assert!(before < 5, "the job was too fast to be cancelled half way");
     println!("{before} of 5 trials were done when the job was cancelled");
     submit();
     cluster.wait("the second job is done", Cluster::is_empty);

@@ -1,7 +1,7 @@
 //! Studies by the real binary: killed, run by several processes, and what they come to.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::program::{Folder, project, told};
@@ -48,11 +48,14 @@ name = \"random\"
 random = [0]
 ";
 
-/// A folder with a study of two searches and three trainings.
-pub fn folder() -> Folder {
+/// A folder with a study of two searches and three trainings, with so many steps in each of their epochs.
+pub fn folder(steps: usize) -> Folder {
     let folder = Folder::new();
     folder.write("study.toml", STUDY);
-    folder.write("tiny.toml", PROTOCOL);
+    folder.write(
+        "tiny.toml",
+        PROTOCOL.replace("steps_per_epoch = 2", &format!("steps_per_epoch = {steps}")),
+    );
     folder
 }
 
@@ -102,7 +105,7 @@ pub fn count(folder: &Folder, out: &str, state: &str) -> usize {
 
 #[test]
 fn a_killed_study_goes_on_to_the_same_table() {
-    let folder = folder();
+    let folder = folder(2);
     let begin = Instant::now();
     let (code, text, err) = run(&folder, "whole", &[]);
     assert_eq!(code, Some(0), "{text}{err}");
@@ -129,43 +132,43 @@ fn a_killed_study_goes_on_to_the_same_table() {
 /// A trial whose process was killed is taken over by the one that runs beside it, from its checkpoint.
 #[test]
 fn a_process_takes_over_what_another_was_killed_in() {
-    let folder = folder();
-    let steps = PROTOCOL.replace("steps_per_epoch = 2\nmeasured", "steps_per_epoch = 60\nmeasured");
-    folder.write("tiny.toml", steps);
+    let folder = folder(60);
     let (mut one, began) = (start(&folder, "out"), Instant::now());
+    let wait = |what: &str, holds: &dyn Fn() -> bool| {
+        while !holds() {
+            assert!(began.elapsed() < Duration::from_secs(120), "{what}: not within two minutes");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
     let checkpoints = folder.path("out/searches/darts-s0/checkpoints");
-    let has_checkpoint = || {
+    wait("a checkpoint", &|| {
         let entries = std::fs::read_dir(&checkpoints);
         entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
-    };
-    while !has_checkpoint() && began.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    });
+    // It holds its trial, and does nothing any more.
+    let id = one.id().to_string();
+    assert!(Command::new("kill").args(["-STOP", &id]).status().expect("kill").success());
     let mut two = start(&folder, "out");
-    while count(&folder, "out", "running") < 2 && began.elapsed() < Duration::from_secs(90) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    let running = states(&folder, "out");
-    assert_eq!(running.iter().filter(|(_, state)| state == "running").count(), 2, "{running:?}");
+    // The other search, its training, and that of the random genotype; then it waits.
+    wait("the other trials", &|| count(&folder, "out", "done") == 3);
+    let first = states(&folder, "out").swap_remove(0);
+    assert_eq!(first, ("searches/darts-s0".into(), "running".into()));
+    assert!(two.try_wait().expect("a child").is_none(), "it does not wait");
     one.kill().expect("killed");
     one.wait().expect("ended");
     assert!(two.wait().expect("ends").success());
     assert_eq!(count(&folder, "out", "done"), 5);
-    let sessions = folder.path("out/searches/darts-s0/sessions.json");
-    let text = std::fs::read_to_string(sessions).expect("sessions");
-    let sessions: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    let from: Vec<u64> = sessions
-        .as_array()
-        .expect("a list")
-        .iter()
-        .map(|session| session["from_step"].as_u64().expect("a step"))
-        .collect();
-    assert!(from.len() == 2 && from[1] > 0, "{text}");
+    let sessions = std::fs::read(folder.path("out/searches/darts-s0/sessions.json"));
+    let sessions: serde_json::Value =
+        serde_json::from_slice(&sessions.expect("sessions")).expect("JSON");
+    let from = |session: &serde_json::Value| session["from_step"].as_u64().expect("a step");
+    let from: Vec<u64> = sessions.as_array().expect("a list").iter().map(from).collect();
+    assert!(from.len() == 2 && from[0] == 0 && from[1] > 0, "{from:?}");
 }
 
 #[test]
 fn limits_choices_and_refusals() {
-    let folder = folder();
+    let folder = folder(2);
     let (code, text, err) = run(&folder, "out", &["--max-steps", "3"]);
     assert_eq!(code, Some(3), "{text}{err}");
     assert!(text.contains("the same command goes on with the study"), "{text}");
@@ -216,7 +219,7 @@ fn limits_choices_and_refusals() {
 
 #[test]
 fn every_event_is_a_line() {
-    let folder = folder();
+    let folder = folder(2);
     let (code, text, err) = run(&folder, "out", &["--json", "--max-trials", "1"]);
     assert_eq!(code, Some(3), "{err}");
     let events: Vec<serde_json::Value> =
@@ -232,7 +235,7 @@ fn every_event_is_a_line() {
 
 #[test]
 fn a_script_for_slurm() {
-    let folder = folder();
+    let folder = folder(2);
     let submit = |more: &[&str]| {
         let all =
             ["study", "submit", "study.toml", "--data", "d", "--out", "o", "--scheduler", "slurm"];
