@@ -112,8 +112,11 @@ fn accuracy(results: &Results, analysis: &Analysis, links: Links) -> Vec<Block> 
         blocks.push(Block::Pictures(vec![Picture {
             name: "dots".into(),
             title: "Every training".into(),
-            caption: "A dot for each training, a line for each genotype; below them the mean and its interval."
-                .into(),
+            caption: match is_sample {
+                true => "A dot for each training, a line for each genotype; below them the mean and its interval.",
+                false => "A dot for each training, a line for each genotype.",
+            }
+            .into(),
             is_wide: true,
             svg: pictures::dots(&bands, links),
         }]));
