@@ -271,23 +271,28 @@ fn by_seed(results: &Results, variant: &str, against: &str) -> Vec<(f64, f64)> {
     pairs.filter_map(|(seed, mean)| Some((mean, *other.get(&seed)?))).collect()
 }
 
+/// One candidate of each genotype of the study.
+fn genotypes(results: &Results) -> Vec<&Candidate> {
+    let all = results.candidates.iter().map(|candidate| (&candidate.genotype[..], candidate));
+    all.collect::<BTreeMap<&str, &Candidate>>().into_values().collect()
+}
+
 /// Of all genotypes of the study, each once.
 fn agreement(results: &Results) -> Agreement {
-    let all: BTreeMap<&str, &Candidate> =
-        results.candidates.iter().map(|candidate| (&candidate.genotype[..], candidate)).collect();
+    let all = genotypes(results);
     let of = |candidate: &Candidate, seed: u64| {
         candidate.trainings.iter().find(|training| training.seed == seed).map(|t| t.accuracy)
     };
     let pairs: Vec<(f64, f64)> = match results.training_seeds[..] {
         [first, second, ..] => all
-            .values()
+            .iter()
             .filter_map(|candidate| Some((of(candidate, first)?, of(candidate, second)?)))
             .collect(),
         _ => Vec::new(),
     };
     let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let correlation = Correlation::of(&first, &second);
-    let reliability = Reliability::of(&nested(all.into_values()));
+    let reliability = Reliability::of(&nested(all));
     Agreement { correlation, reliability, pairs }
 }
 

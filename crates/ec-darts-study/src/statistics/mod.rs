@@ -15,7 +15,7 @@ mod reliability;
 pub use estimate::{Estimate, Interval};
 pub use nested::{Components, Nested};
 pub use power::{Design, power, searches_needed, smallest_difference};
-pub use reliability::{Reliability, ceiling_of_tau, spearman_brown};
+pub use reliability::{Reliability, ceiling_of_tau, reliability_of_means};
 
 /// Probability with which an interval holds the truth.
 pub const LEVEL: f64 = 0.95;

@@ -125,7 +125,7 @@ impl Nested {
     }
 
     /// Mean over the searches of 1 / trainings: the share of the variance of one training that is left.
-    fn per_training(&self) -> f64 {
+    pub(super) fn per_training(&self) -> f64 {
         let sum: f64 = self.units.iter().map(|unit| 1.0 / unit.trainings.len() as f64).sum();
         sum / self.len() as f64
     }
