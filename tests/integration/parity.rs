@@ -16,7 +16,6 @@ use ec_darts::network::{
 use ec_darts::objective::{Objective, cross_entropy};
 use ec_darts::ops::{DropPath, Form, Operation};
 use ec_darts::optim::{AdamSettings, SgdSettings, WeightOptimizer};
-use ec_darts::rank::kendall_tau_b;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::Rule;
 use ec_darts::sampling::Draw;
@@ -25,6 +24,7 @@ use ec_darts::transition::induce;
 use ec_darts_space::{
     CellKind, CellTopology, Genotype, PerKind, Primitive, SearchSpace, discretize,
 };
+use ec_darts_study::statistics::kendall::tau_b;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -424,7 +424,7 @@ fn kendall(fixture: &Fixture) {
         let side = |side: &str| -> Vec<f64> {
             fixture.values(&format!("{case}in.{side}")).iter().map(|&v| f64::from(v)).collect()
         };
-        let tau = kendall_tau_b(&side("a"), &side("b")).unwrap_or(f64::NAN);
+        let tau = tau_b(&side("a"), &side("b")).unwrap_or(f64::NAN);
         fixture.check(&format!("{case}out.tau_b"), &[tau as f32]);
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use ec_darts::config::Settings;
 use ec_darts::cost::NetworkCost;
 use ec_darts::train::MeasuredOn;
-use ec_darts_space::Genotype;
+use ec_darts_study::genotypes::key;
 use serde_json::{Value, json};
 
 use crate::args::CompareArguments;
@@ -86,6 +86,7 @@ fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, Value>) {
 #[derive(Clone, Copy)]
 enum Unit {
     Plain,
+    Loss,
     Fraction,
     Seconds,
     Count,
@@ -179,9 +180,11 @@ fn results(columns: &[Column]) -> Vec<Row> {
     rows.add("search.entropy, normal cell", Unit::Fraction, |m| {
         Some(json!(m.search.as_ref()?.metrics.last()?.normal.entropy))
     });
-    rows.add("genotype", Unit::Plain, |m| m.genotype().map(of_cells));
+    // Equal keys are equal networks, in whatever order the edges are written.
+    rows.add("genotype's key", Unit::Plain, |m| Some(json!(key(m.genotype()?))));
+    rows.add("genotype", Unit::Plain, |m| Some(json!(m.genotype()?.to_string())));
     rows.add("retrain.epochs done", Unit::Plain, |m| m.retrain.as_ref().map(progress));
-    rows.add("retrain.training loss", Unit::Plain, |m| {
+    rows.add("retrain.training loss", Unit::Loss, |m| {
         Some(json!(m.retrain.as_ref()?.metrics.last()?.train_loss))
     });
     rows.add("retrain.accuracy, test", Unit::Fraction, |m| measured(m, MeasuredOn::Test));
@@ -249,20 +252,13 @@ fn network(material: &Material) -> Option<NetworkCost> {
     Some(NetworkCost::new(material.genotype()?, &config, side))
 }
 
-fn of_cells(genotype: &Genotype) -> Value {
-    json!(genotype.to_string())
-}
-
 fn shown(value: Option<&Value>, unit: Unit) -> String {
     let Some(value) = value else { return "-".into() };
     let text = match (unit, value.as_f64()) {
         (Unit::Fraction, Some(value)) => format!("{:.2} %", 100.0 * value),
         (Unit::Seconds, Some(value)) => duration(value),
         (Unit::Count, Some(value)) => count(value as u64),
-        (Unit::Plain, Some(value)) if value.fract() != 0.0 => {
-            // Settings are shown as they were written.
-            value.to_string()
-        }
+        (Unit::Loss, Some(value)) => format!("{value:.4}"),
         _ => value.as_str().map_or_else(|| value.to_string(), String::from),
     };
     match text.char_indices().nth(LETTERS) {

@@ -40,8 +40,6 @@ pub mod cost;
 
 pub mod latency;
 
-pub mod rank;
-
 // Running a search or a retraining.
 pub mod optim;
 

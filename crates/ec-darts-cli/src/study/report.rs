@@ -6,6 +6,7 @@ mod blocks;
 mod content;
 mod page;
 mod pictures;
+mod ranks;
 mod text;
 
 use std::path::{Path, PathBuf};

@@ -133,7 +133,10 @@ fn correlations(kind: Kind, searched: &[&String], ranks: &[RankMean]) -> Vec<Cla
     };
     for variant in searched {
         claims.extend(of(variant).map(|rank| {
-            let text = format!("{follows} of {variant} ({}).", rank.score.name());
+            let text = match rank.score {
+                Score::OperationWeight => format!("{follows} of {variant}."),
+                score => format!("{follows} of {variant} ({}).", score.name()),
+            };
             Claim::new(text, source, "Kendall's tau", rank.tau.clone())
         }));
     }

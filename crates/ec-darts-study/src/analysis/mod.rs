@@ -19,8 +19,8 @@ use crate::statistics::bootstrap::{self, SAMPLES};
 use crate::statistics::compare::{self, PValue};
 use crate::statistics::kendall::Correlation;
 use crate::statistics::{
-    CannotTell, Components, Design, Estimate, Interval, Nested, Reliability, Told, searches_needed,
-    smallest_difference,
+    CannotTell, Components, Design, Estimate, Interval, Nested, Reliability, Told, deviation, mean,
+    searches_needed, smallest_difference, variance,
 };
 
 /// What is asked of the power of a comparison.
@@ -97,13 +97,13 @@ pub struct Comparison {
     pub against: String,
     /// Seeds that both have.
     pub pairs: usize,
-    /// Mean difference of accuracies: by seed, or of independent means where one side has no seeds of searches.
+    /// Mean difference of accuracies: by seed, or of independent means where one side is not searched.
     pub difference: Told<Estimate>,
     /// Under exchangeable signs; of pairs alone.
     pub chance: Told<PValue>,
-    /// Pairs that it takes to tell the [`Question`]'s difference.
+    /// Pairs, or searches and draws of each, that it takes to tell the [`Question`]'s difference.
     pub needed: Told<usize>,
-    /// The smallest difference that so many pairs tell.
+    /// The smallest difference that those at hand tell; of unequal numbers, as many as there are of the fewer.
     pub smallest: Told<f64>,
 }
 
@@ -208,8 +208,8 @@ fn summary(results: &Results, variant: &str) -> Summary {
         candidates: trained(results, variant).count(),
         genotypes: keys.len(),
         trainings: keys.values().map(|candidate| candidate.trainings.len()).sum(),
-        mean: crate::statistics::mean(&means),
-        deviation: crate::statistics::deviation(&means),
+        mean: mean(&means),
+        deviation: deviation(&means),
         estimate: if is_sample { estimate } else { Err(no_sample()) },
         bootstrap: match is_sample {
             true => bootstrap::nested(&accuracies, SAMPLES, 0),
@@ -221,39 +221,32 @@ fn summary(results: &Results, variant: &str) -> Summary {
     }
 }
 
+/// Each against those before it, but a search against random genotypes wherever these stand.
 fn comparisons(results: &Results, question: Question) -> Vec<Comparison> {
     let names = &results.variants;
     let pairs = (0..names.len()).flat_map(|later| (0..later).map(move |earlier| (later, earlier)));
-    pairs
-        .map(|(later, earlier)| comparison(results, question, &names[later], &names[earlier]))
-        .collect()
+    let ordered = pairs.map(|(later, earlier)| (&names[later], &names[earlier]));
+    let turned = ordered.map(|(a, b)| if is_random(results, a) { (b, a) } else { (a, b) });
+    turned.map(|(variant, against)| comparison(results, question, variant, against)).collect()
 }
 
 fn comparison(results: &Results, question: Question, variant: &str, against: &str) -> Comparison {
-    let by_seed = |name: &str| -> BTreeMap<u64, f64> {
-        let means = trained(results, name).filter_map(|candidate| {
-            Some((candidate.place.seed()?, crate::statistics::mean(&accuracies(candidate))?))
-        });
-        means.collect()
-    };
+    let (a, b) = (units(results, variant), units(results, against));
     let is_paired = is_searched(results, variant) && is_searched(results, against);
-    let other = by_seed(against);
-    let pairs: Vec<(f64, f64)> = by_seed(variant)
-        .into_iter()
-        .filter_map(|(seed, mean)| Some((mean, *other.get(&seed)?)))
-        .filter(|_| is_paired)
-        .collect();
+    let pairs = if is_paired { by_seed(results, variant, against) } else { Vec::new() };
     let difference = match is_paired {
         true => compare::paired(&pairs),
-        false => units(results, variant)
-            .estimate()
-            .and_then(|mean| compare::difference(mean, units(results, against).estimate()?)),
+        false => a.estimate().and_then(|mean| compare::difference(mean, b.estimate()?)),
     };
-    let deviation = match &difference {
-        Ok(told) if is_paired => Ok((told.variance * pairs.len() as f64).sqrt()),
-        Ok(_) => Err(CannotTell::NoPairs),
-        Err(error) => Err(error.clone()),
+    let (design, searches) = match is_paired {
+        true => (Design::Paired, pairs.len()),
+        false => (Design::Independent, a.len().min(b.len())),
     };
+    let spread = |of: &Nested| variance(&of.means()).unwrap_or(0.0);
+    let deviation = difference.clone().map(|told| match is_paired {
+        true => (told.variance * searches as f64).sqrt(),
+        false => (0.5 * (spread(&a) + spread(&b))).sqrt(),
+    });
     let Question { difference: wanted, power } = question;
     Comparison {
         variant: variant.into(),
@@ -261,32 +254,45 @@ fn comparison(results: &Results, question: Question, variant: &str, against: &st
         pairs: pairs.len(),
         chance: if is_paired { compare::sign_flip(&pairs) } else { Err(CannotTell::NoPairs) },
         difference,
-        needed: deviation
-            .clone()
-            .and_then(|deviation| searches_needed(Design::Paired, wanted, deviation, power)),
-        smallest: deviation.and_then(|deviation| {
-            smallest_difference(Design::Paired, pairs.len(), deviation, power)
-        }),
+        needed: deviation.clone().and_then(|of| searches_needed(design, wanted, of, power)),
+        smallest: deviation.and_then(|of| smallest_difference(design, searches, of, power)),
     }
+}
+
+/// The means of both variants for every seed that both have.
+fn by_seed(results: &Results, variant: &str, against: &str) -> Vec<(f64, f64)> {
+    let means = |name: &str| -> BTreeMap<u64, f64> {
+        let means = trained(results, name)
+            .filter_map(|candidate| Some((candidate.place.seed()?, mean(&accuracies(candidate))?)));
+        means.collect()
+    };
+    let other = means(against);
+    let pairs = means(variant).into_iter();
+    pairs.filter_map(|(seed, mean)| Some((mean, *other.get(&seed)?))).collect()
+}
+
+/// One candidate of each genotype of the study.
+fn genotypes(results: &Results) -> Vec<&Candidate> {
+    let all = results.candidates.iter().map(|candidate| (&candidate.genotype[..], candidate));
+    all.collect::<BTreeMap<&str, &Candidate>>().into_values().collect()
 }
 
 /// Of all genotypes of the study, each once.
 fn agreement(results: &Results) -> Agreement {
-    let all: BTreeMap<&str, &Candidate> =
-        results.candidates.iter().map(|candidate| (&candidate.genotype[..], candidate)).collect();
+    let all = genotypes(results);
     let of = |candidate: &Candidate, seed: u64| {
         candidate.trainings.iter().find(|training| training.seed == seed).map(|t| t.accuracy)
     };
     let pairs: Vec<(f64, f64)> = match results.training_seeds[..] {
         [first, second, ..] => all
-            .values()
+            .iter()
             .filter_map(|candidate| Some((of(candidate, first)?, of(candidate, second)?)))
             .collect(),
         _ => Vec::new(),
     };
     let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
     let correlation = Correlation::of(&first, &second);
-    let reliability = Reliability::of(&nested(all.into_values()));
+    let reliability = Reliability::of(&nested(all));
     Agreement { correlation, reliability, pairs }
 }
 
@@ -315,7 +321,8 @@ fn gaps(results: &Results) -> Vec<String> {
     let failed = results.unfinished.iter().filter(|trial| trial.error.is_some()).count();
     let open = results.unfinished.len() - failed;
     if open > 0 {
-        gaps.push(format!("{open} trials that are not done."));
+        let trials = if open == 1 { "trial that is" } else { "trials that are" };
+        gaps.push(format!("{open} {trials} not done."));
     }
     for trial in &results.unfinished {
         gaps.extend(trial.error.as_ref().map(|error| format!("{} failed: {error}.", trial.trial)));

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{accuracies, nested, trained};
+use super::{accuracies, genotypes, nested, trained};
 use crate::results::{Candidate, Kind, Place, Results};
 use crate::statistics::kendall::Correlation;
-use crate::statistics::{
-    Estimate, Interval, Reliability, Told, ceiling_of_tau, mean, spearman_brown,
-};
+use crate::statistics::{Estimate, Interval, Told, ceiling_of_tau, mean, reliability_of_means};
 
 /// By which the search ranks genotypes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +85,8 @@ pub struct RankMean {
 
 /// One group for each search (`epochs`, `edges`) or variant (`searches`), and score.
 pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
+    // How far trainings differ is known best from all genotypes of the study.
+    let training = nested(genotypes(results)).components().map(|parts| parts.training);
     let mut groups = Vec::new();
     for variant in &results.variants {
         let mut by_seed: BTreeMap<Option<u64>, Vec<&Candidate>> = BTreeMap::new();
@@ -99,8 +99,13 @@ pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
         }
         for (seed, candidates) in by_seed {
             let candidates = distinct(candidates);
-            for score in [Score::Supernet, Score::Auxiliary, Score::OperationWeight] {
-                groups.extend(group(variant, seed, score, &candidates, results.kind));
+            // Edges are asked about their weights, all others about accuracies.
+            let scores = match results.kind {
+                Kind::Edges => &[Score::OperationWeight][..],
+                _ => &[Score::Supernet, Score::Auxiliary],
+            };
+            for &score in scores {
+                groups.extend(group(variant, seed, score, &candidates, &training));
             }
         }
     }
@@ -122,12 +127,8 @@ fn group(
     seed: Option<u64>,
     score: Score,
     candidates: &[&Candidate],
-    kind: Kind,
+    training: &Told<f64>,
 ) -> Option<RankGroup> {
-    // An edge's weight is asked of edges, an accuracy of the others.
-    if (kind == Kind::Edges) != (score == Score::OperationWeight) {
-        return None;
-    }
     let point = |candidate: &&Candidate| {
         Some(RankPoint {
             name: name(&candidate.place),
@@ -142,8 +143,10 @@ fn group(
     }
     let (scores, measured): (Vec<f64>, Vec<f64>) =
         points.iter().map(|point| (point.score, point.accuracy)).unzip();
-    let ceiling = Reliability::of(&nested(candidates.iter().copied()))
-        .map(|told| ceiling_of_tau(spearman_brown(told.single, told.trainings).max(0.0)));
+    let ceiling = training
+        .clone()
+        .and_then(|training| reliability_of_means(&nested(candidates.iter().copied()), training))
+        .map(ceiling_of_tau);
     let correlation = Correlation::of(&scores, &measured);
     Some(RankGroup { variant: variant.into(), seed, score, points, correlation, ceiling })
 }

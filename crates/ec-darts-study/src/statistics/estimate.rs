@@ -118,8 +118,8 @@ mod tests {
     #[test]
     fn what_cannot_be_told() {
         let told = |values: &[f64]| Estimate::of("searches", values).expect_err("no spread");
-        assert_eq!(told(&[]).to_string(), "0 searches, at least 2 are needed");
-        assert_eq!(told(&[0.5]).to_string(), "1 searches, at least 2 are needed");
+        assert_eq!(told(&[]).to_string(), "too few searches: 0, at least 2 are needed");
+        assert_eq!(told(&[0.5]).to_string(), "too few searches: 1, at least 2 are needed");
         assert_eq!(told(&[0.1; 7]).to_string(), "all searches are equal");
         assert_eq!(told(&[0.1, f64::NAN]), CannotTell::NotFinite);
         assert_eq!(told(&[0.1, f64::INFINITY]), CannotTell::NotFinite);

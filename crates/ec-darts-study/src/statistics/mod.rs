@@ -15,7 +15,7 @@ mod reliability;
 pub use estimate::{Estimate, Interval};
 pub use nested::{Components, Nested};
 pub use power::{Design, power, searches_needed, smallest_difference};
-pub use reliability::{Reliability, ceiling_of_tau, spearman_brown};
+pub use reliability::{Reliability, ceiling_of_tau, reliability_of_means};
 
 /// Probability with which an interval holds the truth.
 pub const LEVEL: f64 = 0.95;
@@ -25,7 +25,7 @@ pub const LEVEL: f64 = 0.95;
 #[non_exhaustive]
 pub enum CannotTell {
     /// A spread needs more than one value.
-    #[error("{found} {what}, at least {needed} are needed")]
+    #[error("too few {what}: {found}, at least {needed} are needed")]
     TooFew {
         /// Of what there are too few.
         what: &'static str,

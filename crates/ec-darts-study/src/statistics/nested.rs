@@ -125,7 +125,7 @@ impl Nested {
     }
 
     /// Mean over the searches of 1 / trainings: the share of the variance of one training that is left.
-    fn per_training(&self) -> f64 {
+    pub(super) fn per_training(&self) -> f64 {
         let sum: f64 = self.units.iter().map(|unit| 1.0 / unit.trainings.len() as f64).sum();
         sum / self.len() as f64
     }
@@ -221,7 +221,7 @@ mod tests {
         let one = Nested::distinct([vec![1.0, 3.0], vec![]]);
         assert_eq!(
             one.estimate().expect_err("one").to_string(),
-            "1 searches, at least 2 are needed"
+            "too few searches: 1, at least 2 are needed"
         );
         assert!(Nested::default().estimate().is_err());
         assert!(Nested::distinct([vec![1.0], vec![2.0]]).components().is_err());

@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use statrs::distribution::{ContinuousCDF, FisherSnedecor};
 
-use super::{CannotTell, Interval, LEVEL, Nested, Told, mean};
+use super::{CannotTell, Interval, LEVEL, Nested, Told, mean, variance};
 
 /// The share of the variance of one training that is the genotype's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,16 +80,28 @@ fn fisher(above: f64, below: f64) -> f64 {
     distribution.inverse_cdf(0.5 + 0.5 * LEVEL)
 }
 
-/// Reliability of the mean of several trainings.
+/// Reliability of the means of each genotype's trainings, where the variance of one training is known from more
+/// genotypes than these; zero where they differ less than trainings do.
 ///
 /// ```text
-/// k r / (1 + (k - 1) r)
+/// 1 - training / trainings per genotype / s^2 of the means
 /// ```
 ///
 /// # Source
-/// Spearman 1910 and Brown 1910.
-pub fn spearman_brown(single: f64, trainings: f64) -> f64 {
-    trainings * single / (1.0 + (trainings - 1.0) * single)
+/// Reliability as the share of true variance: Lord and Novick, Statistical Theories of Mental Test Scores, 1968,
+/// section 3.4.
+///
+/// # Errors
+/// [`CannotTell`] of fewer than two genotypes, and of equal means.
+pub fn reliability_of_means(accuracies: &Nested, training: f64) -> Told<f64> {
+    let means = accuracies.means();
+    let found = means.len();
+    let too_few = CannotTell::TooFew { what: "genotypes", needed: 2, found };
+    let (center, spread) = mean(&means).zip(variance(&means)).ok_or(too_few)?;
+    if super::is_zero(spread, center) {
+        return Err(CannotTell::NoSpread("genotypes"));
+    }
+    Ok((1.0 - training * accuracies.per_training() / spread).max(0.0))
 }
 
 /// The tau that a perfect predictor of the true accuracy has with a measured one of such a reliability, on average.
@@ -112,7 +124,7 @@ mod tests {
 
     #[test]
     fn reliability_is_that_of_the_published_example() {
-        // Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(1, 1) = 0.17, ICC(1, 4) = 0.44, and the
+        // Shrout and Fleiss 1979, table 2: six targets, four judges; ICC(1, 1) = 0.17, and the
         // interval of the psych package of R: -0.13 to 0.72.
         let ratings = [
             [9.0, 2.0, 5.0, 8.0],
@@ -124,7 +136,6 @@ mod tests {
         ];
         let told = Reliability::of(&Nested::distinct(ratings.map(Vec::from))).expect("a spread");
         assert!((told.single - 0.165_7).abs() < 1e-4, "{told:?}");
-        assert!((spearman_brown(told.single, 4.0) - 0.442_8).abs() < 1e-4, "{told:?}");
         let Interval { low, high } = told.interval;
         assert!((low + 0.133).abs() < 1e-3 && (high - 0.723).abs() < 1e-3, "{told:?}");
         assert_eq!((told.genotypes, told.trainings), (6, 4.0));
@@ -138,7 +149,18 @@ mod tests {
         );
         // asin(sqrt(0.5)) is a quarter of pi.
         assert!((ceiling_of_tau(0.5) - 0.5).abs() < 1e-12);
-        assert!((spearman_brown(0.5, 2.0) - 2.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn reliability_of_means_by_hand() {
+        // Means 2, 6, 10 with s^2 = 16, two trainings each.
+        let of = |training| {
+            let trainings = [vec![1.0, 3.0], vec![5.0, 7.0], vec![9.0, 11.0]];
+            reliability_of_means(&Nested::distinct(trainings), training)
+        };
+        assert_eq!((of(8.0), of(100.0)), (Ok(0.75), Ok(0.0)));
+        assert!(reliability_of_means(&Nested::distinct([vec![1.0, 2.0]]), 1.0).is_err());
+        assert!(reliability_of_means(&Nested::distinct([vec![1.0], vec![1.0]]), 1.0).is_err());
     }
 
     #[test]

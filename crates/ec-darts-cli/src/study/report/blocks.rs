@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use ec_darts_study::analysis::Verdict;
+use ec_darts_study::statistics::compare::PValue;
 use ec_darts_study::statistics::{Interval, Told};
 use maud::Markup;
 
@@ -74,6 +75,16 @@ impl Cell {
         match told {
             Ok(interval) => Self::Range { interval: *interval, digits },
             Err(error) => Self::Untold(error.to_string()),
+        }
+    }
+
+    pub fn chance(told: &Told<PValue>) -> Self {
+        match told {
+            Err(error) => Self::Untold(error.to_string()),
+            Ok(PValue { value, draws: None }) => Self::Number { value: *value, digits: 4 },
+            Ok(PValue { value, draws: Some(draws) }) => {
+                Self::text(format!("{} ({draws} random permutations)", number(*value, 4)))
+            }
         }
     }
 

@@ -1,14 +1,12 @@
 //! What a report says, in the order of what a reader asks.
 
-use ec_darts_study::analysis::{
-    Analysis, Comparison, Costs, Question, RankGroup, RankMean, Summary, Verdict, place,
-};
-use ec_darts_study::statistics::compare::PValue;
-use ec_darts_study::statistics::{Estimate, Interval, LEVEL, Reliability, Told};
+use ec_darts_study::analysis::{Analysis, Comparison, Costs, Question, Summary, Verdict, place};
+use ec_darts_study::statistics::{Estimate, Interval, LEVEL, Told};
 use ec_darts_study::{Candidate, Cost, Kind, Results};
 
 use super::blocks::{Block, Cell, Picture, Section, Table, number};
 use super::pictures::{self, Band, Links, Row};
+use super::ranks;
 
 pub fn sections(
     results: &Results,
@@ -26,9 +24,13 @@ pub fn sections(
         all.push(section("differences", "Differences", differences(analysis, question)));
     }
     if !analysis.ranks.is_empty() {
-        all.push(section("ranks", "Rank in the search and after training", ranks(analysis, links)));
+        all.push(section(
+            "ranks",
+            "Rank in the search and after training",
+            ranks::ranks(analysis, links),
+        ));
     }
-    all.push(section("agreement", "How far trainings agree", agreement(results, analysis)));
+    all.push(section("agreement", "How far trainings agree", ranks::agreement(results, analysis)));
     all.push(section("costs", "Costs", costs(analysis)));
     all.push(section("trials", "Every trial", trials(results)));
     all
@@ -110,8 +112,11 @@ fn accuracy(results: &Results, analysis: &Analysis, links: Links) -> Vec<Block> 
         blocks.push(Block::Pictures(vec![Picture {
             name: "dots".into(),
             title: "Every training".into(),
-            caption: "A dot for each training, a line for each genotype; below them the mean and its interval."
-                .into(),
+            caption: match is_sample {
+                true => "A dot for each training, a line for each genotype; below them the mean and its interval.",
+                false => "A dot for each training, a line for each genotype.",
+            }
+            .into(),
             is_wide: true,
             svg: pictures::dots(&bands, links),
         }]));
@@ -173,13 +178,9 @@ fn bands(results: &Results, analysis: &Analysis) -> Vec<Band> {
             None => {
                 let summary = analysis.variants.iter().find(|s| s.variant == candidate.variant);
                 let summary = summary.filter(|_| !by_search);
-                let estimate = summary.and_then(|summary| summary.estimate.clone().ok());
-                let interval = points(Ok(estimate
-                    .map_or(Interval { low: f64::NAN, high: f64::NAN }, |estimate| {
-                        estimate.interval()
-                    })));
+                let interval = summary.and_then(|s| Some(s.estimate.as_ref().ok()?.interval()));
+                let interval = interval.and_then(|interval| points(Ok(interval)).ok());
                 let mean = summary.and_then(|summary| summary.mean).map(|mean| 100.0 * mean);
-                let interval = interval.ok().filter(|interval| interval.low.is_finite());
                 bands.push((seed, Band { name, rows: vec![row], mean, interval }));
             }
         }
@@ -204,7 +205,7 @@ fn differences(analysis: &Analysis, question: Question) -> Vec<Block> {
             Cell::text(comparison.pairs),
             Cell::number(&estimate(|told| told.value), 2),
             Cell::range(&interval, 2),
-            chance_cell(&chance.clone()),
+            Cell::chance(chance),
             match &comparison.needed {
                 Ok(needed) => Cell::Number { value: *needed as f64, digits: 0 },
                 Err(error) => Cell::Untold(error.to_string()),
@@ -224,127 +225,14 @@ fn differences(analysis: &Analysis, question: Question) -> Vec<Block> {
     vec![
         Block::Table(Table { name: "differences", head, rows: rows.collect() }),
         Block::Text(format!(
-            "Searches are paired by seed; variants without searches are compared as independent. Seeds needed: of \
-             both variants, to tell a difference of {} points with a probability of {} %; smallest told: the \
+            "Searches are paired by seed; variants without searches are compared as independent. Seeds needed: as \
+             many of both variants, to tell a difference of {} points with a probability of {} %; smallest told: the \
              difference that these seeds tell so often. Both take the deviation of the differences for what was \
              measured. A sign-flip p of n pairs is never below 2 / 2^n.",
             number(100.0 * question.difference, 2),
             number(100.0 * question.power, 0),
         )),
     ]
-}
-
-fn chance_cell(chance: &Told<PValue>) -> Cell {
-    match chance {
-        Err(error) => Cell::Untold(error.to_string()),
-        Ok(PValue { value, draws: None }) => Cell::Number { value: *value, digits: 4 },
-        Ok(PValue { value, draws: Some(draws) }) => {
-            Cell::text(format!("{} ({draws} random permutations)", number(*value, 4)))
-        }
-    }
-}
-
-fn ranks(analysis: &Analysis, links: Links) -> Vec<Block> {
-    let rows = analysis.ranks.iter().map(|group| {
-        let told = &group.correlation;
-        vec![
-            Cell::text(group_name(group)),
-            Cell::text(group.score.name()),
-            Cell::text(group.points.len()),
-            Cell::number(&told.clone().map(|told| told.tau), 2),
-            Cell::range(&told.clone().and_then(|told| told.interval), 2),
-            chance_cell(&told.clone().map(|told| told.chance)),
-            Cell::number(&group.ceiling, 2),
-        ]
-    });
-    let head =
-        vec!["genotypes of", "ranked by", "genotypes", "tau", "95 % interval", "p", "at most"];
-    let mut blocks = vec![Block::Table(Table { name: "ranks", head, rows: rows.collect() })];
-    let several: Vec<&RankMean> =
-        analysis.rank_means.iter().filter(|mean| mean.single.is_none()).collect();
-    if !several.is_empty() {
-        let rows = several.iter().map(|mean| {
-            vec![
-                Cell::text(&mean.variant),
-                Cell::text(mean.score.name()),
-                Cell::text(mean.taus.len()),
-                Cell::number(&mean.tau.clone().map(|(tau, _)| tau), 2),
-                Cell::range(&mean.tau.clone().map(|(_, interval)| interval), 2),
-            ]
-        });
-        let head = vec!["variant", "ranked by", "searches", "mean tau", "95 % interval"];
-        blocks.push(Block::Table(Table { name: "mean ranks", head, rows: rows.collect() }));
-    }
-    blocks.push(Block::Text(
-        "Kendall's tau-b of the score in the search and the mean accuracy after training; p: of a tau as far from \
-         zero if ranks had nothing to do with each other, over all permutations. At most: the tau that a perfect \
-         score would have on average, for trainings of the same genotype differ. A genotype of several epochs counts \
-         once."
-            .into(),
-    ));
-    let pictures = analysis.ranks.iter().enumerate().map(|(place, group)| Picture {
-        name: format!("ranks-{}", place + 1),
-        title: group_name(group),
-        caption: match &group.correlation {
-            Ok(told) => format!(
-                "By {}: tau {} of {} genotypes.",
-                group.score.name(),
-                number(told.tau, 2),
-                told.count
-            ),
-            Err(error) => format!("By {}: tau cannot be told: {error}.", group.score.name()),
-        },
-        is_wide: false,
-        svg: pictures::ranks(group, links),
-    });
-    blocks.push(Block::Pictures(pictures.collect()));
-    blocks
-}
-
-fn group_name(group: &RankGroup) -> String {
-    match group.seed {
-        Some(seed) => format!("{}, search {seed}", group.variant),
-        None => group.variant.clone(),
-    }
-}
-
-fn agreement(results: &Results, analysis: &Analysis) -> Vec<Block> {
-    let agreement = &analysis.agreement;
-    let reliability = |of: fn(&Reliability) -> f64| agreement.reliability.clone().map(|r| of(&r));
-    let told = &agreement.correlation;
-    let rows = vec![
-        vec![
-            Cell::text("tau between the first two training seeds"),
-            Cell::number(&told.clone().map(|told| told.tau), 2),
-            Cell::range(&told.clone().and_then(|told| told.interval), 2),
-            Cell::text(agreement.pairs.len()),
-        ],
-        vec![
-            Cell::text("reliability of one training (intraclass correlation)"),
-            Cell::number(&reliability(|told| told.single), 2),
-            Cell::range(&agreement.reliability.clone().map(|told| told.interval), 2),
-            Cell::text(agreement.reliability.as_ref().map_or(0, |told| told.genotypes)),
-        ],
-    ];
-    let head = vec!["figure", "value", "95 % interval", "genotypes"];
-    let mut blocks = vec![
-        Block::Table(Table { name: "agreement", head, rows }),
-        Block::Text(
-            "Over all genotypes of the study, each once. No score can rank genotypes better than a second training \
-             does, on average; a reliability near zero says that trainings of this protocol rank nothing."
-                .into(),
-        ),
-    ];
-    if agreement.pairs.len() > 1 {
-        blocks.push(Block::Pictures(vec![Picture {
-            name: "agreement".into(),
-            title: "The same genotypes trained twice".into(),
-            caption: format!("Training seeds {:?}.", &results.training_seeds[..2]),
-            is_wide: false,
-            svg: pictures::agreement(&agreement.pairs),
-        }]));
-    }
-    blocks
 }
 
 fn costs(analysis: &Analysis) -> Vec<Block> {

@@ -9,11 +9,20 @@ use crate::report_html::{STYLE, html::details};
 /// What the pages about runs do not have.
 const MORE: &str = "
 .holds { color: var(--c2); font-weight: 600; } .does-not-hold { color: var(--c1); font-weight: 600; }
-.untold { color: var(--faint); font-style: italic; }
-.wide-figure { margin: 1rem 0; } .wide-figure .plot { max-width: 52rem; }
+.untold { color: var(--faint); font-style: italic; } .figure { white-space: nowrap; }
+.wide-figure { margin: 1rem 0; } .wide-figure .plot { max-width: 38rem; }
 figcaption small { display: block; color: var(--faint); line-height: 1.4; }
 td a + a { margin-left: .5rem; }
-@media (max-width: 40rem) { table { hyphens: auto; } }
+/* On a phone every row is a card: a figure of a table of many columns would have no room beside the others. */
+@media (max-width: 40rem) {
+  .cards thead { display: none; }
+  .cards table, .cards tbody { display: block; font-size: .9rem; }
+  .cards tr { display: block; padding: .6rem 0; }
+  .cards tr + tr { border-top: 1px solid var(--rule); }
+  .cards th, .cards td { display: flex; justify-content: space-between; gap: 1rem; padding: .1rem 0; border: 0 !important; }
+  .cards td { text-align: right; }
+  .cards td::before { content: attr(data-head); color: var(--faint); flex: none; max-width: 55%; text-align: left; }
+}
 ";
 
 pub fn page(title: &str, lead: &str, sections: &[Section], links: Links) -> Markup {
@@ -67,9 +76,23 @@ fn figure(picture: &Picture) -> Markup {
 }
 
 fn one_table(table: &Table, links: Links) -> Markup {
-    let rows: Vec<Vec<Markup>> =
-        table.rows.iter().map(|row| row.iter().map(|cell| shown(cell, links)).collect()).collect();
-    crate::report_html::html::table(&table.head, &rows)
+    html! {
+        div.wide.cards {
+            table {
+                thead { tr { @for head in &table.head { th scope="col" { (head) } } } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (place, (head, cell)) in table.head.iter().zip(row).enumerate() {
+                                @if place == 0 { th scope="row" { span { (shown(cell, links)) } } }
+                                @else { td data-head=(head) { span { (shown(cell, links)) } } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn shown(cell: &Cell, links: Links) -> Markup {
@@ -87,6 +110,7 @@ fn shown(cell: &Cell, links: Links) -> Markup {
                 }
             }
         },
-        _ => html! { (cell.shown()) },
+        Cell::Number { .. } | Cell::Range { .. } => html! { span.figure { (cell.shown()) } },
+        Cell::Text(text) => html! { (text) },
     }
 }

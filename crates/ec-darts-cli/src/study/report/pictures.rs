@@ -69,7 +69,7 @@ impl Axis {
 
     /// Round values, and their digits.
     fn ticks(&self) -> (Vec<f64>, usize) {
-        let rough = (self.high - self.low) / 4.0;
+        let rough = (self.high - self.low) / 7.0;
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough);
         let step = step.unwrap_or(10.0 * power);
@@ -249,9 +249,9 @@ mod tests {
     fn ticks_are_round() {
         let axis = Axis::around([63.1, 69.4].into_iter(), 0.0, 100.0);
         let (ticks, digits) = axis.ticks();
-        assert_eq!((ticks, digits), (vec![64.0, 66.0, 68.0], 0));
+        assert_eq!((ticks, digits), ((63..70).map(f64::from).collect(), 0));
         let (ticks, digits) = Axis::around([0.31, 0.35].into_iter(), 0.0, 1.0).ticks();
-        assert_eq!((ticks.len(), digits), (3, 2));
+        assert_eq!((ticks.len(), digits), (5, 2));
         // Equal values have a scale too.
         assert!(!Axis::around([5.0, 5.0].into_iter(), 0.0, 1.0).ticks().0.is_empty());
     }
