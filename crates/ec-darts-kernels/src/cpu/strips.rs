@@ -1,4 +1,5 @@
-//! Rows of a block of channels at a time: what pools make of them stays in the first level of cache.
+//! Rows of a block of channels at a time, so that the outputs of pools stay in the first level of
+//! cache.
 
 use pulp::Simd;
 
