@@ -35,7 +35,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// With `backward`, the geometry of what the blocks read whose gradients are wanted.
+    /// With `backward`, the geometry of the blocks' inputs whose gradients are requested.
     pub fn new(plan: &EdgePlan, backward: Option<Padded>) -> Self {
         let most = |of: fn(&ConvBlock) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;

@@ -121,7 +121,7 @@ impl Graph {
         });
     }
 
-    /// The group of the edge that comes next.
+    /// The group of the next edge.
     fn group(&mut self, from: Origin, plan: &EdgePlan) -> usize {
         let links = &self.links;
         let alike =
@@ -144,7 +144,7 @@ impl Graph {
         self.links.iter().filter(|link| matches!(link.from, Origin::Input(_))).count()
     }
 
-    /// Whether an edge reads it without weights, and so in blocks.
+    /// Whether an edge reads a source without weights, and so in blocks.
     pub fn is_direct(&self, from: Origin) -> bool {
         self.groups.iter().any(|group| group.from == from)
     }

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::image;
 use super::plan::{EdgePlan, Strip, Term};
 
-/// Room for what the pools of an edge make of a strip.
+/// Memory for the outputs of an edge's pools for one strip.
 pub struct Strips {
     pools: Vec<Buffer>,
 }
