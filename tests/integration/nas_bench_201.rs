@@ -221,7 +221,9 @@ fn searched(config: &mut SearchConfig) {
     network.skeleton = Skeleton::NasBench201;
     (network.num_nodes, network.edges_kept, network.num_cells) = (3, 3, 3);
     network.primitives = Primitive::NAS_BENCH_201.to_vec();
-    config.rule.cost_cells = 3;
+    if config.rule.cost.is_some() {
+        config.rule.cost_cells = 3;
+    }
     for cells in &mut config.stages.cells {
         *cells = 3;
     }

@@ -69,7 +69,7 @@ fn a_run_in_the_space_of_nas_bench_201() {
     let other = ["--genotype", "r/search/genotype.json", "--config", "retrain_quick"];
     let other = [&["retrain"], &other[..], &["--data", &data, "--out", "other"]].concat();
     let (code, _, err) = told(&folder.run(&other));
-    assert!(code == Some(1) && err.contains("`network.skeleton` is darts"), "{err}");
+    assert!(code == Some(2) && err.contains("`network.skeleton` is darts"), "{err}");
 }
 
 #[test]

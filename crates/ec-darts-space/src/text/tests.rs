@@ -160,7 +160,7 @@ fn the_text_of_nas_bench_201_is_a_genotype_of_one_cell() {
     assert_eq!(pair.to_nas_bench_201().unwrap_err().to_string(), form);
     assert!(!genotype.to_json().contains("reduction"));
     let wrong = text.replace("skip_connect", "skip").parse::<Genotype>().unwrap_err().to_string();
-    assert!(wrong.starts_with("line 1, column 27: unknown primitive `skip`"), "{wrong}");
+    assert!(wrong.starts_with("line 1, column 26: unknown primitive `skip`"), "{wrong}");
 }
 
 #[test]
