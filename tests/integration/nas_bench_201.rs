@@ -224,12 +224,8 @@ fn searched(config: &mut SearchConfig) {
     if config.rule.cost.is_some() {
         config.rule.cost_cells = 3;
     }
-    for cells in &mut config.stages.cells {
-        *cells = 3;
-    }
-    if !config.stages.drop.is_empty() {
-        config.stages.drop = vec![1, 1];
-    }
+    config.stages.cells.fill(3);
+    config.stages.drop.fill(1);
 }
 
 /// A search with every rule finishes, with alpha of only one kind of cell, and its genotype belongs
