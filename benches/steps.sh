@@ -23,7 +23,7 @@ fi
 step() { "$1" --samples 2 | sed -n 's/.*"median_s":\([0-9.e-]*\).*/\1/p'; }
 for ((pair = 0; pair < pairs; pair++)); do
   echo "$(step "$BEFORE") $(step "$NOW/time_step")"
-done | sort -g | awk '
+done | awk '
   { before[NR] = $1; now[NR] = $2; ratio[NR] = $2 / $1 }
   function sort(all, n,   i, j, t) {
     for (i = 2; i <= n; i++) for (j = i; j > 1 && all[j] < all[j - 1]; j--) { t = all[j]; all[j] = all[j - 1]; all[j - 1] = t }
