@@ -1,6 +1,6 @@
 //! A study as a job array of a real Slurm: its controller and a node of it, on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -132,13 +132,13 @@ fn ports() -> [u16; 2] {
 }
 
 #[cfg(unix)]
-fn set_mode(path: &PathBuf, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
 }
 
 #[cfg(not(unix))]
-fn set_mode(_: &PathBuf, _: u32) {}
+fn set_mode(_: &Path, _: u32) {}
 
 fn is_there(program: &str) -> bool {
     path().split(':').any(|folder| PathBuf::from(folder).join(program).is_file())
