@@ -141,7 +141,7 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 /// A cell whose edges are mixed sums, normalized by the statistics of the batch.
 ///
 /// ```text
-/// state = sum over edges into it, over o of mixing[o] * factors[o] * o(x),  x what the edge reads
+/// state = sum over edges into it, over o of mixing[o] * factors[o] * o(x),  x the state that the edge reads
 /// running_mean <- 0.9 running_mean + 0.1 mean
 /// running_var  <- 0.9 running_var  + 0.1 var * n / (n - 1)
 /// ```

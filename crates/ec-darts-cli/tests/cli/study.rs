@@ -1,4 +1,4 @@
-//! Studies by the real binary: killed, run by several processes, and what they come to.
+//! Studies by the real binary: killed, run by several processes, and their results.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -1,8 +1,10 @@
-//! States of a cell in parts: a part of the channels goes through the operations of an edge, the others around them.
+//! States of a cell in parts: a part of the channels passes through the operations of an edge, the
+//! others bypass them.
 //!
-//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel `c` of part `p`
-//! of what an edge makes is channel `c * parts + p` of its node. Operations read the first part of a state in blocks.
-//! On the way back a state gathers in one pass what all nodes that read it pass around the operations.
+//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel
+//! `c` of part `p` of an edge's output is channel `c * parts + p` of its node. Operations read the
+//! first part of a state in blocks. Backward, one pass over a state collects the gradients from all
+//! bypasses of nodes that read it.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -22,10 +24,10 @@ pub struct State {
     pub first: Buffer,
 }
 
-/// An edge that lets channels by: forward into a node, backward out of the state that it reads.
+/// The bypass of an edge: forward into a node, backward out of the state that it reads.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    /// Forward the state that is read, backward the gradient of the node; of the whole batch.
+    /// Forward, the state that is read; backward, the gradient of the node; of the whole batch.
     planes: &'a [f32],
     stride: usize,
     weight: f32,
@@ -48,12 +50,12 @@ impl Shape {
         self.size[0] * self.size[1]
     }
 
-    /// Values of an image.
+    /// Number of values of an image.
     fn len(self) -> usize {
         self.channels * self.positions()
     }
 
-    /// Channels of a part.
+    /// Number of channels of a part.
     fn width(self) -> usize {
         self.channels / self.parts
     }
@@ -63,7 +65,7 @@ impl Shape {
         Planes { channels: self.width(), apart: self.parts }
     }
 
-    /// Of each channel that goes by, its number where it is read and in the node.
+    /// For each bypassing channel, its number in the state that is read and in the node.
     fn others(self) -> impl Iterator<Item = [usize; 2]> {
         let width = self.width();
         (width..self.channels).map(move |read| [read, read % width * self.parts + read / width])
@@ -76,7 +78,7 @@ fn chunk(graph: &Graph) -> usize {
 }
 
 impl State {
-    /// From the mixed sum of the edges into a state; `planes` are those of the states before it.
+    /// A state from the mixed sum of its edges; `planes` are those of the states before it.
     pub fn new(
         graph: &Graph,
         state: usize,
@@ -160,16 +162,16 @@ impl WithSimd for Node<'_> {
     }
 }
 
-/// The way back of a cell's gradients around the operations.
+/// The backward pass of a cell's gradients through the bypasses.
 pub struct Backward<'a> {
     graph: &'a Graph,
     values: &'a Values<'a>,
-    /// Of the states, forward.
+    /// The planes of the states, from the forward pass.
     planes: &'a Blocks,
-    /// Of the output, and which states are joined there.
+    /// The gradient of the output, and the states that are joined there.
     joined: (&'a [f32], &'a [usize]),
     with_weights: bool,
-    /// Of the nodes that it has come through, planes.
+    /// The gradients of the processed nodes, as planes.
     of_nodes: Blocks,
     /// Gradients of mixing weights, with their places.
     pub weights: Vec<(usize, f32)>,
@@ -187,8 +189,8 @@ impl<'a> Backward<'a> {
         Self { graph, values, planes, joined, with_weights, of_nodes, weights: Vec::new() }
     }
 
-    /// The gradient of a state in blocks, if it has one: of an input's state, or of what the operations make of a
-    /// node. `first` is what comes back to the first part through the operations.
+    /// The gradient of a state in blocks, if it has one: of an input's state, or of the operations'
+    /// output in a node. `first` is the gradient of the first part through the operations.
     pub fn state(&mut self, state: usize, first: Option<&[f32]>) -> Option<Buffer> {
         let graph = self.graph;
         let shape = Shape::of(graph, state);
@@ -225,14 +227,14 @@ impl<'a> Backward<'a> {
 
 /// The sources of the gradient of a state.
 struct Sources<'a> {
-    /// Of the output, with the state's place among the joined ones and their number.
+    /// The gradient of the output, with the state's place among the joined states and their number.
     joined: Option<(&'a [f32], [usize; 2])>,
-    /// Of the first part, in blocks, from the operations.
+    /// The gradient of the first part through the operations, in blocks.
     first: Option<&'a [f32]>,
     ways: &'a [Way<'a>],
-    /// The state itself, planes, where something reads it.
+    /// The planes of the state itself, where a bypass reads it.
     state: &'a [f32],
-    /// Whether the gradients of the weights are asked for.
+    /// Whether the gradients of the weights are requested.
     with_weights: bool,
 }
 
@@ -256,7 +258,7 @@ fn gather(graph: &Graph, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<f3
     (planes, weights)
 }
 
-/// [`gather`] of the images from `start` on.
+/// The part of [`gather`] for the images from `start` on.
 struct Gather<'a> {
     shape: Shape,
     start: usize,
@@ -325,7 +327,7 @@ fn add_scaled(to: &mut [f32], from: &[f32], weight: f32) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from);
 }
 
-/// Sums side by side: one alone would wait for itself.
+/// Number of parallel sums: a single one would wait for itself.
 const SUMS: usize = 32;
 
 #[inline(always)]
@@ -350,20 +352,21 @@ fn windows(rows: &[f32]) -> impl Iterator<Item = [f32; 4]> {
     pairs.map(|(&[a, b], &[c, d])| [a, b, c, d])
 }
 
-/// A value that is no number stays so.
+/// The maximum of four values; a NaN stays a NaN.
 #[inline(always)]
 fn largest([a, b, c, d]: [f32; 4]) -> f32 {
     let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
     larger(larger(a, b), larger(c, d))
 }
 
-/// Adds the largest of each window of two rows.
+/// Adds the maximum of each window of two rows.
 #[inline(always)]
 fn add_pooled(to: &mut [f32], rows: &[f32], weight: f32) {
     to.iter_mut().zip(windows(rows)).for_each(|(to, window)| *to += weight * largest(window));
 }
 
-/// Adds a row's gradient to the first of the largest of each window; returns the product of gradient and maxima.
+/// Adds a row's gradient to the first maximum of each window; returns the product of gradient and
+/// maxima.
 #[inline(always)]
 fn pass_pooled(to: &mut [f32], rows: &[f32], gradient: &[f32], weight: f32) -> f32 {
     let (top, bottom) = to.split_at_mut(rows.len() / 2);

@@ -1,4 +1,4 @@
-//! Aligned buffers that are used again: fresh pages cost more than the kernels that fill them.
+//! Aligned buffers that are reused: fresh pages cost more than the kernels that fill them.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProper
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Bytes of a huge page: maps of a batch are streamed, and small pages stall the prefetcher.
+/// Bytes of a huge page: kernels stream the maps of a batch, and small pages stall the prefetcher.
 const HUGE: usize = 2 << 20;
 
-/// Initialized memory on a cache line's boundary, or a huge page's where it is that large.
+/// Initialized memory, aligned to a cache line, or to a huge page where it is that large.
 #[derive(Debug)]
 struct Allocation {
     first: NonNull<f32>,
@@ -46,7 +46,7 @@ impl Allocation {
         }
     }
 
-    /// Values that there is room for.
+    /// Number of values for which there is room.
     fn len(&self) -> usize {
         self.layout.size() / size_of::<f32>()
     }
@@ -59,7 +59,7 @@ impl Drop for Allocation {
     }
 }
 
-/// Blocks that nobody uses.
+/// Blocks without a user.
 struct Pool {
     /// By the values that there is room for; the last returned first.
     free: BTreeMap<usize, Vec<Allocation>>,
@@ -72,9 +72,9 @@ const PATIENCE: u64 = 1 << 13;
 
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), requests: 0 });
 
-/// Single-precision values on a cache line's boundary; returned to a pool when dropped.
+/// Single-precision values, aligned to a cache line; returned to a pool when dropped.
 ///
-/// A buffer starts with whatever its last owner left.
+/// A new buffer has the content that its last owner left.
 #[derive(Debug)]
 pub struct Buffer {
     /// Present until dropped.
@@ -150,7 +150,7 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The memory of a tensor of Burn, for what a cell gives back: it returns to the pool too.
+/// The memory of a Burn tensor for the results of a cell, which returns to the pool too.
 impl AllocationController for Buffer {
     fn alloc_align(&self) -> usize {
         self.allocation().layout.align()

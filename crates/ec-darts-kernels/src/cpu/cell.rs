@@ -13,17 +13,17 @@ use crate::edge::Cell;
 use crate::extension::Wanted;
 use crate::{MOMENTUM, unbiased};
 
-/// Values that a cell is computed from.
+/// The input values of a cell.
 #[derive(Clone, Debug)]
 pub struct Values<'a> {
     /// `[batch][channel][position]` and the shape, of each input.
     pub inputs: Vec<(&'a [f32], [usize; 4])>,
-    /// Packed, each edge's where [`crate::Edge`] says.
+    /// The packed parameters, at the places of each [`crate::Edge`].
     pub parameters: &'a [f32],
     /// One per operation.
     pub mixing: &'a [f32],
-    /// `[operation][batch]`, without gradient: what an operation's output is multiplied by for each
-    /// image, besides its mixing weight. Statistics are of all images as they are.
+    /// The factors `[operation][batch]`, without gradient: an operation's output is multiplied by
+    /// one for each image, besides its mixing weight. Statistics do not include them.
     pub factors: Option<&'a [f32]>,
 }
 
@@ -32,7 +32,7 @@ pub struct Values<'a> {
 pub struct Tape {
     /// The states that an edge reads; in a cell of several parts the first part of each.
     pub states: Blocks,
-    /// All channels of them, in planes, in a cell of several parts.
+    /// All channels of the states, in planes, in a cell of several parts.
     pub planes: Blocks,
     pub edges: Vec<Kept>,
 }
@@ -44,12 +44,12 @@ pub struct Kept {
     pub maps: Option<Buffer>,
     /// Its part of the packed statistics.
     pub statistics: Range<usize>,
-    /// Values of a channel that each of them is taken over.
+    /// Number of values of a channel behind each statistic.
     pub count: usize,
 }
 
 impl Tape {
-    /// Moves running means and unbiased variances, packed, towards those of the batch.
+    /// Moves packed running means and unbiased variances towards those of the batch.
     pub fn observe(&self, [mean, variance]: [&mut [f32]; 2]) {
         for Kept { norms, statistics, count, .. } in &self.edges {
             let [of_mean, of_variance] = norms.statistics();
@@ -67,7 +67,7 @@ fn move_towards(running: &mut [f32], new: impl Iterator<Item = f32>) {
 }
 
 impl Wanted {
-    /// Whether the gradient of the state behind an input leads anywhere.
+    /// Whether the gradient of the state behind an input is needed.
     pub fn behind(&self, input: usize) -> bool {
         self.parameters || self.inputs.get(input).is_none_or(|&wanted| wanted)
     }
@@ -76,11 +76,11 @@ impl Wanted {
 /// Gradients of a cell.
 #[derive(Debug)]
 pub struct Gradients {
-    /// Of each input; unspecified where it was not asked for.
+    /// Gradient of each input; unspecified where it was not requested.
     pub inputs: Vec<Buffer>,
-    /// Of the packed parameters; zero where they were not asked for.
+    /// Gradient of the packed parameters; zero where it was not requested.
     pub parameters: Vec<f32>,
-    /// Of the mixing weights.
+    /// Gradient of the mixing weights.
     pub mixing: Vec<f32>,
 }
 
@@ -131,5 +131,5 @@ impl<'a> Values<'a> {
     }
 }
 
-/// Batches of maps, where they are there.
+/// Batches of maps; none for missing ones.
 pub type Blocks = Vec<Option<Buffer>>;

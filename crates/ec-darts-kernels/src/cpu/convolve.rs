@@ -1,5 +1,5 @@
-//! ReLU'd map to convolved map and back, for one image, in strips of rows that stay in the first
-//! level of cache.
+//! From the map after the ReLU to the convolved map and back, for one image, in strips of rows that
+//! stay in the first level of cache.
 
 use std::ops::Range;
 
@@ -11,30 +11,31 @@ use super::gather::{Gather, Padded};
 use super::plan::{ConvBlock, EdgePlan};
 use super::tiles::{self, Mix};
 
-/// Values of a strip in one operand of a 1x1 convolution: half of a small first level of cache.
+/// Number of values of a strip in one operand of a 1x1 convolution: half of a small first level of
+/// cache.
 const STRIP: usize = 4096;
 
-/// A block, and what it is applied to.
+/// A block and its input.
 #[derive(Clone, Copy)]
 pub struct Convolution<'a> {
     pub plan: &'a EdgePlan,
     pub block: &'a ConvBlock,
     pub prepared: &'a [f32],
-    /// The ReLU'd map that it reads, with the border of its geometry.
+    /// The map after the ReLU that it reads, with the border of its geometry.
     pub source: &'a [f32],
 }
 
-/// Room for the strips of any block of an edge, and for the gradient on the way to its input.
+/// Memory for the strips of any block of an edge, and for the gradient on the path to its input.
 pub struct Scratch {
     pub gathered: Buffer,
     pub gradient: Buffer,
     pub map_gradient: Buffer,
-    /// Its border stays zero, and what lies between the pixels of a stride.
+    /// The border stays zero, and so do the gaps between the pixels of a stride.
     pub padded: Buffer,
 }
 
 impl Scratch {
-    /// With `backward`, the geometry of what the blocks read whose gradients are wanted.
+    /// With `backward`, the geometry of the blocks' inputs whose gradients are requested.
     pub fn new(plan: &EdgePlan, backward: Option<Padded>) -> Self {
         let most = |of: fn(&ConvBlock) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;
@@ -72,8 +73,8 @@ impl Convolution<'_> {
         (0..rows).step_by(step).map(move |first| first..(first + step).min(rows))
     }
 
-    /// Of a depthwise convolution, for some rows of its output of `columns` each: with its stride, and
-    /// the distance between rows of its input that hold values.
+    /// The steps of a depthwise convolution for some rows of its output with `columns` each: its
+    /// stride, and the distance between rows of its input that have values.
     pub fn steps(
         &self,
         lanes: usize,
@@ -169,8 +170,8 @@ impl Convolution<'_> {
         (room, len)
     }
 
-    /// Of each value of a window: its lane, its row and column in the window, its block of channels,
-    /// and the place that it is gathered to.
+    /// For each value of a window: its lane, its row and column in the window, its block of
+    /// channels, and the place to which it is gathered.
     pub fn window(&self, lanes: usize) -> impl Iterator<Item = (usize, [usize; 2], usize, usize)> {
         let channels = self.plan.channels[0];
         (0..9 * channels).map(move |place| {

@@ -1,4 +1,4 @@
-//! The backward pass of a block, strip by strip: to its weights and to what it reads.
+//! The backward pass of a block, strip by strip: to its weights and to its input.
 
 use std::ops::Range;
 
@@ -13,9 +13,9 @@ use super::plan::ConvBlock;
 use super::tiles::{self, Mix, prefetch};
 
 impl Convolution<'_> {
-    /// From the gradient of the normalized map, which with the map itself gives that of the map
-    /// ([`image::linear`]), to the weights', which is added, and to the ReLU's, added to `to` where
-    /// `add`; either only where it is asked for.
+    /// From the gradient of the normalized map, which together with the map gives that of the map
+    /// ([`image::linear`]), to the gradient of the weights, which is added, and to that of the
+    /// ReLU, added to `to` where `add`; each only where it is requested.
     #[inline(always)]
     pub fn backward<S: Simd>(
         self,
@@ -124,7 +124,7 @@ impl Convolution<'_> {
                 }
             }
             if straight && is_wanted {
-                // The rows whose gradient is complete, while it is in the first level of cache.
+                // The rows whose gradient is complete, while they are in the first level of cache.
                 let end = if strip.end == rows {
                     rows
                 } else {
@@ -139,7 +139,7 @@ impl Convolution<'_> {
         }
     }
 
-    /// The adjoint of gathering; `between` holds the gradient of what was gathered.
+    /// The adjoint of gathering; `between` has the gradient of the gathered values.
     #[inline(always)]
     fn scatter<S: Simd>(
         &self,
@@ -218,8 +218,8 @@ impl Convolution<'_> {
         }
     }
 
-    /// Some rows of the adjoint of a depthwise convolution; `padded` holds the gradient, zero where
-    /// a stride has left gaps.
+    /// Some rows of the adjoint of a depthwise convolution; `padded` has the gradient, with zeros
+    /// in the gaps of a stride.
     #[inline(always)]
     fn adjoint<S: Simd>(
         &self,

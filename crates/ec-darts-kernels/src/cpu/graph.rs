@@ -13,30 +13,30 @@ pub enum Origin {
     State(usize),
 }
 
-/// An edge in its place.
+/// An edge with its place in the cell.
 #[derive(Debug)]
 pub struct Link {
     pub isa: Isa,
     pub plan: EdgePlan,
     pub from: Origin,
     pub to: usize,
-    /// Its part of the packed parameters, of the mixing weights and of the statistics.
+    /// Its ranges of the packed parameters, of the mixing weights and of the statistics.
     pub parameters: Range<usize>,
     pub mixing: Range<usize>,
     pub statistics: Range<usize>,
-    /// The mixing weight of the channels that go by, in a cell of several parts.
+    /// The index of the mixing weight of the bypassing channels, in a cell of several parts.
     pub around: Option<usize>,
-    /// The group that it belongs to, if it has terms without weights.
+    /// The group of the edge, if it has terms without weights.
     pub group: Option<usize>,
 }
 
-/// Edges that read the same with the same stride: what they compute of it without weights, pools
-/// and identities, is the same for all.
+/// Edges with the same source and the same stride: their operations without weights, pools and
+/// identities, give the same results.
 #[derive(Debug)]
 pub struct Group {
     pub from: Origin,
     pub links: Vec<usize>,
-    /// Of [`Pool::ALL`], those that an edge normalizes.
+    /// The pools of [`Pool::ALL`] that an edge normalizes.
     pub normalized: [bool; Pool::ALL.len()],
 }
 
@@ -48,9 +48,10 @@ pub struct Graph {
     /// Height and width of each state.
     pub sizes: Vec<[usize; 2]>,
     pub batch: usize,
-    /// Channels of every state.
+    /// Number of channels of every state.
     pub channels: usize,
-    /// Equal parts of them, of which the first goes through the operations of the edges into nodes.
+    /// Number of equal parts of the channels; the operations of the edges into nodes read the first
+    /// part.
     pub parts: usize,
     pub isas: Isas,
 }
@@ -120,7 +121,7 @@ impl Graph {
         });
     }
 
-    /// The group of the edge that comes next.
+    /// The group of the next edge.
     fn group(&mut self, from: Origin, plan: &EdgePlan) -> usize {
         let links = &self.links;
         let alike =
@@ -143,7 +144,7 @@ impl Graph {
         self.links.iter().filter(|link| matches!(link.from, Origin::Input(_))).count()
     }
 
-    /// Whether an edge reads it without weights, and so in blocks.
+    /// Whether an edge reads a source without weights, and so in blocks.
     pub fn is_direct(&self, from: Origin) -> bool {
         self.groups.iter().any(|group| group.from == from)
     }
@@ -153,7 +154,7 @@ impl Graph {
         self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
     }
 
-    /// The edges into a state, those that read the same in different rounds.
+    /// The edges into a state; edges with the same source are in different rounds.
     pub fn rounds_into(&self, state: usize) -> Vec<Vec<(usize, &Link)>> {
         let mut rounds: Vec<Vec<(usize, &Link)>> = Vec::new();
         for edge in self.edges_into(state) {

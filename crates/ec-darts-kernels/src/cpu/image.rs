@@ -8,10 +8,11 @@ use super::pools;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 
-/// Positions that are transposed at a time: the block of channels stays in the first level of cache.
+/// Number of positions transposed at a time: the block of channels stays in the first level of
+/// cache.
 const POSITIONS: usize = 256;
 
-/// Channels among planes: how many, and how many planes apart they lie.
+/// Channels among planes: their number, and the distance between them in planes.
 #[derive(Clone, Copy, Debug)]
 pub struct Planes {
     pub channels: usize,
@@ -19,17 +20,17 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Planes one after the other.
+    /// All planes, one after the other.
     pub fn all(channels: usize) -> Self {
         Self { channels, apart: 1 }
     }
 
-    /// Values of them in blocks, of so many positions.
+    /// Number of their values in blocks, for the given number of positions.
     pub fn blocked(self, lanes: usize, positions: usize) -> usize {
         self.channels.next_multiple_of(lanes) * positions
     }
 
-    /// Positions of these blocks; so many planes are asserted to hold them.
+    /// Number of positions of these blocks; the function asserts that `planes` has them.
     #[inline(always)]
     fn positions(self, lanes: usize, blocks: &[f32], planes: &[f32]) -> usize {
         let positions = blocks.len() / self.channels.next_multiple_of(lanes);
@@ -99,8 +100,8 @@ pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], planes: Planes, to: &mut [f3
     }
 }
 
-/// `max(scale * x + shift, floor)` inside the border of `to`, which stays as it is; with a floor of
-/// zero a ReLU.
+/// `max(scale * x + shift, floor)` inside the border of `to`, which does not change; with a floor
+/// of zero this is a ReLU.
 #[inline(always)]
 pub fn pad<S: Simd>(
     simd: S,
@@ -155,7 +156,7 @@ pub fn pool<S: Simd>(simd: S, plan: &EdgePlan, pool: Pool, input: &[f32], to: &m
     }
 }
 
-/// A part of what [`pool`] makes of a blocked image.
+/// A part of the output of [`pool`] for a blocked image.
 #[inline(always)]
 pub fn pool_rows<S: Simd>(
     simd: S,
@@ -216,9 +217,8 @@ pub fn pool_backward<S: Simd>(
 
 /// `to = first * gradient + second * map + third` per channel: the backward pass of a batch
 /// normalization, applied while it is read.
-///
-/// Of each of the `blocks` maps of `map_len` values, the part from `begin` on that `to` has room
-/// for.
+/// The function takes, from each of the `blocks` maps of `map_len` values, the part from `begin` on
+/// for which `to` has room.
 #[inline(always)]
 pub fn linear<S: Simd>(
     simd: S,
@@ -247,7 +247,8 @@ pub fn linear<S: Simd>(
     }
 }
 
-/// `to = start + sum over maps of scale * map` per channel, added to what is there where `add`.
+/// `to = start + sum over maps of scale * map` per channel, added to the existing values where
+/// `add`.
 #[inline(always)]
 pub fn weighted_sum<S: Simd>(
     simd: S,
@@ -281,14 +282,14 @@ pub fn weighted_sum<S: Simd>(
 /// A map and its scale.
 type Scaled<'a> = (&'a [f32], &'a [f32]);
 
-/// Registers of a sum at a time.
+/// Number of registers of a sum at a time.
 const TILE: usize = 8;
 
 /// [`weighted_sum`] of `T` registers from `place` on: maps with scales, the block, the start, and
 /// whether to add.
 ///
 /// # Safety
-/// All maps hold them, `to` is at the first.
+/// All maps have these registers; `to` is at the first.
 #[inline(always)]
 unsafe fn sum_registers<S: Simd, const T: usize>(
     simd: S,
@@ -318,7 +319,7 @@ unsafe fn sum_registers<S: Simd, const T: usize>(
     }
 }
 
-/// `from` where `value > floor`, else zero; added to what is there where `add`.
+/// `from` where `value > floor`, else zero; added to the existing values where `add`.
 #[inline(always)]
 pub fn pass_above<S: Simd>(
     simd: S,

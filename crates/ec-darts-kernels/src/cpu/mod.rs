@@ -1,7 +1,7 @@
 //! The fused kernels for CPUs: a cell of the search space, forward and backward.
 //!
 //! Entry points: [`forward`] and [`backward`]. Invariant: results do not depend on the number of
-//! threads; images are taken in fixed chunks, and chunks are summed in their order.
+//! threads, because images are processed in fixed chunks, and chunks are summed in their order.
 //!
 //! Inputs, outputs and their gradients are planes, `[batch][channel][position]`. Between them all
 //! maps are blocked by channels, `[batch][block][position][lane]`: the states of a cell and their
@@ -51,13 +51,13 @@ pub use simd::Isas;
 use crate::edge::{Cell, Memory};
 use crate::extension::Wanted;
 
-/// On a thread of rayon's pool: any other would fall asleep and be woken for every pass.
+/// Runs on a thread of rayon's pool: any other thread would sleep and be woken for every pass.
 fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| run())
 }
 
-/// Runs a cell; with statistics of its own where none are `given` (packed).
-/// Returns the output, its shape, and what the backward pass needs.
+/// Runs a cell, with its own statistics where none are `given` (packed). Returns the output, its
+/// shape, and the values for the backward pass.
 pub fn forward(
     isas: Isas,
     cell: &Cell,
@@ -149,7 +149,7 @@ fn run_forward(
     tape
 }
 
-/// The gradients of a cell that [`forward`] ran on the same values with statistics of its own.
+/// The gradients of a cell that [`forward`] ran on the same values with its own statistics.
 pub fn backward(
     isas: Isas,
     cell: &Cell,

@@ -1,4 +1,5 @@
-//! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
+//! Batch normalization of a whole edge: from moments to scales, from sums of gradients to
+//! coefficients.
 
 use super::mixing::{Mixing, PerImage};
 use super::plan::EdgePlan;
@@ -15,18 +16,19 @@ pub struct Norms {
     gamma: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// Sum of what each term adds besides its scaled map.
+    /// The sum of the constants that the terms add besides their scaled maps.
     shift_sum: PerImage,
     term_scale: Vec<PerImage>,
     term_backward: Vec<TermBackward>,
     inner_backward: Vec<[Vec<f32>; 3]>,
 }
 
-/// `dz = first * dy + second * z + third` per channel: from the gradient of a mixed sum to that of a
-/// term's map before its normalization.
+/// `dz = first * dy + second * z + third` per channel: from the gradient of a mixed sum to that of
+/// a term's map before its normalization.
 #[derive(Clone, Debug)]
 pub struct TermBackward {
-    /// Holds the factors of the images; the others come of statistics, and are of the whole batch.
+    /// This one has the factors of the images; the others come from statistics and are those of the
+    /// whole batch.
     pub first: PerImage,
     pub second: Vec<f32>,
     pub third: Vec<f32>,
@@ -270,12 +272,12 @@ impl Norms {
     }
 }
 
-/// Means and squares of each normalization, of an image's moments.
+/// Means and squares of each normalization, from an image's moments.
 fn norms_of(image: &[f32], width: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
     image.chunks_exact(2 * width).map(move |of| of.split_at(width))
 }
 
-/// Sums over the images, in their order, each with its factor where there are factors.
+/// Sums over the images, in their order, each times its factor where there are factors.
 fn totals(sums: &[f32], len: usize, factors: Option<&[f32]>) -> Vec<f64> {
     let mut totals = vec![0.0; len];
     for (number, image) in sums.chunks_exact(len.max(1)).enumerate() {

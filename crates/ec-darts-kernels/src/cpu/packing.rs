@@ -1,4 +1,5 @@
-//! Weights: from where Burn's parameters are packed to where the kernels read them, and back.
+//! Weights: from their places in Burn's packed parameters to the places that the kernels read, and
+//! back.
 
 use super::buffer::Buffer;
 use super::gather::Gather;
@@ -23,8 +24,9 @@ impl EdgePlan {
         })
     }
 
-    /// Of each channel of a block's depthwise convolution: where its packed weights begin, and where
-    /// the first of them is prepared; the others follow a register apart.
+    /// For each channel of a block's depthwise convolution: the index of its first packed weight,
+    /// and the place in which this weight is prepared; the others follow with the distance of a
+    /// register.
     fn depthwise_channels<'a>(
         &'a self,
         block: &'a ConvBlock,
@@ -37,7 +39,7 @@ impl EdgePlan {
         })
     }
 
-    /// Lays the packed weights out for the kernels.
+    /// Puts the packed weights into the layout of the kernels.
     pub fn prepare(&self, packed: &[f32]) -> Buffer {
         let mut all = Buffer::zeros(self.prepared_len);
         let lanes = self.lanes;

@@ -21,10 +21,9 @@ pub struct Pass<'a> {
 
 /// The work of a pass.
 pub enum Task<'a> {
-    /// Moments of what each of the asked-for pools makes of the input,
-    /// `[image][pool][mean, squares][width]`.
+    /// Moments of the output of each requested pool, `[image][pool][mean, squares][width]`.
     Pools { of: [bool; Pool::ALL.len()], moments: &'a mut [f32] },
-    /// First blocks: their maps and, where asked for, moments.
+    /// First blocks: their maps and, where requested, moments.
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
     Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
@@ -48,7 +47,7 @@ pub enum Task<'a> {
         weights: Option<&'a mut [f32]>,
         to: Target<'a>,
     },
-    /// Backward through what has no weights, added to what is there where `add`.
+    /// Backward through operations without weights, added to the existing values where `add`.
     Direct { direct: &'a Direct<'a>, to: &'a mut [f32], add: bool },
 }
 
@@ -57,7 +56,7 @@ pub enum Task<'a> {
 pub enum Target<'a> {
     Nowhere,
     Planes(&'a mut [f32]),
-    /// Added to what is there where `add`.
+    /// Blocks, added to the existing values where `add`.
     Blocks {
         to: &'a mut [f32],
         add: bool,
@@ -71,9 +70,9 @@ pub struct Mixed<'a> {
     pub maps: &'a [f32],
 }
 
-/// Maps that are read side by side: edges of few terms are summed together.
+/// Number of maps that are read in parallel: edges with few terms are summed together.
 const MAPS: usize = 7;
-/// Lanes of the widest registers.
+/// Number of lanes of the widest registers.
 const MOST_LANES: usize = 16;
 
 /// The sum of all edges into a state, for the images from `start` on: each map is read once.

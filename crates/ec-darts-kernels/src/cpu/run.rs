@@ -4,9 +4,9 @@
 //! of a pass takes one of another edge instead.
 //!
 //! A batch normalization needs the whole batch, so an edge is a few passes over the images. Within
-//! a pass one image goes through everything at once, in maps that stay in the caches. What a
-//! backward pass needs of a batch normalization is linear in the gradient and the map, so it is
-//! applied while both are read.
+//! a pass one image goes through all operations at once, in maps that stay in the caches. The
+//! backward pass of a batch normalization is linear in the gradient and the map, so it is applied
+//! while both are read.
 
 use rayon::prelude::*;
 
@@ -22,30 +22,31 @@ use super::plan::{EdgePlan, Pool, Term};
 use super::simd::Isa;
 use crate::extension::Wanted;
 
-/// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
-/// from the last to the first, which the pass before has left in the caches.
+/// Number of chunks of a batch: a multiple of any sensible number of threads. Every other pass
+/// takes the chunks from the last to the first, because the previous pass has left the last ones in
+/// the caches.
 pub const CHUNKS: usize = 16;
-/// Of small maps, whose chunks would take no longer than it takes to prepare them.
+/// Number of chunks of small maps; more chunks would take longer to prepare than to compute.
 const SMALL_CHUNKS: usize = 8;
-/// Values of such a map, of the output.
+/// Largest number of values of a small map of the output.
 const SMALL: usize = 1 << 12;
 
-/// Images of a chunk.
+/// Number of images per chunk.
 fn chunk(plan: &EdgePlan) -> usize {
     plan.batch.div_ceil(if plan.map_len() <= SMALL { SMALL_CHUNKS } else { CHUNKS })
 }
 
-/// Values of a gradient that a thread sums at a time.
+/// Number of values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
 
 /// The target of the gradient of an edge's source.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// The values that it replaces, where it is asked for.
+    /// The values that it replaces, where it is requested.
     Planes(Option<&'a mut [f32]>),
-    /// Nobody asks for it, nor for the parameters'.
+    /// Neither this gradient nor that of the parameters is requested.
     Nowhere,
-    /// A sum that it is added to, if there is one.
+    /// A sum to which it is added, if there is one.
     Blocks(&'a mut Option<Buffer>),
 }
 
@@ -72,7 +73,7 @@ pub struct EdgeRun<'a> {
     plan: &'a EdgePlan,
     input: Input<'a>,
     parameters: &'a [f32],
-    /// The parameters as the plan lays them out.
+    /// The parameters in the layout of the plan.
     prepared: Buffer,
 }
 
@@ -82,7 +83,7 @@ impl<'a> EdgeRun<'a> {
         Self { isa: *isa, plan, input, parameters, prepared: plan.prepare(parameters) }
     }
 
-    /// For what has no weights: [`Self::pool_moments`] and [`Self::direct`].
+    /// An edge without parameters, for [`Self::pool_moments`] and [`Self::direct`].
     pub fn without_weights(link: &'a Link, input: Input<'a>) -> Self {
         let Link { isa, plan, .. } = link;
         Self { isa: *isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
@@ -92,7 +93,7 @@ impl<'a> EdgeRun<'a> {
         chunk(self.plan)
     }
 
-    /// Moments of some pools of what the edge reads, for each image and pool.
+    /// Moments of some pools of the edge's source, for each image and pool.
     pub fn pool_moments(&self, of: [bool; Pool::ALL.len()]) -> Buffer {
         let len = Pool::ALL.len() * 2 * self.plan.width();
         let mut all = Buffer::zeros(self.plan.batch * len);
@@ -103,7 +104,7 @@ impl<'a> EdgeRun<'a> {
         all
     }
 
-    /// The maps before each batch normalization, and what to scale them with for the mixed sum.
+    /// The maps before each batch normalization, and their scales in the mixed sum.
     pub fn forward(&self, statistics: Statistics<'_>, mixing: Mixing<'_>) -> (Norms, Buffer) {
         let plan = self.plan;
         let mut maps = Buffer::new(plan.batch * plan.maps_len().max(1));
@@ -124,8 +125,9 @@ impl<'a> EdgeRun<'a> {
         Mixed { context: self.context(), norms, maps }
     }
 
-    /// Writes the gradients of parameters and mixing weights and passes on what convolutions give
-    /// the input; returns the normalizations with the coefficients of their backward pass.
+    /// Writes the gradients of parameters and mixing weights, and passes on the gradient of the
+    /// input through convolutions; returns the normalizations with the coefficients of their
+    /// backward pass.
     pub fn backward(
         &self,
         norms: &Norms,
@@ -241,7 +243,7 @@ impl<'a> EdgeRun<'a> {
         norms
     }
 
-    /// Adds what reaches the edge's input without a convolution.
+    /// Adds the gradient of the edge's input through operations without weights.
     pub fn direct(&self, direct: &Direct<'_>, to: &mut Option<Buffer>) {
         let (len, add) = (self.plan.input_len(), to.is_some());
         let to = to.get_or_insert_with(|| Buffer::new(self.plan.batch * len));
@@ -252,7 +254,7 @@ impl<'a> EdgeRun<'a> {
         );
     }
 
-    /// Moments of pools into their places among those of all normalizations.
+    /// Copies the moments of pools to their places among those of all normalizations.
     fn place_pools(&self, pools: &[f32], all: &mut [f32]) {
         let plan = self.plan;
         let len = 2 * plan.width();
@@ -272,7 +274,7 @@ impl<'a> EdgeRun<'a> {
         Context { plan: self.plan, prepared: &self.prepared, input: self.input }
     }
 
-    /// The maps before each batch normalization, with the statistics that `norms` holds.
+    /// The maps before each batch normalization, with the statistics of `norms`.
     fn maps(&self, maps: &mut Buffer, norms: &Norms) {
         if self.plan.blocks.is_empty() {
             return;
@@ -353,7 +355,7 @@ pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
     });
 }
 
-/// Writes a state into its place among the joined ones of the output.
+/// Writes a state into its place among the joined states of the output.
 pub fn join(graph: &Graph, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
     let (from, planes) = (state.len() / graph.batch, Planes::all(graph.channels));
     let to = out.len() / graph.batch;
@@ -363,7 +365,7 @@ pub fn join(graph: &Graph, state: &[f32], out: &mut [f32], [place, joined]: [usi
     });
 }
 
-/// The gradient of a state among the joined ones of the output.
+/// The gradient of a state among the joined states of the output.
 pub fn part(graph: &Graph, state: usize, gradient: &[f32], [place, joined]: [usize; 2]) -> Buffer {
     let from = gradient.len() / graph.batch;
     let planes = Planes::all(graph.channels);

@@ -1,4 +1,5 @@
-//! Rows of a block of channels at a time: what pools make of them stays in the first level of cache.
+//! Rows of a block of channels at a time, so that the outputs of pools stay in the first level of
+//! cache.
 
 use pulp::Simd;
 
@@ -7,7 +8,7 @@ use super::context::Context;
 use super::image;
 use super::plan::{EdgePlan, Strip, Term};
 
-/// Room for what the pools of an edge make of a strip.
+/// Memory for the outputs of an edge's pools for one strip.
 pub struct Strips {
     pools: Vec<Buffer>,
 }

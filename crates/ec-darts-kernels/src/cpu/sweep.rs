@@ -20,13 +20,13 @@ struct Sweep<'a> {
     values: &'a Values<'a>,
     states: &'a Blocks,
     blocks: &'a Blocks,
-    /// Of the edges that it has come through.
+    /// The normalizations of the processed edges.
     norms: Vec<Option<Norms>>,
 }
 
 impl Sweep<'_> {
-    /// Adds what reaches a source without a convolution, from all edges that read it; `gradients`
-    /// are those of the states from `first` on.
+    /// Adds the gradient of a source through operations without weights, from all edges that read
+    /// it; `gradients` are those of the states from `first` on.
     fn direct(
         &self,
         from: Origin,
@@ -106,7 +106,7 @@ pub fn run_backward(
             *this = gradient.filter(|_| wanted.behind(state));
         }
         let Some(gradient) = this else {
-            // Nothing reads this state.
+            // No edge reads this state.
             if let Some(input) = inputs.get_mut(state) {
                 input.fill(0.0);
             }

@@ -1,4 +1,4 @@
-//! Every instruction set against the portable one, on edges that fill no block.
+//! Every instruction set, compared with the portable one, on edges that do not fill a block.
 
 mod factors;
 mod plain;
@@ -51,7 +51,7 @@ fn edges() -> Vec<(Edge, [usize; 4])> {
         // Smaller than the reach of the widest kernel.
         (edge(all(1), [20, 20], 1, false), [2, 20, 4, 4]),
         (edge(all(2), [20, 20], 2, false), [2, 20, 4, 4]),
-        // Steps that the kernels are not compiled for.
+        // Strides and dilations for which the kernels are not compiled separately.
         (edge(vec![separable(3, 3, 2), separable(5, 2, 1)], [6, 6], 3, false), [2, 6, 9, 13]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
         (edge(vec![EdgeOperation::Convolution { relu: false }], [3, 20], 1, true), [3, 3, 6, 9]),
@@ -103,15 +103,15 @@ fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
     assert!(miss <= 1e-8 * norm.max(1e-6), "{what}: {miss} of {norm}");
 }
 
-/// Edges that read one state share what has no weights, at each stride by itself; alone, as cells
-/// of one edge, they share nothing.
+/// Edges that read one state share their operations without weights, separately for each stride; as
+/// cells of one edge they share nothing.
 #[test]
 fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let isa = Isa::best(6);
     let edge = |operations, stride| edge(operations, [6, 6], stride, false);
     let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
-    // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
-    // with stride 1, by three edges.
+    // State 0 is made from the input; states 1 and 2 read it with stride 2, 2 also reads 1; state 3
+    // reads 0 with stride 1, by three edges.
     let first = edge(all(1), 1);
     let nodes = vec![
         vec![(0, edge(all(2), 2))],
@@ -211,7 +211,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
 }
 
 /// The edges of a cell from the last to the first among the packed values, with gaps between them;
-/// and how many values that makes.
+/// and the number of these values.
 fn placed(mut cell: Cell) -> (Cell, usize) {
     let (mut parameters, mut statistics) = (3, 5);
     let edges = cell.nodes.iter_mut().flatten().map(|(_, edge)| edge).rev();
@@ -228,7 +228,7 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
-/// Edges of a node run side by side; whoever computes what, and when, every bit is the same.
+/// Edges of a node run side by side; every bit is the same, whatever the threads and their order.
 #[test]
 fn threads_do_not_change_a_bit() {
     let isa = Isa::best(6);
@@ -265,7 +265,7 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
-/// Channels that a block is not filled by are no reason to take a wide one.
+/// An instruction set with wide blocks is chosen only where the channels fill them.
 #[test]
 fn blocks_are_mostly_filled() {
     for channels in 1..200 {
@@ -276,7 +276,7 @@ fn blocks_are_mostly_filled() {
     }
 }
 
-/// Of a 5x5 kernel with dilation 2, the outer taps of a map of 4x4 all lie on the border.
+/// With a 5x5 kernel of dilation 2, the outer taps of a 4x4 map all lie on the border.
 #[test]
 fn taps_that_reach_no_pixel_are_left_out() {
     let wide = EdgeOperation::Separable { kernel: 5, dilation: 2, repeats: 2 };

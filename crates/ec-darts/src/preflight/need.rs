@@ -76,7 +76,7 @@ impl MemoryNeed {
         let one_each = config.rule.sampling.is_some_and(Sampling::is_one_each);
         let mut is_fused = true;
         for plan in &geometry.cells {
-            let described = SearchCell::describe(&space, plan, config.cell_form());
+            let described = SearchCell::describe(&space, plan, config.cell_form(stage));
             need.cell(plan, batch as u64, data.size(), &space, described.0.parts);
             is_fused &= is_served(&described.0);
             buffers.cell(&described, plan, batch, data.size());
