@@ -1,6 +1,6 @@
 //! A study as a job array of a real Slurm: its controller and a node of it, on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -89,8 +89,8 @@ impl Cluster {
     fn wait(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
         let began = Instant::now();
         while !holds(self) {
-            let late = began.elapsed() > Duration::from_secs(120);
-            assert!(!late, "{what}: not within 120 s\n{}", self.logs());
+            let late = began.elapsed() > Duration::from_secs(300);
+            assert!(!late, "{what}: not within five minutes\n{}", self.logs());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -132,13 +132,13 @@ fn ports() -> [u16; 2] {
 }
 
 #[cfg(unix)]
-fn set_mode(path: &PathBuf, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("set");
 }
 
 #[cfg(not(unix))]
-fn set_mode(_: &PathBuf, _: u32) {}
+fn set_mode(_: &Path, _: u32) {}
 
 fn is_there(program: &str) -> bool {
     path().split(':').any(|folder| PathBuf::from(folder).join(program).is_file())
