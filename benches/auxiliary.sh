@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# What a step on the weights costs in the auxiliary model, beside the supernet's, both steps in turn:
-# for the genotypes of ten fresh alphas, and for those that the transitions of a recorded search
-# trained; prints two tables.
+# Times a step on the weights of the auxiliary model and one of the supernet, in turn: for the genotypes
+# of ten fresh alphas, and for those that the transitions of a recorded search trained. Prints two tables.
 #
 #     benches/auxiliary.sh [METRICS]     by default docs/runs/ecdarts-cpu.jsonl
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A cost-aware search on CIFAR-10 under several targets for multiply-adds: what the genotype of each epoch costs.
+# A cost-aware search on CIFAR-10 under several targets for multiply-adds. Prints the cost of each epoch's genotype.
 #
 #     benches/costs.sh DATA [TARGET...]      DATA holds cifar-10-batches-bin; targets none 13e6 10e6 7e6 without TARGET
 #     PROGRAM=target/release/ec-darts benches/costs.sh DATA none 10e6
@@ -20,7 +20,7 @@ small=(network.init_channels=4 network.num_cells=3 search.epochs=6 search.steps_
   rule.cost=multiply-adds rule.cost_channels=16 rule.cost_cells=8)
 printf '| target | multiply-adds of the genotype of each epoch, millions |\n| --- | --- |\n'
 for target in "${targets[@]}"; do
-  # Without a target the cost is told and has no weight.
+  # Without a target the cost is reported and has no weight.
   own=(rule.cost_target="$target")
   [ "$target" = none ] && own=(rule.cost_weight=0)
   sets=()

@@ -1,4 +1,4 @@
-"""How far two checkpoints are apart: the relative difference of every tensor, the largest first.
+"""Differences of two checkpoints: the relative difference of every tensor, the largest first.
 
     pip install numpy safetensors
     python3 benches/differ.py A.safetensors B.safetensors

@@ -1,4 +1,4 @@
-"""Prints a table of ratios from the lines of time_step and search_step.py: how many times ours each way takes.
+"""Prints a table of ratios from the lines of time_step and search_step.py: the time of each implementation relative to ours.
 
     python3 benches/ratios.py LINES
 """

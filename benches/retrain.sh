@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Retrains genotypes one after the other with the same settings and prints a table. Random genotypes are
-# drawn by `random-SEED`. A run that was stopped goes on.
+# drawn by `random-SEED`. A stopped run continues.
 #
 #     benches/retrain.sh DATA OUT GENOTYPE...
 #     benches/retrain.sh cifar-10-batches-bin runs/table ec_darts_cifar runs/cpu/genotype.json random-1

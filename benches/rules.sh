@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Every rule of the family in a small search of three epochs on CIFAR-10: run through, killed at random moments and
-# resumed to the same bytes, and its genotype taken by a short retraining. A table comes last.
+# Runs every rule of the family in a small search of three epochs on CIFAR-10, kills it at random moments, resumes it to
+# the same bytes, and retrains its genotype for a short time. A table comes last.
 #
 #     benches/rules.sh DATA [PRESET...]      DATA holds cifar-10-batches-bin; all presets of the family without PRESET
 #     KILLS=3 DEVICE=flex PROGRAM=target/release/ec-darts benches/rules.sh DATA gdas_cpu
 #
-# The network has 4 channels and 3 cells on 16x16 maps, an epoch 12 steps: it shows that a rule works to its end,
-# nothing about what it finds.
+# The network has 4 channels and 3 cells on 16x16 maps, an epoch 12 steps. This shows that a rule works to its
+# end, not the quality of its genotypes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: benches/rules.sh DATA [PRESET...]}
@@ -30,10 +30,10 @@ search() {
   local preset=$1 out=$2
   shift 2
   local own=("${sets[@]}")
-  # What a preset says in epochs of its own is shortened with them.
+  # Settings of a preset that count epochs are shortened with them.
   grep -q frozen_epochs "crates/ec-darts/presets/$preset.toml" "crates/ec-darts/presets/${preset%_cpu}.toml" 2>/dev/null &&
     own+=(--set alpha.frozen_epochs=1)
-  # In place of the shell, so that a kill hits it.
+  # The program replaces the shell, so that a kill hits the program.
   exec "$program" search --quiet --config "$preset" --data "$data" --device "$device" --out "$out" "${own[@]}" "$@"
 }
 newest() { ls "$1"/checkpoints/*.safetensors | sort | tail -n 1; }

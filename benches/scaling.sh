@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How the search step's cost grows: batch, channels, cells, image size, threads. Prints a table.
+# Measures the growth of the search step's cost with batch, channels, cells, image size, threads. Prints a table.
 #
 #     benches/scaling.sh
 set -euo pipefail

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Draws some steps of a trace (`ec-darts ... --trace FILE`) as SVG, and sums up where their time went.
+"""Draws some steps of a trace (`ec-darts ... --trace FILE`) as SVG, and sums up their times.
 
     python3 benches/trace.py TRACE.json OUT.svg [--first 20] [--steps 10]
 
-One band for each thread, one row for each depth of spans: what ui.perfetto.dev shows, as a still picture.
+The picture has one band per thread and one row per depth of spans, as in ui.perfetto.dev.
 """
 
 import argparse

@@ -74,22 +74,24 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    println!("| rule | median ms a step | fastest to slowest | times cheaper |");
-    println!("| --- | --- | --- | --- |");
-    let median = |times: &[f64]| times[times.len() / 2];
-    let mut first = None;
-    for (name, mut times) in arguments.presets.iter().zip(times) {
-        times.sort_by(f64::total_cmp);
-        let own = median(&times);
-        let ratio = first.get_or_insert(own);
-        let [fastest, slowest] = [times[0], times[times.len() - 1]].map(|time| 1e3 * time);
+    println!("| rule | median ms a step | fastest to slowest | times cheaper | least to most |");
+    println!("| --- | --- | --- | --- | --- |");
+    for (name, own) in arguments.presets.iter().zip(&times) {
+        // In the same turn, so that a machine that slows down slows both.
+        let ratios = times[0].iter().zip(own).map(|(first, own)| first / own).collect();
+        let [fastest, middle, slowest] = spread(own.iter().map(|time| 1e3 * time).collect());
+        let [least, ratio, most] = spread(ratios);
         println!(
-            "| {name} | {:.0} | {fastest:.0} to {slowest:.0} | {:.1} |",
-            1e3 * own,
-            *ratio / own
+            "| {name} | {middle:.0} | {fastest:.0} to {slowest:.0} | {ratio:.2} | {least:.2} to {most:.2} |"
         );
     }
     Ok(())
+}
+
+/// Smallest, median and largest.
+fn spread(mut values: Vec<f64>) -> [f64; 3] {
+    values.sort_by(f64::total_cmp);
+    [values[0], values[values.len() / 2], values[values.len() - 1]]
 }
 
 /// A search with the rule of a preset in the common network.

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Everything that we measure on a GPU, in one call on a machine that has the driver, the CUDA toolkit and this
-# checkout, but no Rust: programs come built, `time_step`, `search_cifar` and the test binary `integration`, in packed
-# folders or plain ones. Each part has a time limit and may fail by itself; a short table of all comes last.
+# All GPU measurements, in one call on a machine with the driver, the CUDA toolkit and this checkout, but without Rust:
+# the programs `time_step`, `search_cifar` and the test binary `integration` come built, in packed or plain folders. Each
+# part has a time limit and may fail without the others; a short table of all parts comes last.
 #
 #     benches/gpu/measure.sh PACK...                       all parts
 #     PARTS="steps torch" benches/gpu/measure.sh PACK...   some: device parity steps torch growth resume launches
 #     DEVICE=wgpu SCALE=0.5 benches/gpu/measure.sh target/release target/release/examples
 #
-# Whole outputs lie in OUT (./measured). SCALE multiplies the time limits. They are meant to stop what hangs: together they
-# allow 22 minutes, so where a call may take ten, PARTS splits it, `torch` from the rest. KILLS (ten) is how often the
-# small search is killed.
+# OUT (./measured) gets the whole outputs. SCALE multiplies the time limits, which stop programs that hang. Together they
+# allow 22 minutes; where a call may only take ten, split it with PARTS, `torch` from the rest. KILLS (ten) is the number of
+# kills of the small search.
 # A folder with libllvm-stub.so has programs whose LLVM is absent (feature cuda-nvrtc): it is loaded before them.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -42,7 +42,7 @@ table=$out/table.txt
 tell() { printf '%-44s %s\n' "$1" "$2" | tee -a "$table"; }
 
 seconds() { awk -v s="$1" -v by="${SCALE:-1}" 'BEGIN { print s * by }'; }
-# NAME: `command` becomes what starts that program.
+# NAME: sets `command` to the command that starts this program.
 locate() {
   local folder
   for folder in "${folders[@]}"; do
@@ -122,7 +122,7 @@ part_torch() {
     done
   done
 }
-# Once both sides are measured, how many times ours PyTorch takes.
+# After both sides are measured: the time of PyTorch relative to ours.
 ratios() {
   local step
   for step in first second retrain; do
@@ -145,7 +145,7 @@ part_resume() { # A small search twice, and once more killed at random moments: 
   locate search_cifar || { tell "small search" "$(why 127)"; return; }
   newest() { ls "$work/$1/checkpoints" 2>/dev/null | grep 'safetensors$' | tail -n 1; }
   taken() { newest "$1" | sed 's/[^0-9]//g; s/^0*//; s/^$/0/' | grep . || echo 0; }
-  # RUN STEPS: starts it and waits for the checkpoint of so many steps.
+  # RUN STEPS: starts it and waits for the checkpoint after this number of steps.
   start() {
     local until
     until=$(awk -v s="$(seconds 180)" -v now=$SECONDS 'BEGIN { printf "%d", now + s }')
@@ -177,7 +177,7 @@ part_resume() { # A small search twice, and once more killed at random moments: 
   start again 1
   same again "the same search again"
   for ((kill = 1; kill <= kills; kill++)); do
-    # A random step of its share of them, and a random moment after its checkpoint; this signal asks nobody.
+    # A random step of its share of them, and a random moment after its checkpoint; the program cannot catch this signal.
     start killed $((1 + (steps - 1) * (kill - 1) / kills + RANDOM % (1 + steps / kills)))
     sleep "$(awk -v r=$RANDOM -v s="$step_s" 'BEGIN { print r / 32768 * s }')"
     kill -KILL $! 2>/dev/null || tell "kill $kill" "it had ended"

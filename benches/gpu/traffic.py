@@ -2,9 +2,10 @@
 
     python3 benches/gpu/traffic.py [channels cells image batch]      the paper's: 16 8 32 64
 
-Every launch is counted as reading each map that it needs once and writing each once: what several cubes of a launch
-read again is taken to come from the caches. Tables, weights, and parts of sums are left out, as they are small. An
-operation is a multiplication or an addition of a convolution; normalizations, pools and ReLUs are left out.
+Every launch counts as one read of each map that it needs and one write of each map that it makes: repeated reads by
+several cubes of a launch are assumed to come from the caches. Tables, weights, and parts of sums are left out, because
+they are small. An operation is a multiplication or an addition of a convolution; normalizations, pools and ReLUs are
+left out.
 """
 import collections
 import sys
@@ -23,13 +24,14 @@ def count(kernel, values=0, multiplications=0):
 
 
 def block(source, made, pointwise, depthwise, with_weights, reads_gradient_twice):
-    """A convolution with what stands before it, forward and backward; maps in values of an image.
+    """A convolution with its gather, forward and backward; maps in values of an image.
 
-    `depthwise` and `pointwise` are its multiplications; what it gathers has as many values as it makes pixels of the source.
+    `depthwise` and `pointwise` are its multiplications; the gathered map has one value for each
+    multiplication of an output channel.
     """
     gathered = pointwise // made["channels"]
     count("blocks", source + made["map"], pointwise + depthwise)
-    # The gradient of its map is made of that of what follows and the map itself, wherever it is read.
+    # Each reader computes the gradient of its map from the gradient after it and from the map itself.
     count("products", 2 * made["map"] + gathered, pointwise)
     if with_weights:
         count("weight gradients", source + 2 * made["map"], pointwise + depthwise)
@@ -47,7 +49,7 @@ def edge(width, size, stride, with_weights):
         dense = (width * map_, side * side * map_)
         block(source, made, *dense, with_weights, False)
         if repeats == 2:
-            # What comes back to the map between two blocks is written, and is read again by the first.
+            # The gradient of the map between two blocks is written, and the first block reads it again.
             block(map_, made, *dense, with_weights, True)
             count("sources", map_)
     if stride == 2:

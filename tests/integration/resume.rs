@@ -81,7 +81,7 @@ pub fn softmax(config: &mut SearchConfig) {
 }
 
 /// All rules by name.
-pub fn rules() -> [(&'static str, Change); 19] {
+pub fn rules() -> [(&'static str, Change); 20] {
     [
         ("gdas", |config| {
             config.rule.sampling = Some(Sampling::StraightThrough);
@@ -116,6 +116,7 @@ pub fn rules() -> [(&'static str, Change); 19] {
             (config.rule.partial_channels, config.network.init_channels) = (2, 4);
             config.alpha.frozen_epochs = 1;
         }),
+        ("drnas in two stages", |config| *config = crate::stages::progressive()),
         ("p-darts", |config| *config = crate::stages::config()),
         ("p-darts in second order with a transition", |config| {
             *config = crate::stages::config();

@@ -23,13 +23,91 @@ pub fn config() -> SearchConfig {
     let mut config = tiny::config();
     config.search.relaxation = Relaxation::Softmax;
     config.transition.enabled = false;
-    config.stages =
-        StagesConfig { cells: vec![3, 4, 5], drop: vec![3, 2], added_channels: vec![0, 0, 2] };
+    config.stages = StagesConfig {
+        cells: vec![3, 4, 5],
+        drop: vec![3, 2],
+        added_channels: vec![0, 0, 2],
+        ..StagesConfig::default()
+    };
     let dropout = |rate| Schedule::Dropout(Dropout { rate, frozen: 1 });
     config.rule.skip_dropout = vec![dropout(0.1), dropout(0.4), dropout(0.7)];
     config.rule.discretization = Discretization::FewSkips { at_most: 2 };
     (config.alpha.frozen_epochs, config.alpha.clip_norm) = (1, Some(5.0));
     config
+}
+
+/// DrNAS on a tiny network: two stages, of which the second goes on with the weights of the first.
+pub fn progressive() -> SearchConfig {
+    let mut config = tiny::config();
+    config.search.relaxation = Relaxation::Softmax;
+    config.transition.enabled = false;
+    config.rule.sampling = Some(Sampling::Dirichlet);
+    (config.rule.partial_channels, config.network.init_channels) = (4, 4);
+    config.stages = StagesConfig {
+        cells: vec![3, 3],
+        drop: vec![3],
+        partial_channels: vec![4, 2],
+        keep_weights: true,
+        ..StagesConfig::default()
+    };
+    config.network.num_cells = 3;
+    config.alpha.frozen_epochs = 1;
+    config
+}
+
+#[test]
+fn kept_weights_go_on_wider() {
+    let config = progressive();
+    let epochs = config.search.epochs;
+    let mut search = tiny::search(config);
+    let mut before = None;
+    let mut rates = Vec::new();
+    loop {
+        let done = search.work().expect("a finite search");
+        for event in search.take_events() {
+            if let Event::Step(report) = event {
+                rates.push((report.epoch, report.learning_rate));
+            }
+        }
+        if done == Done::Epoch && search.epoch() == epochs {
+            break;
+        }
+        before = Some((tiny::state(search.supernet()), search.alpha().values()));
+    }
+    let (old, alpha) = before.expect("a stage of several steps");
+    let new = tiny::state(search.supernet());
+    let (mut same, mut wider) = (0, 0);
+    for (name, new) in &new {
+        let old = &old[name];
+        let (from, to) = (old.shape().to_vec(), new.shape().to_vec());
+        let [old, new] = [old, new].map(|data| data.iter::<f32>().collect::<Vec<f32>>());
+        if from == to {
+            assert_eq!(old, new, "{name}");
+            same += 1;
+            continue;
+        }
+        // The first output keeps the values of the inputs that it had.
+        let inner: usize = from.iter().skip(1).product();
+        let kept = inner.min(to.iter().skip(1).product());
+        assert!(to[0] > from[0], "{name}: {from:?} {to:?}");
+        assert_eq!(old[..kept], new[..kept], "{name}");
+        wider += 1;
+    }
+    assert!(same > 10 && wider > 50, "{same} {wider}");
+    assert!(new.len() < old.len(), "candidates are dropped");
+    // Alpha of the candidates that are left has not moved.
+    let left: Vec<f32> = search.alpha().values().normal;
+    let kept = left.iter().zip(&alpha.normal).filter(|(now, before)| now == before).count();
+    let dropped = left.iter().filter(|&&now| now == 0.0).count();
+    assert_eq!((kept, dropped), (left.len() * 5 / 8, left.len() * 3 / 8));
+    while search.work().expect("a finite search") != Done::Everything {}
+    for event in search.take_events() {
+        if let Event::Step(report) = event {
+            rates.push((report.epoch, report.learning_rate));
+        }
+    }
+    assert!(rates.is_sorted_by(|before, after| before.1 >= after.1), "{rates:?}");
+    search.best().expect("an end").genotype.validate().expect("a genotype");
 }
 
 fn counts(space: &SearchSpace) -> Vec<usize> {

@@ -132,7 +132,7 @@ fn is_image(path: &Path) -> bool {
     by_content || ImageFormat::from_path(path).is_ok_and(known)
 }
 
-/// The form in which classes are told.
+/// The form in which classes are printed.
 enum OutputForm {
     Text,
     Json,

@@ -1,6 +1,7 @@
-//! `ec-darts compare`: runs side by side.
+//! `ec-darts compare`: runs in columns.
 //!
-//! Invariant: whatever a run does not have is a gap in its column, and files that cannot be read are told.
+//! Invariant: a value that a run does not have is a gap in its column, and files that cannot be
+//! read are reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +18,7 @@ use crate::report_html::html::{count, duration};
 use crate::report_html::read::{Epoch, Material, Run};
 use crate::terminal::complain;
 
-/// Letters of a cell that are shown on a terminal.
+/// Largest number of letters of a cell on a terminal.
 const LETTERS: usize = 48;
 
 pub fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
@@ -68,7 +69,7 @@ impl Column {
     }
 }
 
-/// Leaves of a tree of settings by their path.
+/// The values of a tree of settings, by their paths.
 fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, Value>) {
     match value {
         Value::Object(table) => {
@@ -91,7 +92,7 @@ enum Unit {
     Count,
 }
 
-/// A figure of every run, where it has it.
+/// A figure of every run that has it.
 struct Row {
     name: String,
     unit: Unit,
@@ -149,7 +150,7 @@ fn differing(columns: &[Column]) -> Vec<Row> {
     let mut keys: Vec<&String> = all.iter().flat_map(BTreeMap::keys).collect();
     keys.sort();
     keys.dedup();
-    // A stage that a run does not have is no difference of each of its settings.
+    // A stage that a run does not have does not count as a difference of all its settings.
     let has = |own: &BTreeMap<String, Value>, key: &str| {
         let stage = &key[..=key.find('.').unwrap_or(0)];
         own.keys().any(|other| other.starts_with(stage))
@@ -213,7 +214,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// A row that no run has is left out.
+    /// Adds a row, unless no run has a value.
     fn add(&mut self, name: &str, unit: Unit, of: impl Fn(&Material) -> Option<Value>) {
         let values: Vec<Option<Value>> =
             self.columns.iter().map(|column| of(&column.material)).collect();
@@ -238,14 +239,14 @@ fn commit<C, E>(run: &Run<C, E>) -> Option<Value> {
     Some(json!(run.sessions.last()?.commit))
 }
 
-/// The last one: choosing the best by test images would flatter.
+/// The last measurement: a choice of the best by test images would be too optimistic.
 fn measured(material: &Material, on: MeasuredOn) -> Option<Value> {
     let run = material.retrain.as_ref()?;
     let mut epochs = run.metrics.iter().rev().filter(|epoch| epoch.measured_on == Some(on));
     Some(json!(epochs.next()?.valid_accuracy?))
 }
 
-/// As it was retrained.
+/// The costs of the network in the retraining.
 fn network(material: &Material) -> Option<NetworkCost> {
     let (config, side) = material.retrained()?;
     Some(NetworkCost::new(material.genotype()?, &config, side))
@@ -266,7 +267,7 @@ fn shown(value: Option<&Value>, unit: Unit) -> String {
     }
 }
 
-/// Columns of one width each, two spaces apart.
+/// Columns, each with its own width, two spaces apart.
 fn aligned(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {

@@ -61,7 +61,7 @@ impl Report {
         if self.json { print(&format!("{event}\n")) } else { Ok(()) }
     }
 
-    /// Prints the means of the search, such as the device.
+    /// Prints the setup of a run, such as device, data and memory.
     pub fn head(&self, facts: &[(&str, String)]) -> anyhow::Result<()> {
         if self.json {
             let facts: serde_json::Map<_, _> =

@@ -44,7 +44,7 @@ fn presets() -> String {
     text
 }
 
-/// Everything that a study computes, as TOML.
+/// All settings of a study, as TOML.
 fn resolved(study: &Study) -> String {
     let mut text = format!(
         "# study {}, protocol {}: search seeds {:?}, training seeds {:?}\n",

@@ -1,4 +1,5 @@
-//! Whether a cell can be computed at all, and from these tensors: the first fault by the argument's name.
+//! Checks that a cell can be computed from given tensors; an error names the argument of the first
+//! fault.
 
 use burn::tensor::Tensor;
 
@@ -7,12 +8,12 @@ use crate::edge::{Cell, Edge, EdgeOperation};
 #[cfg(test)]
 mod tests;
 
-/// Where the description has this fault, with what is allowed.
+/// A fault of the description, with the allowed values.
 fn fault(place: &str, found: impl std::fmt::Debug, allowed: &str) -> Result<(), String> {
     Err(format!("`{place}` is {found:?}, allowed: {allowed}"))
 }
 
-/// [`fault`] unless it holds.
+/// Returns a [`fault`] unless a condition holds.
 fn require(
     holds: bool,
     place: &str,
@@ -23,7 +24,7 @@ fn require(
 }
 
 impl Edge {
-    /// Checks channels, stride and every operation; `place` is what messages call the edge.
+    /// Checks channels, stride and every operation; messages call the edge `place`.
     fn check(&self, place: &str) -> Result<(), String> {
         let Self { operations, channels: [from, to], stride, .. } = self;
         let at = |field: &str| format!("{place}.{field}");
@@ -67,17 +68,17 @@ impl Edge {
         require(!operations.is_empty(), &place, operations, "one operation or more")
     }
 
-    /// Height and width of its output.
+    /// Height and width of the output.
     fn size(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         [height.div_ceil(self.stride), width.div_ceil(self.stride)]
     }
 }
 
 impl Cell {
-    /// Whether edges, nodes and `concat` make a cell.
+    /// Checks that edges, nodes and `concat` make a valid cell.
     ///
     /// # Errors
-    /// The first field that does not, its value and what is allowed.
+    /// The first invalid field, its value and the allowed values.
     pub fn check(&self) -> Result<(), String> {
         let num_inputs = self.inputs.len();
         require((1..=2).contains(&num_inputs), "cell.inputs", num_inputs, "one or two edges")?;
@@ -172,7 +173,7 @@ impl Cell {
         require(alike, "the sizes that `cell.concat` joins", joined, "one size")
     }
 
-    /// Panics where the description or a tensor's shape does not fit.
+    /// Panics where the description or a tensor's shape is wrong.
     #[track_caller]
     pub(crate) fn assert_fits(
         &self,

@@ -1,5 +1,5 @@
-//! The classifier behind a network and the loss behind it as operations of Burn: on the devices of CubeCL two kernels
-//! each, in single precision; on others the plain composition.
+//! The classifier of a network and its loss as operations of Burn: on the devices of CubeCL two
+//! kernels each, in single precision; on others the plain composition.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -12,16 +12,17 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, Backend, ExtensionType, TensorMetadata, backend_extension};
 use burn_cubecl::CubeBackend;
 
-/// What a loss returns, `[1]` each.
+/// The results of a loss, `[1]` each.
 #[derive(ExtensionType, Debug)]
 pub struct LossTensors<B: Backend> {
     /// Mean cross entropy.
     pub loss: FloatTensor<B>,
-    /// Images whose class has the largest logit; without gradient.
+    /// Number of images whose class has the largest logit; without gradient.
     pub correct: FloatTensor<B>,
 }
 
-/// Classifier and loss on every backend that has kernels for it and under automatic differentiation.
+/// Classifier and loss on every backend that has kernels for them, and under automatic
+/// differentiation.
 #[backend_extension(Cube, Autodiff)]
 pub trait ClassifierOps: Backend {
     /// Mean over the map, linear layer.
@@ -31,7 +32,7 @@ pub trait ClassifierOps: Backend {
         bias: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Mean cross entropy with label smoothing, and hits.
+    /// Mean cross entropy with label smoothing, and the number of correct images.
     fn cross_entropy(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -42,9 +43,9 @@ pub trait ClassifierOps: Backend {
 /// Gradients of a classifier.
 #[derive(Debug)]
 pub struct ClassifierGradients<B: Backend> {
-    /// Of the map.
+    /// Gradient of the map.
     pub map: FloatTensor<B>,
-    /// Of weight and bias, where they were asked for.
+    /// Gradients of weight and bias, where requested.
     pub weights: Option<[FloatTensor<B>; 2]>,
 }
 
@@ -57,7 +58,7 @@ pub trait ClassifierKernels: Backend {
         bias: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 2];
 
-    /// From the gradient of the logits; `map` is the map's shape.
+    /// The gradients from the gradient of the logits; `map` is the map's shape.
     fn backward(
         gradient: FloatTensor<Self>,
         pooled: FloatTensor<Self>,
@@ -66,14 +67,14 @@ pub trait ClassifierKernels: Backend {
         wants_weights: bool,
     ) -> ClassifierGradients<Self>;
 
-    /// Mean cross entropy, and hits.
+    /// Mean cross entropy, and the number of correct images.
     fn loss(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
         smoothing: f32,
     ) -> LossTensors<Self>;
 
-    /// The gradient of the logits, from that of the mean, `[1]`.
+    /// The gradient of the logits from that of the mean, `[1]`.
     fn loss_backward(
         gradient: FloatTensor<Self>,
         logits: FloatTensor<Self>,

@@ -1,5 +1,5 @@
-//! What the kernels are told: the operations, widths and stride of an edge, the edges of a cell, and
-//! where the values of each edge lie among the packed ones of its cell.
+//! The description of a cell: the operations, widths and stride of each edge, the edges into each node, and
+//! the places of each edge's values among the packed ones.
 
 use std::ops::Range;
 
@@ -8,21 +8,21 @@ use std::ops::Range;
 pub enum EdgeOperation {
     /// The input itself; only at stride 1.
     Identity,
-    /// 3x3 maximum over the pixels that are there.
+    /// 3x3 maximum over the pixels inside the map.
     MaxPool {
         /// Whether batch normalization follows.
         norm: bool,
     },
-    /// 3x3 mean over the pixels that are there.
+    /// 3x3 mean over the pixels inside the map.
     AvgPool {
         /// Whether batch normalization follows.
         norm: bool,
     },
-    /// ReLU, 1x1 convolution, batch normalization; the fused kernels have it at stride 1.
+    /// ReLU, 1x1 convolution, batch normalization; the fused kernels support it at stride 1.
     Pointwise,
-    /// 3x3 convolution with a border of one, batch normalization; only by itself.
+    /// 3x3 convolution with a border of one, batch normalization; only alone on an edge.
     Convolution {
-        /// Whether a ReLU stands before it.
+        /// Whether a ReLU comes before it.
         relu: bool,
     },
     /// ReLU, two 1x1 convolutions of stride 2, one pixel apart, batch normalization.
@@ -31,16 +31,16 @@ pub enum EdgeOperation {
     Separable {
         /// Side of the depthwise kernel, 3 or 5.
         kernel: usize,
-        /// Pixels between two taps.
+        /// Distance between two taps, in pixels.
         dilation: usize,
-        /// How often the block is repeated; only the first has the stride.
+        /// Number of blocks; only the first has the stride.
         repeats: usize,
     },
 }
 
 impl EdgeOperation {
-    /// Shapes of the weights of each block, `[out, in, height, width]`; a batch normalization stands
-    /// behind each block.
+    /// Shapes of the weights of each block, `[out, in, height, width]`; a batch normalization
+    /// follows each block.
     ///
     /// `channels` are those of input and output.
     pub fn blocks(self, [from, to]: [usize; 2]) -> Vec<Vec<[usize; 4]>> {
@@ -58,7 +58,7 @@ impl EdgeOperation {
         }
     }
 
-    /// Batch normalizations of the operation.
+    /// Number of batch normalizations of the operation.
     pub fn num_norms(self) -> usize {
         match self {
             Self::Identity => 0,
@@ -68,7 +68,8 @@ impl EdgeOperation {
         }
     }
 
-    /// Values of its weights, and of scales and shifts where batch normalization is affine.
+    /// Number of values of its weights, and of scales and shifts where batch normalization is
+    /// affine.
     pub fn num_parameters(self, channels: [usize; 2], affine: bool) -> usize {
         let weights = self.blocks(channels).into_iter().flatten();
         let weights: usize = weights.map(|shape| shape.iter().product::<usize>()).sum();
@@ -78,76 +79,81 @@ impl EdgeOperation {
 
 /// The operations of one edge.
 ///
-/// Its parameters lie together among the packed ones of the cell, in the order of the operations; each
-/// contributes its weights in the layout of Burn (`[out, in, height, width]`), block by block as
-/// [`EdgeOperation::blocks`] gives them, and behind each block `gamma` and `beta` where the batch
-/// normalization is affine. Its running statistics lie together too, `[norm][channel]`.
+/// Its parameters are contiguous among the packed ones of the cell, in the order of the operations.
+/// Each operation has its weights in the layout of Burn (`[out, in, height, width]`), block by
+/// block as in [`EdgeOperation::blocks`], and after each block `gamma` and `beta` where the batch
+/// normalization is affine. Its running statistics are contiguous too, `[norm][channel]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Edge {
-    /// In the order of the mixing weights.
+    /// The operations in the order of the mixing weights.
     pub operations: Vec<EdgeOperation>,
-    /// Channels in and out; they differ only where no operation needs them alike.
+    /// Channels of input and output; they differ only where no operation needs them to be equal.
     pub channels: [usize; 2],
-    /// Pixels between two outputs.
+    /// Distance of the input pixels of two neighbouring outputs.
     pub stride: usize,
     /// Whether batch normalization has scale and shift.
     pub affine: bool,
-    /// Where its values begin among the packed parameters of the cell.
+    /// Place of its first value among the packed parameters of the cell.
     pub parameters: usize,
-    /// Where its values begin among the packed statistics of the cell.
+    /// Place of its first value among the packed statistics of the cell.
     pub statistics: usize,
 }
 
 impl Edge {
-    /// Values of all its operations among the packed parameters.
+    /// Number of values of all its operations among the packed parameters.
     pub fn num_parameters(&self) -> usize {
         let operations = self.operations.iter();
         operations.map(|each| each.num_parameters(self.channels, self.affine)).sum()
     }
 
-    /// Values of all its batch normalizations among the packed means, and as many among the variances.
+    /// Number of values of all its batch normalizations among the packed means; the variances have
+    /// the same number.
     pub fn num_statistics(&self) -> usize {
         self.operations.iter().map(|each| each.num_norms()).sum::<usize>() * self.channels[1]
     }
 
-    /// Its part of the packed parameters.
+    /// Its range of the packed parameters.
     pub fn parameter_range(&self) -> Range<usize> {
         self.parameters..self.parameters + self.num_parameters()
     }
 
-    /// Its part of the packed statistics.
+    /// Its range of the packed statistics.
     pub fn statistic_range(&self) -> Range<usize> {
         self.statistics..self.statistics + self.num_statistics()
     }
 }
 
-/// Edges between states, computed as one.
+/// Edges between states, computed together.
 ///
-/// A state is what an input's own edge makes of it, or a node: the sum of its edges. States are
-/// numbered in this order, and all have the same channels. Mixing weights of the edges follow one
-/// another in the order of their targets. Parameters and statistics lie where each edge says, no two
-/// edges' in one place; they need not cover the packed ones, of which a cell may use a part.
+/// A state is the output of an input's own edge, or a node: the sum of its edges. States are
+/// numbered in this order, and all have the same number of channels. Mixing weights of the edges
+/// follow one another in the order of their targets. Parameters and statistics are at the places of
+/// each edge, without overlaps; they need not cover the packed values, of which a cell may use a
+/// part.
 ///
-/// In a cell of several parts an edge into a node takes the first part of the channels that it reads through its
-/// operations, and lets the others by. Its last mixing weight is theirs:
+/// In a cell of several parts, an edge into a node applies its operations to the first part of the
+/// channels that it reads; the other channels bypass them. Its last mixing weight is that of the
+/// bypassing channels:
 /// ```text
 /// node = shuffle(join(sum over e, o of mixing[e, o] o(x[e][first part]),
 ///                     sum over e of mixing[e, last] around(x[e][other parts])))
 /// ```
-/// `around` is the identity, at stride 2 the maximum of 2x2 pixels. `shuffle` takes one channel of each part in turn.
+/// `around` is the identity, at stride 2 the maximum of 2x2 pixels. `shuffle` takes one channel of
+/// each part in turn.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cell {
     /// The edge behind each input.
     pub inputs: Vec<Edge>,
-    /// Into each node: the states that are read, and the edges.
+    /// For each node, the states that it reads, and the edges.
     pub nodes: Vec<Vec<(usize, Edge)>>,
     /// The states whose channels are joined in the output, each once.
     pub concat: Vec<usize>,
-    /// Whether the mixing weights of the inputs' own edges are constants. Their gradient is then left zero where
-    /// nothing else needs what lies behind an input, which spares that part of the backward pass.
+    /// Whether the mixing weights of the inputs' own edges are constants. Their gradient is then
+    /// left zero where no other gradient behind an input is needed, which saves that part of the
+    /// backward pass.
     pub fixed_inputs: bool,
-    /// Equal parts of the channels of a state. Of more than one, the edges into nodes have the channels of the first,
-    /// and may have no operation.
+    /// Number of equal parts of the channels of a state. With more than one, the edges into nodes
+    /// have the channels of the first part, and may have no operation.
     pub parts: usize,
 }
 
@@ -158,7 +164,7 @@ impl Cell {
     }
 
     /// Gives the edges places one after the other, in the order of their targets, among packed
-    /// parameters and statistics; `start` is the first place of each. Returns where they end.
+    /// parameters and statistics; `start` is the first place of each. Returns their ends.
     pub fn place(&mut self, start: [usize; 2]) -> [usize; 2] {
         let nodes = self.nodes.iter_mut().flatten().map(|(_, edge)| edge);
         self.inputs.iter_mut().chain(nodes).fold(start, |start, edge| {
@@ -167,18 +173,18 @@ impl Cell {
         })
     }
 
-    /// Values of all edges among the packed parameters; [`Self::place`] lays them out in as many.
+    /// Number of values of all edges among the packed parameters; [`Self::place`] uses as many.
     pub fn num_parameters(&self) -> usize {
         self.edges().map(Edge::num_parameters).sum()
     }
 
-    /// Values of all edges among the packed means, and as many among the variances.
+    /// Number of values of all edges among the packed means; the variances have the same number.
     pub fn num_statistics(&self) -> usize {
         self.edges().map(Edge::num_statistics).sum()
     }
 
-    /// Mixing weights: one for each operation of each edge, and one for the channels that go by on each edge into a
-    /// node of a cell of several parts.
+    /// Number of mixing weights: one for each operation of each edge, and in a cell of several
+    /// parts one for the bypassing channels on each edge into a node.
     pub fn num_mixing_weights(&self) -> usize {
         let operations: usize = self.edges().map(|edge| edge.operations.len()).sum();
         let go_by = if self.parts > 1 { self.nodes.iter().map(Vec::len).sum() } else { 0 };
@@ -187,7 +193,7 @@ impl Cell {
 }
 
 impl From<Edge> for Cell {
-    /// One edge by itself.
+    /// A cell with a single edge.
     fn from(edge: Edge) -> Self {
         Self {
             inputs: vec![edge],
@@ -199,12 +205,12 @@ impl From<Edge> for Cell {
     }
 }
 
-/// What a fused cell keeps for its backward pass.
+/// The maps that a fused cell keeps for its backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Memory {
     /// Its states, and the maps before each batch normalization.
     #[default]
     Save,
-    /// Its states only; the maps of the edges into a node are computed again in the backward pass.
+    /// Only its states; the backward pass computes the maps of the edges into a node again.
     Recompute,
 }

@@ -18,18 +18,18 @@ use burn_cubecl::CubeBackend;
 
 use crate::edge::{Cell, Memory};
 
-/// What a fused cell reads, each `[batch, channels, height, width]`.
+/// The inputs of a fused cell, each `[batch, channels, height, width]`.
 #[derive(ExtensionType, Debug)]
 pub enum CellInputs<B: Backend> {
-    /// A single edge.
+    /// The input of a single edge or a cell with one input.
     One(FloatTensor<B>),
-    /// A cell.
+    /// The inputs of a cell with two.
     Two(FloatTensor<B>, FloatTensor<B>),
 }
 
 impl<B: Backend> CellInputs<B> {
     /// # Panics
-    /// Where there are neither one nor two.
+    /// Where there are neither one nor two tensors.
     pub fn new(tensors: impl IntoIterator<Item = FloatTensor<B>>) -> Self {
         let mut tensors = tensors.into_iter();
         match (tensors.next(), tensors.next(), tensors.next()) {
@@ -47,19 +47,20 @@ impl<B: Backend> CellInputs<B> {
     }
 }
 
-/// Output of a fused cell, and the running statistics that its batch has moved.
+/// Output of a fused cell, and the running statistics after its batch.
 #[derive(ExtensionType, Debug)]
 pub struct CellTensors<B: Backend> {
     /// `[batch, channels, height, width]`.
     pub output: FloatTensor<B>,
-    /// Packed.
+    /// Running means, packed.
     pub running_mean: FloatTensor<B>,
-    /// Packed, unbiased.
+    /// Running unbiased variances, packed.
     pub running_var: FloatTensor<B>,
 }
 
-/// The fused cell, on every backend that has kernels for it and under automatic differentiation. Other
-/// backends run the plain composition of Burn's operations, which is the definition (`reference.rs`).
+/// The fused cell on every backend that has kernels for it, and under automatic differentiation.
+/// Other backends run the plain composition of Burn's operations, which is the definition
+/// (`reference.rs`).
 #[allow(
     clippy::too_many_arguments,
     reason = "tensors of an operation cannot be bundled with what is none"
@@ -89,36 +90,36 @@ pub trait CellOps: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// Which gradients of a cell somebody asks for.
+/// The requested gradients of a cell.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Of each input.
+    /// Whether the gradient of each input is requested.
     pub inputs: Vec<bool>,
-    /// Of the packed parameters.
+    /// Whether the gradient of the packed parameters is requested.
     pub parameters: bool,
-    /// Of the mixing weights.
+    /// Whether the gradient of the mixing weights is requested.
     pub mixing: bool,
 }
 
 /// Gradients of a cell.
 #[derive(Debug)]
 pub struct CellGradients<B: Backend> {
-    /// Of each input that was asked for.
+    /// Gradients of the requested inputs.
     pub inputs: Vec<Option<FloatTensor<B>>>,
-    /// Of the packed parameters, where they were asked for.
+    /// Gradient of the packed parameters, where requested.
     pub parameters: Option<FloatTensor<B>>,
-    /// Of the mixing weights, where they were asked for.
+    /// Gradient of the mixing weights, where requested.
     pub mixing: Option<FloatTensor<B>>,
 }
 
 /// Kernels of a backend for whole cells, forward and backward.
 pub trait CellKernels: Backend {
-    /// What a cell is computed from, as the kernels read it.
+    /// The values of a cell, as the kernels read them.
     type Inputs: Clone + Debug + Send + Sync + 'static;
-    /// What the backward pass needs besides.
+    /// The other values that the backward pass needs.
     type Tape: Debug + Send + Sync + 'static;
 
-    /// Inputs, packed parameters, mixing weights, and the factors of drop path.
+    /// The inputs, packed parameters, mixing weights, and the factors of drop path.
     fn inputs(
         inputs: Vec<FloatTensor<Self>>,
         parameters: FloatTensor<Self>,
@@ -126,7 +127,7 @@ pub trait CellKernels: Backend {
         factors: Option<Arc<Vec<f32>>>,
     ) -> Self::Inputs;
 
-    /// With the statistics of the batch; `running` are the mean and variance that they move.
+    /// A pass with the statistics of the batch; it updates the mean and variance `running`.
     fn forward(
         inputs: &Self::Inputs,
         running: [FloatTensor<Self>; 2],
@@ -134,14 +135,14 @@ pub trait CellKernels: Backend {
         memory: Memory,
     ) -> (CellTensors<Self>, Self::Tape);
 
-    /// With the running statistics.
+    /// A pass with the running statistics.
     fn forward_given(
         inputs: &Self::Inputs,
         running: [FloatTensor<Self>; 2],
         cell: &Cell,
     ) -> FloatTensor<Self>;
 
-    /// From the gradient of the output.
+    /// The gradients from the gradient of the output.
     fn backward(
         inputs: &Self::Inputs,
         cell: &Cell,
@@ -151,7 +152,7 @@ pub trait CellKernels: Backend {
     ) -> CellGradients<Self>;
 }
 
-/// The cell of a backend that has kernels, without a graph.
+/// The cell of a backend that has kernels, outside the autodiff graph.
 macro_rules! run_kernels {
     ($backend:ty) => {
         impl CellOps for $backend {
@@ -209,8 +210,8 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
         let (inputs, [parameters, mixing]) = nodes.split_last_chunk().expect("at least these two");
         let wanted = Wanted {
             inputs: inputs.iter().map(Option::is_some).collect(),
-            // The kernels leave out what lies behind an input where none of its gradients is asked for; the mixing
-            // weights of its own edge need it.
+            // The kernels skip the part behind an input where none of its gradients is requested;
+            // the mixing weights of its own edge need it.
             parameters: parameters.is_some()
                 || (mixing.is_some() && !cell.fixed_inputs && !cell.nodes.is_empty()),
             mixing: mixing.is_some(),
@@ -231,7 +232,7 @@ impl<B: CellKernels, const N: usize> Backward<B, N> for CellBackward<B> {
 
 type Tracked<B, C> = FloatTensor<Autodiff<B, C>>;
 
-/// What a cell is told besides the tensors that have gradients.
+/// The arguments of a cell besides the tensors that have gradients.
 struct Untracked<B: CellKernels, C: CheckpointStrategy> {
     running: [Tracked<B, C>; 2],
     factors: Option<Arc<Vec<f32>>>,
@@ -239,7 +240,7 @@ struct Untracked<B: CellKernels, C: CheckpointStrategy> {
     memory: Memory,
 }
 
-/// A cell in the graph of gradients; the last two tensors are parameters and mixing weights.
+/// A cell in the autodiff graph; the last two tensors are parameters and mixing weights.
 fn tracked<B: CellKernels, C: CheckpointStrategy, const N: usize>(
     tensors: [Tracked<B, C>; N],
     Untracked { running, factors, cell, memory }: Untracked<B, C>,

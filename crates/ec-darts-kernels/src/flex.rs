@@ -10,7 +10,7 @@ use crate::cpu::{self, Buffer, Isas, Tape, Values};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
 
-/// What a cell is computed from, contiguous.
+/// The values of a cell, contiguous.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     inputs: Vec<FlexTensor>,
@@ -41,7 +41,7 @@ fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
 /// A tensor in the memory of a buffer.
 fn held(buffer: Buffer, shape: Shape) -> FlexTensor {
     let len = buffer.len() * size_of::<f32>();
-    // SAFETY: a buffer is initialized and has as many bytes.
+    // SAFETY: a buffer is initialized and has this number of bytes.
     let bytes = unsafe { Bytes::from_controller(Box::new(buffer), len) };
     FlexTensor::from_data(TensorData::from_bytes(bytes, shape, DType::F32))
 }

@@ -1,8 +1,8 @@
 //! Cells of mixed operations of a differentiable search space as fused kernels, for CPUs (feature `flex`) and for
 //! the devices of CubeCL (`cuda`, `rocm`, `vulkan`, `metal`, `wgpu`).
 //!
-//! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device has them. The
-//! definition they follow is the plain composition of Burn's operations in [`mod@reference`]; tests
+//! Entry points: [`cell()`] and [`cell_given`], where [`serves`] says that the device supports the
+//! cell. Their definition is the plain composition of Burn's operations in [`mod@reference`]; tests
 //! compare value and every gradient of both. Invariant: the result does not depend on the number of
 //! threads.
 #![deny(missing_docs, clippy::print_stdout, clippy::print_stderr)]
@@ -35,39 +35,41 @@ pub use reference::mixed_sum;
 pub use select::{pick, softmax_groups};
 pub use steps::{AdamNumbers, SgdNumbers, adam, norm, sgd};
 
-/// Added to the variance in every batch normalization, as in every network of the paper's recipe.
+/// The constant added to the variance in every batch normalization, as in every network of the
+/// paper's recipe.
 pub const EPSILON: f64 = 1e-5;
-/// Share of the new batch in the running statistics.
+/// Weight of the new batch in the running statistics.
 pub const MOMENTUM: f64 = 0.1;
 
-/// From the biased variance of `count` values to the unbiased one.
+/// The factor from the biased variance of `count` values to the unbiased one.
 ///
-/// A single value has no unbiased variance, and PyTorch refuses it; it is left as it is.
+/// A single value has no unbiased variance, and PyTorch refuses it; here its variance stays biased.
 pub fn unbiased(count: usize) -> f32 {
     let n = count as f64;
     if count > 1 { (n / (n - 1.0)) as f32 } else { 1.0 }
 }
 
-/// Bytes of the buffers that the kernels of a GPU make for a cell.
+/// Bytes of the buffers of a GPU's kernels for a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CellBytes {
-    /// From the forward pass to the backward pass: output, states, statistics.
+    /// Buffers from the forward pass to the backward pass: output, states, statistics.
     pub kept: u64,
     /// Maps before each normalization, which [`Memory::Save`] keeps too.
     pub maps: u64,
-    /// Those that are there at once where they are made again.
+    /// The most of them at one time, where the backward pass makes them again.
     pub maps_at_once: u64,
-    /// During the backward pass: gradients of the output, the states, the inputs and the weights, and scratch.
+    /// Buffers during the backward pass: gradients of the output, the states, the inputs and the
+    /// weights, and temporary values.
     pub passing: u64,
 }
 
-/// What the kernels of a GPU need for a cell; nothing where the build has none.
+/// The memory that the kernels of a GPU need for a cell; zero where the build has none.
 ///
 /// # Shapes
 /// - `shapes`: those of the inputs, `[batch, channels, height, width]`
 ///
 /// # Panics
-/// Where a shape does not fit the cell, or the kernels do not have it.
+/// Where a shape does not fit the cell, or where the kernels do not support it.
 pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     #[cfg(feature = "cube")]
     {
@@ -80,17 +82,17 @@ pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     }
 }
 
-/// What a cell returns.
+/// The results of a cell.
 #[derive(Clone, Debug)]
 pub struct CellOutput {
     /// `[batch, concat.len() * channels, height, width]`.
     pub output: Tensor<4>,
-    /// Running mean and unbiased variance, packed as they were given, without gradient: moved where
-    /// an edge ran, the same elsewhere.
+    /// Running mean and unbiased variance, packed like the given ones, without gradient: updated
+    /// for edges that ran, the same for others.
     pub running: [Tensor<1>; 2],
 }
 
-/// Whether a device has fused kernels at all.
+/// Whether a device has fused kernels for any cell.
 pub fn has_kernels(device: &Device) -> bool {
     use burn::backend::DispatchDevice;
     match device.clone().inner().as_dispatch() {
@@ -103,7 +105,7 @@ pub fn has_kernels(device: &Device) -> bool {
     }
 }
 
-/// Whether [`softmax_groups`] and [`pick`] are one kernel each on a device, and not a composition.
+/// Whether [`softmax_groups`] and [`pick`] are one kernel each on a device, not a composition.
 pub fn in_one_kernel(device: &Device) -> bool {
     #[cfg(feature = "cube")]
     return is_cube(device);
@@ -120,7 +122,7 @@ fn is_cube(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
 }
 
-/// Whether a device has fused kernels for a cell. All others run on [`mod@reference`].
+/// Whether a device has fused kernels for a cell. All other cells run on [`mod@reference`].
 pub fn serves(device: &Device, cell: &Cell) -> bool {
     use burn::backend::DispatchDevice;
     match device.clone().inner().as_dispatch() {
@@ -139,12 +141,12 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 /// A cell whose edges are mixed sums, normalized by the statistics of the batch.
 ///
 /// ```text
-/// state = sum over edges into it, over o of mixing[o] * factors[o] * o(x),  x what the edge reads
+/// state = sum over edges into it, over o of mixing[o] * factors[o] * o(x),  x the state that the edge reads
 /// running_mean <- 0.9 running_mean + 0.1 mean
 /// running_var  <- 0.9 running_var  + 0.1 var * n / (n - 1)
 /// ```
 /// `mean` and the biased `var` are those of the batch, `n` is batch times height times width of the
-/// map that is normalized.
+/// normalized map.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -186,15 +188,15 @@ pub fn serves(device: &Device, cell: &Cell) -> bool {
 ///
 /// # Shapes
 /// - `inputs`: one or two, `[batch, cell.inputs[i].channels[0], height, width]`
-/// - `parameters`, `running` (mean, variance): packed, each edge's where [`Edge`] says
+/// - `parameters`, `running` (mean, variance): packed, at the places of each [`Edge`]
 /// - `mixing`: `[num_mixing_weights]` of all edges
 /// - `factors`: drop path, `[num_mixing_weights][batch]`, 1 where absent; without gradient
 ///
-/// The gradient of the parameters is zero where no edge has its values.
+/// The gradient of a parameter that no edge uses is zero.
 ///
 /// # Panics
-/// Where [`Cell::check`] finds a fault, or a shape does not fit the cell; the message names the argument. Where
-/// [`serves`] says no.
+/// Where [`Cell::check`] finds a fault, or a shape does not fit the cell (the message names the
+/// argument), or where [`serves`] returns false.
 ///
 /// # Source
 /// EC-DARTS, Eq. (5); DARTS, Eq. (1) and (2); drop path: DARTS, `cnn/utils.py`.
@@ -270,13 +272,14 @@ pub fn cell_given(
     }
 }
 
-/// Logits of the mean over a map: linear layer behind a global average pool.
+/// Logits of the mean over a map: a linear layer after a global average pool.
 ///
 /// ```text
 /// logits[n, k] = sum over c of mean over p of map[n, c, p] * weight[c, k] + bias[k]
 /// ```
-/// On the devices of CubeCL a kernel of its own, in single precision: the backend's products take tensor cores of
-/// reduced precision by themselves. Elsewhere the plain composition.
+/// On the devices of CubeCL this is one kernel in single precision, because the backend's products
+/// use tensor cores of reduced precision by themselves. On other devices it is the plain
+/// composition.
 ///
 /// # Shapes
 /// - `map`: `[batch, channels, height, width]`
@@ -294,22 +297,23 @@ pub fn classify(map: Tensor<4>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
     reference::classify(map, weight, bias)
 }
 
-/// What a loss returns.
+/// The results of a loss.
 #[derive(Clone, Debug)]
 pub struct Loss {
     /// Mean cross entropy, `[1]`.
     pub loss: Tensor<1>,
-    /// Images whose class has the largest logit, the first of equal ones, `[1]`, without gradient.
+    /// Number of images whose class has the largest logit (of equal logits the first counts),
+    /// `[1]`, without gradient.
     pub correct: Tensor<1>,
 }
 
-/// Mean cross entropy of logits, and how many images have the right class.
+/// Mean cross entropy of logits, and the number of images with the right class.
 ///
 /// ```text
 /// loss = mean over n of -(1 - s) log p[n, label] - s / K * sum over k of log p[n, k],   p = softmax(logits)
 /// ```
-/// `s` is the label smoothing, `K` the number of classes. One kernel on the devices of CubeCL, forward and backward;
-/// elsewhere the plain composition.
+/// `s` is the label smoothing, `K` the number of classes. This is one kernel on the devices of
+/// CubeCL, forward and backward; on other devices the plain composition.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_classes]`

@@ -1,8 +1,8 @@
-//! A cell composed of Burn's own operations: the definition that fused kernels follow.
+//! A cell composed of Burn's own operations: the definition of the fused kernels.
 //!
 //! Entry points: [`cell()`] and [`cell_given`], with the arguments and results of the fused ones.
-//! Every device has it, for every cell. Invariant: differentiable in inputs, parameters and mixing
-//! weights.
+//! They work on every device, for every cell. Invariant: differentiable in inputs, parameters and
+//! mixing weights.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ pub use steps::{adam, sgd};
 /// As [`crate::cell()`].
 ///
 /// # Panics
-/// Where [`Cell::check`] finds a fault, or a shape does not fit the cell, as where a factorized reduction reads an
-/// odd size.
+/// Where [`Cell::check`] finds a fault, or where a shape does not fit the cell, such as an odd size
+/// before a factorized reduction.
 pub fn cell(
     inputs: Vec<Tensor<4>>,
     parameters: Tensor<1>,
@@ -65,7 +65,7 @@ pub fn cell_given(
 /// Sum of the terms, each scaled by its mixing weight, one after the other.
 ///
 /// # Panics
-/// Where there is no output, or not one weight for each.
+/// Where there is no output, or where the number of weights is not that of the outputs.
 pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
     let [num_terms] = weights.dims();
     assert_eq!(outputs.len(), num_terms, "one mixing weight for each output");
@@ -77,33 +77,33 @@ pub fn mixed_sum(outputs: Vec<Tensor<4>>, weights: Tensor<1>) -> Tensor<4> {
         .expect("a mixed sum has at least one term")
 }
 
-/// What batch normalizations normalize with.
+/// The mean and variance that batch normalizations use.
 #[allow(clippy::large_enum_variant, reason = "two of them, on the stack of one call")]
 enum Statistics {
-    /// Those of the batch, which are told here.
+    /// Those of the batch, which are collected here.
     OfBatch(Vec<Seen>),
-    /// Mean and variance, packed.
+    /// Given mean and variance, packed.
     Given([Tensor<1>; 2]),
 }
 
-/// The batch in front of one batch normalization.
+/// The statistics of a batch at one batch normalization.
 struct Seen {
-    /// Where its channels begin among the packed statistics.
+    /// Place of its first channel among the packed statistics.
     start: usize,
-    /// Values of a channel.
+    /// Number of values of a channel.
     count: usize,
     mean: Tensor<1>,
-    /// Biased.
+    /// The biased variance.
     variance: Tensor<1>,
 }
 
 /// Moves packed running values towards new ones, which are in the order of their places.
 fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) -> Tensor<1> {
     let (is_tracked, [len]) = (running.device().is_autodiff(), running.dims());
-    // Plain tensors: nothing here has a gradient, and on an autodiff device every operation would
-    // pay for the graph.
+    // Plain tensors: no gradient is needed here, and on an autodiff device every operation would
+    // add to the graph.
     let running = running.without_autodiff();
-    // New values that follow one another without a gap, and where the first of them lies.
+    // New values that follow one another without a gap, and the place of the first of them.
     let mut runs: Vec<(usize, Vec<Tensor<1>>)> = Vec::new();
     let mut end = 0;
     for (start, values) in new {
@@ -127,14 +127,14 @@ fn observe(running: Tensor<1>, new: impl Iterator<Item = (usize, Tensor<1>)>) ->
     if is_tracked { Tensor::from_inner(moved) } else { moved }
 }
 
-/// What the edges of a cell are computed from, taken one after the other.
+/// The values of a cell's edges, taken one after the other.
 struct Composition<'a> {
     parameters: Tensor<1>,
     mixing: Tensor<1>,
     /// `[num_mixing_weights, batch]`.
     factors: Option<Tensor<2>>,
     statistics: &'a mut Statistics,
-    /// The next mixing weight.
+    /// Index of the next mixing weight.
     next: usize,
 }
 
@@ -177,7 +177,8 @@ impl Composition<'_> {
             return None;
         }
         let range = edge.parameter_range();
-        // First the edge's part: what a slice costs on the way back is as much as what it is cut from.
+        // The edge's part comes first: backward, a slice costs as much as the tensor that it is cut
+        // from.
         let own = (!range.is_empty()).then(|| self.parameters.clone().slice([range]));
         let mut values = Values { edge, own, parameters: 0, statistics: edge.statistics };
         let mut outputs = Vec::new();
@@ -211,7 +212,8 @@ impl Composition<'_> {
     }
 }
 
-/// A node from what its edges make: the first part of its channels, and where there are several parts the others.
+/// A node from the outputs of its edges: the first part of its channels, and where there are
+/// several parts the others.
 ///
 /// # Panics
 /// Where there are no other channels and no mixed ones.
@@ -227,7 +229,8 @@ pub fn join_parts(mixed: Vec<Tensor<4>>, around: Vec<Tensor<4>>, parts: usize) -
     shuffle(Tensor::cat(vec![mixed, around], 1), parts)
 }
 
-/// The channels that go by the operations of an edge: as they are, at stride 2 the maximum of 2x2 pixels.
+/// The channels that bypass the operations of an edge: unchanged, at stride 2 the maximum of 2x2
+/// pixels.
 ///
 /// # Source
 /// PC-DARTS, section 3.2; `model_search.py`, `MixedOp`.
@@ -252,11 +255,11 @@ fn shuffle(map: Tensor<4>, parts: usize) -> Tensor<4> {
 /// The packed values of an edge, taken one after the other.
 struct Values<'a> {
     edge: &'a Edge,
-    /// Its part of the packed parameters, if it has any.
+    /// The edge's part of the packed parameters, if it has any.
     own: Option<Tensor<1>>,
-    /// The next of them.
+    /// Index of the next of them.
     parameters: usize,
-    /// The next place among the packed statistics.
+    /// Index of the next value among the packed statistics.
     statistics: usize,
 }
 
@@ -356,7 +359,7 @@ impl Values<'_> {
     }
 }
 
-/// Of a convolution without dilation and groups.
+/// The options of a convolution without dilation and groups.
 fn convolution(stride: usize, padding: usize) -> ConvOptions<2> {
     ConvOptions::new([stride; 2], [padding; 2], [1; 2], 1)
 }
@@ -367,7 +370,7 @@ mod tests {
 
     use super::*;
 
-    /// Expected: a view as parts times channels of a part, turned.
+    /// Expected: a view as parts times channels of a part, transposed.
     #[test]
     fn a_channel_of_each_part_in_turn() {
         let map = Tensor::<1, Int>::arange(0..8, &Device::default()).float().reshape([1, 8, 1, 1]);

@@ -1,4 +1,5 @@
-//! From alpha to the mixing weights of a cell's operations, as few kernels: [`softmax_groups`] and [`pick`].
+//! The step from alpha to the mixing weights of a cell's operations, in few kernels:
+//! [`softmax_groups`] and [`pick`].
 
 #[cfg(feature = "cube")]
 #[cfg(feature = "cube")]
@@ -15,14 +16,15 @@ use burn::tensor::{Tensor, TensorData};
 /// ```text
 /// y[r, c] = exp(x[r, c]) / sum over q in the group of r of exp(x[q, c])
 /// ```
-/// One kernel on the devices of CubeCL, forward and backward; elsewhere the plain composition.
+/// This is one kernel on the devices of CubeCL, forward and backward; on other devices the plain
+/// composition.
 ///
 /// # Shapes
 /// - `values`, output: `[rows, columns]`
 /// - `sizes`: rows of each group
 ///
 /// # Panics
-/// Where the groups have another number of rows than the values.
+/// Where the groups do not have the same number of rows as the values.
 pub fn softmax_groups(values: Tensor<2>, sizes: &[usize]) -> Tensor<2> {
     let [rows, columns] = values.dims();
     assert_eq!(sizes.iter().sum::<usize>(), rows, "each row is in one group");
@@ -47,14 +49,14 @@ pub fn softmax_groups(values: Tensor<2>, sizes: &[usize]) -> Tensor<2> {
     Tensor::cat(groups.map(group).collect(), 0)
 }
 
-/// The values at places counted row by row, one where there is no place.
+/// The values at places counted row by row; one where there is no place.
 ///
 /// # Shapes
 /// - `values`: `[rows, columns]`
 /// - `places`: each at most once, `[length of the output]`
 ///
 /// # Panics
-/// Where a place is beyond the values, or there twice.
+/// Where a place is beyond the values, or appears twice.
 pub fn pick(values: Tensor<2>, places: &[Option<usize>]) -> Tensor<1> {
     let [rows, columns] = values.dims();
     let mut is_there = vec![false; rows * columns];
@@ -69,7 +71,7 @@ pub fn pick(values: Tensor<2>, places: &[Option<usize>]) -> Tensor<1> {
             Arc::new(places.collect()),
         ));
     }
-    // Behind all values a one.
+    // A one stands after all values.
     let indices: Vec<i64> =
         places.iter().map(|place| place.unwrap_or(rows * columns) as i64).collect();
     let device = values.device();
@@ -96,19 +98,19 @@ mod cube {
     /// The operations on every backend that has kernels for them and under automatic differentiation.
     #[backend_extension(Cube, Autodiff)]
     pub trait SelectOps: Backend {
-        /// `groups`: of each row, where its group begins and ends.
+        /// `groups`: the begin and the end of each row's group.
         fn softmax_groups(values: FloatTensor<Self>, groups: Arc<Vec<u32>>) -> FloatTensor<Self>;
 
-        /// `places`: of each value of the output, the largest number where there is none.
+        /// `places`: the place of each value of the output; the largest number where there is none.
         fn pick(values: FloatTensor<Self>, places: Arc<Vec<u32>>) -> FloatTensor<Self>;
     }
 
-    /// Kernels of a backend for them.
+    /// Kernels of a backend for these operations.
     pub trait SelectKernels: Backend {
         /// `[rows, columns]`.
         fn softmax(values: FloatTensor<Self>, groups: &Arc<Vec<u32>>) -> FloatTensor<Self>;
 
-        /// From the output and its gradient.
+        /// The gradient from the output and its gradient.
         fn softmax_backward(
             output: FloatTensor<Self>,
             gradient: FloatTensor<Self>,
@@ -118,7 +120,7 @@ mod cube {
         /// `[places.len()]`.
         fn pick(values: FloatTensor<Self>, places: &Arc<Vec<u32>>) -> FloatTensor<Self>;
 
-        /// From the gradient of the output, of the shape of the values.
+        /// The gradient, of the shape of the values, from that of the output.
         fn pick_backward(
             gradient: FloatTensor<Self>,
             places: &Arc<Vec<u32>>,

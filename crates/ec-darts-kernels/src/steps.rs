@@ -1,5 +1,5 @@
-//! Steps of SGD and Adam, and the norm of gradients: on the devices of CubeCL one kernel for each parameter, elsewhere
-//! the plain composition.
+//! Steps of SGD and Adam, and the norm of gradients: on the devices of CubeCL one kernel for each
+//! parameter, on other devices the plain composition.
 //!
 //! Entry points: [`norm`], [`sgd`] and [`adam`].
 
@@ -13,40 +13,40 @@ use burn::tensor::{Tensor, s};
 use crate::is_cube;
 use crate::reference;
 
-/// Numbers of a step of SGD.
+/// The numbers of a step of SGD.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdNumbers {
-    /// What the velocity is scaled by.
+    /// Factor of the velocity.
     pub learning_rate: f32,
-    /// Share of the old velocity.
+    /// Factor of the old velocity in the new one.
     pub momentum: f32,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f32,
     /// Largest norm of all gradients, or none.
     pub clip_norm: Option<f32>,
-    /// Whether a step looks ahead by the new velocity.
+    /// Whether the step uses Nesterov momentum.
     pub nesterov: bool,
 }
 
-/// Numbers of a step of Adam.
+/// The numbers of a step of Adam.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamNumbers {
-    /// What the step is scaled by.
+    /// Factor of the step.
     pub learning_rate: f32,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f32,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f32,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f32,
-    /// Added to the root of the second moment.
+    /// The constant added to the root of the second moment.
     pub epsilon: f32,
-    /// Counted from 1.
+    /// The number of the step, counted from 1.
     pub step: usize,
 }
 
 impl SgdNumbers {
-    /// Without clipping and looking ahead.
+    /// A step without clipping and without Nesterov momentum.
     pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
         let [learning_rate, momentum, weight_decay] =
             [learning_rate, momentum, weight_decay].map(|number| number as f32);
@@ -55,7 +55,7 @@ impl SgdNumbers {
 }
 
 impl AdamNumbers {
-    /// The step of this number, counted from 1; epsilon is 1e-8.
+    /// The step with this number, counted from 1; epsilon is 1e-8.
     pub fn new(
         learning_rate: f64,
         [beta1, beta2]: [f64; 2],
@@ -78,25 +78,25 @@ impl AdamNumbers {
     }
 }
 
-/// Moved weights of SGD.
+/// The results of a step of SGD.
 #[cfg(feature = "cube")]
 #[derive(ExtensionType, Debug)]
 pub struct SgdTensors<B: Backend> {
-    /// Of the shape they had.
+    /// The new weights, of the same shape.
     pub weights: FloatTensor<B>,
-    /// Of the weights' shape.
+    /// The velocity, of the weights' shape.
     pub velocity: FloatTensor<B>,
 }
 
-/// Moved weights of Adam.
+/// The results of a step of Adam.
 #[cfg(feature = "cube")]
 #[derive(ExtensionType, Debug)]
 pub struct AdamTensors<B: Backend> {
-    /// Of the shape they had.
+    /// The new weights, of the same shape.
     pub weights: FloatTensor<B>,
-    /// Of the weights' shape.
+    /// The first moment, of the weights' shape.
     pub moment_1: FloatTensor<B>,
-    /// Of the weights' shape.
+    /// The second moment, of the weights' shape.
     pub moment_2: FloatTensor<B>,
 }
 
@@ -104,10 +104,10 @@ pub struct AdamTensors<B: Backend> {
 #[cfg(feature = "cube")]
 #[backend_extension(Cube)]
 pub trait StepOps: Backend {
-    /// Room for the sums of squares of this number of gradients.
+    /// A buffer for the sums of squares of this number of gradients.
     fn sums_of_squares(like: FloatTensor<Self>, num_gradients: usize) -> FloatTensor<Self>;
 
-    /// Writes those of one gradient, and gives the sums back.
+    /// Writes the sums of one gradient, and returns all sums.
     fn add_squares(
         gradient: FloatTensor<Self>,
         sums: FloatTensor<Self>,
@@ -138,17 +138,17 @@ pub trait StepOps: Backend {
     ) -> AdamTensors<Self>;
 }
 
-/// Values of a gradient that are summed in one operation: more are summed by several threads of the CPU, in no fixed
-/// order.
+/// Number of values of a gradient that one operation sums: a larger sum would use several threads
+/// of the CPU, in no fixed order.
 const SUM: usize = 1 << 20;
 
 /// Euclidean norm over all gradients at once, `[1]`.
 ///
-/// Squares are summed in single precision. Elsewhere than on the devices of CubeCL at most 2^20 at a time, then these
-/// sums, in the order of the gradients.
+/// Squares are summed in single precision. On devices without CubeCL at most 2^20 are summed at a
+/// time, then these sums, in the order of the gradients.
 ///
 /// # Panics
-/// Where there is no gradient.
+/// Where `gradients` is empty.
 pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
     assert!(!gradients.is_empty(), "a step has gradients");
     #[cfg(feature = "cube")]
@@ -172,7 +172,7 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
     Tensor::cat(sums.collect(), 0).sum().sqrt()
 }
 
-/// A step of SGD: moved weights, and the velocity.
+/// A step of SGD; returns the new weights and the velocity.
 ///
 /// ```text
 /// g <- g * min(1, clip / (norm + 1e-6))
@@ -180,7 +180,8 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
 /// w <- w - rate * v
 /// w <- w - rate * (g + decay * w + momentum * v)      Nesterov, in place of the line before
 /// ```
-/// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, nothing is clipped.
+/// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, there is no
+/// clipping.
 pub fn sgd<const D: usize>(
     weights: Tensor<D>,
     gradient: Tensor<D>,
@@ -203,7 +204,7 @@ pub fn sgd<const D: usize>(
     reference::sgd(weights, gradient, velocity, norm, numbers)
 }
 
-/// A step of Adam, step `t`: moved weights, then both moments.
+/// A step of Adam, step `t`; returns the new weights, then both moments.
 ///
 /// ```text
 /// g <- g + decay * w

@@ -1,5 +1,5 @@
-//! The fused kernels of every device that this build and machine have, against the plain composition on the CPU:
-//! value, every gradient, running statistics, evaluation; and the same bits every time.
+//! The fused kernels of every device of this build and machine, compared with the plain composition
+//! on the CPU: value, every gradient, running statistics, evaluation; and the same bits every time.
 #![cfg(all(feature = "flex", feature = "cube"))]
 
 use std::sync::Arc;
@@ -30,7 +30,8 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec().expect("single precision")
 }
 
-/// A GPU of this machine, or the software driver; why there is none is printed past the capture.
+/// A GPU of this machine, or the software driver; where there is none, the reason is printed past
+/// the capture of output.
 fn gpu() -> Option<Device> {
     use burn::tensor::DeviceType;
     let kinds = [
@@ -62,7 +63,7 @@ fn gpu() -> Option<Device> {
     None
 }
 
-/// A cell, what it reads, and where its values lie.
+/// A cell, its inputs, and the places of its values.
 #[derive(Clone)]
 struct Case {
     cell: Cell,
@@ -77,7 +78,7 @@ fn edge(operations: &[Op], channels: [usize; 2], stride: usize, affine: bool) ->
 }
 
 impl Case {
-    /// Packs the edges one after the other, with `gap` values before each.
+    /// Packs the edges one after the other, with `gap` unused values before each.
     fn new(mut cell: Cell, shapes: Vec<[usize; 4]>, gap: usize) -> Self {
         let channels = cell.inputs[0].channels[1];
         let (mut parameters, mut statistics) = (gap, gap);
@@ -156,7 +157,7 @@ impl Case {
     /// The first difference beyond rounding from the plain composition on the CPU.
     fn difference(&self, device: &Device, seed: u64) -> Option<String> {
         let expected = self.run(&Device::flex(), seed, None);
-        // An edge by itself computes nothing again that a cell does not.
+        // A single edge has no maps to compute again.
         let policies = match self.cell.nodes.is_empty() {
             true => &[Memory::Save][..],
             false => &[Memory::Save, Memory::Recompute],
@@ -172,7 +173,7 @@ impl Case {
                 let norm: f64 = expected.iter().map(|&e| square(e.into())).sum::<f64>().sqrt();
                 let miss = actual.iter().zip(expected);
                 let miss: f64 = miss.map(|(&a, &e)| square(f64::from(a) - f64::from(e))).sum();
-                // Sums that cancel are no nearer to zero than the sum of as many values.
+                // The error of a sum that cancels is that of a sum of as many values.
                 let usual = 1e-2 * (expected.len() as f64).sqrt();
                 let miss = miss.sqrt() / norm.max(usual);
                 if miss.is_nan() || miss > 3e-5 {
@@ -194,7 +195,8 @@ impl Case {
         None
     }
 
-    /// One of three draws agrees: in another an activation may lie within rounding of its ReLU's kink.
+    /// Expects one of three draws to agree: in the others an activation may lie within rounding of
+    /// its ReLU's kink.
     fn check(&self, title: &str, device: &Device) {
         let differences: Vec<String> =
             (0..3).map_while(|draw| self.difference(device, 100 * draw + 1)).collect();
@@ -262,7 +264,7 @@ fn check_all(device: &Device) {
     whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
     whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
     whole(1, 4, [8, 6], 1, 1, false).check("a batch of one", device);
-    // As many channels as take two groups of units.
+    // Enough channels for two groups of units.
     whole(2, 20, [6, 5], 1, 1, true).check("20 channels", device);
 }
 
@@ -273,7 +275,7 @@ fn kernels_agree_on_wgpu() {
     }
 }
 
-/// As many channels as the last cells of the paper's network have.
+/// The number of channels of the last cells of the paper's network.
 #[test]
 fn wide_edges_agree_on_wgpu() {
     if let Some(device) = gpu() {
@@ -282,7 +284,7 @@ fn wide_edges_agree_on_wgpu() {
     }
 }
 
-/// No atomics, and every sum in a fixed order.
+/// There are no atomics, and every sum has a fixed order.
 #[test]
 fn bits_repeat_on_wgpu() {
     if let Some(device) = gpu() {

@@ -1,4 +1,5 @@
-//! Cells that the fused kernels do not have: they say so, and the plain composition runs them.
+//! Cells that the fused kernels do not support: `serves` says so, and the plain composition runs
+//! them.
 
 #![cfg(feature = "flex")]
 

@@ -187,7 +187,7 @@ fn compare(title: &str, actual: &[(String, Vec<f32>)], expected: &[(String, Vec<
     }
 }
 
-/// A value that is no number passes a pool of channels that go by.
+/// A NaN passes through a pool of bypassing channels.
 #[test]
 fn what_is_no_number_goes_by() {
     let mut cell = in_parts(8, 4, 2);

@@ -1,4 +1,4 @@
-//! Studies and protocols that the program carries with it: the files in `studies/` and `protocols/`.
+//! Built-in studies and protocols: the files in `studies/` and `protocols/`.
 
 macro_rules! texts {
     ($folder:literal: $($name:literal)*) => {
@@ -6,10 +6,10 @@ macro_rules! texts {
     };
 }
 
-/// Built-in protocols: name and text. The first line of a text is a comment that says what it is.
+/// Built-in protocols: name and text. The first line of a text is a comment that describes it.
 pub const PROTOCOLS: &[(&str, &str)] = texts!["protocols": "smoke" "cpu" "gpu" "paper"];
 
-/// Built-in studies: name and text, as of [`PROTOCOLS`].
+/// Built-in studies: name and text, as in [`PROTOCOLS`].
 pub const STUDIES: &[(&str, &str)] = texts!["studies":
     "ablation_smoke" "epochs_smoke" "searches_smoke" "edges_smoke"
     "ablation_cpu" "epochs_cpu" "searches_cpu" "edges_cpu"
@@ -27,7 +27,7 @@ pub fn protocol(name: &str) -> Option<&'static str> {
     named(PROTOCOLS, name)
 }
 
-/// What a text is, in one line.
+/// A text's description in one line, its first comment.
 pub fn summary(text: &str) -> &str {
     text.lines().next().unwrap_or_default().trim_start_matches(['#', ' '])
 }

@@ -1,4 +1,4 @@
-//! Gathers the results of a study from its folder.
+//! Collects the results of a study from its folder.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::study::Study;
 use crate::trial::{Record, State, Work};
 
 impl Results {
-    /// What the trials of a study have come to so far.
+    /// Results of a study's finished trials.
     ///
     /// # Errors
-    /// [`Error::Folder`] where the folder holds trials with other settings, or one that is done cannot be read;
-    /// [`Error::Io`].
+    /// [`Error::Folder`] where the folder has trials with other settings, or where a finished one
+    /// cannot be read; [`Error::Io`].
     pub fn read(study: &Study, folder: &Path) -> Result<Self> {
         let mut plan = Plan::of(study, Some(folder))?;
         let seeds = &study.protocol.training_seeds;
@@ -68,7 +68,7 @@ fn of_search(folder: &Path, name: &str, config: &SearchConfig) -> Result<SearchR
     })
 }
 
-/// Nothing where it is not done.
+/// The result of a training; none where it is not done.
 fn of_training(folder: &Path, genotype: &str, seed: u64) -> Result<Option<TrainingResult>> {
     let name = training(genotype, seed);
     let run = folder.join(&name);

@@ -1,4 +1,4 @@
-//! Trials that cost nothing, for tests: a worker that leaves what a search or a training leaves.
+//! Trials without costs, for tests: a worker that writes the files of a search or a training.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ pub const STUDY: &str = "kind = \"ablation\"\nprotocol = \"p.toml\"\nseeds = [0,
     [[variants]]\nname = \"random\"\nrandom = [0, 1, 2]\n";
 
 impl Folder {
-    /// With `study` as `s.toml` and [`PROTOCOL`] as `p.toml`.
+    /// A folder with `study` as `s.toml` and [`PROTOCOL`] as `p.toml`.
     pub fn new(study: &str) -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
         folder.write("s.toml", study);
@@ -46,10 +46,10 @@ impl Folder {
     }
 }
 
-/// What a fake worker does with a trial.
+/// Work of a fake worker on a trial.
 pub type Act<'a> = &'a (dyn Fn(&Trial) -> Result<Worked> + Sync);
 
-/// Notes the trials that it works on, and leaves results that follow from a trial alone.
+/// Records its trials, and writes results that follow from a trial alone.
 pub struct Fake<'a> {
     pub worked: Vec<String>,
     pub act: Act<'a>,
@@ -90,7 +90,8 @@ impl Worker for Fake<'_> {
     }
 }
 
-/// The genotype that a fake search finds in an epoch: the same for seeds 0 and 1, but for the order of picks.
+/// The genotype of a fake search in an epoch: the same for seeds 0 and 1, except the order of
+/// picks.
 pub fn found(config: &SearchConfig, epoch: usize) -> Genotype {
     let space = config.network.space().expect("a space");
     let rng = &mut stream_rng(config.search.seed / 2, Purpose::Genotype, epoch as u64, 0);

@@ -1,4 +1,4 @@
-//! The folder of a study: its trials, and which images they are all on.
+//! The folder of a study: its trials, and the identity of their images.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,10 +9,11 @@ use ec_darts::{Error, Result};
 
 use crate::trial::io;
 
-/// In the folder of a study: digests of the images of all its trials.
+/// A file in the folder of a study: digests of the images of all its trials.
 const IMAGES: &str = "images.json";
 
-/// Waits until no other process writes what all trials share, and keeps others from it until it is dropped.
+/// Locks the shared files of all trials, after other processes have released them, until the lock
+/// is dropped.
 ///
 /// # Errors
 /// [`Error::Io`] where the folder cannot be written or locked.
@@ -24,10 +25,11 @@ pub fn hold(folder: &Path) -> Result<File> {
     Ok(held)
 }
 
-/// Makes the folder of a study hold trials on these images alone; it is made where it is not there.
+/// Binds the folder of a study to these images; it is created where it does not exist.
 ///
 /// # Errors
-/// [`Error::Folder`] where its trials are on other images; [`Error::Io`] where it cannot be written or locked.
+/// [`Error::Folder`] where its trials use other images; [`Error::Io`] where it cannot be written or
+/// locked.
 pub fn hold_images(folder: &Path, digests: &DataDigests) -> Result<()> {
     fs::create_dir_all(folder).map_err(io("create the folder", folder))?;
     let _held = hold(folder)?;

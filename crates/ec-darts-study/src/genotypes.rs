@@ -1,25 +1,69 @@
-//! Genotypes as trials know them: a canonical form, a key, and those that differ in the edges of one node.
+//! Genotypes in trials: a canonical form, a key, and the genotypes that differ in the edges of one
+//! node.
 
 use ec_darts::Result;
 use ec_darts::train::SavedAlpha;
-use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, Pick, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive};
 use sha2::{Digest, Sha256};
 
-/// Hexadecimal digits of a key.
+/// Number of hexadecimal digits of a key.
 const KEY_DIGITS: usize = 12;
+/// Nodes of a cell whose orders are tried, at most 720.
+const MOST_ORDERED: usize = 6;
 
-/// The same network written in one way: the order of a node's picks and of the joined states means nothing.
+/// The same network written in one way: the order of a node's picks, of the joined states and, in cells of up to
+/// six nodes, of the nodes themselves means nothing.
 pub fn canonical(genotype: &Genotype) -> Genotype {
     let cell = |cell: &CellGenotype| {
-        let mut cell = cell.clone();
-        for picks in &mut cell.nodes {
-            picks.sort_by_key(|pick| (pick.from, pick.primitive));
-        }
-        cell.concat.sort_unstable();
-        cell
+        let count = cell.nodes.len();
+        let orders = match count <= MOST_ORDERED {
+            true => orders(cell, &mut Vec::new()),
+            false => vec![(0..count).collect()],
+        };
+        let all = orders.iter().map(|order| in_order(cell, order));
+        all.min_by(|a, b| (&a.nodes, &a.concat).cmp(&(&b.nodes, &b.concat)))
+            .expect("the order of the cell itself is one")
     };
     let reduction = genotype.reduction.as_ref().map(cell);
     Genotype { normal: cell(&genotype.normal), reduction }
+}
+
+/// Every order of nodes that begins so and in which each node comes after those that it reads.
+fn orders(cell: &CellGenotype, begin: &mut Vec<usize>) -> Vec<Vec<usize>> {
+    if begin.len() == cell.nodes.len() {
+        return vec![begin.clone()];
+    }
+    let mut all = Vec::new();
+    for (node, picks) in cell.nodes.iter().enumerate() {
+        let is_there =
+            |state: usize| state.checked_sub(NUM_INPUTS).is_none_or(|read| begin.contains(&read));
+        if !begin.contains(&node) && picks.iter().all(|pick| is_there(pick.from)) {
+            begin.push(node);
+            all.extend(orders(cell, begin));
+            begin.pop();
+        }
+    }
+    all
+}
+
+/// The cell with its nodes in this order, their picks and the joined states by source.
+fn in_order(cell: &CellGenotype, order: &[usize]) -> CellGenotype {
+    let state = |old: usize| match old.checked_sub(NUM_INPUTS) {
+        None => old,
+        Some(node) => {
+            let place = order.iter().position(|&each| each == node);
+            NUM_INPUTS + place.expect("every node has a place")
+        }
+    };
+    let node = |&node: &usize| {
+        let picks = cell.nodes[node].iter().map(|pick| Pick { from: state(pick.from), ..*pick });
+        let mut picks: Vec<Pick> = picks.collect();
+        picks.sort_by_key(|pick| (pick.from, pick.primitive));
+        picks
+    };
+    let mut concat: Vec<usize> = cell.concat.iter().map(|&joined| state(joined)).collect();
+    concat.sort_unstable();
+    CellGenotype { nodes: order.iter().map(node).collect(), concat }
 }
 
 /// The beginning of the SHA-256 of the canonical form in JSON; equal networks have equal keys.
@@ -29,7 +73,7 @@ pub fn key(genotype: &Genotype) -> String {
     digits[..KEY_DIGITS].to_string()
 }
 
-/// A genotype whose last node of the normal cell has other edges.
+/// A genotype with other edges into the last node of the normal cell.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct OtherEdges {
     pub genotype: Genotype,
@@ -41,8 +85,9 @@ pub(crate) struct OtherEdges {
     pub kept: bool,
 }
 
-/// The genotypes that differ from that of a search in the edges into the last node of the normal cell alone, each
-/// edge with its strongest operation; every choice of as many edges as the node keeps, by sources.
+/// The genotypes that differ from that of a search only in the edges into the last node of the
+/// normal cell, each edge with its strongest operation: every choice of as many edges as the node
+/// keeps, in the order of sources.
 ///
 /// # Source
 /// EC-DARTS, section 5.6 and Figure 3: ten choices of two among five edges.
@@ -80,7 +125,7 @@ fn sources(picks: &[Pick]) -> Vec<usize> {
     from
 }
 
-/// Every choice of `count` among some, in their order; all of them where there are not more.
+/// Every choice of `count` items, in their order; all items where there are not more.
 fn choices<T: Clone>(of: &[T], count: usize) -> Vec<Vec<T>> {
     match of {
         _ if count == 0 => vec![Vec::new()],
@@ -112,6 +157,35 @@ mod tests {
         canonical(&other).validate().expect("a genotype");
         other.normal.nodes[0][0].primitive = Primitive::MaxPool3x3;
         assert_ne!(key(&other), key(&genotype));
+    }
+
+    #[test]
+    fn names_of_nodes_mean_nothing() {
+        use Primitive::{SepConv3x3 as Sep, SkipConnect as Skip};
+        let genotype = |nodes: [[(Primitive, usize); 2]; 3]| {
+            let pick = |(primitive, from)| Pick { primitive, from };
+            let nodes = nodes.map(|picks| picks.map(pick).to_vec()).to_vec();
+            let normal = CellGenotype { nodes, concat: vec![2, 3, 4] };
+            normal.validate().expect("a cell");
+            Genotype { normal, reduction: None }
+        };
+        let one = genotype([[(Sep, 0), (Sep, 1)], [(Skip, 0), (Sep, 1)], [(Sep, 2), (Skip, 3)]]);
+        let swapped =
+            genotype([[(Skip, 0), (Sep, 1)], [(Sep, 0), (Sep, 1)], [(Skip, 2), (Sep, 3)]]);
+        let other = genotype([[(Sep, 0), (Sep, 1)], [(Skip, 0), (Sep, 1)], [(Skip, 2), (Sep, 3)]]);
+        assert_eq!(key(&one), key(&swapped));
+        assert_ne!(key(&one), key(&other));
+        for each in [&one, &other] {
+            let again = canonical(&canonical(each));
+            assert_eq!((again.validate().is_ok(), &again), (true, &canonical(each)));
+        }
+        // Two nodes of the same picks, read once each or one of them twice.
+        let twins = [[(Sep, 0), (Sep, 1)], [(Sep, 0), (Sep, 1)]];
+        let both = genotype([twins[0], twins[1], [(Skip, 2), (Sep, 3)]]);
+        let one = genotype([twins[0], twins[1], [(Skip, 3), (Sep, 3)]]);
+        let same = genotype([twins[0], twins[1], [(Sep, 2), (Skip, 2)]]);
+        assert_ne!(key(&both), key(&one));
+        assert_eq!(key(&one), key(&same));
     }
 
     #[test]

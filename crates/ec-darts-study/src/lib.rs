@@ -1,8 +1,10 @@
-//! Studies of architecture search: variants by seeds, searched and retrained, and what their accuracies say.
+//! Studies of architecture search: variants by seeds, searched and retrained, and the analysis of
+//! their accuracies.
 //!
-//! Entry points: [`Study::open`] reads a file, [`Plan::of`] says which trials it has, [`run()`] works through them,
-//! [`Results::read`] gives what they came to. Invariant: the trials of a study follow from its file and from what its
-//! searches found, and every trial is an ordinary run folder; so any process at any time can go on with a study.
+//! Entry points: [`Study::open`] reads a file, [`Plan::of`] has its trials, [`run()`] works on
+//! them, [`Results::read`] returns their results. Invariant: the trials of a study follow from its
+//! file and from the results of its searches, and every trial is an ordinary run folder, so that
+//! any process can continue a study at any time.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

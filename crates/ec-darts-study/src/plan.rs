@@ -1,4 +1,5 @@
-//! The trials of a study: they follow from its file, and trainings also from what the searches have found.
+//! The trials of a study. They follow from its file; trainings also follow from the results of the
+//! searches.
 
 use std::path::Path;
 
@@ -16,23 +17,24 @@ use crate::results::{Candidate, EpochScores, Kind, Place};
 use crate::study::{Origin, Study};
 use crate::trial::{Record, Trial, Work, io};
 
-/// The trials of a study as far as they are known, and what is known of its genotypes.
+/// The known trials of a study, and its known genotypes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Searches, then trainings, those of the first training seed first; each folder once.
     pub trials: Vec<Trial>,
-    /// Genotypes that the study asks about and knows, without their trainings.
+    /// The known genotypes of the study's question, without their trainings.
     pub candidates: Vec<Candidate>,
-    /// Names of searches that are not done: their genotypes are not known yet.
+    /// Names of unfinished searches, whose genotypes are unknown.
     pub waiting: Vec<String>,
 }
 
 impl Plan {
-    /// The trials of a study whose folder is this; without one those that the file alone tells.
+    /// The trials of a study with this folder; without a folder, those that follow from the file
+    /// alone.
     ///
     /// # Errors
-    /// [`Error::Folder`] where the folder holds a trial with other settings; [`Error::Io`] and [`Error::Folder`] where
-    /// a search that is done cannot be read.
+    /// [`Error::Folder`] where the folder has a trial with other settings; [`Error::Io`] and
+    /// [`Error::Folder`] where a finished search cannot be read.
     pub fn of(study: &Study, folder: Option<&Path>) -> Result<Self> {
         let mut plan = Self { trials: Vec::new(), candidates: Vec::new(), waiting: Vec::new() };
         let mut genotypes: Vec<Genotype> = Vec::new();
@@ -77,7 +79,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Equal genotypes have one training with each seed.
+    /// Adds trainings; equal genotypes have one training with each seed.
     fn add_trainings(&mut self, study: &Study, genotypes: &[Genotype]) {
         for &seed in &study.protocol.training_seeds {
             for (candidate, genotype) in self.candidates.iter().zip(genotypes) {
@@ -94,7 +96,7 @@ impl Plan {
     }
 }
 
-/// The run folder of a training, from the folder of the study.
+/// The path of a training's run folder in the folder of the study.
 pub(crate) fn training(key: &str, seed: u64) -> String {
     format!("trainings/{key}-s{seed}")
 }
@@ -111,7 +113,7 @@ fn candidate(variant: &str, place: Place, genotype: &Genotype) -> Candidate {
     }
 }
 
-/// What the study asks about of a search that is done.
+/// Genotypes of a finished search that the study asks about.
 fn found(
     study: &Study,
     variant: &str,
@@ -164,13 +166,13 @@ fn found(
 
 /// Alpha at the end of a search.
 fn saved_alpha(run: &Path) -> Result<SavedAlpha> {
-    // Two small matrices: no reason to start a GPU.
+    // Alpha is two small matrices, for which no GPU has to start.
     let cpu = DeviceName::Flex;
     let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
     SavedAlpha::read(run, None, &device)
 }
 
-/// The genotype that a search returned.
+/// The genotype that is the result of a search.
 pub(crate) fn returned(run: &Path) -> Result<Genotype> {
     let path = run.join("genotype.json");
     let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
@@ -187,7 +189,7 @@ fn genotype_of(report: &EpochReport, strength: Strength) -> &Genotype {
     }
 }
 
-/// The figures that a search measured in an epoch.
+/// The measured figures of a search in an epoch.
 pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
     EpochScores {
         epoch: report.epoch + 1,
@@ -198,13 +200,14 @@ pub(crate) fn scores(report: &EpochReport, strength: Strength) -> EpochScores {
     }
 }
 
-/// Over the kinds of cell that there are.
+/// The mean entropy over the kinds of cell of the network.
 fn mean_entropy(report: &EpochReport) -> f64 {
     let normal = report.normal.entropy;
     report.reduction.as_ref().map_or(normal, |cell| (normal + cell.entropy) / 2.0)
 }
 
-/// So many epochs of a search, evenly spread, the last among them; all where there are not more.
+/// The numbers of `count` epochs of a search, evenly spread, including the last; all epochs where
+/// there are not more.
 fn spread(epochs: usize, count: usize) -> Vec<usize> {
     let count = count.min(epochs);
     (1..=count).map(|number| number * epochs / count - 1).collect()

@@ -1,4 +1,4 @@
-//! What the trials of a study came to, as far as they are done: all that a report is made of.
+//! Results of a study's finished trials; a report is made of them alone.
 
 use std::path::PathBuf;
 
@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Variants against each other and against random genotypes.
+    /// A comparison of variants with each other and with random genotypes.
     ///
     /// # Source
     /// EC-DARTS, Table 4.
     Ablation,
-    /// Genotypes of some epochs of one search: rank by search accuracy against rank after retraining.
+    /// Genotypes of some epochs of one search: the rank by search accuracy against the rank after
+    /// retraining.
     ///
     /// # Source
     /// EC-DARTS, Figures 1 and 4.
@@ -44,74 +45,75 @@ pub struct Results {
     pub training_seeds: Vec<u64>,
     /// Names of the variants in the order of the file.
     pub variants: Vec<String>,
-    /// Searches that are done, in the order of variants and seeds.
+    /// Finished searches, in the order of variants and seeds.
     pub searches: Vec<SearchResult>,
-    /// Genotypes that the study asks about and knows, in the same order; each with its trainings that are done.
+    /// The known genotypes of the study's question, in the same order, each with its finished
+    /// trainings.
     pub candidates: Vec<Candidate>,
-    /// Trials that are not done.
+    /// Unfinished trials.
     pub unfinished: Vec<Unfinished>,
 }
 
-/// A search that is done.
+/// A finished search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResult {
     /// Name of the variant.
     pub variant: String,
-    /// Of the search.
+    /// Seed of the search.
     pub seed: u64,
-    /// The run folder, from the folder of the study.
+    /// Path of the run folder in the folder of the study.
     pub folder: PathBuf,
-    /// Key of the genotype that it returned; see [`Candidate::genotype`].
+    /// Key of its resulting genotype; see [`Candidate::genotype`].
     pub genotype: String,
-    /// What every epoch measured.
+    /// Measurements of every epoch.
     pub epochs: Vec<EpochScores>,
-    /// What it took.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// What one epoch of a search measured.
+/// Measurements of one epoch of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
-    /// Counted from 1.
+    /// The number of the epoch, counted from 1.
     pub epoch: usize,
     /// Key of its genotype.
     pub genotype: String,
     /// Accuracy of the supernet on the validation half, fraction in [0, 1].
     pub supernet_accuracy: f64,
-    /// The same of the auxiliary model, where there is one.
+    /// The accuracy of the auxiliary model, where there is one.
     pub auxiliary_accuracy: Option<f64>,
     /// Mean entropy of the mixing weights of all kinds of cell, as a fraction of the largest possible.
     pub entropy: f64,
 }
 
-/// Where a genotype comes from.
+/// Source of a genotype.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "place")]
 pub enum Place {
-    /// What a search returned.
+    /// A search returned it.
     Search {
-        /// Of the search.
+        /// Seed of the search.
         seed: u64,
     },
     /// The genotype of one epoch of a search.
     Epoch {
-        /// Of the search.
+        /// Seed of the search.
         seed: u64,
-        /// Counted from 1.
+        /// The number of the epoch, counted from 1.
         epoch: usize,
     },
     /// The last genotype of a search with other edges into the last node of the normal cell.
     Edges {
-        /// Of the search.
+        /// Seed of the search.
         seed: u64,
         /// States that the node reads: 0 and 1 are the inputs, `2 + j` is node `j`.
         from: Vec<usize>,
         /// Whether these are the edges that the search keeps.
         kept: bool,
     },
-    /// Drawn at random.
+    /// A random genotype.
     Random {
-        /// Of the draw.
+        /// Seed of the draw.
         seed: u64,
     },
     /// A preset or a file.
@@ -119,7 +121,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Seed of the search or draw: the unit that is independent of others. Nothing of a given genotype.
+    /// Seed of the search or draw, the independent unit; none for a given genotype.
     pub fn seed(&self) -> Option<u64> {
         match *self {
             Self::Search { seed }
@@ -131,55 +133,57 @@ impl Place {
     }
 }
 
-/// A genotype that the study asks about. The same genotype may come from several places; then they share trainings.
+/// A genotype of the study's question. Equal genotypes from several places share their trainings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Name of the variant.
     pub variant: String,
-    /// Where it comes from.
+    /// Its source.
     #[serde(flatten)]
     pub place: Place,
     /// Key of the genotype in its canonical form: equal keys are equal networks.
     pub genotype: String,
-    /// Accuracy of the supernet in the epoch that the genotype is of, fraction in [0, 1]; of searches alone.
+    /// Accuracy of the supernet in the genotype's epoch, fraction in [0, 1]; only for searches.
     pub supernet_accuracy: Option<f64>,
-    /// The same of the auxiliary model, where there is one.
+    /// The accuracy of the auxiliary model, where there is one.
     pub auxiliary_accuracy: Option<f64>,
-    /// Sum of the mixing weights of the operations on the edges in question; of [`Place::Edges`] alone.
+    /// Sum of the mixing weights of the operations on the edges in question; only for
+    /// [`Place::Edges`].
     pub operation_weight: Option<f64>,
-    /// Trainings that are done, in the order of the protocol's seeds.
+    /// Finished trainings, in the order of the protocol's seeds.
     pub trainings: Vec<TrainingResult>,
 }
 
-/// A training that is done.
+/// A finished training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingResult {
-    /// Of the training.
+    /// Seed of the training.
     pub seed: u64,
-    /// The run folder, from the folder of the study.
+    /// Path of the run folder in the folder of the study.
     pub folder: PathBuf,
-    /// After the last epoch, fraction in [0, 1].
+    /// Accuracy after the last epoch, fraction in [0, 1].
     pub accuracy: f64,
-    /// Whether `accuracy` is of the test images; else of training images that were held out.
+    /// Whether `accuracy` is that of the test images; otherwise of held-out training images.
     pub on_test: bool,
-    /// What it took.
+    /// Its cost.
     pub cost: Cost,
 }
 
-/// What a trial took, over all its sessions; of a session that was killed all but its last 20 seconds.
+/// Cost of a trial over all its sessions; of a killed session all but its last 20 seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// By the clock.
+    /// Wall time, in s.
     pub seconds: f64,
-    /// Of all processors together.
+    /// Processor time of all processors together, in s.
     pub processor_seconds: f64,
 }
 
-/// A trial that is not done.
+/// An unfinished trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// Its run folder, from the folder of the study. Trainings of a search that is not done are not known yet.
+    /// Path of its run folder in the folder of the study. Trainings of an unfinished search are
+    /// unknown.
     pub trial: String,
-    /// Why it failed; nothing where it was not run, or not to its end.
+    /// The reason of its failure; none where it did not run, or not to its end.
     pub error: Option<String>,
 }

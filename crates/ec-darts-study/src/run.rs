@@ -1,4 +1,4 @@
-//! Works through the trials of a study, one at a time, beside any number of other processes.
+//! Works on the trials of a study, one at a time, in parallel with any number of other processes.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,96 +14,97 @@ use crate::results::Cost;
 use crate::study::Study;
 use crate::trial::{Claim, Ended, Record, State, Trial};
 
-/// How often the cost of a trial is written while it is under way; a kill loses no more of it.
+/// Interval at which the cost of a trial under way is written; a kill loses no more of it.
 const COST_EVERY: Duration = Duration::from_secs(20);
-/// How often a process that waits for others looks again.
+/// Interval at which a process that waits for others looks again.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Which trials a process takes.
+/// The trials that a process takes.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
-    /// By name; none: all.
+    /// Only trials with these names; empty: all.
     pub only: Vec<String>,
-    /// Whether to take those that failed before.
+    /// Whether to take trials that failed before.
     pub retry_failed: bool,
-    /// Stop after so many.
+    /// The number of trials after which to stop.
     pub max_trials: Option<u64>,
 }
 
-/// What a trial that a process worked on came to.
+/// End of one process's work on a trial.
 #[derive(Debug)]
 pub enum Worked {
-    /// It is done.
+    /// The trial is done.
     Finished,
-    /// It was asked to stop, and saved.
+    /// The trial was asked to stop, and saved.
     Stopped,
-    /// It cannot be done: why.
+    /// The trial cannot be done, for this reason.
     Failed(String),
 }
 
-/// What a process tells while it works.
+/// News of a process while it works.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Told<'a> {
-    /// A trial begins or goes on; how many of those known are done.
+    /// A trial begins or goes on.
     Begin {
-        /// Which.
+        /// The trial.
         trial: &'a Trial,
-        /// Trials that are done.
+        /// Number of finished trials.
         done: usize,
-        /// Trials that are known.
+        /// Number of known trials.
         known: usize,
     },
     /// A trial is done.
     Done(&'a Trial),
     /// A trial failed.
     Failed(&'a Trial, &'a str),
-    /// Other processes run all searches that are left, whose trainings are not known yet.
+    /// Other processes run all remaining searches, whose trainings are unknown.
     Waiting,
 }
 
-/// How the work of a process ended.
+/// End of a process's work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Nothing is left that it could take.
+    /// There is no trial left that the process could take.
     Nothing {
-        /// Trials that other processes run.
+        /// Number of trials that other processes run.
         running: usize,
-        /// Trials that failed.
+        /// Number of failed trials.
         failed: usize,
-        /// Trials that are known and not done, for they were not chosen.
+        /// Number of known trials that are not done, because they were not chosen.
         left: usize,
-        /// Trials that this process finished.
+        /// Number of trials that this process finished.
         finished: u64,
     },
-    /// It was asked to stop, or took as many trials as it should.
+    /// The process was asked to stop, or has taken its number of trials.
     Stopped,
 }
 
-/// Someone who does trials: by [`ec_darts::train::run`] in the program, by nothing in tests.
+/// Runs trials: in the program by [`ec_darts::train::run`], in tests without any work.
 pub trait Worker {
-    /// What can go wrong beside what [`ec_darts::Error`] says.
+    /// Errors of the worker, beside [`ec_darts::Error`].
     type Error: From<Error>;
 
-    /// Does a trial in its run folder, from its last checkpoint where there is one.
+    /// Runs a trial in its run folder, from its last checkpoint where there is one.
     ///
     /// # Errors
-    /// What ends the process, not the trial: that nobody listens any more, a full disk.
+    /// An error that ends the process and says nothing about the trial: nobody listens any more, the disk is full.
     fn work(&mut self, trial: &Trial, folder: &Path) -> Result<Worked, Self::Error>;
 
     /// Tells the user.
     ///
     /// # Errors
-    /// As of [`Self::work`].
+    /// The errors of [`Self::work`].
     fn tell(&mut self, told: Told) -> Result<(), Self::Error>;
 }
 
-/// Works through the trials of a study in its folder until nothing is left that this process could take.
+/// Works on the trials of a study in its folder until there is none left that this process could
+/// take.
 ///
-/// It takes the first trial that is not done and that no other process has; a training whose search is run by another
-/// process is waited for.
+/// It takes the first unfinished trial that no other process has claimed. It waits for a training
+/// whose search runs in another process.
 ///
 /// # Errors
-/// [`Error::Folder`] where the folder holds trials with other settings; those of [`Worker`].
+/// [`Error::Folder`] where the folder has trials with other settings; the errors of [`Worker`].
 pub fn run<W: Worker>(
     study: &Study,
     folder: &Path,
@@ -158,7 +159,7 @@ fn nothing(states: &[State], finished: u64) -> Ending {
     }
 }
 
-/// Trials that this process may take. One that failed in it is not tried again by it.
+/// Trials that this process may take. A trial that failed in it is not tried again by it.
 fn open<'a>(
     plan: &'a Plan,
     states: &[State],
@@ -177,7 +178,7 @@ fn open<'a>(
     plan.trials.iter().zip(states).filter(is_open).map(|(trial, _)| trial).collect()
 }
 
-/// The first of some trials that no other process has taken since, and the claim on it.
+/// The first of some trials that no other process has claimed since, and the claim on it.
 fn take<'a>(
     open: &[&'a Trial],
     folder: &Path,
@@ -199,7 +200,7 @@ fn take<'a>(
     Ok(None)
 }
 
-/// Whether another process runs a search, whose trainings are not known before it is done.
+/// Whether another process runs a search, whose trainings are unknown before it is done.
 fn is_unlocking(plan: &Plan, states: &[State]) -> bool {
     let mut both = plan.trials.iter().zip(states);
     both.any(|(trial, state)| {
@@ -207,7 +208,7 @@ fn is_unlocking(plan: &Plan, states: &[State]) -> bool {
     })
 }
 
-/// Does work and writes what it cost and how it ended into the trial's record, also on the way.
+/// Works, and writes cost and outcome into the trial's record, also during the work.
 fn metered<E: From<Error>>(
     run: &Path,
     work: impl FnOnce() -> Result<Worked, E>,
@@ -220,7 +221,7 @@ fn metered<E: From<Error>>(
         let (ended, end) = mpsc::channel::<()>();
         scope.spawn(move || {
             while end.recv_timeout(COST_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // The record of the end is what counts; that one's error is told.
+                // The record of the end is the important one; its error is reported.
                 let _ = Record { ending: None, cost: meter.cost() }.write(run);
             }
         });
@@ -236,7 +237,7 @@ fn metered<E: From<Error>>(
     worked
 }
 
-/// What a trial cost in earlier sessions, and the clocks when this one began.
+/// Cost of a trial in earlier sessions, and the clocks when this one began.
 #[derive(Clone, Copy)]
 struct Meter {
     before: Cost,
@@ -256,7 +257,8 @@ impl Meter {
     }
 }
 
-/// Time that this process has had on all processors together; 0 where the system does not tell.
+/// Processor time of this process on all processors together; 0 where the system does not report
+/// it.
 fn processor_seconds() -> f64 {
     let (mut system, this) = (System::new(), Pid::from_u32(std::process::id()));
     let kind = ProcessRefreshKind::nothing().with_cpu();

@@ -1,4 +1,4 @@
-//! A study on a cluster that Slurm schedules: a job array whose tasks all work through the same folder.
+//! A study on a Slurm cluster: a job array whose tasks all work on the same folder.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,33 +10,33 @@ use crate::trial::io;
 /// A job array. Each task runs the same command, which takes one trial after the other until none is left or the
 /// task's time ends.
 ///
-/// A task for each trial would have to wait in the queue for each, would need to know how many trainings the searches
-/// will come to, and must be given the time of the longest.
+/// With a task for each trial, each would wait in the queue, the number of trainings would have to
+/// be known in advance, and each task would need the time of the longest trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// Of the job.
+    /// The name of the job.
     pub name: String,
-    /// Tasks of the array: processes that work at a time.
+    /// Number of tasks of the array, the processes that work at a time.
     pub tasks: u32,
-    /// Processors of each task.
+    /// Number of processors of each task.
     pub cpus_per_task: u16,
     /// Other options of `sbatch`, each as one argument: `--time=1:00:00`.
     pub options: Vec<String>,
-    /// Folder of what tasks print, and of the script.
+    /// Folder of the output of tasks, and of the script.
     pub logs: PathBuf,
     /// Program and arguments.
     pub command: Vec<String>,
 }
 
-/// Seconds before the end of its time at which a task is told to save.
+/// Time before the end of a task at which it is asked to save, in s.
 const WARNING_S: u32 = 60;
 
 impl Job {
     /// The script that `sbatch` reads.
     ///
     /// # Errors
-    /// [`Error::ConfigValue`] where an option, a path or the name has a line end or another character that no script
-    /// can hold, and where `tasks` or `cpus_per_task` is 0.
+    /// [`Error::ConfigValue`] where an option, a path or the name has a line end or another
+    /// character that a script cannot contain, and where `tasks` or `cpus_per_task` is 0.
     pub fn script(&self) -> Result<String> {
         let fail = |key: &str, value: &str, allowed: &str| Error::ConfigValue {
             origin: "the job".into(),
@@ -56,7 +56,7 @@ impl Job {
             format!("--array=1-{}", self.tasks),
             format!("--cpus-per-task={}", self.cpus_per_task),
             format!("--output={logs}/%A_%a.out"),
-            // To the program itself, which `exec` puts in the shell's place.
+            // The signal goes to the program itself, which replaces the shell through `exec`.
             format!("--signal=B:TERM@{WARNING_S}"),
         ];
         let mut script = String::from("#!/bin/sh\n");
@@ -80,11 +80,11 @@ impl Job {
         Ok(script + &format!("exec {}\n", words?.join(" ")))
     }
 
-    /// Writes the script beside the logs and hands it to `sbatch`; gives back the number of the job.
+    /// Writes the script beside the logs and passes it to `sbatch`; returns the number of the job.
     ///
     /// # Errors
-    /// As of [`Self::script`]; [`Error::Io`] where it cannot be written or there is no `sbatch`; [`Error::Folder`] with
-    /// what `sbatch` said where it refuses.
+    /// The errors of [`Self::script`]; [`Error::Io`] where the script cannot be written or `sbatch`
+    /// does not exist; [`Error::Folder`] with the message of `sbatch` where it refuses the job.
     pub fn submit(&self) -> Result<String> {
         let script = self.script()?;
         std::fs::create_dir_all(&self.logs).map_err(io("create the folder", &self.logs))?;
@@ -104,7 +104,7 @@ impl Job {
     }
 }
 
-/// An option as a directive holds it: Slurm reads quotes and backslashes there as a shell does.
+/// An option in the form of a directive: Slurm reads quotes and backslashes there as a shell does.
 fn in_directive(option: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=:,./%+@[]".contains(c);
     if option.chars().all(is_plain) {

@@ -10,10 +10,10 @@ use toml::{Table, Value};
 
 use crate::builtin;
 
-/// Studies that may build on each other.
+/// Largest number of studies that build on each other.
 const MOST_LAYERS: usize = 8;
 
-/// A built-in study, or the one in a file.
+/// A built-in study, or the study in a file.
 pub(crate) fn study(given: &Path) -> Result<Source> {
     match given.to_str().and_then(builtin::study) {
         Some(text) => Ok(Source::of_text(text, &given.display().to_string())),
@@ -21,7 +21,7 @@ pub(crate) fn study(given: &Path) -> Result<Source> {
     }
 }
 
-/// A built-in protocol, or the one in a file beside a study.
+/// A built-in protocol, or the protocol in a file beside a study.
 pub(crate) fn protocol(study: &Source, name: &str) -> Result<Source> {
     match builtin::protocol(name) {
         Some(text) => Ok(Source::of_text(text, name)),
@@ -29,7 +29,7 @@ pub(crate) fn protocol(study: &Source, name: &str) -> Result<Source> {
     }
 }
 
-/// The text of a study as TOML: its own keys over those of the study that it builds on by `base`.
+/// The text of a study as TOML: its own keys over those of the study in its `base`.
 pub(crate) fn layered(source: &Source) -> Result<Table> {
     let (mut table, mut below) = (source.table()?, source.clone());
     for _ in 0..MOST_LAYERS {
@@ -69,9 +69,9 @@ pub(crate) fn value(source: &Source, key: &str, value: &dyn ToString, allowed: &
     }
 }
 
-/// Settings under a layer of sections, whose keys are called `prefix` and their own name in errors.
+/// Settings under a layer of sections; errors name keys with `prefix` before them.
 ///
-/// `forbidden` is a key that the layer must not have, and who sets it instead.
+/// `forbidden` is a key that the layer must not have, and the place that sets it instead.
 pub(crate) fn lay<C: Settings>(
     settings: C,
     layer: &Table,

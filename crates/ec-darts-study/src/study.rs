@@ -1,4 +1,4 @@
-//! The file of a study, read and checked: everything is known to be allowed before anything runs.
+//! The file of a study, read and completely checked before any trial runs.
 
 use std::path::Path;
 
@@ -15,58 +15,58 @@ use toml::Table;
 use crate::results::Kind;
 use crate::source;
 
-/// Epochs whose genotypes a study of the kind `epochs` retrains, where the file gives no other number.
+/// Default number of epochs whose genotypes a study of the kind `epochs` retrains.
 const EPOCHS: usize = 10;
-/// Seeds and variants in a list.
+/// Largest number of seeds or variants in a list.
 const MOST: usize = 10_000;
 
-/// A study: which searches and genotypes, how they are trained, and what is asked.
+/// A study: its searches and genotypes, the settings of their trainings, and the question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Study {
-    /// Its file without `.toml`.
+    /// The name of its file without `.toml`.
     pub name: String,
-    /// What is asked.
+    /// The question.
     pub kind: Kind,
-    /// How genotypes are trained.
+    /// Settings of the trainings.
     pub protocol: Protocol,
     /// Seeds of the searches of every variant.
     pub seeds: Vec<u64>,
-    /// Of the kind `epochs`, how many genotypes of a search.
+    /// For the kind `epochs`, the number of genotypes of a search.
     pub epochs: usize,
-    /// What is compared.
+    /// The things that the study compares.
     pub variants: Vec<Variant>,
 }
 
-/// How genotypes are trained, which is the scale of a study.
+/// Settings of the trainings, and so the scale of a study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Protocol {
-    /// Its file without `.toml`.
+    /// The name of its file without `.toml`.
     pub name: String,
     /// Seeds with which every genotype is trained.
     pub training_seeds: Vec<u64>,
-    /// Settings of a training, but for its seed.
+    /// Settings of a training, except its seed.
     pub retrain: RetrainConfig,
 }
 
-/// One of the things that a study compares.
+/// One of the compared variants of a study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// Of the file; it names folders.
+    /// The name in the file, which names folders.
     pub name: String,
-    /// Where its genotypes come from.
+    /// Source of its genotypes.
     pub origin: Origin,
 }
 
-/// Where the genotypes of a variant come from.
+/// Source of a variant's genotypes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Origin {
-    /// Searches with these settings, but for the seed.
+    /// Searches with these settings, except the seed.
     Search(Box<SearchConfig>),
     /// Draws with these seeds.
     Random {
-        /// Of the draws.
+        /// Seeds of the draws.
         seeds: Vec<u64>,
-        /// Drawn from.
+        /// The space of the draws.
         space: SearchSpace,
     },
     /// A preset or a file.
@@ -104,7 +104,7 @@ struct ProtocolFile {
     retrain: Table,
 }
 
-/// A protocol, and what it lays over the settings of every search.
+/// A protocol, and the settings that it puts over those of every search.
 struct Scale {
     source: Source,
     search: Table,
@@ -112,11 +112,11 @@ struct Scale {
 }
 
 impl Study {
-    /// The built-in study of this name, else the one in the file at this path, checked.
+    /// The built-in study with this name, else the study in the file at this path, checked.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`], naming file, key, value and what is
-    /// allowed; settings are checked as of [`Settings::load`].
+    /// [`Error::Io`], [`Error::ConfigSyntax`] or [`Error::ConfigValue`]; each names file, key,
+    /// value and the allowed values. Settings are checked as in [`Settings::load`].
     pub fn open(given: &Path) -> Result<Self> {
         let source = source::study(given)?;
         let file: StudyFile = source::read(&source, source::layered(&source)?)?;
@@ -137,7 +137,7 @@ impl Study {
         Ok(study)
     }
 
-    /// Variants that are searched, with their settings but for the seed.
+    /// Searched variants with their settings, except the seed.
     pub fn searches(&self) -> impl Iterator<Item = (&Variant, &SearchConfig)> {
         self.variants.iter().filter_map(|variant| match &variant.origin {
             Origin::Search(config) => Some((variant, &**config)),
@@ -237,7 +237,7 @@ impl VariantFile {
     }
 }
 
-/// The settings of a variant: the protocol over those that it names, its own over both.
+/// The settings of a variant: its own over those of the protocol, over those that it names.
 fn search(
     source: &Source,
     variant: &VariantFile,
@@ -291,7 +291,7 @@ fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
     text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
 }
 
-/// What is checked beyond types.
+/// The checks beyond those of types.
 struct Check<'a> {
     source: &'a Source,
 }

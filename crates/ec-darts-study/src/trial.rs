@@ -1,4 +1,4 @@
-//! A trial: one search or one training, its run folder, who works on it and how it ended.
+//! A trial: one search or one training, its run folder, its process and its outcome.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -12,36 +12,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::results::Cost;
 
-/// In a trial's folder: a [`Record`].
+/// A file in a trial's folder: a [`Record`].
 const RECORD: &str = "trial.json";
-/// In a trial's folder: locked by the process that works on it, which it names.
+/// A file in a trial's folder, locked by the process that works on it; it names this process.
 const CLAIM: &str = "claim";
 
 /// One search or one training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// Its run folder, from the folder of the study: `searches/darts-s0`, `trainings/0123456789ab-s0`.
+    /// Path of its run folder in the folder of the study: `searches/darts-s0`,
+    /// `trainings/0123456789ab-s0`.
     pub name: String,
-    /// What is to be done.
+    /// The search or training.
     pub work: Work,
 }
 
-/// What a trial does.
+/// The work of a trial.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// A search with these settings.
     Search(Box<SearchConfig>),
     /// A training of a genotype in its canonical form.
     Training {
-        /// Which.
+        /// The genotype.
         genotype: Genotype,
-        /// With these settings.
+        /// The settings of the training.
         config: Box<RetrainConfig>,
     },
 }
 
 impl Trial {
-    /// An error where the folder of the trial holds a run with other settings.
+    /// Returns an error where the folder of the trial has a run with other settings.
     pub(crate) fn check(&self, study: &Path) -> Result<()> {
         match &self.work {
             Work::Search(config) => check(&study.join(&self.name), &**config),
@@ -49,7 +50,7 @@ impl Trial {
         }
     }
 
-    /// How far it is, as its folder tells.
+    /// Its state, as its folder tells.
     pub fn state(&self, study: &Path) -> State {
         let folder = study.join(&self.name);
         let record = Record::read(&folder);
@@ -65,7 +66,7 @@ impl Trial {
 
 fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     let path = folder.join("config.toml");
-    // A file that is damaged is written again from the checkpoint, which has the settings too.
+    // A damaged file is written again from the checkpoint, which has the settings too.
     let Some(there) = path.exists().then(|| C::load(&path, &[]).ok()).flatten() else {
         return Ok(());
     };
@@ -81,22 +82,22 @@ fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     }
 }
 
-/// How far a trial is.
+/// State of a trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum State {
-    /// Nobody has begun it.
+    /// No process has begun it.
     Ready,
-    /// It was stopped or killed on the way, and goes on from its checkpoint.
+    /// It was stopped or killed before its end, and continues from its checkpoint.
     Begun,
     /// A process works on it.
     Running {
-        /// Machine and process, where they are known.
+        /// Machine and process, where known.
         by: String,
     },
     /// It ended in an error.
     Failed {
-        /// Which.
+        /// The error with its causes.
         error: String,
     },
     /// It is done.
@@ -116,7 +117,7 @@ impl State {
     }
 }
 
-/// How a trial ended.
+/// End of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Ended {
@@ -124,17 +125,18 @@ pub(crate) enum Ended {
     Failed(String),
 }
 
-/// What is kept of a trial beside its run.
+/// The file that a trial has beside its run: end and cost.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
-    /// Nothing while it is under way.
+    /// The outcome; none while it is running.
     pub ending: Option<Ended>,
     pub cost: Cost,
 }
 
 impl Record {
-    /// Nothing where there is none, or a damaged one: the trial then goes on from its last checkpoint.
+    /// The record; none where it is absent or damaged, so that the trial continues from its last
+    /// checkpoint.
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
     }
@@ -149,18 +151,19 @@ impl Record {
     }
 }
 
-/// The right to work on a trial: an advisory lock, which the operating system takes back from a process that ends,
-/// however it ends.
+/// The right to work on a trial: an advisory lock, which the operating system releases at the end
+/// of a process, however it ends.
 #[derive(Debug)]
 pub(crate) struct Claim {
     _file: File,
 }
 
 impl Claim {
-    /// Takes it; nothing where another process has it.
+    /// Takes the claim; none where another process has it.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file system has no locks, or the folder cannot be written.
+    /// [`Error::Io`] where the file system does not support locks, or where the folder cannot be
+    /// written.
     pub fn take(folder: &Path) -> Result<Option<Self>> {
         fs::create_dir_all(folder).map_err(io("create the folder", folder))?;
         let path = folder.join(CLAIM);
@@ -180,7 +183,8 @@ impl Claim {
         }
     }
 
-    /// Whether a process has it. Looking takes it for a moment, shared with others who look.
+    /// Whether a process has the claim. The check takes a shared lock for a moment, together with
+    /// other checks.
     fn is_held(folder: &Path) -> bool {
         let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
         File::open(folder.join(CLAIM)).is_ok_and(held)
@@ -191,7 +195,7 @@ impl Claim {
     }
 }
 
-/// For `map_err`: an I/O error with what was tried and on which path.
+/// An I/O error with the failed action and the path, for `map_err`.
 pub(crate) fn io(
     action: &'static str,
     path: &Path,

@@ -1,4 +1,5 @@
-//! The intervals of reports hold the truth of 93 to 97 in 100 simulated studies of the sizes of our own.
+//! The intervals of reports contain the true value in 93 to 97 of 100 simulated studies of the
+//! sizes of ours.
 
 #[path = "../examples/coverage/draw.rs"]
 #[allow(dead_code)]
@@ -27,7 +28,8 @@ fn mean_of_a_variant() {
         };
         let (normal, shared) = (told(Spread::Normal), told(Spread::Shared));
         assert!((0.93..=0.97).contains(&normal), "{searches} x {trainings}: {normal}");
-        // Few searches tell little about trainings that half of them share: the interval errs on the safe side.
+        // Few searches tell little about trainings when half of the searches share them: the
+        // interval errs on the safe side.
         assert!(shared >= 0.93, "{searches} x {trainings}, shared: {shared}");
     }
 }

@@ -213,7 +213,7 @@ mod tests {
             let of_pair = chance(open, closed) + chance(closed, open);
             let expected = of_pair * weights[open] / (weights[open] + weights[closed]);
             let found = counts[open][closed];
-            // Five deviations of a share of so many draws.
+            // Five standard deviations of a share of this number of draws.
             let tolerance = 5.0 * (expected * (1.0 - expected) / f64::from(draws)).sqrt();
             assert!((found - expected).abs() < tolerance, "{open} {closed}: {found} {expected}");
         }

@@ -105,7 +105,7 @@ impl Material {
         let mut problems = Vec::new();
         let mut search = Run::read(path, "search", &mut problems);
         let mut retrain = Run::read(path, "retrain", &mut problems);
-        // The folder is the run folder of a search, or of a retraining by itself.
+        // The folder is itself the run folder of a search or of a retraining.
         if search.is_none() && path.join("genotypes").is_dir() {
             search = Run::read(path, ".", &mut problems);
         } else if retrain.is_none() && has_settings_of_a_retraining(path) {
@@ -175,7 +175,8 @@ impl Material {
 
 const EVALUATION: &str = "evaluation.json";
 
-/// Settings that cannot be read are told when the run is.
+/// Whether the settings are those of a retraining. Settings that cannot be read are reported with
+/// the run.
 fn has_settings_of_a_retraining(folder: &Path) -> bool {
     let text = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
     text.parse().is_ok_and(|table: toml::Table| table.contains_key("retrain"))

@@ -1,4 +1,4 @@
-//! The result, the means of the runs, and the gaps.
+//! The result, the setup of the runs, and the gaps.
 
 use ec_darts::config::Settings;
 use ec_darts::cost::NetworkCost;

@@ -1,6 +1,6 @@
-//! `ec-darts study report`: what a study says, as a page, as Markdown and as tables.
+//! `ec-darts study report`: the results of a study, as a page, as Markdown and as tables.
 //!
-//! Invariant: a report follows from [`Results`] alone, which it writes beside itself.
+//! Invariant: a report follows from [`Results`] alone, which are written beside it.
 
 mod blocks;
 mod content;
@@ -22,7 +22,7 @@ use crate::terminal::visible;
 use blocks::{Block, Picture, Section};
 use pictures::Links;
 
-/// Where the run folders of a study lie from a report in its folder.
+/// The path from a report to the run folders of its study.
 const UP: &str = "../../";
 
 pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
     print(&format!("wrote {}\n", written.display()))
 }
 
-/// Makes or renews the report of a study in its folder; of several processes one at a time.
+/// Makes or renews the report of a study in its folder; only one process does so at a time.
 pub fn of_study(study: &Study, out: &Path, question: Question) -> anyhow::Result<PathBuf> {
     let _held = folder::hold(out)?;
     let folder = out.join("reports").join(&study.name);
@@ -97,7 +97,7 @@ fn drawn(sections: &[Section]) -> impl Iterator<Item = &Picture> {
     lists.flatten()
 }
 
-/// A picture by itself has no page around it whose ground it could take.
+/// The picture on a white ground, because a single file has no page around it.
 fn on_paper(picture: &Picture) -> String {
     let svg = visible(&picture.svg.0).into_owned();
     let head = "font-family=\"system-ui, sans-serif\" style=\"background: #ffffff\" ";

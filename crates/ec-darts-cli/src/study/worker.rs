@@ -1,4 +1,4 @@
-//! Trials as the program does them: as `ec-darts search` and `ec-darts retrain`.
+//! The trials of a study, run like `ec-darts search` and `ec-darts retrain`.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,15 +15,15 @@ use serde_json::json;
 use crate::session::Session;
 use crate::{retrain, search};
 
-/// Does the trials of a study in one session.
+/// Runs the trials of a study in one session.
 pub struct Trials {
     pub session: Session,
     pub images: Datasets,
-    /// Of all trials together.
+    /// The limit of steps of all trials together.
     pub max_steps: Option<u64>,
 }
 
-/// What a trial does, in a word.
+/// Name of a trial's work.
 pub fn kind(trial: &Trial) -> &'static str {
     match trial.work {
         Work::Search(_) => "search",
@@ -32,7 +32,7 @@ pub fn kind(trial: &Trial) -> &'static str {
 }
 
 impl Trials {
-    /// Whether the trial is done; otherwise it was stopped.
+    /// Runs a trial; returns whether it is done, otherwise it was stopped.
     fn is_done(&mut self, trial: &Trial) -> anyhow::Result<bool> {
         let session = &mut self.session;
         Ok(match &trial.work {
@@ -61,7 +61,7 @@ impl Worker for Trials {
         self.session.options.out = folder.to_path_buf();
         let done = catch_unwind(AssertUnwindSafe(|| self.is_done(trial)));
         let done = done.unwrap_or_else(|panic| {
-            // A run that panicked does not save any more.
+            // A run that panicked can no longer save.
             self.session.saving(|_| ());
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
@@ -101,7 +101,8 @@ impl Worker for Trials {
     }
 }
 
-/// Whether an error is one of a disk or a reader, which another session would not meet.
+/// Whether an error is about a disk or the reader of the output, and would not occur in another
+/// session.
 fn is_no_fault_of_the_trial(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<io::Error>() || matches!(cause.downcast_ref(), Some(Error::Io { .. }))

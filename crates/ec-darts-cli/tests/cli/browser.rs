@@ -41,7 +41,7 @@ fn open(browser: &str, folder: &Folder, page: &str) -> (String, String) {
     (out, err)
 }
 
-/// What a page in a folder, named report.html, is like on a screen as narrow as a phone's.
+/// The layout of a page, `report.html` in a folder, on a screen as narrow as a phone's.
 fn measured(browser: &str, folder: &Folder, of: &str) -> Value {
     let page = format!("{of}/browser.html");
     folder.write(&page, include_str!("browser.html"));

@@ -1,4 +1,4 @@
-//! Studies by the real binary: killed, run by several processes, and what they come to.
+//! Studies by the real binary: killed, run by several processes, and their results.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -74,7 +74,7 @@ fn start(folder: &Folder, out: &str) -> Child {
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs")
 }
 
-/// What the trials of a study measured: name and content of every file of metrics.
+/// Metrics of a study's trials: name and content of every file.
 pub fn table(out: &Path) -> Vec<(PathBuf, String)> {
     let mut table = Vec::new();
     for kind in ["searches", "trainings"] {
@@ -200,16 +200,10 @@ fn limits_choices_and_refusals() {
     let (code, _, err) = told(&folder.run(&arguments(&other, "out", &[])));
     assert_eq!(code, Some(1));
     assert!(err.contains("its trials are on other images than these"), "{err}");
-    folder.write(
-        "tiny.toml",
-        PROTOCOL.replace(
-            "epochs = 2\nbatch_size = 4\nsteps_per_epoch = 2\nmeasure_every",
-            "epochs = 3\nbatch_size = 4\nsteps_per_epoch = 2\nmeasure_every",
-        ),
-    );
+    folder.write("tiny.toml", PROTOCOL.replacen("epochs = 2", "epochs = 3", 1));
     let (code, _, err) = run(&folder, "out", &[]);
     assert_eq!(code, Some(1));
-    let expected = "holds a trial with other settings: retrain.epochs is 3 here and 2 there";
+    let expected = "holds a trial with other settings: search.epochs is 3 here and 2 there";
     assert!(err.contains(expected), "{err}");
     folder.write("tiny.toml", "training_seeds = [0]\n[retrain]\nbase = \"gone\"\n");
     let (code, _, err) = run(&folder, "out", &[]);

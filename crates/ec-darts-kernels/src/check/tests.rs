@@ -11,7 +11,7 @@ fn edge(operation: EdgeOperation) -> Edge {
     Edge { operations, channels: [2, 2], stride: 1, affine: false, parameters: 0, statistics: 0 }
 }
 
-/// Two inputs and a node.
+/// A cell with two inputs and one node.
 fn whole() -> Cell {
     let separable = EdgeOperation::Separable { kernel: 3, dilation: 1, repeats: 1 };
     let mut cell = Cell {
@@ -42,12 +42,12 @@ fn arguments() -> Arguments {
     Arguments { cell, inputs, parameters, statistics, mixing, factors: None }
 }
 
-/// All ways to run these arguments panic with this message.
+/// Expects all ways to run these arguments to panic with this message.
 fn check(change: impl Fn(&mut Arguments), expected: &str) {
     let mut all = arguments();
     change(&mut all);
     let device = Device::flex();
-    // It is asked before anything runs.
+    // This question comes before any computation.
     let _ = serves(&device, &all.cell);
     for way in 0..4 {
         let run = || {
@@ -148,12 +148,12 @@ fn what_is_wrong_is_named() {
     );
 }
 
-/// Where nothing but the mixing weights is tracked, all of them have the gradient of the definition.
+/// If only the mixing weights are tracked, all of them have the gradient of the definition.
 #[test]
 fn mixing_weights_alone_have_their_gradients() {
     let device = Device::flex().autodiff();
     let mut all = arguments();
-    // Behind a batch normalization alone the scale of an input would have no gradient.
+    // Behind a batch normalization alone, the scale of an input would have no gradient.
     let identity = all.cell.nodes[0][1].1.clone();
     all.cell.nodes[0].push((0, identity));
     all.cell.place([0, 0]);
@@ -188,7 +188,7 @@ fn mixing_weights_alone_have_their_gradients() {
     let expected = gradient(false, all.cell.clone());
     assert!(expected.iter().all(|value| value.abs() > 1e-2), "{expected:?}");
     near(&gradient(true, all.cell.clone()), &expected);
-    // What the search spares itself: its inputs' own edges have constant weights.
+    // The search does not compute these: its inputs' own edges have constant weights.
     let fixed = gradient(true, Cell { fixed_inputs: true, ..all.cell.clone() });
     near(&fixed[2..], &expected[2..]);
     assert_eq!(fixed[..2], [0.0; 2]);

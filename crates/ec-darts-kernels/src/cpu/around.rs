@@ -1,16 +1,18 @@
-//! States of a cell in parts: a part of the channels goes through the operations of an edge, the others around them.
+//! States of a cell in parts: a part of the channels passes through the operations of an edge, the
+//! others bypass them.
 //!
-//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel `c` of part `p`
-//! of what an edge makes is channel `c * parts + p` of its node. Operations read the first part of a state in blocks.
-//! On the way back a state gathers in one pass what all nodes that read it pass around the operations.
+//! Such states are planes, `[batch][channel][position]`, so that the shuffle costs nothing: channel
+//! `c` of part `p` of an edge's output is channel `c * parts + p` of its node. Operations read the
+//! first part of a state in blocks. Backward, one pass over a state collects the gradients from all
+//! bypasses of nodes that read it.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::cell::{Blocks, Values};
+use super::graph::{Graph, Origin};
 use super::image::{self, Planes};
-use super::layout::{From, Layout};
 use super::pass::Relayout;
 use super::run::{self, CHUNKS};
 
@@ -22,10 +24,10 @@ pub struct State {
     pub first: Buffer,
 }
 
-/// An edge that lets channels by: forward into a node, backward out of the state that it reads.
+/// The bypass of an edge: forward into a node, backward out of the state that it reads.
 #[derive(Clone, Copy)]
 struct Way<'a> {
-    /// Forward the state that is read, backward the gradient of the node; of the whole batch.
+    /// Forward, the state that is read; backward, the gradient of the node; of the whole batch.
     planes: &'a [f32],
     stride: usize,
     weight: f32,
@@ -40,30 +42,30 @@ struct Shape {
 }
 
 impl Shape {
-    fn of(layout: &Layout, state: usize) -> Self {
-        Self { channels: layout.channels, parts: layout.parts, size: layout.sizes[state] }
+    fn of(graph: &Graph, state: usize) -> Self {
+        Self { channels: graph.channels, parts: graph.parts, size: graph.sizes[state] }
     }
 
     fn positions(self) -> usize {
         self.size[0] * self.size[1]
     }
 
-    /// Values of an image.
+    /// Number of values of an image.
     fn len(self) -> usize {
         self.channels * self.positions()
     }
 
-    /// Channels of a part.
+    /// Number of channels of a part.
     fn width(self) -> usize {
         self.channels / self.parts
     }
 
-    /// Where a node has what the operations make.
+    /// The planes of a node that the operations make.
     fn mixed(self) -> Planes {
         Planes { channels: self.width(), apart: self.parts }
     }
 
-    /// Of each channel that goes by, its number where it is read and in the node.
+    /// For each bypassing channel, its number in the state that is read and in the node.
     fn others(self) -> impl Iterator<Item = [usize; 2]> {
         let width = self.width();
         (width..self.channels).map(move |read| [read, read % width * self.parts + read / width])
@@ -71,37 +73,37 @@ impl Shape {
 }
 
 /// Images of a chunk.
-fn chunk(layout: &Layout) -> usize {
-    layout.batch.div_ceil(CHUNKS)
+fn chunk(graph: &Graph) -> usize {
+    graph.batch.div_ceil(CHUNKS)
 }
 
 impl State {
-    /// From the mixed sum of the edges into a state; `planes` are those of the states before it.
+    /// A state from the mixed sum of its edges; `planes` are those of the states before it.
     pub fn new(
-        layout: &Layout,
+        graph: &Graph,
         state: usize,
         sum: &[f32],
         planes: &Blocks,
         values: &Values<'_>,
     ) -> Self {
-        let (shape, isa) = (Shape::of(layout, state), layout.isas.nodes);
-        let ways = layout.edges_into(state).filter_map(|(_, link)| {
-            let (From::State(from), Some(weight)) = (link.from, link.around) else { return None };
+        let (shape, isa) = (Shape::of(graph, state), graph.isas.nodes);
+        let ways = graph.edges_into(state).filter_map(|(_, link)| {
+            let (Origin::State(from), Some(weight)) = (link.from, link.around) else { return None };
             let planes = planes[from].as_deref().expect("states that are read are kept");
             Some(Way { planes, stride: link.plan.stride, weight: values.mixing[weight] })
         });
         let ways: Vec<_> = ways.collect();
         let through = Planes::all(shape.width());
         let (sum_len, first_len) =
-            (sum.len() / layout.batch, through.blocked(isa.lanes(), shape.positions()));
-        let mut planes = Buffer::new(layout.batch * shape.len());
-        let mut first = Buffer::new(layout.batch * first_len);
+            (sum.len() / graph.batch, through.blocked(isa.lanes(), shape.positions()));
+        let mut planes = Buffer::new(graph.batch * shape.len());
+        let mut first = Buffer::new(graph.batch * first_len);
         let images = planes.par_chunks_mut(shape.len()).zip(first.par_chunks_mut(first_len));
-        images.enumerate().with_min_len(chunk(layout)).for_each(|(number, (planes, first))| {
+        images.enumerate().with_min_len(chunk(graph)).for_each(|(number, (planes, first))| {
             let sum = &sum[number * sum_len..(number + 1) * sum_len];
             if ways.is_empty() {
                 let (all, to) = (Planes::all(shape.channels), &mut *planes);
-                layout.isas.inputs.run(Relayout::FromBlocks { from: sum, planes: all, to });
+                graph.isas.inputs.run(Relayout::FromBlocks { from: sum, planes: all, to });
             } else {
                 isa.run(Node { shape, number, mixed: sum, ways: &ways, planes: &mut *planes });
             }
@@ -113,10 +115,10 @@ impl State {
 }
 
 /// Writes the planes of a state into their place among the joined ones of the output.
-pub fn join(layout: &Layout, planes: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
-    let to = out.len() / layout.batch;
+pub fn join(graph: &Graph, planes: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
+    let to = out.len() / graph.batch;
     let images = out.par_chunks_mut(to).zip(planes.par_chunks(to / joined));
-    images.with_min_len(chunk(layout)).for_each(|(out, planes)| {
+    images.with_min_len(chunk(graph)).for_each(|(out, planes)| {
         out[place * to / joined..(place + 1) * to / joined].copy_from_slice(planes);
     });
 }
@@ -160,16 +162,16 @@ impl WithSimd for Node<'_> {
     }
 }
 
-/// The way back of a cell's gradients around the operations.
+/// The backward pass of a cell's gradients through the bypasses.
 pub struct Backward<'a> {
-    layout: &'a Layout,
+    graph: &'a Graph,
     values: &'a Values<'a>,
-    /// Of the states, forward.
+    /// The planes of the states, from the forward pass.
     planes: &'a Blocks,
-    /// Of the output, and which states are joined there.
+    /// The gradient of the output, and the states that are joined there.
     joined: (&'a [f32], &'a [usize]),
     with_weights: bool,
-    /// Of the nodes that it has come through, planes.
+    /// The gradients of the processed nodes, as planes.
     of_nodes: Blocks,
     /// Gradients of mixing weights, with their places.
     pub weights: Vec<(usize, f32)>,
@@ -177,24 +179,24 @@ pub struct Backward<'a> {
 
 impl<'a> Backward<'a> {
     pub fn new(
-        layout: &'a Layout,
+        graph: &'a Graph,
         values: &'a Values<'a>,
         planes: &'a Blocks,
         joined: (&'a [f32], &'a [usize]),
         with_weights: bool,
     ) -> Self {
-        let of_nodes = layout.sizes.iter().map(|_| None).collect();
-        Self { layout, values, planes, joined, with_weights, of_nodes, weights: Vec::new() }
+        let of_nodes = graph.sizes.iter().map(|_| None).collect();
+        Self { graph, values, planes, joined, with_weights, of_nodes, weights: Vec::new() }
     }
 
-    /// The gradient of a state in blocks, if it has one: of an input's state, or of what the operations make of a
-    /// node. `first` is what comes back to the first part through the operations.
+    /// The gradient of a state in blocks, if it has one: of an input's state, or of the operations'
+    /// output in a node. `first` is the gradient of the first part through the operations.
     pub fn state(&mut self, state: usize, first: Option<&[f32]>) -> Option<Buffer> {
-        let layout = self.layout;
-        let shape = Shape::of(layout, state);
+        let graph = self.graph;
+        let shape = Shape::of(graph, state);
         let (gradient, concat) = self.joined;
         let place = concat.iter().position(|&each| each == state);
-        let links = layout.links.iter().filter(|link| link.from == From::State(state));
+        let links = graph.links.iter().filter(|link| link.from == Origin::State(state));
         let ways = links.filter_map(|link| {
             let (planes, weight) = (self.of_nodes[link.to].as_deref()?, link.around?);
             let way = Way { planes, stride: link.plan.stride, weight: self.values.mixing[weight] };
@@ -208,40 +210,40 @@ impl<'a> Backward<'a> {
         let state_planes = self.planes[state].as_deref().unwrap_or_default();
         let with_weights = self.with_weights && !ways.is_empty();
         let sources = Sources { joined, first, ways: &ways, state: state_planes, with_weights };
-        let (planes, weights) = gather(layout, shape, &sources);
+        let (planes, weights) = gather(graph, shape, &sources);
         self.weights.extend(places.into_iter().zip(weights));
-        let is_input = state < layout.num_inputs();
+        let is_input = state < graph.num_inputs();
         let (isa, of) = match is_input {
-            true => (layout.isas.inputs, Planes::all(shape.channels)),
-            false => (layout.isas.nodes, shape.mixed()),
+            true => (graph.isas.inputs, Planes::all(shape.channels)),
+            false => (graph.isas.nodes, shape.mixed()),
         };
         let len = shape.len();
         let image = |image: usize| &planes[image * len..(image + 1) * len];
-        let blocks = run::in_blocks(isa, layout, state, of, image);
+        let blocks = run::in_blocks(isa, graph, state, of, image);
         self.of_nodes[state] = (!is_input).then_some(planes);
         Some(blocks)
     }
 }
 
-/// What the gradient of a state is made of.
+/// The sources of the gradient of a state.
 struct Sources<'a> {
-    /// Of the output, with the state's place among the joined ones and their number.
+    /// The gradient of the output, with the state's place among the joined states and their number.
     joined: Option<(&'a [f32], [usize; 2])>,
-    /// Of the first part, in blocks, from the operations.
+    /// The gradient of the first part through the operations, in blocks.
     first: Option<&'a [f32]>,
     ways: &'a [Way<'a>],
-    /// The state itself, planes, where something reads it.
+    /// The planes of the state itself, where a bypass reads it.
     state: &'a [f32],
-    /// Whether the gradients of the weights are asked for.
+    /// Whether the gradients of the weights are requested.
     with_weights: bool,
 }
 
 /// The gradient of a state, `[batch][channel][position]`, and those of the weights of its ways.
-fn gather(layout: &Layout, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<f32>) {
+fn gather(graph: &Graph, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<f32>) {
     let count = sources.ways.len().max(1);
-    let mut planes = Buffer::new(layout.batch * shape.len());
-    let mut sums = vec![0.0; layout.batch * count];
-    let per_chunk = chunk(layout);
+    let mut planes = Buffer::new(graph.batch * shape.len());
+    let mut sums = vec![0.0; graph.batch * count];
+    let per_chunk = chunk(graph);
     planes
         .par_chunks_mut(per_chunk * shape.len())
         .zip(sums.par_chunks_mut(per_chunk * count))
@@ -249,14 +251,14 @@ fn gather(layout: &Layout, shape: Shape, sources: &Sources<'_>) -> (Buffer, Vec<
         .with_max_len(1)
         .for_each(|(chunk, (planes, sums))| {
             let start = chunk * per_chunk;
-            layout.isas.nodes.run(Gather { shape, start, sources, planes, sums });
+            graph.isas.nodes.run(Gather { shape, start, sources, planes, sums });
         });
     let weight = |way: usize| sums.iter().skip(way).step_by(count).sum::<f64>() as f32;
     let weights = if sources.with_weights { (0..count).map(weight).collect() } else { Vec::new() };
     (planes, weights)
 }
 
-/// [`gather`] of the images from `start` on.
+/// The part of [`gather`] for the images from `start` on.
 struct Gather<'a> {
     shape: Shape,
     start: usize,
@@ -325,7 +327,7 @@ fn add_scaled(to: &mut [f32], from: &[f32], weight: f32) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += weight * from);
 }
 
-/// Sums side by side: one alone would wait for itself.
+/// Number of parallel sums: a single one would wait for itself.
 const SUMS: usize = 32;
 
 #[inline(always)]
@@ -350,20 +352,21 @@ fn windows(rows: &[f32]) -> impl Iterator<Item = [f32; 4]> {
     pairs.map(|(&[a, b], &[c, d])| [a, b, c, d])
 }
 
-/// A value that is no number stays so.
+/// The maximum of four values; a NaN stays a NaN.
 #[inline(always)]
 fn largest([a, b, c, d]: [f32; 4]) -> f32 {
     let larger = |a: f32, b: f32| if b > a || b.is_nan() { b } else { a };
     larger(larger(a, b), larger(c, d))
 }
 
-/// Adds the largest of each window of two rows.
+/// Adds the maximum of each window of two rows.
 #[inline(always)]
 fn add_pooled(to: &mut [f32], rows: &[f32], weight: f32) {
     to.iter_mut().zip(windows(rows)).for_each(|(to, window)| *to += weight * largest(window));
 }
 
-/// Adds a row's gradient to the first of the largest of each window; returns the product of gradient and maxima.
+/// Adds a row's gradient to the first maximum of each window; returns the product of gradient and
+/// maxima.
 #[inline(always)]
 fn pass_pooled(to: &mut [f32], rows: &[f32], gradient: &[f32], weight: f32) -> f32 {
     let (top, bottom) = to.split_at_mut(rows.len() / 2);

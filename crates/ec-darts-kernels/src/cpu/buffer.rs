@@ -1,4 +1,4 @@
-//! Aligned buffers that are used again: fresh pages cost more than the kernels that fill them.
+//! Aligned buffers that are reused: fresh pages cost more than the kernels that fill them.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
@@ -11,24 +11,24 @@ use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProper
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-/// Bytes of a huge page: maps of a batch are streamed, and small pages stall the prefetcher.
+/// Bytes of a huge page: kernels stream the maps of a batch, and small pages stall the prefetcher.
 const HUGE: usize = 2 << 20;
 
-/// Initialized memory on a cache line's boundary, or a huge page's where it is that large.
+/// Initialized memory, aligned to a cache line, or to a huge page where it is that large.
 #[derive(Debug)]
-struct Block {
+struct Allocation {
     first: NonNull<f32>,
     layout: Layout,
-    /// The request for a large block that was the last before this one was returned.
+    /// The request for a large allocation that was the last before this one was returned.
     returned: u64,
 }
 
-// SAFETY: a block owns its memory, as a boxed slice would.
-unsafe impl Send for Block {}
-// SAFETY: as above; a shared block is only read.
-unsafe impl Sync for Block {}
+// SAFETY: an allocation owns its memory, as a boxed slice would.
+unsafe impl Send for Allocation {}
+// SAFETY: as above; a shared allocation is only read.
+unsafe impl Sync for Allocation {}
 
-impl Block {
+impl Allocation {
     fn new(len: usize) -> Self {
         let bytes = (len * size_of::<f32>()).next_multiple_of(LINE).max(LINE);
         let align = if bytes >= HUGE { HUGE } else { LINE };
@@ -46,39 +46,39 @@ impl Block {
         }
     }
 
-    /// Values that there is room for.
+    /// Number of values for which there is room.
     fn len(&self) -> usize {
         self.layout.size() / size_of::<f32>()
     }
 }
 
-impl Drop for Block {
+impl Drop for Allocation {
     fn drop(&mut self) {
         // SAFETY: allocated by `new` with this layout.
         unsafe { dealloc(self.first.as_ptr().cast(), self.layout) };
     }
 }
 
-/// Blocks that nobody uses.
+/// Blocks without a user.
 struct Pool {
     /// By the values that there is room for; the last returned first.
-    free: BTreeMap<usize, Vec<Block>>,
-    /// For blocks of a huge page or more.
+    free: BTreeMap<usize, Vec<Allocation>>,
+    /// For allocations of a huge page or more.
     requests: u64,
 }
 
-/// Requests that a large block waits for before it leaves: a few steps of a search.
+/// Requests that a large allocation waits for before it leaves: a few steps of a search.
 const PATIENCE: u64 = 1 << 13;
 
 static POOL: Mutex<Pool> = Mutex::new(Pool { free: BTreeMap::new(), requests: 0 });
 
-/// Single-precision values on a cache line's boundary; returned to a pool when dropped.
+/// Single-precision values, aligned to a cache line; returned to a pool when dropped.
 ///
-/// A buffer starts with whatever its last owner left.
+/// A new buffer has the content that its last owner left.
 #[derive(Debug)]
 pub struct Buffer {
     /// Present until dropped.
-    block: Option<Block>,
+    allocation: Option<Allocation>,
     len: usize,
 }
 
@@ -89,19 +89,19 @@ impl Buffer {
         let is_large = len * size_of::<f32>() >= HUGE;
         pool.requests += u64::from(is_large);
         let fitting = pool.free.range_mut(len..=len + len / 2 + 1024);
-        let best = fitting.filter_map(|(_, blocks)| blocks.pop()).next();
-        let block = best.unwrap_or_else(|| {
+        let best = fitting.filter_map(|(_, allocations)| allocations.pop()).next();
+        let allocation = best.unwrap_or_else(|| {
             let requests = pool.requests;
             if is_large {
-                for blocks in pool.free.values_mut() {
-                    blocks.retain(|each| each.returned + PATIENCE > requests);
+                for allocations in pool.free.values_mut() {
+                    allocations.retain(|each| each.returned + PATIENCE > requests);
                 }
-                pool.free.retain(|_, blocks| !blocks.is_empty());
+                pool.free.retain(|_, allocations| !allocations.is_empty());
             }
             drop(pool);
-            Block::new(len)
+            Allocation::new(len)
         });
-        Self { block: Some(block), len }
+        Self { allocation: Some(allocation), len }
     }
 
     /// `len` zeros.
@@ -111,12 +111,12 @@ impl Buffer {
         buffer
     }
 
-    fn block(&self) -> &Block {
-        self.block.as_ref().expect("present until dropped")
+    fn allocation(&self) -> &Allocation {
+        self.allocation.as_ref().expect("present until dropped")
     }
 
     fn first(&self) -> *mut f32 {
-        self.block().first.as_ptr()
+        self.allocation().first.as_ptr()
     }
 
     fn bytes(&self) -> usize {
@@ -127,9 +127,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut pool = POOL.lock().expect("no holder of the pool panics");
-        if let Some(mut block) = self.block.take() {
-            block.returned = pool.requests;
-            pool.free.entry(block.len()).or_default().push(block);
+        if let Some(mut allocation) = self.allocation.take() {
+            allocation.returned = pool.requests;
+            pool.free.entry(allocation.len()).or_default().push(allocation);
         }
     }
 }
@@ -138,7 +138,7 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: the block is initialized and has room for `len` values.
+        // SAFETY: the allocation is initialized and has room for `len` values.
         unsafe { std::slice::from_raw_parts(self.first(), self.len) }
     }
 }
@@ -150,10 +150,10 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The memory of a tensor of Burn, for what a cell gives back: it returns to the pool too.
+/// The memory of a Burn tensor for the results of a cell, which returns to the pool too.
 impl AllocationController for Buffer {
     fn alloc_align(&self) -> usize {
-        self.block().layout.align()
+        self.allocation().layout.align()
     }
 
     fn property(&self) -> AllocationProperty {

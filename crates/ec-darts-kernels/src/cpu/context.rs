@@ -1,4 +1,4 @@
-//! An edge with its values, and the images of what it reads.
+//! An edge with its values, and the images of its source.
 
 use pulp::Simd;
 
@@ -6,9 +6,9 @@ use super::buffer::Buffer;
 use super::convolve::Convolution;
 use super::gather::Padded;
 use super::image::{self, Planes};
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 
-/// What an edge reads, of the whole batch.
+/// The source of an edge, of the whole batch.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
     /// `[batch][channel][position]`.
@@ -17,17 +17,17 @@ pub enum Input<'a> {
     Blocks(&'a [f32]),
 }
 
-/// What every pass reads.
+/// The values that every pass reads.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     pub prepared: &'a [f32],
     pub input: Input<'a>,
 }
 
 impl<'a> Context<'a> {
-    /// An image of what the edge reads, in blocks; `room` is where planes are converted, rectified
-    /// where nothing needs what is below the floor.
+    /// An image of the edge's source, in blocks. Planes are converted into `room`, with the ReLU
+    /// applied where no operation needs the values below the floor.
     #[inline(always)]
     pub fn image<'b, S: Simd>(&self, simd: S, number: usize, room: &'b mut [f32]) -> &'b [f32]
     where
@@ -46,13 +46,13 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether [`Self::image`] has been through the ReLU: where convolutions alone read it, without
-    /// a border.
+    /// Whether the ReLU is already applied in [`Self::image`]: where only convolutions read it,
+    /// without a border.
     fn is_rectified(&self) -> bool {
         matches!(self.input, Input::Planes(_)) && self.plan.source.pad == 0
     }
 
-    /// What the convolutions read: an image behind the ReLU, with its border.
+    /// The source of the convolutions: an image behind the ReLU, with its border.
     #[inline(always)]
     pub fn source<'b, S: Simd>(&self, simd: S, image: &'b [f32], room: &'b mut [f32]) -> &'b [f32] {
         if self.is_rectified() {
@@ -62,23 +62,23 @@ impl<'a> Context<'a> {
         room
     }
 
-    /// An image of what an edge reads that has terms without weights.
+    /// An image of the source of an edge that has terms without weights.
     ///
     /// # Panics
-    /// Where that is not in blocks.
+    /// Where the source is not in blocks.
     pub fn blocks(&self, number: usize) -> &'a [f32] {
         let Input::Blocks(all) = self.input else { panic!("pools and identities read blocks") };
         let len = self.plan.input_len();
         &all[number * len..(number + 1) * len]
     }
 
-    /// An image's maps before normalization, of those of the batch.
+    /// An image's maps before normalization, out of those of the batch.
     pub fn maps<'b>(&self, number: usize, all: &'b [f32]) -> &'b [f32] {
         let len = self.plan.maps_len();
         &all[number * len..(number + 1) * len]
     }
 
-    /// Room for [`Self::image`].
+    /// A buffer for [`Self::image`].
     pub fn room(&self) -> Buffer {
         Buffer::new(match self.input {
             Input::Planes(_) => self.plan.input_len(),
@@ -86,14 +86,14 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// Room for maps with a border of zeros.
+    /// A buffer for maps with a border of zeros.
     pub fn padded(&self, geometry: Padded, blocks: usize) -> Buffer {
         let mut maps = Buffer::new(geometry.len() * blocks * self.plan.lanes);
         geometry.clear_border(self.plan.lanes, &mut maps);
         maps
     }
 
-    pub fn convolution(&self, block: &'a Block, source: &'a [f32]) -> Convolution<'a> {
+    pub fn convolution(&self, block: &'a ConvBlock, source: &'a [f32]) -> Convolution<'a> {
         Convolution { plan: self.plan, block, prepared: self.prepared, source }
     }
 }

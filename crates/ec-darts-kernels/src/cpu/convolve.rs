@@ -1,5 +1,5 @@
-//! ReLU'd map to convolved map and back, for one image, in strips of rows that stay in the first
-//! level of cache.
+//! From the map after the ReLU to the convolved map and back, for one image, in strips of rows that
+//! stay in the first level of cache.
 
 use std::ops::Range;
 
@@ -8,35 +8,36 @@ use pulp::Simd;
 use super::buffer::Buffer;
 use super::depthwise::{self, Filled, Steps};
 use super::gather::{Gather, Padded};
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 use super::tiles::{self, Mix};
 
-/// Values of a strip in one operand of a 1x1 convolution: half of a small first level of cache.
+/// Number of values of a strip in one operand of a 1x1 convolution: half of a small first level of
+/// cache.
 const STRIP: usize = 4096;
 
-/// A block, and what it is applied to.
+/// A block and its input.
 #[derive(Clone, Copy)]
 pub struct Convolution<'a> {
-    pub plan: &'a Plan,
-    pub block: &'a Block,
+    pub plan: &'a EdgePlan,
+    pub block: &'a ConvBlock,
     pub prepared: &'a [f32],
-    /// The ReLU'd map that it reads, with the border of its geometry.
+    /// The map after the ReLU that it reads, with the border of its geometry.
     pub source: &'a [f32],
 }
 
-/// Room for the strips of any block of an edge, and for the gradient on the way to its input.
+/// Memory for the strips of any block of an edge, and for the gradient on the path to its input.
 pub struct Scratch {
     pub gathered: Buffer,
     pub gradient: Buffer,
     pub map_gradient: Buffer,
-    /// Its border stays zero, and what lies between the pixels of a stride.
+    /// The border stays zero, and so do the gaps between the pixels of a stride.
     pub padded: Buffer,
 }
 
 impl Scratch {
-    /// With `backward`, the geometry of what the blocks read whose gradients are wanted.
-    pub fn new(plan: &Plan, backward: Option<Padded>) -> Self {
-        let most = |of: fn(&Block) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
+    /// With `backward`, the geometry of the blocks' inputs whose gradients are requested.
+    pub fn new(plan: &EdgePlan, backward: Option<Padded>) -> Self {
+        let most = |of: fn(&ConvBlock) -> usize| plan.blocks.iter().map(of).max().unwrap_or(0);
         let positions = plan.out_size[0] * plan.out_size[1] * plan.lanes;
         let gathered = most(|block| block.gathered_blocks) * positions;
         let mut padded = Buffer::new(0);
@@ -72,8 +73,8 @@ impl Convolution<'_> {
         (0..rows).step_by(step).map(move |first| first..(first + step).min(rows))
     }
 
-    /// Of a depthwise convolution, for some rows of its output of `columns` each: with its stride, and
-    /// the distance between rows of its input that hold values.
+    /// The steps of a depthwise convolution for some rows of its output with `columns` each: its
+    /// stride, and the distance between rows of its input that have values.
     pub fn steps(
         &self,
         lanes: usize,
@@ -96,7 +97,7 @@ impl Convolution<'_> {
         Steps { row: geometry.row() * lanes, stride, dilation, out, filled }
     }
 
-    /// What the 1x1 convolution reads of a strip, and the values between its blocks of channels.
+    /// The part of a strip that the 1x1 convolution reads, and the values between its blocks of channels.
     #[inline(always)]
     pub fn gather<'b, S: Simd>(
         &'b self,
@@ -106,7 +107,7 @@ impl Convolution<'_> {
     ) -> (&'b [f32], usize) {
         let (lanes, geometry) = (S::F32_LANES, self.geometry());
         let (row, map) = (geometry.row() * lanes, geometry.len() * lanes);
-        let Block { gather, gathered_blocks, source_blocks, depthwise, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, depthwise, .. } = *self.block;
         if matches!(gather, Gather::Copy) && geometry.pad == 0 {
             return (&self.source[strip.start * row..], map);
         }
@@ -169,8 +170,8 @@ impl Convolution<'_> {
         (room, len)
     }
 
-    /// Of each value of a window: its lane, its row and column in the window, its block of channels,
-    /// and the place that it is gathered to.
+    /// For each value of a window: its lane, its row and column in the window, its block of
+    /// channels, and the place to which it is gathered.
     pub fn window(&self, lanes: usize) -> impl Iterator<Item = (usize, [usize; 2], usize, usize)> {
         let channels = self.plan.channels[0];
         (0..9 * channels).map(move |place| {

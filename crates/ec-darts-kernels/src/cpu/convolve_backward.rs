@@ -1,4 +1,4 @@
-//! The backward pass of a block, strip by strip: to its weights and to what it reads.
+//! The backward pass of a block, strip by strip: to its weights and to its input.
 
 use std::ops::Range;
 
@@ -9,13 +9,13 @@ use super::depthwise;
 use super::depthwise_weights;
 use super::gather::{Gather, Padded};
 use super::image;
-use super::plan::Block;
+use super::plan::ConvBlock;
 use super::tiles::{self, Mix, prefetch};
 
 impl Convolution<'_> {
-    /// From the gradient of the normalized map, which with the map itself gives that of the map
-    /// ([`image::linear`]), to the weights', which is added, and to the ReLU's, added to `to` where
-    /// `add`; either only where it is asked for.
+    /// From the gradient of the normalized map, which together with the map gives that of the map
+    /// ([`image::linear`]), to the gradient of the weights, which is added, and to that of the
+    /// ReLU, added to `to` where `add`; each only where it is requested.
     #[inline(always)]
     pub fn backward<S: Simd>(
         self,
@@ -29,11 +29,11 @@ impl Convolution<'_> {
         let (lanes, blocks) = (S::F32_LANES, self.plan.blocks_of[1]);
         let [rows, columns] = self.plan.out_size;
         let (line, map_len) = (columns * lanes, rows * columns * lanes);
-        let Block { gather, gathered_blocks, source_blocks, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, .. } = *self.block;
         assert!(gradient.len() >= blocks * map_len && map.len() >= blocks * map_len);
         let transposed = &self.prepared[self.block.transposed..];
         assert!(transposed.len() >= gathered_blocks * lanes * blocks * lanes);
-        // Where the gradient of what was gathered goes: straight into a map with the border that
+        // The gradient of the gathered values goes straight into a map with the border that
         // the adjoint of a depthwise convolution of stride 1 reads, or into the sum itself where it
         // was not gathered at all; else somewhere in between.
         let Scratch { gathered: room, gradient: between, map_gradient, padded } = scratch;
@@ -124,7 +124,7 @@ impl Convolution<'_> {
                 }
             }
             if straight && is_wanted {
-                // The rows whose gradient is complete, while it is in the first level of cache.
+                // The rows whose gradient is complete, while they are in the first level of cache.
                 let end = if strip.end == rows {
                     rows
                 } else {
@@ -139,7 +139,7 @@ impl Convolution<'_> {
         }
     }
 
-    /// The adjoint of gathering; `between` holds the gradient of what was gathered.
+    /// The adjoint of gathering; `between` has the gradient of the gathered values.
     #[inline(always)]
     fn scatter<S: Simd>(
         &self,
@@ -153,7 +153,7 @@ impl Convolution<'_> {
         let geometry = self.geometry();
         let [height, width] = [geometry.height, geometry.width];
         let (map, line) = (height * width * lanes, columns * lanes);
-        let Block { gather, gathered_blocks, source_blocks, .. } = *self.block;
+        let ConvBlock { gather, gathered_blocks, source_blocks, .. } = *self.block;
         assert!(to.len() >= source_blocks * map);
         if !add && !matches!(gather, Gather::Depthwise { .. }) {
             to.fill(0.0);
@@ -202,7 +202,7 @@ impl Convolution<'_> {
             }
             Gather::Depthwise { stride, .. } => {
                 let (row, len) = (geometry.row() * lanes, geometry.len() * lanes);
-                // Whatever it held before lay in the same places: what is between stays zero.
+                // Its values before lay in the same places; those between stay zero.
                 let maps = between.chunks_exact(rows * line).zip(padded.chunks_exact_mut(len));
                 for (from, padded) in maps.take(source_blocks) {
                     for (y, from) in from.chunks_exact(line).enumerate() {
@@ -218,8 +218,8 @@ impl Convolution<'_> {
         }
     }
 
-    /// Some rows of the adjoint of a depthwise convolution; `padded` holds the gradient, zero where
-    /// a stride has left gaps.
+    /// Some rows of the adjoint of a depthwise convolution; `padded` has the gradient, with zeros
+    /// in the gaps of a stride.
     #[inline(always)]
     fn adjoint<S: Simd>(
         &self,
@@ -229,7 +229,7 @@ impl Convolution<'_> {
         (to, add): (&mut [f32], bool),
     ) {
         let lanes = S::F32_LANES;
-        let Block { gather, source_blocks, flipped, .. } = *self.block;
+        let ConvBlock { gather, source_blocks, flipped, .. } = *self.block;
         let Gather::Depthwise { kernel, stride, .. } = gather else { return };
         let geometry = self.geometry();
         let Padded { height, width, .. } = geometry;

@@ -6,30 +6,31 @@ use pulp::Simd;
 
 use super::tiles::{load, store};
 
-/// Where a depthwise convolution reads and writes, in values.
+/// The places that a depthwise convolution reads and writes, in values.
 #[derive(Clone, Copy)]
 pub struct Steps {
-    /// From one row of inputs to the next.
+    /// The distance from one row of inputs to the next.
     pub row: usize,
     pub stride: usize,
     pub dilation: usize,
-    /// Rows and columns of the output.
+    /// Number of rows and columns of the output.
     pub out: [usize; 2],
     pub filled: Filled,
 }
 
-/// Rows of the input that hold anything but zeros, counted from the first tap of the first output.
+/// The rows of the input with values other than zeros, counted from the first tap of the first
+/// output.
 #[derive(Clone, Copy)]
 pub struct Filled {
     pub first: usize,
     pub end: usize,
-    /// From one of them to the next.
+    /// The distance from one of these rows to the next.
     pub step: usize,
 }
 
 impl Steps {
-    /// Whether a row of taps reads anything but zeros for a row of outputs: of a small map, most
-    /// taps of a wide kernel lie on the border.
+    /// Whether a row of taps reads values other than zeros for a row of outputs: in a small map,
+    /// most taps of a wide kernel lie on the border.
     #[inline(always)]
     pub fn reads(&self, ky: usize, y: usize) -> bool {
         let Filled { first, end, step } = self.filled;
@@ -50,7 +51,7 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
     out: *mut f32,
     steps: Steps,
 ) {
-    // Steps that the compiler knows are a part of each load's address.
+    // Constant steps become a part of each load's address.
     let known = |stride, dilation| Steps { stride, dilation, ..steps };
     // SAFETY: the caller's.
     unsafe {
@@ -109,7 +110,7 @@ unsafe fn lines<S: Simd, const K: usize, const ADD: bool>(
 /// Input, weights and output of a tile.
 type Tile = (*const f32, *const f32, *mut f32);
 
-/// `T` outputs of a row: densely where there are registers for it.
+/// Computes `T` outputs of a row, with the dense method where there are registers for it.
 ///
 /// # Safety
 /// As [`convolve`], of these outputs.
@@ -130,7 +131,7 @@ unsafe fn outputs<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     }
 }
 
-/// `T` outputs of a row, from the rows of `taps` that read anything.
+/// Computes `T` outputs of a row from the rows of `taps` that read values other than zeros.
 ///
 /// # Safety
 /// As [`convolve`], of these outputs.
@@ -160,7 +161,7 @@ unsafe fn tile<S: Simd, const K: usize, const T: usize, const ADD: bool>(
     }
 }
 
-/// What the sums of a tile start with.
+/// The first values of the sums of a tile.
 ///
 /// # Safety
 /// `out` holds `T` registers.
@@ -185,15 +186,15 @@ unsafe fn start<S: Simd, const T: usize, const ADD: bool>(
 /// As [`start`].
 #[inline(always)]
 unsafe fn finish<S: Simd, const T: usize>(out: *mut f32, sums: [S::f32s; T]) {
-    // By reference: an array that is consumed goes through memory.
+    // By reference, because an array that is consumed goes through memory.
     for (t, sum) in sums.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe { store::<S>(out.add(t * S::F32_LANES), *sum) };
     }
 }
 
-/// [`tile`] of stride 1 whose taps are `D` pixels apart: what they read of a row is loaded once, into
-/// as many of 32 registers as it takes.
+/// [`tile`] with stride 1 and taps `D` pixels apart: the values read from a row are loaded once,
+/// into as many of 32 registers as needed.
 ///
 /// # Safety
 /// As [`tile`].
@@ -221,10 +222,10 @@ unsafe fn dense_tile<S: Simd, const K: usize, const D: usize, const T: usize, co
     }
 }
 
-/// Values that a dense tile reads of a row at most: eight outputs of 5 taps, 2 apart.
+/// Largest number of values that a dense tile reads from a row: eight outputs of 5 taps, 2 apart.
 const REACH: usize = 8 + 4 * 2;
 
-/// What a dense tile reads of a row.
+/// The pixels of a row that a dense tile reads.
 ///
 /// # Safety
 /// `line` holds `T + (K - 1) * D` registers.

@@ -40,7 +40,7 @@ pub unsafe fn weights<S: Simd, const K: usize>(
     }
 }
 
-/// [`weights`] in as many sums at a time as 16 registers hold: enough to hide the latency.
+/// [`weights`] with as many sums at a time as 16 registers hold, enough to hide the latency.
 ///
 /// # Safety
 /// As [`weights`].
@@ -65,8 +65,8 @@ unsafe fn all_weights<S: Simd, const K: usize>(
     }
 }
 
-/// [`weights`] of `R` rows of taps from `ky` on: a gradient is read once for all of them, `U`
-/// gradients side by side.
+/// [`weights`] for `R` rows of taps from `ky` on: each gradient is read once for all of them, `U`
+/// gradients in parallel.
 ///
 /// # Safety
 /// As [`weights`].
@@ -114,7 +114,7 @@ unsafe fn row_weights<S: Simd, const K: usize, const R: usize, const U: usize>(
     }
 }
 
-/// What one output adds to the gradients of `R` rows of taps.
+/// Adds one output's part to the gradients of `R` rows of taps.
 ///
 /// # Safety
 /// `gradient` is at the output, `line` at its first tap.
@@ -138,7 +138,7 @@ unsafe fn add_taps<S: Simd, const K: usize, const R: usize>(
     }
 }
 
-/// [`weights`] of a row of taps, for 32 registers and stride 1.
+/// [`weights`] for a row of taps, with 32 registers and stride 1.
 ///
 /// # Safety
 /// As [`weights`].
@@ -184,7 +184,7 @@ unsafe fn dense_weights<S: Simd, const K: usize>(
     }
 }
 
-/// What `T` outputs of stride 1 add to the gradients of a row of taps, one or two pixels apart.
+/// Adds the part of `T` outputs of stride 1 to the gradients of a row of taps, one or two pixels apart.
 ///
 /// # Safety
 /// `gradient` is at the outputs, `line` at their first tap.
@@ -205,7 +205,7 @@ unsafe fn add_dense<S: Simd, const K: usize, const T: usize>(
     }
 }
 
-/// [`add_dense`] of taps `D` pixels apart.
+/// [`add_dense`] for taps `D` pixels apart.
 ///
 /// # Safety
 /// As [`add_dense`].
@@ -220,7 +220,7 @@ unsafe fn add_dense_taps<S: Simd, const K: usize, const D: usize, const T: usize
         let values = reach::<S, K, D, T>(simd, line);
         for t in 0..T {
             let gradient = load::<S>(gradient.add(t * S::F32_LANES));
-            // Three sums by themselves would wait for each other.
+            // Three separate sums would wait for each other.
             let sums = &mut sums[if K == 3 { t % 2 } else { 0 }];
             for (kx, sum) in sums.iter_mut().enumerate() {
                 *sum = simd.mul_add_e_f32s(values[t + kx * D], gradient, *sum);

@@ -1,4 +1,4 @@
-//! The backward pass of what has no weights, of all edges that read the same.
+//! The backward pass of operations without weights, for all edges that read the same state.
 //!
 //! A pool and its adjoint are linear in the gradient, and so is the backward pass of a batch
 //! normalization. So the gradients of all edges of a group are summed first:
@@ -14,22 +14,22 @@ use super::context::Context;
 use super::image;
 use super::mixing::PerImage;
 use super::norm::{Norms, TermBackward};
-use super::plan::{Plan, Pool, Term};
+use super::plan::{EdgePlan, Pool, Term};
 
 /// An edge of a group.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a EdgePlan,
     /// With the coefficients of its backward pass.
     pub norms: &'a Norms,
-    /// Of its node, the whole batch.
+    /// The gradient of the edge's node, for the whole batch.
     pub gradient: &'a [f32],
 }
 
 /// Gradients of the whole batch, each with its scale.
 type Scaled<'a> = Vec<(&'a [f32], &'a PerImage)>;
 
-/// What reaches the input of a group, besides what convolutions pass on.
+/// The gradients that reach the input of a group, without those of convolutions.
 pub struct Direct<'a> {
     identities: Scaled<'a>,
     pools: Vec<PoolGradient<'a>>,
@@ -38,7 +38,7 @@ pub struct Direct<'a> {
 struct PoolGradient<'a> {
     pool: Pool,
     gradients: Scaled<'a>,
-    /// Sums over the edges: the factor of what the pool makes, and what is added.
+    /// Sums over the edges: the factor of the pool's output, and the constant that is added.
     second: Vec<f32>,
     third: Vec<f32>,
 }
@@ -74,7 +74,7 @@ impl<'a> Direct<'a> {
         &mut self.pools[place]
     }
 
-    /// The gradient of the images from `start` on, added to what is there where `add`.
+    /// The gradient of the images from `start` on, added to the existing values where `add`.
     #[inline(always)]
     pub fn backward<S: Simd>(
         &self,

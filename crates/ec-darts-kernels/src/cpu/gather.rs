@@ -1,4 +1,4 @@
-//! Maps with a border, and how a block gathers what it reads.
+//! Maps with a border, and the gathering of a block's inputs.
 
 /// A map with a border of zeros on all four sides.
 #[derive(Clone, Copy, Debug)]
@@ -9,12 +9,12 @@ pub struct Padded {
 }
 
 impl Padded {
-    /// Positions of a row.
+    /// Number of positions of a row.
     pub fn row(self) -> usize {
         self.width + 2 * self.pad
     }
 
-    /// Positions of the whole map.
+    /// Number of positions of the whole map.
     pub fn len(self) -> usize {
         self.row() * (self.height + 2 * self.pad)
     }
@@ -41,17 +41,17 @@ impl Padded {
     }
 }
 
-/// How a block gathers its inputs before the 1x1 convolution.
+/// The way a block gathers its inputs before the 1x1 convolution.
 #[derive(Clone, Copy, Debug)]
 pub enum Gather {
-    /// As they are.
+    /// The inputs as they are.
     Copy,
-    /// Even pixels, then odd pixels as further channels.
+    /// Even pixels, then odd pixels as additional channels.
     Reduce,
-    /// The 3x3 window around a pixel, as nine times the channels.
+    /// The 3x3 window around a pixel, with nine times the channels.
     Window { stride: usize },
-    /// Depthwise convolution with the middle of a kernel: the rest reaches no pixel of the map, as
-    /// it is too small.
+    /// Depthwise convolution with the middle of a kernel, where the map is so small that the other
+    /// taps reach no pixel of it.
     Depthwise {
         /// Sides of the middle and of the whole kernel.
         kernel: usize,
@@ -62,15 +62,15 @@ pub enum Gather {
 }
 
 impl Gather {
-    /// The depthwise convolution of a map of some height and width.
+    /// The depthwise convolution of a map of the given height and width.
     pub fn depthwise(whole: usize, dilation: usize, stride: usize, size: [usize; 2]) -> Self {
-        // The outer taps of a 5x5 kernel lie two dilations from its center.
+        // The outer taps of a 5x5 kernel are two dilations from its centre.
         let is_small = size[0].max(size[1]) <= 2 * dilation;
         let kernel = if whole == 5 && is_small { 3 } else { whole };
         Self::Depthwise { kernel, whole, dilation, stride }
     }
 
-    /// Weights of a channel that are used.
+    /// Number of used weights of a channel.
     pub fn taps(self) -> usize {
         match self {
             Self::Depthwise { kernel, .. } => kernel * kernel,
@@ -78,7 +78,7 @@ impl Gather {
         }
     }
 
-    /// Where they lie among all weights of the channel, in order.
+    /// Their places among all weights of the channel, in order.
     pub fn packed_taps(self) -> impl Iterator<Item = usize> {
         let (kernel, whole) = match self {
             Self::Depthwise { kernel, whole, .. } => (kernel, whole),
@@ -88,7 +88,7 @@ impl Gather {
         middle.clone().flat_map(move |ky| middle.clone().map(move |kx| ky * whole + kx))
     }
 
-    /// Weights of a channel, used or not.
+    /// Number of weights of a channel, used or not.
     pub fn packed_len(self) -> usize {
         match self {
             Self::Depthwise { whole, .. } => whole * whole,

@@ -1,17 +1,18 @@
-//! What is done to one image: maps that stay in the first two levels of cache.
+//! Operations on one image, whose maps stay in the first two levels of cache.
 
 use pulp::Simd;
 
 use super::gather::Padded;
-use super::plan::{Part, Plan, Pool};
+use super::plan::{EdgePlan, Pool, Strip};
 use super::pools;
 use super::tiles::{load, store};
 use super::transpose::transpose;
 
-/// Positions that are transposed at a time: the block of channels stays in the first level of cache.
+/// Number of positions transposed at a time: the block of channels stays in the first level of
+/// cache.
 const POSITIONS: usize = 256;
 
-/// Channels among planes: how many, and how many planes apart they lie.
+/// Channels among planes: their number, and the distance between them in planes.
 #[derive(Clone, Copy, Debug)]
 pub struct Planes {
     pub channels: usize,
@@ -19,17 +20,17 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Planes one after the other.
+    /// All planes, one after the other.
     pub fn all(channels: usize) -> Self {
         Self { channels, apart: 1 }
     }
 
-    /// Values of them in blocks, of so many positions.
+    /// Number of their values in blocks, for the given number of positions.
     pub fn blocked(self, lanes: usize, positions: usize) -> usize {
         self.channels.next_multiple_of(lanes) * positions
     }
 
-    /// Positions of these blocks; so many planes are asserted to hold them.
+    /// Number of positions of these blocks; the function asserts that `planes` has them.
     #[inline(always)]
     fn positions(self, lanes: usize, blocks: &[f32], planes: &[f32]) -> usize {
         let positions = blocks.len() / self.channels.next_multiple_of(lanes);
@@ -99,8 +100,8 @@ pub fn from_blocks<S: Simd>(_simd: S, from: &[f32], planes: Planes, to: &mut [f3
     }
 }
 
-/// `max(scale * x + shift, floor)` inside the border of `to`, which stays as it is; with a floor of
-/// zero a ReLU.
+/// `max(scale * x + shift, floor)` inside the border of `to`, which does not change; with a floor
+/// of zero this is a ReLU.
 #[inline(always)]
 pub fn pad<S: Simd>(
     simd: S,
@@ -148,21 +149,21 @@ pub fn pad<S: Simd>(
 
 /// Pools all channels of a blocked image.
 #[inline(always)]
-pub fn pool<S: Simd>(simd: S, plan: &Plan, pool: Pool, input: &[f32], to: &mut [f32]) {
+pub fn pool<S: Simd>(simd: S, plan: &EdgePlan, pool: Pool, input: &[f32], to: &mut [f32]) {
     for (block, to) in to.chunks_exact_mut(plan.map_len() / plan.blocks_of[1]).enumerate() {
-        let part = Part { block, rows: 0..plan.out_size[0] };
+        let part = Strip { block, rows: 0..plan.out_size[0] };
         pool_rows(simd, plan, pool, input, &part, to);
     }
 }
 
-/// A part of what [`pool`] makes of a blocked image.
+/// A part of the output of [`pool`] for a blocked image.
 #[inline(always)]
 pub fn pool_rows<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
-    Part { block, rows }: &Part,
+    Strip { block, rows }: &Strip,
     to: &mut [f32],
 ) {
     let (map, stride, columns) = (plan.size[0] * plan.size[1], plan.stride, plan.out_size[1]);
@@ -183,7 +184,7 @@ pub fn pool_rows<S: Simd>(
 #[inline(always)]
 pub fn pool_backward<S: Simd>(
     simd: S,
-    plan: &Plan,
+    plan: &EdgePlan,
     pool: Pool,
     input: &[f32],
     [pooled, gradient]: [&[f32]; 2],
@@ -216,9 +217,8 @@ pub fn pool_backward<S: Simd>(
 
 /// `to = first * gradient + second * map + third` per channel: the backward pass of a batch
 /// normalization, applied while it is read.
-///
-/// Of each of the `blocks` maps of `map_len` values, the part from `begin` on that `to` has room
-/// for.
+/// The function takes, from each of the `blocks` maps of `map_len` values, the part from `begin` on
+/// for which `to` has room.
 #[inline(always)]
 pub fn linear<S: Simd>(
     simd: S,
@@ -247,7 +247,8 @@ pub fn linear<S: Simd>(
     }
 }
 
-/// `to = start + sum over maps of scale * map` per channel, added to what is there where `add`.
+/// `to = start + sum over maps of scale * map` per channel, added to the existing values where
+/// `add`.
 #[inline(always)]
 pub fn weighted_sum<S: Simd>(
     simd: S,
@@ -281,14 +282,14 @@ pub fn weighted_sum<S: Simd>(
 /// A map and its scale.
 type Scaled<'a> = (&'a [f32], &'a [f32]);
 
-/// Registers of a sum at a time.
+/// Number of registers of a sum at a time.
 const TILE: usize = 8;
 
 /// [`weighted_sum`] of `T` registers from `place` on: maps with scales, the block, the start, and
 /// whether to add.
 ///
 /// # Safety
-/// All maps hold them, `to` is at the first.
+/// All maps have these registers; `to` is at the first.
 #[inline(always)]
 unsafe fn sum_registers<S: Simd, const T: usize>(
     simd: S,
@@ -318,7 +319,7 @@ unsafe fn sum_registers<S: Simd, const T: usize>(
     }
 }
 
-/// `from` where `value > floor`, else zero; added to what is there where `add`.
+/// `from` where `value > floor`, else zero; added to the existing values where `add`.
 #[inline(always)]
 pub fn pass_above<S: Simd>(
     simd: S,
@@ -339,6 +340,21 @@ pub fn pass_above<S: Simd>(
                 sum = simd.add_f32s(load::<S>(to.as_ptr()), sum);
             }
             store::<S>(to.as_mut_ptr(), sum);
+        }
+    }
+}
+
+/// Clears `to` where `value > floor` does not hold.
+#[inline(always)]
+pub fn keep_above<S: Simd>(simd: S, floor: f32, value: &[f32], to: &mut [f32]) {
+    let lanes = S::F32_LANES;
+    let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
+    for (value, to) in value.chunks_exact(lanes).zip(to.chunks_exact_mut(lanes)) {
+        // SAFETY: chunks of one register.
+        unsafe {
+            let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
+            let kept = simd.select_f32s(positive, load::<S>(to.as_ptr()), zero);
+            store::<S>(to.as_mut_ptr(), kept);
         }
     }
 }

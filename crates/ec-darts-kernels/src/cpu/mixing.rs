@@ -1,17 +1,17 @@
-//! What scales the terms of a mixed sum: a mixing weight for each, and a factor for each image.
+//! Scales of the terms of a mixed sum: a mixing weight for each, and a factor for each image.
 //!
 //! ```text
 //! sum over terms o of weights[o] factors[o][n] o(x)[n],  n an image
 //! ```
-//! A factor meets its weight where the weight becomes the scale of a map or of a gradient
-//! ([`PerImage`]); the kernels read scales and know of neither.
+//! A factor is multiplied with its weight where the weight becomes the scale of a map or of a
+//! gradient ([`PerImage`]); the kernels read only scales.
 
 /// The mixing weights of an edge.
 #[derive(Clone, Copy, Debug)]
 pub struct Mixing<'a> {
-    /// One per term.
+    /// One weight per term.
     pub weights: &'a [f32],
-    /// `[term][batch]`; where there are none, all are one.
+    /// The factors, `[term][batch]`; without them, all are one.
     pub factors: Option<&'a [f32]>,
 }
 
@@ -25,17 +25,17 @@ impl<'a> Mixing<'a> {
     }
 }
 
-/// A value for each channel, padded to whole blocks: one for all images, or each image's own.
+/// A value for each channel, padded to whole blocks: one for all images, or one per image.
 #[derive(Clone, Debug)]
 pub struct PerImage {
     values: Vec<f32>,
     width: usize,
-    /// From an image's values to those of the next; zero where all images have the same.
+    /// The distance from an image's values to those of the next; zero where all images share them.
     step: usize,
 }
 
 impl PerImage {
-    /// The same for all images, times each one's factor where there are factors.
+    /// The same values for all images, times each image's factor where there are factors.
     pub fn new(values: Vec<f32>, factors: Option<&[f32]>) -> Self {
         let width = values.len();
         let Some(factors) = factors else { return Self { values, width, step: 0 } };
@@ -47,7 +47,7 @@ impl PerImage {
         &self.values[image * self.step..][..self.width]
     }
 
-    /// Adds what has values for as many images.
+    /// Adds values for the same number of images.
     pub fn add(&mut self, other: &Self) {
         assert_eq!(self.values.len(), other.values.len(), "values of the same images");
         self.values.iter_mut().zip(&other.values).for_each(|(sum, value)| *sum += value);

@@ -1,7 +1,7 @@
 //! The fused kernels for CPUs: a cell of the search space, forward and backward.
 //!
 //! Entry points: [`forward`] and [`backward`]. Invariant: results do not depend on the number of
-//! threads; images are taken in fixed chunks, and chunks are summed in their order.
+//! threads, because images are processed in fixed chunks, and chunks are summed in their order.
 //!
 //! Inputs, outputs and their gradients are planes, `[batch][channel][position]`. Between them all
 //! maps are blocked by channels, `[batch][block][position][lane]`: the states of a cell and their
@@ -17,8 +17,8 @@ mod depthwise;
 mod depthwise_weights;
 mod direct;
 mod gather;
+mod graph;
 mod image;
-mod layout;
 mod mixing;
 mod norm;
 mod packing;
@@ -41,9 +41,9 @@ use around::State;
 pub use buffer::Buffer;
 use cell::{Blocks, Kept};
 pub use cell::{Gradients, Tape, Values};
-use layout::Layout;
+use graph::Graph;
 pub use plan::serves;
-use run::{Run, Statistics};
+use run::{EdgeRun, Statistics};
 #[cfg(test)]
 pub use simd::Isa;
 pub use simd::Isas;
@@ -51,13 +51,13 @@ pub use simd::Isas;
 use crate::edge::{Cell, Memory};
 use crate::extension::Wanted;
 
-/// On a thread of rayon's pool: any other would fall asleep and be woken for every pass.
+/// Runs on a thread of rayon's pool: any other thread would sleep and be woken for every pass.
 fn in_pool<R: Send>(run: impl FnOnce() -> R + Send) -> R {
     rayon::scope(|_| run())
 }
 
-/// Runs a cell; with statistics of its own where none are `given` (packed).
-/// Returns the output, its shape, and what the backward pass needs.
+/// Runs a cell, with its own statistics where none are `given` (packed). Returns the output, its
+/// shape, and the values for the backward pass.
 pub fn forward(
     isas: Isas,
     cell: &Cell,
@@ -65,11 +65,11 @@ pub fn forward(
     given: Option<[&[f32]; 2]>,
     memory: Memory,
 ) -> (Buffer, [usize; 4], Tape) {
-    let layout = Layout::of(isas, cell, values);
-    let [height, width] = layout.sizes[cell.concat[0]];
-    let shape = [layout.batch, cell.concat.len() * layout.channels, height, width];
+    let graph = Graph::of(isas, cell, values);
+    let [height, width] = graph.sizes[cell.concat[0]];
+    let shape = [graph.batch, cell.concat.len() * graph.channels, height, width];
     let mut out = Buffer::new(shape.iter().product());
-    let tape = in_pool(|| run_forward(cell, values, given, memory, &layout, &mut out));
+    let tape = in_pool(|| run_forward(cell, values, given, memory, &graph, &mut out));
     (out, shape, tape)
 }
 
@@ -78,15 +78,15 @@ fn run_forward(
     values: &Values<'_>,
     given: Option<[&[f32]; 2]>,
     memory: Memory,
-    layout: &Layout,
+    graph: &Graph,
     out: &mut [f32],
 ) -> Tape {
-    let blocks = values.blocks(layout);
+    let blocks = values.blocks(graph);
     let mut tape = Tape { states: Vec::new(), planes: Vec::new(), edges: Vec::new() };
-    let mut moments: Blocks = layout.groups.iter().map(|_| None).collect();
-    for state in 0..layout.sizes.len() {
+    let mut moments: Blocks = graph.groups.iter().map(|_| None).collect();
+    for state in 0..graph.sizes.len() {
         let mut edges = Vec::new();
-        for (number, link) in layout.edges_into(state) {
+        for (number, link) in graph.edges_into(state) {
             debug_assert_eq!(
                 number,
                 tape.edges.len() + edges.len(),
@@ -94,9 +94,9 @@ fn run_forward(
             );
             let input = values.input(link.from, &blocks, &tape.states);
             if let (None, Some(group)) = (given, link.group) {
-                let of = layout.groups[group].normalized;
+                let of = graph.groups[group].normalized;
                 moments[group]
-                    .get_or_insert_with(|| Run::without_weights(link, input).pool_moments(of));
+                    .get_or_insert_with(|| EdgeRun::without_weights(link, input).pool_moments(of));
             }
             edges.push((link, input));
         }
@@ -106,13 +106,13 @@ fn run_forward(
             .collect();
         let edges = edges.into_par_iter().with_max_len(1).map(|(link, input)| {
             let parameters = &values.parameters[link.parameters.clone()];
-            let run = Run::new(link, input, parameters);
+            let run = EdgeRun::new(link, input, parameters);
             let pools = link.group.and_then(|group| moments[group].as_deref()).unwrap_or_default();
             let statistics = match given {
                 Some(all) => Statistics::Given(all.map(|each| &each[link.statistics.clone()])),
                 None => Statistics::OfBatch { pools },
             };
-            let (norms, maps) = run.forward(statistics, values.mixing(link, layout.batch));
+            let (norms, maps) = run.forward(statistics, values.mixing(link, graph.batch));
             (run, norms, maps)
         });
         let edges: Vec<_> = edges.collect();
@@ -129,19 +129,19 @@ fn run_forward(
         let place = place.map(|place| [place, cell.concat.len()]);
         if place.is_some() {
             let first = cell.concat[0];
-            assert_eq!(layout.sizes[state], layout.sizes[first], "joined states have one size");
+            assert_eq!(graph.sizes[state], graph.sizes[first], "joined states have one size");
         }
-        if layout.parts == 1 {
+        if graph.parts == 1 {
             if let Some(place) = place {
-                run::join(layout, &sum, out, place);
+                run::join(graph, &sum, out, place);
             }
-            tape.states.push(layout.reads(state).then_some(sum));
+            tape.states.push(graph.reads(state).then_some(sum));
         } else {
-            let State { planes, first } = State::new(layout, state, &sum, &tape.planes, values);
+            let State { planes, first } = State::new(graph, state, &sum, &tape.planes, values);
             if let Some(place) = place {
-                around::join(layout, &planes, out, place);
+                around::join(graph, &planes, out, place);
             }
-            let is_read = layout.reads(state);
+            let is_read = graph.reads(state);
             tape.states.push(is_read.then_some(first));
             tape.planes.push(is_read.then_some(planes));
         }
@@ -149,7 +149,7 @@ fn run_forward(
     tape
 }
 
-/// The gradients of a cell that [`forward`] ran on the same values with statistics of its own.
+/// The gradients of a cell that [`forward`] ran on the same values with its own statistics.
 pub fn backward(
     isas: Isas,
     cell: &Cell,
@@ -158,14 +158,14 @@ pub fn backward(
     out_gradient: &[f32],
     wanted: &Wanted,
 ) -> Gradients {
-    let layout = Layout::of(isas, cell, values);
+    let graph = Graph::of(isas, cell, values);
     let mut all = Gradients {
         inputs: values.inputs.iter().map(|(input, _)| Buffer::new(input.len())).collect(),
         parameters: vec![0.0; values.parameters.len()],
         mixing: vec![0.0; values.mixing.len()],
     };
     in_pool(|| {
-        sweep::run_backward(cell, values, tape, out_gradient, wanted, &layout, &mut all);
+        sweep::run_backward(cell, values, tape, out_gradient, wanted, &graph, &mut all);
     });
     all
 }

@@ -1,7 +1,8 @@
-//! Batch normalization of a whole edge: moments to scales, sums of gradients to coefficients.
+//! Batch normalization of a whole edge: from moments to scales, from sums of gradients to
+//! coefficients.
 
 use super::mixing::{Mixing, PerImage};
-use super::plan::Plan;
+use super::plan::EdgePlan;
 use crate::EPSILON;
 
 /// Scales and coefficients of all batch normalizations of an edge, padded to whole blocks.
@@ -15,18 +16,19 @@ pub struct Norms {
     gamma: Vec<f32>,
     scale: Vec<f32>,
     shift: Vec<f32>,
-    /// Sum of what each term adds besides its scaled map.
+    /// The sum of the constants that the terms add besides their scaled maps.
     shift_sum: PerImage,
     term_scale: Vec<PerImage>,
     term_backward: Vec<TermBackward>,
     inner_backward: Vec<[Vec<f32>; 3]>,
 }
 
-/// `dz = first * dy + second * z + third` per channel: from the gradient of a mixed sum to that of a
-/// term's map before its normalization.
+/// `dz = first * dy + second * z + third` per channel: from the gradient of a mixed sum to that of
+/// a term's map before its normalization.
 #[derive(Clone, Debug)]
 pub struct TermBackward {
-    /// Holds the factors of the images; the others come of statistics, and are of the whole batch.
+    /// This one has the factors of the images; the others come from statistics and are those of the
+    /// whole batch.
     pub first: PerImage,
     pub second: Vec<f32>,
     pub third: Vec<f32>,
@@ -40,7 +42,7 @@ impl TermBackward {
 
 impl Norms {
     /// From each image's moments `[batch][norm][mean, squares][width]`, in the order of the images.
-    pub fn from_moments(plan: &Plan, moments: &[f32], packed: &[f32]) -> Self {
+    pub fn from_moments(plan: &EdgePlan, moments: &[f32], packed: &[f32]) -> Self {
         let width = plan.width();
         let len = (plan.num_norms * 2 * width).max(1);
         let count = (plan.out_size[0] * plan.out_size[1]) as f64;
@@ -70,7 +72,7 @@ impl Norms {
     }
 
     /// From given statistics `[norm][channel]`.
-    pub fn given(plan: &Plan, [mean, variance]: [&[f32]; 2], packed: &[f32]) -> Self {
+    pub fn given(plan: &EdgePlan, [mean, variance]: [&[f32]; 2], packed: &[f32]) -> Self {
         let spread = |from: &[f32]| {
             let mut to = vec![0.0; plan.num_norms * plan.width()];
             let channels = plan.channels[1];
@@ -82,7 +84,7 @@ impl Norms {
         Self::new(plan, spread(mean), spread(variance), packed)
     }
 
-    fn new(plan: &Plan, mean: Vec<f32>, variance: Vec<f32>, packed: &[f32]) -> Self {
+    fn new(plan: &EdgePlan, mean: Vec<f32>, variance: Vec<f32>, packed: &[f32]) -> Self {
         let (width, channels) = (plan.width(), plan.channels[1]);
         let inverse: Vec<f32> =
             variance.iter().map(|&v| (1.0 / (f64::from(v) + EPSILON).sqrt()) as f32).collect();
@@ -117,7 +119,7 @@ impl Norms {
     }
 
     /// Sets the mixing weight of each term.
-    pub fn mix(&mut self, plan: &Plan, mixing: Mixing<'_>) {
+    pub fn mix(&mut self, plan: &EdgePlan, mixing: Mixing<'_>) {
         self.term_scale.clear();
         self.shift_sum = PerImage::new(vec![0.0; self.width], mixing.factors_of(0));
         for (position, term) in plan.terms.iter().enumerate() {
@@ -176,7 +178,7 @@ impl Norms {
     /// and the affine parts, and to the coefficients of the backward pass.
     pub fn take_sums(
         &mut self,
-        plan: &Plan,
+        plan: &EdgePlan,
         sums: &[f32],
         mixing: Mixing<'_>,
         packed: &mut [f32],
@@ -223,7 +225,7 @@ impl Norms {
     }
 
     /// The same for the normalizations inside an operation: `[batch][inner][2][width]`.
-    pub fn take_inner_sums(&mut self, plan: &Plan, sums: &[f32], packed: &mut [f32]) {
+    pub fn take_inner_sums(&mut self, plan: &EdgePlan, sums: &[f32], packed: &mut [f32]) {
         let (width, channels) = (self.width, plan.channels[1]);
         let totals = totals(sums, plan.num_inner * 2 * width, None);
         for block in &plan.blocks {
@@ -248,7 +250,7 @@ impl Norms {
     /// as `first * dy + second * z + third`.
     fn coefficients(
         &self,
-        plan: &Plan,
+        plan: &EdgePlan,
         norm: usize,
         weight: f64,
         total: &[f64],
@@ -270,12 +272,12 @@ impl Norms {
     }
 }
 
-/// Means and squares of each normalization, of an image's moments.
+/// Means and squares of each normalization, from an image's moments.
 fn norms_of(image: &[f32], width: usize) -> impl Iterator<Item = (&[f32], &[f32])> {
     image.chunks_exact(2 * width).map(move |of| of.split_at(width))
 }
 
-/// Sums over the images, in their order, each with its factor where there are factors.
+/// Sums over the images, in their order, each times its factor where there are factors.
 fn totals(sums: &[f32], len: usize, factors: Option<&[f32]>) -> Vec<f64> {
     let mut totals = vec![0.0; len];
     for (number, image) in sums.chunks_exact(len.max(1)).enumerate() {

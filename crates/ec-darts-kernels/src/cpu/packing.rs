@@ -1,15 +1,16 @@
-//! Weights: from where Burn's parameters are packed to where the kernels read them, and back.
+//! Weights: from their places in Burn's packed parameters to the places that the kernels read, and
+//! back.
 
 use super::buffer::Buffer;
 use super::gather::Gather;
-use super::plan::{Block, Plan};
+use super::plan::{ConvBlock, EdgePlan};
 
-impl Plan {
+impl EdgePlan {
     /// Of each output of a block's 1x1 convolution: where its packed weights begin, and the row
     /// that the first of them is prepared in.
     fn pointwise_outputs<'a>(
         &'a self,
-        block: &'a Block,
+        block: &'a ConvBlock,
     ) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
         let to = self.channels[1];
         let offset =
@@ -23,11 +24,12 @@ impl Plan {
         })
     }
 
-    /// Of each channel of a block's depthwise convolution: where its packed weights begin, and where
-    /// the first of them is prepared; the others follow a register apart.
+    /// For each channel of a block's depthwise convolution: the index of its first packed weight,
+    /// and the place in which this weight is prepared; the others follow with the distance of a
+    /// register.
     fn depthwise_channels<'a>(
         &'a self,
-        block: &'a Block,
+        block: &'a ConvBlock,
     ) -> impl Iterator<Item = (usize, usize)> + 'a {
         let (taps, lanes) = (block.gather.taps(), self.lanes);
         let channels = if taps == 0 { 0 } else { self.channels[0] };
@@ -37,7 +39,7 @@ impl Plan {
         })
     }
 
-    /// Lays the packed weights out for the kernels.
+    /// Puts the packed weights into the layout of the kernels.
     pub fn prepare(&self, packed: &[f32]) -> Buffer {
         let mut all = Buffer::zeros(self.prepared_len);
         let lanes = self.lanes;

@@ -8,7 +8,7 @@ use super::convolve::Scratch;
 use super::direct::Direct;
 use super::image::{self, Planes};
 use super::norm::Norms;
-use super::plan::{Part, Pool, Term};
+use super::plan::{Pool, Strip, Term};
 use super::strips::Strips;
 use super::sums;
 
@@ -16,15 +16,14 @@ use super::sums;
 pub struct Pass<'a> {
     pub context: Context<'a>,
     pub start: usize,
-    pub step: Step<'a>,
+    pub task: Task<'a>,
 }
 
-/// What a pass does.
-pub enum Step<'a> {
-    /// Moments of what each of the asked-for pools makes of the input,
-    /// `[image][pool][mean, squares][width]`.
+/// The work of a pass.
+pub enum Task<'a> {
+    /// Moments of the output of each requested pool, `[image][pool][mean, squares][width]`.
     Pools { of: [bool; Pool::ALL.len()], moments: &'a mut [f32] },
-    /// First blocks: their maps and, where asked for, moments.
+    /// First blocks: their maps and, where requested, moments.
     First { maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
     /// Second blocks, from the maps of the first.
     Second { norms: &'a Norms, maps: &'a mut [f32], moments: Option<&'a mut [f32]> },
@@ -48,28 +47,33 @@ pub enum Step<'a> {
         weights: Option<&'a mut [f32]>,
         to: Target<'a>,
     },
-    /// Backward through what has no weights, added to what is there where `add`.
+    /// Backward through operations without weights, added to the existing values where `add`.
     Direct { direct: &'a Direct<'a>, to: &'a mut [f32], add: bool },
 }
 
-/// Where the gradient of what an edge reads is written.
+/// The target of the gradient of an edge's source.
 #[derive(Debug)]
 pub enum Target<'a> {
     Nowhere,
     Planes(&'a mut [f32]),
-    /// Added to what is there where `add`.
+    /// Blocks, added to the existing values where `add`.
     Blocks {
         to: &'a mut [f32],
         add: bool,
     },
 }
 
-/// What an edge gives a mixed sum, of the whole batch.
+/// The part of an edge in a mixed sum, of the whole batch.
 pub struct Mixed<'a> {
     pub context: Context<'a>,
     pub norms: &'a Norms,
     pub maps: &'a [f32],
 }
+
+/// Number of maps that are read in parallel: edges with few terms are summed together.
+const MAPS: usize = 7;
+/// Number of lanes of the widest registers.
+const MOST_LANES: usize = 16;
 
 /// The sum of all edges into a state, for the images from `start` on: each map is read once.
 pub struct Combine<'a> {
@@ -90,17 +94,25 @@ impl WithSimd for Combine<'_> {
         let mut pooled: Vec<_> = edges.iter().map(|edge| Strips::new(edge.context.plan)).collect();
         for (number, sum) in sum.chunks_exact_mut(plan.map_len()).enumerate() {
             let image = start + number;
-            for part in Part::all(plan) {
-                let channels = part.block * lanes..(part.block + 1) * lanes;
-                let sum = &mut sum[part.range(plan)];
+            for strip in Strip::all(plan) {
+                let channels = strip.block * lanes..(strip.block + 1) * lanes;
+                let sum = &mut sum[strip.range(plan)];
+                let mut scaled = Vec::with_capacity(2 * MAPS);
+                let mut shift = [0.0; MOST_LANES];
+                let mut add = false;
                 for (position, (edge, pooled)) in edges.iter().zip(&mut pooled).enumerate() {
                     let &Mixed { context, norms, maps } = edge;
                     let maps = context.maps(image, maps);
-                    let terms = pooled.terms(simd, context, image, maps, &part).enumerate();
+                    let terms = pooled.terms(simd, context, image, maps, &strip).enumerate();
                     let scale = |term| &norms.term_scale(term, image)[channels.clone()];
-                    let scaled: Vec<_> = terms.map(|(term, map)| (map, scale(term))).collect();
-                    let shift = &norms.shift_sum(image)[channels.clone()];
-                    image::weighted_sum(simd, &scaled, shift, 1, (&mut *sum, position > 0));
+                    scaled.extend(terms.map(|(term, map)| (map, scale(term))));
+                    let shifts = &norms.shift_sum(image)[channels.clone()];
+                    shift.iter_mut().zip(shifts).for_each(|(sum, shift)| *sum += shift);
+                    if scaled.len() >= MAPS || position + 1 == edges.len() {
+                        image::weighted_sum(simd, &scaled, &shift, 1, (&mut *sum, add));
+                        scaled.clear();
+                        (shift, add) = ([0.0; MOST_LANES], true);
+                    }
                 }
             }
         }
@@ -132,23 +144,23 @@ impl WithSimd for Pass<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { context, start, step } = self;
-        match step {
-            Step::Pools { of, moments } => pools(simd, context, start, of, moments),
-            Step::First { maps, moments } => first(simd, context, start, maps, moments),
-            Step::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
-            Step::Sums { norms, maps, gradient, sums } => {
+        let Self { context, start, task } = self;
+        match task {
+            Task::Pools { of, moments } => pools(simd, context, start, of, moments),
+            Task::First { maps, moments } => first(simd, context, start, maps, moments),
+            Task::Second { norms, maps, moments } => second(simd, context, norms, maps, moments),
+            Task::Sums { norms, maps, gradient, sums } => {
                 sum(simd, context, start, norms, [maps, gradient], sums);
             }
-            Step::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
+            Task::SecondBackward { norms, maps, gradient, inner, sums, weights } => {
                 let maps = [maps, gradient];
                 second_backward(simd, context, start, norms, maps, [inner, sums], weights);
             }
-            Step::FirstBackward { norms, maps, gradient, inner, weights, to } => {
+            Task::FirstBackward { norms, maps, gradient, inner, weights, to } => {
                 let maps = [maps, gradient, inner];
                 first_backward(simd, context, start, norms, maps, weights, to);
             }
-            Step::Direct { direct, to, add } => direct.backward(simd, context, start, (to, add)),
+            Task::Direct { direct, to, add } => direct.backward(simd, context, start, (to, add)),
         }
     }
 }
@@ -250,15 +262,15 @@ fn sum<S: Simd>(
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = context.maps(number, maps);
         let to = &mut sums[number * len..(number + 1) * len];
-        for part in Part::all(plan) {
-            let channels = part.block * lanes..(part.block + 1) * lanes;
-            let terms = pooled.terms(simd, context, start + number, maps, &part);
+        for strip in Strip::all(plan) {
+            let channels = strip.block * lanes..(strip.block + 1) * lanes;
+            let terms = pooled.terms(simd, context, start + number, maps, &strip);
             let centered = terms.zip(&plan.terms).map(|(map, term)| {
                 let mean = plan.norm_of(term).map_or(&zeros[..], |norm| norms.mean(norm));
                 (map, &mean[channels.clone()])
             });
             let centered: Vec<_> = centered.collect();
-            let gradient = &gradient[part.range(plan)];
+            let gradient = &gradient[strip.range(plan)];
             sums::products(simd, gradient, &centered, &mut to[channels.start..], width);
         }
     }
@@ -326,7 +338,6 @@ fn first_backward<S: Simd>(
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, Some(plan.source));
     let mut rectified = Buffer::new(plan.input_len());
-    let mut blocks = context.room();
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = context.maps(number, maps);
         let raw = context.image(simd, start + number, &mut room);
@@ -359,8 +370,8 @@ fn first_backward<S: Simd>(
             Target::Planes(to) => {
                 let len = plan.channels[0] * plan.size[0] * plan.size[1];
                 let to = &mut to[number * len..(number + 1) * len];
-                image::pass_above(simd, plan.floor, raw, &rectified, (&mut blocks, false));
-                image::from_blocks(simd, &blocks, Planes::all(plan.channels[0]), to);
+                image::keep_above(simd, plan.floor, raw, &mut rectified);
+                image::from_blocks(simd, &rectified, Planes::all(plan.channels[0]), to);
             }
             Target::Blocks { to, add } => {
                 let len = plan.input_len();

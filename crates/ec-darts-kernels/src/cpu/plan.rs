@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::gather::{Gather, Padded};
 use crate::edge::{Cell, Edge, EdgeOperation};
 
-/// Whether the kernels have all operations of a cell.
+/// Whether the kernels support all operations of a cell.
 pub fn serves(cell: &Cell) -> bool {
     let has = |edge: &Edge| {
         edge.operations.iter().all(|operation| match *operation {
@@ -20,21 +20,21 @@ pub fn serves(cell: &Cell) -> bool {
     (1..=2).contains(&cell.inputs.len()) && cell.edges().all(has)
 }
 
-/// ReLU, gather, 1x1 convolution, batch normalization.
+/// A block: ReLU, gather, 1x1 convolution, batch normalization.
 #[derive(Clone, Debug)]
-pub struct Block {
+pub struct ConvBlock {
     pub gather: Gather,
     /// Whether it reads the block before it, not the edge's input.
     pub second: bool,
-    /// Blocks of channels of its input, before gathering.
+    /// Number of blocks of channels of its input, before gathering.
     pub source_blocks: usize,
-    /// Blocks of channels after gathering.
+    /// Number of blocks of channels after gathering.
     pub gathered_blocks: usize,
-    /// Channels after gathering that the 1x1 convolution reads.
+    /// Number of channels after gathering that the 1x1 convolution reads.
     pub gathered: usize,
-    /// Weights of each of its outputs.
+    /// Number of weights of each of its outputs.
     pub inputs: usize,
-    /// Its batch normalization, among the edge's.
+    /// Index of its batch normalization in the edge.
     pub norm: usize,
     /// Offset in the packed parameters: depthwise, then pointwise, then affine.
     pub packed: usize,
@@ -45,7 +45,7 @@ pub struct Block {
     pub transposed: usize,
     /// Offset in the weight gradients: depthwise, then pointwise.
     pub gradient: usize,
-    /// For a first block that a second one follows: its place among those.
+    /// For a first block with a second one after it: its index among such blocks.
     pub inner: Option<usize>,
 }
 
@@ -68,7 +68,7 @@ pub enum Term {
         pool: Pool,
         norm: Option<usize>,
     },
-    /// The number of its last block.
+    /// The index of its last block.
     Conv {
         block: usize,
     },
@@ -76,24 +76,24 @@ pub enum Term {
 
 /// All offsets of one edge at one shape.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct EdgePlan {
     pub batch: usize,
     pub channels: [usize; 2],
     pub lanes: usize,
-    /// Blocks of channels of input and output.
+    /// Number of blocks of channels of input and output.
     pub blocks_of: [usize; 2],
     pub size: [usize; 2],
     pub out_size: [usize; 2],
     pub stride: usize,
     pub affine: bool,
-    /// What the input is no smaller than behind its ReLU; minus infinity without one.
+    /// The least value of the input behind its ReLU; minus infinity without one.
     pub floor: f32,
     /// The input with the border that the widest kernel needs.
     pub source: Padded,
     /// The output with the border that the widest second kernel needs.
     pub middle: Padded,
     pub terms: Vec<Term>,
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<ConvBlock>,
     pub num_norms: usize,
     pub num_inner: usize,
     pub packed_len: usize,
@@ -102,7 +102,7 @@ pub struct Plan {
     pub packed_gamma: Vec<usize>,
 }
 
-impl Plan {
+impl EdgePlan {
     /// # Panics
     /// Where the operations do not fit the widths, the stride or the size.
     pub fn new(edge: &Edge, [batch, channels, height, width]: [usize; 4], lanes: usize) -> Self {
@@ -223,7 +223,7 @@ impl Plan {
         let gradient = self.gradient_len;
         self.gradient_len += depthwise_len + pointwise_len;
         let norm = self.norm();
-        self.blocks.push(Block {
+        self.blocks.push(ConvBlock {
             gather,
             second,
             source_blocks,
@@ -242,27 +242,27 @@ impl Plan {
         Term::Conv { block: self.blocks.len() - 1 }
     }
 
-    /// Values of one blocked map of the output.
+    /// Number of values of one blocked map of the output.
     pub fn map_len(&self) -> usize {
         self.blocks_of[1] * self.out_size[0] * self.out_size[1] * self.lanes
     }
 
-    /// Values of the blocked input.
+    /// Number of values of the blocked input.
     pub fn input_len(&self) -> usize {
         self.blocks_of[0] * self.size[0] * self.size[1] * self.lanes
     }
 
-    /// Values of all channels of the output, padded to whole blocks.
+    /// Number of values of all channels of the output, padded to whole blocks.
     pub fn width(&self) -> usize {
         self.blocks_of[1] * self.lanes
     }
 
-    /// Values of a channel that a batch normalization sees.
+    /// Number of values of a channel in a batch normalization.
     pub fn num_normalized(&self) -> usize {
         self.batch * self.out_size[0] * self.out_size[1]
     }
 
-    /// The normalization behind a term, if one follows.
+    /// The normalization after a term, if there is one.
     pub fn norm_of(&self, term: &Term) -> Option<usize> {
         match *term {
             Term::Identity => None,
@@ -271,30 +271,31 @@ impl Plan {
         }
     }
 
-    /// Whether a term reads the input itself: one without weights.
+    /// Whether a term reads the input itself, without weights.
     pub fn is_direct(&self) -> bool {
         self.terms.iter().any(|term| !matches!(term, Term::Conv { .. }))
     }
 
-    /// Values of one image's maps before normalization, those of the convolutions.
+    /// Number of values of one image's maps before normalization, those of the convolutions.
     pub fn maps_len(&self) -> usize {
         self.blocks.len() * self.map_len()
     }
 }
 
-/// Values of a strip of one pool: two of them and what else is read fit a small first level.
+/// Number of values of a strip of one pool: two strips and the other inputs fit into a small first
+/// level of cache.
 const STRIP: usize = 2048;
 
 /// Rows of one block of an edge's output.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct Strip {
     pub block: usize,
     pub rows: Range<usize>,
 }
 
-impl Part {
+impl Strip {
     /// All parts of an output.
-    pub fn all(plan: &Plan) -> impl Iterator<Item = Self> {
+    pub fn all(plan: &EdgePlan) -> impl Iterator<Item = Self> {
         let [rows, step] = [plan.out_size[0], Self::most_rows(plan)];
         (0..plan.blocks_of[1]).flat_map(move |block| {
             let strips = (0..rows).step_by(step);
@@ -303,12 +304,12 @@ impl Part {
     }
 
     /// Rows of the largest part.
-    pub fn most_rows(plan: &Plan) -> usize {
+    pub fn most_rows(plan: &EdgePlan) -> usize {
         (STRIP / (plan.out_size[1] * plan.lanes)).max(1)
     }
 
     /// Its values, of a map.
-    pub fn range(&self, plan: &Plan) -> Range<usize> {
+    pub fn range(&self, plan: &EdgePlan) -> Range<usize> {
         let [rows, columns] = plan.out_size;
         let row = |row: usize| (self.block * rows + row) * columns * plan.lanes;
         row(self.rows.start)..row(self.rows.end)

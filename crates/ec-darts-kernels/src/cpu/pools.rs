@@ -8,7 +8,7 @@ use pulp::Simd;
 
 use super::tiles::{load, store};
 
-/// The pixels of a window that are there.
+/// The pixels of a window inside the map.
 #[inline(always)]
 fn window(center: usize, size: usize) -> Range<usize> {
     center.saturating_sub(1)..(center + 2).min(size)
@@ -22,7 +22,7 @@ fn join<S: Simd, const MAX: bool>(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
 /// A column of `N` pixels, `row` values apart.
 ///
 /// # Safety
-/// All of them can be read.
+/// All of them are readable.
 #[inline(always)]
 unsafe fn column<S: Simd, const MAX: bool, const N: usize>(
     simd: S,
@@ -39,7 +39,7 @@ unsafe fn column<S: Simd, const MAX: bool, const N: usize>(
     }
 }
 
-/// The largest, or the mean, of every window of some rows of windows.
+/// The maximum or the mean of every window, for some rows of windows.
 ///
 /// # Safety
 /// `input` holds a whole map of the given size, `out` the rows.
@@ -171,7 +171,7 @@ pub unsafe fn mean_backward<S: Simd>(
     }
 }
 
-/// A row of the input's gradient, at stride 1: of each pixel's windows, `N` high, the shares.
+/// A row of the input's gradient at stride 1: the shares from the windows, `N` high, of each pixel.
 ///
 /// # Safety
 /// As [`mean_backward`]; `gradient` is at line `first`, `to` at the row.
@@ -217,7 +217,7 @@ unsafe fn mean_backward_row<S: Simd, const N: usize>(
     }
 }
 
-/// Adds the input gradient of a maximum; of equal ones the first gets it.
+/// Adds the input gradient of a maximum; of equal values the first gets it.
 ///
 /// # Safety
 /// As [`forward`]; `out` is its output, `gradient` the output's, `to` the input's.
@@ -252,7 +252,7 @@ pub unsafe fn max_backward<S: Simd>(
 /// Values and gradients of a column of `N` pixels.
 type Column<V, const N: usize> = [[V; N]; 2];
 
-/// What a row of windows, `N` pixels high, adds: the columns of a window stay in registers.
+/// Adds a row of windows, `N` pixels high; the columns of a window stay in registers.
 ///
 /// # Safety
 /// As [`max_backward`]; `input` and `to` are at the first pixel of the first window's top.
@@ -267,7 +267,7 @@ unsafe fn max_backward_row<S: Simd, const N: usize>(
 ) {
     let lanes = S::F32_LANES;
     let zero = simd.splat_f32s(0.0);
-    // Nothing equals what is not there.
+    // No value equals the placeholder of a missing pixel.
     let nothing: Column<S::f32s, N> = [[simd.splat_f32s(f32::NAN); N], [zero; N]];
     // SAFETY: the caller's.
     unsafe {

@@ -4,51 +4,53 @@
 //! of a pass takes one of another edge instead.
 //!
 //! A batch normalization needs the whole batch, so an edge is a few passes over the images. Within
-//! a pass one image goes through everything at once, in maps that stay in the caches. What a
-//! backward pass needs of a batch normalization is linear in the gradient and the map, so it is
-//! applied while both are read.
+//! a pass one image goes through all operations at once, in maps that stay in the caches. The
+//! backward pass of a batch normalization is linear in the gradient and the map, so it is applied
+//! while both are read.
 
 use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::context::{Context, Input};
 use super::direct::Direct;
+use super::graph::{Graph, Link};
 use super::image::Planes;
-use super::layout::{Layout, Link};
 use super::mixing::Mixing;
 use super::norm::Norms;
-use super::pass::{Combine, Mixed, Pass, Relayout, Step, Target};
-use super::plan::{Plan, Pool, Term};
+use super::pass::{Combine, Mixed, Pass, Relayout, Target, Task};
+use super::plan::{EdgePlan, Pool, Term};
 use super::simd::Isa;
+use crate::extension::Wanted;
 
-/// Chunks of a batch: a multiple of any sensible number of threads. Every other pass takes them
-/// from the last to the first, which the pass before has left in the caches.
+/// Number of chunks of a batch: a multiple of any sensible number of threads. Every other pass
+/// takes the chunks from the last to the first, because the previous pass has left the last ones in
+/// the caches.
 pub const CHUNKS: usize = 16;
-/// Of small maps, whose chunks would take no longer than it takes to prepare them.
+/// Number of chunks of small maps; more chunks would take longer to prepare than to compute.
 const SMALL_CHUNKS: usize = 8;
-/// Values of such a map, of the output.
+/// Largest number of values of a small map of the output.
 const SMALL: usize = 1 << 12;
 
-/// Images of a chunk.
-fn chunk(plan: &Plan) -> usize {
+/// Number of images per chunk.
+fn chunk(plan: &EdgePlan) -> usize {
     plan.batch.div_ceil(if plan.map_len() <= SMALL { SMALL_CHUNKS } else { CHUNKS })
 }
 
-/// Values of a gradient that a thread sums at a time.
+/// Number of values of a gradient that a thread sums at a time.
 const SUM: usize = 1 << 11;
 
-/// Where the gradient of what an edge reads goes.
+/// The target of the gradient of an edge's source.
 #[derive(Debug)]
 pub enum InputGradient<'a> {
-    /// What it replaces, where it is asked for.
+    /// The values that it replaces, where it is requested.
     Planes(Option<&'a mut [f32]>),
-    /// Nobody asks for it, nor for the parameters'.
+    /// Neither this gradient nor that of the parameters is requested.
     Nowhere,
-    /// A sum that it is added to, if there is one.
+    /// A sum to which it is added, if there is one.
     Blocks(&'a mut Option<Buffer>),
 }
 
-/// Where an edge's gradients go.
+/// The targets of an edge's gradients.
 #[derive(Debug)]
 pub struct EdgeGradient<'a> {
     pub parameters: &'a mut [f32],
@@ -56,32 +58,32 @@ pub struct EdgeGradient<'a> {
     pub input: InputGradient<'a>,
 }
 
-/// What an edge's batch normalizations normalize with.
+/// The mean and variance that an edge's batch normalizations use.
 #[derive(Clone, Copy, Debug)]
 pub enum Statistics<'a> {
     /// Mean and variance, `[norm][channel]` each.
     Given([&'a [f32]; 2]),
-    /// Those of the batch; of its pools, as [`Run::pool_moments`] finds them.
+    /// Those of the batch; of its pools, as [`EdgeRun::pool_moments`] finds them.
     OfBatch { pools: &'a [f32] },
 }
 
 /// An edge with its values.
-pub struct Run<'a> {
+pub struct EdgeRun<'a> {
     isa: Isa,
-    plan: &'a Plan,
+    plan: &'a EdgePlan,
     input: Input<'a>,
     parameters: &'a [f32],
-    /// The parameters as the plan lays them out.
+    /// The parameters in the layout of the plan.
     prepared: Buffer,
 }
 
-impl<'a> Run<'a> {
+impl<'a> EdgeRun<'a> {
     pub fn new(link: &'a Link, input: Input<'a>, parameters: &'a [f32]) -> Self {
         let Link { isa, plan, .. } = link;
         Self { isa: *isa, plan, input, parameters, prepared: plan.prepare(parameters) }
     }
 
-    /// For what has no weights: [`Self::pool_moments`] and [`Self::direct`].
+    /// An edge without parameters, for [`Self::pool_moments`] and [`Self::direct`].
     pub fn without_weights(link: &'a Link, input: Input<'a>) -> Self {
         let Link { isa, plan, .. } = link;
         Self { isa: *isa, plan, input, parameters: &[], prepared: Buffer::new(0) }
@@ -91,18 +93,18 @@ impl<'a> Run<'a> {
         chunk(self.plan)
     }
 
-    /// Moments of some pools of what the edge reads, for each image and pool.
+    /// Moments of some pools of the edge's source, for each image and pool.
     pub fn pool_moments(&self, of: [bool; Pool::ALL.len()]) -> Buffer {
         let len = Pool::ALL.len() * 2 * self.plan.width();
         let mut all = Buffer::zeros(self.plan.batch * len);
         if of.contains(&true) {
             let chunks = all.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1);
-            chunks.for_each(|(chunk, moments)| self.pass(chunk, Step::Pools { of, moments }));
+            chunks.for_each(|(chunk, moments)| self.pass(chunk, Task::Pools { of, moments }));
         }
         all
     }
 
-    /// The maps before each batch normalization, and what to scale them with for the mixed sum.
+    /// The maps before each batch normalization, and their scales in the mixed sum.
     pub fn forward(&self, statistics: Statistics<'_>, mixing: Mixing<'_>) -> (Norms, Buffer) {
         let plan = self.plan;
         let mut maps = Buffer::new(plan.batch * plan.maps_len().max(1));
@@ -123,19 +125,20 @@ impl<'a> Run<'a> {
         Mixed { context: self.context(), norms, maps }
     }
 
-    /// Writes the gradients of parameters and mixing weights and passes on what convolutions give
-    /// the input; returns the normalizations with the coefficients of their backward pass.
+    /// Writes the gradients of parameters and mixing weights, and passes on the gradient of the
+    /// input through convolutions; returns the normalizations with the coefficients of their
+    /// backward pass.
     pub fn backward(
         &self,
         norms: &Norms,
         maps: Option<&Buffer>,
         mixing: Mixing<'_>,
         gradient: &[f32],
-        with_parameters: bool,
+        wanted: &Wanted,
         to: EdgeGradient<'_>,
     ) -> Norms {
         let EdgeGradient { parameters, mixing: of_mixing, input: to } = to;
-        let plan = self.plan;
+        let (plan, with_parameters) = (self.plan, wanted.parameters);
         let mut norms = norms.clone();
         let again;
         let maps = match maps {
@@ -152,14 +155,17 @@ impl<'a> Run<'a> {
 
         let sums_len = (1 + plan.terms.len()) * width;
         let mut sums = Buffer::zeros(plan.batch * sums_len);
-        sums.par_chunks_mut(self.chunk() * sums_len)
-            .zip(maps.par_chunks(self.chunk() * maps_len))
-            .zip(gradient.par_chunks(self.chunk() * map_len))
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(chunk, ((sums, maps), gradient))| {
-                self.pass(chunk, Step::Sums { norms: &norms, maps, gradient, sums });
-            });
+        // Without a normalization they are those of the mixing weights alone.
+        if plan.num_norms > 0 || wanted.mixing {
+            sums.par_chunks_mut(self.chunk() * sums_len)
+                .zip(maps.par_chunks(self.chunk() * maps_len))
+                .zip(gradient.par_chunks(self.chunk() * map_len))
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(chunk, ((sums, maps), gradient))| {
+                    self.pass(chunk, Task::Sums { norms: &norms, maps, gradient, sums });
+                });
+        }
         of_mixing.copy_from_slice(&norms.take_sums(plan, &sums, mixing, parameters));
         if plan.blocks.is_empty() || matches!(to, InputGradient::Nowhere) {
             return norms;
@@ -188,7 +194,7 @@ impl<'a> Run<'a> {
                     let norms = &norms;
                     self.pass(
                         chunk,
-                        Step::SecondBackward { norms, maps, gradient, inner, sums, weights },
+                        Task::SecondBackward { norms, maps, gradient, inner, sums, weights },
                     );
                 });
             norms.take_inner_sums(plan, &sums, parameters);
@@ -221,7 +227,7 @@ impl<'a> Run<'a> {
                 }
                 let weights = with_parameters.then_some(weights);
                 let norms = &norms;
-                self.pass(chunk, Step::FirstBackward { norms, maps, gradient, inner, weights, to });
+                self.pass(chunk, Task::FirstBackward { norms, maps, gradient, inner, weights, to });
             });
         if with_parameters && plan.gradient_len > 0 {
             let (first, rest) = weights.split_at_mut(weights_len);
@@ -237,18 +243,18 @@ impl<'a> Run<'a> {
         norms
     }
 
-    /// Adds what reaches the edge's input without a convolution.
+    /// Adds the gradient of the edge's input through operations without weights.
     pub fn direct(&self, direct: &Direct<'_>, to: &mut Option<Buffer>) {
         let (len, add) = (self.plan.input_len(), to.is_some());
         let to = to.get_or_insert_with(|| Buffer::new(self.plan.batch * len));
         to.par_chunks_mut(self.chunk() * len).enumerate().with_max_len(1).for_each(
             |(chunk, to)| {
-                self.pass(chunk, Step::Direct { direct, to, add });
+                self.pass(chunk, Task::Direct { direct, to, add });
             },
         );
     }
 
-    /// Moments of pools into their places among those of all normalizations.
+    /// Copies the moments of pools to their places among those of all normalizations.
     fn place_pools(&self, pools: &[f32], all: &mut [f32]) {
         let plan = self.plan;
         let len = 2 * plan.width();
@@ -260,20 +266,23 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn pass(&self, chunk: usize, step: Step<'_>) {
-        self.isa.run(Pass { context: self.context(), start: chunk * self.chunk(), step });
+    fn pass(&self, chunk: usize, task: Task<'_>) {
+        self.isa.run(Pass { context: self.context(), start: chunk * self.chunk(), task });
     }
 
     fn context(&self) -> Context<'_> {
         Context { plan: self.plan, prepared: &self.prepared, input: self.input }
     }
 
-    /// The maps before each batch normalization, with the statistics that `norms` holds.
+    /// The maps before each batch normalization, with the statistics of `norms`.
     fn maps(&self, maps: &mut Buffer, norms: &Norms) {
+        if self.plan.blocks.is_empty() {
+            return;
+        }
         let len = self.chunk() * self.plan.maps_len().max(1);
         maps.par_chunks_mut(len).enumerate().with_max_len(1).for_each(|(chunk, maps)| {
-            self.pass(chunk, Step::First { maps: &mut *maps, moments: None });
-            self.pass(chunk, Step::Second { norms, maps, moments: None });
+            self.pass(chunk, Task::First { maps: &mut *maps, moments: None });
+            self.pass(chunk, Task::Second { norms, maps, moments: None });
         });
     }
 
@@ -284,13 +293,15 @@ impl<'a> Run<'a> {
         let moments_len = (plan.num_norms * 2 * plan.width()).max(1);
         let mut all = Buffer::zeros(plan.batch * moments_len);
         self.place_pools(pools, &mut all);
-        maps.par_chunks_mut(len)
-            .zip(all.par_chunks_mut(self.chunk() * moments_len))
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(chunk, (maps, moments))| {
-                self.pass(chunk, Step::First { maps, moments: Some(moments) });
-            });
+        if !plan.blocks.is_empty() {
+            maps.par_chunks_mut(len)
+                .zip(all.par_chunks_mut(self.chunk() * moments_len))
+                .enumerate()
+                .with_max_len(1)
+                .for_each(|(chunk, (maps, moments))| {
+                    self.pass(chunk, Task::First { maps, moments: Some(moments) });
+                });
+        }
         let norms = Norms::from_moments(plan, &all, self.parameters);
         if plan.num_inner == 0 {
             return norms;
@@ -302,15 +313,15 @@ impl<'a> Run<'a> {
             .rev()
             .for_each(|(chunk, (maps, moments))| {
                 let norms = &norms;
-                self.pass(chunk, Step::Second { norms, maps, moments: Some(moments) });
+                self.pass(chunk, Task::Second { norms, maps, moments: Some(moments) });
             });
         Norms::from_moments(plan, &all, self.parameters)
     }
 }
 
 /// A state: the sum of the edges into it.
-pub fn combine(edges: &[(Run<'_>, Norms, Buffer)]) -> Buffer {
-    let [(Run { isa, plan, .. }, ..), ..] = edges else { panic!("a state has an edge") };
+pub fn combine(edges: &[(EdgeRun<'_>, Norms, Buffer)]) -> Buffer {
+    let [(EdgeRun { isa, plan, .. }, ..), ..] = edges else { panic!("a state has an edge") };
     let mixed = edges.iter().map(|(run, norms, maps)| run.mixed(norms, maps));
     let mixed: Vec<_> = mixed.collect();
     let mut sum = Buffer::new(plan.batch * plan.map_len());
@@ -322,7 +333,7 @@ pub fn combine(edges: &[(Run<'_>, Norms, Buffer)]) -> Buffer {
     sum
 }
 
-/// What an edge reads of the whole batch, in blocks.
+/// The source of an edge, of the whole batch, in blocks.
 pub fn to_blocks(link: &Link, planes: &[f32]) -> Buffer {
     let plan = &link.plan;
     let (from, to) = (planes.len() / plan.batch, plan.input_len());
@@ -334,7 +345,7 @@ pub fn to_blocks(link: &Link, planes: &[f32]) -> Buffer {
     all
 }
 
-/// What an edge reads of the whole batch, in planes.
+/// The source of an edge, of the whole batch, in planes.
 pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
     let plan = &link.plan;
     let (from, to) = (plan.input_len(), planes.len() / plan.batch);
@@ -344,26 +355,21 @@ pub fn to_planes(link: &Link, blocks: &[f32], planes: &mut [f32]) {
     });
 }
 
-/// Writes a state into its place among the joined ones of the output.
-pub fn join(layout: &Layout, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
-    let (from, planes) = (state.len() / layout.batch, Planes::all(layout.channels));
-    let to = out.len() / layout.batch;
+/// Writes a state into its place among the joined states of the output.
+pub fn join(graph: &Graph, state: &[f32], out: &mut [f32], [place, joined]: [usize; 2]) {
+    let (from, planes) = (state.len() / graph.batch, Planes::all(graph.channels));
+    let to = out.len() / graph.batch;
     out.par_chunks_mut(to).zip(state.par_chunks(from)).for_each(|(out, state)| {
         let to = &mut out[place * to / joined..(place + 1) * to / joined];
-        layout.isas.inputs.run(Relayout::FromBlocks { from: state, planes, to });
+        graph.isas.inputs.run(Relayout::FromBlocks { from: state, planes, to });
     });
 }
 
-/// The gradient of a state among the joined ones of the output.
-pub fn part(
-    layout: &Layout,
-    state: usize,
-    gradient: &[f32],
-    [place, joined]: [usize; 2],
-) -> Buffer {
-    let from = gradient.len() / layout.batch;
-    let planes = Planes::all(layout.channels);
-    in_blocks(layout.isas.inputs, layout, state, planes, |image| {
+/// The gradient of a state among the joined states of the output.
+pub fn part(graph: &Graph, state: usize, gradient: &[f32], [place, joined]: [usize; 2]) -> Buffer {
+    let from = gradient.len() / graph.batch;
+    let planes = Planes::all(graph.channels);
+    in_blocks(graph.isas.inputs, graph, state, planes, |image| {
         &gradient[image * from + place * from / joined..][..from / joined]
     })
 }
@@ -371,13 +377,13 @@ pub fn part(
 /// Channels of a state of the whole batch in blocks, from the planes of each image.
 pub fn in_blocks<'a>(
     isa: Isa,
-    layout: &Layout,
+    graph: &Graph,
     state: usize,
     planes: Planes,
     of_image: impl Fn(usize) -> &'a [f32] + Sync,
 ) -> Buffer {
-    let len = planes.blocked(isa.lanes(), layout.sizes[state].iter().product());
-    let mut all = Buffer::new(layout.batch * len);
+    let len = planes.blocked(isa.lanes(), graph.sizes[state].iter().product());
+    let mut all = Buffer::new(graph.batch * len);
     all.par_chunks_mut(len).enumerate().for_each(|(image, to)| {
         isa.run(Relayout::ToBlocks { from: of_image(image), planes, to });
     });

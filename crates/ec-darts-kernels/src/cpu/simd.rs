@@ -1,4 +1,4 @@
-//! The instruction sets, found at run time.
+//! The instruction sets, chosen at run time.
 
 use pulp::{Simd, WithSimd};
 
@@ -24,7 +24,7 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// All that this machine has, the widest first.
+    /// All instruction sets of this machine, the widest first.
     pub fn available() -> Vec<Self> {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -40,7 +40,7 @@ impl Isa {
         all
     }
 
-    /// The widest whose blocks the channels fill at least to three quarters, else the narrowest
+    /// The widest set whose blocks the channels fill to at least three quarters, else the narrowest
     /// with intrinsics.
     pub fn best(num_channels: usize) -> Self {
         let all = Self::available();
@@ -52,7 +52,7 @@ impl Isa {
         *vectors.iter().find(fits).unwrap_or(&vectors[vectors.len() - 1])
     }
 
-    /// Single-precision values of one register.
+    /// Number of single-precision values of one register.
     pub fn lanes(self) -> usize {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -83,7 +83,7 @@ impl Isa {
     }
 }
 
-/// An operation on half registers; pulp's own `vectorize` of these would hand it whole ones.
+/// An operation on half registers; pulp's own `vectorize` would give it whole ones.
 #[cfg(target_arch = "x86_64")]
 struct Half<Op> {
     simd: pulp::x86::V3_128b,
@@ -103,20 +103,20 @@ impl<Op: WithSimd> WithSimd for Half<Op> {
 /// The instruction sets of a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Isas {
-    /// Of the edges behind the inputs, and of the states that they make.
+    /// For the edges behind the inputs, and for the states that they make.
     pub inputs: Isa,
-    /// Of the edges into nodes; in a cell of several parts they have fewer channels.
+    /// For the edges into nodes, which have fewer channels in a cell of several parts.
     pub nodes: Isa,
 }
 
 impl Isas {
-    /// For the channels of a cell.
+    /// The sets for the channels of a cell.
     pub fn of(cell: &Cell) -> Self {
         let channels = cell.inputs.first().map_or(1, |edge| edge.channels[1]);
         Self { inputs: Isa::best(channels), nodes: Isa::best(channels / cell.parts) }
     }
 
-    /// One for all.
+    /// One set for all.
     #[cfg(test)]
     pub fn all(isa: Isa) -> Self {
         Self { inputs: isa, nodes: isa }

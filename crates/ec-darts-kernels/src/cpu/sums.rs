@@ -1,10 +1,11 @@
-//! Sums over an image, per channel: what batch normalizations and their backward passes need.
+//! Sums over an image, per channel, for batch normalizations and their backward passes.
 
 use pulp::Simd;
 
 use super::tiles::{load, store};
 
-/// Mean, and sum of squares around it, per channel; `to` holds both, one register per block each.
+/// The mean and the sum of squares around it, per channel; `to` has both, one register per block
+/// each.
 #[inline(always)]
 pub fn moments<S: Simd>(simd: S, map: &[f32], blocks: usize, to: &mut [f32]) {
     let lanes = S::F32_LANES;
@@ -28,7 +29,7 @@ pub fn moments<S: Simd>(simd: S, map: &[f32], blocks: usize, to: &mut [f32]) {
     }
 }
 
-/// Four sums side by side: one alone would wait for itself.
+/// Four parallel sums: a single one would wait for itself.
 #[inline(always)]
 fn sum_by_four<S: Simd>(
     simd: S,
@@ -57,8 +58,8 @@ fn total<S: Simd>(simd: S, sums: [S::f32s; 4]) -> S::f32s {
     simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]))
 }
 
-/// Adds to the sums of one block of channels: of `gradient`, then of `gradient * (map - mean)` for
-/// each map; `width` values apart.
+/// Adds to the sums of one block of channels: the sum of `gradient`, then of `gradient * (map -
+/// mean)` for each map, `width` values apart.
 #[inline(always)]
 pub fn products<S: Simd>(
     simd: S,
@@ -70,7 +71,7 @@ pub fn products<S: Simd>(
     let lanes = S::F32_LANES;
     let sums = sum_by_four(simd, gradient, |sum, value| simd.add_f32s(sum, value));
     add_to(simd, total::<S>(simd, sums), &mut to[..lanes]);
-    // The gradient is read once for a few maps.
+    // The gradient is read once for several maps.
     let mut done = 0;
     while done < maps.len() {
         let left = maps.len() - done;
@@ -92,7 +93,7 @@ fn add_to<S: Simd>(simd: S, value: S::f32s, to: &mut [f32]) {
     unsafe { store::<S>(to.as_mut_ptr(), simd.add_f32s(load::<S>(to.as_ptr()), value)) };
 }
 
-/// [`products`] of `T` maps, each as `U` sums side by side: one alone would wait for itself.
+/// [`products`] of `T` maps, each as `U` parallel sums: a single one would wait for itself.
 #[inline(always)]
 fn products_of<S: Simd, const T: usize, const U: usize>(
     simd: S,
@@ -134,7 +135,7 @@ fn products_of<S: Simd, const T: usize, const U: usize>(
     }
 }
 
-/// What the registers from `place` on add, each to sums of its own.
+/// Adds the products of the registers from `place` on, each to sums of its own.
 ///
 /// # Safety
 /// The gradient and all maps hold as many registers from `place` on as there are sums.
@@ -160,8 +161,8 @@ unsafe fn add_products<S: Simd, const T: usize>(
     }
 }
 
-/// Clears `to` where `scale * value + shift` is not positive; then per channel its sum, and that of
-/// `to * (value - mean)`.
+/// Clears `to` where `scale * value + shift` is not positive; then computes per channel its sum,
+/// and that of `to * (value - mean)`.
 #[inline(always)]
 pub fn pass_positive<S: Simd>(
     simd: S,
@@ -203,7 +204,7 @@ pub fn pass_positive<S: Simd>(
     }
 }
 
-/// [`pass_positive`] of the registers from `place` on, each with sums of its own.
+/// [`pass_positive`] for the registers from `place` on, each with its own sums.
 ///
 /// # Safety
 /// `values` and `to` hold as many registers from `place` on as there are sums.

@@ -8,35 +8,35 @@ use super::around;
 use super::buffer::Buffer;
 use super::cell::{Blocks, Gradients, Kept, Tape, Values};
 use super::direct::{Direct, Reader};
-use super::layout::{From, Layout, Link};
+use super::graph::{Graph, Link, Origin};
 use super::norm::Norms;
-use super::run::{self, EdgeGradient, InputGradient, Run};
+use super::run::{self, EdgeGradient, EdgeRun, InputGradient};
 use crate::edge::Cell;
 use crate::extension::Wanted;
 
 /// A backward pass on its way from the last state to the inputs.
 struct Sweep<'a> {
-    layout: &'a Layout,
+    graph: &'a Graph,
     values: &'a Values<'a>,
     states: &'a Blocks,
     blocks: &'a Blocks,
-    /// Of the edges that it has come through.
+    /// The normalizations of the processed edges.
     norms: Vec<Option<Norms>>,
 }
 
 impl Sweep<'_> {
-    /// Adds what reaches a source without a convolution, from all edges that read it; `gradients`
-    /// are those of the states from `first` on.
+    /// Adds the gradient of a source through operations without weights, from all edges that read
+    /// it; `gradients` are those of the states from `first` on.
     fn direct(
         &self,
-        from: From,
+        from: Origin,
         first: usize,
         gradients: &[Option<Buffer>],
         sum: &mut Option<Buffer>,
     ) {
-        for group in self.layout.groups.iter().filter(|group| group.from == from) {
+        for group in self.graph.groups.iter().filter(|group| group.from == from) {
             let readers = group.links.iter().filter_map(|&number| {
-                let Link { plan, to, .. } = &self.layout.links[number];
+                let Link { plan, to, .. } = &self.graph.links[number];
                 let gradient = gradients[to - first].as_deref()?;
                 Some(Reader { plan, norms: self.norms[number].as_ref()?, gradient })
             });
@@ -45,8 +45,8 @@ impl Sweep<'_> {
                 continue;
             }
             let input = self.values.input(from, self.blocks, self.states);
-            let link = &self.layout.links[group.links[0]];
-            Run::without_weights(link, input).direct(&Direct::new(&readers), sum);
+            let link = &self.graph.links[group.links[0]];
+            EdgeRun::without_weights(link, input).direct(&Direct::new(&readers), sum);
         }
     }
 }
@@ -75,29 +75,29 @@ pub fn run_backward(
     tape: &Tape,
     out_gradient: &[f32],
     wanted: &Wanted,
-    layout: &Layout,
+    graph: &Graph,
     all: &mut Gradients,
 ) {
     let Gradients { inputs, parameters, mixing } = all;
-    let mut parameters = split(parameters, layout.links.iter().map(|link| link.parameters.clone()));
-    let mut mixing = split(mixing, layout.links.iter().map(|link| link.mixing.clone()));
-    let blocks = values.blocks(layout);
+    let mut parameters = split(parameters, graph.links.iter().map(|link| link.parameters.clone()));
+    let mut mixing = split(mixing, graph.links.iter().map(|link| link.mixing.clone()));
+    let blocks = values.blocks(graph);
     let mut of_inputs: Blocks = blocks.iter().map(|_| None).collect();
-    let mut of_states: Blocks = layout.sizes.iter().map(|_| None).collect();
-    let norms = layout.links.iter().map(|_| None).collect();
-    let mut sweep = Sweep { layout, values, states: &tape.states, blocks: &blocks, norms };
+    let mut of_states: Blocks = graph.sizes.iter().map(|_| None).collect();
+    let norms = graph.links.iter().map(|_| None).collect();
+    let mut sweep = Sweep { graph, values, states: &tape.states, blocks: &blocks, norms };
     let joined = (out_gradient, &cell.concat[..]);
-    let mut around = (layout.parts > 1)
-        .then(|| around::Backward::new(layout, values, &tape.planes, joined, wanted.mixing));
+    let mut around = (graph.parts > 1)
+        .then(|| around::Backward::new(graph, values, &tape.planes, joined, wanted.mixing));
     for (place, &state) in cell.concat.iter().enumerate().filter(|_| around.is_none()) {
         let part = [place, cell.concat.len()];
-        of_states[state] = Some(run::part(layout, state, out_gradient, part));
+        of_states[state] = Some(run::part(graph, state, out_gradient, part));
     }
-    for state in (0..layout.sizes.len()).rev() {
+    for state in (0..graph.sizes.len()).rev() {
         let (before, later) = of_states.split_at_mut(state);
         let (this, later) = later.split_first_mut().expect("this state");
         if wanted.behind(state) {
-            sweep.direct(From::State(state), state + 1, later, this);
+            sweep.direct(Origin::State(state), state + 1, later, this);
         }
         if let Some(around) = &mut around
             && (wanted.behind(state) || wanted.mixing)
@@ -106,13 +106,13 @@ pub fn run_backward(
             *this = gradient.filter(|_| wanted.behind(state));
         }
         let Some(gradient) = this else {
-            // Nothing reads this state.
+            // No edge reads this state.
             if let Some(input) = inputs.get_mut(state) {
                 input.fill(0.0);
             }
             continue;
         };
-        for edges in layout.rounds_into(state) {
+        for edges in graph.rounds_into(state) {
             let mut to_states: Vec<_> = before.iter_mut().map(Some).collect();
             let to_inputs = inputs.iter_mut().zip(&wanted.inputs).zip(&mut of_inputs).zip(&blocks);
             let mut to_inputs: Vec<_> = to_inputs
@@ -123,9 +123,9 @@ pub fn run_backward(
                 .collect();
             let edges = edges.into_iter().map(|(number, link)| {
                 let input = match link.from {
-                    From::Input(source) | From::State(source) if !wanted.behind(source) => None,
-                    From::Input(input) => to_inputs[input].take(),
-                    From::State(state) => to_states[state].take().map(InputGradient::Blocks),
+                    Origin::Input(source) | Origin::State(source) if !wanted.behind(source) => None,
+                    Origin::Input(input) => to_inputs[input].take(),
+                    Origin::State(state) => to_states[state].take().map(InputGradient::Blocks),
                 };
                 let to = EdgeGradient {
                     parameters: std::mem::take(&mut parameters[number]),
@@ -139,10 +139,10 @@ pub fn run_backward(
             let done = edges.map(|(number, link, to)| {
                 let input = values.input(link.from, &blocks, &tape.states);
                 let parameters = &values.parameters[link.parameters.clone()];
-                let run = Run::new(link, input, parameters);
+                let run = EdgeRun::new(link, input, parameters);
                 let Kept { norms, maps, .. } = &tape.edges[number];
-                let (maps, mixing) = (maps.as_ref(), values.mixing(link, layout.batch));
-                (number, run.backward(norms, maps, mixing, gradient, wanted.parameters, to))
+                let (maps, mixing) = (maps.as_ref(), values.mixing(link, graph.batch));
+                (number, run.backward(norms, maps, mixing, gradient, wanted, to))
             });
             for (number, norms) in done.collect::<Vec<_>>() {
                 sweep.norms[number] = Some(norms);
@@ -152,9 +152,9 @@ pub fn run_backward(
             && wanted.behind(state)
         {
             let to = &mut of_inputs[state];
-            sweep.direct(From::Input(state), state, std::slice::from_ref(this), to);
+            sweep.direct(Origin::Input(state), state, std::slice::from_ref(this), to);
             let gradient = to.as_deref().expect("made on the line above");
-            run::to_planes(&layout.links[state], gradient, &mut inputs[state]);
+            run::to_planes(&graph.links[state], gradient, &mut inputs[state]);
         }
     }
     let weights = around.map(|around| around.weights).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Every instruction set against the portable one, on edges that fill no block.
+//! Every instruction set, compared with the portable one, on edges that do not fill a block.
 
 mod factors;
 mod plain;
 
 use super::{Isa, Isas, Tape, Values, Wanted, backward, forward};
 use crate::cpu::gather::Gather;
-use crate::cpu::layout::{From, Layout};
-use crate::cpu::plan::Plan;
+use crate::cpu::graph::{Graph, Origin};
+use crate::cpu::plan::EdgePlan;
 use crate::edge::{Cell, Edge, EdgeOperation, Memory};
 
 /// Numbers in (-1, 1) without a pattern that a kernel could share.
@@ -51,7 +51,7 @@ fn edges() -> Vec<(Edge, [usize; 4])> {
         // Smaller than the reach of the widest kernel.
         (edge(all(1), [20, 20], 1, false), [2, 20, 4, 4]),
         (edge(all(2), [20, 20], 2, false), [2, 20, 4, 4]),
-        // Steps that the kernels are not compiled for.
+        // Strides and dilations for which the kernels are not compiled separately.
         (edge(vec![separable(3, 3, 2), separable(5, 2, 1)], [6, 6], 3, false), [2, 6, 9, 13]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
         (edge(vec![EdgeOperation::Convolution { relu: false }], [3, 20], 1, true), [3, 3, 6, 9]),
@@ -67,7 +67,7 @@ fn every_instruction_set_computes_the_same() {
     let (portable, others) = all.split_last().expect("the portable one is always there");
     for (edge, shape) in edges() {
         let lanes = portable.lanes();
-        let parameters = numbers(2, Plan::new(&edge, shape, lanes).packed_len);
+        let parameters = numbers(2, EdgePlan::new(&edge, shape, lanes).packed_len);
         let input = numbers(1, shape.iter().product());
         let mixing = numbers(3, edge.operations.len());
         let inputs = vec![(&input[..], shape)];
@@ -103,15 +103,15 @@ fn assert_near(actual: &[f32], expected: &[f32], what: &str) {
     assert!(miss <= 1e-8 * norm.max(1e-6), "{what}: {miss} of {norm}");
 }
 
-/// Edges that read one state share what has no weights, at each stride by itself; alone, as cells
-/// of one edge, they share nothing.
+/// Edges that read one state share their operations without weights, separately for each stride; as
+/// cells of one edge they share nothing.
 #[test]
 fn edges_of_a_cell_are_the_sum_of_edges_alone() {
     let isa = Isa::best(6);
     let edge = |operations, stride| edge(operations, [6, 6], stride, false);
     let pools = vec![EdgeOperation::AvgPool { norm: true }, EdgeOperation::MaxPool { norm: false }];
-    // The states: 0 is made of the input; 1 and 2 read it with stride 2, 2 reads 1 too; 3 reads 0
-    // with stride 1, by three edges.
+    // State 0 is made from the input; states 1 and 2 read it with stride 2, 2 also reads 1; state 3
+    // reads 0 with stride 1, by three edges.
     let first = edge(all(1), 1);
     let nodes = vec![
         vec![(0, edge(all(2), 2))],
@@ -129,7 +129,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
             parts: 1,
         };
         let (cell, len) = placed(cell);
-        let layout = Layout::new(&cell, &[shape], Isas::all(isa));
+        let graph = Graph::new(&cell, &[shape], Isas::all(isa));
         let parameters = numbers(2, len);
         let mixing = numbers(3, cell.num_mixing_weights());
         let inputs = vec![(&input[..], shape)];
@@ -147,8 +147,8 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
         let mut states: Vec<Vec<f32>> = vec![Vec::new(); 4];
         let mut shapes = Vec::new();
         let mut tapes = Vec::new();
-        let source = |from| if let From::State(state) = from { Some(state) } else { None };
-        for (link, edge) in layout.links.iter().zip(&edges) {
+        let source = |from| if let Origin::State(state) = from { Some(state) } else { None };
+        for (link, edge) in graph.links.iter().zip(&edges) {
             let from = source(link.from);
             let (read, shape) = match from {
                 Some(state) => (states[state].clone(), shapes[state]),
@@ -182,7 +182,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
             gradients[state] = parts.collect();
         }
         let mut of_input = Vec::new();
-        for (number, link) in layout.links.iter().enumerate().rev() {
+        for (number, link) in graph.links.iter().enumerate().rev() {
             let gradient = gradients[link.to].clone();
             if gradient.is_empty() {
                 assert!(all.mixing[link.mixing.clone()].iter().all(|&each| each == 0.0));
@@ -211,7 +211,7 @@ fn edges_of_a_cell_are_the_sum_of_edges_alone() {
 }
 
 /// The edges of a cell from the last to the first among the packed values, with gaps between them;
-/// and how many values that makes.
+/// and the number of these values.
 fn placed(mut cell: Cell) -> (Cell, usize) {
     let (mut parameters, mut statistics) = (3, 5);
     let edges = cell.nodes.iter_mut().flatten().map(|(_, edge)| edge).rev();
@@ -228,7 +228,7 @@ fn add(to: &mut Vec<f32>, from: &[f32]) {
     to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
 }
 
-/// Edges of a node run side by side; whoever computes what, and when, every bit is the same.
+/// Edges of a node run side by side; every bit is the same, whatever the threads and their order.
 #[test]
 fn threads_do_not_change_a_bit() {
     let isa = Isa::best(6);
@@ -265,7 +265,7 @@ fn threads_do_not_change_a_bit() {
     }
 }
 
-/// Channels that a block is not filled by are no reason to take a wide one.
+/// An instruction set with wide blocks is chosen only where the channels fill them.
 #[test]
 fn blocks_are_mostly_filled() {
     for channels in 1..200 {
@@ -276,13 +276,13 @@ fn blocks_are_mostly_filled() {
     }
 }
 
-/// Of a 5x5 kernel with dilation 2, the outer taps of a map of 4x4 all lie on the border.
+/// With a 5x5 kernel of dilation 2, the outer taps of a 4x4 map all lie on the border.
 #[test]
 fn taps_that_reach_no_pixel_are_left_out() {
     let wide = EdgeOperation::Separable { kernel: 5, dilation: 2, repeats: 2 };
     let edge = |stride| edge(vec![wide], [8, 8], stride, false);
     let taps = |size, stride| {
-        let plan = Plan::new(&edge(stride), [1, 8, size, size], 8);
+        let plan = EdgePlan::new(&edge(stride), [1, 8, size, size], 8);
         assert_eq!(plan.packed_len, wide.num_parameters([8, 8], false), "all of them are packed");
         let taps: Vec<_> = plan.blocks.iter().map(|block| block.gather.taps()).collect();
         (taps, [plan.source.pad, plan.middle.pad])

@@ -16,7 +16,7 @@ pub unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
     unsafe { to.cast::<S::f32s>().write_unaligned(value) }
 }
 
-/// Asks for memory that is needed soon, a cache line at a time.
+/// Prefetches memory that is needed soon, one cache line at a time.
 #[inline(always)]
 pub fn prefetch(from: &[f32]) {
     #[cfg(target_arch = "x86_64")]
@@ -29,14 +29,15 @@ pub fn prefetch(from: &[f32]) {
     let _ = from;
 }
 
-/// Where a 1x1 convolution reads and writes.
+/// The places that a 1x1 convolution reads and writes.
 #[derive(Clone, Copy)]
 pub struct Mix {
-    /// Channels read, and blocks of channels written.
+    /// Number of channels read, and of blocks of channels written.
     pub channels: usize,
     pub blocks: usize,
     pub positions: usize,
-    /// Values from one block of channels to the next, of the input and of the output.
+    /// The distance from one block of channels to the next, of the input and of the output, in
+    /// values.
     pub input_block: usize,
     pub out_block: usize,
 }
@@ -44,7 +45,7 @@ pub struct Mix {
 /// 1x1 convolution: `out[block][p] = sum over channel of weights[channel][block] * input[p][channel]`.
 ///
 /// # Safety
-/// `input` holds the channels and `out` the blocks of as many positions as `mix` says.
+/// `input` has the channels and `out` the blocks for as many positions as `mix` says.
 #[inline(always)]
 pub unsafe fn pointwise<S: Simd>(
     simd: S,
@@ -96,7 +97,7 @@ unsafe fn pointwise_column<S: Simd, const V: usize>(
                 p += 8;
             }
         }
-        // Sixes, and what is left in tiles of at least four, which hide the latency.
+        // Tiles of six positions, and tiles of at least four for the rest, which hide the latency.
         while mix.positions - p >= 12 || matches!(mix.positions - p, 6 | 10 | 11) {
             pointwise_tile::<S, 6, V>(simd, input, weights, out, mix, p);
             p += 6;

@@ -56,7 +56,8 @@ unsafe fn eight_by_eight(_: *const f32, _: usize, _: *mut f32, _: usize) {
 #[inline(always)]
 unsafe fn eight_by_eight(from: *const f32, from_stride: usize, to: *mut f32, to_stride: usize) {
     use std::arch::x86_64::*;
-    // No closure and no loop: what is not inlined here loses the instruction set of its caller.
+    // No closure and no loop: code that is not inlined here loses the instruction set of its
+    // caller.
     // SAFETY: the caller's pointers, and AVX.
     unsafe {
         let r0 = _mm256_loadu_ps(from);

@@ -1,4 +1,4 @@
-//! Blocks backward: from the gradient behind a normalization to those of gathered values.
+//! Backward through blocks: from the gradient behind a normalization to that of gathered values.
 
 use cubecl::prelude::*;
 
@@ -8,7 +8,7 @@ use super::sums::{OF_NORM, factor};
 use super::table::{NONE, block};
 use crate::EPSILON;
 
-/// Most channels of a block's output ([`super::serves`]).
+/// Largest number of channels of a block's output ([`super::serves`]).
 pub const MOST_CHANNELS: usize = 256;
 
 /// The backward pass of a normalization for one channel, linear in the gradient `g` that reaches its node and in the
@@ -25,7 +25,7 @@ pub struct Line {
     pub c: f32,
 }
 
-/// That of the normalization at a place, with the mixing weight `mix` behind it.
+/// The coefficient of the normalization at a place, with the mixing weight `mix` behind it.
 #[cube]
 pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f32) -> Line {
     let mean = norms[at];
@@ -51,9 +51,8 @@ pub fn map_gradient(
     line.a * reached + line.b * value + line.c
 }
 
-/// The coefficients of a block's channel: those that are there, or made of the sums that
-/// [`super::sources`] left. The `first`
-/// cube writes these.
+/// The coefficients of a block's channel: existing ones, or computed from the sums that
+/// [`super::sources`] left. The `first` cube writes these.
 #[cube]
 fn coefficients_of(
     table: &[u32],
@@ -107,8 +106,8 @@ fn coefficients_of(
     Line { a, b, c }
 }
 
-/// Gradients of what blocks gathered: `dy[q, p] = sum over o of w[o, q] dz[o, p]`. Cubes: tiles of quads, images,
-/// branches and parts of their gathered channels.
+/// Gradients of the values that blocks gathered: `dy[q, p] = sum over o of w[o, q] dz[o, p]`.
+/// Cubes: tiles of quads, images, branches and parts of their gathered channels.
 #[cube(launch_unchecked)]
 pub fn products(
     table: &[u32],

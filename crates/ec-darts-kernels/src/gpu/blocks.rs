@@ -3,18 +3,19 @@
 //! ```text
 //! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
 //! ```
-//! A branch may also be a pool, of which only the moments are wanted. A unit has a quad of pixels and
-//! sixteen channels of the output in registers; the units of a cube share the quads' gathered values.
+//! A branch may also be a pool of which only the moments are needed. A unit has a quad of pixels
+//! and sixteen channels of the output in registers; the units of a cube share the quads' gathered
+//! values.
 
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, gathered, pooled};
 use super::table::{BIAS, block, gather};
 
-/// Channels gathered at a time.
+/// Number of channels gathered at a time.
 pub const CHUNK: usize = 4;
 
-/// Adds the product of gathered values and weights, both of a chunk, to a unit's sums.
+/// Adds the product of gathered values and weights, both of one chunk, to a unit's sums.
 ///
 /// # Shapes
 /// - `values`: `[CHUNK][units of x]` quads; `weights`: `[CHUNK][units of y][vectors]` fours
@@ -44,7 +45,7 @@ pub fn add_product(
     }
 }
 
-/// Pixels of the quads before one, in rows of `width`.
+/// Number of pixels of the quads before one, in rows of `width`.
 #[cube]
 pub fn pixels_before(quad: usize, width: usize) -> usize {
     let quads = width.div_ceil(4);
@@ -52,8 +53,9 @@ pub fn pixels_before(quad: usize, width: usize) -> usize {
     quad / quads * width + last
 }
 
-/// Cubes: tiles of quads, images, branches. In a `pair` a branch reads one of two inputs. `partials`: `[slot][channel][image][tile]`, sum and sum of squared
-/// distances from the tile's mean.
+/// Cubes: tiles of quads, images, branches. In a `pair`, a branch reads one of two inputs.
+/// `partials`: `[slot][channel][image][tile]`, sum and sum of squared distances from the tile's
+/// mean.
 #[cube(launch_unchecked)]
 pub fn blocks(
     table: &[u32],
@@ -275,7 +277,8 @@ pub fn blocks(
     }
 }
 
-/// Adds the values of all units of x, for each unit of y, in a fixed order; the sum is at its first unit.
+/// Adds the values of all units of x, for each unit of y, in a fixed order; the sum is at the first
+/// unit.
 ///
 /// # Shapes
 /// - `scratch`: `[at_once][threads]`

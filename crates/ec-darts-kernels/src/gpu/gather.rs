@@ -1,9 +1,9 @@
-//! What the blocks of an operation read and gather.
+//! The sources of an operation's blocks, and the values that these gather.
 
 use super::table::{BIAS, NONE, block, gather};
 use crate::edge::EdgeOperation;
 
-/// What a block is told besides its place.
+/// The numbers of a block besides its place.
 #[derive(Clone, Copy)]
 pub struct Gather {
     pub way: u32,
@@ -16,7 +16,7 @@ pub struct Gather {
 
 impl Gather {
     pub fn pixel(stride: usize, offset: usize) -> Self {
-        // One pixel after the window's corner: an offset is a negative padding.
+        // The pixel after the window's corner: an offset is a negative padding.
         let padding = BIAS - offset;
         Self { way: gather::PIXEL, stride, kernel: 1, dilation: 1, padding, relu: true }
     }
@@ -40,15 +40,15 @@ impl Gather {
     }
 }
 
-/// What an edge reads.
+/// The source of an edge.
 #[derive(Clone, Copy, PartialEq)]
 pub struct Source {
-    /// Number of the input that it is, among those of its launch.
+    /// Number of the input, among the inputs of the launch.
     pub input: usize,
     pub place: usize,
     pub channels: usize,
     pub size: [usize; 2],
-    /// Place of its gradient.
+    /// Place of the source's gradient.
     pub gradient: usize,
 }
 
@@ -56,7 +56,7 @@ pub fn place(value: usize) -> u32 {
     u32::try_from(value).expect("values of a cell are counted in 32 bits")
 }
 
-/// Columns of a block that its source and gather give.
+/// The columns of a block that follow from its source and gather.
 pub fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
     let mut row = [0; block::LEN];
     row[block::GATHER] = gather.way;
@@ -75,7 +75,7 @@ pub fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
     row
 }
 
-/// The blocks of an operation with weights, each in one part, or two that share its channels.
+/// The blocks of an operation with weights: each in one part, or two parts that share its channels.
 pub fn gathers(operation: EdgeOperation, stride: usize, from: &Source) -> Vec<Vec<Gather>> {
     match operation {
         EdgeOperation::Pointwise => {

@@ -1,5 +1,5 @@
-//! The classifier behind a network: mean over the map, linear layer. Products of the backend's own would run
-//! in reduced precision on tensor cores.
+//! The classifier after a network: mean over the map, linear layer. Products of the backend would
+//! run in reduced precision on tensor cores.
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::kernel::into_contiguous;
@@ -68,7 +68,8 @@ fn map_gradient(
     }
 }
 
-/// `dweight[c, k] = sum over n of pooled[n, c] gradient[n, k]`, and behind them `dbias[k]`, where `pooled` is one.
+/// `dweight[c, k] = sum over n of pooled[n, c] gradient[n, k]`, and after them `dbias[k]`, with one
+/// in place of `pooled`.
 #[cube(launch_unchecked)]
 fn weight_gradients(
     gradient: &[f32],
@@ -112,8 +113,8 @@ fn log_sum(logits: &[f32], first: usize, classes: usize) -> f32 {
     largest + sum.ln()
 }
 
-/// Mean over the images of `-(1 - s) log p[label] - s / K sum over k of log p[k]`, and images whose label has the
-/// largest logit. One cube.
+/// Mean over the images of `-(1 - s) log p[label] - s / K sum over k of log p[k]`, and the number
+/// of images whose label has the largest logit. One cube.
 #[cube(launch_unchecked)]
 fn losses(
     logits: &[f32],
@@ -138,7 +139,7 @@ fn losses(
         for class in 0..classes {
             let other = logits[first + class];
             all += other - norm;
-            // Of equal logits the first counts; what is no number is no hit.
+            // Of equal logits the first counts; an image with NaN is not correct.
             if other > of_label || (other == of_label && class < label) || other.is_nan() {
                 is_hit = false;
             }
@@ -196,7 +197,7 @@ impl ClassifierKernels for CubeBackend {
         let [_, classes] = weight.meta.shape().dims();
         let pooled = empty(&map, [images, channels]);
         let output = empty(&map, [images, classes]);
-        // SAFETY: the buffers are as long as their shapes, which the launches stay within.
+        // SAFETY: the buffers are as long as their shapes, and the launches stay within these.
         unsafe {
             let (count, dim) = launch(images * channels);
             means::launch_unchecked(

@@ -1,4 +1,4 @@
-//! Tables that launches read again and again: uploaded once.
+//! Tables that many launches read, uploaded once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -14,7 +14,7 @@ type Tables = HashMap<(CubeDevice, Arc<Vec<u32>>), Handle>;
 
 static TABLES: LazyLock<Mutex<Tables>> = LazyLock::new(Default::default);
 
-/// An auxiliary model brings new ones every epoch: old tables give way together.
+/// An auxiliary model brings new tables every epoch: the old ones are dropped together.
 const MOST_TABLES: usize = 512;
 
 /// A table on the device of a tensor.

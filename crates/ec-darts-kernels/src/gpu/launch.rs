@@ -77,7 +77,7 @@ impl Pass<'_> {
         self.plan.num_norms * self.plan.channels * OF_NORM
     }
 
-    /// Where the sums lie that make the coefficients between two blocks.
+    /// The place of the sums that make the coefficients between two blocks.
     pub fn first_sum(&self) -> usize {
         self.first_coefficient() + self.plan.num_coefficients * self.plan.channels * OF_NORM
     }
@@ -90,7 +90,8 @@ impl Pass<'_> {
             return;
         }
         let [mean, variance] = running.each_ref().map(|each| Values::of(each).arg());
-        // SAFETY: places in the table lie within the buffers, whose lengths the plan was made of.
+        // SAFETY: places in the table are within the buffers, whose lengths come from the same
+        // plan.
         unsafe {
             sums::given::launch_unchecked(
                 &self.client,
@@ -109,7 +110,7 @@ impl Pass<'_> {
         }
     }
 
-    /// The running statistics moved by those of the batch.
+    /// The running statistics, updated with those of the batch.
     pub fn observe(&self, running: [CubeTensor; 2]) -> [CubeTensor; 2] {
         let plan = self.plan;
         let len = running[0].meta.num_elements();
@@ -156,7 +157,7 @@ impl Pass<'_> {
             }
             let partials = plan.channels * norms.count * plan.batch * tiles * 2;
             let partials = empty(&self.client, if moments { partials } else { 1 });
-            // SAFETY: as in `take`; a map is read between launches only by others than its own.
+            // SAFETY: as in `take`; the launch that writes a map does not read it.
             unsafe {
                 blocks::blocks::launch_unchecked(
                     &self.client,
@@ -234,7 +235,7 @@ impl Pass<'_> {
     }
 }
 
-/// Values of normalizations, coefficients and sums.
+/// Number of values of normalizations, coefficients and sums.
 pub fn norms_len(plan: &Plan) -> usize {
     let entries = (plan.num_norms + plan.num_coefficients) * OF_NORM;
     let (chunks, _) = chunks(plan.batch);

@@ -11,7 +11,7 @@ use super::tile::{Tile, chunks};
 use super::{backward, reached, sources, weights};
 
 impl Pass<'_> {
-    /// A gradient, zero at first where not all of it will be written.
+    /// A buffer for a gradient, zero at first where not all of it will be written.
     pub fn gradient(&self, len: usize, in_part: bool) -> Values {
         let gradient = empty(&self.client, len);
         if in_part {
@@ -28,7 +28,7 @@ impl Pass<'_> {
         gradient
     }
 
-    /// The gradients of all states as the output gives them.
+    /// The gradients of all states from that of the output.
     pub fn parts(&self, gradient: &Values, work: &Values) {
         let plan = self.plan;
         let len = plan.channels * plan.largest_size;
@@ -58,7 +58,7 @@ impl Pass<'_> {
     ) {
         let plan = self.plan;
         let [height, width] = target.size;
-        // Where parameters have no gradient, nothing is written there.
+        // Where parameters have no gradient, no value is written there.
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`.
         unsafe {
@@ -105,8 +105,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Gradients of what blocks gathered; first blocks of two make their coefficients from the sums of
-    /// [`Self::inner`].
+    /// Gradients of the values that blocks gathered; first blocks of two compute their coefficients
+    /// from the sums of [`Self::inner`].
     pub fn products(
         &self,
         rows: &Rows,
@@ -152,19 +152,19 @@ impl Pass<'_> {
         }
     }
 
-    /// What comes back through second blocks, and the sums that the normalizations before them need.
+    /// Gradients through second blocks, and the sums that the normalizations before them need.
     pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
         let (size, channels) = (target.size, self.plan.channels);
         let sources = Sources { rows: target.inner_sources, size, channels };
         self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
     }
 
-    /// What comes back to states, in addition to what is there.
+    /// Adds the gradients of states to the values there.
     pub fn states(&self, target: &Target, work: &Values) {
         self.source_launch(&target.sources, target, [&self.states; 2], work, [None; 2], false);
     }
 
-    /// What comes back to the inputs of a target, `to` those that want it.
+    /// Gradients of the inputs of a target, `to` those that want it.
     pub fn inputs(&self, target: &Target, work: &Values, to: &[Option<Values>]) {
         let values = self.values(target);
         if let [Some(one), Some(other)] = to {
@@ -195,7 +195,7 @@ impl Pass<'_> {
         // Sums over a channel are made in few parts.
         let (tiles, (chunks, images)) =
             if inner { (1, chunks(plan.batch)) } else { (tiles, (plan.batch, 1)) };
-        // SAFETY: as in `take`; each cube adds to values of its own.
+        // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
             sources::sources::launch_unchecked(
                 &self.client,
@@ -294,7 +294,7 @@ impl Pass<'_> {
         }
     }
 
-    /// Where the parts of weight gradients lie in the work of a backward pass.
+    /// The place of the parts of weight gradients in the work of a backward pass.
     fn first_partial(&self) -> usize {
         self.plan.states_len + self.plan.scratch_len
     }

@@ -1,8 +1,9 @@
 //! The fused kernels for the devices of CubeCL: CUDA, ROCm, Vulkan, Metal and WebGPU, from one source.
 //!
-//! Entry point: [`crate::extension::CellKernels`] of the backend. Invariants: no atomics, and every sum in a
-//! fixed order, so a pass gives the same bits every time; what a launch works on is a table of offsets made on
-//! the host ([`plan`]), so that another cell of the same widths compiles nothing.
+//! Entry point: [`crate::extension::CellKernels`] of the backend. Invariants: there are no atomics,
+//! and every sum has a fixed order, so a pass gives the same bits every time; the work of a launch
+//! is described by a table of offsets made on the host ([`plan`]), so that another cell of the same
+//! widths needs no compilation.
 //!
 //! All maps are planes, `[batch][channel][position]`. A unit works on four neighbouring pixels.
 #![allow(missing_docs, reason = "private")]

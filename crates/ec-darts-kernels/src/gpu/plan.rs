@@ -15,38 +15,40 @@ pub struct Rows {
     pub count: usize,
 }
 
-/// Sources that gradients come back to in one launch.
+/// Sources whose gradients one launch computes.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources {
     pub rows: Rows,
-    /// Largest height and width, and most channels.
+    /// Largest height and width, and largest number of channels.
     pub size: [usize; 2],
     pub channels: usize,
 }
 
-/// A node, or the states behind one or both inputs, and all that is launched for the edges into it.
+/// A node, or the states behind one or both inputs, and all launches for the edges into it.
 #[derive(Debug)]
 pub struct Target {
     /// The inputs that its edges read; a node reads states.
     pub inputs_read: Vec<usize>,
     /// Height and width of the states.
     pub size: [usize; 2],
-    /// Blocks that read a source, with the pools whose moments are wanted, and blocks behind them.
+    /// Blocks that read a source, with the pools whose moments are needed, and the blocks after
+    /// them.
     pub blocks: [Rows; 2],
-    /// The normalizations behind them.
+    /// The normalizations after them.
     pub norms: [Rows; 2],
-    /// A row of each state.
+    /// One row per state.
     pub node: Rows,
     pub terms: Rows,
-    /// Last blocks, and the first ones of two; together all with weights, one after the other.
+    /// Last blocks, and the first of two blocks; together all blocks with weights, one after the
+    /// other.
     pub last: Rows,
     pub first: Rows,
-    /// What first blocks of two made, and what the edges read.
+    /// The maps of first blocks of two, and the sources of the edges.
     pub inner_sources: Rows,
     pub sources: Sources,
-    /// Values of all maps.
+    /// Number of values of all maps.
     pub maps_len: usize,
-    /// Most channels that a block gathers and makes.
+    /// Largest number of channels that a block gathers, and that it computes.
     pub inputs: usize,
     pub outputs: usize,
     pub tile: Tile,
@@ -62,27 +64,28 @@ pub struct Plan {
     pub batch: usize,
     pub channels: usize,
     pub num_norms: usize,
-    /// Values of all states, and of the scratch that a backward pass needs behind them.
+    /// Number of values of all states, and of the temporary values of a backward pass after them.
     pub states_len: usize,
     pub scratch_len: usize,
     pub num_coefficients: usize,
-    /// Most sources of a target that lie between two blocks.
+    /// Largest number of sources of a target between two blocks.
     pub num_inner_sources: usize,
-    /// Of each mixing weight, what its gradient is made of.
+    /// For each mixing weight, the parts of its gradient.
     pub mixed: Rows,
     /// Shape of the output.
     pub output: [usize; 4],
     /// States for the gradient of the output.
     pub parts: Rows,
-    /// Sums of the partial weight gradients, how many values these have, and the most of a sum.
+    /// Sums of the partial weight gradients, the number of these values, and the largest number in
+    /// a sum.
     pub weight_parts: Rows,
     pub partials_len: usize,
     pub largest_part: usize,
-    /// All normalizations in order, and where their statistics are packed.
+    /// All normalizations in order, and the places of their packed statistics.
     pub norms: Rows,
     pub places: usize,
-    /// Of each packed statistic, which channel of all normalizations it is; of each of these, how many values a
-    /// channel has.
+    /// For each packed statistic, its channel among all normalizations; for each normalization, its
+    /// number of values per channel.
     pub packed_numbers: usize,
     pub counts: usize,
     pub largest_size: usize,
@@ -90,7 +93,7 @@ pub struct Plan {
     pub covers_parameters: bool,
 }
 
-/// Whether the kernels have all operations of a cell.
+/// Whether the kernels support all operations of a cell.
 pub fn serves(cell: &Cell) -> bool {
     let has = |edge: &Edge| {
         edge.channels[1] <= 256
@@ -104,7 +107,7 @@ pub fn serves(cell: &Cell) -> bool {
                 _ => true,
             })
     };
-    // A cell of several parts is left to the plain composition.
+    // The plain composition runs a cell of several parts.
     cell.parts == 1 && cell.edges().all(has)
 }
 
@@ -128,9 +131,10 @@ pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     }
 }
 
-/// The states of each target: both inputs where one launch can do them, each of the other states by itself.
+/// The states of each target: both inputs where one launch can do them, and each of the other
+/// states alone.
 fn groups(cell: &Cell, states: &[Source]) -> Vec<Vec<usize>> {
-    // Pools and identities read a source where they are added up, which knows one input only.
+    // Pools and identities read a source where they are added up; that code knows only one input.
     let has_maps = |edge: &Edge| {
         let blocks = |operation: &EdgeOperation| operation.blocks(edge.channels);
         edge.operations.iter().all(|each| blocks(each).iter().any(|block| !block.is_empty()))
@@ -289,11 +293,13 @@ mod tests {
             statistics: 0,
         };
         let bytes = cell_bytes(&Cell::from(edge), &[[2, 3, 4, 4]]);
-        // Output, state and map; four values of each channel's normalization and of its coefficients.
+        // Output, state and map; four values of each channel's normalization and of its
+        // coefficients.
         let (output, norms) = (2 * 4 * 16, 2 * 4 * 4);
         assert_eq!(bytes.kept, 4 * (2 * output + norms));
         assert_eq!([bytes.maps, bytes.maps_at_once], [4 * output; 2]);
-        // Gradients of output and state, of what was gathered, parts of the weights' and these, the input's.
+        // Gradients of output and state, of gathered values, parts of the weights' gradients and
+        // their sums, the input's gradient.
         let (input, weights) = (2 * 3 * 16, 3 * 4);
         let parts = 2 * 64 * weights;
         assert_eq!(bytes.passing, 4 * (2 * output + input + parts + weights + input));

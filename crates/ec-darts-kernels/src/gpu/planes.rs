@@ -1,7 +1,7 @@
 //! Reading planes: four neighbouring pixels at a time, by a window or a pool.
 //!
-//! A unit works on a quad: pixels `x .. x + 4` of one row. Quads are numbered row by row, the last of a
-//! row may reach beyond it.
+//! A unit works on a quad: pixels `x .. x + 4` of one row. Quads are numbered row by row; the last
+//! of a row may extend beyond it.
 
 use cubecl::prelude::*;
 
@@ -10,7 +10,8 @@ use super::table::gather;
 /// Four neighbouring pixels, or four channels of one pixel.
 pub type Four = Vector<f32, Const<4>>;
 
-/// A plane of a source, and how its values are lifted when they are read: `max(scale v + shift, floor)`.
+/// A plane of a source, and the lift of its values when they are read: `max(scale v + shift,
+/// floor)`.
 #[derive(CubeType, Clone, Copy)]
 pub struct Plane {
     /// Place of its first value.
@@ -22,7 +23,7 @@ pub struct Plane {
     pub floor: f32,
 }
 
-/// A lifted value. What is no number stays so: `max` of a GPU would hide it.
+/// A lifted value. A NaN stays a NaN; `max` of a GPU would hide it.
 #[cube]
 pub fn lifted(source: &[f32], at: usize, plane: &Plane) -> f32 {
     let value = source[at] * plane.scale + plane.shift;
@@ -96,7 +97,7 @@ pub fn quad(values: &Array<f32>) -> Four {
     four
 }
 
-/// What a block makes of its source for one of its gathered channels, at four neighbouring pixels.
+/// The values of one of a block's gathered channels, at four neighbouring pixels.
 #[cube]
 pub fn gathered(
     source: &[f32],
@@ -114,7 +115,7 @@ pub fn gathered(
     let mut value = Four::new(0.0);
     if way == gather::DEPTHWISE {
         let at = depthwise + input * (kernel * kernel) as usize;
-        // The windows of the search space are compiled by themselves: in registers, row by row.
+        // The windows of the search space are compiled separately: in registers, row by row.
         if stride == 1 && kernel == 3 && dilation == 1 {
             value = correlate(source, plane, top, left, weights, at, 3usize, 1usize, false);
         } else if stride == 1 && kernel == 5 && dilation == 1 {
@@ -147,7 +148,7 @@ pub fn gathered(
     value
 }
 
-/// The maximum or mean of a 3x3 window, over the pixels that are there.
+/// The maximum or mean of a 3x3 window, over the pixels inside the map.
 #[cube]
 pub fn pooled(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) -> f32 {
     let mut largest = f32::new(f32::MIN);
@@ -158,7 +159,7 @@ pub fn pooled(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) 
         let x = left + tap % 3;
         if y >= 0 && y < plane.height && x >= 0 && x < plane.width {
             let value = source[plane.first + (y * plane.width + x) as usize];
-            // Not a number stays so.
+            // A NaN stays a NaN.
             largest = select(value > largest || value.is_nan(), value, largest);
             sum += value;
             count += 1.0;

@@ -1,4 +1,4 @@
-//! What comes back: to the terms of nodes, to mixing weights, and sums of the parts of weight gradients.
+//! Gradients of the terms of nodes and of mixing weights, and sums of the parts of weight gradients.
 
 use cubecl::prelude::*;
 
@@ -8,22 +8,22 @@ use super::sums::{OF_NORM, UNITS, VALUES, factor, total};
 use super::table::{NONE, kind, mixed, part, term};
 use crate::EPSILON;
 
-/// Values of a channel that a unit reads at once.
+/// Number of values of a channel that a unit reads at once.
 const SIDE_BY_SIDE: usize = 4;
 
-/// A place, or the first of all where it is beyond the last.
+/// A place, or the first place of all where it is beyond the last.
 #[cube]
 fn within(place: usize, all: usize) -> usize {
     select(place < all, place, 0usize)
 }
 
-/// Where the value of a channel lies, counted over all images.
+/// The place of a channel's value, counted over all images.
 #[cube]
 fn place_of(place: usize, channels: usize, channel: usize, size: usize) -> usize {
     (place / size * channels + channel) * size + place % size
 }
 
-/// As [`pooled`](super::planes::pooled), with all loads under way at once.
+/// As [`pooled`](super::planes::pooled), with all loads in flight at once.
 #[cube]
 fn pooled_at_once(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) -> f32 {
     let mut largest = f32::new(f32::MIN);
@@ -43,8 +43,9 @@ fn pooled_at_once(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bo
     select(is_max, largest, sum / count)
 }
 
-/// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the gradients of scale
-/// and shift; behind each line what its channel adds to the gradient of the mixing weight. Cubes: channels, terms.
+/// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the
+/// gradients of scale and shift; after each line the channel's part of the gradient of the mixing
+/// weight. Cubes: channels, terms.
 ///
 /// ```text
 /// dm = sum over channels of gamma r s2 + beta s1,  dgamma = m r s2,  dbeta = m s1
@@ -89,7 +90,7 @@ pub fn normalizations(
     let stride = table[row + term::STRIDE] as i32;
     let mut first = UNIT_POS as usize;
     while first < all {
-        // The loads of several values are under way at once.
+        // The loads of several values are in flight at once.
         let mut values = Array::<f32>::new(SIDE_BY_SIDE);
         if what == kind::MAP {
             #[unroll]
@@ -193,7 +194,7 @@ pub fn mixing_gradients(
     }
 }
 
-/// Gradients of states as the output's gradient gives them, zero for those that are not joined. Cubes: values
+/// Gradients of states from that of the output, zero for those that are not joined. Cubes: values
 /// of an image, states, images.
 #[cube(launch_unchecked)]
 pub fn parts(
@@ -218,7 +219,8 @@ pub fn parts(
     }
 }
 
-/// Gradients of weights from their parts, which lie in `work` from a place on. Cubes: weights of a part, parts.
+/// Gradients of weights from their parts, which are in `work` from a place on. Cubes: weights of a
+/// part, parts.
 #[cube(launch_unchecked)]
 pub fn add_parts(
     table: &[u32],
@@ -240,7 +242,7 @@ pub fn add_parts(
     }
 }
 
-/// Zeros.
+/// Writes zeros.
 #[cube(launch_unchecked)]
 pub fn clear(values: &mut [f32]) {
     if ABSOLUTE_POS < values.len() {

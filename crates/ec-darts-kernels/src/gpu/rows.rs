@@ -6,7 +6,7 @@ use super::table::{NONE, block, gather, kind, mixed, node, norm, part, source, t
 use super::tile::{Tile, WeightTile};
 use crate::edge::{Edge, EdgeOperation};
 
-/// Rows of a target while they are gathered.
+/// Rows of a target while they are collected.
 #[derive(Default)]
 pub struct Builder {
     firsts: Vec<[u32; block::LEN]>,
@@ -16,9 +16,9 @@ pub struct Builder {
     norms: [Vec<[u32; norm::LEN]>; 2],
     pub terms: Vec<[u32; term::LEN]>,
     pub nodes: Vec<[u32; node::LEN]>,
-    /// What first blocks of two made.
+    /// The maps of first blocks of two.
     inner: Vec<[u32; source::LEN]>,
-    /// Of each mixing weight.
+    /// The rows of each mixing weight.
     pub mixed: Vec<[u32; mixed::LEN]>,
     maps_len: usize,
     gathered_len: usize,
@@ -32,7 +32,8 @@ impl Plan {
         Rows { first, count: rows.len() }
     }
 
-    /// Adds the rows of all that is launched for the edges into a state, behind this number of mixing weights.
+    /// Adds the rows of all launches for the edges into a state, after this number of mixing
+    /// weights.
     pub fn gather(
         &mut self,
         to: Source,
@@ -178,7 +179,7 @@ impl Plan {
         self.num_inner_sources = self.num_inner_sources.max(builder.inner.len());
     }
 
-    /// Adds a target of the rows of its states.
+    /// Adds a target with the rows of its states.
     pub fn add_target(
         &mut self,
         inputs_read: Vec<usize>,

@@ -14,7 +14,7 @@ use super::plan::{Plan, Target};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, Wanted};
 
-/// What a cell is computed from.
+/// The values of a cell.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// `[batch, channels, height, width]`.
@@ -25,19 +25,19 @@ pub struct Inputs {
     pub factors: Option<Arc<Vec<f32>>>,
 }
 
-/// What the backward pass needs besides the inputs.
+/// The values that the backward pass needs besides the inputs.
 #[derive(Debug)]
 pub struct Tape {
     plan: Arc<Planned>,
     states: Handle,
     norms: Handle,
-    /// Of each target, where they are kept.
+    /// The maps of each target, where they are kept.
     maps: Vec<Option<Handle>>,
     table: Handle,
     factors: usize,
 }
 
-/// A plan whose table lies on the device.
+/// A plan whose table is on the device.
 #[derive(Debug)]
 struct Planned {
     plan: Plan,
@@ -49,7 +49,7 @@ type Plans = HashMap<(CubeDevice, Cell, Vec<[usize; 4]>, [usize; 2]), Arc<Planne
 
 static PLANS: LazyLock<Mutex<Plans>> = LazyLock::new(Default::default);
 
-/// An auxiliary model brings new cells every epoch: old plans give way together.
+/// An auxiliary model brings new cells every epoch: the old plans are dropped together.
 const MOST_PLANS: usize = 512;
 
 fn planned(inputs: &Inputs, cell: &Cell, statistics: usize) -> Arc<Planned> {
@@ -84,8 +84,9 @@ impl Inputs {
         Self { inputs, parameters, mixing, factors }
     }
 
-    /// Runs a cell; with statistics of its own, which move the running ones, or with these as they are
-    /// where `given`. Returns the output, the moved statistics, and what the backward pass needs.
+    /// Runs a cell with its own statistics, which update the running ones; or with these unchanged
+    /// where `given`. Returns the output, the updated statistics, and the values for the backward
+    /// pass.
     pub fn forward(
         &self,
         cell: &Cell,
@@ -141,7 +142,7 @@ impl Inputs {
         (tensor(&self.inputs[0], output, plan.output), moved, tape)
     }
 
-    /// The gradients of a cell that [`Self::forward`] ran with statistics of its own.
+    /// The gradients of a cell that [`Self::forward`] ran with its own statistics.
     pub fn backward(
         &self,
         tape: &Tape,
@@ -162,7 +163,7 @@ impl Inputs {
             factors: tape.factors,
             client,
         };
-        // Nobody asks for what lies behind an input's own edge.
+        // No gradient behind an input's own edge is requested.
         let skips =
             |input: usize| !wanted.inputs[input] && !wanted.parameters && plan.targets.len() > 1;
         let skips_target = |target: &Target| {

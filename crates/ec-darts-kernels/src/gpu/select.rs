@@ -1,4 +1,4 @@
-//! Mixing weights: small tensors, of which Burn's own operations would take dozens of launches.
+//! Mixing weights: small tensors for which Burn's own operations would take dozens of launches.
 
 use burn::tensor::DType;
 use burn_cubecl::kernel::into_contiguous;
@@ -13,7 +13,8 @@ use super::sums::UNITS;
 use super::table::NONE;
 use crate::select::SelectKernels;
 
-/// Softmax over the rows of a group, column by column. `groups`: of each row, where its group begins and ends.
+/// Softmax over the rows of a group, column by column. `groups`: the begin and the end of each
+/// row's group.
 #[cube(launch_unchecked)]
 fn softmax(groups: &[u32], values: &[f32], output: &mut [f32], columns: usize) {
     let at = ABSOLUTE_POS;
@@ -55,7 +56,7 @@ fn softmax_backward(
     }
 }
 
-/// Values at places, `other` where there is none.
+/// Values at places, `other` where there is no place.
 #[cube(launch_unchecked)]
 fn pick(places: &[u32], values: &[f32], output: &mut [f32], other: f32) {
     let at = ABSOLUTE_POS;

@@ -1,4 +1,5 @@
-//! Blocks backward: from the gradients of gathered values, and of pools and identities, to those of sources.
+//! Backward through blocks: from the gradients of gathered values, and of pools and identities, to
+//! those of sources.
 
 use cubecl::prelude::*;
 
@@ -6,7 +7,7 @@ use super::planes::{Four, Plane, correlate, lifted};
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
-/// What comes back to four neighbouring pixels of a source from what a block gathered there.
+/// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
 #[cube]
 fn scattered(
     table: &[u32],
@@ -84,7 +85,7 @@ fn scattered(
     sums
 }
 
-/// What comes back to one pixel from a pool or an identity.
+/// The gradient of one pixel from a pool or an identity.
 #[cube]
 fn pooled_back(
     table: &[u32],
@@ -116,7 +117,7 @@ fn pooled_back(
         sum = a * work[first + (y * plane.width + x) as usize];
     } else {
         let stride = table[row + term::STRIDE] as i32;
-        // The windows that hold the pixel: their centres are at most one away.
+        // The windows that contain the pixel: their centres are at most one away.
         for window in 0..9i32 {
             let down = y + window / 3 - 1;
             let right = x + window % 3 - 1;
@@ -140,7 +141,7 @@ fn pooled_back(
                         let value = values[plane.first + (at_y * plane.width + at_x) as usize];
                         total += value;
                         count += 1.0;
-                        // The first of equal values, as the forward pass has it.
+                        // The first of equal values, as in the forward pass.
                         if value > largest || value.is_nan() {
                             largest = value;
                             is_largest = at_y == y && at_x == x;
@@ -162,9 +163,10 @@ fn pooled_back(
 /// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
 /// sources and channels, chunks of images.
 ///
-/// States take them in addition to what is there, an input (`to_target`) or two of them (`pair`) as they are. A source between two blocks
-/// (`inner`) has a normalization of its own; its cubes have all tiles, and leave the sums that its backward pass needs
-/// behind the coefficients: `[source][channel][chunk]`.
+/// States add them to their gradients; an input (`to_target`) or two of them (`pair`) take them as
+/// they are. A source between two blocks (`inner`) has its own normalization. Its cubes have all
+/// tiles, and write the sums for its backward pass after the coefficients:
+/// `[source][channel][chunk]`.
 #[cube(launch_unchecked)]
 pub fn sources(
     table: &[u32],

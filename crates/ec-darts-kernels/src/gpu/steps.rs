@@ -10,10 +10,10 @@ use super::launch::{Values, empty, tensor};
 use super::sums::{UNITS, VALUES, total};
 use crate::steps::{AdamNumbers, AdamTensors, SgdNumbers, SgdTensors, StepOps};
 
-/// Sums that the squares of one gradient are added to, before all are added.
+/// Number of sums to which the squares of one gradient are added, before all are added.
 pub const NUM_SUMS: usize = 128;
 
-/// Sums of squares of a gradient, behind those of other gradients. Cubes: sums.
+/// Sums of squares of a gradient, after those of other gradients. Cubes: sums.
 #[cube(launch_unchecked)]
 fn squares(gradient: &[f32], sums: &mut [f32], first: usize) {
     let mut scratch = Shared::<[f32]>::new_slice(UNITS);
@@ -67,7 +67,7 @@ fn sgd(
         let mut factor = f32::new(1.0);
         if clip > 0.0 {
             let share = clip / (norm[0] + 1e-6);
-            // What is no number stays so.
+            // A value that is no number stays so.
             factor = select(share > 1.0, f32::new(1.0), share);
         }
         let weight = weights[at];
@@ -139,7 +139,7 @@ impl StepOps for CubeBackend {
 
     fn add_squares(gradient: CubeTensor, sums: CubeTensor, number: usize) -> CubeTensor {
         let gradient = into_contiguous(gradient);
-        // SAFETY: the launch writes the sums of its number, and reads within the gradient.
+        // SAFETY: the launch writes the sums with its number, and reads within the gradient.
         unsafe {
             squares::launch_unchecked(
                 &gradient.client,
@@ -178,7 +178,7 @@ impl StepOps for CubeBackend {
     ) -> SgdTensors<Self> {
         let [weights, gradient, velocity] = [weights, gradient, velocity].map(into_contiguous);
         let [moved, new_velocity] = alike(&weights);
-        // SAFETY: all but the norm are as long as the weights.
+        // SAFETY: all but the norm have the length of the weights.
         unsafe {
             sgd::launch_unchecked(
                 &weights.client,
@@ -213,7 +213,7 @@ impl StepOps for CubeBackend {
             [weights, gradient, moment_1, moment_2].map(into_contiguous);
         let [moved, new_moment_1, new_moment_2] = alike(&weights);
         let root = numbers.second_correction().sqrt();
-        // SAFETY: all are as long as the weights.
+        // SAFETY: all have the length of the weights.
         unsafe {
             adam::launch_unchecked(
                 &weights.client,

@@ -7,13 +7,13 @@ use super::planes::{Plane, pooled};
 use super::table::{NONE, kind, node, norm, term};
 use crate::EPSILON;
 
-/// Values that one normalization has for each channel: mean, biased variance, scale, shift.
+/// Number of values of one normalization for each channel: mean, biased variance, scale, shift.
 pub const OF_NORM: usize = 4;
 
-/// Units of a cube that adds up.
+/// Number of units of a cube that adds up.
 pub const UNITS: usize = 64;
 
-/// Units of a cube that has a whole channel.
+/// Number of units of a cube for a whole channel.
 pub const VALUES: usize = 256;
 
 /// Adds the values of all units in a fixed order.
@@ -107,7 +107,7 @@ fn finish(
     norms[to + 3] = beta - mean * scale;
 }
 
-/// Normalizations by given statistics. `places`: of each normalization, where its statistics begin.
+/// Normalizations by given statistics. `places`: the first statistic of each normalization.
 #[cube(launch_unchecked)]
 pub fn given(
     table: &[u32],
@@ -130,8 +130,9 @@ pub fn given(
     }
 }
 
-/// Running statistics moved towards those of the batch; `numbers`: of each packed one, which channel of those that ran
-/// it is, `counts`: of each normalization, how many values a channel has.
+/// Running statistics, moved towards those of the batch; `numbers`: for each packed statistic, its
+/// channel among those that ran; `counts`: for each normalization, its number of values per
+/// channel.
 #[cube(launch_unchecked)]
 pub fn observe(
     table: &[u32],

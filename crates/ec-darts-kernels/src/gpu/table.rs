@@ -1,70 +1,71 @@
-//! Tables of offsets that tell a launch what its branches are: data, never compiled.
+//! Tables of offsets that describe the branches of a launch: data, never compiled.
 
 /// No entry.
 pub const NONE: u32 = u32::MAX;
 
-/// Added to a padding, which may be negative.
+/// The offset of a padding, which may be negative.
 pub const BIAS: usize = 8;
 
-/// Columns of a block: a convolution with its gather before and its normalization behind it, or a pool of
-/// which the moments are wanted.
+/// Columns of a block: a convolution with its gather before and its normalization after it, or a
+/// pool whose moments are needed.
 pub mod block {
     /// One of [`super::gather`].
     pub const GATHER: usize = 0;
     /// Place of the source's first value.
     pub const SOURCE: usize = 1;
-    /// Of the source.
+    /// Channels of the source.
     pub const CHANNELS: usize = 2;
     pub const HEIGHT: usize = 3;
     pub const WIDTH: usize = 4;
-    /// Pixels between two outputs.
+    /// Distance of the input pixels of two neighbouring outputs.
     pub const STRIDE: usize = 5;
     pub const KERNEL: usize = 6;
     pub const DILATION: usize = 7;
-    /// Rows and columns by which the first window begins before the source, plus [`super::BIAS`].
+    /// Number of rows and columns by which the first window begins before the source, plus
+    /// [`super::BIAS`].
     pub const PADDING: usize = 8;
     /// Places of its weights.
     pub const DEPTHWISE: usize = 9;
     pub const POINTWISE: usize = 10;
-    /// Channels that the 1x1 convolution reads, and those that it makes.
+    /// Channels that the 1x1 convolution reads, and channels that it computes.
     pub const INPUTS: usize = 11;
     pub const OUTPUTS: usize = 12;
-    /// Place of its map, and the channel of the map that its first output is.
+    /// Place of its map, and the channel of the map for its first output.
     pub const MAP: usize = 13;
     pub const FIRST: usize = 14;
     /// Its normalization, among those of the launch.
     pub const SLOT: usize = 15;
     /// The normalization of its source, if it has one.
     pub const SOURCE_NORM: usize = 16;
-    /// Whether a ReLU stands before it.
+    /// Whether a ReLU comes before it.
     pub const RELU: usize = 17;
-    /// Place of the gradient that reaches its normalization.
+    /// Place of the gradient at its normalization.
     pub const GRADIENT: usize = 18;
     /// Number of its coefficients.
     pub const COEFFICIENTS: usize = 19;
     /// Number of its mixing weight, where the gradient is a node's.
     pub const MIXING: usize = 20;
-    /// Place of the gradient of what it gathered.
+    /// Place of the gradient of the gathered values.
     pub const GATHERED: usize = 21;
     /// Places of its partial weight gradients.
     pub const POINTWISE_PARTIALS: usize = 22;
     pub const DEPTHWISE_PARTIALS: usize = 23;
-    /// Its normalization, and the place of gamma, where there is one.
+    /// Its normalization, and the place of gamma, if there is one.
     pub const NORM: usize = 24;
     pub const GAMMA: usize = 25;
-    /// The number of the sums from which its coefficients are made, if they are not there yet.
+    /// The number of the sums for its coefficients, if these do not exist yet.
     pub const SUMS: usize = 26;
     /// The input that it reads, of two.
     pub const INPUT: usize = 27;
     pub const LEN: usize = 28;
 }
 
-/// What a block makes of its source before the 1x1 convolution.
+/// The way a block gathers its source before the 1x1 convolution.
 pub mod gather {
     pub const DEPTHWISE: u32 = 0;
     /// One pixel of each window.
     pub const PIXEL: u32 = 1;
-    /// Every pixel of a 3x3 window as a channel of its own.
+    /// Every pixel of a 3x3 window as a separate channel.
     pub const WINDOW: u32 = 2;
     pub const MAX_POOL: u32 = 3;
     pub const MEAN_POOL: u32 = 4;
@@ -77,7 +78,7 @@ pub mod node {
     pub const TERMS: usize = 1;
     /// Place of the state.
     pub const STATE: usize = 2;
-    /// Channel of the output that its first one is, if it is joined there.
+    /// Channel of the output for its first channel, if it is joined there.
     pub const OUTPUT: usize = 3;
     pub const LEN: usize = 4;
 }
@@ -97,7 +98,7 @@ pub mod term {
     /// Place of the node's gradient, and the number of the term's coefficients.
     pub const GRADIENT: usize = 7;
     pub const COEFFICIENTS: usize = 8;
-    /// Place of gamma, where there is one.
+    /// Place of gamma, if there is one.
     pub const GAMMA: usize = 9;
     pub const LEN: usize = 10;
 }
@@ -114,7 +115,7 @@ pub mod kind {
 pub mod mixed {
     /// Number of its term's coefficients.
     pub const COEFFICIENTS: usize = 0;
-    /// The input before its term, if that reads one.
+    /// The input before its term, if the term reads one.
     pub const INPUT: usize = 1;
     pub const LEN: usize = 2;
 }
@@ -122,28 +123,28 @@ pub mod mixed {
 /// Columns of a normalization whose moments are complete.
 pub mod norm {
     pub const NORM: usize = 0;
-    /// Place of gamma, where there is one.
+    /// Place of gamma, if there is one.
     pub const GAMMA: usize = 1;
     pub const LEN: usize = 2;
 }
 
-/// Columns of a source that gradients come back to.
+/// Columns of a source whose gradients are computed.
 pub mod source {
     pub const PLACE: usize = 0;
     pub const HEIGHT: usize = 1;
     pub const WIDTH: usize = 2;
     /// Place of its gradient.
     pub const GRADIENT: usize = 3;
-    /// Blocks that read it, and the places of the numbers of their rows.
+    /// Number of blocks that read it, and the places of the numbers of their rows.
     pub const NUM_BLOCKS: usize = 4;
     pub const BLOCKS: usize = 5;
-    /// Pools and identities that read it, and the place of the first of their terms.
+    /// Number of pools and identities that read it, and the place of the first of their terms.
     pub const NUM_TERMS: usize = 6;
     pub const TERMS: usize = 7;
     /// The normalization of a source between two blocks.
     pub const NORM: usize = 8;
     pub const CHANNELS: usize = 9;
-    /// The input that it is, of two.
+    /// The number of the input, of two.
     pub const INPUT: usize = 10;
     pub const LEN: usize = 11;
 }

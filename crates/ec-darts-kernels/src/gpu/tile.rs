@@ -1,23 +1,23 @@
-//! How cubes share their work: tiles of a map, weights of a convolution.
+//! The division of work among cubes: tiles of a map, weights of a convolution.
 
-/// How a cube of [`super::blocks`] shares its work.
+/// The division of work in a cube of [`super::blocks`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
     pub quads: usize,
     pub groups: usize,
     pub vectors: usize,
-    /// Vectors whose moments are added at once.
+    /// Number of vectors whose moments are added at once.
     pub at_once: usize,
 }
 
-/// Bytes that the values of a cube may take: the default of WebGPU.
+/// Limit of the bytes of a cube's values: the default of WebGPU.
 const SHARED_BYTES: usize = 16 << 10;
 
-/// Units of a cube: the default of WebGPU.
+/// Number of units of a cube: the default of WebGPU.
 const UNITS: usize = 256;
 
 impl Tile {
-    /// For maps of `size` and this number of channels.
+    /// The division for maps of `size` and this number of channels.
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
         let groups = channels.div_ceil(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
@@ -35,25 +35,26 @@ impl Tile {
         Self { quads, groups, vectors, at_once }
     }
 
-    /// For products of this number of channels, as many cubes as it takes side by side.
+    /// The division for products of this number of channels, with as many cubes side by side as
+    /// needed.
     pub fn of_products(size: [usize; 2], channels: usize) -> Self {
         Self::new(size, channels.min(64))
     }
 
-    /// Tiles of a map.
+    /// Number of tiles of a map.
     pub fn count(&self, [height, width]: [usize; 2]) -> usize {
         (height * width.div_ceil(4)).div_ceil(self.quads)
     }
 }
 
-/// How a cube of weight gradients shares its work: fours of outputs and inputs, and units that share a weight.
+/// The division of work in a cube of weight gradients: fours of outputs and inputs, and units that share a weight.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightTile {
     pub outputs: usize,
     pub inputs: usize,
     pub splits: usize,
     pub quads: usize,
-    /// Chunks of images, and images of each.
+    /// Number of chunks of images, and number of images of each.
     pub chunks: usize,
     pub images: usize,
 }
@@ -71,7 +72,7 @@ impl WeightTile {
     }
 }
 
-/// Chunks of images whose sums are made side by side, and the images of each.
+/// Number of chunks of images whose sums are made in parallel, and number of images of each.
 pub fn chunks(batch: usize) -> (usize, usize) {
     let images = batch.div_ceil(16);
     (batch.div_ceil(images), images)

@@ -1,4 +1,4 @@
-//! Gradients of weights, in parts of fixed order.
+//! Gradients of weights, in parts with a fixed order.
 
 use cubecl::prelude::*;
 
@@ -78,7 +78,7 @@ fn plane_of(
 
 /// Parts of the gradients of 1x1 convolutions: `dw[o, q] = sum over p of dz[o, p] y[q, p]`. Cubes: chunks of images,
 /// parts of outputs and inputs, branches.
-///
+/// A unit has 4x4 weights; `splits` units share a weight and take pixels in turn.
 /// A unit has 4x4 weights; `splits` of them share a weight and take pixels in turn.
 #[cube(launch_unchecked)]
 pub fn pointwise_gradients(
@@ -179,7 +179,7 @@ pub fn pointwise_gradients(
                 #[unroll]
                 for pixel in 0..4usize {
                     let at = entry % quads * 4 + pixel;
-                    // Beyond the row the gradient is zero, and this a number all the same.
+                    // Beyond the row the gradient is zero, and this value is finite all the same.
                     gathered[at * comptime!(inputs_of * 4) + entry / quads] = value.extract(pixel);
                 }
                 entry += threads;

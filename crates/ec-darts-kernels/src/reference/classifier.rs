@@ -1,4 +1,4 @@
-//! The classifier behind the last cell, its loss, and what it gets right.
+//! The classifier after the last cell, its loss, and the number of correct images.
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
@@ -28,10 +28,10 @@ pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f64) 
     Loss { loss, correct }
 }
 
-/// How many classes are ahead of each image's own: those of a larger logit, and of equal ones those before it.
+/// The number of classes ahead of each image's own: those of a larger logit, and of equal ones those before it.
 ///
-/// An image with a logit that is no number has no order of classes; its rank is 2^30 or more, so that it counts as
-/// wrong among however many classes.
+/// An image with a logit that is NaN has no order of classes; its rank is 2^30 or more, so that it
+/// counts as wrong for any number of classes.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_classes]`
@@ -47,7 +47,7 @@ pub fn ranks(logits: Tensor<2>, labels: Tensor<1, Int>) -> Tensor<1, Int> {
     let before = numbers.expand(shape).lower(places.expand(shape));
     let ahead =
         logits.clone().greater(own.clone()).bool_or(logits.clone().equal(own).bool_and(before));
-    // A comparison with what is no number is false, also with itself.
+    // A comparison with NaN is false, even with itself.
     let unknown = logits.clone().not_equal(logits).any_dim(1).int() * (1 << 30);
     (ahead.int().sum_dim(1) + unknown).reshape([count])
 }

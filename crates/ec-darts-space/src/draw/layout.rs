@@ -119,7 +119,7 @@ struct Row {
     to: usize,
 }
 
-/// What leaves each state; decides how much room everything takes.
+/// The wires and lines that leave each state; they decide how much room every part takes.
 struct Tracks {
     /// From top to bottom.
     rows: Vec<Row>,

@@ -1,4 +1,4 @@
-//! Simulated studies with a known truth, and how often an interval holds it.
+//! Simulated studies with a known true value, and the fraction of intervals that contain it.
 
 use std::f64::consts::PI;
 
@@ -7,15 +7,16 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-/// Points of accuracy: of random genotypes, between genotypes, between trainings of one; about those of our pilot.
+/// Points of accuracy: the mean of random genotypes, the standard deviation between genotypes and
+/// between trainings of one; about as in our pilot.
 pub const MEAN: f64 = 67.0;
 const SEARCH: f64 = 1.5;
 const TRAINING: f64 = 1.0;
 
-/// How the accuracies of a variant's searches are spread around [`MEAN`].
+/// The distribution of the accuracies of a variant's searches around [`MEAN`].
 #[derive(Clone, Copy, Debug)]
 pub enum Spread {
-    /// Normally, each search with a genotype of its own.
+    /// Normal; each search has its own genotype.
     Normal,
     /// One search of five collapses: five points below the others.
     Collapsing,
@@ -27,7 +28,7 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     StandardNormal.sample(rng)
 }
 
-/// Searches by trainings.
+/// Accuracies of a variant, searches by trainings.
 pub fn variant(rng: &mut ChaCha8Rng, searches: usize, trainings: usize, spread: Spread) -> Nested {
     let train = |rng: &mut ChaCha8Rng, center: f64| -> Vec<f64> {
         (0..trainings).map(|_| center + TRAINING * normal(rng)).collect()
@@ -48,7 +49,7 @@ pub fn variant(rng: &mut ChaCha8Rng, searches: usize, trainings: usize, spread: 
     }))
 }
 
-/// Two variants under the same seeds, whose searches correlate so much: means of two trainings.
+/// Two variants under the same seeds, whose searches have this correlation: means of two trainings.
 pub fn pairs(rng: &mut ChaCha8Rng, count: usize, correlation: f64) -> Vec<(f64, f64)> {
     let noise = (SEARCH.powi(2) + TRAINING.powi(2) / 2.0).sqrt();
     let one = |rng: &mut ChaCha8Rng| {
@@ -59,11 +60,11 @@ pub fn pairs(rng: &mut ChaCha8Rng, count: usize, correlation: f64) -> Vec<(f64, 
     (0..count).map(|_| one(rng)).collect()
 }
 
-/// Scores of a search against accuracies after training, the latter with noise.
+/// Scores of a search, and accuracies after training, which are noisy.
 pub struct Ranks {
-    /// Tau in the population, of scores with true accuracies.
+    /// Tau in the population, between scores and true accuracies.
     pub tau: f64,
-    /// Share of the variance of a measured accuracy that is the genotype's.
+    /// Share of a genotype's true variance in the variance of a measured accuracy.
     pub reliability: f64,
 }
 
@@ -79,13 +80,13 @@ impl Ranks {
         (0..count).map(one).unzip()
     }
 
-    /// Tau in the population, of scores with accuracies of such trainings.
+    /// Tau in the population, between scores and measured accuracies.
     pub fn measured(&self) -> f64 {
         2.0 / PI * ((PI / 2.0 * self.tau).sin() * self.reliability.sqrt()).asin()
     }
 }
 
-/// What became of one way of making intervals.
+/// The counts of one method for intervals.
 #[derive(Clone, Copy, Default)]
 pub struct Tally {
     held: usize,
@@ -102,7 +103,7 @@ impl Tally {
         }
     }
 
-    /// Share of the intervals that hold the truth.
+    /// Fraction of the intervals that contain the true value.
     pub fn coverage(&self) -> f64 {
         self.held as f64 / self.told as f64
     }
@@ -113,7 +114,7 @@ impl Tally {
     }
 }
 
-/// Draws so many studies; `one` gives the interval of each way.
+/// Draws this number of studies; `one` returns the interval of each method.
 pub fn tally<const N: usize>(
     studies: u64,
     truth: f64,

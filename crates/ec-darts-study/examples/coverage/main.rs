@@ -1,4 +1,4 @@
-//! How often 95 % intervals hold the truth, in simulated studies of the sizes of our own.
+//! Coverage of 95 % intervals in simulated studies of the sizes of ours.
 //!
 //! `cargo run --release -p ec-darts-study --example coverage -- [STUDIES]` prints the tables of docs/statistics.md;
 //! 10,000 studies of each kind take a minute.
@@ -148,7 +148,7 @@ fn taus(studies: u64) {
             let resampled = others::bootstrapped_tau(&a, &b);
             [
                 chosen.clone(),
-                // Shifted, so that the truth is that of tau without noise.
+                // Shifted, so that the true value is the tau without noise.
                 chosen.map(|Interval { low, high }| Interval {
                     low: low - tau + truth,
                     high: high - tau + truth,
@@ -186,7 +186,7 @@ fn differences_of_taus(studies: u64) {
 
 fn reliabilities(studies: u64) {
     head("Reliability of a training", studies, &["**F**"]);
-    // Of genotypes with a deviation of 1.5 and trainings with one of 1.0.
+    // For genotypes with a standard deviation of 1.5 and trainings with one of 1.0.
     let truth = 2.25 / 3.25;
     for (count, trainings) in [(20, 2), (10, 2), (5, 2)] {
         let tallies = tally(studies, truth, |rng| {

@@ -1,4 +1,4 @@
-//! Intervals that were not chosen.
+//! Intervals that reports do not use.
 
 use ec_darts_study::statistics::bootstrap::{quantile, rng};
 use ec_darts_study::statistics::kendall::tau_b;
@@ -6,28 +6,28 @@ use ec_darts_study::statistics::{CannotTell, Estimate, Interval, Nested, Told, m
 use rand::RngExt;
 use statrs::distribution::{ContinuousCDF, Normal};
 
-/// Samples of each bootstrap.
+/// Number of samples of each bootstrap.
 pub const SAMPLES: usize = 499;
-/// Of the normal distribution, at 0.975.
+/// Quantile of the normal distribution at 0.975.
 const Z: f64 = 1.959_964;
 
-/// All trainings taken as if they were independent.
+/// The interval over all trainings as if they were independent.
 pub fn all_trainings(accuracies: &Nested) -> Told<Interval> {
     Ok(Estimate::of("trainings", &accuracies.trainings().collect::<Vec<_>>().concat())?.interval())
 }
 
-/// Student's, as if no two searches shared trainings.
+/// Student's interval as if no two searches shared trainings.
 pub fn sharing_ignored(accuracies: &Nested) -> Told<Interval> {
     Ok(Estimate::of("searches", &accuracies.means())?.interval())
 }
 
-/// The normal quantile in place of Student's.
+/// The interval with the normal quantile in place of Student's.
 pub fn normal(estimate: Estimate) -> Interval {
     let half = Z * estimate.variance.sqrt();
     Interval { low: estimate.value - half, high: estimate.value + half }
 }
 
-/// Percentiles of means of searches that are drawn with replacement.
+/// Percentiles of means of searches, drawn with replacement.
 pub fn percentile(accuracies: &Nested) -> Told<Interval> {
     let (means, mut rng) = (accuracies.means(), rng(3));
     let mut one = || (0..means.len()).map(|_| means[rng.random_range(0..means.len())]).sum::<f64>();
@@ -106,8 +106,8 @@ pub fn null_variance(tau: f64, count: usize) -> Interval {
     Interval { low: tau - half, high: tau + half }
 }
 
-/// Percentiles of tau over things that are drawn with replacement, and the same bias-corrected and accelerated
-/// (Efron 1987).
+/// Percentiles of tau over pairs drawn with replacement, and the same bias-corrected and
+/// accelerated (Efron 1987).
 pub fn bootstrapped_tau(a: &[f64], b: &[f64]) -> Told<[Interval; 2]> {
     let (count, mut rng) = (a.len(), rng(6));
     let own = tau_b(a, b).ok_or(CannotTell::NoSpread("values"))?;
@@ -136,7 +136,7 @@ pub fn bootstrapped_tau(a: &[f64], b: &[f64]) -> Told<[Interval; 2]> {
     Ok([plain, Interval { low: end(-Z), high: end(Z) }])
 }
 
-/// Tau without each one.
+/// Tau without each pair.
 fn jackknifed(a: &[f64], b: &[f64]) -> Vec<f64> {
     let without = |side: &[f64], at: usize| [&side[..at], &side[at + 1..]].concat();
     (0..a.len()).filter_map(|at| tau_b(&without(a, at), &without(b, at))).collect()

@@ -1,11 +1,11 @@
-//! The paper's claims, and whether the study bears them out.
+//! The paper's claims, and the verdicts of a study on them.
 
 use super::ranks::{RankMean, Score};
 use super::{Comparison, Summary, is_random, is_searched};
 use crate::results::{Kind, Results};
 use crate::statistics::{Interval, Told, compare, kendall};
 
-/// What a study says of a claim.
+/// The verdict of a study on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The whole interval lies above zero.
@@ -17,13 +17,13 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// How verdicts are found.
+    /// The rule of verdicts.
     pub const RULE: &'static str = "A claim says that a figure is above zero. It holds where the figure's whole 95 % \
         interval lies above zero, does not hold where the whole interval lies below, and cannot be told where zero \
         lies within or there is no interval. Each verdict stands alone: of twenty claims without any truth one comes \
         out by chance.";
 
-    /// For readers.
+    /// The name for readers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Holds => "holds",
@@ -41,18 +41,18 @@ impl Verdict {
     }
 }
 
-/// A claim, the figure that it is about, and what comes of it.
+/// A claim, its figure and its verdict.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// In a sentence.
+    /// The claim in a sentence.
     pub text: String,
-    /// Where the paper makes it.
+    /// The place of the claim in the paper.
     pub source: &'static str,
     /// The figure's name, with its unit.
     pub figure: &'static str,
-    /// Its value and interval, in this unit.
+    /// The value and its interval, in this unit.
     pub value: Told<(f64, Interval)>,
-    /// What the study says.
+    /// The verdict of the study.
     pub verdict: Verdict,
 }
 
@@ -68,7 +68,7 @@ impl Claim {
     }
 }
 
-/// The claims that a study of this kind is about. The first variant that is searched is the baseline.
+/// The claims of a study of this kind. The first searched variant is the baseline.
 pub(super) fn of(
     results: &Results,
     variants: &[Summary],
@@ -151,7 +151,8 @@ fn correlations(kind: Kind, searched: &[&String], ranks: &[RankMean]) -> Vec<Cla
     claims
 }
 
-/// The paper's search accuracy is that of the auxiliary model where there is one.
+/// The order of preference of scores: the paper's search accuracy is that of the auxiliary model
+/// where there is one.
 fn preference(score: Score) -> u8 {
     match score {
         Score::Supernet => 0,
@@ -160,7 +161,7 @@ fn preference(score: Score) -> u8 {
     }
 }
 
-/// By seed where there are several searches, else of two single taus.
+/// The difference by seed where there are several searches, else that of two single taus.
 fn difference(a: &RankMean, b: &RankMean) -> Told<(f64, Interval)> {
     if let (Some(a), Some(b)) = (&a.single, &b.single) {
         return kendall::difference(a, b);

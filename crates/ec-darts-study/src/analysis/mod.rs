@@ -1,7 +1,9 @@
-//! What the results of a study let one say: means with intervals, comparisons, rank correlations, verdicts.
+//! The analysis of a study's results: means with intervals, comparisons, rank correlations,
+//! verdicts.
 //!
-//! Entry point: [`Analysis::of`]. Invariant: everything follows from [`Results`]; what they cannot tell is a
-//! [`CannotTell`], and every figure stands on candidates whose trainings name their run folders.
+//! Entry point: [`Analysis::of`]. Invariant: everything follows from [`Results`]. A figure that
+//! they cannot give is a [`CannotTell`], and every figure is based on candidates whose trainings
+//! name their run folders.
 //!
 //! [`CannotTell`]: crate::statistics::CannotTell
 
@@ -23,112 +25,115 @@ use crate::statistics::{
     searches_needed, smallest_difference, variance,
 };
 
-/// What is asked of the power of a comparison.
+/// The question about the power of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Question {
     /// A difference of accuracies that matters, as a fraction.
     pub difference: f64,
-    /// Probability with which it should be told.
+    /// The probability of its detection.
     pub power: f64,
 }
 
 impl Default for Question {
-    /// A point of accuracy, four times of five.
+    /// One point of accuracy, with a probability of four in five.
     fn default() -> Self {
         Self { difference: 0.01, power: 0.8 }
     }
 }
 
-/// All that a report says.
+/// The content of a report.
 #[derive(Clone, Debug)]
 pub struct Analysis {
-    /// Of every variant, in the order of the file; of the kinds whose candidates are no samples of one another's kind
-    /// (`epochs`, `edges`) without an interval.
+    /// The accuracies of every variant, in the order of the file. For the kinds `epochs` and
+    /// `edges`, whose candidates are no random sample, without an interval.
     pub variants: Vec<Summary>,
-    /// Every variant against those before it.
+    /// Every variant compared with those before it.
     pub comparisons: Vec<Comparison>,
-    /// Search scores against accuracies after training.
+    /// Search scores compared with accuracies after training.
     pub ranks: Vec<RankGroup>,
-    /// The means of these over the searches of a variant.
+    /// The means of these correlations over the searches of a variant.
     pub rank_means: Vec<RankMean>,
-    /// How far the trainings of a genotype agree.
+    /// The agreement of a genotype's trainings.
     pub agreement: Agreement,
     /// The paper's claims.
     pub claims: Vec<Claim>,
-    /// Of all trials, each once.
+    /// The cost of all trials, each counted once.
     pub cost: Costs,
-    /// What was not run, in sentences.
+    /// Parts of the study that were not run, in sentences.
     pub gaps: Vec<String>,
 }
 
 /// The accuracies of one variant.
 #[derive(Clone, Debug)]
 pub struct Summary {
-    /// Its name.
+    /// The name of the variant.
     pub variant: String,
-    /// Searches, draws or epochs with a training.
+    /// Number of searches, draws or epochs with a training.
     pub candidates: usize,
-    /// Different genotypes among them.
+    /// Number of different genotypes among them.
     pub genotypes: usize,
-    /// Trainings, those that candidates share once.
+    /// Number of trainings; a training that candidates share counts once.
     pub trainings: usize,
     /// Mean over the candidates of the mean of their trainings.
     pub mean: Option<f64>,
-    /// Deviation of these means.
+    /// Standard deviation of these means.
     pub deviation: Option<f64>,
-    /// Mean, its error, and the interval around it.
+    /// The mean with its error, and the interval around it.
     pub estimate: Told<Estimate>,
     /// Interval of the nested percentile bootstrap.
     pub bootstrap: Told<Interval>,
-    /// Deviation between searches and between trainings.
+    /// Standard deviation between searches and between trainings.
     pub components: Told<Components>,
-    /// Over the random genotypes of the study, in percent; nothing where there are none.
+    /// Improvement over the random genotypes of the study, in percent; none where there are none.
     pub improvement: Option<Told<Estimate>>,
-    /// Searches and trainings.
+    /// The cost of searches and trainings.
     pub cost: Costs,
 }
 
-/// Two variants beside each other.
+/// The comparison of two variants.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// The later one of the file.
+    /// The later variant in the file.
     pub variant: String,
-    /// The earlier one.
+    /// The earlier variant.
     pub against: String,
-    /// Seeds that both have.
+    /// Number of common seeds.
     pub pairs: usize,
-    /// Mean difference of accuracies: by seed, or of independent means where one side is not searched.
+    /// Mean difference of accuracies: by seed; or between independent means where one side has no
+    /// searches.
     pub difference: Told<Estimate>,
-    /// Under exchangeable signs; of pairs alone.
+    /// Its probability under exchangeable signs; only for pairs.
     pub chance: Told<PValue>,
-    /// Pairs, or searches and draws of each, that it takes to tell the [`Question`]'s difference.
+    /// Number of pairs, or of searches and draws of each, that detect the [`Question`]'s
+    /// difference.
     pub needed: Told<usize>,
-    /// The smallest difference that those at hand tell; of unequal numbers, as many as there are of the fewer.
+    /// The smallest difference that the existing ones detect; with unequal numbers, that of the
+    /// smaller number.
     pub smallest: Told<f64>,
 }
 
-/// How far the trainings of a genotype agree, over all genotypes of the study.
+/// The agreement of a genotype's trainings, over all genotypes of the study.
 #[derive(Clone, Debug)]
 pub struct Agreement {
-    /// Between the first two training seeds.
+    /// The correlation between the first two training seeds.
     pub correlation: Told<Correlation>,
-    /// Of one training.
+    /// The reliability of one training.
     pub reliability: Told<Reliability>,
     /// Means of the first two training seeds, by genotype.
     pub pairs: Vec<(f64, f64)>,
 }
 
-/// What trials took.
+/// The cost of trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Costs {
-    /// Searches that are done.
+    /// The cost of finished searches.
     pub searches: Cost,
-    /// Trainings that are done.
+    /// The cost of finished trainings.
     pub trainings: Cost,
 }
 
 impl Analysis {
-    /// Says what the results let one say.
+    /// The analysis of results.
     pub fn of(results: &Results, question: Question) -> Self {
         let variants: Vec<Summary> =
             results.variants.iter().map(|name| summary(results, name)).collect();
@@ -146,7 +151,7 @@ impl Analysis {
     }
 }
 
-/// Candidates of a variant that have a training.
+/// Candidates of a variant with a training.
 fn trained<'a>(results: &'a Results, variant: &'a str) -> impl Iterator<Item = &'a Candidate> {
     let of = results.candidates.iter().filter(move |candidate| candidate.variant == variant);
     of.filter(|candidate| !candidate.trainings.is_empty())
@@ -162,7 +167,7 @@ fn nested<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Nested {
     Nested::new(units.map(|candidate| (candidate.genotype.clone(), accuracies(candidate))))
 }
 
-/// The accuracies of a variant, by their units: searches, draws, or trainings of one given genotype.
+/// The accuracies of a variant by its units: searches, draws, or trainings of one given genotype.
 fn units(results: &Results, variant: &str) -> Nested {
     let candidates: Vec<&Candidate> = trained(results, variant).collect();
     match candidates[..] {
@@ -178,7 +183,8 @@ fn is_random(results: &Results, variant: &str) -> bool {
     all.any(|candidate| matches!(candidate.place, Place::Random { .. }))
 }
 
-/// Draws and given genotypes are known from the start: a variant without candidates waits for its searches.
+/// Whether a variant has searches. Draws and given genotypes are known from the start, so a variant
+/// without candidates waits for its searches.
 fn is_searched(results: &Results, variant: &str) -> bool {
     let mut all = results.candidates.iter().filter(|candidate| candidate.variant == variant);
     all.all(|candidate| !matches!(candidate.place, Place::Random { .. } | Place::Given))
@@ -221,7 +227,8 @@ fn summary(results: &Results, variant: &str) -> Summary {
     }
 }
 
-/// Each against those before it, but a search against random genotypes wherever these stand.
+/// Each variant compared with those before it; a search is compared with random genotypes at any
+/// place.
 fn comparisons(results: &Results, question: Question) -> Vec<Comparison> {
     let names = &results.variants;
     let pairs = (0..names.len()).flat_map(|later| (0..later).map(move |earlier| (later, earlier)));
@@ -259,7 +266,7 @@ fn comparison(results: &Results, question: Question, variant: &str, against: &st
     }
 }
 
-/// The means of both variants for every seed that both have.
+/// The means of both variants for every common seed.
 fn by_seed(results: &Results, variant: &str, against: &str) -> Vec<(f64, f64)> {
     let means = |name: &str| -> BTreeMap<u64, f64> {
         let means = trained(results, name)
@@ -277,7 +284,7 @@ fn genotypes(results: &Results) -> Vec<&Candidate> {
     all.collect::<BTreeMap<&str, &Candidate>>().into_values().collect()
 }
 
-/// Of all genotypes of the study, each once.
+/// The agreement over all genotypes of the study, each once.
 fn agreement(results: &Results) -> Agreement {
     let all = genotypes(results);
     let of = |candidate: &Candidate, seed: u64| {
@@ -296,7 +303,7 @@ fn agreement(results: &Results) -> Agreement {
     Agreement { correlation, reliability, pairs }
 }
 
-/// What the trials of a variant, or all, took; each folder counts once.
+/// The cost of the trials of one variant, or of all; each folder counts once.
 fn costs(results: &Results, variant: Option<&str>) -> Costs {
     let is_asked = |name: &str| variant.is_none_or(|variant| variant == name);
     let searches = results.searches.iter().filter(|search| is_asked(&search.variant));

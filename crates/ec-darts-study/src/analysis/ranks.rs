@@ -1,4 +1,4 @@
-//! Scores of a search against accuracies after training.
+//! Scores of a search, compared with accuracies after training.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::results::{Candidate, Kind, Place, Results};
 use crate::statistics::kendall::Correlation;
 use crate::statistics::{Estimate, Interval, Told, ceiling_of_tau, mean, reliability_of_means};
 
-/// By which the search ranks genotypes.
+/// The score by which the search ranks genotypes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Score {
     /// Accuracy of the supernet.
@@ -20,7 +20,7 @@ pub enum Score {
 }
 
 impl Score {
-    /// For readers.
+    /// The name for readers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Supernet => "supernet accuracy",
@@ -38,18 +38,18 @@ impl Score {
     }
 }
 
-/// Genotypes that are ranked against each other: of one search, or of all searches of a variant.
+/// Genotypes that are ranked together: those of one search, or of all searches of a variant.
 #[derive(Clone, Debug)]
 pub struct RankGroup {
     /// Name of the variant.
     pub variant: String,
-    /// Of the search; nothing where the genotypes are of several.
+    /// Seed of the search; none where the genotypes come from several.
     pub seed: Option<u64>,
-    /// By which they are ranked.
+    /// The score of the ranking.
     pub score: Score,
     /// The genotypes.
     pub points: Vec<RankPoint>,
-    /// Of score and accuracy.
+    /// The correlation of score and accuracy.
     pub correlation: Told<Correlation>,
     /// The tau that a perfect score would have, by the agreement of trainings.
     pub ceiling: Told<f64>,
@@ -58,34 +58,34 @@ pub struct RankGroup {
 /// One genotype.
 #[derive(Clone, Debug)]
 pub struct RankPoint {
-    /// Where it comes from: `seed 3`, `epoch 7`, `edges 0, 4`.
+    /// Its origin: `seed 3`, `epoch 7`, `edges 0, 4`.
     pub name: String,
-    /// Of the search.
+    /// The score of the search.
     pub score: f64,
-    /// Mean of its trainings.
+    /// Mean accuracy of its trainings.
     pub accuracy: f64,
-    /// Of its trainings.
+    /// The run folders of its trainings.
     pub folders: Vec<PathBuf>,
 }
 
-/// Tau of a variant by one score: the mean over its searches, or that of its one group.
+/// Tau of a variant by one score: the mean over its searches, or the tau of its one group.
 #[derive(Clone, Debug)]
 pub struct RankMean {
     /// Name of the variant.
     pub variant: String,
-    /// By which genotypes are ranked.
+    /// The score of the ranking.
     pub score: Score,
-    /// Tau of each search, by its seed; of the kind `searches` one without a seed.
+    /// Tau of each search, by its seed; for the kind `searches` one tau without a seed.
     pub taus: Vec<(Option<u64>, f64)>,
-    /// Mean, and its interval.
+    /// The mean and its interval.
     pub tau: Told<(f64, Interval)>,
-    /// The groups, where there is one.
+    /// The correlation of the group, where there is only one.
     pub single: Option<Correlation>,
 }
 
-/// One group for each search (`epochs`, `edges`) or variant (`searches`), and score.
+/// One group for each score and search (`epochs`, `edges`) or variant (`searches`).
 pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
-    // How far trainings differ is known best from all genotypes of the study.
+    // All genotypes of the study give the best estimate of the spread of trainings.
     let training = nested(genotypes(results)).components().map(|parts| parts.training);
     let mut groups = Vec::new();
     for variant in &results.variants {
@@ -99,7 +99,7 @@ pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
         }
         for (seed, candidates) in by_seed {
             let candidates = distinct(candidates);
-            // Edges are asked about their weights, all others about accuracies.
+            // The kind `edges` asks about weights, all others about accuracies.
             let scores = match results.kind {
                 Kind::Edges => &[Score::OperationWeight][..],
                 _ => &[Score::Supernet, Score::Auxiliary],
@@ -112,7 +112,7 @@ pub(super) fn groups(results: &Results) -> Vec<RankGroup> {
     groups
 }
 
-/// Epochs of one search that have the same genotype are one thing, of the last of these epochs.
+/// Epochs of one search with the same genotype count once, as the last of these epochs.
 fn distinct(candidates: Vec<&Candidate>) -> Vec<&Candidate> {
     let is_epoch = |candidate: &Candidate| matches!(candidate.place, Place::Epoch { .. });
     let again = |at: usize| {
@@ -151,7 +151,7 @@ fn group(
     Some(RankGroup { variant: variant.into(), seed, score, points, correlation, ceiling })
 }
 
-/// Where a genotype comes from, for readers.
+/// The origin of a genotype, for readers.
 pub fn name(place: &Place) -> String {
     match place {
         Place::Search { seed } => format!("search {seed}"),
@@ -200,7 +200,7 @@ fn of_groups(variant: &str, score: Score, groups: &[&RankGroup]) -> RankMean {
     RankMean { variant: variant.into(), score, taus, tau, single }
 }
 
-/// No tau lies outside.
+/// The interval within the range of tau.
 fn bounded(interval: Interval) -> Interval {
     Interval { low: interval.low.max(-1.0), high: interval.high.min(1.0) }
 }

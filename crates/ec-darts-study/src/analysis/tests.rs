@@ -69,7 +69,7 @@ fn an_ablation_by_hand() {
     let told = comparison.difference.clone().expect("three pairs");
     assert!((told.value - 0.07).abs() < 1e-12 && told.freedom == 2.0, "{told:?}");
     assert_eq!(comparison.chance.clone().expect("pairs").value, 0.25);
-    // A point with a deviation of a point: ten pairs, as in the tables of power.
+    // One point with a standard deviation of one point: ten pairs, as in the tables of power.
     assert_eq!(comparison.needed, Ok(10));
     let expected = [
         ("Genotypes of cen are more accurate than those of darts.", Verdict::Holds),
@@ -184,7 +184,7 @@ fn ranks_of_several_searches_are_averaged() {
     assert_eq!((analysis.ranks.len(), analysis.rank_means.len()), (6, 2));
     let cen = &analysis.rank_means[1];
     assert_eq!(cen.taus.len(), 3);
-    // All three searches have the same tau: their spread cannot be told.
+    // All three searches have the same tau, so their spread cannot be told.
     assert!(cen.tau.is_err(), "{cen:?}");
     assert!(analysis.claims.iter().all(|claim| claim.source == "Figure 3"));
 }

@@ -9,7 +9,7 @@ fn names(plan: &Plan) -> Vec<&str> {
     plan.trials.iter().map(|trial| trial.name.as_str()).collect()
 }
 
-/// Candidates of a study that a worker which costs nothing has worked through.
+/// The candidates of a study after a worker without costs has finished it.
 fn candidates(text: &str) -> Vec<Candidate> {
     let folder = Folder::new(text);
     let (study, stop) = (folder.study().expect("a study"), AtomicBool::new(false));

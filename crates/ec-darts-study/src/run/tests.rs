@@ -17,7 +17,7 @@ fn finish(_: &Trial) -> Result<Worked> {
     Ok(Worked::Finished)
 }
 
-/// Results without what they cost.
+/// Results without their costs.
 fn table(folder: &Folder) -> Results {
     let mut results =
         Results::read(&folder.study().expect("a study"), &folder.out()).expect("results");
@@ -84,7 +84,7 @@ fn changed_settings_are_refused() {
     );
     let other = STUDY.replace("search = \"darts\"", "search = \"darts_cen\"");
     check("s.toml", &other, "search.relaxation is \"cross-edge\" here and \"softmax\" there");
-    // Settings of the machine alone change no result.
+    // Settings of the machine change no result.
     folder.write("p.toml", &format!("{PROTOCOL}[search.run]\nworkers = 1\n"));
     let (_, worked) = go_on(&folder, &Choice::default(), &finish).expect("the same trials");
     assert!(worked.is_empty());
@@ -144,7 +144,8 @@ fn limits_and_choices() {
     assert_eq!(ending, Ending::Nothing { running: 0, failed: 0, left: 0, finished: 7 });
 }
 
-/// Several at once; the lock of a file counts between two openings of it, in one process as between two.
+/// Several workers at once; a file lock works between two openings of the file, in one process as
+/// in two.
 #[test]
 fn no_trial_is_run_twice_and_trainings_are_waited_for() {
     let folder = Folder::new(&STUDY.replace("seeds = [0, 1]", "seeds = [0, 1, 2, 3, 4, 5]"));

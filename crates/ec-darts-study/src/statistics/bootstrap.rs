@@ -1,14 +1,14 @@
-//! The nested percentile bootstrap, which stands beside Student's interval.
+//! The nested percentile bootstrap, a comparison for Student's interval.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{CannotTell, Interval, LEVEL, Nested, Told};
 
-/// Samples of [`nested`].
+/// Number of samples of [`nested`].
 pub const SAMPLES: usize = 2_000;
 
-/// Draws of a figure are always the same: a report made again says the same.
+/// A generator whose draws are always the same, so that a repeated report has the same figures.
 pub fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
@@ -22,7 +22,7 @@ pub fn rng(seed: u64) -> ChaCha8Rng {
 /// Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than two searches, and of equal accuracies.
+/// [`CannotTell`] for fewer than two searches, and for equal accuracies.
 pub fn nested(accuracies: &Nested, samples: usize, seed: u64) -> Told<Interval> {
     let units: Vec<&[f64]> = accuracies.trainings().collect();
     if units.len() < 2 {
@@ -50,10 +50,10 @@ pub fn nested(accuracies: &Nested, samples: usize, seed: u64) -> Told<Interval> 
     Ok(Interval { low, high })
 }
 
-/// The value below which a share of them lies.
+/// The value below which a given share of the values lies.
 ///
 /// # Panics
-/// Of no values.
+/// Where `values` is empty.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len() - 1;
@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_bootstrap_by_hand() {
-        // Of two searches with one training: a quarter of the samples is (0, 0), a quarter (1, 1).
+        // With two searches of one training each, a quarter of the samples is (0, 0), a quarter (1,
+        // 1).
         let told = nested(&Nested::distinct([vec![0.0], vec![1.0]]), SAMPLES, 0);
         assert_eq!(told, Ok(Interval { low: 0.0, high: 1.0 }));
         let again = nested(&Nested::distinct([vec![0.0, 0.2], vec![1.0, 0.7]]), SAMPLES, 0);

@@ -1,25 +1,25 @@
-//! Two variants beside each other.
+//! Comparisons of two variants.
 
 use rand::RngExt;
 
 use super::{CannotTell, Estimate, Told};
 use crate::statistics::bootstrap::rng;
 
-/// Most pairs whose changes of sign are all counted.
+/// Largest number of pairs whose sign changes are all counted.
 const MOST_EXACT: usize = 20;
-/// Permutations drawn where they are not all counted.
+/// Number of permutations drawn where they are not all counted.
 pub const DRAWS: u32 = 99_999;
 
-/// A probability under exchangeability, and how it was found.
+/// A probability under exchangeability, and the method of its computation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PValue {
-    /// In (0, 1].
+    /// The probability, in (0, 1].
     pub value: f64,
-    /// How many permutations were drawn; nothing where all were counted.
+    /// Number of drawn permutations; none where all were counted.
     pub draws: Option<u32>,
 }
 
-/// How much better than random, in percent.
+/// The relative improvement over random genotypes, in percent.
 ///
 /// ```text
 /// 100 (method - random) / random
@@ -43,7 +43,7 @@ pub fn relative_improvement(method: Estimate, random: Estimate) -> Told<Estimate
     Estimate::of_two(100.0 * (ratio - 1.0), parts).checked("accuracies")
 }
 
-/// `a - b` of independent estimates.
+/// The difference `a - b` of independent estimates.
 ///
 /// # Source
 /// Welch 1947.
@@ -57,20 +57,21 @@ pub fn difference(a: Estimate, b: Estimate) -> Told<Estimate> {
 /// Mean of the differences `a - b` within pairs: two variants under the same seed.
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than two pairs, and of equal differences.
+/// [`CannotTell`] for fewer than two pairs, and for equal differences.
 pub fn paired(pairs: &[(f64, f64)]) -> Told<Estimate> {
     let differences: Vec<f64> = pairs.iter().map(|(a, b)| a - b).collect();
     Estimate::of("pairs", &differences)
 }
 
-/// Two-sided probability of a mean difference as far from zero as this one, were the sign of each pair's difference
-/// a coin's: of all `2^n` signs the share whose sum is as far away.
+/// Two-sided probability of a mean difference at least as far from zero as this one, if the sign of
+/// each pair's difference were random: the share of all `2^n` sign combinations whose sum is at
+/// least as far away.
 ///
-/// The smallest possible value is `2 / 2^n`: no fewer than 6 pairs can reach 0.05.
+/// The smallest possible value is `2 / 2^n`, so at least 6 pairs are needed to reach 0.05.
 ///
 /// # Source
-/// Fisher, The Design of Experiments, 1935, section 21. Above 20 pairs [`DRAWS`] signs are drawn, and the one at hand
-/// counts among them (Phipson and Smyth 2010).
+/// Fisher, The Design of Experiments, 1935, section 21. Above 20 pairs, [`DRAWS`] sign combinations
+/// are drawn, and the observed one counts among them (Phipson and Smyth 2010).
 ///
 /// # Errors
 /// [`CannotTell`] where no pair differs.

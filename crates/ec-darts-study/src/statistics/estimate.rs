@@ -1,10 +1,10 @@
-//! A figure with a variance of its own, and Student's interval around it.
+//! A figure with its own variance, and Student's interval around it.
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::{CannotTell, LEVEL, Told, is_zero, mean, variance};
 
-/// A range that holds the truth with probability [`LEVEL`].
+/// A range that contains the true value with probability [`LEVEL`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// Lower end.
@@ -14,7 +14,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether a value lies in it.
+    /// Whether a value lies in the interval.
     pub fn holds(&self, value: f64) -> bool {
         self.low <= value && value <= self.high
     }
@@ -25,7 +25,7 @@ impl Interval {
     }
 }
 
-/// An estimate, the variance of its error, and how well that variance is known.
+/// An estimate, the variance of its error, and the degrees of freedom of that variance.
 ///
 /// ```text
 /// value +- t(0.975, freedom) sqrt(variance)
@@ -34,7 +34,7 @@ impl Interval {
 pub struct Estimate {
     /// The estimate.
     pub value: f64,
-    /// Of its error: the standard error squared.
+    /// The variance of its error: the squared standard error.
     pub variance: f64,
     /// Degrees of freedom of the variance.
     pub freedom: f64,
@@ -44,7 +44,8 @@ impl Estimate {
     /// The mean of independent values.
     ///
     /// # Errors
-    /// [`CannotTell`] of fewer than two values, of equal ones, and of ones that are not finite.
+    /// [`CannotTell`] for fewer than two values, for equal ones, and for values that are not
+    /// finite.
     pub fn of(what: &'static str, values: &[f64]) -> Told<Self> {
         let count = values.len();
         let too_few = CannotTell::TooFew { what, needed: 2, found: count };
@@ -53,7 +54,7 @@ impl Estimate {
         Self { value, variance: spread / count as f64, freedom }.checked(what)
     }
 
-    /// Itself, where it says something.
+    /// The estimate itself, where it is meaningful.
     pub(super) fn checked(self, what: &'static str) -> Told<Self> {
         if !self.value.is_finite() || !self.variance.is_finite() {
             return Err(CannotTell::NotFinite);
@@ -70,7 +71,7 @@ impl Estimate {
         Interval { low: self.value - half, high: self.value + half }
     }
 
-    /// A value that depends on two independent estimates, by their slopes at the place.
+    /// A value that depends on two independent estimates, by its slopes at this point.
     ///
     /// ```text
     /// variance = slope_a^2 variance_a + slope_b^2 variance_b

@@ -9,19 +9,19 @@ use super::bootstrap::rng;
 use super::compare::{DRAWS, PValue};
 use super::{CannotTell, Interval, LEVEL, Told};
 
-/// Most values whose permutations are counted where there are ties.
+/// Largest number of values with ties whose permutations are counted.
 const MOST_TIED: usize = 12;
 
-/// Rank correlation of two sides of the same things.
+/// Rank correlation of two values of the same items.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Correlation {
     /// Kendall's tau-b, in [-1, 1].
     pub tau: f64,
-    /// Pairs of values.
+    /// Number of items.
     pub count: usize,
-    /// Of tau in the population that the things are drawn from.
+    /// The interval of tau in the population of the items.
     pub interval: Told<Interval>,
-    /// Of a tau as far from zero, were the one side in any order.
+    /// The probability of a tau at least as far from zero, if one side had a random order.
     pub chance: PValue,
 }
 
@@ -53,7 +53,7 @@ impl Correlation {
 /// ```
 ///
 /// # Panics
-/// Where the two have not the same number of values.
+/// Where the two do not have the same number of values.
 ///
 /// # Source
 /// Kendall 1938 and 1945 (ties); EC-DARTS, section 5.6.
@@ -64,7 +64,7 @@ pub fn tau_b(a: &[f64], b: &[f64]) -> Option<f64> {
     (scale > 0.0).then(|| score as f64 / scale)
 }
 
-/// Concordant pairs less the discordant ones.
+/// Number of concordant pairs minus number of discordant pairs.
 fn score(a: &[f64], b: &[f64]) -> i64 {
     assert_eq!(a.len(), b.len(), "two rankings of the same things");
     let mut score = 0;
@@ -78,13 +78,14 @@ fn order(a: f64, b: f64) -> i64 {
     i64::from(a > b) - i64::from(a < b)
 }
 
-/// Pairs of equal values.
+/// Number of pairs of equal values.
 fn ties(values: &[f64]) -> i64 {
     let equal = |i: usize| values[..i].iter().filter(|value| **value == values[i]).count();
     (0..values.len()).map(equal).sum::<usize>() as i64
 }
 
-/// Interval of tau: all values of the population's tau under which the one at hand is no surprise.
+/// Interval of tau: all values of the population's tau for which the observed tau is not
+/// surprising.
 ///
 /// ```text
 /// |tau - t| <= z(0.975) deviation(t, n),  with r = sin(pi t / 2) and
@@ -92,11 +93,12 @@ fn ties(values: &[f64]) -> i64 {
 /// ```
 ///
 /// # Source
-/// The variance of tau between two normal variables: Esscher 1924, in Kendall and Gibbons, Rank Correlation Methods,
-/// 1990, chapter 10; the inversion is that of Wilson 1927. docs/statistics.md has its coverage beside that of others.
+/// The variance of tau between two normal variables: Esscher 1924, in Kendall and Gibbons, Rank
+/// Correlation Methods, 1990, chapter 10; the inversion is that of Wilson 1927. docs/statistics.md
+/// compares its coverage with that of other intervals.
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than five values, among which tau takes too few values.
+/// [`CannotTell`] for fewer than five values, for which tau has too few possible values.
 pub fn interval(tau: f64, count: usize) -> Told<Interval> {
     if count < 5 {
         return Err(CannotTell::TooFew { what: "values", needed: 5, found: count });
@@ -114,7 +116,7 @@ pub fn interval(tau: f64, count: usize) -> Told<Interval> {
     Ok(Interval { low: end(-1.0), high: end(1.0) })
 }
 
-/// Of the measured tau, where the population's is `tau`; see [`interval`].
+/// Standard deviation of the measured tau where the population's is `tau`; see [`interval`].
 fn deviation(tau: f64, count: usize) -> f64 {
     let n = count as f64;
     let correlation = (FRAC_PI_2 * tau).sin();
@@ -123,7 +125,7 @@ fn deviation(tau: f64, count: usize) -> f64 {
     (2.0 / (n * (n - 1.0)) * bracket.max(0.0)).sqrt()
 }
 
-/// `a - b` of two correlations of different things, and its interval.
+/// The difference `a - b` of two correlations of different items, and its interval.
 ///
 /// ```text
 /// low  = a - b - sqrt((a - a_low)^2 + (b_high - b)^2)
@@ -143,10 +145,11 @@ pub fn difference(a: &Correlation, b: &Correlation) -> Told<(f64, Interval)> {
     Ok((value, Interval { low, high }))
 }
 
-/// Two-sided probability of a score as far from zero as this one, were one side in any order.
+/// Two-sided probability of a score at least as far from zero, if one side had a random order.
 ///
-/// Exact for up to 12 values, and for any number without ties; else [`DRAWS`] permutations from a fixed seed, among
-/// which the order at hand counts (Phipson and Smyth 2010).
+/// It is exact for up to 12 values, and for any number without ties. Otherwise it comes from
+/// [`DRAWS`] permutations with a fixed seed, among which the observed order counts (Phipson and
+/// Smyth 2010).
 fn chance(a: &[f64], b: &[f64]) -> PValue {
     let observed = score(a, b).abs();
     let far = |counts: Vec<f64>| {
@@ -171,7 +174,7 @@ fn chance(a: &[f64], b: &[f64]) -> PValue {
     PValue { value: f64::from(count + 1) / f64::from(DRAWS + 1), draws: Some(DRAWS) }
 }
 
-/// The share of all orders with each score, from `-pairs` to `pairs`.
+/// The share of each score among all orders, from `-pairs` to `pairs`.
 ///
 /// ```text
 /// the k-th value goes before 0 ... k - 1 of those placed, each with probability 1 / k
@@ -189,7 +192,7 @@ fn scores_without_ties(count: usize) -> Vec<f64> {
         }
         shares = next;
     }
-    // `shares` is by discordant pairs, each of which takes 2 from the score.
+    // `shares` is indexed by the number of discordant pairs, each of which lowers the score by 2.
     let mut scores = vec![0.0; 2 * pairs + 1];
     shares.iter().enumerate().for_each(|(discordant, share)| scores[2 * discordant] = *share);
     scores
@@ -197,8 +200,9 @@ fn scores_without_ties(count: usize) -> Vec<f64> {
 
 /// The number of orders of `b` with each score, from `-pairs` to `pairs`, up to a common factor.
 ///
-/// Groups of equal values of `a` are placed from the least up. All that matters of the groups before is the set of
-/// values of `b` that they took, so the orders are counted by set: `2^n` sets instead of `n!` orders.
+/// Groups of equal values of `a` are placed in ascending order. Of the earlier groups, only the set
+/// of values of `b` that they took matters, so the orders are counted by set: `2^n` sets instead of
+/// `n!` orders.
 fn scores(a: &[f64], b: &[f64]) -> Vec<f64> {
     let (count, middle) = (a.len(), a.len() * (a.len() - 1) / 2);
     let mut sorted = a.to_vec();
@@ -241,7 +245,7 @@ fn sides(values: &[f64], value: f64) -> [u32; 2] {
     [set(1), set(-1)]
 }
 
-/// The subsets of a set that have so many elements.
+/// The subsets of a set with `size` elements.
 fn picks(set: usize, size: u32) -> impl Iterator<Item = usize> {
     let next = move |subset: &usize| (*subset > 0).then(|| (subset - 1) & set);
     std::iter::successors(Some(set), next).filter(move |subset| subset.count_ones() == size)
@@ -255,7 +259,7 @@ mod tests {
         Correlation::of(a, b).expect("a spread")
     }
 
-    /// By all orders, one after the other.
+    /// The share by enumeration of all orders.
     fn by_enumeration(a: &[f64], b: &[f64]) -> f64 {
         fn permute(a: &[f64], b: &mut Vec<f64>, from: usize, all: &mut Vec<i64>) {
             if from == b.len() {
@@ -313,7 +317,7 @@ mod tests {
             let other = correlation(b, a).chance.value;
             assert!((other - all).abs() < 1e-12, "{a:?} {b:?} the other way: {other}, {all}");
         }
-        // The recursion and the count by sets agree where both can be had.
+        // The recursion and the count by sets agree where both are possible.
         let up: Vec<f64> = (0..8).map(f64::from).collect();
         let shares = scores(&up, &up);
         let all: f64 = shares.iter().sum();

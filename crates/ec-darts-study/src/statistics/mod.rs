@@ -1,8 +1,9 @@
-//! What a few noisy trials let one say.
+//! Statistics of a few noisy trials.
 //!
-//! Entry points: [`Nested`] (the accuracies of one variant), [`Estimate`] (a mean and how far it can be trusted),
-//! [`kendall`]. Invariant: what the values at hand cannot tell is a [`CannotTell`], never a number that is none.
-//! Which interval is used where was chosen by simulation: `examples/coverage`, and the table in `docs/statistics.md`.
+//! Entry points: [`Nested`] (the accuracies of one variant), [`Estimate`] (a mean and its
+//! reliability), [`kendall`]. Invariant: a figure that the values cannot give is a [`CannotTell`],
+//! never NaN. Each interval was chosen by simulation: `examples/coverage`, and the table in
+//! `docs/statistics.md`.
 
 pub mod bootstrap;
 pub mod compare;
@@ -17,36 +18,36 @@ pub use nested::{Components, Nested};
 pub use power::{Design, power, searches_needed, smallest_difference};
 pub use reliability::{Reliability, ceiling_of_tau, reliability_of_means};
 
-/// Probability with which an interval holds the truth.
+/// Probability with which an interval contains the true value.
 pub const LEVEL: f64 = 0.95;
 
-/// Why a figure cannot be told.
+/// The reason why a figure cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CannotTell {
     /// A spread needs more than one value.
     #[error("too few {what}: {found}, at least {needed} are needed")]
     TooFew {
-        /// Of what there are too few.
+        /// The name of the values of which there are too few.
         what: &'static str,
-        /// How many it takes.
+        /// The number of values needed.
         needed: usize,
-        /// How many there are.
+        /// The number of values found.
         found: usize,
     },
-    /// Equal values say nothing about the spread of others.
+    /// Equal values say nothing about the spread of other values.
     #[error("all {0} are equal")]
     NoSpread(&'static str),
-    /// More searches would be needed than are looked for.
+    /// The number of searches needed is above the largest one that is tried.
     #[error("more than {0} searches are needed")]
     TooMany(usize),
     /// A value is infinite or not a number.
     #[error("a value is not finite")]
     NotFinite,
-    /// The things at hand are no sample of others: epochs of one search, edges of one node.
+    /// The values are no random sample: epochs of one search, edges of one node.
     #[error("they are no sample of independent searches")]
     NoSample,
-    /// Two sides without seeds in common.
+    /// The two sides have no common seeds.
     #[error("there are no pairs by seed")]
     NoPairs,
     /// The base of a relative figure is zero.
@@ -54,15 +55,15 @@ pub enum CannotTell {
     NoBase,
 }
 
-/// A figure, or why there is none.
+/// A figure, or the reason why there is none.
 pub type Told<T> = Result<T, CannotTell>;
 
-/// Arithmetic mean; nothing of no values.
+/// Arithmetic mean; none for no values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Unbiased variance; nothing of fewer than two values.
+/// Unbiased variance; none for fewer than two values.
 ///
 /// ```text
 /// s^2 = sum over i of (x_i - mean)^2 / (n - 1)
@@ -78,7 +79,7 @@ pub fn deviation(values: &[f64]) -> Option<f64> {
     variance(values).map(f64::sqrt)
 }
 
-/// Rounding of sums gives equal values a spread near 1e-17; that is none.
+/// Whether a variance is zero up to rounding: sums of equal values have a spread near 1e-17.
 fn is_zero(variance: f64, size: f64) -> bool {
     variance <= (1e-12 * size).powi(2)
 }

@@ -1,9 +1,9 @@
-//! Accuracies of one variant: searches are the units, trainings are nested in them.
+//! Accuracies of one variant: searches are the units, and trainings are nested in them.
 
 use super::estimate::satterthwaite;
 use super::{CannotTell, Estimate, Told, is_zero, mean, variance};
 
-/// Searches of one variant, or genotypes of a baseline, and the accuracies of each one's trainings.
+/// Searches of one variant, or genotypes of a baseline, with the accuracies of their trainings.
 ///
 /// Searches that found the same genotype share its trainings: a genotype is trained once.
 ///
@@ -21,7 +21,7 @@ struct Unit {
     trainings: Vec<f64>,
 }
 
-/// Where the variance of an accuracy comes from, in squared units of the accuracy.
+/// The sources of the variance of an accuracy, in squared units of the accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Components {
     /// Between searches.
@@ -33,21 +33,22 @@ pub struct Components {
 }
 
 impl Nested {
-    /// Takes the genotype of each search and the accuracies of its trainings; a search without any is left out.
+    /// Takes the genotype of each search and the accuracies of its trainings; a search without
+    /// trainings is left out.
     pub fn new<K: Into<String>>(units: impl IntoIterator<Item = (K, Vec<f64>)>) -> Self {
         let units =
             units.into_iter().map(|(key, trainings)| Unit { genotype: key.into(), trainings });
         Self { units: units.filter(|unit| !unit.trainings.is_empty()).collect() }
     }
 
-    /// The same of searches that all found genotypes of their own.
+    /// The same for searches with different genotypes.
     pub fn distinct(trainings: impl IntoIterator<Item = Vec<f64>>) -> Self {
         Self::new(
             trainings.into_iter().enumerate().map(|(number, each)| (number.to_string(), each)),
         )
     }
 
-    /// Searches with a training.
+    /// Number of searches with a training.
     pub fn len(&self) -> usize {
         self.units.len()
     }
@@ -67,7 +68,7 @@ impl Nested {
         self.units.iter().map(|unit| &unit.trainings[..])
     }
 
-    /// Trainings of each genotype, once.
+    /// Trainings of each genotype, each genotype once.
     pub(super) fn genotypes(&self) -> Vec<&[f64]> {
         let first = |at: usize| {
             self.units[..at].iter().all(|unit| unit.genotype != self.units[at].genotype)
@@ -76,7 +77,7 @@ impl Nested {
         firsts.map(|at| &self.units[at].trainings[..]).collect()
     }
 
-    /// Of all pairs of searches, the share that found the same genotype.
+    /// The share of pairs of searches with the same genotype.
     pub fn shared(&self) -> f64 {
         let (mut same, mut pairs) = (0, 0);
         for (at, unit) in self.units.iter().enumerate() {
@@ -99,7 +100,7 @@ impl Nested {
     /// section 3.6; the factor of shared trainings is derived in docs/statistics.md.
     ///
     /// # Errors
-    /// [`CannotTell`] where there are fewer than two searches, or no genotype has a second training.
+    /// [`CannotTell`] for fewer than two searches, and where no genotype has a second training.
     pub fn components(&self) -> Told<Components> {
         let found = self.len();
         let spread = variance(&self.means()).ok_or(CannotTell::TooFew {
@@ -124,26 +125,28 @@ impl Nested {
         Ok(Components { search: search.max(0.0), training, freedom: freedom as f64 })
     }
 
-    /// Mean over the searches of 1 / trainings: the share of the variance of one training that is left.
+    /// Mean over the searches of 1 / trainings: the remaining share of the variance of one
+    /// training.
     pub(super) fn per_training(&self) -> f64 {
         let sum: f64 = self.units.iter().map(|unit| 1.0 / unit.trainings.len() as f64).sum();
         sum / self.len() as f64
     }
 
-    /// The mean over the searches, with the error that other searches and other trainings would bring.
+    /// The mean over the searches, with the error due to other searches and other trainings.
     ///
     /// ```text
     /// variance = s^2 / searches + shared * training / trainings per search
     /// ```
-    /// `s^2` is of the searches' means: it holds the noise of trainings already, except of those that two searches
-    /// share. Where no genotype has a second training, that noise is taken to be all there is of `s^2`.
+    /// `s^2` is that of the searches' means. It includes the noise of trainings already, except of
+    /// those that two searches share. Where no genotype has a second training, `s^2` is assumed to
+    /// be all noise.
     ///
     /// # Source
     /// The t interval over the means of clusters; docs/statistics.md has the derivation of the second summand and the
     /// coverage.
     ///
     /// # Errors
-    /// [`CannotTell`] of one search, and of searches whose means and trainings have no spread.
+    /// [`CannotTell`] for one search, and for searches whose means and trainings have no spread.
     pub fn estimate(&self) -> Told<Estimate> {
         let plain = Estimate::of("searches", &self.means());
         let shared = self.shared();

@@ -1,19 +1,19 @@
-//! How many searches it takes to tell a difference.
+//! The number of searches that detect a difference.
 
 use statrs::distribution::{ChiSquared, Continuous, ContinuousCDF, Normal};
 
 use super::estimate::student;
 use super::{CannotTell, Told};
 
-/// Most searches that are looked for.
+/// Largest number of searches that is tried.
 const MOST: usize = 100_000;
 
-/// Which searches are compared.
+/// The design of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Design {
     /// Two variants under the same seeds: differences within pairs.
     Paired,
-    /// Two variants with as many searches each.
+    /// Two variants with the same number of searches each.
     Independent,
 }
 
@@ -28,15 +28,16 @@ impl Design {
     }
 }
 
-/// Probability that Student's interval leaves zero out when the true difference is this one.
+/// Probability that Student's interval excludes zero when the true difference is this one.
 ///
 /// ```text
 /// power = P(|T| > t(0.975, freedom)),  T of the noncentral distribution with
 ///     paired:       noncentrality difference / deviation * sqrt(n),      freedom n - 1
 ///     independent:  noncentrality difference / deviation * sqrt(n / 2),  freedom 2 n - 2
 /// ```
-/// `deviation` is of the difference within a pair, or of one variant's searches; it includes what trainings add:
-/// `sqrt(search + training / trainings per search)` by [`super::Components`].
+/// `deviation` is that of the difference within a pair, or of one variant's searches. It includes
+/// the part of the trainings: `sqrt(search + training / trainings per search)` by
+/// [`super::Components`].
 ///
 /// # Source
 /// Cohen, Statistical Power Analysis, 1988, chapter 2.
@@ -58,7 +59,7 @@ fn noncentral(t: f64, freedom: f64, shift: f64) -> f64 {
     const PARTS: usize = 400;
     let chi_squared = ChiSquared::new(freedom).expect("freedom above 0");
     let normal = Normal::standard();
-    // `u` has its mean near 1 and a deviation near this.
+    // `u` has a mean near 1 and a standard deviation near this.
     let deviation = 1.0 / (2.0 * freedom).sqrt();
     let (from, to) = ((1.0 - 9.0 * deviation).max(1e-9), 1.0 + 9.0 * deviation);
     let step = (to - from) / PARTS as f64;
@@ -74,10 +75,11 @@ fn noncentral(t: f64, freedom: f64, shift: f64) -> f64 {
     step / 3.0 * simpson.sum::<f64>()
 }
 
-/// The fewest searches (pairs, or searches of each variant) with which a difference is told with such a [`power`].
+/// The smallest number of searches (pairs, or searches of each variant) that detects a difference
+/// with this [`power`].
 ///
 /// # Errors
-/// [`CannotTell`] of no difference, of no deviation, and where more than 100,000 would be needed.
+/// [`CannotTell`] for no difference, for no deviation, and where more than 100,000 would be needed.
 pub fn searches_needed(
     design: Design,
     difference: f64,
@@ -103,10 +105,10 @@ pub fn searches_needed(
     Ok(many)
 }
 
-/// The smallest difference that so many searches tell with such a [`power`].
+/// The smallest difference that this number of searches detects with this [`power`].
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than two searches and of no deviation.
+/// [`CannotTell`] for fewer than two searches and for no deviation.
 pub fn smallest_difference(
     design: Design,
     searches: usize,

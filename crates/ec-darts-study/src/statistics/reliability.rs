@@ -1,4 +1,4 @@
-//! How far one training's ranking is another's, which bounds every tau with a retraining.
+//! The agreement of rankings by different trainings, which limits every tau with a retraining.
 
 use std::f64::consts::PI;
 
@@ -6,16 +6,17 @@ use statrs::distribution::{ContinuousCDF, FisherSnedecor};
 
 use super::{CannotTell, Interval, LEVEL, Nested, Told, mean, variance};
 
-/// The share of the variance of one training that is the genotype's.
+/// The share of the genotype in the variance of one training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reliability {
-    /// Intraclass correlation of single trainings; below zero where genotypes differ less than chance would have it.
+    /// Intraclass correlation of single trainings; below zero where genotypes differ less than by
+    /// chance.
     pub single: f64,
-    /// Of `single`.
+    /// Interval of `single`.
     pub interval: Interval,
-    /// Genotypes.
+    /// Number of genotypes.
     pub genotypes: usize,
-    /// Trainings of each genotype; of unequal ones the number that stands for them.
+    /// Number of trainings of each genotype; with unequal numbers, their effective number.
     pub trainings: f64,
 }
 
@@ -34,8 +35,8 @@ impl Reliability {
     /// Shrout and Fleiss 1979, ICC(1, 1); `k` of unequal numbers: Searle et al. 1992, section 3.6.
     ///
     /// # Errors
-    /// [`CannotTell`] of one genotype, of genotypes with one training each, and where no training differs from another
-    /// of its genotype.
+    /// [`CannotTell`] for one genotype, for genotypes with one training each, and where no
+    /// trainings of the same genotype differ.
     pub fn of(accuracies: &Nested) -> Told<Self> {
         let genotypes = accuracies.genotypes();
         let (count, all) = (genotypes.len() as f64, genotypes.concat());
@@ -80,8 +81,8 @@ fn fisher(above: f64, below: f64) -> f64 {
     distribution.inverse_cdf(0.5 + 0.5 * LEVEL)
 }
 
-/// Reliability of the means of each genotype's trainings, where the variance of one training is known from more
-/// genotypes than these; zero where they differ less than trainings do.
+/// Reliability of the means of each genotype's trainings, where more genotypes than these give the
+/// variance of one training; zero where genotypes differ less than trainings.
 ///
 /// ```text
 /// 1 - training / trainings per genotype / s^2 of the means
@@ -92,7 +93,7 @@ fn fisher(above: f64, below: f64) -> f64 {
 /// section 3.4.
 ///
 /// # Errors
-/// [`CannotTell`] of fewer than two genotypes, and of equal means.
+/// [`CannotTell`] for fewer than two genotypes, and for equal means.
 pub fn reliability_of_means(accuracies: &Nested, training: f64) -> Told<f64> {
     let means = accuracies.means();
     let found = means.len();
@@ -104,12 +105,14 @@ pub fn reliability_of_means(accuracies: &Nested, training: f64) -> Told<f64> {
     Ok((1.0 - training * accuracies.per_training() / spread).max(0.0))
 }
 
-/// The tau that a perfect predictor of the true accuracy has with a measured one of such a reliability, on average.
+/// The average tau of a perfect predictor of the true accuracy with a measured accuracy of this
+/// reliability.
 ///
 /// ```text
 /// 2 / pi * asin(sqrt(reliability))
 /// ```
-/// Two measurements of one reliability have `2 / pi * asin(reliability)` with each other.
+/// Two measurements with this reliability have a tau of `2 / pi * asin(reliability)` with each
+/// other.
 ///
 /// # Source
 /// Tau of two normal variables: Greiner 1909; the correlation of a true with a measured value is the root of the

@@ -36,7 +36,7 @@ fn a_study_builds_on_another_and_variants_on_the_protocol() {
     assert_eq!(config.weights.clip_norm, None);
 }
 
-/// An error of a study or protocol that differs from a valid one by a replacement.
+/// Expects an error of a study or protocol that differs from a valid one by a replacement.
 fn check(file: &str, from: &str, to: &str, expected: &str) {
     let folder = Folder::new(STUDY);
     let text = match file {

@@ -84,7 +84,7 @@ impl SearchConfig {
         Ok(())
     }
 
-    /// The value of a setting, as TOML writes it.
+    /// The text of a setting's value.
     fn shown(&self, key: &str) -> String {
         self.settings().get(key).map_or_else(String::new, ToString::to_string)
     }
@@ -122,15 +122,6 @@ impl SearchConfig {
         require(!(single && gates), "search.order", "single-level", allowed)?;
         let allowed = "off beside a rule that computes one operation of each edge";
         require(rule.auxiliary_skip.is_none() || !one_each, "rule.auxiliary_skip", "on", allowed)?;
-        let (parts, channels) = (rule.partial_channels, self.network.init_channels);
-        // A factorized reduction needs an even number of channels.
-        let fits = parts == 1 || (parts > 0 && channels.is_multiple_of(2 * parts));
-        let allowed = format!("1, or a number that leaves an even part of {channels} channels");
-        require(fits, "rule.partial_channels", &parts.to_string(), &allowed)?;
-        let allowed =
-            "1 with `transition.enabled`: an induced model would need operations of all channels";
-        let whole = parts == 1 || !self.transition.enabled;
-        require(whole, "rule.partial_channels", &parts.to_string(), allowed)?;
         let every_node = match rule.discretization {
             Discretization::Threshold { .. } | Discretization::EveryEdge => false,
             Discretization::Edges | Discretization::Pairs | Discretization::FewSkips { .. } => true,

@@ -101,9 +101,9 @@ impl Default for RuleConfig {
 
 impl SearchConfig {
     /// The structure of the supernet's cells.
-    pub fn cell_form(&self) -> CellForm {
-        let RuleConfig { auxiliary_skip, partial_channels, .. } = &self.rule;
-        CellForm { auxiliary_skip: auxiliary_skip.is_some(), parts: *partial_channels }
+    pub fn cell_form(&self, stage: usize) -> CellForm {
+        let auxiliary_skip = self.rule.auxiliary_skip.is_some();
+        CellForm { auxiliary_skip, parts: self.partial_channels(stage) }
     }
 
     /// Dropout rate behind skip connections in an epoch, counted from 0 over all stages.

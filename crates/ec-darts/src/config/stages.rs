@@ -8,14 +8,14 @@ use super::{NetworkConfig, SearchConfig};
 use crate::Result;
 use crate::network::StemKind;
 
-/// Stages of a search, each with its own supernet, new weights and new alpha; by default there is
-/// one stage.
+/// Stages of a search; by default there is one stage.
 ///
-/// Every stage has `search.epochs` epochs. Learning rate, freeze of alpha and schedules of the rule
-/// start again with each stage. At the end of a stage, every edge loses its weakest candidates.
+/// Every stage has `search.epochs` epochs and its own supernet. The freeze of alpha and the schedules
+/// of the rule start again with each stage. At the end of a stage, every edge loses its weakest
+/// candidates.
 ///
 /// # Source
-/// P-DARTS, section 3.2.
+/// P-DARTS, section 3.2; DrNAS, section 3.3 (`keep_weights` and `partial_channels`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StagesConfig {
@@ -26,6 +26,12 @@ pub struct StagesConfig {
     pub drop: Vec<usize>,
     /// Channels in addition to `network.init_channels` in each stage; empty: none.
     pub added_channels: Vec<usize>,
+    /// `rule.partial_channels` in each stage; empty: the same in all.
+    pub partial_channels: Vec<usize>,
+    /// Whether weights and alpha of the remaining candidates go on into the next stage, widened where
+    /// more channels go through the operations, and the learning rate falls once over all stages.
+    /// Otherwise both start anew, and the learning rate with them.
+    pub keep_weights: bool,
 }
 
 /// A stage and an epoch in it.
@@ -63,6 +69,20 @@ impl SearchConfig {
         }
         network.init_channels += self.stages.added_channels.get(stage).copied().unwrap_or(0);
         network
+    }
+
+    /// The number of equal parts of the channels in a stage, of which the first goes through the
+    /// operations.
+    pub fn partial_channels(&self, stage: usize) -> usize {
+        self.stages.partial_channels.get(stage).copied().unwrap_or(self.rule.partial_channels)
+    }
+
+    /// Learning rate of the weights in an epoch, counted from 0 over all stages, per step.
+    pub fn learning_rate_at(&self, epoch: usize) -> f64 {
+        match self.stages.keep_weights {
+            true => self.weights.learning_rate_at(epoch, self.num_epochs()),
+            false => self.weights.learning_rate_at(self.in_stage(epoch).epoch, self.search.epochs),
+        }
     }
 
     /// Number of candidates of every edge in a stage.
@@ -119,17 +139,61 @@ impl SearchConfig {
         let fits = added.is_empty()
             || added.len() == count && added.iter().all(|&channels| channels <= 1024);
         require(fits, "stages.added_channels", &list(added), &allowed)?;
-        let parts = 2 * self.rule.partial_channels.max(1);
         for &more in added {
             let channels = self.network.init_channels + more;
             let even = self.network.stem != StemKind::Imagenet || channels.is_multiple_of(2);
-            // A factorized reduction needs an even number of channels.
-            let fits = channels <= 1024 && even && (parts == 2 || channels.is_multiple_of(parts));
             let allowed = "numbers that make at most 1024 channels with network.init_channels, of a number that \
-                           network.stem and rule.partial_channels allow";
-            require(fits, "stages.added_channels", &list(added), allowed)?;
+                           network.stem allows";
+            require(channels <= 1024 && even, "stages.added_channels", &list(added), allowed)?;
+        }
+        self.validate_parts(origin)?;
+        self.validate_kept_weights(origin)
+    }
+
+    /// Checks how many channels go through the operations in each stage.
+    fn validate_parts(&self, origin: &str) -> Result<()> {
+        let of_stages = &self.stages.partial_channels;
+        let first = self.rule.partial_channels;
+        let value = format!("{of_stages:?}");
+        let allowed = format!(
+            "no number, or {}, one for each stage, of which the first is rule.partial_channels, {first}",
+            self.num_stages()
+        );
+        let fits = of_stages.is_empty()
+            || of_stages.len() == self.num_stages() && of_stages.first() == Some(&first);
+        require(origin, fits, "stages.partial_channels", &value, &allowed)?;
+        for stage in 0..self.num_stages() {
+            let (parts, channels) =
+                (self.partial_channels(stage), self.network_of(stage).init_channels);
+            let fits = parts > 0 && channels.is_multiple_of(parts);
+            let allowed =
+                format!("numbers that divide the {channels} channels of stage {}", stage + 1);
+            let (key, value) = match of_stages.is_empty() {
+                true => ("rule.partial_channels", first.to_string()),
+                false => ("stages.partial_channels", value.clone()),
+            };
+            require(origin, fits, key, &value, &allowed)?;
+            let allowed = "1 with `transition.enabled`: an induced model would need operations of all channels";
+            require(origin, parts == 1 || !self.transition.enabled, key, &value, allowed)?;
         }
         Ok(())
+    }
+
+    /// Checks that the weights of every stage fit into the next.
+    fn validate_kept_weights(&self, origin: &str) -> Result<()> {
+        if !self.stages.keep_weights {
+            return Ok(());
+        }
+        let networks: Vec<NetworkConfig> =
+            (0..self.num_stages()).map(|stage| self.network_of(stage)).collect();
+        let parts: Vec<usize> =
+            (0..self.num_stages()).map(|stage| self.partial_channels(stage)).collect();
+        let fits = networks.len() > 1
+            && networks.iter().all(|network| *network == networks[0])
+            && parts.is_sorted_by(|before, after| before >= after);
+        let allowed =
+            "false, or stages of the same cells and channels in which partial channels do not grow";
+        require(origin, fits, "stages.keep_weights", &true, allowed)
     }
 }
 
@@ -145,6 +209,7 @@ mod tests {
             cells: vec![5, 11, 17],
             drop: vec![3, 2],
             added_channels: vec![0, 12, 24],
+            ..StagesConfig::default()
         };
         config
     }
@@ -165,6 +230,55 @@ mod tests {
         frozen.alpha.frozen_epochs = 10;
         assert_eq!(frozen.alpha_steps_before(25 + 12, 3, 7), 15 * 7 + 2 * 7 + 3);
         assert_eq!(SearchConfig::cifar10().in_stage(7), StagePlace { stage: 0, epoch: 7 });
+    }
+
+    #[test]
+    fn stages_that_keep_their_weights() {
+        let two = |change: fn(&mut SearchConfig)| {
+            let mut config = SearchConfig::cifar10();
+            (config.network.init_channels, config.network.num_cells) = (36, 20);
+            (config.rule.partial_channels, config.transition.enabled) = (6, false);
+            config.stages = StagesConfig {
+                cells: vec![20, 20],
+                drop: vec![3],
+                partial_channels: vec![6, 4],
+                keep_weights: true,
+                ..StagesConfig::default()
+            };
+            change(&mut config);
+            config
+        };
+        let config = two(|_| ());
+        config.validate_stages("a.toml").expect("two stages");
+        assert_eq!([0, 1].map(|stage| config.partial_channels(stage)), [6, 4]);
+        let whole = |epoch| config.weights.learning_rate_at(epoch, 50);
+        assert_eq!(
+            [0, 24, 25, 49].map(|epoch| config.learning_rate_at(epoch)),
+            [0, 24, 25, 49].map(whole)
+        );
+        let check = |change, expected: &str| {
+            let error = two(change).validate_stages("a.toml").expect_err(expected).to_string();
+            assert_eq!(error, format!("a.toml: {expected}"));
+        };
+        check(
+            |c| c.stages.partial_channels = vec![6, 5],
+            "`stages.partial_channels` is [6, 5], allowed: numbers that divide the 36 channels of stage 2",
+        );
+        check(
+            |c| c.stages.partial_channels = vec![4, 6],
+            "`stages.partial_channels` is [4, 6], allowed: no number, or 2, one for each stage, of which the first is \
+             rule.partial_channels, 6",
+        );
+        check(
+            |c| (c.rule.partial_channels, c.stages.partial_channels) = (4, vec![4, 6]),
+            "`stages.keep_weights` is true, allowed: false, or stages of the same cells and channels in which partial \
+             channels do not grow",
+        );
+        check(
+            |c| c.transition.enabled = true,
+            "`stages.partial_channels` is [6, 4], allowed: 1 with `transition.enabled`: an induced model would need \
+             operations of all channels",
+        );
     }
 
     #[test]
@@ -199,7 +313,7 @@ mod tests {
         check(
             |c| c.stages.added_channels = vec![0, 0, 1009],
             "`stages.added_channels` is [0, 0, 1009], allowed: numbers that make at most 1024 channels with \
-             network.init_channels, of a number that network.stem and rule.partial_channels allow",
+             network.init_channels, of a number that network.stem allows",
         );
         check(
             |c| c.search.epochs = 50_000,

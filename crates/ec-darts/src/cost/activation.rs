@@ -1,23 +1,25 @@
-//! The maps that a training step keeps of one image, as
+//! The maps of one image that a training step keeps, as
 //! [`NetworkCost::activation_bytes`](super::NetworkCost::activation_bytes) defines them.
 
 use ec_darts_space::{CellGenotype, Pick};
 
 use crate::network::{CellPlan, Geometry, Map, Preprocessing, ResidualPlan};
 
-/// A map in single precision.
+/// Bytes of a map in single precision.
 pub(super) fn bytes(channels: usize, positions: usize) -> u64 {
     4 * (channels * positions) as u64
 }
 
-/// What a network keeps beside its cells: of the stem the image, and the output of each convolution, normalization and
-/// ReLU; of residual blocks that of every layer; what the classifier reads.
+/// The maps outside the cells: for the stem, the image and the output of each convolution,
+/// normalization and ReLU; for residual blocks, the output of every layer; and the input of the
+/// classifier.
 pub(super) fn beside_cells(geometry: &Geometry, image_size: usize) -> u64 {
     let map = |map: Map| bytes(map.channels, map.positions(image_size));
     let layers = geometry.stem.iter().enumerate();
     let last = geometry.stem.len() - 1;
     let of_stem = layers.map(|(number, &layer)| if number < last { 3 } else { 2 } * map(layer));
-    // Two convolutions with their normalizations, the 1x1 convolution beside them, the sum; and what that pools.
+    // Two convolutions with their normalizations, the 1x1 convolution of the shortcut, the sum, and
+    // the output of the pool.
     let of_block = |block: &ResidualPlan| {
         6 * map(block.output) + map(Map { channels: block.input.channels, ..block.output })
     };
@@ -29,8 +31,8 @@ pub(super) fn beside_cells(geometry: &Geometry, image_size: usize) -> u64 {
         + bytes(geometry.last.channels, 1)
 }
 
-/// The preprocessed inputs with what their normalizations read; the nodes, by themselves and joined;
-/// what the normalizations of the operations read.
+/// The preprocessed inputs and the inputs of their normalizations; the nodes, alone and joined; the
+/// inputs of the operations' normalizations.
 pub(super) fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) -> u64 {
     let map = |map: Map| bytes(map.channels, map.positions(image_size));
     let of_input = |&input: &Map| match plan.preprocessing(input) {
@@ -39,7 +41,7 @@ pub(super) fn cell(genotype: &CellGenotype, plan: &CellPlan, image_size: usize) 
     };
     let of_inputs: u64 = plan.inputs.iter().map(of_input).sum();
     let nodes = (genotype.states_with_picks().count() + genotype.concat.len()) as u64;
-    // Batch normalizations of the operations; all work at the output's size.
+    // Batch normalizations of the operations; all have the output's size.
     let norms = |pick: &Pick| pick.primitive.recipe().num_blocks(plan.stride(pick.from)) as u64;
     let norms: u64 = genotype.nodes.iter().flatten().map(norms).sum();
     of_inputs + (nodes + norms) * map(plan.node)
@@ -67,7 +69,7 @@ mod tests {
             num_classes,
         };
         let cost = NetworkCost::new(&genotype, &config, 8);
-        // Image; 6 channels behind convolution and normalization, 64 pixels.
+        // Image; 6 channels after convolution and normalization, 64 pixels.
         let stem = 3 * 64 + 2 * 6 * 64;
         // Two inputs twice, a node, joined, two normalizations of the separable convolution.
         let normal = 2 * 64 * (4 + 2 + 2);

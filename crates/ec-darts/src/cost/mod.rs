@@ -1,4 +1,4 @@
-//! What the network of a genotype costs: parameters, multiply-adds and the memory of its maps, counted
+//! Costs of a genotype's network: parameters, multiply-adds and the memory of its maps, counted
 //! without building it.
 //!
 //! Entry points: [`NetworkCost::new`], [`Budget`]. Invariant: the count of parameters equals that of
@@ -18,15 +18,15 @@ use serde::Serialize;
 
 use crate::network::{CellPlan, EvaluationConfig, Geometry, Map, Preprocessing, ResidualPlan};
 
-/// A count; all of it additive.
+/// Additive counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Trainable parameters.
+    /// Number of trainable parameters.
     pub parameters: u64,
-    /// Products of convolutions and linear layers, for one image.
+    /// Number of products of convolutions and linear layers, for one image.
     pub multiply_adds: u64,
-    /// The same, plus 2 per output of a batch normalization and 1 per output of a ReLU: what P-DARTS
-    /// and PC-DARTS print.
+    /// The same, plus 2 per output of a batch normalization and 1 per output of a ReLU, as P-DARTS
+    /// and PC-DARTS count.
     pub multiply_adds_elementwise: u64,
 }
 
@@ -102,54 +102,55 @@ impl Cost {
     }
 }
 
-/// One cell.
+/// The costs of one cell.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CellCost {
-    /// Normal or reduction.
+    /// The kind of the cell.
     pub kind: CellKind,
     /// Channels of a node.
     pub num_channels: usize,
-    /// All of the cell.
+    /// The cost of the whole cell.
     #[serde(flatten)]
     pub cost: Cost,
-    /// Bringing the inputs to the cell's width and size.
+    /// The cost of the preprocessings, which give the inputs the cell's width and size.
     pub preprocess: Cost,
     /// The kept operations, node by node.
     pub operations: Vec<(Pick, Cost)>,
-    /// Bytes of the maps of one image that a training step keeps of this cell: those of
+    /// Bytes of this cell's maps of one image that a training step keeps, as defined in
     /// [`NetworkCost::activation_bytes`].
     pub activation_bytes: u64,
 }
 
-/// The network of a genotype.
+/// The costs of a genotype's network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NetworkCost {
-    /// Without the auxiliary head.
+    /// The cost without the auxiliary head.
     #[serde(flatten)]
     pub cost: Cost,
-    /// With the auxiliary head, which is there while training only.
+    /// Parameters with the auxiliary head, which exists only in training.
     pub parameters_with_auxiliary: u64,
-    /// Convolutions before the first cell.
+    /// The cost of the convolutions before the first cell.
     pub stem: Cost,
-    /// In order.
+    /// The costs of the cells in order.
     pub cells: Vec<CellCost>,
-    /// The residual blocks between them, in NAS-Bench-201's skeleton.
+    /// The cost of the residual blocks between them, in NAS-Bench-201's skeleton.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub residuals: Vec<Cost>,
-    /// From the last map to the classes, in NAS-Bench-201's skeleton with a batch normalization.
+    /// The cost of the layers from the last map to the classes, in NAS-Bench-201's skeleton with a
+    /// batch normalization.
     pub classifier: Cost,
     /// Bytes of the maps of one image that a training step keeps until its backward pass.
     ///
     /// ```text
-    /// 4 bytes x ( stem: the image, and what each convolution, normalization and ReLU puts out
+    /// 4 bytes x ( stem: the image, and output of each convolution, normalization and ReLU
     ///           + for each cell: both preprocessed inputs, every node, their concatenation,
     ///             and the input of every batch normalization
-    ///           + for each residual block: what each convolution, normalization and pool puts out, and the sum
-    ///           + the mean over the last map, behind a normalization what that reads and puts out )
+    ///           + for each residual block: output of each convolution, normalization and pool, and the sum
+    ///           + the mean over the last map; before it, input and output of a last normalization )
     /// ```
-    /// These are the maps of the fused kernels that keep maps (`run.memory = "save"`). Left out:
-    /// weights, their gradients and the optimizer's state, which do not grow with the batch; the
-    /// gradients under way; the auxiliary head; channels that kernels add to fill their blocks.
+    /// These are the maps of the fused kernels that keep maps (`run.memory = "save"`). Not included
+    /// are weights, their gradients and the optimizer's state, which do not grow with the batch;
+    /// temporary gradients; the auxiliary head; and channels that kernels add to fill their blocks.
     pub activation_bytes: u64,
 }
 
@@ -185,7 +186,7 @@ impl NetworkCost {
     }
 }
 
-/// What an operation costs in a cell that reads state `from`.
+/// The cost of an operation in a cell that reads state `from`.
 fn operation(plan: &CellPlan, primitive: Primitive, from: usize, image_size: usize) -> Cost {
     let [read, out] = [plan.state(from), plan.node].map(|map| map.positions(image_size));
     Cost::operation(primitive, plan.node.channels, read, out)
@@ -230,7 +231,8 @@ fn classifier(geometry: &Geometry, num_classes: usize, image_size: usize) -> Cos
     cost
 }
 
-/// The auxiliary head, whose size of map does not matter for what is asked of it: its parameters.
+/// The auxiliary head, of which only the number of parameters is needed; it does not depend on the
+/// size of the map.
 fn head(channels: usize, num_classes: usize) -> Cost {
     let mut cost = Cost::default();
     cost.conv(channels, 128, 1);
@@ -287,7 +289,7 @@ mod tests {
         }
     }
 
-    /// FairDARTS_g, whose second node has no picks; every form of edge that GDAS and SNAS add.
+    /// FairDARTS_g, whose second node has no picks, with every form of edge of GDAS and SNAS.
     const UNEVEN: &str = "Genotype(normal=[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), \
         ('skip_connect', 4, 3), ('sep_conv_5x5', 4, 1), ('dil_conv_3x3', 5, 0), \
         ('sep_conv_3x3', 5, 1)], normal_concat=range(2, 6), reduce=[('max_pool_3x3', 2, 0), \

@@ -30,6 +30,7 @@ pub use jitter::ColorJitter;
 pub use kind::DatasetKind;
 pub use loader::{Batch, Batches, Loader};
 pub use notice::{DataNotice, NoticeKind};
+pub(crate) use random::below;
 pub use random::{Purpose, sample_per_class, shuffled, split, stream_rng};
 pub use source::{BrokenImages, DataDigests, Datasets, Source};
 

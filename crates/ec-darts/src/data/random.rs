@@ -37,6 +37,8 @@ pub enum Purpose {
     WeightDropout = 13,
     /// Starting directions of the eigenvalue measurement of the Hessian in alpha.
     Spectrum = 14,
+    /// Channels that are copied where operations become wider.
+    Widening = 15,
 }
 
 /// A bit in the fourth word of a key that marks the order of an epoch, to keep it apart from
@@ -61,7 +63,7 @@ pub fn stream_rng(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha
 ///
 /// It is our own code and not `rand`'s, whose methods may draw differently in another version: the
 /// order of a search's batches must not change with an update.
-pub(super) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
+pub(crate) fn below(rng: &mut impl Rng, bound: u32) -> u32 {
     let zone = u32::MAX - (u32::MAX - bound + 1) % bound;
     loop {
         let draw = rng.next_u32();

@@ -164,7 +164,7 @@ impl SearchCell {
                 for (number, &column) in path[edge].iter().enumerate() {
                     let runs = candidates.of_column(column).is_some();
                     places.extend(runs.then(|| (place(edge, column), 1.0)));
-                    // Each operation is an edge of its own, and channels go by once.
+                    // Each operation is a separate edge, and channels bypass them once.
                     let around = if number == 0 { (around, 1.0) } else { (None, 0.0) };
                     places.extend(goes_by.then_some(around));
                 }
@@ -184,7 +184,7 @@ impl SearchCell {
         CellWeights { mixing, path, skip_dropout: None }
     }
 
-    /// The cell with the operations of the given columns of each edge, every operation as an edge of its own. `none`
+    /// The cell with the operations of the given columns of each edge, every operation as a separate edge. `none`
     /// is left out, unless channels bypass the operations on its edge.
     ///
     /// # Shapes

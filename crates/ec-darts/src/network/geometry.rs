@@ -1,28 +1,28 @@
-//! The geometry of a network: which layers stand where, and the channels and sizes of their maps.
+//! The geometry of a network: its layers, and the channels and sizes of their maps.
 //!
-//! Entry point: [`Stack::geometry`]. Invariant: the geometry is worked out here and nowhere else. Networks are built
-//! from it, and costs, the need of memory, latency and export follow it. It does not depend on the size of images:
-//! sizes are parts of it.
+//! Entry point: [`Stack::geometry`]. Invariant: the geometry is computed only here. Networks are
+//! built from it, and costs, memory estimates, latency and export use it. It does not depend on the
+//! size of images: sizes are fractions of the image size.
 
 use ec_darts_space::{CellKind, NUM_INPUTS};
 
 use super::{Skeleton, StemKind};
 use crate::{Error, Result};
 
-/// Reductions of a skeleton, each of which halves the size and doubles the channels.
+/// Number of reductions of a skeleton; each halves the size and doubles the channels.
 const NUM_REDUCTIONS: usize = 2;
 
-/// Channels and size of a map, whatever the size of images.
+/// Channels and relative size of a map, for any size of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Map {
     /// Channels.
     pub channels: usize,
-    /// By how much it is smaller than the image, rows and columns alike.
+    /// The ratio of the image size to the map size, for rows and columns alike.
     pub shrink: usize,
 }
 
 impl Map {
-    /// Rows and columns where the image has so many.
+    /// Rows and columns for an image of the given size.
     pub fn size(self, image: [usize; 2]) -> [usize; 2] {
         image.map(|side| side.div_ceil(self.shrink))
     }
@@ -32,43 +32,43 @@ impl Map {
         image_size.div_ceil(self.shrink).pow(2)
     }
 
-    /// Half the size, with other channels.
+    /// A map of half the size, with other channels.
     fn halved(self, channels: usize) -> Self {
         Self { channels, shrink: 2 * self.shrink }
     }
 }
 
-/// How an input of a cell is brought to the channels and the size of the cell.
+/// The layers that give an input of a cell the channels and the size of the cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preprocessing {
-    /// It has both: that of a cell of one input.
+    /// No layer: the input of a cell with one input has both already.
     Identity,
     /// ReLU, 1x1 convolution, batch normalization.
     Pointwise,
-    /// A factorized reduction: of the older input behind a reduction, which is twice as large.
+    /// A factorized reduction of the older input behind a reduction, which is twice as large.
     FactorizedReduce,
 }
 
 /// One cell of a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellPlan {
-    /// The maps that it reads: in DARTS' skeleton the output of the cell before the previous one, then that of the
-    /// previous one; else the latter alone.
+    /// The maps that it reads: in DARTS' skeleton the outputs of the two cells before it, the older
+    /// one first; otherwise only the output of the cell before it.
     pub inputs: Vec<Map>,
-    /// Normal or reduction.
+    /// The kind of the cell.
     pub kind: CellKind,
-    /// Each node.
+    /// The map of each node.
     pub node: Map,
 }
 
 impl CellPlan {
-    /// Each input behind its preprocessing.
+    /// The map of each input after its preprocessing.
     pub fn preprocessed(&self) -> Map {
         let newer = self.inputs.last().expect("a cell has an input");
         Map { channels: self.node.channels, shrink: newer.shrink }
     }
 
-    /// How an input becomes a state.
+    /// The preprocessing of an input.
     pub fn preprocessing(&self, input: Map) -> Preprocessing {
         match self.inputs.len() {
             1 => Preprocessing::Identity,
@@ -77,17 +77,17 @@ impl CellPlan {
         }
     }
 
-    /// A state of the cell: an input behind its preprocessing, or a node.
+    /// A state of the cell: an input after its preprocessing, or a node.
     pub fn state(&self, state: usize) -> Map {
         if state < NUM_INPUTS { self.preprocessed() } else { self.node }
     }
 
-    /// The stride of what reads a state.
+    /// The stride of an edge that reads a state.
     pub fn stride(&self, from: usize) -> usize {
         self.node.shrink / self.state(from).shrink
     }
 
-    /// Input states that are not there: the older one of a cell of one input.
+    /// Number of missing input states: the older one in a cell with one input.
     pub fn missing_inputs(&self) -> usize {
         NUM_INPUTS - self.inputs.len()
     }
@@ -96,11 +96,11 @@ impl CellPlan {
 /// A residual block that halves the size between two cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResidualPlan {
-    /// The number of the cell that it stands before.
+    /// The number of the cell after the block.
     pub before: usize,
-    /// What it reads.
+    /// The map that it reads.
     pub input: Map,
-    /// What it puts out.
+    /// The map that it computes.
     pub output: Map,
 }
 
@@ -111,31 +111,31 @@ pub struct Geometry {
     pub stem: Vec<Map>,
     /// The cells.
     pub cells: Vec<CellPlan>,
-    /// The blocks between them.
+    /// The residual blocks between the cells.
     pub residuals: Vec<ResidualPlan>,
-    /// The number of the cell that an auxiliary head stands behind, and the map that it reads.
+    /// The number of the cell before the auxiliary head, and the map that the head reads.
     pub head: Option<(usize, Map)>,
-    /// What is behind the last cell.
+    /// The map behind the last cell.
     pub last: Map,
     /// Whether batch normalization and ReLU follow.
     pub last_norm: bool,
 }
 
-/// What determines the geometry of a network beside its cells.
+/// The values that determine the geometry of a network, besides those of its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stack {
-    /// Which layers there are.
+    /// The layers around the cells.
     pub skeleton: Skeleton,
-    /// What stands before the first cell.
+    /// The layers before the first cell.
     pub stem: StemKind,
     /// Channels of the first cell's nodes.
     pub init_channels: usize,
-    /// Cells.
+    /// Number of cells.
     pub num_cells: usize,
 }
 
 impl Stack {
-    /// The geometry of a network whose cells join so many nodes.
+    /// The geometry of a network whose cells join `joined` nodes.
     pub fn geometry(&self, joined: impl Fn(CellKind) -> usize) -> Geometry {
         let stem = self.stem.maps(self.skeleton, self.init_channels);
         match self.skeleton {
@@ -187,7 +187,7 @@ impl Stack {
     }
 }
 
-/// The cell of DARTS' skeleton that the auxiliary head stands behind: the second reduction.
+/// The cell of DARTS' skeleton before the auxiliary head: the second reduction.
 pub(super) fn head_position(num_cells: usize) -> usize {
     2 * num_cells / 3
 }
@@ -200,13 +200,14 @@ pub fn is_reduction(position: usize, num_cells: usize) -> bool {
     position == num_cells / 3 || position == head_position(num_cells)
 }
 
-/// Whether images of `[height, width]` pixels go through a network: stem and reductions halve an even number
-/// of rows and columns, and the auxiliary head of a network `with_head` has 2x2 left.
+/// Checks that images of `[height, width]` pixels can pass through a network: stem and reductions
+/// need even numbers of rows and columns, and the auxiliary head of a network `with_head` needs a
+/// map of 2x2.
 ///
 /// # Errors
-/// [`Error::ConfigValue`] where they do not.
+/// [`Error::ConfigValue`] where they cannot.
 pub fn check_size(stem: StemKind, size: [usize; 2], with_head: bool) -> Result<()> {
-    // The head reads 2x2, a classifier alone 1x1.
+    // The head needs 2x2, a classifier alone 1x1.
     let step = stem.shrink() << NUM_REDUCTIONS;
     let least = if with_head { 2 * step } else { step };
     if size.into_iter().all(|side| side.is_multiple_of(step) && side >= least) {
@@ -304,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A skip connection is what halves no odd size.
+    /// A skip connection is the operation that cannot halve an odd size.
     #[test]
     fn every_side_that_fits_goes_through_a_network() {
         let device = Device::default();

@@ -1,8 +1,8 @@
 //! Networks of stacked cells: the supernet, and networks of one genotype.
 //!
-//! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]; [`Geometry`] says which layers there are and
-//! how large their maps. Invariant: every network is stem, cells and what its [`Skeleton`] has between them, mean over
-//! the map, linear classifier.
+//! Entry points: [`SupernetConfig::init`], [`EvaluationConfig::init`]; [`Geometry`] has the layers
+//! and the sizes of their maps. Invariant: every network is a stem, cells with the layers that its
+//! [`Skeleton`] has between them, the mean over the map, and a linear classifier.
 
 mod by_edges;
 mod cell;

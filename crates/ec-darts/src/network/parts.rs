@@ -1,4 +1,4 @@
-//! Parts that search cells and discrete cells share: preprocessings, candidates of an edge, names.
+//! Common parts of search cells and discrete cells: preprocessings, candidates of an edge, names.
 
 use burn::tensor::Tensor;
 use ec_darts_kernels::{Cell, Edge, EdgeOperation};
@@ -7,7 +7,8 @@ use ec_darts_space::{CellKind, Primitive, SearchSpace};
 use super::{CellPlan, Preprocessing};
 use crate::ops::{Form, Name, edge, operation};
 
-/// The preprocessings of a cell, the older input's first: each brings an input to the cell's channels and size.
+/// The preprocessings of a cell, the older input's first: each gives an input the cell's channels
+/// and size.
 pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
     let edges = plan.inputs.iter().map(|&input| {
         let (operation, stride) = match plan.preprocessing(input) {
@@ -20,7 +21,7 @@ pub(super) fn preprocess(plan: &CellPlan, form: Form) -> Vec<Edge> {
     edges.collect()
 }
 
-/// Of the states before a cell those that it reads.
+/// The states that a cell reads, out of the two states before it.
 pub(super) fn read_by(cell: &Cell, older: Tensor<4>, newer: Tensor<4>) -> Vec<Tensor<4>> {
     match cell.inputs.len() {
         1 => vec![newer],
@@ -42,16 +43,16 @@ pub(super) fn input_names(inputs: &[Edge]) -> Vec<Name> {
 #[derive(Clone, Debug)]
 pub(super) struct EdgeCandidates {
     pub(super) primitives: Vec<Primitive>,
-    /// Of each primitive.
+    /// The column of each primitive.
     pub(super) columns: Vec<usize>,
-    /// Place of each primitive among those of the space without `none`: its name.
+    /// The index of each primitive in the space without `none`, which is its name.
     numbers: Vec<usize>,
-    /// Whether a skip stands behind the candidates of every edge.
+    /// Whether a skip connection follows the candidates of every edge.
     pub(super) auxiliary_skip: bool,
 }
 
 impl EdgeCandidates {
-    /// Those of a space that an edge keeps.
+    /// The candidates that an edge keeps of a space.
     pub(super) fn new(space: &SearchSpace, kept: &[Primitive], auxiliary_skip: bool) -> Self {
         let all = space.primitives().iter().copied().enumerate();
         let operations = all.filter(|&(_, primitive)| primitive != Primitive::None).enumerate();
@@ -66,13 +67,13 @@ impl EdgeCandidates {
         candidates
     }
 
-    /// Of all edges of a kind of cell.
+    /// The candidates of all edges of a kind of cell.
     pub(super) fn of_cell(space: &SearchSpace, kind: CellKind, auxiliary_skip: bool) -> Vec<Self> {
         let of_edge = |edge| Self::new(space, space.candidates(kind, edge), auxiliary_skip);
         (0..space.topology().num_edges()).map(of_edge).collect()
     }
 
-    /// An edge of all candidates.
+    /// An edge with all candidates.
     pub(super) fn edge(&self, num_channels: usize, stride: usize, form: Form) -> Edge {
         let skip = self.auxiliary_skip.then_some(Primitive::SkipConnect);
         let operations = self.primitives.iter().copied().chain(skip);
@@ -84,7 +85,7 @@ impl EdgeCandidates {
         self.primitives.iter().position(|&candidate| candidate == primitive)
     }
 
-    /// The operation of a column, unless it is that of `none`.
+    /// The operation of a column; none for the column of `none`.
     pub(super) fn of_column(&self, column: usize) -> Option<usize> {
         self.columns.iter().position(|&each| each == column)
     }

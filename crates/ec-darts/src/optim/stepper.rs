@@ -19,7 +19,6 @@ use crate::snapshot::{Snapshot, apart};
 /// whatever the device of the run, and names them by random parameter ids, so that two equal runs
 /// have unequal checkpoints. In a packed tensor, only the parts that its layout describes move and
 /// have a state; in files each part has its own state.
-/// its layout describes is moved and has a state; in files each part has its own.
 pub struct Stepper<O> {
     pub(super) optimizer: O,
     states: TensorContainer<ParamId>,

@@ -114,6 +114,7 @@ impl Activations {
         batch: u64,
         image: [usize; 2],
         space: &SearchSpace,
+        parts: usize,
     ) {
         let topology = space.topology();
         let [input, node] = [plan.preprocessed(), plan.node].map(|of| map(batch, of, image));
@@ -122,6 +123,12 @@ impl Activations {
         let nodes = 2 * topology.num_nodes() as u64 * node;
         self.kept += num_inputs * input + nodes;
         self.maps += num_inputs * input;
+        // The channels that pass through the operations, in a cell of several parts.
+        let through = Map { channels: plan.node.channels / parts, ..plan.node };
+        let through = map(batch, through, image);
+        if parts > 1 {
+            self.kept += (num_inputs + topology.num_nodes() as u64) * through;
+        }
         let read: usize = plan.inputs.iter().map(|input| input.channels).sum();
         let mut parameters = read * plan.node.channels;
         self.reference += 4 * num_inputs * input;
@@ -134,7 +141,7 @@ impl Activations {
                 let blocks = primitives.iter().map(|&each| num_blocks(each, stride)).sum::<u64>();
                 let weights = primitives.iter().map(|&each| num_weights(each, plan, stride));
                 parameters += weights.sum::<usize>();
-                of_node += blocks * node;
+                of_node += blocks * through;
                 // Depthwise, pointwise and normalized maps; in addition pools and scaled outputs.
                 self.reference += (3 * blocks + primitives.len() as u64) * node;
             }

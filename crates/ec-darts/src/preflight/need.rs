@@ -76,8 +76,8 @@ impl MemoryNeed {
         let one_each = config.rule.sampling.is_some_and(Sampling::is_one_each);
         let mut is_fused = true;
         for plan in &geometry.cells {
-            need.cell(plan, batch as u64, data.size(), &space);
-            let described = SearchCell::describe(&space, plan, config.cell_form());
+            let described = SearchCell::describe(&space, plan, config.cell_form(stage));
+            need.cell(plan, batch as u64, data.size(), &space, described.0.parts);
             is_fused &= is_served(&described.0);
             buffers.cell(&described, plan, batch, data.size());
         }
@@ -235,6 +235,20 @@ mod tests {
         assert_eq!(need(&retrain), all);
         retrain.retrain.validation_fraction = Some(0.5);
         assert!(need(&retrain) < all);
+    }
+
+    #[test]
+    fn a_cell_of_several_parts_keeps_smaller_maps() {
+        let (mut config, data) = (SearchConfig::quick(), images(500));
+        let save = |config: &SearchConfig| {
+            let need = MemoryNeed::new(config, &data).expect("a space");
+            need.save - need.recompute
+        };
+        let whole = save(&config);
+        config.network.init_channels = 32;
+        let wide = save(&config);
+        config.rule.partial_channels = 4;
+        assert!(whole < wide && 3 * save(&config) < wide, "{whole}, {wide}, {}", save(&config));
     }
 
     #[test]

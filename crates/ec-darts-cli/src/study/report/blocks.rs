@@ -17,24 +17,24 @@ pub enum Block {
     Text(String),
     List(Vec<String>),
     Table(Table),
-    /// Folded on the page.
+    /// A table that is folded on the page.
     Folded(Table),
     Pictures(Vec<Picture>),
 }
 
 pub struct Table {
-    /// Of `figures.csv`, and the heading of a folded one.
+    /// The name in `figures.csv`, and the heading of a folded table.
     pub name: &'static str,
     pub head: Vec<&'static str>,
-    /// The first cell of each names it.
+    /// The rows; the first cell of each is its name.
     pub rows: Vec<Vec<Cell>>,
 }
 
 pub struct Picture {
-    /// Of its file.
+    /// The name of its file.
     pub name: String,
     pub title: String,
-    /// Below the title.
+    /// The text below the title.
     pub caption: String,
     /// Whether it takes the whole width of the page.
     pub is_wide: bool,
@@ -52,10 +52,10 @@ pub enum Cell {
         interval: Interval,
         digits: usize,
     },
-    /// Why there is no figure.
+    /// The reason why there is no figure.
     Untold(String),
     Verdict(Verdict),
-    /// Texts, each of a run folder.
+    /// Texts, each with a link to a run folder.
     Folders(Vec<(String, PathBuf)>),
 }
 
@@ -88,7 +88,7 @@ impl Cell {
         }
     }
 
-    /// As a reader sees it.
+    /// The text that a reader sees.
     pub fn shown(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -107,7 +107,7 @@ impl Cell {
     }
 }
 
-/// With a minus of the width of a plus, and no negative zero.
+/// A number with a minus as wide as a plus, and without negative zero.
 pub fn number(value: f64, digits: usize) -> String {
     let text = format!("{value:.digits$}");
     let is_zero = text.trim_start_matches('-').chars().all(|c| c == '0' || c == '.');

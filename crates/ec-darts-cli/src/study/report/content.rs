@@ -1,4 +1,4 @@
-//! What a report says, in the order of what a reader asks.
+//! The content of a report, in the order of a reader's questions.
 
 use ec_darts_study::analysis::{Analysis, Comparison, Costs, Question, Summary, Verdict, place};
 use ec_darts_study::statistics::{Estimate, Interval, LEVEL, Told};
@@ -157,12 +157,12 @@ fn summary_row(summary: &Summary, is_sample: bool, count: usize) -> Vec<Cell> {
     row
 }
 
-/// Percent, or points of accuracy.
+/// The interval in percent, or in points of accuracy.
 fn points(interval: Told<Interval>) -> Told<Interval> {
     interval.map(|Interval { low, high }| Interval { low: 100.0 * low, high: 100.0 * high })
 }
 
-/// One of each variant; of epochs and edges one of each search.
+/// The bands: one per variant; for epochs and edges one per search.
 fn bands(results: &Results, analysis: &Analysis) -> Vec<Band> {
     let by_search = matches!(results.kind, Kind::Epochs | Kind::Edges);
     let mut bands: Vec<(Option<u64>, Band)> = Vec::new();

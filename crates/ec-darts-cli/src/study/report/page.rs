@@ -1,4 +1,4 @@
-//! A report as one page that stands alone.
+//! A report as one page without other files.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -6,7 +6,7 @@ use super::blocks::{Block, Cell, Picture, Section, Table};
 use super::pictures::Links;
 use crate::report_html::{STYLE, html::details};
 
-/// What the pages about runs do not have.
+/// Styles that the pages about runs do not have.
 const MORE: &str = "
 .holds { color: var(--c2); font-weight: 600; } .does-not-hold { color: var(--c1); font-weight: 600; }
 .untold { color: var(--faint); font-style: italic; } .figure { white-space: nowrap; }

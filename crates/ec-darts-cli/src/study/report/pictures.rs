@@ -1,7 +1,7 @@
-//! Dots of every trial, and scatters. Drawn by hand: every dot leads to its run folder and tells its figures, which
-//! the SVG of plotters cannot.
+//! Dots of every trial, and scatter plots. The SVG is written by our own code, because every dot is
+//! a link to its run folder with its figures, which plotters does not support.
 //!
-//! Colours are those of `style.css`, which swaps them in the dark.
+//! The colours come from `style.css`, which has other colours for dark mode.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use maud::{Markup, html};
 
 use super::blocks::number;
 
-/// Drawn three times as large as shown on a phone, as the plots of other reports.
+/// Three times the width shown on a phone, as in the plots of other reports.
 const WIDTH: f64 = 1080.0;
 const SIDE: f64 = 900.0;
 const TEXT: &str = "#333333";
@@ -35,7 +35,7 @@ pub struct Row {
     pub dots: Vec<(f64, String)>,
 }
 
-/// Where run folders lie from the page; nothing where they are not kept.
+/// The path from the page to the run folders; none where they are not kept.
 #[derive(Clone, Copy)]
 pub struct Links<'a>(pub Option<&'a str>);
 
@@ -54,7 +54,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Around all values, with a little more at both ends.
+    /// The scale of all values, with a small margin at both ends.
     fn around(values: impl Iterator<Item = f64> + Clone, from: f64, to: f64) -> Self {
         let (low, high) =
             (values.clone().fold(f64::MAX, f64::min), values.fold(f64::MIN, f64::max));
@@ -67,7 +67,7 @@ impl Axis {
         (place * 10.0).round() / 10.0
     }
 
-    /// Round values, and their digits.
+    /// Round values, and their number of digits.
     fn ticks(&self) -> (Vec<f64>, usize) {
         let rough = (self.high - self.low) / 7.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -79,7 +79,7 @@ impl Axis {
     }
 }
 
-/// Accuracy of every training, a line for each genotype; the mean and its interval below.
+/// The accuracy of every training, one line per genotype; the mean and its interval below.
 pub fn dots(bands: &[Band], links: Links) -> Markup {
     let values = bands.iter().flat_map(|band| {
         let dots = band.rows.iter().flat_map(|row| row.dots.iter().map(|(value, _)| *value));
@@ -179,7 +179,7 @@ pub fn agreement(pairs: &[(f64, f64)]) -> Markup {
 
 type Point = (f64, f64, String, Option<String>);
 
-/// Both axes are the same.
+/// A scatter plot with the same axis twice.
 fn scatter(
     axis: &Axis,
     ticks: &[f64],
@@ -187,7 +187,7 @@ fn scatter(
     heads: [&str; 2],
     points: Vec<Point>,
 ) -> Markup {
-    // Up on the page is down in pixels.
+    // Upwards on the page means fewer pixels.
     let up = |value: f64| SIDE - axis.at(value) + 40.0;
     let (left, bottom) = (axis.from - 20.0, SIDE - axis.from + 60.0);
     html! {
@@ -225,7 +225,7 @@ fn link(links: Links, folder: &Path) -> Option<String> {
     links.to(&folder.to_string_lossy())
 }
 
-/// 1 is the largest; equal values share the mean of their ranks.
+/// Ranks: 1 is the largest value; equal values share the mean of their ranks.
 fn ranked(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let values: Vec<f64> = values.collect();
     let rank = |value: &f64| {

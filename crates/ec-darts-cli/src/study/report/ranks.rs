@@ -1,4 +1,4 @@
-//! What a report says of ranks, and of how far trainings agree on them.
+//! The part of a report about ranks, and about the agreement of trainings.
 
 use ec_darts_study::Results;
 use ec_darts_study::analysis::{Analysis, RankGroup, RankMean};

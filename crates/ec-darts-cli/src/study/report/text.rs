@@ -40,7 +40,7 @@ fn markdown_table(table: &Table) -> String {
     format!("\n{}|{}\n{}", line(head), " --- |".repeat(table.head.len()), rows.collect::<String>())
 }
 
-/// Folders are named where no link shows them.
+/// A cell in which folders have names, because there are no links.
 fn with_folders(cell: &Cell) -> String {
     match cell {
         Cell::Folders(all) => {
@@ -51,7 +51,7 @@ fn with_folders(cell: &Cell) -> String {
     }
 }
 
-/// Names of variants are plain; errors of trials may hold anything.
+/// Escapes a text: names of variants are plain, but errors of trials may contain any character.
 fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -64,7 +64,7 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// Every figure of every table, a row each.
+/// Every figure of every table, one per row.
 pub fn figures(sections: &[Section]) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["table", "row", "figure", "value", "low", "high", "text"])?;
@@ -91,7 +91,7 @@ pub fn figures(sections: &[Section]) -> anyhow::Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// Every training of every candidate, a row each; a candidate without trainings has one.
+/// Every training of every candidate, one per row; a candidate without trainings has one row.
 pub fn trainings(results: &Results) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [
@@ -138,7 +138,7 @@ pub fn trainings(results: &Results) -> anyhow::Result<Vec<u8>> {
     Ok(writer.into_inner()?)
 }
 
-/// Every epoch of every search, a row each.
+/// Every epoch of every search, one per row.
 pub fn searches(results: &Results) -> anyhow::Result<Vec<u8>> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let head = [

@@ -1,11 +1,11 @@
-//! A factor for each image, as drop path has it: against the same cell in double precision, its
-//! gradients by finite differences.
+//! A factor for each image, as in drop path: compared with the same cell in double precision, whose
+//! gradients are finite differences.
 
 use super::{Cell, EdgeOperation, Isa, Isas, Memory, Values, Wanted, all, assert_near, backward};
 use super::{Tape, edge, forward, numbers, plain};
-use crate::cpu::layout::Layout;
+use crate::cpu::graph::Graph;
 
-/// What a cell is computed from, and the gradient of its output.
+/// The values of a cell, and the gradient of its output.
 struct Case {
     cell: Cell,
     shape: [usize; 4],
@@ -15,14 +15,15 @@ struct Case {
     factors: Vec<f32>,
 }
 
-/// Values and gradients of a cell: the output; of inputs, parameters and mixing weights.
+/// Values and gradients of a cell: the output; the gradients of inputs, parameters and mixing
+/// weights.
 type Results = [Vec<f32>; 4];
 
 impl Case {
     fn new(mut cell: Cell, shape: [usize; 4]) -> Self {
         cell.place([0; 2]);
-        let layout = layout(&cell, shape);
-        let last = layout.links.last().expect("edges");
+        let graph = graph(&cell, shape);
+        let last = graph.links.last().expect("edges");
         let count = shape.iter().product();
         let inputs = (0..cell.inputs.len()).map(|number| numbers(5 + number as u64, count));
         // A third is dropped.
@@ -58,7 +59,7 @@ impl Case {
         [output.to_vec(), inputs, all.parameters, all.mixing]
     }
 
-    /// In double precision.
+    /// The results in double precision.
     fn plain(&self) -> Results {
         let wide = |all: &[f32]| all.iter().copied().map(f64::from).collect::<Vec<_>>();
         let maps = |input: &Vec<f32>| plain::Maps { shape: self.shape, values: wide(input) };
@@ -96,7 +97,7 @@ impl Case {
         ]
     }
 
-    /// Compares with [`Self::plain`], the gradients of each edge by themselves.
+    /// Compares with [`Self::plain`], with the gradients of each edge separately.
     fn check(&self) {
         let [output, inputs, parameters, mixing] = self.plain();
         for isa in Isa::available() {
@@ -104,7 +105,7 @@ impl Case {
             let actual = self.run(isa, Some(&self.factors), Memory::Save);
             assert_near(&actual[0], &output, &what("output"));
             assert_near(&actual[1], &inputs, &what("inputs"));
-            for link in layout(&self.cell, self.shape).links {
+            for link in graph(&self.cell, self.shape).links {
                 let (of, part) = (link.parameters, format!("parameters into {}", link.to));
                 assert_near(&actual[2][of.clone()], &parameters[of], &what(&part));
                 let (of, part) = (link.mixing, format!("mixing into {}", link.to));
@@ -114,11 +115,11 @@ impl Case {
     }
 }
 
-fn layout(cell: &Cell, shape: [usize; 4]) -> Layout {
-    Layout::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
+fn graph(cell: &Cell, shape: [usize; 4]) -> Graph {
+    Graph::new(cell, &vec![shape; cell.inputs.len()], Isas::all(Isa::best(shape[1])))
 }
 
-/// Every operation of a stride that may have others beside it.
+/// Every operation of a stride that may share an edge with others.
 fn every(stride: usize) -> Vec<EdgeOperation> {
     let mut operations = all(stride);
     operations.push(EdgeOperation::MaxPool { norm: false });
@@ -127,8 +128,8 @@ fn every(stride: usize) -> Vec<EdgeOperation> {
     operations
 }
 
-/// Two inputs and nodes that share what they read. Somebody reads each state without a normalization,
-/// before which its scale would have no gradient.
+/// Two inputs, and nodes with common sources. One edge reads each state without a normalization,
+/// which would remove the gradient of its scale.
 fn cell(channels: usize, affine: bool) -> Cell {
     let edge = |operations, stride| edge(operations, [channels; 2], stride, affine);
     Cell {
@@ -145,7 +146,7 @@ fn cell(channels: usize, affine: bool) -> Cell {
 
 #[test]
 fn operations_by_themselves_follow_the_definition() {
-    // So many images that a pass takes more than one at a time.
+    // Enough images for a pass to take more than one at a time.
     for (stride, shape) in [(1, [17, 2, 3, 2]), (2, [17, 2, 4, 2])] {
         let mut operations = every(stride);
         operations.extend([false, true].map(|relu| EdgeOperation::Convolution { relu }));
@@ -177,7 +178,7 @@ fn factors_of_one_change_no_bit() {
     }
 }
 
-/// Whatever is kept, and whoever computes what; 17 images are chunks of different lengths.
+/// Neither the maps that are kept nor the threads change a bit; 17 images are chunks of different lengths.
 #[test]
 fn neither_memory_nor_threads_change_a_bit() {
     let case = Case::new(cell(6, false), [17, 6, 8, 8]);
@@ -193,7 +194,7 @@ fn neither_memory_nor_threads_change_a_bit() {
     }
 }
 
-/// Factors scale what is normalized; they are no part of what it is normalized by.
+/// Factors scale the normalized maps; they do not enter the statistics.
 #[test]
 fn statistics_are_of_the_images_as_they_are() {
     let isa = Isa::best(6);

@@ -1,8 +1,8 @@
-//! A cell in double precision, one operation after the other: what the kernels are to compute.
+//! A cell in double precision, one operation after the other: the expected results of the kernels.
 
 use crate::edge::{Cell, Edge, EdgeOperation};
 
-/// What a cell is computed from, as [`super::Values`].
+/// The values of a cell, as [`super::Values`].
 #[derive(Clone)]
 pub struct Values {
     pub inputs: Vec<Maps>,
@@ -19,13 +19,13 @@ pub struct Maps {
     pub values: Vec<f64>,
 }
 
-/// How a convolution reads.
+/// The windows of a convolution.
 #[derive(Clone, Copy)]
 struct Window {
     kernel: usize,
     dilation: usize,
     stride: usize,
-    /// Pixels before the first that the first window reads.
+    /// Number of pixels before the first one that the first window reads.
     padding: isize,
 }
 
@@ -51,7 +51,7 @@ impl Maps {
         self.values[((n * channels + c) * height + y) * width + x]
     }
 
-    /// The pixel at signed places, where it is there.
+    /// The pixel at signed coordinates, where it exists.
     fn pixel(&self, [n, c]: [usize; 2], [y, x]: [isize; 2]) -> Option<f64> {
         let place = [usize::try_from(y).ok()?, usize::try_from(x).ok()?];
         let [_, _, height, width] = self.shape;
@@ -62,7 +62,8 @@ impl Maps {
         self.map(|_, value| value.max(0.0))
     }
 
-    /// Of weights `[out, in, kernel, kernel]`; where there is one input for each output, of it alone.
+    /// The convolution with weights `[out, in, kernel, kernel]`; with one input per output, a
+    /// depthwise one.
     fn convolve(&self, weights: &[f64], out: usize, depthwise: bool, window: Window) -> Self {
         let Window { kernel, dilation, stride, padding } = window;
         let [batch, channels, height, width] = self.shape;
@@ -99,7 +100,7 @@ impl Maps {
         })
     }
 
-    /// Normalized by the statistics of all images.
+    /// The map, normalized by the statistics of all images.
     fn norm(&self, affine: &[f64]) -> Self {
         let [batch, channels, height, width] = self.shape;
         let count = (batch * height * width) as f64;

@@ -104,7 +104,9 @@ impl Search {
     fn take(&mut self, snapshot: &mut Snapshot) -> Result<(), String> {
         let (plan, place) = (self.course.plan(), self.course.place());
         let StagePlace { epoch, .. } = self.stage();
-        let start = plan.start_of(place.epoch - epoch);
+        // Weights that are kept have taken the steps of every stage.
+        let keeps = self.config.stages.keep_weights;
+        let start = plan.start_of(if keeps { 0 } else { place.epoch - epoch });
         let supernet_steps = |place| plan.steps_before(place, |phase| phase == Phase::Supernet);
         let weight_steps = supernet_steps(place) - supernet_steps(&start);
         let auxiliary_steps = if place.phase == Phase::Auxiliary {
@@ -117,7 +119,10 @@ impl Search {
         let steps_of = |place| plan.steps_before(place, |of| of == phase);
         let in_epoch = steps_of(place) - steps_of(&plan.start_of(place.epoch));
         let steps = (epoch, in_epoch as usize, plan.steps_of(phase));
-        let alpha_steps = self.config.alpha.steps_before(steps.0, steps.1, steps.2);
+        let alpha_steps = match keeps {
+            true => self.config.alpha_steps_before(place.epoch, steps.1, steps.2),
+            false => self.config.alpha.steps_before(steps.0, steps.1, steps.2),
+        };
         self.supernet = snapshot.load(self.supernet.clone(), "supernet")?;
         self.alpha = snapshot.load(self.alpha.clone(), "alpha")?;
         let stepper = &mut self.weight_optimizer.stepper;

@@ -6,6 +6,7 @@ mod progress;
 mod report;
 mod stage;
 mod steps;
+mod widen;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -258,7 +259,7 @@ impl Search {
     }
 
     fn learning_rate(&self) -> f64 {
-        self.config.weights.learning_rate_at(self.stage().epoch, self.config.search.epochs)
+        self.config.learning_rate_at(self.course.epoch())
     }
 
     /// Queues one step on the device and stores its figures, to be read later.

@@ -5,14 +5,16 @@ use ec_darts_space::SearchSpace;
 use tracing::info;
 
 use super::Search;
+use super::widen::widened;
 use crate::Result;
 use crate::architect::Architect;
 use crate::architecture::ArchitectureParameters;
-use crate::config::{SearchConfig, StagePlace};
+use crate::config::{AlphaConfig, SearchConfig, StagePlace};
 use crate::data::{Purpose, stream_rng};
 use crate::network::{Supernet, SupernetConfig};
 use crate::ops::Kernels;
 use crate::optim::{AdamSettings, WeightOptimizer};
+use crate::snapshot::Snapshot;
 
 /// The state at the beginning of a stage.
 pub(super) struct Start {
@@ -38,7 +40,7 @@ impl Start {
             init_channels: network.init_channels,
             num_cells: network.num_cells,
             num_classes,
-            form: config.cell_form(),
+            form: config.cell_form(stage),
         };
         let rng = |purpose| stream_rng(config.search.seed, purpose, stage as u64, 0);
         let supernet = network.init(&mut rng(Purpose::Weights), device);
@@ -48,12 +50,7 @@ impl Start {
         if config.rule.edge_weights {
             alpha = alpha.with_edges(space, scale, &mut of_alpha);
         }
-        let adam = AdamSettings {
-            beta1: config.alpha.beta1,
-            beta2: config.alpha.beta2,
-            weight_decay: config.alpha.weight_decay,
-        };
-        let architect = Architect::new(config.alpha.learning_rate, &adam)
+        let architect = Architect::new(config.alpha.learning_rate, &adam(config))
             .with_clip_norm(config.alpha.clip_norm);
         Self {
             supernet,
@@ -67,6 +64,11 @@ impl Start {
     pub fn with_kernels(self, kernels: Kernels) -> Self {
         Self { supernet: self.supernet.with_kernels(kernels), ..self }
     }
+}
+
+fn adam(config: &SearchConfig) -> AdamSettings {
+    let AlphaConfig { beta1, beta2, weight_decay, .. } = config.alpha;
+    AdamSettings { beta1, beta2, weight_decay }
 }
 
 impl Search {
@@ -103,8 +105,38 @@ impl Search {
         let left = self.config.num_candidates(stage);
         info!("stage {stage} is over: {left} candidates of each edge go on");
         self.course.progress.candidates = Some(space.all_candidates().clone());
-        self.enter(space);
+        match self.config.stages.keep_weights {
+            true => self.go_on_in(space),
+            false => self.enter(space),
+        }
         Ok(())
+    }
+
+    /// Enters the current stage, over the part of the search space that remains, with weights, velocities and alpha
+    /// of the stage before.
+    ///
+    /// # Source
+    /// DrNAS, `DARTS-space/train_search_progressive.py`, which keeps the optimizer of alpha too.
+    fn go_on_in(&mut self, space: SearchSpace) {
+        const NAMES: [&str; 2] = ["supernet", "weight_optimizer"];
+        let mut before = Snapshot::default();
+        before.save(&self.supernet, NAMES[0]);
+        self.weight_optimizer.stepper.save(&self.supernet, NAMES[1], &mut before);
+        let alpha = self.alpha.filled(&space, 0.0);
+        let alpha = self.alpha.clone().with_operations(alpha);
+        let new = Architect::new(self.config.alpha.learning_rate, &adam(&self.config));
+        let architect = std::mem::replace(&mut self.architect, new);
+        self.enter(space);
+        (self.alpha, self.architect) = (alpha, architect);
+        let mut after = Snapshot::default();
+        after.save(&self.supernet, NAMES[0]);
+        let stage = self.stage().stage as u64;
+        let rng = stream_rng(self.config.search.seed, Purpose::Widening, stage, 0);
+        let mut kept = widened(before, &after, NAMES, rng);
+        let fits = "tensors are widened to the shapes of the supernet";
+        self.supernet = kept.load(self.supernet.clone(), NAMES[0]).expect(fits);
+        let stepper = &mut self.weight_optimizer.stepper;
+        stepper.load(&self.supernet, NAMES[1], &mut kept, |_| 1).expect(fits);
     }
 
     /// The start of the current stage, over the part of the search space that remains.

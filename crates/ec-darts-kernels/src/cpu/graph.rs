@@ -2,67 +2,68 @@
 
 use std::ops::Range;
 
-use super::plan::{Plan, Pool, Term};
+use super::plan::{EdgePlan, Pool, Term};
 use super::simd::{Isa, Isas};
 use crate::edge::{Cell, Edge};
 
-/// Where an edge reads.
+/// The source of an edge: an input of the cell or one of its states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Origin {
     Input(usize),
     State(usize),
 }
 
-/// An edge in its place.
+/// An edge with its place in the cell.
 #[derive(Debug)]
 pub struct Link {
     pub isa: Isa,
-    pub plan: Plan,
-    pub from: From,
+    pub plan: EdgePlan,
+    pub from: Origin,
     pub to: usize,
-    /// Its part of the packed parameters, of the mixing weights and of the statistics.
+    /// Its ranges of the packed parameters, of the mixing weights and of the statistics.
     pub parameters: Range<usize>,
     pub mixing: Range<usize>,
     pub statistics: Range<usize>,
-    /// The mixing weight of the channels that go by, in a cell of several parts.
+    /// The index of the mixing weight of the bypassing channels, in a cell of several parts.
     pub around: Option<usize>,
-    /// The group that it belongs to, if it has terms without weights.
+    /// The group of the edge, if it has terms without weights.
     pub group: Option<usize>,
 }
 
-/// Edges that read the same with the same stride: what they compute of it without weights, pools
-/// and identities, is the same for all.
+/// Edges with the same source and the same stride: their operations without weights, pools and
+/// identities, give the same results.
 #[derive(Debug)]
 pub struct Group {
-    pub from: From,
+    pub from: Origin,
     pub links: Vec<usize>,
-    /// Of [`Pool::ALL`], those that an edge normalizes.
+    /// The pools of [`Pool::ALL`] that an edge normalizes.
     pub normalized: [bool; Pool::ALL.len()],
 }
 
 /// All edges of a cell at one size, in the order of their targets.
 #[derive(Debug)]
-pub struct Layout {
+pub struct Graph {
     pub links: Vec<Link>,
     pub groups: Vec<Group>,
     /// Height and width of each state.
     pub sizes: Vec<[usize; 2]>,
     pub batch: usize,
-    /// Channels of every state.
+    /// Number of channels of every state.
     pub channels: usize,
-    /// Equal parts of them, of which the first goes through the operations of the edges into nodes.
+    /// Number of equal parts of the channels; the operations of the edges into nodes read the first
+    /// part.
     pub parts: usize,
     pub isas: Isas,
 }
 
-impl Layout {
+impl Graph {
     /// # Panics
     /// Where edges and shapes do not fit each other.
     pub fn new(cell: &Cell, shapes: &[[usize; 4]], isas: Isas) -> Self {
         assert_eq!(shapes.len(), cell.inputs.len(), "one shape for each input");
         let batch = shapes[0][0];
         let channels = cell.inputs[0].channels[1];
-        let mut layout = Self {
+        let mut graph = Self {
             links: Vec::new(),
             groups: Vec::new(),
             sizes: Vec::new(),
@@ -73,27 +74,27 @@ impl Layout {
         };
         for (input, (edge, &shape)) in cell.inputs.iter().zip(shapes).enumerate() {
             assert_eq!(shape[0], batch, "all inputs have one batch");
-            layout.link(edge, From::Input(input), input, shape);
+            graph.link(edge, Origin::Input(input), input, shape);
         }
         for (node, edges) in cell.nodes.iter().enumerate() {
             assert!(!edges.is_empty(), "every node has an edge");
             for (state, edge) in edges {
                 assert!(*state < cell.inputs.len() + node, "edges come from earlier states");
-                let [height, width] = layout.sizes[*state];
+                let [height, width] = graph.sizes[*state];
                 let shape = [batch, channels / cell.parts, height, width];
                 let target = cell.inputs.len() + node;
-                layout.link(edge, From::State(*state), target, shape);
+                graph.link(edge, Origin::State(*state), target, shape);
             }
         }
-        layout
+        graph
     }
 
-    fn link(&mut self, edge: &Edge, from: From, to: usize, shape: [usize; 4]) {
+    fn link(&mut self, edge: &Edge, from: Origin, to: usize, shape: [usize; 4]) {
         let (isa, channels) = match from {
-            From::Input(_) => (self.isas.inputs, self.channels),
-            From::State(_) => (self.isas.nodes, self.channels / self.parts),
+            Origin::Input(_) => (self.isas.inputs, self.channels),
+            Origin::State(_) => (self.isas.nodes, self.channels / self.parts),
         };
-        let plan = Plan::new(edge, shape, isa.lanes());
+        let plan = EdgePlan::new(edge, shape, isa.lanes());
         assert_eq!(plan.channels[1], channels, "all states have the same channels");
         match self.sizes.get(to) {
             Some(&size) => assert_eq!(plan.out_size, size, "edges of a node make one size"),
@@ -102,7 +103,7 @@ impl Layout {
         let behind = |last: &Link| last.around.map_or(last.mixing.end, |around| around + 1);
         let mixing = self.links.last().map_or(0, behind);
         let mixing = mixing..mixing + plan.terms.len();
-        let goes_by = self.parts > 1 && matches!(from, From::State(_));
+        let goes_by = self.parts > 1 && matches!(from, Origin::State(_));
         let even = shape[2..].iter().all(|side| side.is_multiple_of(edge.stride));
         assert!(!goes_by || (edge.stride <= 2 && even), "windows of 2x2 pixels go by");
         debug_assert_eq!(plan.packed_len, edge.num_parameters(), "one count of parameters");
@@ -120,8 +121,8 @@ impl Layout {
         });
     }
 
-    /// The group of the edge that comes next.
-    fn group(&mut self, from: From, plan: &Plan) -> usize {
+    /// The group of the next edge.
+    fn group(&mut self, from: Origin, plan: &EdgePlan) -> usize {
         let links = &self.links;
         let alike =
             |group: &Group| group.from == from && links[group.links[0]].plan.stride == plan.stride;
@@ -140,11 +141,11 @@ impl Layout {
     }
 
     pub fn num_inputs(&self) -> usize {
-        self.links.iter().filter(|link| matches!(link.from, From::Input(_))).count()
+        self.links.iter().filter(|link| matches!(link.from, Origin::Input(_))).count()
     }
 
-    /// Whether an edge reads it without weights, and so in blocks.
-    pub fn is_direct(&self, from: From) -> bool {
+    /// Whether an edge reads a source without weights, and so in blocks.
+    pub fn is_direct(&self, from: Origin) -> bool {
         self.groups.iter().any(|group| group.from == from)
     }
 
@@ -153,7 +154,7 @@ impl Layout {
         self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
     }
 
-    /// The edges into a state, those that read the same in different rounds.
+    /// The edges into a state; edges with the same source are in different rounds.
     pub fn rounds_into(&self, state: usize) -> Vec<Vec<(usize, &Link)>> {
         let mut rounds: Vec<Vec<(usize, &Link)>> = Vec::new();
         for edge in self.edges_into(state) {
@@ -170,6 +171,6 @@ impl Layout {
 
     /// Whether an edge reads a state.
     pub fn reads(&self, state: usize) -> bool {
-        self.links.iter().any(|link| link.from == From::State(state))
+        self.links.iter().any(|link| link.from == Origin::State(state))
     }
 }
