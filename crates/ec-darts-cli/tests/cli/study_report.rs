@@ -140,6 +140,16 @@ fn all_kinds_have_a_report_without_holes() {
         for picture in markdown.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             assert!(read(&folder, &format!("r/{picture}")).starts_with("<svg "), "{picture}");
         }
+        let figures = read(&folder, "r/figures.csv");
+        let mut names: Vec<String> = csv::Reader::from_reader(figures.as_bytes())
+            .records()
+            .map(|record| record.expect("a row"))
+            .map(|row| format!("{}, {}, {}", &row[0], &row[1], &row[2]))
+            .collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "every figure of {kind:?} has a name of its own");
         let again: Results =
             serde_json::from_str(&read(&folder, "r/results.json")).expect("results");
         assert_eq!(again, results);

@@ -11,8 +11,7 @@ pub fn ranks(analysis: &Analysis, links: Links) -> Vec<Block> {
     let rows = analysis.ranks.iter().map(|group| {
         let told = &group.correlation;
         vec![
-            Cell::text(group_name(group)),
-            Cell::text(group.score.name()),
+            Cell::text(format!("{} by {}", group_name(group), group.score.name())),
             Cell::text(group.points.len()),
             Cell::number(&told.clone().map(|told| told.tau), 2),
             Cell::range(&told.clone().and_then(|told| told.interval), 2),
@@ -20,22 +19,20 @@ pub fn ranks(analysis: &Analysis, links: Links) -> Vec<Block> {
             Cell::number(&group.ceiling, 2),
         ]
     });
-    let head =
-        vec!["genotypes of", "ranked by", "genotypes", "tau", "95 % interval", "p", "at most"];
+    let head = vec!["rank in", "genotypes", "tau", "95 % interval", "p", "at most"];
     let mut blocks = vec![Block::Table(Table { name: "ranks", head, rows: rows.collect() })];
     let several: Vec<&RankMean> =
         analysis.rank_means.iter().filter(|mean| mean.single.is_none()).collect();
     if !several.is_empty() {
         let rows = several.iter().map(|mean| {
             vec![
-                Cell::text(&mean.variant),
-                Cell::text(mean.score.name()),
+                Cell::text(format!("{} by {}", mean.variant, mean.score.name())),
                 Cell::text(mean.taus.len()),
                 Cell::number(&mean.tau.clone().map(|(tau, _)| tau), 2),
                 Cell::range(&mean.tau.clone().map(|(_, interval)| interval), 2),
             ]
         });
-        let head = vec!["variant", "ranked by", "searches", "mean tau", "95 % interval"];
+        let head = vec!["rank in", "searches", "mean tau", "95 % interval"];
         blocks.push(Block::Table(Table { name: "mean ranks", head, rows: rows.collect() }));
     }
     blocks.push(Block::Text(
