@@ -6,11 +6,13 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use ec_darts::network::{
     CellForm, CellPlan, DiscreteCell, EvaluationConfig, Map, MixedOperation, SearchCell, Skeleton,
-    Stem, StemKind,
+    Stem, StemKind, SupernetConfig,
 };
 use ec_darts::ops::{DropPath, Kernels, Memory, Packs, draw_parameters};
+use ec_darts::rule::{Mixing, Paths};
+use ec_darts::skip_dropout::{SkipDropout, SkipMasks};
 use ec_darts_space::{
-    CellGenotype, CellKind, CellTopology, Genotype, Primitive, SearchSpace, presets,
+    CellGenotype, CellKind, CellTopology, Genotype, PerKind, Primitive, SearchSpace, presets,
 };
 use proptest::prelude::*;
 use rand::SeedableRng;
@@ -237,6 +239,59 @@ fn search_cells() {
         let expected = run(Kernels::Reference);
         for kernels in FUSED {
             compare(&format!("{kind:?}, {kernels:?}"), &run(kernels), &expected);
+        }
+    }
+}
+
+/// Cells of several parts as a whole, by edges as they run on GPUs, and composed: all operations, and one or two on
+/// each edge, among them none at all into a node.
+#[test]
+fn supernets_of_several_parts() {
+    let device = Device::flex().autodiff();
+    let form = CellForm { parts: 2, ..CellForm::default() };
+    let config = SupernetConfig {
+        init_channels: 8,
+        num_cells: 3,
+        form,
+        ..SupernetConfig::new(StemKind::Cifar, 3)
+    };
+    let supernet = config.init(&mut ChaCha8Rng::seed_from_u64(5), &device);
+    let [edges, primitives] =
+        [config.space.topology().num_edges(), config.space.primitives().len()];
+    let image = [tiny::tensor(6, [2, 3, 16, 16], &device)];
+    let weights = tiny::tensor(8, [edges * (primitives + 1)], &device);
+    let columns = |edge: usize| match edge {
+        2..=4 => vec![0],
+        _ if edge % 4 == 0 => vec![1 + edge % 7, 1 + (edge + 3) % 7],
+        _ => vec![edge % 8],
+    };
+    let path: Vec<_> = (0..edges).map(columns).collect();
+    let path = PerKind::both(path.clone(), path);
+    let run = |kernels: Kernels, path: Option<Paths>, by_edges: bool| {
+        let supernet = supernet.clone().with_kernels(kernels);
+        // A rate of zero drops nothing.
+        let stream = || SkipMasks::Drawn(Box::new(ChaCha8Rng::seed_from_u64(1)));
+        let skip_dropout = by_edges.then(|| SkipDropout { rate: 0.0, masks: stream() });
+        outcome(&supernet, &image, &weights, |supernet, images, weights| {
+            let all = weights.reshape([edges, primitives + 1]);
+            let [weights, of_edges] = [0..primitives, primitives..primitives + 1]
+                .map(|columns| all.clone().slice([0..edges, columns]));
+            let mixing = Mixing {
+                edges: Some(PerKind::both(of_edges.clone(), of_edges)),
+                path: path.clone(),
+                skip_dropout: skip_dropout.clone(),
+                ..Mixing::of(PerKind::both(weights.clone(), weights))
+            };
+            supernet.forward(images[0].clone(), &mixing).unsqueeze()
+        })
+    };
+    for path in [None, Some(path)] {
+        let expected = run(Kernels::Reference, path.clone(), false);
+        for kernels in FUSED {
+            for by_edges in [false, true] {
+                let title = format!("{kernels:?}, by edges: {by_edges}, {path:?}");
+                compare(&title, &run(kernels, path.clone(), by_edges), &expected);
+            }
         }
     }
 }
