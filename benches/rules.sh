@@ -3,6 +3,7 @@
 # the same bytes, and retrains its genotype for a short time. A table comes last.
 #
 #     benches/rules.sh DATA [PRESET...]      DATA holds cifar-10-batches-bin; all presets of the family without PRESET
+#     benches/rules.sh DATA proxyless_cpu+rule.sampling=gate-pairs           a preset with other settings
 #     KILLS=3 DEVICE=flex PROGRAM=target/release/ec-darts benches/rules.sh DATA gdas_cpu
 #
 # The network has 4 channels and 3 cells on 16x16 maps, an epoch 12 steps. This shows that a rule works to its
@@ -14,7 +15,8 @@ shift
 presets=("$@")
 [ ${#presets[@]} -gt 0 ] || presets=(search_cifar10_cpu darts_cpu gdas_cpu snas_cpu fair_darts_cpu pc_darts_cpu
   pdarts_cpu sdarts_rs_cpu sdarts_adv_cpu proxyless_cpu darts_plus_cpu robust_darts_cpu beta_darts_cpu
-  darts_minus_cpu drnas_cpu mobile_cpu)
+  darts_minus_cpu drnas_cpu mobile_cpu proxyless_cpu+rule.sampling=gate-pairs
+  mobile_cpu+rule.cost_form=product nas_bench_201_darts_cpu nas_bench_201_gdas_cpu nas_bench_201_cen_cpu)
 program=$(realpath "${PROGRAM:-target/release/ec-darts}")
 device=${DEVICE:-flex}
 kills=${KILLS:-3}
@@ -27,9 +29,13 @@ for set in "${small[@]}"; do sets+=(--set "$set"); done
 
 # PRESET OUT ARGUMENTS...
 search() {
-  local preset=$1 out=$2
+  local preset=$1 out=$2 changes change
   shift 2
   local own=("${sets[@]}")
+  IFS=+ read -r preset changes <<<"$preset"
+  for change in ${changes//+/ }; do own+=(--set "$change"); done
+  # Two stages of cells, and a width that six and four divide.
+  [ "$preset" != drnas_cpu ] || own+=(--set stages.cells=[3,3] --set network.init_channels=12)
   # Settings of a preset that count epochs are shortened with them.
   grep -q frozen_epochs "crates/ec-darts/presets/$preset.toml" "crates/ec-darts/presets/${preset%_cpu}.toml" 2>/dev/null &&
     own+=(--set alpha.frozen_epochs=1)
@@ -58,8 +64,9 @@ for preset in "${presets[@]}"; do
     (search "$preset" "$broken" --resume=auto) >"$work/log" 2>&1 || state="resuming failed: $(tail -n 1 "$work/log")"
     cmp -s "$(newest "$whole")" "$(newest "$broken")" || state="other bytes"
   fi
-  retrained=no
-  if "$program" retrain --quiet --config retrain_cifar10_cpu --genotype "$whole/genotype.json" --data "$data" \
+  retrained=no retrain=retrain_cifar10_cpu
+  case $preset in nas_bench_201_*) retrain=retrain_nas_bench_201_cpu ;; esac
+  if "$program" retrain --quiet --config "$retrain" --genotype "$whole/genotype.json" --data "$data" \
     --device "$device" --out "$work/$preset-net" --set network.init_channels=4 --set network.num_cells=3 \
     --set retrain.epochs=1 --set retrain.batch_size=32 --set data.train_images=200 --set data.cutout=none \
     >"$work/log" 2>&1; then
@@ -68,7 +75,7 @@ for preset in "${presets[@]}"; do
     retrained="no: $(tail -n 1 "$work/log")"
   fi
   [ "$state" = "same bytes" ] && [ "$retrained" = yes ] || failed=1
-  row=$(printf '| %-20s | %3d s | %d of %d | %s | %s |' "$preset" $((SECONDS - began)) "$hit" "$kills" "$state" "$retrained")
+  row=$(printf '| %-42s | %3d s | %d of %d | %s | %s |' "$preset" $((SECONDS - began)) "$hit" "$kills" "$state" "$retrained")
   echo "$row" >&2
   rows+=("$row")
 done
