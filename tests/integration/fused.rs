@@ -262,7 +262,7 @@ fn supernets_of_several_parts() {
     let weights = tiny::tensor(8, [edges * (primitives + 1)], &device);
     let columns = |edge: usize| match edge {
         2..=4 => vec![0],
-        _ if edge % 4 == 0 => vec![1 + edge % 7, 1 + (edge + 3) % 7],
+        _ if edge.is_multiple_of(4) => vec![1 + edge % 7, 1 + (edge + 3) % 7],
         _ => vec![edge % 8],
     };
     let path: Vec<_> = (0..edges).map(columns).collect();

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use ec_darts::architecture::random_genotype;
 use ec_darts::data::{Purpose, stream_rng};
-use ec_darts_space::{Genotype, Preset, SearchSpace, draw};
+use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace, draw};
 
 use crate::args::{GenotypeCommand, TextForm};
 use crate::{output, print};
@@ -41,7 +41,10 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
         }
         GenotypeCommand::Random { seed } => {
             let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
-            print(&format!("{}\n", random_genotype(&SearchSpace::darts(), rng)))
+            print(&format!(
+                "{}\n",
+                random_genotype(&SearchSpace::darts(), Discretization::Edges, rng)
+            ))
         }
         GenotypeCommand::Draw { genotype, out } => {
             let genotype = read(&genotype)?;

@@ -8,7 +8,7 @@ use ec_darts::config::{SearchConfig, Settings};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::train::{AlphaValues, CellReport, EpochReport, MeasuredOn, RetrainEpochReport};
 use ec_darts::{Error, Result};
-use ec_darts_space::Genotype;
+use ec_darts_space::{Discretization, Genotype};
 
 use crate::genotypes::key;
 use crate::run::{Told, Worked, Worker};
@@ -95,7 +95,7 @@ impl Worker for Fake<'_> {
 pub fn found(config: &SearchConfig, epoch: usize) -> Genotype {
     let space = config.network.space().expect("a space");
     let rng = &mut stream_rng(config.search.seed / 2, Purpose::Genotype, epoch as u64, 0);
-    let mut genotype = random_genotype(&space, rng);
+    let mut genotype = random_genotype(&space, Discretization::Edges, rng);
     if config.search.seed % 2 == 1 {
         genotype.normal.nodes.iter_mut().for_each(|picks| picks.reverse());
     }

@@ -2,6 +2,7 @@
 //! node.
 
 use ec_darts::Result;
+use ec_darts::architecture::Strength;
 use ec_darts::train::SavedAlpha;
 use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive};
 use sha2::{Digest, Sha256};
@@ -95,7 +96,9 @@ pub(crate) fn other_edges(saved: &SavedAlpha) -> Result<Vec<OtherEdges>, Error> 
     let (genotype, _) = saved.genotype()?;
     let topology = saved.space.topology();
     let node = topology.num_nodes() - 1;
-    let strengths = saved.strengths();
+    // The paper's weights are mixing weights, whatever the genotype is derived from.
+    let rule = saved.config.rule_at(saved.epoch);
+    let strengths = rule.strengths(&saved.space, &saved.alpha, Strength::Mixing);
     let columns = saved.space.primitives();
     let rows: Vec<&[f32]> = strengths.cell(CellKind::Normal).chunks(columns.len()).collect();
     let strongest = topology.sources(node).filter_map(|from| {

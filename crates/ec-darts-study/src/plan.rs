@@ -47,10 +47,10 @@ impl Plan {
                 Origin::Given(genotype) => {
                     add(candidate(&variant.name, Place::Given, genotype), genotype.clone())
                 }
-                Origin::Random { seeds, space } => {
+                Origin::Random { seeds, space, discretization } => {
                     for &seed in seeds {
                         let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
-                        let genotype = random_genotype(space, rng);
+                        let genotype = random_genotype(space, *discretization, rng);
                         add(candidate(&variant.name, Place::Random { seed }, &genotype), genotype)
                     }
                 }

@@ -131,6 +131,11 @@ pub fn run<W: Worker>(
                 std::thread::sleep(LOOK_EVERY);
                 continue;
             }
+            if !open.is_empty() {
+                // Others have claimed all of them since the look, so it is out of date.
+                std::thread::sleep(LOOK_EVERY);
+                continue;
+            }
             return Ok(nothing(&states, finished));
         };
         taken.insert(trial.name.clone());

@@ -68,6 +68,8 @@ pub enum Origin {
         seeds: Vec<u64>,
         /// The space of the draws.
         space: SearchSpace,
+        /// From random strengths to a genotype.
+        discretization: Discretization,
     },
     /// A preset or a file.
     Given(Genotype),
@@ -185,6 +187,8 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
         Some(space) => space?,
         None => under(SearchConfig::cifar10(), scale)?.network.space()?,
     };
+    let discretizations: Vec<Discretization> =
+        searches.iter().flatten().map(|config| config.rule.discretization).collect();
     let same_space = spaces.all(|other| other.is_ok_and(|other| other == space));
     let origins = file.variants.iter().zip(searches).map(|(variant, search)| {
         let key = format!("variants.{}", variant.name);
@@ -196,7 +200,13 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
             }
             (None, Some(seeds), None) => {
                 Check { source }.seeds(&format!("{key}.random"), seeds, true)?;
-                Origin::Random { seeds: seeds.clone(), space: space.clone() }
+                let discretization = of_random(&discretizations).ok_or_else(|| {
+                    let allowed = "no random genotypes: those of the searches keep other numbers of operations";
+                    source::value(source, &key, &"random", allowed)
+                })?;
+                let any = random_genotype(&space, discretization, &mut stream_rng(0, Purpose::Genotype, 0, 0));
+                can_be_trained(source, &key, &any, &scale.protocol)?;
+                Origin::Random { seeds: seeds.clone(), space: space.clone(), discretization }
             }
             (None, None, Some(name)) => {
                 let genotype = genotype(source, &key, name)?;
@@ -215,6 +225,7 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
         if let Origin::Search(config) = &origin {
             let any = random_genotype(
                 &config.network.space()?,
+                Discretization::Edges,
                 &mut stream_rng(0, Purpose::Genotype, 0, 0),
             );
             can_be_trained(source, &key, &any, &scale.protocol)?;
@@ -266,6 +277,18 @@ fn search(
 fn under(config: SearchConfig, scale: &Scale) -> Result<SearchConfig> {
     let seeds = ("search.seed", "the study's `seeds` has them");
     source::lay(config, &scale.search, &scale.source, "search.", seeds)
+}
+
+/// How random genotypes are read from random strengths, so that they are of the kind that the searches find; nothing
+/// where these are of several kinds, or keep as many operations as reach a threshold.
+fn of_random(searched: &[Discretization]) -> Option<Discretization> {
+    let of_every_edge = searched.iter().filter(|each| matches!(each, Discretization::EveryEdge));
+    let by_threshold = searched.iter().any(|each| matches!(each, Discretization::Threshold { .. }));
+    match of_every_edge.count() {
+        _ if by_threshold => None,
+        0 => Some(Discretization::Edges),
+        count => (count == searched.len()).then_some(Discretization::EveryEdge),
+    }
 }
 
 fn can_be_trained(

@@ -66,9 +66,24 @@ impl Trial {
 
 fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     let path = folder.join("config.toml");
-    // A damaged file is written again from the checkpoint, which has the settings too.
-    let Some(there) = path.exists().then(|| C::load(&path, &[]).ok()).flatten() else {
-        return Ok(());
+    let is_done = Record::read(folder).is_some_and(|record| record.ending == Some(Ended::Done));
+    let there = match path.exists().then(|| C::load(&path, &[])) {
+        Some(Ok(there)) => there,
+        // A damaged file is written again from the checkpoint, which has the settings too. A trial that is done is
+        // never resumed.
+        _ if !is_done => return Ok(()),
+        unread => {
+            let fault = match unread {
+                Some(Err(error)) => error.to_string(),
+                _ => "config.toml is not there".into(),
+            };
+            return Err(Error::Folder {
+                path: folder.to_path_buf(),
+                reason: format!(
+                    "holds a trial whose settings cannot be read, so its result counts for nothing: {fault}"
+                ),
+            });
+        }
     };
     match config.difference(&there) {
         None => Ok(()),

@@ -6,7 +6,7 @@
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use ec_darts_space::{CellKind, Genotype, PerKind, SearchSpace, discretize};
+use ec_darts_space::{CellKind, Discretization, Genotype, PerKind, SearchSpace};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -213,16 +213,25 @@ impl ArchitectureGradient {
 
 /// A random genotype, a baseline for a search.
 ///
-/// All sets of edges that a node can keep have the same probability, and so have all primitives but
-/// `none` on each of them: the genotype is derived from independent, equally distributed strengths.
-pub fn random_genotype(space: &SearchSpace, rng: &mut impl Rng) -> Genotype {
+/// The genotype is derived from independent, equally distributed strengths. By [`Discretization::Edges`] all sets of
+/// edges that a node can keep have the same probability, and so have all primitives but `none` on each of them; by
+/// [`Discretization::EveryEdge`] all primitives of each edge have, also `none`.
+///
+/// # Panics
+/// By a threshold, which such strengths have nothing to do with.
+pub fn random_genotype(
+    space: &SearchSpace,
+    discretization: Discretization,
+    rng: &mut impl Rng,
+) -> Genotype {
     let count = space.topology().num_edges() * space.primitives().len();
     let mut strengths = || -> Vec<f32> {
         // 24 bits fit exactly into single precision.
         (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
     };
     let strengths = space.topology().per_kind(|_| strengths());
-    discretize(space, strengths.as_deref()).expect("finite strengths of the space")
+    let strengths = strengths.as_deref();
+    discretization.genotype(space, strengths).expect("finite strengths of the space")
 }
 
 #[cfg(test)]
@@ -233,13 +242,30 @@ mod tests {
     use crate::data::{Purpose, stream_rng};
 
     #[test]
+    fn random_cells_of_nas_bench_201_have_none_too() {
+        let space = SearchSpace::nas_bench_201();
+        let mut picks = 0;
+        for seed in 0..200 {
+            let rng = &mut stream_rng(seed, Purpose::Genotype, 0, 0);
+            let genotype = random_genotype(&space, Discretization::EveryEdge, rng);
+            picks += genotype.normal.nodes.iter().map(Vec::len).sum::<usize>();
+        }
+        // Of 1,200 edges one in five has `none`: 960, with five deviations of 13.9.
+        assert!((890..=1030).contains(&picks), "{picks}");
+    }
+
+    #[test]
     fn random_genotypes_are_even() {
         let space = SearchSpace::darts();
         let primitives = space.primitives();
         let place = |of| primitives.iter().position(|&each| each == of).expect("a candidate");
         let (mut picks, mut sources) = ([0; 8], [0; 5]);
         for seed in 0..2000 {
-            let genotype = random_genotype(&space, &mut stream_rng(seed, Purpose::Genotype, 0, 0));
+            let genotype = random_genotype(
+                &space,
+                Discretization::Edges,
+                &mut stream_rng(seed, Purpose::Genotype, 0, 0),
+            );
             genotype.validate().expect("a genotype");
             for pick in genotype.normal.nodes.iter().flatten() {
                 picks[place(pick.primitive)] += 1;

@@ -1,7 +1,8 @@
 //! The loss of alpha in addition to its cross entropy: terms, and a factor by the cost of the
 //! architecture.
 //!
-//! Entry point: [`Penalties::loss`]. Invariant: a term depends on alpha and the mixing weights, never on the
+//! Entry point: [`Penalties::loss`]. Invariant: a term, and a factor of the cross entropy, depends on alpha and the mixing
+//! weights, never on the
 //! weights of the network.
 
 use burn::tensor::activation::sigmoid;
@@ -179,7 +180,8 @@ impl ExpectedCost {
             CostForm::Linear => cross_entropy + expected * weight,
             CostForm::Log => cross_entropy + expected.log() * weight,
             CostForm::Product => {
-                let logarithms = expected.log() / reference.ln() + 1.0;
+                // A cost below 1 has no positive logarithm, and a negative number no power.
+                let logarithms = (expected.log() / reference.ln() + 1.0).clamp_min(1e-3);
                 cross_entropy * logarithms.powf_scalar(exponent as f32) * weight
             }
         }

@@ -219,7 +219,7 @@ fn a_server_that_sends_too_much_is_left() {
     let out = tempfile::tempdir().expect("a folder");
     let server = Server::new(bytes, true, Vec::new());
     let error = fetch(&archive, out.path(), Some(&server.url)).expect_err("too long");
-    assert!(error.to_string().contains("more than the 1048576 bytes"), "{error}");
+    assert!(error.to_string().contains("more than the expected 1048576 bytes"), "{error}");
     assert_eq!(fs::read_dir(out.path().join("set")).expect("made").count(), 0);
 }
 

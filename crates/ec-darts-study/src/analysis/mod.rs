@@ -57,7 +57,7 @@ pub struct Analysis {
     pub agreement: Agreement,
     /// The paper's claims.
     pub claims: Vec<Claim>,
-    /// The cost of all trials, each counted once.
+    /// The cost of all finished trials, each counted once.
     pub cost: Costs,
     /// Parts of the study that were not run, in sentences.
     pub gaps: Vec<String>,

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::{accuracies, genotypes, nested, trained};
 use crate::results::{Candidate, Kind, Place, Results};
 use crate::statistics::kendall::Correlation;
-use crate::statistics::{Estimate, Interval, Told, ceiling_of_tau, mean, reliability_of_means};
+use crate::statistics::{
+    CannotTell, Estimate, Interval, Told, ceiling_of_tau, mean, reliability_of_means,
+};
 
 /// The score by which the search ranks genotypes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,11 +188,13 @@ fn of_groups(variant: &str, score: Score, groups: &[&RankGroup]) -> RankMean {
         .iter()
         .filter_map(|group| Some((group.seed, group.correlation.as_ref().ok()?.tau)))
         .collect();
+    // Genotypes of one search are no sample of independent searches.
     let single = match groups {
-        [one] => one.correlation.clone().ok(),
+        [one] if one.seed.is_none() => one.correlation.clone().ok(),
         _ => None,
     };
     let tau = match groups {
+        [one] if one.seed.is_some() => Err(CannotTell::NoSample),
         [one] => one.correlation.clone().and_then(|told| Ok((told.tau, told.interval?))),
         _ => {
             let values: Vec<f64> = taus.iter().map(|(_, tau)| *tau).collect();

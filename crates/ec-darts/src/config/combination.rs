@@ -7,6 +7,7 @@ use super::validate::require;
 use super::{Order, SearchConfig, Settings};
 use crate::Result;
 use crate::architect::ArchitectOrder;
+use crate::cost::CostMeasure;
 use crate::penalty::CostForm;
 use crate::relaxation::Relaxation;
 use crate::sampling::Sampling;
@@ -132,6 +133,23 @@ impl SearchConfig {
         let product = rule.cost_form == CostForm::Product;
         let allowed = "`linear` or `log` in single-level order: a factor of the loss would scale the step on the weights";
         require(!(single && product), "rule.cost_form", "product", allowed)?;
+        let is_latency = rule.cost == Some(CostMeasure::Latency);
+        let fits = match rule.cost_target {
+            Some(target) => target > 1.0,
+            None => !is_latency,
+        };
+        let allowed =
+            "another one without a `rule.cost_target` above 1, whose logarithm is the divisor";
+        require(!product || fits, "rule.cost_form", "product", allowed)?;
+        let epochs = search.epochs;
+        let is_zero = (0..epochs).any(|epoch| rule.cost_weight.at(epoch, epochs) == 0.0);
+        let allowed =
+            "above 0 in every epoch with `rule.cost_form = \"product\"`, which it multiplies";
+        require(!product || !is_zero, "rule.cost_weight", "0", allowed)?;
+        let operations = self.network.primitives.len();
+        let pairs = rule.sampling == Some(Sampling::GatePairs);
+        let allowed = "another one with a single primitive, of which no pair can be drawn";
+        require(!pairs || operations > 1, "rule.sampling", sampling, allowed)?;
         let by_eigenvalue = matches!(rule.stop, Some(Stop::Eigenvalue(_)));
         let allowed = "another one without `rule.eigenvalue_every`, which says when there is an eigenvalue to judge";
         require(
@@ -165,7 +183,6 @@ mod tests {
     use ec_darts_space::Schedule;
 
     use super::*;
-    use crate::cost::CostMeasure;
     use crate::penalty::ZeroOne;
 
     fn check(change: impl Fn(&mut SearchConfig), expected: &str) {
@@ -230,6 +247,42 @@ mod tests {
         check(
             |c| c.rule.epsilon = two(),
             "`rule.epsilon` is 2.0, allowed: 0 without `rule.perturbation`",
+        );
+    }
+
+    #[test]
+    fn products_need_costs_whose_logarithm_is_positive() {
+        let target = "`rule.cost_form` is product, allowed: another one without a `rule.cost_target` above 1, whose \
+                      logarithm is the divisor";
+        let product = |c: &mut SearchConfig, cost| {
+            (c.rule.cost, c.rule.cost_form) = (Some(cost), CostForm::Product);
+        };
+        check(|c| product(c, CostMeasure::Latency), target);
+        check(
+            |c| {
+                product(c, CostMeasure::MultiplyAdds);
+                c.rule.cost_target = Some(1.0);
+            },
+            target,
+        );
+        check(
+            |c| {
+                product(c, CostMeasure::Parameters);
+                c.rule.cost_weight = Schedule::line(0.0, 1.0);
+            },
+            "`rule.cost_weight` is 0, allowed: above 0 in every epoch with `rule.cost_form = \"product\"`, which it \
+             multiplies",
+        );
+    }
+
+    #[test]
+    fn a_pair_needs_two_primitives() {
+        check(
+            |c| {
+                c.network.primitives = vec![ec_darts_space::Primitive::SepConv3x3];
+                c.rule.sampling = Some(Sampling::GatePairs);
+            },
+            "`rule.sampling` is gate-pairs, allowed: another one with a single primitive, of which no pair can be drawn",
         );
     }
 

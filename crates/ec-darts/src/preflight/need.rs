@@ -73,7 +73,9 @@ impl MemoryNeed {
         need.beside_cells(&geometry, batch as u64, data.size());
         buffers.beside_cells(&geometry, batch, data.size());
         // One operation of each edge is computed, and the kernels support each operation alone.
-        let one_each = config.rule.sampling.is_some_and(Sampling::is_one_each);
+        // A step on alpha by `gates` computes all of them.
+        let sampling = config.rule.sampling.filter(|&sampling| sampling != Sampling::Gates);
+        let one_each = sampling.is_some_and(Sampling::is_one_each);
         let mut is_fused = true;
         for plan in &geometry.cells {
             let described = SearchCell::describe(&space, plan, config.cell_form(stage));

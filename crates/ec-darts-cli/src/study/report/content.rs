@@ -246,7 +246,7 @@ fn costs(analysis: &Analysis) -> Vec<Block> {
     };
     let mut rows: Vec<Vec<Cell>> =
         analysis.variants.iter().map(|summary| row(&summary.variant, &summary.cost)).collect();
-    rows.push(row("all trials", &analysis.cost));
+    rows.push(row("all finished trials", &analysis.cost));
     let head = vec!["variant", "searches", "trainings", "both", "both, hours by the clock"];
     vec![
         Block::Table(Table { name: "costs", head, rows }),

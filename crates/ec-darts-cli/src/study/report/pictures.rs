@@ -249,7 +249,7 @@ mod tests {
     fn ticks_are_round() {
         let axis = Axis::around([63.1, 69.4].into_iter(), 0.0, 100.0);
         let (ticks, digits) = axis.ticks();
-        assert_eq!((ticks, digits), ((63..70).map(f64::from).collect(), 0));
+        assert_eq!((ticks, digits), (vec![64.0, 66.0, 68.0], 0));
         let (ticks, digits) = Axis::around([0.31, 0.35].into_iter(), 0.0, 1.0).ticks();
         assert_eq!((ticks.len(), digits), (5, 2));
         // Equal values have a scale too.
