@@ -99,10 +99,13 @@ fn difference(actual: &Outcome, expected: &Outcome) -> Option<String> {
         }
         // A mixing weight's gradient is a sum over all values of the output, which may cancel. So
         // its error is measured against the usual size of such a sum, not against its own size.
-        let usual = if name == "gradient of the mixing weights" {
-            0.25 * (num_values as f64).sqrt()
-        } else {
-            0.0
+        // A running mean takes a tenth of a mean of maps whose deviation is about one, which may cancel too.
+        let usual = match &name[..] {
+            "gradient of the mixing weights" => 0.25 * (num_values as f64).sqrt(),
+            name if name.ends_with("running_mean") || name == "packed means" => {
+                0.01 * (expected.len() as f64).sqrt()
+            }
+            _ => 0.0,
         };
         let miss = tiny::distance(actual, expected) * norm / norm.max(usual);
         // A NaN is a difference too.

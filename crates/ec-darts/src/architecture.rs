@@ -6,7 +6,9 @@
 use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use ec_darts_space::{CellKind, Discretization, Genotype, PerKind, SearchSpace};
+use ec_darts_space::{
+    CellKind, Discretization, Error as SpaceError, Genotype, PerKind, SearchSpace,
+};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -215,7 +217,8 @@ impl ArchitectureGradient {
 ///
 /// The genotype is derived from independent, equally distributed strengths. By [`Discretization::Edges`] all sets of
 /// edges that a node can keep have the same probability, and so have all primitives but `none` on each of them; by
-/// [`Discretization::EveryEdge`] all primitives of each edge have, also `none`.
+/// [`Discretization::EveryEdge`] all primitives of each edge have, also `none`; what has no way to the output is drawn
+/// again.
 ///
 /// # Panics
 /// By a threshold, which such strengths have nothing to do with.
@@ -225,13 +228,16 @@ pub fn random_genotype(
     rng: &mut impl Rng,
 ) -> Genotype {
     let count = space.topology().num_edges() * space.primitives().len();
-    let mut strengths = || -> Vec<f32> {
-        // 24 bits fit exactly into single precision.
-        (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect()
-    };
-    let strengths = space.topology().per_kind(|_| strengths());
-    let strengths = strengths.as_deref();
-    discretization.genotype(space, strengths).expect("finite strengths of the space")
+    // 24 bits fit exactly into single precision.
+    let mut draw = |_| (0..count).map(|_| (rng.next_u32() >> 8) as f32).collect::<Vec<f32>>();
+    loop {
+        let strengths = space.topology().per_kind(&mut draw);
+        match discretization.genotype(space, strengths.as_deref()) {
+            // No way from the input to the output.
+            Err(SpaceError::NothingKept { .. }) => {}
+            drawn => return drawn.expect("finite strengths of the space"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -250,8 +256,9 @@ mod tests {
             let genotype = random_genotype(&space, Discretization::EveryEdge, rng);
             picks += genotype.normal.nodes.iter().map(Vec::len).sum::<usize>();
         }
-        // Of 1,200 edges one in five has `none`: 960, with five deviations of 13.9.
-        assert!((890..=1030).contains(&picks), "{picks}");
+        // Of 1,200 edges one in five has `none`, somewhat less as a way to the output is left: 960, with five
+        // deviations of 13.9, and some more.
+        assert!((890..=1060).contains(&picks), "{picks}");
     }
 
     #[test]

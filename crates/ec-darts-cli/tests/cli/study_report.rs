@@ -205,7 +205,7 @@ fn figures_are_those_of_the_trials() {
     close(figure("differences", name, "p of sign flips", &text), &[0.25]);
     close(figure("differences", name, "seeds needed", &text), &[10.0]);
     // 18 trainings of 180 processor seconds, 4 searches of as many.
-    close(figure("costs", "all trials", "trainings", &text), &[0.9]);
+    close(figure("costs", "all finished trials", "trainings", &text), &[0.9]);
     let markdown = read(&folder, "r/report.md");
     let claim =
         "| Genotypes of ec_darts are more accurate than those of darts. | Table 4 | holds |";
