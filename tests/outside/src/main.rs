@@ -11,10 +11,10 @@ use burn::nn::LinearConfig;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use ec_darts::batch::ImageBatch;
 use ec_darts::config::{DataConfig, RetrainConfig, SearchConfig};
 use ec_darts::data::{DatasetKind, Datasets, ImageDataset, Loader};
 use ec_darts::model::{TrainedModel, evaluate};
-use ec_darts::batch::ImageBatch;
 use ec_darts::train::{Done, Retraining, Search};
 use ec_darts_space::Genotype;
 
