@@ -4,7 +4,9 @@
 use ec_darts::Result;
 use ec_darts::architecture::Strength;
 use ec_darts::train::SavedAlpha;
-use ec_darts_space::{CellGenotype, CellKind, Error, Genotype, NUM_INPUTS, Pick, Primitive};
+use ec_darts_space::{
+    CellGenotype, CellKind, Discretization, Error, Genotype, NUM_INPUTS, Pick, Primitive,
+};
 use sha2::{Digest, Sha256};
 
 /// Number of hexadecimal digits of a key.
@@ -141,6 +143,18 @@ fn choices<T: Clone>(of: &[T], count: usize) -> Vec<Vec<T>> {
             with.chain(choices(rest, count)).collect()
         }
         [] => Vec::new(),
+    }
+}
+
+/// How random genotypes are read from random strengths, so that they are of the kind that the searches find; nothing
+/// where these are of several kinds, or keep as many operations as reach a threshold.
+pub(crate) fn of_random(searched: &[Discretization]) -> Option<Discretization> {
+    let of_every_edge = searched.iter().filter(|each| matches!(each, Discretization::EveryEdge));
+    let by_threshold = searched.iter().any(|each| matches!(each, Discretization::Threshold { .. }));
+    match of_every_edge.count() {
+        _ if by_threshold => None,
+        0 => Some(Discretization::Edges),
+        count => (count == searched.len()).then_some(Discretization::EveryEdge),
     }
 }
 

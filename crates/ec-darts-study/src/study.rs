@@ -12,6 +12,7 @@ use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace};
 use serde::Deserialize;
 use toml::Table;
 
+use crate::genotypes;
 use crate::results::Kind;
 use crate::source;
 
@@ -200,7 +201,7 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
             }
             (None, Some(seeds), None) => {
                 Check { source }.seeds(&format!("{key}.random"), seeds, true)?;
-                let discretization = of_random(&discretizations).ok_or_else(|| {
+                let discretization = genotypes::of_random(&discretizations).ok_or_else(|| {
                     let allowed = "no random genotypes: those of the searches keep other numbers of operations";
                     source::value(source, &key, &"random", allowed)
                 })?;
@@ -279,18 +280,7 @@ fn under(config: SearchConfig, scale: &Scale) -> Result<SearchConfig> {
     source::lay(config, &scale.search, &scale.source, "search.", seeds)
 }
 
-/// How random genotypes are read from random strengths, so that they are of the kind that the searches find; nothing
-/// where these are of several kinds, or keep as many operations as reach a threshold.
-fn of_random(searched: &[Discretization]) -> Option<Discretization> {
-    let of_every_edge = searched.iter().filter(|each| matches!(each, Discretization::EveryEdge));
-    let by_threshold = searched.iter().any(|each| matches!(each, Discretization::Threshold { .. }));
-    match of_every_edge.count() {
-        _ if by_threshold => None,
-        0 => Some(Discretization::Edges),
-        count => (count == searched.len()).then_some(Discretization::EveryEdge),
-    }
-}
-
+/// Refuses a genotype that the network of the protocol cannot be made of.
 fn can_be_trained(
     source: &Source,
     key: &str,
