@@ -2,33 +2,17 @@
 //! on the CPU: value, every gradient, running statistics, evaluation; and the same bits every time.
 #![cfg(all(feature = "flex", feature = "cube"))]
 
+mod shared;
+
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{
     AdamNumbers, Cell, Edge, EdgeOperation as Op, Memory, SgdNumbers, adam, cell, cell_given, norm,
     pick, reference, serves, sgd, softmax_groups,
 };
 
-/// Numbers in (-2, 2) that depend on the seed alone.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(numbers(seed, shape.iter().product()), shape), device)
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().expect("single precision")
-}
+use shared::{numbers, tensor, values};
 
 /// A GPU of this machine, or the software driver; where there is none, the reason is printed past
 /// the capture of output.

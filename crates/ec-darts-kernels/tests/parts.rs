@@ -2,6 +2,8 @@
 //! statistics, evaluation.
 #![cfg(feature = "flex")]
 
+mod shared;
+
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,25 +11,7 @@ use ec_darts_kernels::{
     Cell, CellOutput, Edge, EdgeOperation as Op, Memory, cell, cell_given, reference, serves,
 };
 
-/// Numbers in (-2, 2) that depend on the seed alone.
-fn numbers(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x1234_5678);
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as f32 / (1u64 << 22) as f32 - 2.0
-    };
-    (0..count).map(|_| next()).collect()
-}
-
-fn tensor<const D: usize>(seed: u64, shape: [usize; D], device: &Device) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(numbers(seed, shape.iter().product()), shape), device)
-}
-
-fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().try_to_vec().expect("single precision")
-}
+use shared::{numbers, tensor, values};
 
 /// Every operation of a stride.
 fn all(stride: usize) -> Vec<Op> {

@@ -1,9 +1,8 @@
 //! The loss of alpha in addition to its cross entropy: terms, and a factor by the cost of the
 //! architecture.
 //!
-//! Entry point: [`Penalties::loss`]. Invariant: a term, and a factor of the cross entropy, depends on alpha and the mixing
-//! weights, never on the
-//! weights of the network.
+//! Entry point: [`Penalties::loss`]. Invariant: terms and factor depend on alpha and the mixing weights; the weights of
+//! the network enter through the cross entropy alone.
 
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Tensor, TensorData};
