@@ -275,9 +275,8 @@ fn how_often_losses_are_read_changes_nothing() {
 
 /// Ten stops give the same bytes again, with losses that are read together: every sum has a fixed
 /// order.
-#[test]
-fn on_wgpu_goes_on_as_unbroken() {
-    let Some(device) = crate::devices::gpu(ec_darts::device::DeviceName::Wgpu) else { return };
+fn goes_on_as_unbroken(name: ec_darts::device::DeviceName) {
+    let Some(device) = crate::devices::gpu(name) else { return };
     let new = || Search::new(tiny::config(), tiny::data(1), &device).expect("its settings");
     let mut unbroken = new();
     let bytes = finish(&mut unbroken);
@@ -296,6 +295,17 @@ fn on_wgpu_goes_on_as_unbroken() {
             .expect("its own bytes");
     }
     assert!(bytes == finish(&mut broken), "other bytes after ten stops");
+}
+
+#[test]
+fn on_wgpu_goes_on_as_unbroken() {
+    goes_on_as_unbroken(ec_darts::device::DeviceName::Wgpu);
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn on_cuda_goes_on_as_unbroken() {
+    goes_on_as_unbroken(ec_darts::device::DeviceName::Cuda);
 }
 
 fn check_refused(bytes: &[u8], config: SearchConfig, data: Arc<ImageDataset>, expected: &str) {

@@ -474,3 +474,11 @@ fn rules_are_golden_on_wgpu() {
         check(&device, &[("fused on wgpu", Kernels::default())]);
     }
 }
+
+#[cfg(feature = "cuda")]
+#[test]
+fn rules_are_golden_on_cuda() {
+    if let Some(device) = crate::devices::gpu(DeviceName::Cuda) {
+        check(&device, &[("fused on cuda", Kernels::default())]);
+    }
+}

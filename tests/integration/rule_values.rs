@@ -306,6 +306,14 @@ fn mixing_is_golden_on_wgpu() {
     }
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn mixing_is_golden_on_cuda() {
+    if let Some(device) = crate::devices::gpu(DeviceName::Cuda) {
+        mixing(&device);
+    }
+}
+
 #[test]
 fn penalties_are_golden_on_flex() {
     penalties(&Device::flex());
@@ -314,6 +322,14 @@ fn penalties_are_golden_on_flex() {
 #[test]
 fn penalties_are_golden_on_wgpu() {
     if let Some(device) = crate::devices::gpu(DeviceName::Wgpu) {
+        penalties(&device);
+    }
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn penalties_are_golden_on_cuda() {
+    if let Some(device) = crate::devices::gpu(DeviceName::Cuda) {
         penalties(&device);
     }
 }

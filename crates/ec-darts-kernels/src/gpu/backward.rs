@@ -144,10 +144,9 @@ pub fn products(
     let threads = comptime!(quads * groups);
     let position = group * quads + unit;
     let size = height * width;
-    let per_row = width.div_ceil(4);
     let place = CUBE_POS_X as usize * quads + unit;
-    let y = place / per_row;
-    let x = place % per_row * 4;
+    let y = place / width * 4;
+    let x = place % width;
     let active = y < height;
     let scale = factor(table, factors, table[row + block::MIXING], image, images);
     let pointwise = table[row + block::POINTWISE] as usize;
@@ -193,9 +192,9 @@ pub fn products(
                 };
                 #[unroll]
                 for pixel in 0..4usize {
-                    if x + pixel < width {
-                        let of_map =
-                            map_gradient(table, row, maps, &*work, &line, scale, at + pixel);
+                    if y + pixel < height {
+                        let at = at + pixel * width;
+                        let of_map = map_gradient(table, row, maps, &*work, &line, scale, at);
                         value.insert(pixel, of_map);
                     }
                 }
@@ -229,8 +228,8 @@ pub fn products(
         if active && input < inputs {
             #[unroll]
             for pixel in 0..4usize {
-                if x + pixel < width {
-                    work[to + input * size + pixel] =
+                if y + pixel < height {
+                    work[to + input * size + pixel * width] =
                         sums[pixel * vectors + lane / 4].extract(lane % 4);
                 }
             }

@@ -3,13 +3,13 @@
 //! ```text
 //! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
 //! ```
-//! A branch may also be a pool of which only the moments are needed. A unit has a quad of pixels
-//! and sixteen channels of the output in registers; the units of a cube share the quads' gathered
-//! values.
+//! A branch may also be a pool of which only the moments are needed: its `w` is the identity, and no map is written. A
+//! unit has a quad of pixels and sixteen channels of the output in registers; the units of a cube share the quads'
+//! gathered values.
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, gathered, pooled};
+use super::planes::{Four, Plane, gathered};
 use super::table::{BIAS, block, gather};
 
 /// Number of channels gathered at a time.
@@ -45,12 +45,11 @@ pub fn add_product(
     }
 }
 
-/// Number of pixels of the quads before one, in rows of `width`.
+/// Number of pixels of the quads before one, in a map of this size.
 #[cube]
-pub fn pixels_before(quad: usize, width: usize) -> usize {
-    let quads = width.div_ceil(4);
-    let last = min(quad % quads * 4, width);
-    quad / quads * width + last
+pub fn pixels_before(quad: usize, height: usize, width: usize) -> usize {
+    let row = min(quad / width * 4, height);
+    row * width + quad % width * min(height - row, 4usize)
 }
 
 /// Cubes: tiles of quads, images, branches. In a `pair`, a branch reads one of two inputs.
@@ -84,10 +83,9 @@ pub fn blocks(
     let group = UNIT_POS_Y as usize;
     let threads = comptime!(quads * groups);
     let position = group * quads + unit;
-    let per_row = width.div_ceil(4);
     let place = CUBE_POS_X as usize * quads + unit;
-    let y = place / per_row;
-    let x = place % per_row * 4;
+    let y = place / width * 4;
+    let x = place % width;
     let active = y < height;
     let first = table[row + block::FIRST] as usize;
     let outputs = table[row + block::OUTPUTS] as usize;
@@ -107,108 +105,91 @@ pub fn blocks(
     let floor = select(table[row + block::RELU] == 1, f32::new(0.0), f32::new(f32::MIN));
 
     let mut sums = Array::<Four>::new(comptime!(4 * vectors));
-    if way >= gather::MAX_POOL {
-        #[unroll]
-        for lane in 0..comptime!(4 * vectors) {
-            let channel = out + lane;
-            if active && channel < outputs {
+    let inputs = table[row + block::INPUTS] as usize;
+    let is_pool = way >= gather::MAX_POOL;
+    let kernel = table[row + block::KERNEL];
+    let depthwise = table[row + block::DEPTHWISE] as usize;
+    let pointwise = table[row + block::POINTWISE] as usize;
+    let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
+    let mut chunk = 0usize;
+    while chunk < inputs {
+        let mut channel = group;
+        while channel < CHUNK {
+            let input = chunk + channel;
+            let mut value = Four::new(0.0);
+            if active && input < inputs {
+                let of = select(way == gather::WINDOW, input / 9, input);
+                let mut scale = f32::new(1.0);
+                let mut shift = f32::new(0.0);
+                if inner.comptime() {
+                    let norm = (source_norm as usize * channels + of) * 4;
+                    scale = norms[norm + 2];
+                    shift = norms[norm + 3];
+                }
                 let plane = Plane {
-                    first: from + channel * in_size,
+                    first: from + of * in_size,
                     height: in_height as i32,
                     width: in_width as i32,
-                    scale: 1.0,
-                    shift: 0.0,
-                    floor: f32::MIN,
+                    scale,
+                    shift,
+                    floor,
                 };
-                let is_max = way == gather::MAX_POOL;
-                #[unroll]
-                for pixel in 0..4usize {
-                    let value = pooled(source, &plane, top, left + pixel as i32 * stride, is_max);
-                    let mut four = sums[pixel * vectors + lane / 4];
-                    four.insert(lane % 4, value);
-                    sums[pixel * vectors + lane / 4] = four;
+                if inner.comptime() {
+                    value = gathered(
+                        &*maps, &plane, top, left, weights, way, kernel, dilation, stride,
+                        depthwise, input,
+                    );
+                } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                    value = gathered(
+                        other, &plane, top, left, weights, way, kernel, dilation, stride,
+                        depthwise, input,
+                    );
+                } else {
+                    value = gathered(
+                        source, &plane, top, left, weights, way, kernel, dilation, stride,
+                        depthwise, input,
+                    );
                 }
             }
+            values[channel * quads + unit] = value;
+            channel += groups;
         }
-    } else {
-        let inputs = table[row + block::INPUTS] as usize;
-        let kernel = table[row + block::KERNEL];
-        let depthwise = table[row + block::DEPTHWISE] as usize;
-        let pointwise = table[row + block::POINTWISE] as usize;
-        let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
-        let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
-        let mut chunk = 0usize;
-        while chunk < inputs {
-            let mut channel = group;
-            while channel < CHUNK {
-                let input = chunk + channel;
-                let mut value = Four::new(0.0);
-                if active && input < inputs {
-                    let of = select(way == gather::WINDOW, input / 9, input);
-                    let mut scale = f32::new(1.0);
-                    let mut shift = f32::new(0.0);
-                    if inner.comptime() {
-                        let norm = (source_norm as usize * channels + of) * 4;
-                        scale = norms[norm + 2];
-                        shift = norms[norm + 3];
-                    }
-                    let plane = Plane {
-                        first: from + of * in_size,
-                        height: in_height as i32,
-                        width: in_width as i32,
-                        scale,
-                        shift,
-                        floor,
-                    };
-                    if inner.comptime() {
-                        value = gathered(
-                            &*maps, &plane, top, left, weights, way, kernel, dilation, stride,
-                            depthwise, input,
-                        );
-                    } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                        value = gathered(
-                            other, &plane, top, left, weights, way, kernel, dilation, stride,
-                            depthwise, input,
-                        );
+        let mut entry = position;
+        while entry < comptime!(CHUNK * groups * vectors) {
+            let input = chunk + entry / comptime!(groups * vectors);
+            let output = entry % comptime!(groups * vectors) * 4;
+            let mut four = Four::new(0.0);
+            #[unroll]
+            for lane in 0..4usize {
+                if input < inputs && output + lane < outputs {
+                    if is_pool {
+                        four.insert(lane, select(output + lane == input, f32::new(1.0), f32::new(0.0)));
                     } else {
-                        value = gathered(
-                            source, &plane, top, left, weights, way, kernel, dilation, stride,
-                            depthwise, input,
-                        );
-                    }
-                }
-                values[channel * quads + unit] = value;
-                channel += groups;
-            }
-            let mut entry = position;
-            while entry < comptime!(CHUNK * groups * vectors) {
-                let input = chunk + entry / comptime!(groups * vectors);
-                let output = entry % comptime!(groups * vectors) * 4;
-                let mut four = Four::new(0.0);
-                #[unroll]
-                for lane in 0..4usize {
-                    if input < inputs && output + lane < outputs {
                         four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
                     }
                 }
-                shared_weights[entry] = four;
-                entry += threads;
             }
-            sync_cube();
-            add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
-            sync_cube();
-            chunk += CHUNK;
+            shared_weights[entry] = four;
+            entry += threads;
         }
-        let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
+        sync_cube();
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
+        sync_cube();
+        chunk += CHUNK;
+    }
+    let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
+    if active && !is_pool {
         #[unroll]
         for lane in 0..comptime!(4 * vectors) {
             let channel = out + lane;
-            if active && channel < outputs {
+            if channel < outputs {
                 let to = to + channel * height * width + y * width + x;
                 #[unroll]
                 for pixel in 0..4usize {
-                    if x + pixel < width {
-                        maps[to + pixel] = sums[pixel * vectors + lane / 4].extract(lane % 4);
+                    if y + pixel < height {
+                        maps[to + pixel * width] =
+                            sums[pixel * vectors + lane / 4].extract(lane % 4);
                     }
                 }
             }
@@ -217,8 +198,9 @@ pub fn blocks(
     if moments.comptime() {
         let mut scratch = Shared::<[Four]>::new_slice(comptime!(at_once * threads));
         let begin = CUBE_POS_X as usize * quads;
-        let end = min(begin + quads, height * per_row);
-        let count = (pixels_before(end, width) - pixels_before(begin, width)) as f32;
+        let end = min(begin + quads, height.div_ceil(4) * width);
+        let count =
+            (pixels_before(end, height, width) - pixels_before(begin, height, width)) as f32;
         let slot = table[row + block::SLOT] as usize;
         let tiles = CUBE_COUNT_X as usize;
         let num_tiles = CUBE_COUNT_Y as usize * tiles;
@@ -230,7 +212,7 @@ pub fn blocks(
                 let mut sum = Four::new(0.0);
                 #[unroll]
                 for pixel in 0..4usize {
-                    if active && x + pixel < width {
+                    if active && y + pixel < height {
                         sum += sums[pixel * vectors + round * at_once + vector];
                     }
                 }
@@ -249,7 +231,7 @@ pub fn blocks(
                 let mut sum = Four::new(0.0);
                 #[unroll]
                 for pixel in 0..4usize {
-                    if active && x + pixel < width {
+                    if active && y + pixel < height {
                         let off = sums[pixel * vectors + round * at_once + vector] - mean;
                         sum += off * off;
                     }

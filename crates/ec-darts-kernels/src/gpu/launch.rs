@@ -208,12 +208,12 @@ impl Pass<'_> {
     pub fn node(&self, target: &Target, maps: &Values, output: &Values) {
         let plan = self.plan;
         let [height, width] = target.size;
-        let len = plan.channels * height * width;
+        let quads = plan.channels * height.div_ceil(4) * width;
         // SAFETY: as in `take`; a state is written after all that it reads.
         unsafe {
             sums::nodes::launch_unchecked(
                 &self.client,
-                count(len.div_ceil(VALUES), target.node.count, plan.batch),
+                count(quads.div_ceil(VALUES), target.node.count, plan.batch),
                 dim(VALUES),
                 self.table.arg(),
                 // States are read where they are written; of two inputs none is read here.

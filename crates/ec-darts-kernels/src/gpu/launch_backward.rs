@@ -8,6 +8,7 @@ use super::plan::{Rows, Sources, Target};
 use super::sums::{UNITS, VALUES};
 use super::table::source;
 use super::tile::{Tile, chunks};
+use super::weights::{MOST_TAPS, OF_COLUMN};
 use super::{backward, reached, sources, weights};
 
 impl Pass<'_> {
@@ -191,7 +192,7 @@ impl Pass<'_> {
         let plan = self.plan;
         let nowhere = [(); 2].map(|()| empty(&self.client, 1));
         let [height, width] = target.size;
-        let tiles = (sources.size[0] * sources.size[1].div_ceil(4)).div_ceil(UNITS);
+        let tiles = (sources.size[0].div_ceil(4) * sources.size[1]).div_ceil(UNITS);
         // Sums over a channel are made in few parts.
         let (tiles, (chunks, images)) =
             if inner { (1, chunks(plan.batch)) } else { (tiles, (plan.batch, 1)) };
@@ -274,7 +275,7 @@ impl Pass<'_> {
                 weights::depthwise_gradients::launch_unchecked(
                     &self.client,
                     count(tile.chunks, plan.channels, rows.count),
-                    dim(UNITS),
+                    CubeDim::new_2d(OF_COLUMN as u32, MOST_TAPS as u32),
                     self.table.arg(),
                     source.arg(),
                     other.arg(),

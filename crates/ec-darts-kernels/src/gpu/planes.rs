@@ -1,13 +1,13 @@
 //! Reading planes: four neighbouring pixels at a time, by a window or a pool.
 //!
-//! A unit works on a quad: pixels `x .. x + 4` of one row. Quads are numbered row by row; the last
-//! of a row may extend beyond it.
+//! A unit works on a quad: pixels `y .. y + 4` of one column. Quads are numbered along the rows, so that units side by
+//! side read pixels side by side; the last of a column may extend beyond it.
 
 use cubecl::prelude::*;
 
 use super::table::gather;
 
-/// Four neighbouring pixels, or four channels of one pixel.
+/// Four neighbouring pixels of a column, or four channels of one pixel.
 pub type Four = Vector<f32, Const<4>>;
 
 /// A plane of a source, and the lift of its values when they are read: `max(scale v + shift,
@@ -40,7 +40,7 @@ pub fn pixel(source: &[f32], plane: &Plane, y: i32, x: i32) -> f32 {
     value
 }
 
-/// Weighted sums over windows of stride 1, of four neighbouring pixels; the first window begins at
+/// Weighted sums over windows of stride 1, of the four pixels of a quad; the first window begins at
 /// `(top, left)`. `flipped` weights give the adjoint.
 #[cube]
 pub fn correlate(
@@ -54,27 +54,19 @@ pub fn correlate(
     #[comptime] dilation: usize,
     #[comptime] flipped: bool,
 ) -> Four {
-    let columns = comptime!(4 + (kernel - 1) * dilation);
+    let rows = comptime!(4 + (kernel - 1) * dilation);
     let mut sums = Array::<f32>::new(4usize);
-    #[unroll]
-    for row in 0..kernel {
-        let y = top + (row * dilation) as i32;
-        if y >= 0 && y < plane.height {
-            let begin = plane.first as i32 + y * plane.width;
-            let mut line = Array::<f32>::new(columns);
-            #[unroll]
-            for column in 0..columns {
-                let x = left + column as i32;
-                if x >= 0 && x < plane.width {
-                    line[column] = lifted(source, (begin + x) as usize, plane);
-                } else {
-                    line[column] = 0.0;
-                }
-            }
+    // Not unrolled: compiling takes longer than the loop costs.
+    for column in 0..kernel {
+        let x = left + (column * dilation) as i32;
+        if x >= 0 && x < plane.width {
+            let line = lifted_column(source, plane, top, x, rows);
             #[unroll]
             for tap in 0..kernel {
-                let place = row * kernel + tap;
-                let place = if flipped.comptime() { kernel * kernel - 1 - place } else { place };
+                let mut place = tap * kernel + column;
+                if flipped.comptime() {
+                    place = comptime!(kernel * kernel - 1).runtime() - place;
+                }
                 let weight = weights[first_weight + place];
                 #[unroll]
                 for pixel in 0..4usize {
@@ -84,6 +76,27 @@ pub fn correlate(
         }
     }
     quad(&sums)
+}
+
+/// Lifted values of a column inside the plane, from a row on that may lie before it.
+#[cube]
+pub fn lifted_column(
+    source: &[f32],
+    plane: &Plane,
+    top: i32,
+    x: i32,
+    #[comptime] rows: usize,
+) -> Array<f32> {
+    let mut line = Array::<f32>::new(rows);
+    let begin = plane.first as i32 + top * plane.width + x;
+    #[unroll]
+    for row in 0..rows {
+        let y = top + row as i32;
+        if y >= 0 && y < plane.height {
+            line[row] = lifted(source, (begin + row as i32 * plane.width) as usize, plane);
+        }
+    }
+    line
 }
 
 /// Four values as one.
@@ -127,7 +140,7 @@ pub fn gathered(
         } else {
             #[unroll]
             for number in 0..4usize {
-                let left = left + number as i32 * stride;
+                let top = top + number as i32 * stride;
                 let mut sum = f32::new(0.0);
                 for tap in 0..kernel * kernel {
                     let y = top + (tap / kernel * dilation) as i32;
@@ -137,33 +150,90 @@ pub fn gathered(
                 value.insert(number, sum);
             }
         }
+    } else if way >= gather::MAX_POOL {
+        value = pooled(source, plane, top, left, stride, way == gather::MAX_POOL);
     } else {
         let tap = select(way == gather::WINDOW, (input % 9) as i32, 0);
         #[unroll]
         for number in 0..4usize {
-            let left = left + number as i32 * stride;
+            let top = top + number as i32 * stride;
             value.insert(number, pixel(source, plane, top + tap / 3, left + tap % 3));
         }
     }
     value
 }
 
-/// The maximum or mean of a 3x3 window, over the pixels inside the map.
+/// Maxima or means of 3x3 windows, over the pixels inside the map, for the four pixels of a quad; the first window begins
+/// at `(top, left)`.
 #[cube]
-pub fn pooled(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) -> f32 {
-    let mut largest = f32::new(f32::MIN);
-    let mut sum = f32::new(0.0);
-    let mut count = f32::new(0.0);
-    for tap in 0..9i32 {
-        let y = top + tap / 3;
-        let x = left + tap % 3;
-        if y >= 0 && y < plane.height && x >= 0 && x < plane.width {
-            let value = source[plane.first + (y * plane.width + x) as usize];
-            // A NaN stays a NaN.
-            largest = select(value > largest || value.is_nan(), value, largest);
-            sum += value;
-            count += 1.0;
+pub fn pooled(
+    source: &[f32],
+    plane: &Plane,
+    top: i32,
+    left: i32,
+    stride: i32,
+    is_max: bool,
+) -> Four {
+    let mut largest = Array::<f32>::new(4usize);
+    let mut sums = Array::<f32>::new(4usize);
+    #[unroll]
+    for pixel in 0..4usize {
+        largest[pixel] = f32::MIN;
+    }
+    for column in 0..3i32 {
+        let x = left + column;
+        if x >= 0 && x < plane.width {
+            let begin = plane.first as i32 + top * plane.width + x;
+            if stride == 1 {
+                // Neighbouring windows share their rows.
+                let mut values = Array::<f32>::new(6usize);
+                let mut inside = Array::<f32>::new(6usize);
+                #[unroll]
+                for row in 0..6usize {
+                    let y = top + row as i32;
+                    values[row] = f32::MIN;
+                    if y >= 0 && y < plane.height {
+                        values[row] = source[(begin + row as i32 * plane.width) as usize];
+                        inside[row] = values[row];
+                    }
+                }
+                #[unroll]
+                for pixel in 0..4usize {
+                    #[unroll]
+                    for tap in 0..3usize {
+                        largest[pixel] = larger(largest[pixel], values[pixel + tap]);
+                        sums[pixel] += inside[pixel + tap];
+                    }
+                }
+            } else {
+                #[unroll]
+                for pixel in 0..4usize {
+                    #[unroll]
+                    for tap in 0..3usize {
+                        let row = pixel as i32 * stride + tap as i32;
+                        if top + row >= 0 && top + row < plane.height {
+                            let value = source[(begin + row * plane.width) as usize];
+                            largest[pixel] = larger(largest[pixel], value);
+                            sums[pixel] += value;
+                        }
+                    }
+                }
+            }
         }
     }
-    select(is_max, largest, sum / count)
+    let columns = min(left + 3, plane.width) - max(left, 0);
+    let mut value = Four::new(0.0);
+    #[unroll]
+    for pixel in 0..4usize {
+        let top = top + pixel as i32 * stride;
+        let count = (min(top + 3, plane.height) - max(top, 0)) * columns;
+        value.insert(pixel, select(is_max, largest[pixel], sums[pixel] / count as f32));
+    }
+    value
+}
+
+/// The larger value; a NaN stays a NaN.
+#[cube]
+fn larger(largest: f32, value: f32) -> f32 {
+    select(value > largest || value.is_nan(), value, largest)
 }

@@ -3,45 +3,9 @@
 use cubecl::prelude::*;
 
 use super::backward::line_of;
-use super::planes::Plane;
-use super::sums::{OF_NORM, UNITS, VALUES, factor, total};
-use super::table::{NONE, kind, mixed, part, term};
+use super::sums::{OF_NORM, UNITS, VALUES, factor, total, value_of};
+use super::table::{NONE, mixed, part, term};
 use crate::EPSILON;
-
-/// Number of values of a channel that a unit reads at once.
-const SIDE_BY_SIDE: usize = 4;
-
-/// A place, or the first place of all where it is beyond the last.
-#[cube]
-fn within(place: usize, all: usize) -> usize {
-    select(place < all, place, 0usize)
-}
-
-/// The place of a channel's value, counted over all images.
-#[cube]
-fn place_of(place: usize, channels: usize, channel: usize, size: usize) -> usize {
-    (place / size * channels + channel) * size + place % size
-}
-
-/// As [`pooled`](super::planes::pooled), with all loads in flight at once.
-#[cube]
-fn pooled_at_once(source: &[f32], plane: &Plane, top: i32, left: i32, is_max: bool) -> f32 {
-    let mut largest = f32::new(f32::MIN);
-    let mut sum = f32::new(0.0);
-    let mut count = f32::new(0.0);
-    #[unroll]
-    for tap in 0..9usize {
-        let y = top + (tap / 3) as i32;
-        let x = left + (tap % 3) as i32;
-        let inside = y >= 0 && y < plane.height && x >= 0 && x < plane.width;
-        let at = select(inside, y * plane.width + x, 0i32);
-        let value = source[plane.first + at as usize];
-        largest = select(inside && (value > largest || value.is_nan()), value, largest);
-        sum += select(inside, value, f32::new(0.0));
-        count += select(inside, f32::new(1.0), f32::new(0.0));
-    }
-    select(is_max, largest, sum / count)
-}
 
 /// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the
 /// gradients of scale and shift; after each line the channel's part of the gradient of the mixing
@@ -81,56 +45,28 @@ pub fn normalizations(
     }
     let gradient = table[row + term::GRADIENT] as usize;
     let weight = table[row + term::MIXING];
-    let value = table[row + term::VALUE] as usize;
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
-    let what = table[row + term::KIND];
-    let in_height = table[row + term::HEIGHT] as usize;
-    let in_width = table[row + term::WIDTH] as usize;
-    let stride = table[row + term::STRIDE] as i32;
-    let mut first = UNIT_POS as usize;
-    while first < all {
-        // The loads of several values are in flight at once.
-        let mut values = Array::<f32>::new(SIDE_BY_SIDE);
-        if what == kind::MAP {
-            #[unroll]
-            for step in 0..SIDE_BY_SIDE {
-                let place = within(first + step * VALUES, all);
-                values[step] = maps[value + place_of(place, channels, channel, size)];
-            }
-        } else if what == kind::IDENTITY {
-            #[unroll]
-            for step in 0..SIDE_BY_SIDE {
-                let place = within(first + step * VALUES, all);
-                values[step] = source[value + place_of(place, channels, channel, size)];
-            }
-        } else {
-            #[unroll]
-            for step in 0..SIDE_BY_SIDE {
-                let place = within(first + step * VALUES, all);
-                let plane = Plane {
-                    first: value + (place / size * channels + channel) * in_height * in_width,
-                    height: in_height as i32,
-                    width: in_width as i32,
-                    scale: 1.0,
-                    shift: 0.0,
-                    floor: f32::MIN,
-                };
-                let top = (place % size / width) as i32 * stride - 1;
-                let left = (place % size % width) as i32 * stride - 1;
-                values[step] = pooled_at_once(source, &plane, top, left, what == kind::MAX_POOL);
-            }
-        }
+    let quads = height.div_ceil(4) * width;
+    let all_quads = images * quads;
+    let mut number = UNIT_POS as usize;
+    while number < all_quads {
+        let image = number / quads;
+        let y = number % quads / width * 4;
+        let x = number % width;
+        let plane = image * channels + channel;
+        let values = value_of(table, row, source, maps, plane, height, width, y, x);
+        let scale = factor(table, factors, weight, image, images);
+        let at = gradient + plane * size + y * width + x;
         #[unroll]
-        for step in 0..SIDE_BY_SIDE {
-            let place = within(first + step * VALUES, all);
-            let scale = factor(table, factors, weight, place / size, images);
-            let reached = scale * work[gradient + place_of(place, channels, channel, size)];
-            let reached = select(first + step * VALUES < all, reached, f32::new(0.0));
-            sum += reached;
-            products += reached * (values[step] - mean);
+        for pixel in 0..4usize {
+            if y + pixel < height {
+                let reached = scale * work[at + pixel * width];
+                sum += reached;
+                products += reached * (values.extract(pixel) - mean);
+            }
         }
-        first += comptime!(SIDE_BY_SIDE * VALUES);
+        number += VALUES;
     }
     let sum = total(&mut scratch, sum, VALUES);
     let products = total(&mut scratch, products, VALUES);

@@ -89,6 +89,7 @@ impl Plan {
                             let way = if is_max { gather::MAX_POOL } else { gather::MEAN_POOL };
                             let mut pool = block_row(from, &Gather::pool(way, edge.stride));
                             let (number, gamma) = next_norm(&mut parameters);
+                            pool[block::INPUTS] = place(channels);
                             pool[block::OUTPUTS] = place(channels);
                             pool[block::SLOT] = place(builder.norms[0].len());
                             builder.norms[0].push([number, gamma]);
@@ -206,7 +207,7 @@ impl Plan {
                 place(from)
             };
             row[block::POINTWISE_PARTIALS] =
-                add(row[block::POINTWISE], weights.chunks * weights.splits, inputs * outputs);
+                add(row[block::POINTWISE], weights.chunks, inputs * outputs);
             if row[block::GATHER] == gather::DEPTHWISE {
                 has_depthwise = true;
                 let taps = (row[block::KERNEL] * row[block::KERNEL]) as usize;

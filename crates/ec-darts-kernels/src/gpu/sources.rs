@@ -56,8 +56,8 @@ fn scattered(
             let mut sum = f32::new(0.0);
             for tap in 0..taps {
                 // The output whose window has this pixel at this tap, if there is one.
-                let down = y as i32 + padding - (tap / kernel * dilation) as i32;
-                let right = x as i32 + pixel as i32 + padding - (tap % kernel * dilation) as i32;
+                let down = y as i32 + pixel as i32 + padding - (tap / kernel * dilation) as i32;
+                let right = x as i32 + padding - (tap % kernel * dilation) as i32;
                 let row = down / stride;
                 let column = right / stride;
                 if down >= 0
@@ -201,7 +201,6 @@ pub fn sources(
     let in_height = table[row + source::HEIGHT] as usize;
     let in_width = table[row + source::WIDTH] as usize;
     let in_size = in_height * in_width;
-    let per_row = in_width.div_ceil(4);
     let mut scale = f32::new(1.0);
     let mut shift = f32::new(0.0);
     let mut mean = f32::new(0.0);
@@ -215,7 +214,7 @@ pub fn sources(
     let mut products = f32::new(0.0);
     let begin = CUBE_POS_Z as usize * images_per_chunk;
     let end = min(begin + images_per_chunk, images);
-    let quads = in_height * per_row;
+    let quads = in_height.div_ceil(4) * in_width;
     let count = (end - begin) * quads;
     let mut index = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
     while index < count {
@@ -230,8 +229,8 @@ pub fn sources(
             shift,
             floor: f32::MIN,
         };
-        let y = place / per_row;
-        let x = place % per_row * 4;
+        let y = place / in_width * 4;
+        let x = place % in_width;
         let at = y * in_width + x;
         let mut all = Four::new(0.0);
         let rows = table[row + source::BLOCKS] as usize;
@@ -242,8 +241,8 @@ pub fn sources(
             if table[of_block + block::RELU] == 1 {
                 #[unroll]
                 for pixel in 0..4usize {
-                    if x + pixel < in_width {
-                        let at = plane.first + at + pixel;
+                    if y + pixel < in_height {
+                        let at = plane.first + at + pixel * in_width;
                         let mut value = f32::new(0.0);
                         if pair.comptime() && table[row + source::INPUT] == 1 {
                             value = lifted(other, at, &plane);
@@ -264,7 +263,7 @@ pub fn sources(
             let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
             #[unroll]
             for pixel in 0..4usize {
-                if x + pixel < in_width {
+                if y + pixel < in_height {
                     let back = pooled_back(
                         table,
                         of_term,
@@ -279,8 +278,8 @@ pub fn sources(
                         channel,
                         height,
                         width,
-                        y as i32,
-                        (x + pixel) as i32,
+                        (y + pixel) as i32,
+                        x as i32,
                     );
                     let before = all.extract(pixel);
                     all.insert(pixel, before + back);
@@ -290,18 +289,19 @@ pub fn sources(
         let to = table[row + source::GRADIENT] as usize + plane_place + at;
         #[unroll]
         for pixel in 0..4usize {
-            if x + pixel < in_width {
+            if y + pixel < in_height {
                 let value = all.extract(pixel);
+                let below = pixel * in_width;
                 if pair.comptime() && table[row + source::INPUT] == 1 {
-                    other_target[to + pixel] = value;
+                    other_target[to + below] = value;
                 } else if to_target.comptime() {
-                    target[to + pixel] = value;
+                    target[to + below] = value;
                 } else if inner.comptime() {
-                    work[to + pixel] = value;
+                    work[to + below] = value;
                     sum += value;
-                    products += value * (values[plane.first + at + pixel] - mean);
+                    products += value * (values[plane.first + at + below] - mean);
                 } else {
-                    work[to + pixel] += value;
+                    work[to + below] += value;
                 }
             }
         }

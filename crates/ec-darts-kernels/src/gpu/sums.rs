@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::blocks::pixels_before;
-use super::planes::{Plane, pooled};
+use super::planes::{Four, Plane, pooled};
 use super::table::{NONE, kind, node, norm, term};
 use crate::EPSILON;
 
@@ -57,7 +57,7 @@ pub fn moments(
     let mut scratch = Shared::<[f32]>::new_slice(UNITS);
     let num_tiles = images * tiles;
     let from = (CUBE_POS_Y as usize * channels + channel) * num_tiles * 2;
-    let all = height * width.div_ceil(4);
+    let all = height.div_ceil(4) * width;
     let count = (images * height * width) as f32;
     let mut sum = f32::new(0.0);
     let mut tile = UNIT_POS as usize;
@@ -71,7 +71,8 @@ pub fn moments(
     while tile < num_tiles {
         let begin = tile % tiles * quads;
         let end = min(begin + quads, all);
-        let pixels = (pixels_before(end, width) - pixels_before(begin, width)) as f32;
+        let pixels =
+            (pixels_before(end, height, width) - pixels_before(begin, height, width)) as f32;
         let off = partials[from + tile * 2] / pixels - mean;
         squares += partials[from + tile * 2 + 1] + pixels * off * off;
         tile += UNITS;
@@ -174,51 +175,61 @@ pub fn factor(table: &[u32], factors: usize, mixing: u32, image: usize, images: 
     value
 }
 
-/// A term's value before its normalization.
+/// A term's values before its normalization, at the four pixels of a quad.
 #[cube]
-fn value_of(
+pub fn value_of(
     table: &[u32],
     row: usize,
     source: &[f32],
     maps: &[f32],
-    image: usize,
-    channels: usize,
-    channel: usize,
+    image_channel: usize,
+    height: usize,
+    width: usize,
     y: usize,
     x: usize,
-    size: usize,
-    at: usize,
-) -> f32 {
+) -> Four {
     let what = table[row + term::KIND];
     let place = table[row + term::VALUE] as usize;
-    let mut value = f32::new(0.0);
+    let mut value = Four::new(0.0);
     if what == kind::MAP {
-        value = maps[place + (image * channels + channel) * size + at];
+        let at = place + image_channel * height * width + y * width + x;
+        #[unroll]
+        for pixel in 0..4usize {
+            if y + pixel < height {
+                value.insert(pixel, maps[at + pixel * width]);
+            }
+        }
     } else {
-        let height = table[row + term::HEIGHT] as usize;
-        let width = table[row + term::WIDTH] as usize;
-        let first = place + (image * channels + channel) * height * width;
+        let in_height = table[row + term::HEIGHT] as usize;
+        let in_width = table[row + term::WIDTH] as usize;
+        let first = place + image_channel * in_height * in_width;
         if what == kind::IDENTITY {
-            value = source[first + at];
+            let at = first + y * width + x;
+            #[unroll]
+            for pixel in 0..4usize {
+                if y + pixel < height {
+                    value.insert(pixel, source[at + pixel * width]);
+                }
+            }
         } else {
             let plane = Plane {
                 first,
-                height: height as i32,
-                width: width as i32,
+                height: in_height as i32,
+                width: in_width as i32,
                 scale: 1.0,
                 shift: 0.0,
                 floor: f32::MIN,
             };
-            let stride = table[row + term::STRIDE] as usize;
-            let top = (y * stride) as i32 - 1;
-            let left = (x * stride) as i32 - 1;
-            value = pooled(source, &plane, top, left, what == kind::MAX_POOL);
+            let stride = table[row + term::STRIDE] as i32;
+            let top = y as i32 * stride - 1;
+            let left = x as i32 * stride - 1;
+            value = pooled(source, &plane, top, left, stride, what == kind::MAX_POOL);
         }
     }
     value
 }
 
-/// Nodes: sums of their terms, normalized and weighted. Cubes: values of an image, nodes, images.
+/// Nodes: sums of their terms, normalized and weighted. Cubes: quads of an image, nodes, images.
 #[cube(launch_unchecked)]
 pub fn nodes(
     table: &[u32],
@@ -240,38 +251,44 @@ pub fn nodes(
     let image = CUBE_POS_Z as usize;
     let images = CUBE_COUNT_Z as usize;
     let size = height * width;
+    let quads = height.div_ceil(4) * width;
     let index = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
-    if index < channels * size {
-        let channel = index / size;
-        let at = index % size;
-        let y = at / width;
-        let x = at % width;
-        let mut sum = f32::new(0.0);
+    if index < channels * quads {
+        let channel = index / quads;
+        let y = index % quads / width * 4;
+        let x = index % width;
+        let plane = image * channels + channel;
+        let mut sum = Four::new(0.0);
         let terms = table[row + node::TERMS] as usize;
         for number in 0..table[row + node::NUM_TERMS] as usize {
             let entry = terms + number * term::LEN;
-            let mut value = f32::new(0.0);
+            let mut value = Four::new(0.0);
             if of_states.comptime() {
-                value = value_of(
-                    table, entry, &*states, maps, image, channels, channel, y, x, size, at,
-                );
+                value = value_of(table, entry, &*states, maps, plane, height, width, y, x);
             } else {
-                value =
-                    value_of(table, entry, source, maps, image, channels, channel, y, x, size, at);
+                value = value_of(table, entry, source, maps, plane, height, width, y, x);
             }
             let of_norm = table[entry + term::NORM];
             if of_norm != NONE {
                 let from = (of_norm as usize * channels + channel) * OF_NORM;
-                value = value * norms[from + 2] + norms[from + 3];
+                value = value * Four::new(norms[from + 2]) + Four::new(norms[from + 3]);
             }
             let weight = table[entry + term::MIXING];
-            value *= factor(table, factors, weight, image, images);
-            sum += mixing[weight as usize] * value;
+            value *= Four::new(factor(table, factors, weight, image, images));
+            sum += Four::new(mixing[weight as usize]) * value;
         }
-        states[table[row + node::STATE] as usize + image * channels * size + index] = sum;
+        let place = y * width + x;
+        let to_state = table[row + node::STATE] as usize + plane * size + place;
         let to = table[row + node::OUTPUT];
-        if to != NONE {
-            output[(image * out_channels + to as usize) * size + index] = sum;
+        let to_output = (image * out_channels + to as usize + channel) * size + place;
+        #[unroll]
+        for pixel in 0..4usize {
+            if y + pixel < height {
+                states[to_state + pixel * width] = sum.extract(pixel);
+                if to != NONE {
+                    output[to_output + pixel * width] = sum.extract(pixel);
+                }
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ impl Tile {
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
         let groups = channels.div_ceil(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
-        let mut quads = (height * width.div_ceil(4)).next_power_of_two().min(64);
+        let mut quads = (height.div_ceil(4) * width).next_power_of_two().min(64);
         while quads > 16 && quads * groups > UNITS / 2 {
             quads /= 2;
         }
@@ -43,7 +43,7 @@ impl Tile {
 
     /// Number of tiles of a map.
     pub fn count(&self, [height, width]: [usize; 2]) -> usize {
-        (height * width.div_ceil(4)).div_ceil(self.quads)
+        (height.div_ceil(4) * width).div_ceil(self.quads)
     }
 }
 
@@ -62,11 +62,13 @@ pub struct WeightTile {
 impl WeightTile {
     pub fn new(outputs: usize, inputs: usize, batch: usize) -> Self {
         let [outputs, inputs] = [outputs, inputs].map(|channels| channels.div_ceil(4).min(16));
-        let room = SHARED_BYTES * 3 / 4 / size_of::<f32>() / (4 * (outputs + inputs));
+        let room = SHARED_BYTES * 5 / 8 / size_of::<f32>() / (4 * (outputs + inputs));
         // A power of two, so that splits share pixels evenly.
         let quads = (room / 4 + 1).next_power_of_two() / 2;
         let quads = quads.clamp(1, 16);
-        let splits = (UNITS / (outputs * inputs)).clamp(1, 4 * quads);
+        // A power of two as well: their sums are added in pairs.
+        let splits = (UNITS / (outputs * inputs) + 1).next_power_of_two() / 2;
+        let splits = splits.clamp(1, quads);
         let (chunks, images) = chunks(batch);
         Self { outputs, inputs, splits, quads, chunks, images }
     }

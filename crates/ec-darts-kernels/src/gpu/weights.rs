@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::backward::{Line, map_gradient};
-use super::planes::{Four, Plane, gathered, lifted};
-use super::sums::{OF_NORM, UNITS, factor};
+use super::planes::{Four, Plane, gathered, lifted_column, pixel};
+use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather};
 
 /// A block's gathered values for one of its channels, at four neighbouring pixels.
@@ -78,8 +78,9 @@ fn plane_of(
 
 /// Parts of the gradients of 1x1 convolutions: `dw[o, q] = sum over p of dz[o, p] y[q, p]`. Cubes: chunks of images,
 /// parts of outputs and inputs, branches.
-/// A unit has 4x4 weights; `splits` units share a weight and take pixels in turn.
-/// A unit has 4x4 weights; `splits` of them share a weight and take pixels in turn.
+///
+/// A unit has 4x4 weights, of outputs and inputs that lie `outputs_of` and `inputs_of` apart; `splits` units share a
+/// weight and take quads in turn.
 #[cube(launch_unchecked)]
 pub fn pointwise_gradients(
     table: &[u32],
@@ -118,13 +119,13 @@ pub fn pointwise_gradients(
     let split = unit / comptime!(outputs_of * inputs_of);
     let of_output = unit / inputs_of % outputs_of;
     let of_input = unit % inputs_of;
-    let pixels = comptime!(4 * quads);
     let size = height * width;
-    let per_row = width.div_ceil(4);
-    let all = height * per_row;
+    let all = height.div_ceil(4) * width;
     let mixing = table[row + block::MIXING];
-    let mut gradients = Shared::<[f32]>::new_slice(comptime!(pixels * outputs_of * 4));
-    let mut gathered = Shared::<[f32]>::new_slice(comptime!(pixels * inputs_of * 4));
+    // One four more than quads: channels side by side lie in different banks.
+    let stride = comptime!(quads + 1);
+    let mut gradients = Shared::<[Four]>::new_slice(comptime!((quads + 1) * outputs_of * 4));
+    let mut gathered = Shared::<[Four]>::new_slice(comptime!((quads + 1) * inputs_of * 4));
     let mut sums = Array::<f32>::new(16usize);
     let begin = CUBE_POS_X as usize * images_per_chunk;
     let end = min(begin + images_per_chunk, images);
@@ -136,30 +137,33 @@ pub fn pointwise_gradients(
             while entry < comptime!(quads * outputs_of * 4) {
                 let output = first_output + entry / quads;
                 let place = tile + entry % quads;
-                let y = place / per_row;
-                let x = place % per_row * 4;
-                #[unroll]
-                for pixel in 0..4usize {
-                    let mut value = f32::new(0.0);
-                    if place < all && x + pixel < width && output < outputs {
-                        let channel = table[row + block::FIRST] as usize + output;
-                        let number = table[row + block::COEFFICIENTS] as usize;
-                        let from = first_coefficient + (number * channels + channel) * OF_NORM;
-                        let line = Line { a: norms[from], b: norms[from + 1], c: norms[from + 2] };
-                        let at = (image * channels + channel) * size + y * width + x + pixel;
-                        value = map_gradient(table, row, maps, &*work, &line, scale, at);
+                let y = place / width * 4;
+                let x = place % width;
+                let mut value = Four::new(0.0);
+                if place < all && output < outputs {
+                    let channel = table[row + block::FIRST] as usize + output;
+                    let number = table[row + block::COEFFICIENTS] as usize;
+                    let from = first_coefficient + (number * channels + channel) * OF_NORM;
+                    let line = Line { a: norms[from], b: norms[from + 1], c: norms[from + 2] };
+                    let at = (image * channels + channel) * size + y * width + x;
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        if y + pixel < height {
+                            let at = at + pixel * width;
+                            let of_map = map_gradient(table, row, maps, &*work, &line, scale, at);
+                            value.insert(pixel, of_map);
+                        }
                     }
-                    let at = entry % quads * 4 + pixel;
-                    gradients[at * comptime!(outputs_of * 4) + entry / quads] = value;
                 }
+                gradients[entry / quads * stride + entry % quads] = value;
                 entry += threads;
             }
             let mut entry = unit;
             while entry < comptime!(quads * inputs_of * 4) {
                 let input = first_input + entry / quads;
                 let place = tile + entry % quads;
-                let y = place / per_row;
-                let x = place % per_row * 4;
+                let y = place / width * 4;
+                let x = place % width;
                 let mut value = Four::new(0.0);
                 if place < all && input < inputs {
                     if table[row + block::SOURCE_NORM] != NONE {
@@ -176,25 +180,29 @@ pub fn pointwise_gradients(
                         );
                     }
                 }
-                #[unroll]
-                for pixel in 0..4usize {
-                    let at = entry % quads * 4 + pixel;
-                    // Beyond the row the gradient is zero, and this value is finite all the same.
-                    gathered[at * comptime!(inputs_of * 4) + entry / quads] = value.extract(pixel);
-                }
+                // Below the map the gradient is zero, and this value is finite all the same.
+                gathered[entry / quads * stride + entry % quads] = value;
                 entry += threads;
             }
             sync_cube();
             let mut at = split;
-            while at < pixels {
+            while at < quads {
+                let mut inputs = Array::<Four>::new(4usize);
+                #[unroll]
+                for input in 0..4usize {
+                    inputs[input] = gathered[(of_input + input * inputs_of) * stride + at];
+                }
                 #[unroll]
                 for output in 0..4usize {
-                    let gradient =
-                        gradients[at * comptime!(outputs_of * 4) + of_output * 4 + output];
+                    let gradient = gradients[(of_output + output * outputs_of) * stride + at];
                     #[unroll]
                     for input in 0..4usize {
-                        sums[output * 4 + input] += gradient
-                            * gathered[at * comptime!(inputs_of * 4) + of_input * 4 + input];
+                        let value = inputs[input];
+                        #[unroll]
+                        for pixel in 0..4usize {
+                            sums[output * 4 + input] +=
+                                gradient.extract(pixel) * value.extract(pixel);
+                        }
                     }
                 }
                 at += splits;
@@ -203,24 +211,52 @@ pub fn pointwise_gradients(
             tile += quads;
         }
     }
-    let number = CUBE_POS_X as usize * splits + split;
-    let to =
-        first_partial + table[row + block::POINTWISE_PARTIALS] as usize + number * outputs * inputs;
+    let to = first_partial
+        + table[row + block::POINTWISE_PARTIALS] as usize
+        + CUBE_POS_X as usize * outputs * inputs;
+    let mut scratch = Shared::<[Four]>::new_slice(threads);
     #[unroll]
     for output in 0..4usize {
+        let mut four = Four::new(0.0);
         #[unroll]
         for input in 0..4usize {
-            let at_output = first_output + of_output * 4 + output;
-            let at_input = first_input + of_input * 4 + input;
-            if at_output < outputs && at_input < inputs {
-                work[to + at_output * inputs + at_input] = sums[output * 4 + input];
+            four.insert(input, sums[output * 4 + input]);
+        }
+        scratch[unit] = four;
+        sync_cube();
+        let mut half = comptime!(splits / 2).runtime();
+        while half > 0 {
+            if split < half {
+                let other = scratch[unit + half * comptime!(outputs_of * inputs_of)];
+                scratch[unit] += other;
+            }
+            sync_cube();
+            half /= 2;
+        }
+        if split == 0 {
+            let four = scratch[unit];
+            let at_output = first_output + of_output + output * outputs_of;
+            #[unroll]
+            for input in 0..4usize {
+                let at_input = first_input + of_input + input * inputs_of;
+                if at_output < outputs && at_input < inputs {
+                    work[to + at_output * inputs + at_input] = four.extract(input);
+                }
             }
         }
+        sync_cube();
     }
 }
 
+/// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
+pub const MOST_TAPS: usize = 5;
+
+/// Number of units of a cube of [`depthwise_gradients`] for each column of taps.
+pub const OF_COLUMN: usize = 32;
+
 /// Parts of the gradients of depthwise convolutions:
-/// `dw[q, t] = sum over p of dy[q, p] u[q, stride p + t]`. Cubes: chunks of images, channels, branches.
+/// `dw[q, t] = sum over p of dy[q, p] u[q, stride p + t]`. Cubes: chunks of images, channels, branches. A unit has a
+/// column of taps.
 #[cube(launch_unchecked)]
 pub fn depthwise_gradients(
     table: &[u32],
@@ -242,146 +278,136 @@ pub fn depthwise_gradients(
     if table[row + block::GATHER] != gather::DEPTHWISE {
         terminate!();
     }
-    let kernel = table[row + block::KERNEL];
-    if kernel == 3 {
-        of_kernel(
-            table,
-            row,
-            values,
-            other,
-            maps,
-            work,
-            norms,
-            first_partial,
-            images,
-            images_per_chunk,
-            channels,
-            height,
-            width,
-            3usize,
-            pair,
-        );
-    } else {
-        of_kernel(
-            table,
-            row,
-            values,
-            other,
-            maps,
-            work,
-            norms,
-            first_partial,
-            images,
-            images_per_chunk,
-            channels,
-            height,
-            width,
-            5usize,
-            pair,
-        );
-    }
-}
-
-#[cube]
-fn of_kernel(
-    table: &[u32],
-    row: usize,
-    values: &[f32],
-    other: &[f32],
-    maps: &[f32],
-    work: &mut [f32],
-    norms: &[f32],
-    first_partial: usize,
-    images: usize,
-    images_per_chunk: usize,
-    channels: usize,
-    height: usize,
-    width: usize,
-    #[comptime] kernel: usize,
-    #[comptime] pair: bool,
-) {
     let input = CUBE_POS_Y as usize;
     let inputs = table[row + block::INPUTS] as usize;
-    let size = height * width;
-    let per_row = width.div_ceil(4);
-    let all = height * per_row;
-    let in_height = table[row + block::HEIGHT] as usize;
-    let in_width = table[row + block::WIDTH] as usize;
-    let stride = table[row + block::STRIDE] as i32;
-    let dilation = table[row + block::DILATION] as i32;
-    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
-    let is_inner = table[row + block::SOURCE_NORM] != NONE;
-    let mut sums = Array::<f32>::new(comptime!(kernel * kernel));
+    let kernel = table[row + block::KERNEL];
     let begin = CUBE_POS_X as usize * images_per_chunk;
     let end = min(begin + images_per_chunk, images);
-    for image in begin..end {
-        let plane =
-            plane_of(table, row, norms, image, channels, inputs, input, in_height, in_width);
-        let from = table[row + block::GATHERED] as usize + (image * inputs + input) * size;
-        let mut place = UNIT_POS as usize;
-        while place < all {
-            let y = place / per_row;
-            let x = place % per_row * 4;
-            let mut gradient = Array::<f32>::new(4usize);
-            #[unroll]
-            for pixel in 0..4usize {
-                if x + pixel < width {
-                    gradient[pixel] = work[from + y * width + x + pixel];
-                } else {
-                    gradient[pixel] = 0.0;
-                }
+    let mut sums = Array::<f32>::new(MOST_TAPS);
+    if UNIT_POS_Y < kernel {
+        for image in begin..end {
+            if table[row + block::SOURCE_NORM] != NONE {
+                add_image(table, row, maps, &*work, norms, image, channels, height, width, &mut sums);
+            } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                add_image(table, row, other, &*work, norms, image, channels, height, width, &mut sums);
+            } else {
+                add_image(table, row, values, &*work, norms, image, channels, height, width, &mut sums);
             }
-            #[unroll]
-            for tap in 0..comptime!(kernel * kernel) {
-                let at_y = y as i32 * stride - padding + (tap / kernel) as i32 * dilation;
-                let at_x = x as i32 * stride - padding + (tap % kernel) as i32 * dilation;
-                if at_y >= 0 && at_y < plane.height {
-                    #[unroll]
-                    for pixel in 0..4usize {
-                        let at_x = at_x + pixel as i32 * stride;
-                        if at_x >= 0 && at_x < plane.width {
-                            let at = plane.first + (at_y * plane.width + at_x) as usize;
-                            let mut value = f32::new(0.0);
-                            if is_inner {
-                                value = lifted(maps, at, &plane);
-                            } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                                value = lifted(other, at, &plane);
-                            } else {
-                                value = lifted(values, at, &plane);
-                            }
-                            sums[tap] += gradient[pixel] * value;
-                        }
-                    }
-                }
-            }
-            place += UNITS;
         }
     }
-    let taps = comptime!(kernel * kernel);
-    let mut scratch = Shared::<[f32]>::new_slice(comptime!(kernel * kernel * UNITS));
+    let threads = comptime!(MOST_TAPS * OF_COLUMN);
+    let mut scratch = Shared::<[f32]>::new_slice(comptime!(MOST_TAPS * MOST_TAPS * OF_COLUMN));
     let unit = UNIT_POS as usize;
     #[unroll]
-    for tap in 0..taps {
-        scratch[tap * UNITS + unit] = sums[tap];
+    for tap in 0..MOST_TAPS {
+        scratch[tap * threads + unit] = sums[tap];
     }
     sync_cube();
     // All taps at once: a barrier costs as much as many sums.
-    let mut half = comptime!(UNITS / 2).runtime();
+    let mut half = comptime!(OF_COLUMN / 2).runtime();
     while half > 0 {
-        if unit < half {
+        if (UNIT_POS_X as usize) < half {
             #[unroll]
-            for tap in 0..taps {
-                let other = scratch[tap * UNITS + unit + half];
-                scratch[tap * UNITS + unit] += other;
+            for tap in 0..MOST_TAPS {
+                let other = scratch[tap * threads + unit + half];
+                scratch[tap * threads + unit] += other;
             }
         }
         sync_cube();
         half /= 2;
     }
+    let kernel = kernel as usize;
+    let taps = kernel * kernel;
     if unit < taps {
         let to = first_partial
             + table[row + block::DEPTHWISE_PARTIALS] as usize
             + (CUBE_POS_X as usize * inputs + input) * taps;
-        work[to + unit] = scratch[unit * UNITS];
+        work[to + unit] = scratch[unit / kernel * threads + unit % kernel * OF_COLUMN];
+    }
+}
+
+/// Adds one image to the sums of a column of taps.
+#[cube]
+fn add_image(
+    table: &[u32],
+    row: usize,
+    source: &[f32],
+    work: &[f32],
+    norms: &[f32],
+    image: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    sums: &mut Array<f32>,
+) {
+    let input = CUBE_POS_Y as usize;
+    let inputs = table[row + block::INPUTS] as usize;
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let plane = plane_of(table, row, norms, image, channels, inputs, input, in_height, in_width);
+    let kernel = table[row + block::KERNEL];
+    let stride = table[row + block::STRIDE] as i32;
+    let dilation = table[row + block::DILATION] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let from = table[row + block::GATHERED] as usize + (image * inputs + input) * height * width;
+    let all = height.div_ceil(4) * width;
+    let mut place = UNIT_POS_X as usize;
+    while place < all {
+        let y = place / width * 4;
+        let x = place % width;
+        let mut gradient = Array::<f32>::new(4usize);
+        #[unroll]
+        for pixel in 0..4usize {
+            if y + pixel < height {
+                gradient[pixel] = work[from + (y + pixel) * width + x];
+            }
+        }
+        let top = y as i32 * stride - padding;
+        let at_x = x as i32 * stride - padding + UNIT_POS_Y as i32 * dilation;
+        if at_x >= 0 && at_x < plane.width {
+            if stride == 1 && kernel == 3 && dilation == 1 {
+                add_quad(source, &plane, top, at_x, &gradient, sums, 3usize, 1usize);
+            } else if stride == 1 && kernel == 5 && dilation == 1 {
+                add_quad(source, &plane, top, at_x, &gradient, sums, 5usize, 1usize);
+            } else if stride == 1 && kernel == 3 && dilation == 2 {
+                add_quad(source, &plane, top, at_x, &gradient, sums, 3usize, 2usize);
+            } else if stride == 1 && kernel == 5 && dilation == 2 {
+                add_quad(source, &plane, top, at_x, &gradient, sums, 5usize, 2usize);
+            } else {
+                #[unroll]
+                for tap in 0..MOST_TAPS {
+                    if (tap as u32) < kernel {
+                        #[unroll]
+                        for number in 0..4usize {
+                            let at_y = top + number as i32 * stride + tap as i32 * dilation;
+                            sums[tap] += gradient[number] * pixel(source, &plane, at_y, at_x);
+                        }
+                    }
+                }
+            }
+        }
+        place += OF_COLUMN;
+    }
+}
+
+/// Adds the products of a quad's gradient with a column of the source, at stride 1.
+#[cube]
+fn add_quad(
+    source: &[f32],
+    plane: &Plane,
+    top: i32,
+    x: i32,
+    gradient: &Array<f32>,
+    sums: &mut Array<f32>,
+    #[comptime] kernel: usize,
+    #[comptime] dilation: usize,
+) {
+    let line = lifted_column(source, plane, top, x, comptime!(4 + (kernel - 1) * dilation));
+    #[unroll]
+    for tap in 0..kernel {
+        #[unroll]
+        for number in 0..4usize {
+            sums[tap] += gradient[number] * line[number + tap * dilation];
+        }
     }
 }
