@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::{CHUNK, add_product};
+use super::blocks::add_product;
 use super::planes::Four;
 use super::sums::{OF_NORM, factor};
 use super::table::{NONE, block};
@@ -129,6 +129,7 @@ pub fn products(
     #[comptime] quads: usize,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
+    #[comptime] chunk: usize,
 ) {
     let row = first_row + CUBE_POS_Z as usize / num_parts * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
@@ -150,8 +151,8 @@ pub fn products(
     let active = y < height;
     let scale = factor(table, factors, table[row + block::MIXING], image, images);
     let pointwise = table[row + block::POINTWISE] as usize;
-    let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
-    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
+    let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
     let mut lines = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
     let mut output = position;
     while output < outputs {
@@ -176,11 +177,11 @@ pub fn products(
     }
     sync_cube();
     let mut sums = Array::<Four>::new(comptime!(4 * vectors));
-    let mut chunk = 0usize;
-    while chunk < outputs {
+    let mut first_output = 0usize;
+    while first_output < outputs {
         let mut entry = group;
-        while entry < CHUNK {
-            let output = chunk + entry;
+        while entry < chunk {
+            let output = first_output + entry;
             let mut value = Four::new(0.0);
             if active && output < outputs {
                 let channel = table[row + block::FIRST] as usize + output;
@@ -203,8 +204,8 @@ pub fn products(
             entry += groups;
         }
         let mut entry = position;
-        while entry < comptime!(CHUNK * groups * vectors) {
-            let output = chunk + entry / comptime!(groups * vectors);
+        while entry < comptime!(chunk * groups * vectors) {
+            let output = first_output + entry / comptime!(groups * vectors);
             let input = part + entry % comptime!(groups * vectors) * 4;
             let mut four = Four::new(0.0);
             #[unroll]
@@ -217,9 +218,9 @@ pub fn products(
             entry += threads;
         }
         sync_cube();
-        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
         sync_cube();
-        chunk += CHUNK;
+        first_output += chunk;
     }
     let to = table[row + block::GATHERED] as usize + image * inputs * size + y * width + x;
     #[unroll]

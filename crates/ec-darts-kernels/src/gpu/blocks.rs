@@ -9,16 +9,13 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, gathered};
+use super::planes::{Four, Plane, Ways, gathered};
 use super::table::{BIAS, block, gather};
 
-/// Number of channels gathered at a time.
-pub const CHUNK: usize = 4;
-
-/// Adds the product of gathered values and weights, both of one chunk, to a unit's sums.
+/// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
 ///
 /// # Shapes
-/// - `values`: `[CHUNK][units of x]` quads; `weights`: `[CHUNK][units of y][vectors]` fours
+/// - `values`: `[channels][units of x]` quads; `weights`: `[channels][units of y][vectors]` fours
 /// - `sums`: `[4 pixels][vectors]` fours
 #[cube]
 pub fn add_product(
@@ -28,11 +25,12 @@ pub fn add_product(
     #[comptime] quads: usize,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
+    #[comptime] chunk: usize,
 ) {
     let unit = UNIT_POS_X as usize;
     let group = UNIT_POS_Y as usize;
     #[unroll]
-    for channel in 0..CHUNK {
+    for channel in 0..chunk {
         let value = values[channel * quads + unit];
         #[unroll]
         for vector in 0..vectors {
@@ -71,9 +69,11 @@ pub fn blocks(
     #[comptime] inner: bool,
     #[comptime] pair: bool,
     #[comptime] moments: bool,
+    #[comptime] ways: Ways,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
+    #[comptime] chunk: usize,
     #[comptime] at_once: usize,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
@@ -110,13 +110,13 @@ pub fn blocks(
     let kernel = table[row + block::KERNEL];
     let depthwise = table[row + block::DEPTHWISE] as usize;
     let pointwise = table[row + block::POINTWISE] as usize;
-    let mut values = Shared::<[Four]>::new_slice(comptime!(CHUNK * quads));
-    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(CHUNK * groups * vectors));
-    let mut chunk = 0usize;
-    while chunk < inputs {
+    let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
+    let mut first_input = 0usize;
+    while first_input < inputs {
         let mut channel = group;
-        while channel < CHUNK {
-            let input = chunk + channel;
+        while channel < chunk {
+            let input = first_input + channel;
             let mut value = Four::new(0.0);
             if active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
@@ -137,18 +137,28 @@ pub fn blocks(
                 };
                 if inner.comptime() {
                     value = gathered(
-                        &*maps, &plane, top, left, weights, way, kernel, dilation, stride,
-                        depthwise, input,
+                        &*maps,
+                        &plane,
+                        top,
+                        left,
+                        weights,
+                        way,
+                        kernel,
+                        dilation,
+                        stride,
+                        depthwise,
+                        input,
+                        Ways::Depthwise,
                     );
                 } else if pair.comptime() && table[row + block::INPUT] == 1 {
                     value = gathered(
                         other, &plane, top, left, weights, way, kernel, dilation, stride,
-                        depthwise, input,
+                        depthwise, input, ways,
                     );
                 } else {
                     value = gathered(
                         source, &plane, top, left, weights, way, kernel, dilation, stride,
-                        depthwise, input,
+                        depthwise, input, ways,
                     );
                 }
             }
@@ -156,15 +166,18 @@ pub fn blocks(
             channel += groups;
         }
         let mut entry = position;
-        while entry < comptime!(CHUNK * groups * vectors) {
-            let input = chunk + entry / comptime!(groups * vectors);
+        while entry < comptime!(chunk * groups * vectors) {
+            let input = first_input + entry / comptime!(groups * vectors);
             let output = entry % comptime!(groups * vectors) * 4;
             let mut four = Four::new(0.0);
             #[unroll]
             for lane in 0..4usize {
                 if input < inputs && output + lane < outputs {
                     if is_pool {
-                        four.insert(lane, select(output + lane == input, f32::new(1.0), f32::new(0.0)));
+                        four.insert(
+                            lane,
+                            select(output + lane == input, f32::new(1.0), f32::new(0.0)),
+                        );
                     } else {
                         four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
                     }
@@ -174,9 +187,9 @@ pub fn blocks(
             entry += threads;
         }
         sync_cube();
-        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors);
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
         sync_cube();
-        chunk += CHUNK;
+        first_input += chunk;
     }
     let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
     if active && !is_pool {

@@ -7,8 +7,9 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use super::plan::{Plan, Target};
+use super::planes::Ways;
 use super::sums::{OF_NORM, UNITS, VALUES};
-use super::tile::{Tile, chunks};
+use super::tile::{Chunks, Tile};
 use super::{blocks, sums};
 use crate::MOMENTUM;
 
@@ -147,7 +148,7 @@ impl Pass<'_> {
     /// The maps of all blocks into a target, and their normalizations.
     pub fn blocks(&self, target: &Target, maps: &Values, moments: bool) {
         let plan = self.plan;
-        let Tile { quads, groups, vectors, at_once } = target.tile;
+        let Tile { quads, groups, vectors, chunk, at_once } = target.tile;
         let tiles = target.tile.count(target.size);
         let [height, width] = target.size;
         let [source, other] = self.values(target);
@@ -177,9 +178,11 @@ impl Pass<'_> {
                     inner == 1,
                     inner == 0 && target.inputs_read.len() > 1,
                     moments,
+                    Ways::new(target.has_depthwise),
                     quads,
                     groups,
                     vectors,
+                    chunk,
                     at_once,
                 );
                 if moments {
@@ -238,6 +241,6 @@ impl Pass<'_> {
 /// Number of values of normalizations, coefficients and sums.
 pub fn norms_len(plan: &Plan) -> usize {
     let entries = (plan.num_norms + plan.num_coefficients) * OF_NORM;
-    let (chunks, _) = chunks(plan.batch);
+    let chunks = Chunks::most(plan.batch).count;
     (entries + plan.num_inner_sources * chunks * 2) * plan.channels
 }

@@ -5,9 +5,10 @@ use cubecl::prelude::*;
 
 use super::launch::{Pass, Values, count, dim, empty};
 use super::plan::{Rows, Sources, Target};
+use super::planes::Ways;
 use super::sums::{UNITS, VALUES};
 use super::table::source;
-use super::tile::{Tile, chunks};
+use super::tile::{Chunks, Tile};
 use super::weights::{MOST_TAPS, OF_COLUMN};
 use super::{backward, reached, sources, weights};
 
@@ -139,7 +140,7 @@ impl Pass<'_> {
                 rows.first,
                 self.first_coefficient(),
                 self.first_sum(),
-                chunks(plan.batch).0,
+                Chunks::new(plan.batch, target.size).count,
                 self.factors,
                 plan.channels,
                 height,
@@ -149,6 +150,7 @@ impl Pass<'_> {
                 tile.quads,
                 tile.groups,
                 tile.vectors,
+                tile.chunk,
             );
         }
     }
@@ -194,13 +196,16 @@ impl Pass<'_> {
         let [height, width] = target.size;
         let tiles = (sources.size[0].div_ceil(4) * sources.size[1]).div_ceil(UNITS);
         // Sums over a channel are made in few parts.
-        let (tiles, (chunks, images)) =
-            if inner { (1, chunks(plan.batch)) } else { (tiles, (plan.batch, 1)) };
+        let (tiles, chunks) = if inner {
+            (1, Chunks::new(plan.batch, target.size))
+        } else {
+            (tiles, Chunks::at_once(plan.batch, sources.size, UNITS))
+        };
         // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
             sources::sources::launch_unchecked(
                 &self.client,
-                count(tiles, sources.rows.count * sources.channels, chunks),
+                count(tiles, sources.rows.count * sources.channels, chunks.count),
                 dim(UNITS),
                 self.table.arg(),
                 values.arg(),
@@ -215,7 +220,7 @@ impl Pass<'_> {
                 self.first_sum(),
                 self.factors,
                 plan.batch,
-                images,
+                chunks.images,
                 plan.channels,
                 sources.channels,
                 height,
@@ -223,6 +228,7 @@ impl Pass<'_> {
                 inner,
                 to.is_some(),
                 other_to.is_some(),
+                if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
             );
         }
     }
@@ -246,7 +252,7 @@ impl Pass<'_> {
         unsafe {
             weights::pointwise_gradients::launch_unchecked(
                 &self.client,
-                count(tile.chunks, output_parts * input_parts, rows.count),
+                count(tile.pointwise.count, output_parts * input_parts, rows.count),
                 dim(tile.outputs * tile.inputs * tile.splits),
                 self.table.arg(),
                 source.arg(),
@@ -260,7 +266,7 @@ impl Pass<'_> {
                 self.first_coefficient(),
                 self.factors,
                 plan.batch,
-                tile.images,
+                tile.pointwise.images,
                 plan.channels,
                 height,
                 width,
@@ -270,11 +276,12 @@ impl Pass<'_> {
                 tile.splits,
                 tile.quads,
                 pair,
+                Ways::new(target.has_depthwise),
             );
             if target.has_depthwise {
                 weights::depthwise_gradients::launch_unchecked(
                     &self.client,
-                    count(tile.chunks, plan.channels, rows.count),
+                    count(tile.depthwise.count, plan.channels, rows.count),
                     CubeDim::new_2d(OF_COLUMN as u32, MOST_TAPS as u32),
                     self.table.arg(),
                     source.arg(),
@@ -285,7 +292,7 @@ impl Pass<'_> {
                     rows.first,
                     first_partial,
                     plan.batch,
-                    tile.images,
+                    tile.depthwise.images,
                     plan.channels,
                     height,
                     width,

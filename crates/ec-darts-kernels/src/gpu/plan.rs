@@ -104,6 +104,7 @@ pub fn serves(cell: &Cell) -> bool {
                         && dilation * (kernel - 1) / 2 < 256
                 }
                 EdgeOperation::Pointwise => edge.stride == 1,
+                EdgeOperation::MaxPool { .. } | EdgeOperation::AvgPool { .. } => edge.stride <= 2,
                 _ => true,
             })
     };

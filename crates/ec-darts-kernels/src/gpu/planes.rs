@@ -110,6 +110,21 @@ pub fn quad(values: &Array<f32>) -> Four {
     four
 }
 
+/// The ways to gather that a launch is compiled for: less to compile where it has fewer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ways {
+    All,
+    Depthwise,
+    /// All but depthwise convolutions.
+    Others,
+}
+
+impl Ways {
+    pub fn new(has_depthwise: bool) -> Self {
+        if has_depthwise { Self::All } else { Self::Others }
+    }
+}
+
 /// The values of one of a block's gathered channels, at four neighbouring pixels.
 #[cube]
 pub fn gathered(
@@ -124,9 +139,10 @@ pub fn gathered(
     stride: i32,
     depthwise: usize,
     input: usize,
+    #[comptime] ways: Ways,
 ) -> Four {
     let mut value = Four::new(0.0);
-    if way == gather::DEPTHWISE {
+    if comptime!(ways != Ways::Others) && way == gather::DEPTHWISE {
         let at = depthwise + input * (kernel * kernel) as usize;
         // The windows of the search space are compiled separately: in registers, row by row.
         if stride == 1 && kernel == 3 && dilation == 1 {
@@ -150,9 +166,9 @@ pub fn gathered(
                 value.insert(number, sum);
             }
         }
-    } else if way >= gather::MAX_POOL {
+    } else if comptime!(ways != Ways::Depthwise) && way >= gather::MAX_POOL {
         value = pooled(source, plane, top, left, stride, way == gather::MAX_POOL);
-    } else {
+    } else if comptime!(ways != Ways::Depthwise) {
         let tap = select(way == gather::WINDOW, (input % 9) as i32, 0);
         #[unroll]
         for number in 0..4usize {

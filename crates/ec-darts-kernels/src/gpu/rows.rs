@@ -194,7 +194,7 @@ impl Plan {
         let most =
             |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
-        let weights = WeightTile::new(outputs, inputs, self.batch);
+        let weights = WeightTile::new(outputs, inputs, self.batch, size);
         let (firsts, lasts, seconds) =
             (&mut builder.firsts, &mut builder.lasts, &mut builder.seconds);
         let mut has_depthwise = false;
@@ -207,12 +207,12 @@ impl Plan {
                 place(from)
             };
             row[block::POINTWISE_PARTIALS] =
-                add(row[block::POINTWISE], weights.chunks, inputs * outputs);
+                add(row[block::POINTWISE], weights.pointwise.count, inputs * outputs);
             if row[block::GATHER] == gather::DEPTHWISE {
                 has_depthwise = true;
                 let taps = (row[block::KERNEL] * row[block::KERNEL]) as usize;
                 row[block::DEPTHWISE_PARTIALS] =
-                    add(row[block::DEPTHWISE], weights.chunks, inputs * taps);
+                    add(row[block::DEPTHWISE], weights.depthwise.count, inputs * taps);
             }
         }
         let pools = self.rows(&builder.pools);

@@ -3,7 +3,8 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, correlate, lifted};
+use super::backward::Line;
+use super::planes::{Four, Plane, Ways, correlate, lifted};
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
@@ -20,6 +21,7 @@ fn scattered(
     width: usize,
     y: usize,
     x: usize,
+    #[comptime] ways: Ways,
 ) -> Four {
     let way = table[row + block::GATHER];
     let inputs = table[row + block::INPUTS] as usize;
@@ -40,7 +42,7 @@ fn scattered(
     let left = x as i32 - padding;
     let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
     let mut sums = Four::new(0.0);
-    let is_plain = way == gather::DEPTHWISE && stride == 1;
+    let is_plain = comptime!(ways != Ways::Others) && way == gather::DEPTHWISE && stride == 1;
     if is_plain && kernel == 3 && dilation == 1 {
         sums = correlate(work, &plane, top, left, weights, at, 3usize, 1usize, true);
     } else if is_plain && kernel == 5 && dilation == 1 {
@@ -50,44 +52,140 @@ fn scattered(
     } else if is_plain && kernel == 5 && dilation == 2 {
         sums = correlate(work, &plane, top, left, weights, at, 5usize, 2usize, true);
     } else {
-        let taps = select(way == gather::PIXEL, 1u32, kernel * kernel);
-        #[unroll]
-        for pixel in 0..4usize {
-            let mut sum = f32::new(0.0);
-            for tap in 0..taps {
-                // The output whose window has this pixel at this tap, if there is one.
-                let down = y as i32 + pixel as i32 + padding - (tap / kernel * dilation) as i32;
-                let right = x as i32 + padding - (tap % kernel * dilation) as i32;
-                let row = down / stride;
-                let column = right / stride;
-                if down >= 0
-                    && right >= 0
-                    && row * stride == down
-                    && column * stride == right
-                    && row < height as i32
-                    && column < width as i32
-                {
-                    let place = (row * width as i32 + column) as usize;
+        for column in 0..kernel {
+            let right = x as i32 + padding - (column * dilation) as i32;
+            let of_right = divided(right, stride);
+            if right >= 0 && of_right * stride == right && of_right < width as i32 {
+                for row in 0..kernel {
+                    let tap = (row * kernel + column) as usize;
                     let mut weight = f32::new(1.0);
                     let mut from = plane.first;
                     if way == gather::DEPTHWISE {
-                        weight = weights[at + tap as usize];
+                        weight = weights[at + tap];
                     }
                     if way == gather::WINDOW {
-                        from = first + (channel * 9 + tap as usize) * height * width;
+                        from = first + (channel * 9 + tap) * height * width;
                     }
-                    sum += weight * work[from + place];
+                    let above = padding - (row * dilation) as i32;
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        // The output whose window has this pixel at this tap, if there is one.
+                        let down = (y + pixel) as i32 + above;
+                        let of_down = divided(down, stride);
+                        if down >= 0 && of_down * stride == down && of_down < height as i32 {
+                            let before = sums.extract(pixel);
+                            let value = work[from + (of_down * width as i32 + of_right) as usize];
+                            sums.insert(pixel, before + weight * value);
+                        }
+                    }
                 }
             }
-            sums.insert(pixel, sum);
         }
     }
     sums
 }
 
-/// The gradient of one pixel from a pool or an identity.
+/// A quotient rounded down; the strides of the search space need no division.
+#[cube]
+fn divided(value: i32, stride: i32) -> i32 {
+    let mut quotient = value;
+    if stride == 2 {
+        quotient = value >> 1;
+    } else if stride > 2 {
+        quotient = value / stride;
+    }
+    quotient
+}
+
+/// The gradients of a quad's pixels from a pool of stride 1 or 2, whose output's gradient is `dz = a g + b z + c`. `first`
+/// is the place of `g`.
 #[cube]
 fn pooled_back(
+    values: &[f32],
+    plane: &Plane,
+    work: &[f32],
+    first: usize,
+    line: &Line,
+    height: i32,
+    width: i32,
+    y: i32,
+    x: i32,
+    is_max: bool,
+    #[comptime] stride: usize,
+) -> Four {
+    // The windows that contain a pixel of the quad begin at most two rows before it. One column of windows at a time is
+    // in registers.
+    let num_windows = comptime!(if stride == 1 { 6usize } else { 3usize });
+    let rows = comptime!(if stride == 1 { 8usize } else { 7usize });
+    let before = comptime!(if stride == 1 { 2usize } else { 1usize });
+    let step = comptime!(stride as i32).runtime();
+    let top = y - before as i32;
+    let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+    let mut sums = Array::<f32>::new(rows);
+    for column in 0..3i32 {
+        let centre = x - 1 + column;
+        let right = divided(centre, step);
+        if centre >= 0 && right * step == centre && right < width {
+            let mut read = Array::<f32>::new(comptime!(3 * rows));
+            #[unroll]
+            for tap in 0..3usize {
+                let at_x = centre - 1 + tap as i32;
+                let begin = plane.first as i32 + top * plane.width + at_x;
+                let in_width = at_x >= 0 && at_x < plane.width;
+                #[unroll]
+                for row in 0..rows {
+                    let at_y = top + row as i32;
+                    read[row * 3 + tap] = outside;
+                    if in_width && at_y >= 0 && at_y < plane.height {
+                        read[row * 3 + tap] = values[(begin + row as i32 * plane.width) as usize];
+                    }
+                }
+            }
+            let columns = min(centre + 2, plane.width) - max(centre - 1, 0);
+            #[unroll]
+            for window in 0..num_windows {
+                let begin = top + window as i32 * step;
+                let down = divided(begin + 1, step);
+                if down >= 0 && down < height {
+                    let mut largest = f32::new(f32::MIN);
+                    let mut total = f32::new(0.0);
+                    let mut largest_at = i32::new(-1);
+                    #[unroll]
+                    for tap in 0..9usize {
+                        let value = read[window * stride * 3 + tap];
+                        total += value;
+                        // The first of equal values, as in the forward pass.
+                        if value > largest || value.is_nan() {
+                            largest = value;
+                            largest_at = tap as i32;
+                        }
+                    }
+                    let reached = work[first + (down * width + right) as usize];
+                    let count = (min(begin + 3, plane.height) - max(begin, 0)) * columns;
+                    let count = select(is_max, f32::new(1.0), count as f32);
+                    let value = select(is_max, largest, total / count);
+                    let share = (line.a * reached + line.b * value + line.c) / count;
+                    #[unroll]
+                    for row in 0..3usize {
+                        // The pixel is in the window's last column if the window is in the first.
+                        let has = !is_max || largest_at == row as i32 * 3 + 2 - column;
+                        sums[window * stride + row] += select(has, share, f32::new(0.0));
+                    }
+                }
+            }
+        }
+    }
+    let mut all = Four::new(0.0);
+    #[unroll]
+    for pixel in 0..4usize {
+        all.insert(pixel, sums[before + pixel]);
+    }
+    all
+}
+
+/// The gradients of a quad's pixels from a pool or an identity.
+#[cube]
+fn term_back(
     table: &[u32],
     row: usize,
     values: &[f32],
@@ -101,63 +199,36 @@ fn pooled_back(
     channel: usize,
     height: usize,
     width: usize,
-    y: i32,
-    x: i32,
-) -> f32 {
+    y: usize,
+    x: usize,
+) -> Four {
     let number = table[row + term::COEFFICIENTS] as usize;
     let at = first_coefficient + (number * channels + channel) * OF_NORM;
-    let a = norms[at] * scale;
-    let b = norms[at + 1];
-    let c = norms[at + 2];
+    let line = Line { a: norms[at] * scale, b: norms[at + 1], c: norms[at + 2] };
     let what = table[row + term::KIND];
     let first =
         table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
-    let mut sum = f32::new(0.0);
+    let mut all = Four::new(0.0);
     if what == kind::IDENTITY {
-        sum = a * work[first + (y * plane.width + x) as usize];
-    } else {
-        let stride = table[row + term::STRIDE] as i32;
-        // The windows that contain the pixel: their centres are at most one away.
-        for window in 0..9i32 {
-            let down = y + window / 3 - 1;
-            let right = x + window % 3 - 1;
-            let row = down / stride;
-            let column = right / stride;
-            if down >= 0
-                && right >= 0
-                && row * stride == down
-                && column * stride == right
-                && row < height as i32
-                && column < width as i32
-            {
-                let mut largest = f32::new(f32::MIN);
-                let mut is_largest = false;
-                let mut total = f32::new(0.0);
-                let mut count = f32::new(0.0);
-                for tap in 0..9i32 {
-                    let at_y = down - 1 + tap / 3;
-                    let at_x = right - 1 + tap % 3;
-                    if at_y >= 0 && at_y < plane.height && at_x >= 0 && at_x < plane.width {
-                        let value = values[plane.first + (at_y * plane.width + at_x) as usize];
-                        total += value;
-                        count += 1.0;
-                        // The first of equal values, as in the forward pass.
-                        if value > largest || value.is_nan() {
-                            largest = value;
-                            is_largest = at_y == y && at_x == x;
-                        }
-                    }
-                }
-                let reached = work[first + (row * width as i32 + column) as usize];
-                if what == kind::MEAN_POOL {
-                    sum += (a * reached + b * (total / count) + c) / count;
-                } else if is_largest {
-                    sum += a * reached + b * largest + c;
-                }
+        #[unroll]
+        for pixel in 0..4usize {
+            if y + pixel < height {
+                all.insert(pixel, line.a * work[first + (y + pixel) * width + x]);
             }
         }
+    } else {
+        let is_max = what == kind::MAX_POOL;
+        let (height, width) = (height as i32, width as i32);
+        let (y, x) = (y as i32, x as i32);
+        if table[row + term::STRIDE] == 1 {
+            all =
+                pooled_back(values, plane, work, first, &line, height, width, y, x, is_max, 1usize);
+        } else {
+            all =
+                pooled_back(values, plane, work, first, &line, height, width, y, x, is_max, 2usize);
+        }
     }
-    sum
+    all
 }
 
 /// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
@@ -190,6 +261,7 @@ pub fn sources(
     #[comptime] inner: bool,
     #[comptime] to_target: bool,
     #[comptime] pair: bool,
+    #[comptime] ways: Ways,
 ) {
     let number = CUBE_POS_Y as usize / most_channels;
     let channel = CUBE_POS_Y as usize % most_channels;
@@ -236,8 +308,9 @@ pub fn sources(
         let rows = table[row + source::BLOCKS] as usize;
         for entry in 0..table[row + source::NUM_BLOCKS] as usize {
             let of_block = table[rows + entry] as usize;
-            let mut back =
-                scattered(table, of_block, &*work, weights, image, channel, height, width, y, x);
+            let mut back = scattered(
+                table, of_block, &*work, weights, image, channel, height, width, y, x, ways,
+            );
             if table[of_block + block::RELU] == 1 {
                 #[unroll]
                 for pixel in 0..4usize {
@@ -257,33 +330,29 @@ pub fn sources(
             }
             all += back;
         }
-        let terms = table[row + source::TERMS] as usize;
-        for entry in 0..table[row + source::NUM_TERMS] as usize {
-            let of_term = terms + entry * term::LEN;
-            let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
-            #[unroll]
-            for pixel in 0..4usize {
-                if y + pixel < in_height {
-                    let back = pooled_back(
-                        table,
-                        of_term,
-                        values,
-                        &plane,
-                        &*work,
-                        &*norms,
-                        first_coefficient,
-                        scale,
-                        image,
-                        channels,
-                        channel,
-                        height,
-                        width,
-                        (y + pixel) as i32,
-                        x as i32,
-                    );
-                    let before = all.extract(pixel);
-                    all.insert(pixel, before + back);
-                }
+        // No pool and no identity reads a map between two blocks.
+        if !inner.comptime() {
+            let terms = table[row + source::TERMS] as usize;
+            for entry in 0..table[row + source::NUM_TERMS] as usize {
+                let of_term = terms + entry * term::LEN;
+                let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
+                all += term_back(
+                    table,
+                    of_term,
+                    values,
+                    &plane,
+                    &*work,
+                    &*norms,
+                    first_coefficient,
+                    scale,
+                    image,
+                    channels,
+                    channel,
+                    height,
+                    width,
+                    y,
+                    x,
+                );
             }
         }
         let to = table[row + source::GRADIENT] as usize + plane_place + at;

@@ -6,6 +6,8 @@ pub struct Tile {
     pub quads: usize,
     pub groups: usize,
     pub vectors: usize,
+    /// Number of channels gathered at a time.
+    pub chunk: usize,
     /// Number of vectors whose moments are added at once.
     pub at_once: usize,
 }
@@ -19,20 +21,22 @@ const UNITS: usize = 256;
 impl Tile {
     /// The division for maps of `size` and this number of channels.
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
-        let groups = channels.div_ceil(16);
+        let per: usize = std::env::var("EC_DARTS_PER").map_or(16, |v| v.parse().unwrap());
+        let groups = channels.div_ceil(per).min(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
         let mut quads = (height.div_ceil(4) * width).next_power_of_two().min(64);
         while quads > 16 && quads * groups > UNITS / 2 {
             quads /= 2;
         }
         let four = 4 * size_of::<f32>();
-        let shared = super::blocks::CHUNK * (quads + groups * vectors) * four;
+        let chunk = groups.max(4);
+        let shared = chunk * (quads + groups * vectors) * four;
         let fits = |at_once: &usize| {
             vectors.is_multiple_of(*at_once)
                 && shared + at_once * quads * groups * four <= SHARED_BYTES
         };
         let at_once = (1..=vectors).rev().find(fits).unwrap_or(1);
-        Self { quads, groups, vectors, at_once }
+        Self { quads, groups, vectors, chunk, at_once }
     }
 
     /// The division for products of this number of channels, with as many cubes side by side as
@@ -54,13 +58,12 @@ pub struct WeightTile {
     pub inputs: usize,
     pub splits: usize,
     pub quads: usize,
-    /// Number of chunks of images, and number of images of each.
-    pub chunks: usize,
-    pub images: usize,
+    pub pointwise: Chunks,
+    pub depthwise: Chunks,
 }
 
 impl WeightTile {
-    pub fn new(outputs: usize, inputs: usize, batch: usize) -> Self {
+    pub fn new(outputs: usize, inputs: usize, batch: usize, size: [usize; 2]) -> Self {
         let [outputs, inputs] = [outputs, inputs].map(|channels| channels.div_ceil(4).min(16));
         let room = SHARED_BYTES * 5 / 8 / size_of::<f32>() / (4 * (outputs + inputs));
         // A power of two, so that splits share pixels evenly.
@@ -69,13 +72,38 @@ impl WeightTile {
         // A power of two as well: their sums are added in pairs.
         let splits = (UNITS / (outputs * inputs) + 1).next_power_of_two() / 2;
         let splits = splits.clamp(1, quads);
-        let (chunks, images) = chunks(batch);
-        Self { outputs, inputs, splits, quads, chunks, images }
+        let [pointwise, depthwise] = [Chunks::most(batch), Chunks::new(batch, size)];
+        Self { outputs, inputs, splits, quads, pointwise, depthwise }
     }
 }
 
-/// Number of chunks of images whose sums are made in parallel, and number of images of each.
-pub fn chunks(batch: usize) -> (usize, usize) {
-    let images = batch.div_ceil(16);
-    (batch.div_ceil(images), images)
+/// Chunks of images whose sums are made in parallel.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunks {
+    pub count: usize,
+    /// Number of images of each.
+    pub images: usize,
+}
+
+impl Chunks {
+    /// At most sixteen chunks.
+    pub fn most(batch: usize) -> Self {
+        Self::of(batch, batch.div_ceil(16))
+    }
+
+    /// Fewer for small maps, so that each unit of a cube has something to add before the sums of the units are added.
+    pub fn new(batch: usize, [height, width]: [usize; 2]) -> Self {
+        let quads = height.div_ceil(4) * width;
+        Self::of(batch, batch.div_ceil(16).max(UNITS / quads).min(batch))
+    }
+
+    /// Chunks whose quads are enough for this number of units, each once.
+    pub fn at_once(batch: usize, [height, width]: [usize; 2], units: usize) -> Self {
+        let quads = height.div_ceil(4) * width;
+        Self::of(batch, (units / quads).clamp(1, batch))
+    }
+
+    fn of(batch: usize, images: usize) -> Self {
+        Self { count: batch.div_ceil(images), images }
+    }
 }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::backward::{Line, map_gradient};
-use super::planes::{Four, Plane, gathered, lifted_column, pixel};
+use super::planes::{Four, Plane, Ways, gathered, lifted_column, pixel};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather};
 
@@ -20,6 +20,7 @@ fn gathered_again(
     input: usize,
     y: usize,
     x: usize,
+    #[comptime] ways: Ways,
 ) -> Four {
     let way = table[row + block::GATHER];
     let in_height = table[row + block::HEIGHT] as usize;
@@ -41,6 +42,7 @@ fn gathered_again(
         stride,
         table[row + block::DEPTHWISE] as usize,
         input,
+        ways,
     )
 }
 
@@ -105,6 +107,7 @@ pub fn pointwise_gradients(
     #[comptime] splits: usize,
     #[comptime] quads: usize,
     #[comptime] pair: bool,
+    #[comptime] ways: Ways,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
@@ -166,17 +169,27 @@ pub fn pointwise_gradients(
                 let x = place % width;
                 let mut value = Four::new(0.0);
                 if place < all && input < inputs {
-                    if table[row + block::SOURCE_NORM] != NONE {
+                    if comptime!(ways == Ways::All) && table[row + block::SOURCE_NORM] != NONE {
                         value = gathered_again(
-                            table, row, maps, weights, norms, image, channels, input, y, x,
+                            table,
+                            row,
+                            maps,
+                            weights,
+                            norms,
+                            image,
+                            channels,
+                            input,
+                            y,
+                            x,
+                            Ways::Depthwise,
                         );
                     } else if pair.comptime() && table[row + block::INPUT] == 1 {
                         value = gathered_again(
-                            table, row, other, weights, norms, image, channels, input, y, x,
+                            table, row, other, weights, norms, image, channels, input, y, x, ways,
                         );
                     } else {
                         value = gathered_again(
-                            table, row, values, weights, norms, image, channels, input, y, x,
+                            table, row, values, weights, norms, image, channels, input, y, x, ways,
                         );
                     }
                 }
@@ -287,11 +300,17 @@ pub fn depthwise_gradients(
     if UNIT_POS_Y < kernel {
         for image in begin..end {
             if table[row + block::SOURCE_NORM] != NONE {
-                add_image(table, row, maps, &*work, norms, image, channels, height, width, &mut sums);
+                add_image(
+                    table, row, maps, &*work, norms, image, channels, height, width, &mut sums,
+                );
             } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                add_image(table, row, other, &*work, norms, image, channels, height, width, &mut sums);
+                add_image(
+                    table, row, other, &*work, norms, image, channels, height, width, &mut sums,
+                );
             } else {
-                add_image(table, row, values, &*work, norms, image, channels, height, width, &mut sums);
+                add_image(
+                    table, row, values, &*work, norms, image, channels, height, width, &mut sums,
+                );
             }
         }
     }
