@@ -248,8 +248,8 @@ fn check_all(device: &Device) {
     whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
     whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
     whole(1, 4, [8, 6], 1, 1, false).check("a batch of one", device);
-    // Enough channels for two groups of units.
-    whole(2, 20, [6, 5], 1, 1, true).check("20 channels", device);
+    // Quads that are whole columns, and enough channels for several groups of units.
+    whole(2, 20, [8, 8], 1, 1, true).check("20 channels", device);
 }
 
 #[test]

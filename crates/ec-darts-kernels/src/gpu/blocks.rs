@@ -4,7 +4,7 @@
 //! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
 //! ```
 //! A branch may also be a pool of which only the moments are needed: its `w` is the identity, and no map is written. A
-//! unit has a quad of pixels and sixteen channels of the output in registers; the units of a cube share the quads'
+//! unit has a quad of pixels and eight channels of the output in registers; the units of a cube share the quads'
 //! gathered values.
 
 use cubecl::prelude::*;

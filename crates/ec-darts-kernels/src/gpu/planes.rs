@@ -30,18 +30,25 @@ pub fn lifted(source: &[f32], at: usize, plane: &Plane) -> f32 {
     select(value < plane.floor, plane.floor, value)
 }
 
+/// Whether a place lies in a row or column of this length: one comparison, as a negative number is a large one without
+/// its sign.
+#[cube]
+pub fn within(place: i32, length: i32) -> bool {
+    (place as u32) < (length as u32)
+}
+
 /// A lifted value, zero outside of the plane.
 #[cube]
 pub fn pixel(source: &[f32], plane: &Plane, y: i32, x: i32) -> f32 {
     let mut value = f32::new(0.0);
-    if y >= 0 && y < plane.height && x >= 0 && x < plane.width {
+    if within(y, plane.height) && within(x, plane.width) {
         value = lifted(source, plane.first + (y * plane.width + x) as usize, plane);
     }
     value
 }
 
 /// Weighted sums over windows of stride 1, of the four pixels of a quad; the first window begins at
-/// `(top, left)`. `flipped` weights give the adjoint.
+/// `(top, left)`. The `adjoint` has flipped weights, and reads gradients, which are not lifted.
 #[cube]
 pub fn correlate(
     source: &[f32],
@@ -52,19 +59,19 @@ pub fn correlate(
     first_weight: usize,
     #[comptime] kernel: usize,
     #[comptime] dilation: usize,
-    #[comptime] flipped: bool,
+    #[comptime] adjoint: bool,
 ) -> Four {
     let rows = comptime!(4 + (kernel - 1) * dilation);
     let mut sums = Array::<f32>::new(4usize);
     // Not unrolled: compiling takes longer than the loop costs.
     for column in 0..kernel {
         let x = left + (column * dilation) as i32;
-        if x >= 0 && x < plane.width {
-            let line = lifted_column(source, plane, top, x, rows);
+        if within(x, plane.width) {
+            let line = column_of(source, plane, top, x, rows, !adjoint);
             #[unroll]
             for tap in 0..kernel {
                 let mut place = tap * kernel + column;
-                if flipped.comptime() {
+                if adjoint.comptime() {
                     place = comptime!(kernel * kernel - 1).runtime() - place;
                 }
                 let weight = weights[first_weight + place];
@@ -78,22 +85,24 @@ pub fn correlate(
     quad(&sums)
 }
 
-/// Lifted values of a column inside the plane, from a row on that may lie before it.
+/// Values of a column inside the plane, from a row on that may lie before it.
 #[cube]
-pub fn lifted_column(
+pub fn column_of(
     source: &[f32],
     plane: &Plane,
     top: i32,
     x: i32,
     #[comptime] rows: usize,
+    #[comptime] lift: bool,
 ) -> Array<f32> {
     let mut line = Array::<f32>::new(rows);
     let begin = plane.first as i32 + top * plane.width + x;
     #[unroll]
     for row in 0..rows {
         let y = top + row as i32;
-        if y >= 0 && y < plane.height {
-            line[row] = lifted(source, (begin + row as i32 * plane.width) as usize, plane);
+        if within(y, plane.height) {
+            let at = (begin + row as i32 * plane.width) as usize;
+            line[row] = if lift.comptime() { lifted(source, at, plane) } else { source[at] };
         }
     }
     line
@@ -198,7 +207,7 @@ pub fn pooled(
     }
     for column in 0..3i32 {
         let x = left + column;
-        if x >= 0 && x < plane.width {
+        if within(x, plane.width) {
             let begin = plane.first as i32 + top * plane.width + x;
             if stride == 1 {
                 // Neighbouring windows share their rows.
@@ -208,7 +217,7 @@ pub fn pooled(
                 for row in 0..6usize {
                     let y = top + row as i32;
                     values[row] = f32::MIN;
-                    if y >= 0 && y < plane.height {
+                    if within(y, plane.height) {
                         values[row] = source[(begin + row as i32 * plane.width) as usize];
                         inside[row] = values[row];
                     }
@@ -227,7 +236,7 @@ pub fn pooled(
                     #[unroll]
                     for tap in 0..3usize {
                         let row = pixel as i32 * stride + tap as i32;
-                        if top + row >= 0 && top + row < plane.height {
+                        if within(top + row, plane.height) {
                             let value = source[(begin + row * plane.width) as usize];
                             largest[pixel] = larger(largest[pixel], value);
                             sums[pixel] += value;

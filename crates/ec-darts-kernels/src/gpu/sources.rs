@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 
 use super::backward::Line;
-use super::planes::{Four, Plane, Ways, correlate, lifted};
+use super::planes::{Four, Plane, Ways, correlate, lifted, within};
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
@@ -55,7 +55,7 @@ fn scattered(
         for column in 0..kernel {
             let right = x as i32 + padding - (column * dilation) as i32;
             let of_right = divided(right, stride);
-            if right >= 0 && of_right * stride == right && of_right < width as i32 {
+            if of_right * stride == right && within(of_right, width as i32) {
                 for row in 0..kernel {
                     let tap = (row * kernel + column) as usize;
                     let mut weight = f32::new(1.0);
@@ -72,7 +72,7 @@ fn scattered(
                         // The output whose window has this pixel at this tap, if there is one.
                         let down = (y + pixel) as i32 + above;
                         let of_down = divided(down, stride);
-                        if down >= 0 && of_down * stride == down && of_down < height as i32 {
+                        if of_down * stride == down && within(of_down, height as i32) {
                             let before = sums.extract(pixel);
                             let value = work[from + (of_down * width as i32 + of_right) as usize];
                             sums.insert(pixel, before + weight * value);
@@ -125,18 +125,18 @@ fn pooled_back(
     for column in 0..3i32 {
         let centre = x - 1 + column;
         let right = divided(centre, step);
-        if centre >= 0 && right * step == centre && right < width {
+        if right * step == centre && within(right, width) {
             let mut read = Array::<f32>::new(comptime!(3 * rows));
             #[unroll]
             for tap in 0..3usize {
                 let at_x = centre - 1 + tap as i32;
                 let begin = plane.first as i32 + top * plane.width + at_x;
-                let in_width = at_x >= 0 && at_x < plane.width;
+                let in_width = within(at_x, plane.width);
                 #[unroll]
                 for row in 0..rows {
                     let at_y = top + row as i32;
                     read[row * 3 + tap] = outside;
-                    if in_width && at_y >= 0 && at_y < plane.height {
+                    if in_width && within(at_y, plane.height) {
                         read[row * 3 + tap] = values[(begin + row as i32 * plane.width) as usize];
                     }
                 }
@@ -146,7 +146,7 @@ fn pooled_back(
             for window in 0..num_windows {
                 let begin = top + window as i32 * step;
                 let down = divided(begin + 1, step);
-                if down >= 0 && down < height {
+                if within(down, height) {
                     let mut largest = f32::new(f32::MIN);
                     let mut total = f32::new(0.0);
                     let mut largest_at = i32::new(-1);

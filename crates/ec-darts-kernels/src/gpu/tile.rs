@@ -15,14 +15,17 @@ pub struct Tile {
 /// Limit of the bytes of a cube's values: the default of WebGPU.
 const SHARED_BYTES: usize = 16 << 10;
 
+/// Channels of the output that a unit computes for its quad. Sixteen leave too few registers for
+/// other units, and latency limits these kernels.
+const OUTPUTS: usize = 8;
+
 /// Number of units of a cube: the default of WebGPU.
 const UNITS: usize = 256;
 
 impl Tile {
     /// The division for maps of `size` and this number of channels.
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
-        let per: usize = std::env::var("EC_DARTS_PER").map_or(16, |v| v.parse().unwrap());
-        let groups = channels.div_ceil(per).min(16);
+        let groups = channels.div_ceil(OUTPUTS).min(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
         let mut quads = (height.div_ceil(4) * width).next_power_of_two().min(64);
         while quads > 16 && quads * groups > UNITS / 2 {

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::backward::{Line, map_gradient};
-use super::planes::{Four, Plane, Ways, gathered, lifted_column, pixel};
+use super::planes::{Four, Plane, Ways, column_of, gathered, pixel, within};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather};
 
@@ -383,7 +383,7 @@ fn add_image(
         }
         let top = y as i32 * stride - padding;
         let at_x = x as i32 * stride - padding + UNIT_POS_Y as i32 * dilation;
-        if at_x >= 0 && at_x < plane.width {
+        if within(at_x, plane.width) {
             if stride == 1 && kernel == 3 && dilation == 1 {
                 add_quad(source, &plane, top, at_x, &gradient, sums, 3usize, 1usize);
             } else if stride == 1 && kernel == 5 && dilation == 1 {
@@ -421,7 +421,7 @@ fn add_quad(
     #[comptime] kernel: usize,
     #[comptime] dilation: usize,
 ) {
-    let line = lifted_column(source, plane, top, x, comptime!(4 + (kernel - 1) * dilation));
+    let line = column_of(source, plane, top, x, comptime!(4 + (kernel - 1) * dilation), true);
     #[unroll]
     for tap in 0..kernel {
         #[unroll]
