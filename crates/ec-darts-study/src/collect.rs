@@ -30,16 +30,17 @@ impl Results {
         }
         let (mut searches, mut unfinished) = (Vec::new(), Vec::new());
         for trial in &plan.trials {
-            match (trial.state(folder), &trial.work) {
+            let error = match (trial.state(folder), &trial.work) {
                 (State::Done, Work::Search(config)) => {
                     searches.push(of_search(folder, &trial.name, config)?);
+                    continue;
                 }
-                (State::Done, Work::Training { .. }) => {}
-                (State::Failed { error }, _) => {
-                    unfinished.push(Unfinished { trial: trial.name.clone(), error: Some(error) });
-                }
-                _ => unfinished.push(Unfinished { trial: trial.name.clone(), error: None }),
-            }
+                (State::Done, Work::Training { .. }) => continue,
+                (State::Failed { error }, _) => Some(error),
+                _ => None,
+            };
+            let cost = Record::read(&folder.join(&trial.name)).unwrap_or_default().cost;
+            unfinished.push(Unfinished { trial: trial.name.clone(), error, cost });
         }
         Ok(Self {
             study: study.name.clone(),

@@ -186,4 +186,7 @@ pub struct Unfinished {
     pub trial: String,
     /// The reason of its failure; none where it did not run, or not to its end.
     pub error: Option<String>,
+    /// Its cost so far.
+    #[serde(default)]
+    pub cost: Cost,
 }

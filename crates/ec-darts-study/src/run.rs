@@ -16,8 +16,10 @@ use crate::trial::{Claim, Ended, Record, State, Trial};
 
 /// Interval at which the cost of a trial under way is written; a kill loses no more of it.
 const COST_EVERY: Duration = Duration::from_secs(20);
-/// Interval at which a process that waits for others looks again.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The first and the longest pause of a process that waits for others: a look reads the whole study.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
+/// Interval at which a pause looks for a stop.
+const LISTEN_EVERY: Duration = Duration::from_millis(100);
 
 /// The trials that a process takes.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +115,7 @@ pub fn run<W: Worker>(
     worker: &mut W,
 ) -> Result<Ending, W::Error> {
     let (mut finished, mut taken, mut waits) = (0, BTreeSet::new(), false);
+    let mut pause = PAUSES[0];
     loop {
         let plan = Plan::of(study, Some(folder))?;
         let states: Vec<State> = plan.trials.iter().map(|trial| trial.state(folder)).collect();
@@ -128,18 +131,20 @@ pub fn run<W: Worker>(
                     worker.tell(Told::Waiting)?;
                 }
                 waits = true;
-                std::thread::sleep(LOOK_EVERY);
-                continue;
             }
-            if !open.is_empty() {
-                // Others have claimed all of them since the look, so it is out of date.
-                std::thread::sleep(LOOK_EVERY);
+            // Without unlocking, others have claimed all open ones since the look, so it is out of date.
+            if is_unlocking || !open.is_empty() {
+                let until = Instant::now() + pause;
+                while !stop.load(Ordering::SeqCst) && Instant::now() < until {
+                    std::thread::sleep(LISTEN_EVERY);
+                }
+                pause = PAUSES[1].min(2 * pause);
                 continue;
             }
             return Ok(nothing(&states, finished));
         };
         taken.insert(trial.name.clone());
-        waits = false;
+        (waits, pause) = (false, PAUSES[0]);
         let done = states.iter().filter(|state| **state == State::Done).count();
         worker.tell(Told::Begin { trial, done, known: states.len() })?;
         let run = folder.join(&trial.name);

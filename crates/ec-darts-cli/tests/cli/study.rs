@@ -143,7 +143,9 @@ fn a_process_takes_over_what_another_was_killed_in() {
     let checkpoints = folder.path("out/searches/darts-s0/checkpoints");
     wait("a checkpoint", &|| {
         let entries = std::fs::read_dir(&checkpoints);
-        entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok()))
+        // A file that is still written has another name.
+        let is_whole = |name: &std::path::Path| name.extension() == Some("safetensors".as_ref());
+        entries.is_ok_and(|entries| entries.flatten().any(|entry| is_whole(&entry.path())))
     });
     // It holds its trial, and does nothing any more.
     let id = one.id().to_string();

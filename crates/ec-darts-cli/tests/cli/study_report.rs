@@ -96,7 +96,7 @@ pub fn example(kind: Kind) -> Results {
         variants: variants.into_iter().map(String::from).collect(),
         searches,
         candidates,
-        unfinished: vec![Unfinished { trial: "searches/darts-s9".into(), error }],
+        unfinished: vec![Unfinished { trial: "searches/darts-s9".into(), error, cost: COST }],
     }
 }
 

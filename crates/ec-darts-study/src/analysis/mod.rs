@@ -59,6 +59,8 @@ pub struct Analysis {
     pub claims: Vec<Claim>,
     /// The cost of all finished trials, each counted once.
     pub cost: Costs,
+    /// The cost of failed and unfinished trials so far.
+    pub unfinished_cost: Costs,
     /// Parts of the study that were not run, in sentences.
     pub gaps: Vec<String>,
 }
@@ -126,9 +128,9 @@ pub struct Agreement {
 /// The cost of trials.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Costs {
-    /// The cost of finished searches.
+    /// The cost of searches.
     pub searches: Cost,
-    /// The cost of finished trainings.
+    /// The cost of trainings.
     pub trainings: Cost,
 }
 
@@ -146,8 +148,19 @@ impl Analysis {
         let claims = claims::of(results, &variants, &comparisons, &rank_means);
         let agreement = agreement(results);
         let cost = costs(results, None);
+        let unfinished_cost = unfinished_costs(results);
         let gaps = gaps(results);
-        Self { variants, comparisons, ranks, rank_means, agreement, claims, cost, gaps }
+        Self {
+            variants,
+            comparisons,
+            ranks,
+            rank_means,
+            agreement,
+            claims,
+            cost,
+            unfinished_cost,
+            gaps,
+        }
     }
 }
 
@@ -313,6 +326,15 @@ fn costs(results: &Results, variant: Option<&str>) -> Costs {
         searches: sum(searches.map(|search| (&*search.folder, search.cost))),
         trainings: sum(trainings.map(|training| (&*training.folder, training.cost))),
     }
+}
+
+fn unfinished_costs(results: &Results) -> Costs {
+    let of = |is_search: bool| {
+        let trials = results.unfinished.iter();
+        let trials = trials.filter(move |it| it.trial.starts_with("searches/") == is_search);
+        sum(trials.map(|trial| (Path::new(&trial.trial), trial.cost)))
+    };
+    Costs { searches: of(true), trainings: of(false) }
 }
 
 fn sum<'a>(costs: impl Iterator<Item = (&'a Path, Cost)>) -> Cost {

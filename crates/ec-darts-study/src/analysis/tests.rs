@@ -86,8 +86,11 @@ fn a_variant_without_results_leaves_gaps_and_no_numbers() {
     missing.candidates.retain(|c| c.variant != "random" || c.place.seed() == Some(0));
     missing.candidates[0].trainings.clear();
     let error = Some("no memory".into());
-    missing.unfinished.push(Unfinished { trial: "searches/ist-0".into(), error });
+    let cost = Cost { seconds: 7.0, processor_seconds: 9.0 };
+    missing.unfinished.push(Unfinished { trial: "searches/ist-0".into(), error, cost });
     let analysis = Analysis::of(&missing, Question::default());
+    assert_eq!(analysis.unfinished_cost.searches, cost);
+    assert_eq!(analysis.unfinished_cost.trainings, Cost::default());
     assert!(analysis.variants[3].estimate.is_err() && analysis.variants[3].mean.is_none());
     // One random genotype is no sample.
     assert!(analysis.variants[1].improvement.clone().expect("random").is_err());

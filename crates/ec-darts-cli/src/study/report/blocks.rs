@@ -48,6 +48,11 @@ pub enum Cell {
         value: f64,
         digits: usize,
     },
+    /// A p-value by this number of random permutations.
+    Drawn {
+        value: f64,
+        draws: u32,
+    },
     Range {
         interval: Interval,
         digits: usize,
@@ -83,7 +88,7 @@ impl Cell {
             Err(error) => Self::Untold(error.to_string()),
             Ok(PValue { value, draws: None }) => Self::Number { value: *value, digits: 4 },
             Ok(PValue { value, draws: Some(draws) }) => {
-                Self::text(format!("{} ({draws} random permutations)", number(*value, 4)))
+                Self::Drawn { value: *value, draws: *draws }
             }
         }
     }
@@ -93,6 +98,9 @@ impl Cell {
         match self {
             Self::Text(text) => text.clone(),
             Self::Number { value, digits } => number(*value, *digits),
+            Self::Drawn { value, draws } => {
+                format!("{} ({draws} random permutations)", number(*value, 4))
+            }
             Self::Range { interval, digits } => {
                 let Interval { low, high } = *interval;
                 format!("{} to {}", number(low, *digits), number(high, *digits))

@@ -247,6 +247,9 @@ fn costs(analysis: &Analysis) -> Vec<Block> {
     let mut rows: Vec<Vec<Cell>> =
         analysis.variants.iter().map(|summary| row(&summary.variant, &summary.cost)).collect();
     rows.push(row("all finished trials", &analysis.cost));
+    if analysis.unfinished_cost != Costs::default() {
+        rows.push(row("failed and unfinished trials so far", &analysis.unfinished_cost));
+    }
     let head = vec!["variant", "searches", "trainings", "both", "both, hours by the clock"];
     vec![
         Block::Table(Table { name: "costs", head, rows }),

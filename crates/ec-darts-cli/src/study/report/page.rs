@@ -110,7 +110,9 @@ fn shown(cell: &Cell, links: Links) -> Markup {
                 }
             }
         },
-        Cell::Number { .. } | Cell::Range { .. } => html! { span.figure { (cell.shown()) } },
+        Cell::Number { .. } | Cell::Drawn { .. } | Cell::Range { .. } => {
+            html! { span.figure { (cell.shown()) } }
+        }
         Cell::Text(text) => html! { (text) },
     }
 }

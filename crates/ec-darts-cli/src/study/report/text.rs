@@ -77,7 +77,9 @@ pub fn figures(sections: &[Section]) -> anyhow::Result<Vec<u8>> {
             let name = row.first().map(Cell::shown).unwrap_or_default();
             for (head, cell) in table.head.iter().zip(row).skip(1) {
                 let [value, low, high] = match cell {
-                    Cell::Number { value, .. } => [value.to_string(), String::new(), String::new()],
+                    Cell::Number { value, .. } | Cell::Drawn { value, .. } => {
+                        [value.to_string(), String::new(), String::new()]
+                    }
                     Cell::Range { interval: Interval { low, high }, .. } => {
                         [String::new(), low.to_string(), high.to_string()]
                     }
