@@ -174,3 +174,24 @@ pub fn searches(results: &Results) -> anyhow::Result<Vec<u8>> {
     }
     Ok(writer.into_inner()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use ec_darts_study::statistics::compare::PValue;
+
+    use super::*;
+
+    #[test]
+    fn a_chance_by_draws_is_a_number_too() {
+        let chance = Cell::chance(&Ok(PValue { value: 0.0123, draws: Some(1000) }));
+        let table = Table {
+            name: "ranks",
+            head: vec!["in", "p"],
+            rows: vec![vec![Cell::text("a"), chance]],
+        };
+        let section = Section { id: "ranks", title: "Ranks", blocks: vec![Block::Table(table)] };
+        let lines = String::from_utf8(figures(&[section]).expect("in memory")).expect("text");
+        let expected = "ranks,a,p,0.0123,,,0.0123 (1000 random permutations)";
+        assert_eq!(lines.lines().nth(1), Some(expected));
+    }
+}
