@@ -11,7 +11,7 @@
 #     LD_LIBRARY_PATH=tools/nvrtc:tools/times:... KERNELS=kernels TIMES=times.txt TIMES_SKIP=38000 TIMES_COUNT=985 time_step ...
 #     python3 benches/gpu/times.py times.txt
 set -euo pipefail
-[ $# -gt 1 ] || { sed -n '2,15p' "$0" >&2 && exit 2; }
+[ $# -gt 1 ] || { sed -n '2,12p' "$0" >&2 && exit 2; }
 here=$(realpath "$(dirname "$0")")
 pack=$(realpath "$1")
 program=$2
@@ -21,7 +21,7 @@ mkdir -p "$tools"/{null,nvrtc,times,link}
 tools=$(realpath "$tools")
 export KERNELS=${KERNELS:-$here/../../target/gpu/kernels}
 mkdir -p "$KERNELS"
-if [ ! -e "$tools/times/libcuda.so" ]; then
+if [ ! "$tools/times/libcuda.so" -nt "$here/offline.sh" ] || [ -n "$(find "$here/driver" -newer "$tools/times/libcuda.so")" ]; then
   # The functions of the driver that null.c does not have; their names are those of cudarc.
   cudarc=$(cd "$here/../.." && cargo metadata --format-version 1 --features cuda |
     python3 -c 'import json, os, sys; print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')

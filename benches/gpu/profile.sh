@@ -6,10 +6,10 @@
 # PACK is a folder with the program `time_step` (and libllvm-stub.so, where it was built with cuda-nvrtc and without
 # LLVM). OUT (./measured) gets profile.csv; the table by kernel is printed. LIMIT is the number of seconds that it may take.
 set -uo pipefail
-cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || { sed -n '2,7p' "$0" >&2 && exit 2; }
 pack=$(realpath "$1")
 shift
+cd "$(dirname "$0")/../.."
 out=${OUT:-measured}
 mkdir -p "$out"
 export CUDA_PATH=${CUDA_PATH:-/usr/local/cuda}

@@ -1,5 +1,6 @@
 /* A libnvrtc.so in front of NVRTC that keeps machine code by the hash of its source, so that a machine with a GPU compiles
- * nothing: on the hour that it is lent, compiling costs more than measuring. A first step is not measured with it.
+ * nothing: on one that is lent for minutes, compiling costs more than measuring. A first step is not measured with it. The
+ * code is that of an H100 or H200 (sm_90a).
  *
  * KERNELS=FOLDER: *.cubin. Where one is missing, NVRTC compiles it, and ptxas (PTXAS, if set) assembles and keeps it. */
 #define _GNU_SOURCE
@@ -39,6 +40,9 @@ int nvrtcDestroyProgram(Program **program) { return 0; }
 int nvrtcCompileProgram(Program *program, int num_options, const char **options) {
   uint64_t hash = 1469598103934665603ULL; /* FNV-1a */
   for (const char *at = program->source; *at; at++) hash = (hash ^ (unsigned char)*at) * 1099511628211ULL;
+  for (int i = 0; i < num_options; i++)
+    if (!strncmp(options[i], "--gpu-arch", 10))
+      for (const char *at = options[i]; *at; at++) hash = (hash ^ (unsigned char)*at) * 1099511628211ULL;
   const char *folder = getenv("KERNELS"), *ptxas = getenv("PTXAS");
   char path[4096], ptx[4200], command[16384];
   snprintf(path, sizeof path, "%s/%016lx.cubin", folder ? folder : "", hash);
@@ -63,7 +67,7 @@ int nvrtcCompileProgram(Program *program, int num_options, const char **options)
   FILE *file = fopen(ptx, "w");
   if (!file) return 0;
   fputs(text, file), fclose(file);
-  snprintf(command, sizeof command, "env -u LD_PRELOAD %s -arch=sm_90a -lineinfo %s -o %s.out && mv %s.out %s; rm -f %s",
+  snprintf(command, sizeof command, "env -u LD_PRELOAD '%s' -arch=sm_90a -lineinfo '%s' -o '%s.out' && mv '%s.out' '%s'; rm -f '%s'",
            ptxas, ptx, ptx, ptx, path, ptx);
   if (!system(command)) load(path, program);
   return 0;

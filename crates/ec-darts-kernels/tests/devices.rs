@@ -53,6 +53,8 @@ struct Case {
     cell: Cell,
     shapes: Vec<[usize; 4]>,
     factors: bool,
+    /// Whether inputs are rounded, so that windows have equal values.
+    ties: bool,
     num_parameters: usize,
     num_statistics: usize,
 }
@@ -76,6 +78,7 @@ impl Case {
             cell,
             shapes,
             factors: false,
+            ties: false,
             num_parameters: parameters,
             num_statistics: statistics.max(channels),
         }
@@ -86,11 +89,17 @@ impl Case {
         self
     }
 
+    fn with_ties(mut self) -> Self {
+        self.ties = true;
+        self
+    }
+
     fn run(&self, device: &Device, seed: u64, fused: Option<Memory>) -> Vec<(String, Vec<f32>)> {
         let device = device.clone().autodiff();
         let inputs: Vec<Tensor<4>> = (0..self.shapes.len())
             .map(|number| tensor(seed + number as u64, self.shapes[number], &device))
-            .map(Tensor::require_grad)
+            .map(|input: Tensor<4>| if self.ties { input.round() } else { input })
+            .map(|input| input.detach().require_grad())
             .collect();
         let parameters = (tensor(seed + 10, [self.num_parameters], &device) * 0.3).require_grad();
         let parameters = parameters.detach().require_grad();
@@ -248,6 +257,29 @@ fn check_all(device: &Device) {
     whole(2, 4, [7, 7], 1, 2, false).check("a cell", device);
     whole(3, 6, [8, 10], 2, 2, true).with_factors().check("a cell that reduces", device);
     whole(1, 4, [8, 6], 1, 1, false).check("a batch of one", device);
+    for op in [Op::MaxPool { norm: true }, Op::MaxPool { norm: false }] {
+        for stride in [1, 2] {
+            let single = edge(&[op], [3; 2], stride, false);
+            let case = Case::new(single.into(), vec![[2, 3, 7, 5]], 0).with_ties();
+            case.check(&format!("{op:?} of equal values, stride {stride}"), device);
+        }
+    }
+    // What the search spaces do not have: other strides, dilations and numbers of channels.
+    let separable = |dilation, repeats| Op::Separable { kernel: 3, dilation, repeats };
+    for (op, channels, stride) in [
+        (separable(1, 1), 4, 3),
+        (separable(3, 1), 4, 1),
+        (separable(3, 2), 4, 1),
+        (separable(1, 2), 136, 1),
+        (Op::Convolution { relu: true }, 4, 3),
+    ] {
+        let single = edge(&[op], [channels; 2], stride, true);
+        let case = Case::new(single.into(), vec![[2, channels, 7, 6]], 0);
+        case.check(&format!("{op:?}, {channels} channels, stride {stride}"), device);
+    }
+    // Several tiles of a map, the last one in part.
+    whole(2, 4, [18, 21], 1, 1, true).check("several tiles", device);
+    whole(1, 4, [34, 30], 2, 1, true).check("several tiles, halved", device);
     // Quads that are whole columns, and enough channels for several groups of units.
     whole(2, 20, [8, 8], 1, 1, true).check("20 channels", device);
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
 //! ```
-//! A branch may also be a pool of which only the moments are needed: its `w` is the identity, and no map is written. A
+//! A branch may also be a pool of which only the moments are needed: its `w` is the identity, and no map is written
+//! (so a value that is no number reaches the moments of all channels, not of its own alone; training ends there). A
 //! unit has a quad of pixels and eight channels of the output in registers; the units of a cube share the quads'
 //! gathered values.
 

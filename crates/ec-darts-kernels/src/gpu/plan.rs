@@ -99,7 +99,8 @@ pub fn serves(cell: &Cell) -> bool {
         edge.channels[1] <= 256
             && edge.operations.iter().all(|operation| match *operation {
                 EdgeOperation::Separable { kernel, dilation, repeats } => {
-                    (kernel == 3 || kernel == 5)
+                    edge.channels[0] == edge.channels[1]
+                        && (kernel == 3 || kernel == 5)
                         && (repeats == 1 || repeats == 2)
                         && dilation * (kernel - 1) / 2 < 256
                 }
@@ -302,7 +303,7 @@ mod tests {
         // Gradients of output and state, of gathered values, parts of the weights' gradients and
         // their sums, the input's gradient.
         let (input, weights) = (2 * 3 * 16, 3 * 4);
-        let parts = 2 * 64 * weights;
+        let parts = 2 * weights;
         assert_eq!(bytes.passing, 4 * (2 * output + input + parts + weights + input));
     }
 }

@@ -153,7 +153,7 @@ pub fn gathered(
     let mut value = Four::new(0.0);
     if comptime!(ways != Ways::Others) && way == gather::DEPTHWISE {
         let at = depthwise + input * (kernel * kernel) as usize;
-        // The windows of the search space are compiled separately: in registers, row by row.
+        // The windows of the search space are compiled separately: in registers, column by column.
         if stride == 1 && kernel == 3 && dilation == 1 {
             value = correlate(source, plane, top, left, weights, at, 3usize, 1usize, false);
         } else if stride == 1 && kernel == 5 && dilation == 1 {

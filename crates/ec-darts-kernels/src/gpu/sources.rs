@@ -85,7 +85,8 @@ fn scattered(
     sums
 }
 
-/// A quotient rounded down; the strides of the search space need no division.
+/// A quotient, exact where the stride divides the value, else a number that does not multiply back to it. The strides of
+/// the search space need no division.
 #[cube]
 fn divided(value: i32, stride: i32) -> i32 {
     let mut quotient = value;

@@ -20,7 +20,7 @@ const SHARED_BYTES: usize = 16 << 10;
 const OUTPUTS: usize = 8;
 
 /// Number of units of a cube: the default of WebGPU.
-const UNITS: usize = 256;
+const MOST_UNITS: usize = 256;
 
 impl Tile {
     /// The division for maps of `size` and this number of channels.
@@ -28,17 +28,17 @@ impl Tile {
         let groups = channels.div_ceil(OUTPUTS).min(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
         let mut quads = (height.div_ceil(4) * width).next_power_of_two().min(64);
-        while quads > 16 && quads * groups > UNITS / 2 {
+        while quads > 16 && quads * groups > MOST_UNITS / 2 {
             quads /= 2;
         }
         let four = 4 * size_of::<f32>();
-        let chunk = groups.max(4);
+        let chunk = groups.clamp(4, 8);
         let shared = chunk * (quads + groups * vectors) * four;
         let fits = |at_once: &usize| {
             vectors.is_multiple_of(*at_once)
                 && shared + at_once * quads * groups * four <= SHARED_BYTES
         };
-        let at_once = (1..=vectors).rev().find(fits).unwrap_or(1);
+        let at_once = (1..=vectors).rev().find(fits).expect("a vector fits");
         Self { quads, groups, vectors, chunk, at_once }
     }
 
@@ -73,7 +73,7 @@ impl WeightTile {
         let quads = (room / 4 + 1).next_power_of_two() / 2;
         let quads = quads.clamp(1, 16);
         // A power of two as well: their sums are added in pairs.
-        let splits = (UNITS / (outputs * inputs) + 1).next_power_of_two() / 2;
+        let splits = (MOST_UNITS / (outputs * inputs) + 1).next_power_of_two() / 2;
         let splits = splits.clamp(1, quads);
         let [pointwise, depthwise] = [Chunks::most(batch), Chunks::new(batch, size)];
         Self { outputs, inputs, splits, quads, pointwise, depthwise }
@@ -94,10 +94,10 @@ impl Chunks {
         Self::of(batch, batch.div_ceil(16))
     }
 
-    /// Fewer for small maps, so that each unit of a cube has something to add before the sums of the units are added.
+    /// Fewer for small maps: a unit adds up several quads before the units of a cube add their sums.
     pub fn new(batch: usize, [height, width]: [usize; 2]) -> Self {
         let quads = height.div_ceil(4) * width;
-        Self::of(batch, batch.div_ceil(16).max(UNITS / quads).min(batch))
+        Self::of(batch, batch.div_ceil(16).max(MOST_UNITS / quads).min(batch))
     }
 
     /// Chunks whose quads are enough for this number of units, each once.
@@ -108,5 +108,41 @@ impl Chunks {
 
     fn of(batch: usize, images: usize) -> Self {
         Self { count: batch.div_ceil(images), images }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// WebGPU's defaults hold for all channels that the kernels serve.
+    #[test]
+    fn cubes_stay_within_the_limits() {
+        let four = 4 * size_of::<f32>();
+        for channels in 1..=256 {
+            for size in [[1, 1], [3, 5], [4, 4], [8, 8], [7, 14], [16, 16], [32, 32], [112, 112]] {
+                let tile = Tile::new(size, channels);
+                let Tile { quads, groups, vectors, chunk, at_once } = tile;
+                assert!(
+                    quads * groups <= MOST_UNITS && 4 * groups * vectors >= channels,
+                    "{tile:?}"
+                );
+                let values = chunk * (quads + groups * vectors) + at_once * quads * groups;
+                assert!(values * four <= SHARED_BYTES, "{channels} channels, {size:?}: {tile:?}");
+                let tile = Tile::of_products(size, channels);
+                let values = tile.chunk * (tile.quads + tile.groups * tile.vectors) * four;
+                let lines = 3 * super::super::backward::MOST_CHANNELS * size_of::<f32>();
+                assert!(values + lines <= SHARED_BYTES, "{channels} channels, {size:?}: {tile:?}");
+            }
+            for inputs in [3, 16, 48, 64, 256, 2304] {
+                let tile = WeightTile::new(channels, inputs, 64, [8, 8]);
+                let units = tile.outputs * tile.inputs * tile.splits;
+                let values = (tile.quads + 1) * 4 * (tile.outputs + tile.inputs) + units;
+                assert!(
+                    units <= MOST_UNITS && values * four <= SHARED_BYTES,
+                    "{channels}: {tile:?}"
+                );
+            }
+        }
     }
 }
