@@ -4,6 +4,7 @@
  *
  * KERNELS=FOLDER: *.cubin. Where one is missing, NVRTC compiles it, and ptxas (PTXAS, if set) assembles and keeps it. */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -38,8 +39,15 @@ int nvrtcCreateProgram(Program **to, const char *source, const char *name, int h
 }
 int nvrtcDestroyProgram(Program **program) { return 0; }
 int nvrtcCompileProgram(Program *program, int num_options, const char **options) {
-  uint64_t hash = 1469598103934665603ULL; /* FNV-1a */
-  for (const char *at = program->source; *at; at++) hash = (hash ^ (unsigned char)*at) * 1099511628211ULL;
+  /* FNV-1a of every line without the numbers of its values, added up: CubeCL numbers values and orders lines anew in each
+   * run. */
+  uint64_t hash = 0, line = 1469598103934665603ULL;
+  for (const char *at = program->source; *at; at++) {
+    if (*at == '\n') { hash += line, line = 1469598103934665603ULL; continue; }
+    line = (line ^ (unsigned char)*at) * 1099511628211ULL;
+    int begins = at == program->source || !(isalnum((unsigned char)at[-1]) || at[-1] == '_');
+    if (*at == 'v' && begins) while (isdigit((unsigned char)at[1])) at++;
+  }
   for (int i = 0; i < num_options; i++)
     if (!strncmp(options[i], "--gpu-arch", 10))
       for (const char *at = options[i]; *at; at++) hash = (hash ^ (unsigned char)*at) * 1099511628211ULL;
