@@ -22,7 +22,8 @@ out=$(realpath "$out")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CUDA_PATH=${CUDA_PATH:-/usr/local/cuda}
-export LD_LIBRARY_PATH=$CUDA_PATH/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# After the caller's: NVRTC with machine code made before (offline.sh) comes first.
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$CUDA_PATH/lib64
 # Golden numbers, relative to the checkout: the test binary was built elsewhere.
 export EC_DARTS_FIXTURES=${EC_DARTS_FIXTURES:-$PWD/tests/fixtures/reference}
 

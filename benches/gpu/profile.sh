@@ -13,7 +13,8 @@ cd "$(dirname "$0")/../.."
 out=${OUT:-measured}
 mkdir -p "$out"
 export CUDA_PATH=${CUDA_PATH:-/usr/local/cuda}
-export LD_LIBRARY_PATH=$CUDA_PATH/lib64${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# After the caller's: NVRTC with machine code made before (offline.sh) comes first.
+export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$CUDA_PATH/lib64
 preload=()
 [ -e "$pack/libllvm-stub.so" ] && preload=(env "LD_PRELOAD=$pack/libllvm-stub.so")
 metrics=gpu__time_duration.sum,dram__bytes.sum,lts__t_bytes.sum,launch__registers_per_thread

@@ -35,7 +35,8 @@ pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f
     Line { a, b, c: -(a * sum / n) - b * mean }
 }
 
-/// The gradient of a map before its normalization.
+/// The gradients of a map before its normalization, at the four pixels of a quad from row `y` on; `at` is its first place
+/// in the map.
 #[cube]
 pub fn map_gradient(
     table: &[u32],
@@ -45,10 +46,22 @@ pub fn map_gradient(
     line: &Line,
     scale: f32,
     at: usize,
-) -> f32 {
-    let reached = work[table[row + block::GRADIENT] as usize + at] * scale;
-    let value = maps[table[row + block::MAP] as usize + at];
-    line.a * reached + line.b * value + line.c
+    y: usize,
+    height: usize,
+    width: usize,
+) -> Four {
+    let reached = table[row + block::GRADIENT] as usize + at;
+    let map = table[row + block::MAP] as usize + at;
+    let mut value = Four::new(0.0);
+    #[unroll]
+    for pixel in 0..4usize {
+        if y + pixel < height {
+            let below = pixel * width;
+            let reached = work[reached + below] * scale;
+            value.insert(pixel, line.a * reached + line.b * maps[map + below] + line.c);
+        }
+    }
+    value
 }
 
 /// The coefficients of a block's channel: existing ones, or computed from the sums that
@@ -191,14 +204,7 @@ pub fn products(
                     b: lines[output * 3 + 1],
                     c: lines[output * 3 + 2],
                 };
-                #[unroll]
-                for pixel in 0..4usize {
-                    if y + pixel < height {
-                        let at = at + pixel * width;
-                        let of_map = map_gradient(table, row, maps, &*work, &line, scale, at);
-                        value.insert(pixel, of_map);
-                    }
-                }
+                value = map_gradient(table, row, maps, &*work, &line, scale, at, y, height, width);
             }
             values[entry * quads + unit] = value;
             entry += groups;

@@ -149,14 +149,8 @@ pub fn pointwise_gradients(
                     let from = first_coefficient + (number * channels + channel) * OF_NORM;
                     let line = Line { a: norms[from], b: norms[from + 1], c: norms[from + 2] };
                     let at = (image * channels + channel) * size + y * width + x;
-                    #[unroll]
-                    for pixel in 0..4usize {
-                        if y + pixel < height {
-                            let at = at + pixel * width;
-                            let of_map = map_gradient(table, row, maps, &*work, &line, scale, at);
-                            value.insert(pixel, of_map);
-                        }
-                    }
+                    value =
+                        map_gradient(table, row, maps, &*work, &line, scale, at, y, height, width);
                 }
                 gradients[entry / quads * stride + entry % quads] = value;
                 entry += threads;

@@ -90,8 +90,8 @@ pub fn agreement(results: &Results, analysis: &Analysis) -> Vec<Block> {
     let mut blocks = vec![
         Block::Table(Table { name: "agreement", head, rows }),
         Block::Text(
-            "Over all genotypes of the study, each once. No score can rank genotypes better than a second training \
-             does, on average; a reliability near zero says that trainings of this protocol rank nothing."
+            "Over all genotypes of the study, each once. Noise of trainings lowers the tau of every score, also of one \
+             without error; a reliability near zero says that trainings of this protocol rank nothing."
                 .into(),
         ),
     ];
