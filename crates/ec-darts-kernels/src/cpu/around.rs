@@ -87,7 +87,7 @@ impl State {
         values: &Values<'_>,
     ) -> Self {
         let (shape, isa) = (Shape::of(graph, state), graph.isas.nodes);
-        let ways = graph.edges_into(state).filter_map(|(_, link)| {
+        let ways = graph.edges_into(state..state + 1).filter_map(|(_, link)| {
             let (Origin::State(from), Some(weight)) = (link.from, link.around) else { return None };
             let planes = planes[from].as_deref().expect("states that are read are kept");
             Some(Way { planes, stride: link.plan.stride, weight: values.mixing[weight] })

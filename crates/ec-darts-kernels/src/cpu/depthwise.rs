@@ -2,8 +2,9 @@
 //!
 //! Every function is `unsafe`: pointers must be valid for all positions that the sizes name.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
+use super::simd::apart;
 use super::tiles::{load, store};
 
 /// The places that a depthwise convolution reads and writes, in values.
@@ -51,16 +52,34 @@ pub unsafe fn convolve<S: Simd, const K: usize, const ADD: bool>(
     out: *mut f32,
     steps: Steps,
 ) {
-    // Constant steps become a part of each load's address.
-    let known = |stride, dilation| Steps { stride, dilation, ..steps };
-    // SAFETY: the caller's.
-    unsafe {
-        match (steps.stride, steps.dilation) {
-            (1, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 1)),
-            (1, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 2)),
-            (2, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 1)),
-            (2, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 2)),
-            _ => lines::<S, K, ADD>(simd, input, weights, out, steps),
+    apart(simd, Convolve::<K, ADD> { input, weights, out, steps });
+}
+
+/// [`convolve`], whose caller's promise it has.
+struct Convolve<const K: usize, const ADD: bool> {
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    steps: Steps,
+}
+
+impl<const K: usize, const ADD: bool> WithSimd for Convolve<K, ADD> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, weights, out, steps } = self;
+        // Constant steps become a part of each load's address.
+        let known = |stride, dilation| Steps { stride, dilation, ..steps };
+        // SAFETY: the caller's.
+        unsafe {
+            match (steps.stride, steps.dilation) {
+                (1, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 1)),
+                (1, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(1, 2)),
+                (2, 1) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 1)),
+                (2, 2) => lines::<S, K, ADD>(simd, input, weights, out, known(2, 2)),
+                _ => lines::<S, K, ADD>(simd, input, weights, out, steps),
+            }
         }
     }
 }

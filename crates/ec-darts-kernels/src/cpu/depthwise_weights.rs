@@ -2,9 +2,10 @@
 //!
 //! Every function is `unsafe`: pointers must be valid for all positions that the sizes name.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
 
 use super::depthwise::{Steps, reach};
+use super::simd::apart;
 use super::tiles::{load, store};
 
 /// Adds the weight gradient of a depthwise convolution of one block of channels.
@@ -20,22 +21,40 @@ pub unsafe fn weights<S: Simd, const K: usize>(
     to: *mut f32,
     steps: Steps,
 ) {
-    let dense = S::F32_LANES >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
-    // As in `depthwise::convolve`.
-    let known = |stride, dilation| Steps { stride, dilation, ..steps };
-    // SAFETY: the caller's.
-    unsafe {
-        match (steps.stride, steps.dilation) {
-            _ if dense => {
-                for ky in 0..K {
-                    dense_weights::<S, K>(simd, input, gradient, to, steps, ky);
+    apart(simd, Weights::<K> { input, gradient, to, steps });
+}
+
+/// [`weights`], whose caller's promise it has.
+struct Weights<const K: usize> {
+    input: *const f32,
+    gradient: (*const f32, usize),
+    to: *mut f32,
+    steps: Steps,
+}
+
+impl<const K: usize> WithSimd for Weights<K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, gradient, to, steps } = self;
+        let dense = S::F32_LANES >= 16 && steps.stride == 1 && matches!(steps.dilation, 1 | 2);
+        // As in `depthwise::convolve`.
+        let known = |stride, dilation| Steps { stride, dilation, ..steps };
+        // SAFETY: the caller's.
+        unsafe {
+            match (steps.stride, steps.dilation) {
+                _ if dense => {
+                    for ky in 0..K {
+                        dense_weights::<S, K>(simd, input, gradient, to, steps, ky);
+                    }
                 }
+                (1, 1) => all_weights::<S, K>(simd, input, gradient, to, known(1, 1)),
+                (1, 2) => all_weights::<S, K>(simd, input, gradient, to, known(1, 2)),
+                (2, 1) => all_weights::<S, K>(simd, input, gradient, to, known(2, 1)),
+                (2, 2) => all_weights::<S, K>(simd, input, gradient, to, known(2, 2)),
+                _ => all_weights::<S, K>(simd, input, gradient, to, steps),
             }
-            (1, 1) => all_weights::<S, K>(simd, input, gradient, to, known(1, 1)),
-            (1, 2) => all_weights::<S, K>(simd, input, gradient, to, known(1, 2)),
-            (2, 1) => all_weights::<S, K>(simd, input, gradient, to, known(2, 1)),
-            (2, 2) => all_weights::<S, K>(simd, input, gradient, to, known(2, 2)),
-            _ => all_weights::<S, K>(simd, input, gradient, to, steps),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From a cell and the shapes of its inputs to the plans of its edges.
 
+use std::iter;
 use std::ops::Range;
 
 use super::plan::{EdgePlan, Pool, Term};
@@ -149,15 +150,22 @@ impl Graph {
         self.groups.iter().any(|group| group.from == from)
     }
 
-    /// The edges into a state.
-    pub fn edges_into(&self, state: usize) -> impl Iterator<Item = (usize, &Link)> {
-        self.links.iter().enumerate().filter(move |(_, link)| link.to == state)
+    /// States whose edges run side by side: the inputs together, then one node after the other.
+    pub fn steps(&self) -> impl DoubleEndedIterator<Item = Range<usize>> + use<> {
+        let inputs = self.num_inputs();
+        let nodes = inputs..self.sizes.len();
+        iter::once(0..inputs).chain(nodes.map(|node| node..node + 1))
     }
 
-    /// The edges into a state; edges with the same source are in different rounds.
-    pub fn rounds_into(&self, state: usize) -> Vec<Vec<(usize, &Link)>> {
+    /// The edges into some states.
+    pub fn edges_into(&self, states: Range<usize>) -> impl Iterator<Item = (usize, &Link)> {
+        self.links.iter().enumerate().filter(move |(_, link)| states.contains(&link.to))
+    }
+
+    /// The edges into some states; edges with the same source are in different rounds.
+    pub fn rounds_into(&self, states: Range<usize>) -> Vec<Vec<(usize, &Link)>> {
         let mut rounds: Vec<Vec<(usize, &Link)>> = Vec::new();
-        for edge in self.edges_into(state) {
+        for edge in self.edges_into(states) {
             let differs = |round: &Vec<(usize, &Link)>| {
                 round.iter().all(|(_, other)| other.from != edge.1.from)
             };

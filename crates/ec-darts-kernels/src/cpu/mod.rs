@@ -84,14 +84,11 @@ fn run_forward(
     let blocks = values.blocks(graph);
     let mut tape = Tape { states: Vec::new(), planes: Vec::new(), edges: Vec::new() };
     let mut moments: Blocks = graph.groups.iter().map(|_| None).collect();
-    for state in 0..graph.sizes.len() {
+    for states in graph.steps() {
         let mut edges = Vec::new();
-        for (number, link) in graph.edges_into(state) {
-            debug_assert_eq!(
-                number,
-                tape.edges.len() + edges.len(),
-                "in the order of their targets"
-            );
+        for (number, link) in graph.edges_into(states.clone()) {
+            let of_tape = tape.edges.len() + edges.len();
+            debug_assert_eq!(number, of_tape, "in the order of their targets");
             let input = values.input(link.from, &blocks, &tape.states);
             if let (None, Some(group)) = (given, link.group) {
                 let of = graph.groups[group].normalized;
@@ -100,10 +97,6 @@ fn run_forward(
             }
             edges.push((link, input));
         }
-        let places: Vec<_> = edges
-            .iter()
-            .map(|(link, _)| (link.statistics.clone(), link.plan.num_normalized()))
-            .collect();
         let edges = edges.into_par_iter().with_max_len(1).map(|(link, input)| {
             let parameters = &values.parameters[link.parameters.clone()];
             let run = EdgeRun::new(link, input, parameters);
@@ -116,34 +109,42 @@ fn run_forward(
             (run, norms, maps)
         });
         let edges: Vec<_> = edges.collect();
-        let sum = run::combine(&edges);
+        let mut left = &edges[..];
+        let sums = states.clone().map(|state| {
+            let (these, others) = left.split_at(graph.edges_into(state..state + 1).count());
+            left = others;
+            run::combine(these)
+        });
+        let sums: Vec<_> = sums.collect();
         let keeps = memory == Memory::Save && given.is_none();
-        let edges = edges.into_iter().zip(places);
-        tape.edges.extend(edges.map(|((_, norms, maps), (statistics, count))| Kept {
+        let edges = edges.into_iter().zip(graph.edges_into(states.clone()));
+        tape.edges.extend(edges.map(|((_, norms, maps), (_, link))| Kept {
             norms,
             maps: keeps.then_some(maps),
-            statistics,
-            count,
+            statistics: link.statistics.clone(),
+            count: link.plan.num_normalized(),
         }));
-        let place = cell.concat.iter().position(|&each| each == state);
-        let place = place.map(|place| [place, cell.concat.len()]);
-        if place.is_some() {
-            let first = cell.concat[0];
-            assert_eq!(graph.sizes[state], graph.sizes[first], "joined states have one size");
-        }
-        if graph.parts == 1 {
-            if let Some(place) = place {
-                run::join(graph, &sum, out, place);
-            }
-            tape.states.push(graph.reads(state).then_some(sum));
-        } else {
-            let State { planes, first } = State::new(graph, state, &sum, &tape.planes, values);
-            if let Some(place) = place {
-                around::join(graph, &planes, out, place);
+        for (state, sum) in states.zip(sums) {
+            let place = cell.concat.iter().position(|&each| each == state);
+            let place = place.map(|place| [place, cell.concat.len()]);
+            if place.is_some() {
+                let first = cell.concat[0];
+                assert_eq!(graph.sizes[state], graph.sizes[first], "joined states have one size");
             }
             let is_read = graph.reads(state);
-            tape.states.push(is_read.then_some(first));
-            tape.planes.push(is_read.then_some(planes));
+            if graph.parts == 1 {
+                if let Some(place) = place {
+                    run::join(graph, &sum, out, place);
+                }
+                tape.states.push(is_read.then_some(sum));
+            } else {
+                let State { planes, first } = State::new(graph, state, &sum, &tape.planes, values);
+                if let Some(place) = place {
+                    around::join(graph, &planes, out, place);
+                }
+                tape.states.push(is_read.then_some(first));
+                tape.planes.push(is_read.then_some(planes));
+            }
         }
     }
     tape

@@ -75,7 +75,7 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::V3(simd) => Simd::vectorize(simd, operation),
             #[cfg(target_arch = "x86_64")]
-            Self::V3Half(simd) => Simd::vectorize(simd.0, Half { simd, operation }),
+            Self::V3Half(simd) => apart(simd, operation),
             #[cfg(target_arch = "aarch64")]
             Self::Neon(simd) => Simd::vectorize(simd, operation),
             Self::Portable(simd) => Simd::vectorize(simd, operation),
@@ -83,19 +83,24 @@ impl Isa {
     }
 }
 
-/// An operation on half registers; pulp's own `vectorize` would give it whole ones.
-#[cfg(target_arch = "x86_64")]
-struct Half<Op> {
-    simd: pulp::x86::V3_128b,
+/// Runs a part of an operation as a function of its own. It is compiled once for an instruction set;
+/// inlined, an innermost loop would be compiled again for each of its callers.
+#[inline(always)]
+pub fn apart<S: Simd, Op: WithSimd>(simd: S, operation: Op) -> Op::Output {
+    simd.vectorize(Apart { simd, operation })
+}
+
+/// An operation on given registers; pulp's own `vectorize` would give half registers whole ones.
+struct Apart<S, Op> {
+    simd: S,
     operation: Op,
 }
 
-#[cfg(target_arch = "x86_64")]
-impl<Op: WithSimd> WithSimd for Half<Op> {
+impl<S: Simd, Op: WithSimd> WithSimd for Apart<S, Op> {
     type Output = Op::Output;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Op::Output {
+    fn with_simd<Other: Simd>(self, _: Other) -> Op::Output {
         self.operation.with_simd(self.simd)
     }
 }

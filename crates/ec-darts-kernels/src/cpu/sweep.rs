@@ -93,26 +93,22 @@ pub fn run_backward(
         let part = [place, cell.concat.len()];
         of_states[state] = Some(run::part(graph, state, out_gradient, part));
     }
-    for state in (0..graph.sizes.len()).rev() {
-        let (before, later) = of_states.split_at_mut(state);
-        let (this, later) = later.split_first_mut().expect("this state");
-        if wanted.behind(state) {
-            sweep.direct(Origin::State(state), state + 1, later, this);
-        }
-        if let Some(around) = &mut around
-            && (wanted.behind(state) || wanted.mixing)
-        {
-            let gradient = around.state(state, this.as_deref());
-            *this = gradient.filter(|_| wanted.behind(state));
-        }
-        let Some(gradient) = this else {
-            // No edge reads this state.
-            if let Some(input) = inputs.get_mut(state) {
-                input.fill(0.0);
+    for states in graph.steps().rev() {
+        for state in states.clone().rev() {
+            let (this, later) = of_states[state..].split_first_mut().expect("this state");
+            if wanted.behind(state) {
+                sweep.direct(Origin::State(state), state + 1, later, this);
             }
-            continue;
-        };
-        for edges in graph.rounds_into(state) {
+            if let Some(around) = &mut around
+                && (wanted.behind(state) || wanted.mixing)
+            {
+                let gradient = around.state(state, this.as_deref());
+                *this = gradient.filter(|_| wanted.behind(state));
+            }
+        }
+        let (before, these) = of_states.split_at_mut(states.start);
+        let gradient = |state: usize| these[state - states.start].as_deref();
+        for edges in graph.rounds_into(states.clone()) {
             let mut to_states: Vec<_> = before.iter_mut().map(Some).collect();
             let to_inputs = inputs.iter_mut().zip(&wanted.inputs).zip(&mut of_inputs).zip(&blocks);
             let mut to_inputs: Vec<_> = to_inputs
@@ -121,7 +117,8 @@ pub fn run_backward(
                     None => Some(InputGradient::Planes(wanted.then_some(planes))),
                 })
                 .collect();
-            let edges = edges.into_iter().map(|(number, link)| {
+            let edges = edges.into_iter().filter_map(|(number, link)| {
+                let gradient = gradient(link.to)?;
                 let input = match link.from {
                     Origin::Input(source) | Origin::State(source) if !wanted.behind(source) => None,
                     Origin::Input(input) => to_inputs[input].take(),
@@ -132,11 +129,11 @@ pub fn run_backward(
                     mixing: std::mem::take(&mut mixing[number]),
                     input: input.unwrap_or(InputGradient::Nowhere),
                 };
-                (number, link, to)
+                Some((number, link, gradient, to))
             });
             let edges: Vec<_> = edges.collect();
             let edges = edges.into_par_iter().with_max_len(1);
-            let done = edges.map(|(number, link, to)| {
+            let done = edges.map(|(number, link, gradient, to)| {
                 let input = values.input(link.from, &blocks, &tape.states);
                 let parameters = &values.parameters[link.parameters.clone()];
                 let run = EdgeRun::new(link, input, parameters);
@@ -148,13 +145,18 @@ pub fn run_backward(
                 sweep.norms[number] = Some(norms);
             }
         }
-        if let Some(Some(_)) = blocks.get(state)
-            && wanted.behind(state)
-        {
-            let to = &mut of_inputs[state];
-            sweep.direct(Origin::Input(state), state, std::slice::from_ref(this), to);
-            let gradient = to.as_deref().expect("made on the line above");
-            run::to_planes(&graph.links[state], gradient, &mut inputs[state]);
+        for state in states.clone().filter(|&state| state < graph.num_inputs()) {
+            let Some(_) = gradient(state) else {
+                // No edge reads this state.
+                inputs[state].fill(0.0);
+                continue;
+            };
+            if blocks[state].is_some() && wanted.behind(state) {
+                let (to, of_state) = (&mut of_inputs[state], &these[state - states.start]);
+                sweep.direct(Origin::Input(state), state, std::slice::from_ref(of_state), to);
+                let gradient = to.as_deref().expect("made on the line above");
+                run::to_planes(&graph.links[state], gradient, &mut inputs[state]);
+            }
         }
     }
     let weights = around.map(|around| around.weights).unwrap_or_default();

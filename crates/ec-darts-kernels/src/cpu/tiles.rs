@@ -2,7 +2,9 @@
 //!
 //! Every function is `unsafe`: pointers must be valid for all positions that the sizes name.
 
-use pulp::Simd;
+use pulp::{Simd, WithSimd};
+
+use super::simd::apart;
 
 #[inline(always)]
 pub unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
@@ -54,16 +56,34 @@ pub unsafe fn pointwise<S: Simd>(
     out: *mut f32,
     mix: Mix,
 ) {
-    let mut block = 0;
-    while block < mix.blocks {
-        // SAFETY: the caller's; a tile of two blocks is taken only where there are two.
-        unsafe {
-            if block + 2 <= mix.blocks {
-                pointwise_column::<S, 2>(simd, input, weights, out, mix, block);
-                block += 2;
-            } else {
-                pointwise_column::<S, 1>(simd, input, weights, out, mix, block);
-                block += 1;
+    apart(simd, Pointwise { input, weights, out, mix });
+}
+
+/// [`pointwise`], whose caller's promise it has.
+struct Pointwise {
+    input: *const f32,
+    weights: *const f32,
+    out: *mut f32,
+    mix: Mix,
+}
+
+impl WithSimd for Pointwise {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, weights, out, mix } = self;
+        let mut block = 0;
+        while block < mix.blocks {
+            // SAFETY: the caller's; a tile of two blocks is taken only where there are two.
+            unsafe {
+                if block + 2 <= mix.blocks {
+                    pointwise_column::<S, 2>(simd, input, weights, out, mix, block);
+                    block += 2;
+                } else {
+                    pointwise_column::<S, 1>(simd, input, weights, out, mix, block);
+                    block += 1;
+                }
             }
         }
     }
@@ -174,29 +194,47 @@ pub unsafe fn pointwise_weights<S: Simd>(
     to: *mut f32,
     mix: Mix,
 ) {
-    let lanes = S::F32_LANES;
-    for row in 0..mix.channels.div_ceil(lanes) {
-        let mut block = 0;
-        // SAFETY: the caller's.
-        unsafe {
-            let input = input.add(row * mix.input_block);
-            let to = to.add(row * lanes * mix.blocks * lanes);
-            while block < mix.blocks {
-                let gradient = gradient.add(block * mix.out_block);
-                let to = to.add(block * lanes);
-                let both = block + 2 <= mix.blocks;
-                if lanes >= 16 && both {
-                    outer::<S, 8, 2>(simd, input, gradient, to, mix);
-                } else if lanes >= 16 {
-                    outer::<S, 16, 1>(simd, input, gradient, to, mix);
-                } else if both {
-                    outer::<S, 4, 2>(simd, input, gradient, to, mix);
-                } else if lanes >= 8 {
-                    outer::<S, 8, 1>(simd, input, gradient, to, mix);
-                } else {
-                    outer::<S, 4, 1>(simd, input, gradient, to, mix);
+    apart(simd, PointwiseWeights { input, gradient, to, mix });
+}
+
+/// [`pointwise_weights`], whose caller's promise it has.
+struct PointwiseWeights {
+    input: *const f32,
+    gradient: *const f32,
+    to: *mut f32,
+    mix: Mix,
+}
+
+impl WithSimd for PointwiseWeights {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, gradient, to, mix } = self;
+        let lanes = S::F32_LANES;
+        for row in 0..mix.channels.div_ceil(lanes) {
+            let mut block = 0;
+            // SAFETY: the caller's.
+            unsafe {
+                let input = input.add(row * mix.input_block);
+                let to = to.add(row * lanes * mix.blocks * lanes);
+                while block < mix.blocks {
+                    let gradient = gradient.add(block * mix.out_block);
+                    let to = to.add(block * lanes);
+                    let both = block + 2 <= mix.blocks;
+                    if lanes >= 16 && both {
+                        outer::<S, 8, 2>(simd, input, gradient, to, mix);
+                    } else if lanes >= 16 {
+                        outer::<S, 16, 1>(simd, input, gradient, to, mix);
+                    } else if both {
+                        outer::<S, 4, 2>(simd, input, gradient, to, mix);
+                    } else if lanes >= 8 {
+                        outer::<S, 8, 1>(simd, input, gradient, to, mix);
+                    } else {
+                        outer::<S, 4, 1>(simd, input, gradient, to, mix);
+                    }
+                    block += if both { 2 } else { 1 };
                 }
-                block += if both { 2 } else { 1 };
             }
         }
     }
