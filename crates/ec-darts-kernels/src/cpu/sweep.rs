@@ -146,11 +146,11 @@ pub fn run_backward(
             }
         }
         for state in states.clone().filter(|&state| state < graph.num_inputs()) {
-            let Some(_) = gradient(state) else {
+            if gradient(state).is_none() {
                 // No edge reads this state.
                 inputs[state].fill(0.0);
                 continue;
-            };
+            }
             if blocks[state].is_some() && wanted.behind(state) {
                 let (to, of_state) = (&mut of_inputs[state], &these[state - states.start]);
                 sweep.direct(Origin::Input(state), state, std::slice::from_ref(of_state), to);

@@ -1,13 +1,6 @@
 //! Between rows of positions and blocks of channels, eight by eight where the registers allow it.
 
-/// Number of rows and columns of a tile: whole cache lines on both sides.
-const TILE: usize = 16;
-
 /// `to[p * to_stride + c] = from[c * from_stride + p]` for `rows` values of `c` and `columns` of `p`.
-///
-/// The rows of one side are planes, and planes of 32x32 values lie a page apart: all their lines
-/// share one set of the first level of cache, which holds eight. So of eight planes at a time, whole
-/// lines are read or written before the next planes are touched.
 ///
 /// # Safety
 /// Both pointers must be valid for all of that. On x86-64 with `WIDE` the caller runs with AVX.
@@ -19,31 +12,22 @@ pub unsafe fn transpose<const WIDE: bool>(
     to_stride: usize,
     [rows, columns]: [usize; 2],
 ) {
-    let [mut whole_rows, mut whole_columns] = [0, 0];
+    let mut row = 0;
     // SAFETY: the caller's.
     unsafe {
         if cfg!(target_arch = "x86_64") && WIDE {
-            [whole_rows, whole_columns] = [rows / 8 * 8, columns / 8 * 8];
-            // Of a tile, first along the lines of the planes.
-            let along_columns = from_stride > to_stride;
-            for first_row in (0..whole_rows).step_by(TILE) {
-                for first_column in (0..whole_columns).step_by(TILE) {
-                    for part in 0..4 {
-                        let [across, along] = [part / 2 * 8, part % 2 * 8];
-                        let [row, column] =
-                            if along_columns { [across, along] } else { [along, across] };
-                        let [row, column] = [first_row + row, first_column + column];
-                        if row < whole_rows && column < whole_columns {
-                            let from = from.add(row * from_stride + column);
-                            let to = to.add(column * to_stride + row);
-                            eight_by_eight(from, from_stride, to, to_stride);
-                        }
-                    }
+            while row + 8 <= rows {
+                let mut column = 0;
+                while column + 8 <= columns {
+                    let from = from.add(row * from_stride + column);
+                    eight_by_eight(from, from_stride, to.add(column * to_stride + row), to_stride);
+                    column += 8;
                 }
+                scalar(from, from_stride, to, to_stride, [row..row + 8, column..columns]);
+                row += 8;
             }
         }
-        scalar(from, from_stride, to, to_stride, [0..whole_rows, whole_columns..columns]);
-        scalar(from, from_stride, to, to_stride, [whole_rows..rows, 0..columns]);
+        scalar(from, from_stride, to, to_stride, [row..rows, 0..columns]);
     }
 }
 
