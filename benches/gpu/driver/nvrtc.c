@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef struct { char *source, *code, *log; size_t size; } Program;
@@ -55,7 +56,8 @@ int nvrtcCompileProgram(Program *program, int num_options, const char **options)
   char path[4096], ptx[4200], command[16384];
   snprintf(path, sizeof path, "%s/%016lx.cubin", folder ? folder : "", hash);
   if (folder && load(path, program)) return 0;
-  fprintf(stderr, "nvrtc: compiles %016lx\n", hash);
+  struct timespec from, to;
+  clock_gettime(CLOCK_MONOTONIC, &from);
   void *inner;
   int (*create)(void **, const char *, void *, int, void *, void *) = real("nvrtcCreateProgram");
   int (*compile)(void *, int, const char **) = real("nvrtcCompileProgram");
@@ -69,6 +71,10 @@ int nvrtcCompileProgram(Program *program, int num_options, const char **options)
   char *text = calloc(1, size + 1);
   get(inner, text);
   if (code) { program->log = text; return code; }
+  const char *name = strstr(text, ".entry ");
+  clock_gettime(CLOCK_MONOTONIC, &to);
+  fprintf(stderr, "nvrtc: %016lx in %.2f s: %.40s\n", hash, to.tv_sec - from.tv_sec + 1e-9 * (to.tv_nsec - from.tv_nsec),
+          name ? name + 7 : "");
   program->code = text, program->size = size;
   if (!folder || !ptxas) return 0;
   snprintf(ptx, sizeof ptx, "%s.%d", path, getpid());

@@ -8,9 +8,8 @@ use super::plan::{Rows, Sources, Target};
 use super::planes::Ways;
 use super::sums::{UNITS, VALUES};
 use super::table::source;
-use super::tile::{Chunks, Tile};
-use super::weights::{MOST_TAPS, OF_COLUMN};
-use super::{backward, reached, sources, weights};
+use super::tile::{Chunks, Staged, Tile};
+use super::{backward, depthwise, reached, sources, weights};
 
 impl Pass<'_> {
     /// A buffer for a gradient, zero at first where not all of it will be written.
@@ -233,7 +232,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The parts of the gradients of all weights of a target.
+    /// The parts of the gradients of all weights of a target. What its depthwise convolutions gathered takes the place of
+    /// its gradient, so that no memory is needed for it.
     pub fn weights(&self, target: &Target, maps: &Values, work: &Values) {
         let plan = self.plan;
         let rows =
@@ -248,6 +248,36 @@ impl Pass<'_> {
         let output_parts = parts(target.outputs, tile.outputs);
         let [source, other] = self.values(target);
         let (first_partial, pair) = (self.first_partial(), target.inputs_read.len() > 1);
+        if target.has_depthwise {
+            let Staged { columns, rows: quads, images } = tile.staged;
+            // SAFETY: as in `take`.
+            unsafe {
+                depthwise::depthwise_gradients::launch_unchecked(
+                    &self.client,
+                    count(tile.depthwise.count, plan.channels, rows.count),
+                    dim(tile.staged.units()),
+                    self.table.arg(),
+                    source.arg(),
+                    other.arg(),
+                    maps.arg(),
+                    work.arg(),
+                    self.parameters.arg(),
+                    self.norms.arg(),
+                    rows.first,
+                    first_partial,
+                    plan.batch,
+                    tile.depthwise.images,
+                    plan.channels,
+                    height,
+                    width,
+                    pair,
+                    columns,
+                    quads,
+                    images,
+                    tile.staged.shared(),
+                );
+            }
+        }
         // SAFETY: as in `take`.
         unsafe {
             weights::pointwise_gradients::launch_unchecked(
@@ -259,7 +289,6 @@ impl Pass<'_> {
                 other.arg(),
                 maps.arg(),
                 work.arg(),
-                self.parameters.arg(),
                 self.norms.arg(),
                 rows.first,
                 first_partial,
@@ -278,27 +307,6 @@ impl Pass<'_> {
                 pair,
                 Ways::new(target.has_depthwise),
             );
-            if target.has_depthwise {
-                weights::depthwise_gradients::launch_unchecked(
-                    &self.client,
-                    count(tile.depthwise.count, plan.channels, rows.count),
-                    CubeDim::new_2d(OF_COLUMN as u32, MOST_TAPS as u32),
-                    self.table.arg(),
-                    source.arg(),
-                    other.arg(),
-                    maps.arg(),
-                    work.arg(),
-                    self.norms.arg(),
-                    rows.first,
-                    first_partial,
-                    plan.batch,
-                    tile.depthwise.images,
-                    plan.channels,
-                    height,
-                    width,
-                    pair,
-                );
-            }
         }
     }
 

@@ -12,6 +12,7 @@
 
 mod backward;
 mod blocks;
+mod depthwise;
 mod gather;
 mod head;
 mod kept;
@@ -19,11 +20,13 @@ mod launch;
 mod launch_backward;
 mod plan;
 mod planes;
+mod pools;
 mod reached;
 mod rows;
 mod run;
 mod select;
 mod sources;
+mod staged;
 mod steps;
 mod sums;
 mod table;

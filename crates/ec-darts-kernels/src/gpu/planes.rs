@@ -5,6 +5,7 @@
 
 use cubecl::prelude::*;
 
+use super::pools::pooled;
 use super::table::gather;
 
 /// Four neighbouring pixels of a column, or four channels of one pixel.
@@ -178,87 +179,28 @@ pub fn gathered(
     } else if comptime!(ways != Ways::Depthwise) && way >= gather::MAX_POOL {
         value = pooled(source, plane, top, left, stride, way == gather::MAX_POOL);
     } else if comptime!(ways != Ways::Depthwise) {
-        let tap = select(way == gather::WINDOW, (input % 9) as i32, 0);
-        #[unroll]
-        for number in 0..4usize {
-            let top = top + number as i32 * stride;
-            value.insert(number, pixel(source, plane, top + tap / 3, left + tap % 3));
-        }
+        value = picked(source, plane, top, left, way, stride, input);
     }
     value
 }
 
-/// Maxima or means of 3x3 windows, over the pixels inside the map, for the four pixels of a quad; the first window begins
-/// at `(top, left)`.
+/// One pixel of the windows of a quad's pixels: the first, or that of the channel among a window's.
 #[cube]
-pub fn pooled(
+pub fn picked(
     source: &[f32],
     plane: &Plane,
     top: i32,
     left: i32,
+    way: u32,
     stride: i32,
-    is_max: bool,
+    input: usize,
 ) -> Four {
-    let mut largest = Array::<f32>::new(4usize);
-    let mut sums = Array::<f32>::new(4usize);
-    #[unroll]
-    for pixel in 0..4usize {
-        largest[pixel] = f32::MIN;
-    }
-    for column in 0..3i32 {
-        let x = left + column;
-        if within(x, plane.width) {
-            let begin = plane.first as i32 + top * plane.width + x;
-            if stride == 1 {
-                // Neighbouring windows share their rows.
-                let mut values = Array::<f32>::new(6usize);
-                let mut inside = Array::<f32>::new(6usize);
-                #[unroll]
-                for row in 0..6usize {
-                    let y = top + row as i32;
-                    values[row] = f32::MIN;
-                    if within(y, plane.height) {
-                        values[row] = source[(begin + row as i32 * plane.width) as usize];
-                        inside[row] = values[row];
-                    }
-                }
-                #[unroll]
-                for pixel in 0..4usize {
-                    #[unroll]
-                    for tap in 0..3usize {
-                        largest[pixel] = larger(largest[pixel], values[pixel + tap]);
-                        sums[pixel] += inside[pixel + tap];
-                    }
-                }
-            } else {
-                #[unroll]
-                for pixel in 0..4usize {
-                    #[unroll]
-                    for tap in 0..3usize {
-                        let row = pixel as i32 * stride + tap as i32;
-                        if within(top + row, plane.height) {
-                            let value = source[(begin + row * plane.width) as usize];
-                            largest[pixel] = larger(largest[pixel], value);
-                            sums[pixel] += value;
-                        }
-                    }
-                }
-            }
-        }
-    }
-    let columns = min(left + 3, plane.width) - max(left, 0);
+    let tap = select(way == gather::WINDOW, (input % 9) as i32, 0);
     let mut value = Four::new(0.0);
     #[unroll]
-    for pixel in 0..4usize {
-        let top = top + pixel as i32 * stride;
-        let count = (min(top + 3, plane.height) - max(top, 0)) * columns;
-        value.insert(pixel, select(is_max, largest[pixel], sums[pixel] / count as f32));
+    for number in 0..4usize {
+        let top = top + number as i32 * stride;
+        value.insert(number, pixel(source, plane, top + tap / 3, left + tap % 3));
     }
     value
-}
-
-/// The larger value; a NaN stays a NaN.
-#[cube]
-fn larger(largest: f32, value: f32) -> f32 {
-    select(value > largest || value.is_nan(), value, largest)
 }

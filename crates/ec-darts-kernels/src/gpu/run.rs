@@ -204,9 +204,6 @@ impl Inputs {
             if wants_source || wanted.parameters {
                 pass.products(&target.first, target, &maps, &work, parameters);
             }
-            if wanted.parameters {
-                pass.weights(target, &maps, &work);
-            }
             if target.inputs_read.is_empty() {
                 pass.states(target, &work);
             }
@@ -218,6 +215,10 @@ impl Inputs {
             for (&input, to) in target.inputs_read.iter().zip(to) {
                 let shape = self.inputs[input].meta.shape().clone();
                 of_inputs[input] = to.map(|to| tensor(&self.inputs[input], to, shape));
+            }
+            // Last, because what blocks gathered takes the place of its gradient.
+            if wanted.parameters {
+                pass.weights(target, &maps, &work);
             }
         }
         if let Some(parameters) = parameters {

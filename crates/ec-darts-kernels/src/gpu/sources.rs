@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 
 use super::backward::Line;
 use super::planes::{Four, Plane, Ways, correlate, lifted, within};
+use super::pools::pooled_back;
 use super::sums::{OF_NORM, UNITS, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
@@ -98,92 +99,6 @@ fn divided(value: i32, stride: i32) -> i32 {
     quotient
 }
 
-/// The gradients of a quad's pixels from a pool of stride 1 or 2, whose output's gradient is `dz = a g + b z + c`. `first`
-/// is the place of `g`.
-#[cube]
-fn pooled_back(
-    values: &[f32],
-    plane: &Plane,
-    work: &[f32],
-    first: usize,
-    line: &Line,
-    height: i32,
-    width: i32,
-    y: i32,
-    x: i32,
-    is_max: bool,
-    #[comptime] stride: usize,
-) -> Four {
-    // The windows that contain a pixel of the quad begin at most two rows before it. One column of windows at a time is
-    // in registers.
-    let num_windows = comptime!(if stride == 1 { 6usize } else { 3usize });
-    let rows = comptime!(if stride == 1 { 8usize } else { 7usize });
-    let before = comptime!(if stride == 1 { 2usize } else { 1usize });
-    let step = comptime!(stride as i32).runtime();
-    let top = y - before as i32;
-    let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
-    let mut sums = Array::<f32>::new(rows);
-    for column in 0..3i32 {
-        let centre = x - 1 + column;
-        let right = divided(centre, step);
-        if right * step == centre && within(right, width) {
-            let mut read = Array::<f32>::new(comptime!(3 * rows));
-            #[unroll]
-            for tap in 0..3usize {
-                let at_x = centre - 1 + tap as i32;
-                let begin = plane.first as i32 + top * plane.width + at_x;
-                let in_width = within(at_x, plane.width);
-                #[unroll]
-                for row in 0..rows {
-                    let at_y = top + row as i32;
-                    read[row * 3 + tap] = outside;
-                    if in_width && within(at_y, plane.height) {
-                        read[row * 3 + tap] = values[(begin + row as i32 * plane.width) as usize];
-                    }
-                }
-            }
-            let columns = min(centre + 2, plane.width) - max(centre - 1, 0);
-            #[unroll]
-            for window in 0..num_windows {
-                let begin = top + window as i32 * step;
-                let down = divided(begin + 1, step);
-                if within(down, height) {
-                    let mut largest = f32::new(f32::MIN);
-                    let mut total = f32::new(0.0);
-                    let mut largest_at = i32::new(-1);
-                    #[unroll]
-                    for tap in 0..9usize {
-                        let value = read[window * stride * 3 + tap];
-                        total += value;
-                        // The first of equal values, as in the forward pass.
-                        if value > largest || value.is_nan() {
-                            largest = value;
-                            largest_at = tap as i32;
-                        }
-                    }
-                    let reached = work[first + (down * width + right) as usize];
-                    let count = (min(begin + 3, plane.height) - max(begin, 0)) * columns;
-                    let count = select(is_max, f32::new(1.0), count as f32);
-                    let value = select(is_max, largest, total / count);
-                    let share = (line.a * reached + line.b * value + line.c) / count;
-                    #[unroll]
-                    for row in 0..3usize {
-                        // The pixel is in the window's last column if the window is in the first.
-                        let has = !is_max || largest_at == row as i32 * 3 + 2 - column;
-                        sums[window * stride + row] += select(has, share, f32::new(0.0));
-                    }
-                }
-            }
-        }
-    }
-    let mut all = Four::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        all.insert(pixel, sums[before + pixel]);
-    }
-    all
-}
-
 /// The gradients of a quad's pixels from a pool or an identity.
 #[cube]
 fn term_back(
@@ -221,13 +136,8 @@ fn term_back(
         let is_max = what == kind::MAX_POOL;
         let (height, width) = (height as i32, width as i32);
         let (y, x) = (y as i32, x as i32);
-        if table[row + term::STRIDE] == 1 {
-            all =
-                pooled_back(values, plane, work, first, &line, height, width, y, x, is_max, 1usize);
-        } else {
-            all =
-                pooled_back(values, plane, work, first, &line, height, width, y, x, is_max, 2usize);
-        }
+        let stride = table[row + term::STRIDE] as i32;
+        all = pooled_back(values, plane, work, first, &line, height, width, stride, y, x, is_max);
     }
     all
 }

@@ -3,7 +3,8 @@
 use cubecl::prelude::*;
 
 use super::blocks::pixels_before;
-use super::planes::{Four, Plane, pooled};
+use super::planes::{Four, Plane};
+use super::pools::pooled;
 use super::table::{NONE, kind, node, norm, term};
 use crate::EPSILON;
 

@@ -1,5 +1,8 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
+use super::depthwise::{FOURS, LAST_UNITS};
+use super::staged::{HALO, pitch};
+
 /// The division of work in a cube of [`super::blocks`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
@@ -62,6 +65,7 @@ pub struct WeightTile {
     pub splits: usize,
     pub quads: usize,
     pub pointwise: Chunks,
+    pub staged: Staged,
     pub depthwise: Chunks,
 }
 
@@ -75,8 +79,49 @@ impl WeightTile {
         // A power of two as well: their sums are added in pairs.
         let splits = (MOST_UNITS / (outputs * inputs) + 1).next_power_of_two() / 2;
         let splits = splits.clamp(1, quads);
-        let [pointwise, depthwise] = [Chunks::most(batch), Chunks::new(batch, size)];
-        Self { outputs, inputs, splits, quads, pointwise, depthwise }
+        let staged = Staged::new(size, batch);
+        // Long sums for each cube of a depthwise convolution, because it adds up those of all its units at the end.
+        let depthwise = Chunks::of(batch, (4 * staged.images).min(batch));
+        let pointwise = Chunks::of(batch, batch.div_ceil(64));
+        Self { outputs, inputs, splits, quads, pointwise, staged, depthwise }
+    }
+}
+
+/// A tile of [`super::staged`]: columns, rows of quads, and images.
+#[derive(Clone, Copy, Debug)]
+pub struct Staged {
+    pub columns: usize,
+    pub rows: usize,
+    pub images: usize,
+}
+
+impl Staged {
+    /// Largest number of quads in shared memory.
+    const ROOM: usize = SHARED_BYTES / (4 * size_of::<f32>());
+
+    pub fn new([height, width]: [usize; 2], batch: usize) -> Self {
+        let evenly = |count: usize, most: usize| count.div_ceil(count.div_ceil(most));
+        let columns = evenly(width, 32);
+        let rows = evenly(height.div_ceil(4), (MOST_UNITS / columns).min(16));
+        let of_image = Self { columns, rows, images: 1 };
+        let images = MOST_UNITS / (columns * rows);
+        let images = images.min(Self::ROOM / of_image.quads()).min(batch).max(1);
+        Self { images, ..of_image }
+    }
+
+    pub fn units(&self) -> usize {
+        self.columns * self.rows * self.images
+    }
+
+    /// Number of quads in shared memory, with the halo.
+    fn quads(&self) -> usize {
+        self.images * (self.columns + 2 * HALO) * pitch(self.rows)
+    }
+
+    /// Number of quads that fit the tile, and later the sums of the units.
+    pub fn shared(&self) -> usize {
+        let of_sums = FOURS * (self.units().next_power_of_two() / 2).max(LAST_UNITS);
+        self.quads().max(of_sums)
     }
 }
 

@@ -1,0 +1,350 @@
+//! Gradients of depthwise convolutions, in parts with a fixed order, and what the convolutions gathered.
+
+use cubecl::prelude::*;
+
+use super::planes::{Four, Plane, pixel};
+use super::staged::{HALO, is_staged, pitch, stage, staged_column};
+use super::table::{BIAS, NONE, block, gather};
+use super::weights::plane_of;
+
+/// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
+pub const MOST_TAPS: usize = 5;
+
+/// The sums of a unit, one for each tap, and in how many fours they fit.
+const ALL_TAPS: usize = MOST_TAPS * MOST_TAPS;
+pub const FOURS: usize = ALL_TAPS.div_ceil(4);
+
+/// Sums of this number of units are added by one unit each.
+pub const LAST_UNITS: usize = 32;
+
+/// Parts of the gradients of depthwise convolutions, and their values for [`super::weights::pointwise_gradients`]:
+///
+/// ```text
+/// dw[q, t] = sum over p of dy[q, p] u[q, stride p + t],    y[q, p] = sum over t of w[q, t] u[q, stride p + t]
+/// ```
+/// Cubes: chunks of images, channels, branches. A unit has a quad of a tile of `at_once` images, reads `dy` there, and
+/// writes `y` in its place.
+#[cube(launch_unchecked)]
+pub fn depthwise_gradients(
+    table: &[u32],
+    values: &[f32],
+    other: &[f32],
+    maps: &[f32],
+    work: &mut [f32],
+    weights: &[f32],
+    norms: &[f32],
+    first_row: usize,
+    first_partial: usize,
+    images: usize,
+    images_per_chunk: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    #[comptime] pair: bool,
+    #[comptime] columns: usize,
+    #[comptime] rows: usize,
+    #[comptime] at_once: usize,
+    #[comptime] shared: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize * block::LEN;
+    if table[row + block::GATHER] != gather::DEPTHWISE {
+        terminate!();
+    }
+    let units = comptime!(columns * rows * at_once);
+    let unit = UNIT_POS as usize;
+    let input = CUBE_POS_Y as usize;
+    let inputs = table[row + block::INPUTS] as usize;
+    let kernel = table[row + block::KERNEL];
+    let dilation = table[row + block::DILATION];
+    let stride = table[row + block::STRIDE] as i32;
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let mut taps = Array::<f32>::new(ALL_TAPS);
+    let of_weights = table[row + block::DEPTHWISE] as usize + input * (kernel * kernel) as usize;
+    #[unroll]
+    for tap in 0..ALL_TAPS {
+        let (y, x) = comptime!((tap / MOST_TAPS, tap % MOST_TAPS));
+        if (y as u32) < kernel && (x as u32) < kernel {
+            taps[tap] = weights[of_weights + y * kernel as usize + x];
+        }
+    }
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let apart = inputs * in_height * in_width;
+    let gathered = table[row + block::GATHERED] as usize;
+    let of_image = unit / comptime!(columns * rows);
+    let of_row = unit / columns % rows;
+    let of_column = unit % columns;
+    let mut tile = Shared::<[Four]>::new_slice(shared);
+    let mut sums = Array::<f32>::new(ALL_TAPS);
+    let end = min((CUBE_POS_X as usize + 1) * images_per_chunk, images);
+    let mut first = CUBE_POS_X as usize * images_per_chunk;
+    while first < end {
+        let plane =
+            plane_of(table, row, norms, first, channels, inputs, input, in_height, in_width);
+        let image = first + of_image;
+        let mut top = 0usize;
+        while top < height {
+            let y = top + of_row * 4;
+            let mut left = 0usize;
+            while left < width {
+                let x = left + of_column;
+                let has_quad = image < end && y < height && x < width;
+                let at = (image * inputs + input) * height * width + y * width + x;
+                if is_staged(stride, kernel, dilation) {
+                    let (top, left) = (top as i32 - padding, left as i32 - HALO as i32);
+                    if table[row + block::SOURCE_NORM] != NONE {
+                        stage(
+                            &mut tile,
+                            maps,
+                            &plane,
+                            apart,
+                            end - first,
+                            top,
+                            left,
+                            columns,
+                            rows,
+                            at_once,
+                            units,
+                        );
+                    } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                        stage(
+                            &mut tile,
+                            other,
+                            &plane,
+                            apart,
+                            end - first,
+                            top,
+                            left,
+                            columns,
+                            rows,
+                            at_once,
+                            units,
+                        );
+                    } else {
+                        stage(
+                            &mut tile,
+                            values,
+                            &plane,
+                            apart,
+                            end - first,
+                            top,
+                            left,
+                            columns,
+                            rows,
+                            at_once,
+                            units,
+                        );
+                    }
+                    sync_cube();
+                    if has_quad {
+                        let mut gradient = Array::<f32>::new(4usize);
+                        #[unroll]
+                        for number in 0..4usize {
+                            if y + number < height {
+                                gradient[number] = work[gathered + at + number * width];
+                            }
+                        }
+                        let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
+                        let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+                        let mut value = Array::<f32>::new(4usize);
+                        if kernel == 3 && dilation == 1 {
+                            add_quad(
+                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 3usize,
+                                1usize,
+                            );
+                        } else if kernel == 5 && dilation == 1 {
+                            add_quad(
+                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 5usize,
+                                1usize,
+                            );
+                        } else if kernel == 3 {
+                            add_quad(
+                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 3usize,
+                                2usize,
+                            );
+                        } else {
+                            add_quad(
+                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 5usize,
+                                2usize,
+                            );
+                        }
+                        #[unroll]
+                        for number in 0..4usize {
+                            if y + number < height {
+                                work[gathered + at + number * width] = value[number];
+                            }
+                        }
+                    }
+                    sync_cube();
+                } else if has_quad {
+                    let plane = Plane {
+                        first: plane.first + of_image * apart,
+                        height: plane.height,
+                        width: plane.width,
+                        scale: plane.scale,
+                        shift: plane.shift,
+                        floor: plane.floor,
+                    };
+                    // One pixel after the other: these windows are rare.
+                    for number in 0..4usize {
+                        if y + number < height {
+                            let at = at + number * width;
+                            let gradient = work[gathered + at];
+                            let top = (y + number) as i32 * stride - padding;
+                            let left = x as i32 * stride - padding;
+                            let mut value = f32::new(0.0);
+                            if table[row + block::SOURCE_NORM] != NONE {
+                                value = add_pixel(
+                                    maps, &plane, top, left, dilation, kernel, gradient, &taps,
+                                    &mut sums,
+                                );
+                            } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                                value = add_pixel(
+                                    other, &plane, top, left, dilation, kernel, gradient, &taps,
+                                    &mut sums,
+                                );
+                            } else {
+                                value = add_pixel(
+                                    values, &plane, top, left, dilation, kernel, gradient, &taps,
+                                    &mut sums,
+                                );
+                            }
+                            work[gathered + at] = value;
+                        }
+                    }
+                }
+                left += columns;
+            }
+            top += comptime!(4 * rows);
+        }
+        first += at_once;
+    }
+    add_units(&mut tile, &mut sums, units);
+    if unit < FOURS {
+        let mut four = Four::new(0.0);
+        for other in 0..comptime!(units.min(LAST_UNITS)) {
+            four += tile[unit * LAST_UNITS + other];
+        }
+        let size = (kernel * kernel) as usize;
+        let to = first_partial
+            + table[row + block::DEPTHWISE_PARTIALS] as usize
+            + (CUBE_POS_X as usize * inputs + input) * size;
+        #[unroll]
+        for lane in 0..4usize {
+            let tap = unit * 4 + lane;
+            let (y, x) = (tap / MOST_TAPS, tap % MOST_TAPS);
+            if y < kernel as usize && x < kernel as usize {
+                work[to + y * kernel as usize + x] = four.extract(lane);
+            }
+        }
+    }
+}
+
+/// Adds the products of a quad's gradient with its windows to the sums of all taps, and gathers the quad's values.
+#[cube]
+fn add_quad(
+    tile: &Shared<[Four]>,
+    from: usize,
+    gradient: &Array<f32>,
+    taps: &Array<f32>,
+    sums: &mut Array<f32>,
+    gathered: &mut Array<f32>,
+    #[comptime] rows: usize,
+    #[comptime] kernel: usize,
+    #[comptime] dilation: usize,
+) {
+    #[unroll]
+    for column in 0..kernel {
+        let at = from + comptime!(column * dilation * pitch(rows));
+        let line = staged_column(tile, at, kernel, dilation);
+        #[unroll]
+        for tap in 0..kernel {
+            let place = comptime!(tap * MOST_TAPS + column);
+            #[unroll]
+            for number in 0..4usize {
+                let value = line[comptime!(number + tap * dilation)];
+                sums[place] += gradient[number] * value;
+                gathered[number] += taps[place] * value;
+            }
+        }
+    }
+}
+
+/// As [`add_quad`], for one pixel and any window.
+#[cube]
+fn add_pixel(
+    source: &[f32],
+    plane: &Plane,
+    top: i32,
+    left: i32,
+    dilation: u32,
+    kernel: u32,
+    gradient: f32,
+    taps: &Array<f32>,
+    sums: &mut Array<f32>,
+) -> f32 {
+    let mut gathered = f32::new(0.0);
+    #[unroll]
+    for tap in 0..ALL_TAPS {
+        let (y, x) = comptime!(((tap / MOST_TAPS) as u32, (tap % MOST_TAPS) as u32));
+        if y < kernel && x < kernel {
+            let (y, x) = ((dilation * y) as i32, (dilation * x) as i32);
+            let value = pixel(source, plane, top + y, left + x);
+            sums[tap] += gradient * value;
+            gathered += taps[tap] * value;
+        }
+    }
+    gathered
+}
+
+/// Adds the sums of all units to those of the first units, in a fixed order, and leaves these in shared memory.
+///
+/// # Shapes
+/// - `scratch`: at the end `[fours of taps][LAST_UNITS]`
+#[cube]
+fn add_units(scratch: &mut Shared<[Four]>, sums: &mut Array<f32>, #[comptime] units: usize) {
+    let unit = UNIT_POS as usize;
+    let mut half = comptime!(units.next_power_of_two() / 2).runtime();
+    while half >= LAST_UNITS {
+        if unit >= half && unit < 2 * half {
+            #[unroll]
+            for four in 0..FOURS {
+                scratch[four * half + unit - half] = four_of(&*sums, four);
+            }
+        }
+        sync_cube();
+        if unit < half && unit + half < units {
+            #[unroll]
+            for four in 0..FOURS {
+                let other = scratch[four * half + unit];
+                #[unroll]
+                for lane in 0..4usize {
+                    if comptime!(four * 4 + lane < ALL_TAPS) {
+                        sums[comptime!(four * 4 + lane)] += other.extract(lane);
+                    }
+                }
+            }
+        }
+        sync_cube();
+        half /= 2;
+    }
+    if unit < LAST_UNITS {
+        #[unroll]
+        for four in 0..FOURS {
+            scratch[four * LAST_UNITS + unit] = four_of(&*sums, four);
+        }
+    }
+    sync_cube();
+}
+
+#[cube]
+fn four_of(sums: &Array<f32>, #[comptime] number: usize) -> Four {
+    let mut four = Four::new(0.0);
+    #[unroll]
+    for lane in 0..4usize {
+        if comptime!(number * 4 + lane < ALL_TAPS) {
+            four.insert(lane, sums[comptime!(number * 4 + lane)]);
+        }
+    }
+    four
+}
