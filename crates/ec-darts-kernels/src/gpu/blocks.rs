@@ -3,14 +3,15 @@
 //! ```text
 //! z[o, p] = sum over q of w[o, q] y[q, p]          y: depthwise convolution, pixel or window of the lifted source
 //! ```
-//! A branch may also be a pool of which only the moments are needed: its `w` is the identity, and no map is written
-//! (so a value that is no number reaches the moments of all channels, not of its own alone; training ends there). A
-//! unit has a quad of pixels and eight channels of the output in registers; the units of a cube share the quads'
-//! gathered values.
+//! A unit has a quad of pixels and eight channels of the output in registers; the units of a cube share the quads'
+//! gathered values. The windows of the search space are read from tiles ([`super::staged`]).
 
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, Ways, gathered};
+use super::pools::pooled;
+use super::staged::{HALO, WEIGHTS, correlate_any, is_staged, pitch, stage, stage_weights};
+use super::sums::{OF_NORM, total};
 use super::table::{BIAS, block, gather};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
@@ -44,14 +45,22 @@ pub fn add_product(
     }
 }
 
-/// Number of pixels of the quads before one, in a map of this size.
+/// Number of pixels of a tile, of which the last of a map have fewer.
 #[cube]
-pub fn pixels_before(quad: usize, height: usize, width: usize) -> usize {
-    let row = min(quad / width * 4, height);
-    row * width + quad % width * min(height - row, 4usize)
+pub fn pixels_of(
+    tile_x: usize,
+    tile_y: usize,
+    height: usize,
+    width: usize,
+    columns: usize,
+    rows: usize,
+) -> f32 {
+    let high = min(height - tile_y * rows * 4, rows * 4);
+    let wide = min(width - tile_x * columns, columns);
+    (high * wide) as f32
 }
 
-/// Cubes: tiles of quads, images, branches. In a `pair`, a branch reads one of two inputs.
+/// Cubes: tiles, images, branches. In a `pair`, a branch reads one of two inputs.
 /// `partials`: `[slot][channel][image][tile]`, sum and sum of squared distances from the tile's
 /// mean.
 #[cube(launch_unchecked)]
@@ -67,27 +76,34 @@ pub fn blocks(
     height: usize,
     width: usize,
     channels: usize,
+    tiles_x: usize,
     #[comptime] inner: bool,
     #[comptime] pair: bool,
     #[comptime] moments: bool,
     #[comptime] ways: Ways,
-    #[comptime] quads: usize,
+    #[comptime] columns: usize,
+    #[comptime] rows: usize,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
     #[comptime] chunk: usize,
     #[comptime] at_once: usize,
+    #[comptime] tile_len: usize,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let way = table[row + block::GATHER];
     let image = CUBE_POS_Y as usize;
     let unit = UNIT_POS_X as usize;
     let group = UNIT_POS_Y as usize;
-    let threads = comptime!(quads * groups);
+    let quads = comptime!(columns * rows);
+    let threads = comptime!(columns * rows * groups);
     let position = group * quads + unit;
-    let place = CUBE_POS_X as usize * quads + unit;
-    let y = place / width * 4;
-    let x = place % width;
-    let active = y < height;
+    let tile_x = CUBE_POS_X as usize % tiles_x;
+    let tile_y = CUBE_POS_X as usize / tiles_x;
+    let of_row = unit / columns;
+    let of_column = unit % columns;
+    let y = (tile_y * rows + of_row) * 4;
+    let x = tile_x * columns + of_column;
+    let active = y < height && x < width;
     let first = table[row + block::FIRST] as usize;
     let outputs = table[row + block::OUTPUTS] as usize;
     let out = group * comptime!(4 * vectors);
@@ -102,29 +118,98 @@ pub fn blocks(
     let padding = table[row + block::PADDING] as i32 - BIAS as i32;
     let top = y as i32 * stride - padding;
     let left = x as i32 * stride - padding;
-    let source_norm = table[row + block::SOURCE_NORM];
+    let source_norm = table[row + block::SOURCE_NORM] as usize * channels * OF_NORM;
     let floor = select(table[row + block::RELU] == 1, f32::new(0.0), f32::new(f32::MIN));
 
     let mut sums = Array::<Four>::new(comptime!(4 * vectors));
     let inputs = table[row + block::INPUTS] as usize;
-    let is_pool = way >= gather::MAX_POOL;
     let kernel = table[row + block::KERNEL];
     let depthwise = table[row + block::DEPTHWISE] as usize;
     let pointwise = table[row + block::POINTWISE] as usize;
-    let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
+    let mut staged = false.runtime();
+    if comptime!(ways != Ways::Others) {
+        staged = way == gather::DEPTHWISE && is_staged(stride, kernel, dilation);
+    }
+    let mut tile = Shared::<[Four]>::new_slice(tile_len);
+    let mut windows = Shared::<[Four]>::new_slice(comptime!(chunk * WEIGHTS));
+    let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * columns * rows));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
     let mut first_input = 0usize;
     while first_input < inputs {
+        if staged {
+            let plane = Plane {
+                first: from + first_input * in_size,
+                height: in_height as i32,
+                width: in_width as i32,
+                scale: 1.0,
+                shift: 0.0,
+                floor,
+            };
+            let top = (tile_y * rows * 4) as i32 - padding;
+            let left = (tile_x * columns) as i32 - HALO as i32;
+            let norm = source_norm + first_input * OF_NORM;
+            let num = inputs - first_input;
+            if inner.comptime() {
+                stage(
+                    &mut tile, &*maps, norms, &plane, in_size, norm, OF_NORM, num, top, left,
+                    position, true, columns, rows, chunk, threads,
+                );
+            } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                stage(
+                    &mut tile, other, norms, &plane, in_size, norm, OF_NORM, num, top, left,
+                    position, false, columns, rows, chunk, threads,
+                );
+            } else {
+                stage(
+                    &mut tile, source, norms, &plane, in_size, norm, OF_NORM, num, top, left,
+                    position, false, columns, rows, chunk, threads,
+                );
+            }
+            let first_weight = depthwise + first_input * (kernel * kernel) as usize;
+            stage_weights(
+                &mut windows,
+                weights,
+                first_weight,
+                num,
+                kernel,
+                position,
+                false,
+                chunk,
+                threads,
+            );
+        }
+        let mut entry = position;
+        while entry < comptime!(chunk * groups * vectors) {
+            let input = first_input + entry / comptime!(groups * vectors);
+            let output = entry % comptime!(groups * vectors) * 4;
+            let mut four = Four::new(0.0);
+            #[unroll]
+            for lane in 0..4usize {
+                if input < inputs && output + lane < outputs {
+                    four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
+                }
+            }
+            shared_weights[entry] = four;
+            entry += threads;
+        }
+        if staged {
+            sync_cube();
+        }
         let mut channel = group;
         while channel < chunk {
             let input = first_input + channel;
             let mut value = Four::new(0.0);
-            if active && input < inputs {
+            if staged {
+                let column = channel * comptime!(columns + 2 * HALO) + of_column + HALO;
+                let at = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+                let window = channel * WEIGHTS;
+                value = correlate_any(&tile, at, &windows, window, kernel, dilation, rows);
+            } else if active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
                 let mut scale = f32::new(1.0);
                 let mut shift = f32::new(0.0);
                 if inner.comptime() {
-                    let norm = (source_norm as usize * channels + of) * 4;
+                    let norm = source_norm + of * OF_NORM;
                     scale = norms[norm + 2];
                     shift = norms[norm + 3];
                 }
@@ -166,34 +251,13 @@ pub fn blocks(
             values[channel * quads + unit] = value;
             channel += groups;
         }
-        let mut entry = position;
-        while entry < comptime!(chunk * groups * vectors) {
-            let input = first_input + entry / comptime!(groups * vectors);
-            let output = entry % comptime!(groups * vectors) * 4;
-            let mut four = Four::new(0.0);
-            #[unroll]
-            for lane in 0..4usize {
-                if input < inputs && output + lane < outputs {
-                    if is_pool {
-                        four.insert(
-                            lane,
-                            select(output + lane == input, f32::new(1.0), f32::new(0.0)),
-                        );
-                    } else {
-                        four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
-                    }
-                }
-            }
-            shared_weights[entry] = four;
-            entry += threads;
-        }
         sync_cube();
         add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
         sync_cube();
         first_input += chunk;
     }
     let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
-    if active && !is_pool {
+    if active {
         #[unroll]
         for lane in 0..comptime!(4 * vectors) {
             let channel = out + lane;
@@ -210,15 +274,11 @@ pub fn blocks(
         }
     }
     if moments.comptime() {
-        let mut scratch = Shared::<[Four]>::new_slice(comptime!(at_once * threads));
-        let begin = CUBE_POS_X as usize * quads;
-        let end = min(begin + quads, height.div_ceil(4) * width);
-        let count =
-            (pixels_before(end, height, width) - pixels_before(begin, height, width)) as f32;
+        let count = pixels_of(tile_x, tile_y, height, width, columns, rows);
         let slot = table[row + block::SLOT] as usize;
         let tiles = CUBE_COUNT_X as usize;
         let num_tiles = CUBE_COUNT_Y as usize * tiles;
-        let tile = image * tiles + CUBE_POS_X as usize;
+        let number = image * tiles + CUBE_POS_X as usize;
         #[unroll]
         for round in 0..comptime!(vectors / at_once) {
             #[unroll]
@@ -230,13 +290,13 @@ pub fn blocks(
                         sum += sums[pixel * vectors + round * at_once + vector];
                     }
                 }
-                scratch[vector * threads + position] = sum;
+                tile[vector * threads + position] = sum;
             }
-            add_up(&mut scratch, quads, threads, at_once);
+            add_up(&mut tile, quads, threads, at_once);
             let mut totals = Array::<Four>::new(at_once);
             #[unroll]
             for vector in 0..at_once {
-                totals[vector] = scratch[vector * threads + group * quads];
+                totals[vector] = tile[vector * threads + group * quads];
             }
             sync_cube();
             #[unroll]
@@ -250,18 +310,18 @@ pub fn blocks(
                         sum += off * off;
                     }
                 }
-                scratch[vector * threads + position] = sum;
+                tile[vector * threads + position] = sum;
             }
-            add_up(&mut scratch, quads, threads, at_once);
+            add_up(&mut tile, quads, threads, at_once);
             if unit == 0 {
                 #[unroll]
                 for vector in 0..at_once {
-                    let squares = scratch[vector * threads + position];
+                    let squares = tile[vector * threads + position];
                     #[unroll]
                     for lane in 0..4usize {
                         let channel = out + (round * at_once + vector) * 4 + lane;
                         if channel < outputs {
-                            let to = ((slot * channels + first + channel) * num_tiles + tile) * 2;
+                            let to = ((slot * channels + first + channel) * num_tiles + number) * 2;
                             partials[to] = totals[vector].extract(lane);
                             partials[to + 1] = squares.extract(lane);
                         }
@@ -277,7 +337,7 @@ pub fn blocks(
 /// unit.
 ///
 /// # Shapes
-/// - `scratch`: `[at_once][threads]`
+/// - `tile`: `[at_once][threads]`
 #[cube]
 fn add_up(
     scratch: &mut Shared<[Four]>,
@@ -288,9 +348,9 @@ fn add_up(
     let unit = UNIT_POS_X as usize;
     let position = UNIT_POS_Y as usize * quads + unit;
     sync_cube();
-    let mut half = comptime!(quads / 2).runtime();
+    let mut half = comptime!(quads.next_power_of_two() / 2).runtime();
     while half > 0 {
-        if unit < half {
+        if unit < half && unit + half < quads {
             #[unroll]
             for vector in 0..at_once {
                 let at = vector * threads + position;
@@ -300,5 +360,74 @@ fn add_up(
         }
         sync_cube();
         half /= 2;
+    }
+}
+
+/// Moments of pools, for tiles as in [`blocks`]. Cubes: tiles, images, branches and their channels. A unit has a quad.
+#[cube(launch_unchecked)]
+pub fn pools(
+    table: &[u32],
+    source: &[f32],
+    partials: &mut [f32],
+    first_row: usize,
+    height: usize,
+    width: usize,
+    channels: usize,
+    tiles_x: usize,
+    #[comptime] columns: usize,
+    #[comptime] rows: usize,
+) {
+    let row = first_row + CUBE_POS_Z as usize / channels * block::LEN;
+    let channel = CUBE_POS_Z as usize % channels;
+    let image = CUBE_POS_Y as usize;
+    let unit = UNIT_POS as usize;
+    let tile_x = CUBE_POS_X as usize % tiles_x;
+    let tile_y = CUBE_POS_X as usize / tiles_x;
+    let y = (tile_y * rows + unit / columns) * 4;
+    let x = tile_x * columns + unit % columns;
+    let in_height = table[row + block::HEIGHT] as usize;
+    let in_width = table[row + block::WIDTH] as usize;
+    let plane = Plane {
+        first: table[row + block::SOURCE] as usize
+            + (image * channels + channel) * in_height * in_width,
+        height: in_height as i32,
+        width: in_width as i32,
+        scale: 1.0,
+        shift: 0.0,
+        floor: f32::MIN,
+    };
+    let stride = table[row + block::STRIDE] as i32;
+    let is_max = table[row + block::GATHER] == gather::MAX_POOL;
+    let (top, left) = (y as i32 * stride - 1, x as i32 * stride - 1);
+    let active = y < height && x < width;
+    let mut value = Four::new(0.0);
+    if active {
+        value = pooled(source, &plane, top, left, stride, is_max);
+    }
+    let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
+    let mut sum = f32::new(0.0);
+    #[unroll]
+    for pixel in 0..4usize {
+        if active && y + pixel < height {
+            sum += value.extract(pixel);
+        }
+    }
+    let sum = total(&mut scratch, sum, comptime!(columns * rows));
+    let mean = sum / pixels_of(tile_x, tile_y, height, width, columns, rows);
+    let mut squares = f32::new(0.0);
+    #[unroll]
+    for pixel in 0..4usize {
+        if active && y + pixel < height {
+            let off = value.extract(pixel) - mean;
+            squares += off * off;
+        }
+    }
+    let squares = total(&mut scratch, squares, comptime!(columns * rows));
+    if unit == 0 {
+        let tile = image * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+        let num_tiles = (CUBE_COUNT_Y * CUBE_COUNT_X) as usize;
+        let to = ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
+        partials[to] = sum;
+        partials[to + 1] = squares;
     }
 }

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, pixel};
 use super::staged::{HALO, is_staged, pitch, stage, staged_column};
+use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
 use super::weights::plane_of;
 
@@ -81,6 +82,7 @@ pub fn depthwise_gradients(
     while first < end {
         let plane =
             plane_of(table, row, norms, first, channels, inputs, input, in_height, in_width);
+        let norm = (table[row + block::SOURCE_NORM] as usize * channels + input) * OF_NORM;
         let image = first + of_image;
         let mut top = 0usize;
         while top < height {
@@ -96,11 +98,16 @@ pub fn depthwise_gradients(
                         stage(
                             &mut tile,
                             maps,
+                            norms,
                             &plane,
                             apart,
+                            norm,
+                            0usize,
                             end - first,
                             top,
                             left,
+                            unit,
+                            true,
                             columns,
                             rows,
                             at_once,
@@ -110,11 +117,16 @@ pub fn depthwise_gradients(
                         stage(
                             &mut tile,
                             other,
+                            norms,
                             &plane,
                             apart,
+                            norm,
+                            0usize,
                             end - first,
                             top,
                             left,
+                            unit,
+                            false,
                             columns,
                             rows,
                             at_once,
@@ -124,11 +136,16 @@ pub fn depthwise_gradients(
                         stage(
                             &mut tile,
                             values,
+                            norms,
                             &plane,
                             apart,
+                            norm,
+                            0usize,
                             end - first,
                             top,
                             left,
+                            unit,
+                            false,
                             columns,
                             rows,
                             at_once,
@@ -220,23 +237,25 @@ pub fn depthwise_gradients(
         first += at_once;
     }
     add_units(&mut tile, &mut sums, units);
-    if unit < FOURS {
+    let size = (kernel * kernel) as usize;
+    let to = first_partial
+        + table[row + block::DEPTHWISE_PARTIALS] as usize
+        + (CUBE_POS_X as usize * inputs + input) * size;
+    let mut number = unit;
+    while number < FOURS {
         let mut four = Four::new(0.0);
         for other in 0..comptime!(units.min(LAST_UNITS)) {
-            four += tile[unit * LAST_UNITS + other];
+            four += tile[number * LAST_UNITS + other];
         }
-        let size = (kernel * kernel) as usize;
-        let to = first_partial
-            + table[row + block::DEPTHWISE_PARTIALS] as usize
-            + (CUBE_POS_X as usize * inputs + input) * size;
         #[unroll]
         for lane in 0..4usize {
-            let tap = unit * 4 + lane;
+            let tap = number * 4 + lane;
             let (y, x) = (tap / MOST_TAPS, tap % MOST_TAPS);
             if y < kernel as usize && x < kernel as usize {
                 work[to + y * kernel as usize + x] = four.extract(lane);
             }
         }
+        number += units;
     }
 }
 

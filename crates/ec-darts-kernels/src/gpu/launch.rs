@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::plan::{Plan, Target};
+use super::plan::{Plan, Rows, Target};
 use super::planes::Ways;
 use super::sums::{OF_NORM, UNITS, VALUES};
 use super::tile::{Chunks, Tile};
@@ -148,43 +148,71 @@ impl Pass<'_> {
     /// The maps of all blocks into a target, and their normalizations.
     pub fn blocks(&self, target: &Target, maps: &Values, moments: bool) {
         let plan = self.plan;
-        let Tile { quads, groups, vectors, chunk, at_once } = target.tile;
-        let tiles = target.tile.count(target.size);
+        let Tile { columns, rows: quads, groups, vectors, chunk, at_once } = target.tile;
+        let [tiles_x, tiles_y] = target.tile.counts(target.size);
+        let tiles = tiles_x * tiles_y;
         let [height, width] = target.size;
         let [source, other] = self.values(target);
         for (inner, (rows, norms)) in target.blocks.iter().zip(&target.norms).enumerate() {
-            if rows.count == 0 {
+            let pools = if inner == 0 { target.pools } else { Rows::default() };
+            if rows.count + pools.count == 0 {
                 continue;
             }
             let partials = plan.channels * norms.count * plan.batch * tiles * 2;
             let partials = empty(&self.client, if moments { partials } else { 1 });
+            let staged = inner == 1 || target.has_depthwise;
+            if moments && pools.count > 0 {
+                // SAFETY: as in `take`.
+                unsafe {
+                    blocks::pools::launch_unchecked(
+                        &self.client,
+                        count(tiles, plan.batch, pools.count * plan.channels),
+                        dim(columns * quads),
+                        self.table.arg(),
+                        source.arg(),
+                        partials.arg(),
+                        pools.first,
+                        height,
+                        width,
+                        plan.channels,
+                        tiles_x,
+                        columns,
+                        quads,
+                    );
+                }
+            }
             // SAFETY: as in `take`; the launch that writes a map does not read it.
             unsafe {
-                blocks::blocks::launch_unchecked(
-                    &self.client,
-                    count(tiles, plan.batch, rows.count),
-                    CubeDim::new_2d(quads as u32, groups as u32),
-                    self.table.arg(),
-                    source.arg(),
-                    other.arg(),
-                    maps.arg(),
-                    self.parameters.arg(),
-                    self.norms.arg(),
-                    partials.arg(),
-                    rows.first,
-                    height,
-                    width,
-                    plan.channels,
-                    inner == 1,
-                    inner == 0 && target.inputs_read.len() > 1,
-                    moments,
-                    Ways::new(target.has_depthwise),
-                    quads,
-                    groups,
-                    vectors,
-                    chunk,
-                    at_once,
-                );
+                if rows.count > 0 {
+                    blocks::blocks::launch_unchecked(
+                        &self.client,
+                        count(tiles, plan.batch, rows.count),
+                        CubeDim::new_2d((columns * quads) as u32, groups as u32),
+                        self.table.arg(),
+                        source.arg(),
+                        other.arg(),
+                        maps.arg(),
+                        self.parameters.arg(),
+                        self.norms.arg(),
+                        partials.arg(),
+                        rows.first,
+                        height,
+                        width,
+                        plan.channels,
+                        tiles_x,
+                        inner == 1,
+                        inner == 0 && target.inputs_read.len() > 1,
+                        moments,
+                        Ways::new(target.has_depthwise),
+                        columns,
+                        quads,
+                        groups,
+                        vectors,
+                        chunk,
+                        at_once,
+                        target.tile.tile_len(staged),
+                    );
+                }
                 if moments {
                     sums::moments::launch_unchecked(
                         &self.client,
@@ -198,6 +226,8 @@ impl Pass<'_> {
                         plan.channels,
                         plan.batch,
                         tiles,
+                        tiles_x,
+                        columns,
                         quads,
                         height,
                         width,

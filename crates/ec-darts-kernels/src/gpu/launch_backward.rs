@@ -123,13 +123,14 @@ impl Pass<'_> {
         let [height, width] = target.size;
         let tile = Tile::of_products(target.size, target.inputs);
         let parts = target.inputs.div_ceil(4 * tile.groups * tile.vectors);
+        let quads = height.div_ceil(4) * width;
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`.
         unsafe {
             backward::products::launch_unchecked(
                 &self.client,
-                count(tile.count(target.size), plan.batch, rows.count * parts),
-                CubeDim::new_2d(tile.quads as u32, tile.groups as u32),
+                count(quads.div_ceil(tile.quads()), plan.batch, rows.count * parts),
+                CubeDim::new_2d(tile.quads() as u32, tile.groups as u32),
                 self.table.arg(),
                 maps.arg(),
                 self.parameters.arg(),
@@ -146,7 +147,7 @@ impl Pass<'_> {
                 width,
                 parts,
                 u32::from(parameters.is_some()),
-                tile.quads,
+                tile.quads(),
                 tile.groups,
                 tile.vectors,
                 tile.chunk,
@@ -193,19 +194,19 @@ impl Pass<'_> {
         let plan = self.plan;
         let nowhere = [(); 2].map(|()| empty(&self.client, 1));
         let [height, width] = target.size;
-        let tiles = (sources.size[0].div_ceil(4) * sources.size[1]).div_ceil(UNITS);
+        let tile = Staged::new(sources.size, plan.batch);
         // Sums over a channel are made in few parts.
         let (tiles, chunks) = if inner {
             (1, Chunks::new(plan.batch, target.size))
         } else {
-            (tiles, Chunks::at_once(plan.batch, sources.size, UNITS))
+            (tile.count(sources.size), Chunks::of(plan.batch, tile.images))
         };
         // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
             sources::sources::launch_unchecked(
                 &self.client,
                 count(tiles, sources.rows.count * sources.channels, chunks.count),
-                dim(UNITS),
+                dim(tile.units()),
                 self.table.arg(),
                 values.arg(),
                 other.arg(),
@@ -228,6 +229,9 @@ impl Pass<'_> {
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
+                tile.columns,
+                tile.rows,
+                tile.images,
             );
         }
     }

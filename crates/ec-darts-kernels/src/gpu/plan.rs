@@ -31,8 +31,9 @@ pub struct Target {
     pub inputs_read: Vec<usize>,
     /// Height and width of the states.
     pub size: [usize; 2],
-    /// Blocks that read a source, with the pools whose moments are needed, and the blocks after
-    /// them.
+    /// Pools whose moments are needed.
+    pub pools: Rows,
+    /// Blocks that read a source, and the blocks after them.
     pub blocks: [Rows; 2],
     /// The normalizations after them.
     pub norms: [Rows; 2],

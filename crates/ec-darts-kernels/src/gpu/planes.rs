@@ -5,7 +5,6 @@
 
 use cubecl::prelude::*;
 
-use super::pools::pooled;
 use super::table::gather;
 
 /// Four neighbouring pixels of a column, or four channels of one pixel.
@@ -46,67 +45,6 @@ pub fn pixel(source: &[f32], plane: &Plane, y: i32, x: i32) -> f32 {
         value = lifted(source, plane.first + (y * plane.width + x) as usize, plane);
     }
     value
-}
-
-/// Weighted sums over windows of stride 1, of the four pixels of a quad; the first window begins at
-/// `(top, left)`. The `adjoint` has flipped weights, and reads gradients, which are not lifted.
-#[cube]
-pub fn correlate(
-    source: &[f32],
-    plane: &Plane,
-    top: i32,
-    left: i32,
-    weights: &[f32],
-    first_weight: usize,
-    #[comptime] kernel: usize,
-    #[comptime] dilation: usize,
-    #[comptime] adjoint: bool,
-) -> Four {
-    let rows = comptime!(4 + (kernel - 1) * dilation);
-    let mut sums = Array::<f32>::new(4usize);
-    // Not unrolled: compiling takes longer than the loop costs.
-    for column in 0..kernel {
-        let x = left + (column * dilation) as i32;
-        if within(x, plane.width) {
-            let line = column_of(source, plane, top, x, rows, !adjoint);
-            #[unroll]
-            for tap in 0..kernel {
-                let mut place = tap * kernel + column;
-                if adjoint.comptime() {
-                    place = comptime!(kernel * kernel - 1).runtime() - place;
-                }
-                let weight = weights[first_weight + place];
-                #[unroll]
-                for pixel in 0..4usize {
-                    sums[pixel] += weight * line[pixel + tap * dilation];
-                }
-            }
-        }
-    }
-    quad(&sums)
-}
-
-/// Values of a column inside the plane, from a row on that may lie before it.
-#[cube]
-pub fn column_of(
-    source: &[f32],
-    plane: &Plane,
-    top: i32,
-    x: i32,
-    #[comptime] rows: usize,
-    #[comptime] lift: bool,
-) -> Array<f32> {
-    let mut line = Array::<f32>::new(rows);
-    let begin = plane.first as i32 + top * plane.width + x;
-    #[unroll]
-    for row in 0..rows {
-        let y = top + row as i32;
-        if within(y, plane.height) {
-            let at = (begin + row as i32 * plane.width) as usize;
-            line[row] = if lift.comptime() { lifted(source, at, plane) } else { source[at] };
-        }
-    }
-    line
 }
 
 /// Four values as one.
@@ -154,30 +92,17 @@ pub fn gathered(
     let mut value = Four::new(0.0);
     if comptime!(ways != Ways::Others) && way == gather::DEPTHWISE {
         let at = depthwise + input * (kernel * kernel) as usize;
-        // The windows of the search space are compiled separately: in registers, column by column.
-        if stride == 1 && kernel == 3 && dilation == 1 {
-            value = correlate(source, plane, top, left, weights, at, 3usize, 1usize, false);
-        } else if stride == 1 && kernel == 5 && dilation == 1 {
-            value = correlate(source, plane, top, left, weights, at, 5usize, 1usize, false);
-        } else if stride == 1 && kernel == 3 && dilation == 2 {
-            value = correlate(source, plane, top, left, weights, at, 3usize, 2usize, false);
-        } else if stride == 1 && kernel == 5 && dilation == 2 {
-            value = correlate(source, plane, top, left, weights, at, 5usize, 2usize, false);
-        } else {
-            #[unroll]
-            for number in 0..4usize {
-                let top = top + number as i32 * stride;
-                let mut sum = f32::new(0.0);
-                for tap in 0..kernel * kernel {
-                    let y = top + (tap / kernel * dilation) as i32;
-                    let x = left + (tap % kernel * dilation) as i32;
-                    sum += weights[at + tap as usize] * pixel(source, plane, y, x);
-                }
-                value.insert(number, sum);
+        #[unroll]
+        for number in 0..4usize {
+            let top = top + number as i32 * stride;
+            let mut sum = f32::new(0.0);
+            for tap in 0..kernel * kernel {
+                let y = top + (tap / kernel * dilation) as i32;
+                let x = left + (tap % kernel * dilation) as i32;
+                sum += weights[at + tap as usize] * pixel(source, plane, y, x);
             }
+            value.insert(number, sum);
         }
-    } else if comptime!(ways != Ways::Depthwise) && way >= gather::MAX_POOL {
-        value = pooled(source, plane, top, left, stride, way == gather::MAX_POOL);
     } else if comptime!(ways != Ways::Depthwise) {
         value = picked(source, plane, top, left, way, stride, input);
     }

@@ -274,10 +274,8 @@ impl Plan {
         let target = Target {
             inputs_read,
             size,
-            blocks: [
-                Rows { first: pools.first, count: pools.count + firsts.count + lasts.count },
-                seconds,
-            ],
+            pools,
+            blocks: [Rows { first: firsts.first, count: firsts.count + lasts.count }, seconds],
             norms: [self.rows(&builder.norms[0]), self.rows(&builder.norms[1])],
             node: self.rows(&builder.nodes),
             terms,

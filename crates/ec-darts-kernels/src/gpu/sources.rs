@@ -4,9 +4,10 @@
 use cubecl::prelude::*;
 
 use super::backward::Line;
-use super::planes::{Four, Plane, Ways, correlate, lifted, within};
+use super::planes::{Four, Plane, Ways, within};
 use super::pools::pooled_back;
-use super::sums::{OF_NORM, UNITS, factor, total};
+use super::staged::{HALO, WEIGHTS, correlate_any, is_staged, pitch, stage, stage_weights};
+use super::sums::{OF_NORM, factor, total};
 use super::table::{BIAS, block, gather, kind, source, term};
 
 /// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
@@ -22,7 +23,6 @@ fn scattered(
     width: usize,
     y: usize,
     x: usize,
-    #[comptime] ways: Ways,
 ) -> Four {
     let way = table[row + block::GATHER];
     let inputs = table[row + block::INPUTS] as usize;
@@ -31,53 +31,32 @@ fn scattered(
     let stride = table[row + block::STRIDE] as i32;
     let padding = table[row + block::PADDING] as i32 - BIAS as i32;
     let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
-    let plane = Plane {
-        first: first + channel * height * width,
-        height: height as i32,
-        width: width as i32,
-        scale: 1.0,
-        shift: 0.0,
-        floor: f32::MIN,
-    };
-    let top = y as i32 - padding;
-    let left = x as i32 - padding;
     let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
     let mut sums = Four::new(0.0);
-    let is_plain = comptime!(ways != Ways::Others) && way == gather::DEPTHWISE && stride == 1;
-    if is_plain && kernel == 3 && dilation == 1 {
-        sums = correlate(work, &plane, top, left, weights, at, 3usize, 1usize, true);
-    } else if is_plain && kernel == 5 && dilation == 1 {
-        sums = correlate(work, &plane, top, left, weights, at, 5usize, 1usize, true);
-    } else if is_plain && kernel == 3 && dilation == 2 {
-        sums = correlate(work, &plane, top, left, weights, at, 3usize, 2usize, true);
-    } else if is_plain && kernel == 5 && dilation == 2 {
-        sums = correlate(work, &plane, top, left, weights, at, 5usize, 2usize, true);
-    } else {
-        for column in 0..kernel {
-            let right = x as i32 + padding - (column * dilation) as i32;
-            let of_right = divided(right, stride);
-            if of_right * stride == right && within(of_right, width as i32) {
-                for row in 0..kernel {
-                    let tap = (row * kernel + column) as usize;
-                    let mut weight = f32::new(1.0);
-                    let mut from = plane.first;
-                    if way == gather::DEPTHWISE {
-                        weight = weights[at + tap];
-                    }
-                    if way == gather::WINDOW {
-                        from = first + (channel * 9 + tap) * height * width;
-                    }
-                    let above = padding - (row * dilation) as i32;
-                    #[unroll]
-                    for pixel in 0..4usize {
-                        // The output whose window has this pixel at this tap, if there is one.
-                        let down = (y + pixel) as i32 + above;
-                        let of_down = divided(down, stride);
-                        if of_down * stride == down && within(of_down, height as i32) {
-                            let before = sums.extract(pixel);
-                            let value = work[from + (of_down * width as i32 + of_right) as usize];
-                            sums.insert(pixel, before + weight * value);
-                        }
+    for column in 0..kernel {
+        let right = x as i32 + padding - (column * dilation) as i32;
+        let of_right = divided(right, stride);
+        if of_right * stride == right && within(of_right, width as i32) {
+            for row in 0..kernel {
+                let tap = (row * kernel + column) as usize;
+                let mut weight = f32::new(1.0);
+                let mut from = first + channel * height * width;
+                if way == gather::DEPTHWISE {
+                    weight = weights[at + tap];
+                }
+                if way == gather::WINDOW {
+                    from = first + (channel * 9 + tap) * height * width;
+                }
+                let above = padding - (row * dilation) as i32;
+                #[unroll]
+                for pixel in 0..4usize {
+                    // The output whose window has this pixel at this tap, if there is one.
+                    let down = (y + pixel) as i32 + above;
+                    let of_down = divided(down, stride);
+                    if of_down * stride == down && within(of_down, height as i32) {
+                        let before = sums.extract(pixel);
+                        let value = work[from + (of_down * width as i32 + of_right) as usize];
+                        sums.insert(pixel, before + weight * value);
                     }
                 }
             }
@@ -143,7 +122,8 @@ fn term_back(
 }
 
 /// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
-/// sources and channels, chunks of images.
+/// sources and channels, chunks of images. A unit has a quad of a tile of `at_once` images; windows of the search space
+/// are read from tiles in shared memory ([`super::staged`]).
 ///
 /// States add them to their gradients; an input (`to_target`) or two of them (`pair`) take them as
 /// they are. A source between two blocks (`inner`) has its own normalization. Its cubes have all
@@ -173,6 +153,9 @@ pub fn sources(
     #[comptime] to_target: bool,
     #[comptime] pair: bool,
     #[comptime] ways: Ways,
+    #[comptime] columns: usize,
+    #[comptime] rows: usize,
+    #[comptime] at_once: usize,
 ) {
     let number = CUBE_POS_Y as usize / most_channels;
     let channel = CUBE_POS_Y as usize % most_channels;
@@ -193,105 +176,185 @@ pub fn sources(
         scale = norms[at + 2];
         shift = norms[at + 3];
     }
+    let units = comptime!(columns * rows * at_once);
+    let unit = UNIT_POS as usize;
+    let of_image = unit / comptime!(columns * rows);
+    let of_row = unit / columns % rows;
+    let of_column = unit % columns;
+    // Launches without windows need no tiles.
+    let staged_len = comptime!(match ways {
+        Ways::Others => 1,
+        _ => at_once * (columns + 2 * HALO) * pitch(rows),
+    });
+    let mut tile = Shared::<[Four]>::new_slice(staged_len);
+    let mut windows = Shared::<[Four]>::new_slice(WEIGHTS);
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
-    let begin = CUBE_POS_Z as usize * images_per_chunk;
-    let end = min(begin + images_per_chunk, images);
-    let quads = in_height.div_ceil(4) * in_width;
-    let count = (end - begin) * quads;
-    let mut index = CUBE_POS_X as usize * UNITS + UNIT_POS as usize;
-    while index < count {
-        let image = begin + index / quads;
-        let place = index % quads;
+    let end = min((CUBE_POS_Z as usize + 1) * images_per_chunk, images);
+    let tiles_x = in_width.div_ceil(columns);
+    let tiles = tiles_x * in_height.div_ceil(comptime!(4 * rows));
+    let mut first = CUBE_POS_Z as usize * images_per_chunk;
+    while first < end {
+        let image = first + of_image;
         let plane_place = (image * of_source + channel) * in_size;
         let plane = Plane {
             first: table[row + source::PLACE] as usize + plane_place,
             height: in_height as i32,
             width: in_width as i32,
-            scale,
-            shift,
+            scale: 1.0,
+            shift: 0.0,
             floor: f32::MIN,
         };
-        let y = place / in_width * 4;
-        let x = place % in_width;
-        let at = y * in_width + x;
-        let mut all = Four::new(0.0);
-        let rows = table[row + source::BLOCKS] as usize;
-        for entry in 0..table[row + source::NUM_BLOCKS] as usize {
-            let of_block = table[rows + entry] as usize;
-            let mut back = scattered(
-                table, of_block, &*work, weights, image, channel, height, width, y, x, ways,
-            );
-            if table[of_block + block::RELU] == 1 {
+        let mut number = CUBE_POS_X as usize;
+        while number < tiles {
+            let tile_y = number / tiles_x * comptime!(4 * rows);
+            let tile_x = number % tiles_x * columns;
+            let y = tile_y + of_row * 4;
+            let x = tile_x + of_column;
+            let has_quad = image < end && y < in_height && x < in_width;
+            let at = y * in_width + x;
+            let mut read = Four::new(0.0);
+            if has_quad {
                 #[unroll]
                 for pixel in 0..4usize {
                     if y + pixel < in_height {
                         let at = plane.first + at + pixel * in_width;
-                        let mut value = f32::new(0.0);
                         if pair.comptime() && table[row + source::INPUT] == 1 {
-                            value = lifted(other, at, &plane);
+                            read.insert(pixel, other[at]);
                         } else {
-                            value = lifted(values, at, &plane);
-                        }
-                        if value <= 0.0 {
-                            back.insert(pixel, 0.0);
+                            read.insert(pixel, values[at]);
                         }
                     }
                 }
             }
-            all += back;
-        }
-        // No pool and no identity reads a map between two blocks.
-        if !inner.comptime() {
-            let terms = table[row + source::TERMS] as usize;
-            for entry in 0..table[row + source::NUM_TERMS] as usize {
-                let of_term = terms + entry * term::LEN;
-                let scale = factor(table, factors, table[of_term + term::MIXING], image, images);
-                all += term_back(
-                    table,
-                    of_term,
-                    values,
-                    &plane,
-                    &*work,
-                    &*norms,
-                    first_coefficient,
-                    scale,
-                    image,
-                    channels,
-                    channel,
-                    height,
-                    width,
-                    y,
-                    x,
-                );
+            let mut all = Four::new(0.0);
+            let first_block = table[row + source::BLOCKS] as usize;
+            for entry in 0..table[row + source::NUM_BLOCKS] as usize {
+                let of_block = table[first_block + entry] as usize;
+                let kernel = table[of_block + block::KERNEL];
+                let dilation = table[of_block + block::DILATION];
+                let stride = table[of_block + block::STRIDE] as i32;
+                let mut back = Four::new(0.0);
+                if comptime!(ways != Ways::Others)
+                    && table[of_block + block::GATHER] == gather::DEPTHWISE
+                    && is_staged(stride, kernel, dilation)
+                {
+                    let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
+                    let inputs = table[of_block + block::INPUTS] as usize;
+                    let gradient = Plane {
+                        first: table[of_block + block::GATHERED] as usize
+                            + (first * inputs + channel) * height * width,
+                        height: height as i32,
+                        width: width as i32,
+                        scale: 1.0,
+                        shift: 0.0,
+                        floor: f32::MIN,
+                    };
+                    let first_weight = table[of_block + block::DEPTHWISE] as usize
+                        + channel * (kernel * kernel) as usize;
+                    // The tile was read by all units.
+                    sync_cube();
+                    stage(
+                        &mut tile,
+                        &*work,
+                        &*norms,
+                        &gradient,
+                        inputs * height * width,
+                        0usize,
+                        0usize,
+                        end - first,
+                        tile_y as i32 - padding,
+                        tile_x as i32 - HALO as i32,
+                        unit,
+                        false,
+                        columns,
+                        rows,
+                        at_once,
+                        units,
+                    );
+                    stage_weights(
+                        &mut windows,
+                        weights,
+                        first_weight,
+                        1usize,
+                        kernel,
+                        unit,
+                        true,
+                        1usize,
+                        units,
+                    );
+                    sync_cube();
+                    let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
+                    let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+                    back = correlate_any(&tile, from, &windows, 0usize, kernel, dilation, rows);
+                } else if has_quad {
+                    back = scattered(
+                        table, of_block, &*work, weights, image, channel, height, width, y, x,
+                    );
+                }
+                if table[of_block + block::RELU] == 1 {
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        if read.extract(pixel) * scale + shift <= 0.0 {
+                            back.insert(pixel, 0.0);
+                        }
+                    }
+                }
+                all += back;
             }
-        }
-        let to = table[row + source::GRADIENT] as usize + plane_place + at;
-        #[unroll]
-        for pixel in 0..4usize {
-            if y + pixel < in_height {
-                let value = all.extract(pixel);
-                let below = pixel * in_width;
-                if pair.comptime() && table[row + source::INPUT] == 1 {
-                    other_target[to + below] = value;
-                } else if to_target.comptime() {
-                    target[to + below] = value;
-                } else if inner.comptime() {
-                    work[to + below] = value;
-                    sum += value;
-                    products += value * (values[plane.first + at + below] - mean);
-                } else {
-                    work[to + below] += value;
+            // No pool and no identity reads a map between two blocks.
+            if !inner.comptime() && has_quad {
+                let terms = table[row + source::TERMS] as usize;
+                for entry in 0..table[row + source::NUM_TERMS] as usize {
+                    let of_term = terms + entry * term::LEN;
+                    let mixing = table[of_term + term::MIXING];
+                    all += term_back(
+                        table,
+                        of_term,
+                        values,
+                        &plane,
+                        &*work,
+                        &*norms,
+                        first_coefficient,
+                        factor(table, factors, mixing, image, images),
+                        image,
+                        channels,
+                        channel,
+                        height,
+                        width,
+                        y,
+                        x,
+                    );
                 }
             }
+            let to = table[row + source::GRADIENT] as usize + plane_place + at;
+            #[unroll]
+            for pixel in 0..4usize {
+                if has_quad && y + pixel < in_height {
+                    let value = all.extract(pixel);
+                    let below = pixel * in_width;
+                    if pair.comptime() && table[row + source::INPUT] == 1 {
+                        other_target[to + below] = value;
+                    } else if to_target.comptime() {
+                        target[to + below] = value;
+                    } else if inner.comptime() {
+                        work[to + below] = value;
+                        sum += value;
+                        products += value * (read.extract(pixel) - mean);
+                    } else {
+                        work[to + below] += value;
+                    }
+                }
+            }
+            number += CUBE_COUNT_X as usize;
         }
-        index += CUBE_COUNT_X as usize * UNITS;
+        first += at_once;
     }
     if inner.comptime() {
-        let mut scratch = Shared::<[f32]>::new_slice(UNITS);
-        let sum = total(&mut scratch, sum, UNITS);
-        let products = total(&mut scratch, products, UNITS);
-        if UNIT_POS == 0 {
+        let mut scratch = Shared::<[f32]>::new_slice(units);
+        let sum = total(&mut scratch, sum, units);
+        let products = total(&mut scratch, products, units);
+        if unit == 0 {
             let at = (number * channels + channel) * CUBE_COUNT_Z as usize + CUBE_POS_Z as usize;
             norms[first_sum + at * 2] = sum;
             norms[first_sum + at * 2 + 1] = products;

@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, lifted, within};
+use super::planes::{Four, Plane, quad, within};
 
 /// Number of columns on both sides, and largest padding of a window.
 pub const HALO: usize = 4;
@@ -22,47 +22,159 @@ pub fn is_staged(stride: i32, kernel: u32, dilation: u32) -> bool {
     stride == 1 && (kernel == 3 || kernel == 5) && (dilation == 1 || dilation == 2)
 }
 
-/// Brings a tile of `images` planes, which lie `apart`, into shared memory; `(top, left)` is its first pixel with the halo.
+/// Brings tiles of `planes` planes, which lie `apart`, into shared memory; `(top, left)` is their first pixel with the halo.
+/// The planes beyond `num_planes` are zero.
+///
+/// Where the launch `lifts`, values are normalized first: by the coefficients of the first plane at `norm`, and of the others
+/// `norms_apart` from each other.
 ///
 /// # Shapes
-/// - `tile`: `[images][columns + 2 HALO][pitch]` quads
+/// - `tile`: `[planes][columns + 2 HALO][pitch]` quads
 #[cube]
 pub fn stage(
     tile: &mut Shared<[Four]>,
     source: &[f32],
+    norms: &[f32],
     plane: &Plane,
     apart: usize,
-    num_images: usize,
+    norm: usize,
+    norms_apart: usize,
+    num_planes: usize,
     top: i32,
     left: i32,
+    position: usize,
+    #[comptime] lifts: bool,
     #[comptime] columns: usize,
     #[comptime] rows: usize,
-    #[comptime] images: usize,
+    #[comptime] planes: usize,
     #[comptime] units: usize,
 ) {
     let wide = comptime!(columns + 2 * HALO);
     let high = comptime!(rows + 2);
-    let mut entry = UNIT_POS as usize;
-    while entry < comptime!(images * wide * high) {
+    let mut entry = position;
+    while entry < comptime!(planes * wide * high) {
         let column = entry % wide;
         let quad = entry / wide % high;
-        let image = entry / comptime!(wide * high);
+        let number = entry / comptime!(wide * high);
         let x = left + column as i32;
         let mut four = Four::new(0.0);
-        if image < num_images && within(x, plane.width) {
+        if number < num_planes && within(x, plane.width) {
             let y = top + (quad * 4) as i32;
-            let begin = (plane.first + image * apart) as i32 + y * plane.width + x;
+            let begin = (plane.first + number * apart) as i32 + y * plane.width + x;
+            let mut scale = f32::new(1.0);
+            let mut shift = f32::new(0.0);
+            if lifts.comptime() {
+                scale = norms[norm + number * norms_apart + 2];
+                shift = norms[norm + number * norms_apart + 3];
+            }
             #[unroll]
             for pixel in 0..4usize {
                 if within(y + pixel as i32, plane.height) {
-                    let at = (begin + pixel as i32 * plane.width) as usize;
-                    four.insert(pixel, lifted(source, at, plane));
+                    let mut value = source[(begin + pixel as i32 * plane.width) as usize];
+                    if lifts.comptime() {
+                        value = value * scale + shift;
+                    }
+                    four.insert(pixel, select(value < plane.floor, plane.floor, value));
                 }
             }
         }
-        tile[(image * wide + column) * comptime!(pitch(rows)) + quad] = four;
+        tile[(number * wide + column) * comptime!(pitch(rows)) + quad] = four;
         entry += units;
     }
+}
+
+/// Number of fours with the weights of a window.
+pub const WEIGHTS: usize = 7;
+
+/// Brings the weights of `planes` windows into shared memory, column by column; the `adjoint` has them in reverse.
+///
+/// # Shapes
+/// - `to`: `[planes][WEIGHTS]` fours
+#[cube]
+pub fn stage_weights(
+    to: &mut Shared<[Four]>,
+    weights: &[f32],
+    first: usize,
+    num_planes: usize,
+    kernel: u32,
+    position: usize,
+    #[comptime] adjoint: bool,
+    #[comptime] planes: usize,
+    #[comptime] units: usize,
+) {
+    let kernel = kernel as usize;
+    let taps = kernel * kernel;
+    let mut entry = position;
+    while entry < comptime!(planes * WEIGHTS) {
+        let number = entry / WEIGHTS;
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for lane in 0..4usize {
+            let tap = entry % WEIGHTS * 4 + lane;
+            if tap < taps && number < num_planes {
+                let mut place = tap % kernel * kernel + tap / kernel;
+                if adjoint.comptime() {
+                    place = taps - 1 - place;
+                }
+                four.insert(lane, weights[first + number * taps + place]);
+            }
+        }
+        to[entry] = four;
+        entry += units;
+    }
+}
+
+/// Weighted sums over the windows of a quad, whose first column begins `at` a quad of the tile.
+#[cube]
+pub fn correlate_staged(
+    tile: &Shared<[Four]>,
+    at: usize,
+    weights: &Shared<[Four]>,
+    first_weight: usize,
+    #[comptime] rows: usize,
+    #[comptime] kernel: usize,
+    #[comptime] dilation: usize,
+) -> Four {
+    let mut sums = Array::<f32>::new(4usize);
+    #[unroll]
+    for column in 0..kernel {
+        let from = at + comptime!(column * dilation * pitch(rows));
+        let line = staged_column(tile, from, kernel, dilation);
+        #[unroll]
+        for tap in 0..kernel {
+            let place = comptime!(column * kernel + tap);
+            let weight = weights[first_weight + comptime!(place / 4)].extract(comptime!(place % 4));
+            #[unroll]
+            for pixel in 0..4usize {
+                sums[pixel] += weight * line[comptime!(pixel + tap * dilation)];
+            }
+        }
+    }
+    quad(&sums)
+}
+
+/// As [`correlate_staged`], for a window known when the launch runs.
+#[cube]
+pub fn correlate_any(
+    tile: &Shared<[Four]>,
+    at: usize,
+    weights: &Shared<[Four]>,
+    first_weight: usize,
+    kernel: u32,
+    dilation: u32,
+    #[comptime] rows: usize,
+) -> Four {
+    let mut value = Four::new(0.0);
+    if kernel == 3 && dilation == 1 {
+        value = correlate_staged(tile, at, weights, first_weight, rows, 3usize, 1usize);
+    } else if kernel == 5 && dilation == 1 {
+        value = correlate_staged(tile, at, weights, first_weight, rows, 5usize, 1usize);
+    } else if kernel == 3 {
+        value = correlate_staged(tile, at, weights, first_weight, rows, 3usize, 2usize);
+    } else {
+        value = correlate_staged(tile, at, weights, first_weight, rows, 5usize, 2usize);
+    }
+    value
 }
 
 /// The rows of a column from a quad on, as many as the windows of a quad have.

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::pixels_before;
+use super::blocks::pixels_of;
 use super::planes::{Four, Plane};
 use super::pools::pooled;
 use super::table::{NONE, kind, node, norm, term};
@@ -23,9 +23,9 @@ pub fn total(scratch: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) 
     let unit = UNIT_POS as usize;
     scratch[unit] = value;
     sync_cube();
-    let mut half = comptime!(units / 2).runtime();
+    let mut half = comptime!(units.next_power_of_two() / 2).runtime();
     while half > 0 {
-        if unit < half {
+        if unit < half && unit + half < units {
             let other = scratch[unit + half];
             scratch[unit] += other;
         }
@@ -49,7 +49,9 @@ pub fn moments(
     channels: usize,
     images: usize,
     tiles: usize,
-    quads: usize,
+    tiles_x: usize,
+    columns: usize,
+    rows: usize,
     height: usize,
     width: usize,
 ) {
@@ -58,7 +60,6 @@ pub fn moments(
     let mut scratch = Shared::<[f32]>::new_slice(UNITS);
     let num_tiles = images * tiles;
     let from = (CUBE_POS_Y as usize * channels + channel) * num_tiles * 2;
-    let all = height.div_ceil(4) * width;
     let count = (images * height * width) as f32;
     let mut sum = f32::new(0.0);
     let mut tile = UNIT_POS as usize;
@@ -70,10 +71,8 @@ pub fn moments(
     let mut squares = f32::new(0.0);
     let mut tile = UNIT_POS as usize;
     while tile < num_tiles {
-        let begin = tile % tiles * quads;
-        let end = min(begin + quads, all);
-        let pixels =
-            (pixels_before(end, height, width) - pixels_before(begin, height, width)) as f32;
+        let place = tile % tiles;
+        let pixels = pixels_of(place % tiles_x, place / tiles_x, height, width, columns, rows);
         let off = partials[from + tile * 2] / pixels - mean;
         squares += partials[from + tile * 2 + 1] + pixels * off * off;
         tile += UNITS;

@@ -1,12 +1,13 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
 use super::depthwise::{FOURS, LAST_UNITS};
-use super::staged::{HALO, pitch};
+use super::staged::{HALO, WEIGHTS, pitch};
 
-/// The division of work in a cube of [`super::blocks`].
+/// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and groups of output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
-    pub quads: usize,
+    pub columns: usize,
+    pub rows: usize,
     pub groups: usize,
     pub vectors: usize,
     /// Number of channels gathered at a time.
@@ -17,6 +18,9 @@ pub struct Tile {
 
 /// Limit of the bytes of a cube's values: the default of WebGPU.
 const SHARED_BYTES: usize = 16 << 10;
+
+/// Largest number of fours in shared memory.
+const ROOM: usize = SHARED_BYTES / (4 * size_of::<f32>());
 
 /// Channels of the output that a unit computes for its quad. Sixteen leave too few registers for
 /// other units, and latency limits these kernels.
@@ -30,31 +34,54 @@ impl Tile {
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
         let groups = channels.div_ceil(OUTPUTS).min(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
-        let mut quads = (height.div_ceil(4) * width).next_power_of_two().min(64);
-        while quads > 16 && quads * groups > MOST_UNITS / 2 {
-            quads /= 2;
-        }
-        let four = 4 * size_of::<f32>();
-        let chunk = groups.clamp(4, 8);
-        let shared = chunk * (quads + groups * vectors) * four;
+        let columns = evenly(width, (MOST_UNITS / groups).min(32));
+        let rows = evenly(height.div_ceil(4), (MOST_UNITS / 2 / groups / columns).max(1));
+        let tile = Self { columns, rows, groups, vectors, chunk: 1, at_once: 1 };
+        let chunk = (1..=groups.clamp(4, 8)).rev();
+        let fits = |chunk: &usize| Self { chunk: *chunk, ..tile }.shared_len(true) <= ROOM;
+        let chunk = chunk.into_iter().find(fits).expect("a channel fits");
+        let at_once = (1..=vectors).rev();
         let fits = |at_once: &usize| {
-            vectors.is_multiple_of(*at_once)
-                && shared + at_once * quads * groups * four <= SHARED_BYTES
+            let tile = Self { chunk, at_once: *at_once, ..tile };
+            vectors.is_multiple_of(*at_once) && tile.shared_len(true) <= ROOM
         };
-        let at_once = (1..=vectors).rev().find(fits).expect("a vector fits");
-        Self { quads, groups, vectors, chunk, at_once }
+        let at_once = at_once.into_iter().find(fits).expect("a vector fits");
+        Self { chunk, at_once, ..tile }
     }
 
     /// The division for products of this number of channels, with as many cubes side by side as
     /// needed.
     pub fn of_products(size: [usize; 2], channels: usize) -> Self {
-        Self::new(size, channels.min(64))
+        let tile = Self::new(size, channels.min(64));
+        Self { chunk: tile.groups.clamp(4, 8), ..tile }
     }
 
-    /// Number of tiles of a map.
-    pub fn count(&self, [height, width]: [usize; 2]) -> usize {
-        (height.div_ceil(4) * width).div_ceil(self.quads)
+    pub fn quads(&self) -> usize {
+        self.columns * self.rows
     }
+
+    /// Number of tiles side by side, and below each other.
+    pub fn counts(&self, [height, width]: [usize; 2]) -> [usize; 2] {
+        [width.div_ceil(self.columns), height.div_ceil(4 * self.rows)]
+    }
+
+    /// Number of fours of the tiles of a cube's channels where these are `staged`, and of what is added up after them.
+    pub fn tile_len(&self, staged: bool) -> usize {
+        let tiles = self.chunk * (self.columns + 2 * HALO) * pitch(self.rows);
+        let sums = self.at_once * self.quads() * self.groups;
+        if staged { tiles.max(sums) } else { sums }
+    }
+
+    /// Number of fours in shared memory.
+    fn shared_len(&self, staged: bool) -> usize {
+        let weights = self.groups * self.vectors + WEIGHTS;
+        self.tile_len(staged) + self.chunk * (self.quads() + weights)
+    }
+}
+
+/// The largest number of equal parts that are at most this large.
+fn evenly(count: usize, most: usize) -> usize {
+    count.div_ceil(count.div_ceil(most))
 }
 
 /// The division of work in a cube of weight gradients: fours of outputs and inputs, and units that share a weight.
@@ -96,21 +123,25 @@ pub struct Staged {
 }
 
 impl Staged {
-    /// Largest number of quads in shared memory.
-    const ROOM: usize = SHARED_BYTES / (4 * size_of::<f32>());
-
     pub fn new([height, width]: [usize; 2], batch: usize) -> Self {
-        let evenly = |count: usize, most: usize| count.div_ceil(count.div_ceil(most));
         let columns = evenly(width, 32);
         let rows = evenly(height.div_ceil(4), (MOST_UNITS / columns).min(16));
         let of_image = Self { columns, rows, images: 1 };
         let images = MOST_UNITS / (columns * rows);
-        let images = images.min(Self::ROOM / of_image.quads()).min(batch).max(1);
-        Self { images, ..of_image }
+        // Sums of all units and a window lie beside the tile.
+        let room = ROOM - MOST_UNITS / 4 - WEIGHTS;
+        let images = images.min(room / of_image.quads()).min(batch).max(1);
+        // A power of two, so that equal chunks of images have no rest.
+        Self { images: 1 << images.ilog2(), ..of_image }
     }
 
     pub fn units(&self) -> usize {
         self.columns * self.rows * self.images
+    }
+
+    /// Number of tiles of a map.
+    pub fn count(&self, [height, width]: [usize; 2]) -> usize {
+        width.div_ceil(self.columns) * height.div_ceil(4 * self.rows)
     }
 
     /// Number of quads in shared memory, with the halo.
@@ -145,13 +176,7 @@ impl Chunks {
         Self::of(batch, batch.div_ceil(16).max(MOST_UNITS / quads).min(batch))
     }
 
-    /// Chunks whose quads are enough for this number of units, each once.
-    pub fn at_once(batch: usize, [height, width]: [usize; 2], units: usize) -> Self {
-        let quads = height.div_ceil(4) * width;
-        Self::of(batch, (units / quads).clamp(1, batch))
-    }
-
-    fn of(batch: usize, images: usize) -> Self {
+    pub fn of(batch: usize, images: usize) -> Self {
         Self { count: batch.div_ceil(images), images }
     }
 }
@@ -167,17 +192,16 @@ mod tests {
         for channels in 1..=256 {
             for size in [[1, 1], [3, 5], [4, 4], [8, 8], [7, 14], [16, 16], [32, 32], [112, 112]] {
                 let tile = Tile::new(size, channels);
-                let Tile { quads, groups, vectors, chunk, at_once } = tile;
-                assert!(
-                    quads * groups <= MOST_UNITS && 4 * groups * vectors >= channels,
-                    "{tile:?}"
-                );
-                let values = chunk * (quads + groups * vectors) + at_once * quads * groups;
-                assert!(values * four <= SHARED_BYTES, "{channels} channels, {size:?}: {tile:?}");
+                let units = tile.quads() * tile.groups;
+                let outputs = 4 * tile.groups * tile.vectors;
+                assert!(units <= MOST_UNITS && outputs >= channels, "{tile:?}");
+                assert!(tile.shared_len(true) <= ROOM, "{channels} channels, {size:?}: {tile:?}");
                 let tile = Tile::of_products(size, channels);
-                let values = tile.chunk * (tile.quads + tile.groups * tile.vectors) * four;
+                let values = tile.chunk * (tile.quads() + tile.groups * tile.vectors) * four;
                 let lines = 3 * super::super::backward::MOST_CHANNELS * size_of::<f32>();
                 assert!(values + lines <= SHARED_BYTES, "{channels} channels, {size:?}: {tile:?}");
+                let staged = Staged::new(size, 64);
+                assert!(staged.units() <= MOST_UNITS && staged.shared() <= ROOM, "{staged:?}");
             }
             for inputs in [3, 16, 48, 64, 256, 2304] {
                 let tile = WeightTile::new(channels, inputs, 64, [8, 8]);
