@@ -10,9 +10,9 @@ use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, Ways, gathered};
 use super::pools::pooled;
-use super::staged::{HALO, WEIGHTS, correlate_any, is_staged, pitch, stage, stage_weights};
+use super::staged::{HALO, WEIGHTS, correlate_any, pitch, stage, stage_weights};
 use super::sums::{OF_NORM, total};
-use super::table::{BIAS, block, gather};
+use super::table::{BIAS, NONE, block, gather};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
 ///
@@ -126,9 +126,10 @@ pub fn blocks(
     let kernel = table[row + block::KERNEL];
     let depthwise = table[row + block::DEPTHWISE] as usize;
     let pointwise = table[row + block::POINTWISE] as usize;
+    let staged_way = table[row + block::STAGED];
     let mut staged = false.runtime();
     if comptime!(ways != Ways::Others) {
-        staged = way == gather::DEPTHWISE && is_staged(stride, kernel, dilation);
+        staged = staged_way != NONE;
     }
     let mut tile = Shared::<[Four]>::new_slice(tile_len);
     let mut windows = Shared::<[Four]>::new_slice(comptime!(chunk * WEIGHTS));
@@ -146,23 +147,71 @@ pub fn blocks(
                 floor,
             };
             let top = (tile_y * rows * 4) as i32 - padding;
-            let left = (tile_x * columns) as i32 - HALO as i32;
+            let left = (tile_x * columns) as i32;
             let norm = source_norm + first_input * OF_NORM;
             let num = inputs - first_input;
             if inner.comptime() {
                 stage(
-                    &mut tile, &*maps, norms, &plane, in_size, norm, OF_NORM, num, top, left,
-                    position, true, columns, rows, chunk, threads,
+                    &mut tile,
+                    &*maps,
+                    norms,
+                    &plane,
+                    in_size,
+                    norm,
+                    OF_NORM,
+                    num,
+                    top,
+                    left,
+                    padding,
+                    f32::new(0.0),
+                    position,
+                    true,
+                    columns,
+                    rows,
+                    chunk,
+                    threads,
                 );
             } else if pair.comptime() && table[row + block::INPUT] == 1 {
                 stage(
-                    &mut tile, other, norms, &plane, in_size, norm, OF_NORM, num, top, left,
-                    position, false, columns, rows, chunk, threads,
+                    &mut tile,
+                    other,
+                    norms,
+                    &plane,
+                    in_size,
+                    norm,
+                    OF_NORM,
+                    num,
+                    top,
+                    left,
+                    padding,
+                    f32::new(0.0),
+                    position,
+                    false,
+                    columns,
+                    rows,
+                    chunk,
+                    threads,
                 );
             } else {
                 stage(
-                    &mut tile, source, norms, &plane, in_size, norm, OF_NORM, num, top, left,
-                    position, false, columns, rows, chunk, threads,
+                    &mut tile,
+                    source,
+                    norms,
+                    &plane,
+                    in_size,
+                    norm,
+                    OF_NORM,
+                    num,
+                    top,
+                    left,
+                    padding,
+                    f32::new(0.0),
+                    position,
+                    false,
+                    columns,
+                    rows,
+                    chunk,
+                    threads,
                 );
             }
             let first_weight = depthwise + first_input * (kernel * kernel) as usize;
@@ -203,7 +252,7 @@ pub fn blocks(
                 let column = channel * comptime!(columns + 2 * HALO) + of_column + HALO;
                 let at = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
                 let window = channel * WEIGHTS;
-                value = correlate_any(&tile, at, &windows, window, kernel, dilation, rows);
+                value = correlate_any(&tile, at, &windows, window, staged_way, rows);
             } else if active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
                 let mut scale = f32::new(1.0);

@@ -3,9 +3,9 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, pixel};
-use super::staged::{HALO, is_staged, pitch, stage, staged_column};
+use super::staged::{HALO, WEIGHTS, pitch, stage, stage_weights, staged_column};
 use super::sums::OF_NORM;
-use super::table::{BIAS, NONE, block, gather};
+use super::table::{BIAS, NONE, block, gather, window};
 use super::weights::plane_of;
 
 /// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
@@ -16,7 +16,7 @@ const ALL_TAPS: usize = MOST_TAPS * MOST_TAPS;
 pub const FOURS: usize = ALL_TAPS.div_ceil(4);
 
 /// Sums of this number of units are added by one unit each.
-pub const LAST_UNITS: usize = 32;
+pub const LAST_UNITS: usize = 8;
 
 /// Parts of the gradients of depthwise convolutions, and their values for [`super::weights::pointwise_gradients`]:
 ///
@@ -56,17 +56,24 @@ pub fn depthwise_gradients(
     let input = CUBE_POS_Y as usize;
     let inputs = table[row + block::INPUTS] as usize;
     let kernel = table[row + block::KERNEL];
+    let way = table[row + block::STAGED];
     let dilation = table[row + block::DILATION];
     let stride = table[row + block::STRIDE] as i32;
     let padding = table[row + block::PADDING] as i32 - BIAS as i32;
-    let mut taps = Array::<f32>::new(ALL_TAPS);
     let of_weights = table[row + block::DEPTHWISE] as usize + input * (kernel * kernel) as usize;
-    #[unroll]
-    for tap in 0..ALL_TAPS {
-        let (y, x) = comptime!((tap / MOST_TAPS, tap % MOST_TAPS));
-        if (y as u32) < kernel && (x as u32) < kernel {
-            taps[tap] = weights[of_weights + y * kernel as usize + x];
-        }
+    let mut windows = Shared::<[Four]>::new_slice(WEIGHTS);
+    if way != NONE {
+        stage_weights(
+            &mut windows,
+            weights,
+            of_weights,
+            1usize,
+            kernel,
+            unit,
+            false,
+            1usize,
+            units,
+        );
     }
     let in_height = table[row + block::HEIGHT] as usize;
     let in_width = table[row + block::WIDTH] as usize;
@@ -92,8 +99,19 @@ pub fn depthwise_gradients(
                 let x = left + of_column;
                 let has_quad = image < end && y < height && x < width;
                 let at = (image * inputs + input) * height * width + y * width + x;
-                if is_staged(stride, kernel, dilation) {
-                    let (top, left) = (top as i32 - padding, left as i32 - HALO as i32);
+                let mut gradient = Array::<f32>::new(4usize);
+                let mut value = Array::<f32>::new(4usize);
+                if has_quad {
+                    #[unroll]
+                    for number in 0..4usize {
+                        if y + number < height {
+                            gradient[number] = work[gathered + at + number * width];
+                        }
+                    }
+                }
+                if way != NONE {
+                    let (top, left) = (top as i32 - padding, left as i32);
+                    let num = end - first;
                     if table[row + block::SOURCE_NORM] != NONE {
                         stage(
                             &mut tile,
@@ -103,9 +121,11 @@ pub fn depthwise_gradients(
                             apart,
                             norm,
                             0usize,
-                            end - first,
+                            num,
                             top,
                             left,
+                            padding,
+                            f32::new(0.0),
                             unit,
                             true,
                             columns,
@@ -122,9 +142,11 @@ pub fn depthwise_gradients(
                             apart,
                             norm,
                             0usize,
-                            end - first,
+                            num,
                             top,
                             left,
+                            padding,
+                            f32::new(0.0),
                             unit,
                             false,
                             columns,
@@ -141,9 +163,11 @@ pub fn depthwise_gradients(
                             apart,
                             norm,
                             0usize,
-                            end - first,
+                            num,
                             top,
                             left,
+                            padding,
+                            f32::new(0.0),
                             unit,
                             false,
                             columns,
@@ -153,44 +177,28 @@ pub fn depthwise_gradients(
                         );
                     }
                     sync_cube();
-                    if has_quad {
-                        let mut gradient = Array::<f32>::new(4usize);
-                        #[unroll]
-                        for number in 0..4usize {
-                            if y + number < height {
-                                gradient[number] = work[gathered + at + number * width];
-                            }
-                        }
-                        let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
-                        let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                        let mut value = Array::<f32>::new(4usize);
-                        if kernel == 3 && dilation == 1 {
-                            add_quad(
-                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 3usize,
-                                1usize,
-                            );
-                        } else if kernel == 5 && dilation == 1 {
-                            add_quad(
-                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 5usize,
-                                1usize,
-                            );
-                        } else if kernel == 3 {
-                            add_quad(
-                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 3usize,
-                                2usize,
-                            );
-                        } else {
-                            add_quad(
-                                &tile, from, &gradient, &taps, &mut sums, &mut value, rows, 5usize,
-                                2usize,
-                            );
-                        }
-                        #[unroll]
-                        for number in 0..4usize {
-                            if y + number < height {
-                                work[gathered + at + number * width] = value[number];
-                            }
-                        }
+                    let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
+                    let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+                    if way == window::OF_3 {
+                        add_quad(
+                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize,
+                            1usize,
+                        );
+                    } else if way == window::OF_5 {
+                        add_quad(
+                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize,
+                            1usize,
+                        );
+                    } else if way == window::WIDE_OF_3 {
+                        add_quad(
+                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize,
+                            2usize,
+                        );
+                    } else {
+                        add_quad(
+                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize,
+                            2usize,
+                        );
                     }
                     sync_cube();
                 } else if has_quad {
@@ -202,31 +210,46 @@ pub fn depthwise_gradients(
                         shift: plane.shift,
                         floor: plane.floor,
                     };
-                    // One pixel after the other: these windows are rare.
+                    let top = y as i32 * stride - padding;
+                    let at_x = x as i32 * stride - padding;
+                    for column in 0..kernel {
+                        let at_x = at_x + (column * dilation) as i32;
+                        let mut read = Array::<f32>::new(comptime!(4 * MOST_TAPS));
+                        if table[row + block::SOURCE_NORM] != NONE {
+                            read = read_column(maps, &plane, top, at_x, stride, dilation, kernel);
+                        } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                            read = read_column(other, &plane, top, at_x, stride, dilation, kernel);
+                        } else {
+                            read = read_column(values, &plane, top, at_x, stride, dilation, kernel);
+                        }
+                        #[unroll]
+                        for tap in 0..MOST_TAPS {
+                            let mut of_tap = f32::new(0.0);
+                            if (tap as u32) < kernel {
+                                let weight =
+                                    weights[of_weights + (tap as u32 * kernel + column) as usize];
+                                #[unroll]
+                                for number in 0..4usize {
+                                    let read = read[comptime!(4 * tap + number)];
+                                    of_tap += gradient[number] * read;
+                                    value[number] += weight * read;
+                                }
+                            }
+                            // Registers have no numbers that are known later.
+                            #[unroll]
+                            for of_column in 0..MOST_TAPS {
+                                let is_it = column == of_column as u32;
+                                sums[comptime!(tap * MOST_TAPS + of_column)] +=
+                                    select(is_it, of_tap, f32::new(0.0));
+                            }
+                        }
+                    }
+                }
+                if has_quad {
+                    #[unroll]
                     for number in 0..4usize {
                         if y + number < height {
-                            let at = at + number * width;
-                            let gradient = work[gathered + at];
-                            let top = (y + number) as i32 * stride - padding;
-                            let left = x as i32 * stride - padding;
-                            let mut value = f32::new(0.0);
-                            if table[row + block::SOURCE_NORM] != NONE {
-                                value = add_pixel(
-                                    maps, &plane, top, left, dilation, kernel, gradient, &taps,
-                                    &mut sums,
-                                );
-                            } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                                value = add_pixel(
-                                    other, &plane, top, left, dilation, kernel, gradient, &taps,
-                                    &mut sums,
-                                );
-                            } else {
-                                value = add_pixel(
-                                    values, &plane, top, left, dilation, kernel, gradient, &taps,
-                                    &mut sums,
-                                );
-                            }
-                            work[gathered + at] = value;
+                            work[gathered + at + number * width] = value[number];
                         }
                     }
                 }
@@ -265,7 +288,7 @@ fn add_quad(
     tile: &Shared<[Four]>,
     from: usize,
     gradient: &Array<f32>,
-    taps: &Array<f32>,
+    windows: &Shared<[Four]>,
     sums: &mut Array<f32>,
     gathered: &mut Array<f32>,
     #[comptime] rows: usize,
@@ -279,41 +302,41 @@ fn add_quad(
         #[unroll]
         for tap in 0..kernel {
             let place = comptime!(tap * MOST_TAPS + column);
+            let window = comptime!(column * kernel + tap);
+            let weight = windows[comptime!(window / 4)].extract(comptime!(window % 4));
             #[unroll]
             for number in 0..4usize {
                 let value = line[comptime!(number + tap * dilation)];
                 sums[place] += gradient[number] * value;
-                gathered[number] += taps[place] * value;
+                gathered[number] += weight * value;
             }
         }
     }
 }
 
-/// As [`add_quad`], for one pixel and any window.
+/// The values of a column of any window, for each tap those of the four pixels of a quad.
 #[cube]
-fn add_pixel(
+fn read_column(
     source: &[f32],
     plane: &Plane,
     top: i32,
-    left: i32,
+    x: i32,
+    stride: i32,
     dilation: u32,
     kernel: u32,
-    gradient: f32,
-    taps: &Array<f32>,
-    sums: &mut Array<f32>,
-) -> f32 {
-    let mut gathered = f32::new(0.0);
+) -> Array<f32> {
+    let mut read = Array::<f32>::new(comptime!(4 * MOST_TAPS));
     #[unroll]
-    for tap in 0..ALL_TAPS {
-        let (y, x) = comptime!(((tap / MOST_TAPS) as u32, (tap % MOST_TAPS) as u32));
-        if y < kernel && x < kernel {
-            let (y, x) = ((dilation * y) as i32, (dilation * x) as i32);
-            let value = pixel(source, plane, top + y, left + x);
-            sums[tap] += gradient * value;
-            gathered += taps[tap] * value;
+    for tap in 0..MOST_TAPS {
+        if (tap as u32) < kernel {
+            #[unroll]
+            for number in 0..4usize {
+                let y = top + number as i32 * stride + (tap as u32 * dilation) as i32;
+                read[comptime!(4 * tap + number)] = pixel(source, plane, y, x);
+            }
         }
     }
-    gathered
+    read
 }
 
 /// Adds the sums of all units to those of the first units, in a fixed order, and leaves these in shared memory.

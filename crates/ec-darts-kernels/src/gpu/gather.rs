@@ -1,6 +1,6 @@
 //! The sources of an operation's blocks, and the values that these gather.
 
-use super::table::{BIAS, NONE, block, gather};
+use super::table::{BIAS, NONE, block, gather, window};
 use crate::edge::EdgeOperation;
 
 /// The numbers of a block besides its place.
@@ -26,13 +26,26 @@ impl Gather {
         Self { way: gather::DEPTHWISE, stride, kernel, dilation, padding, relu: true }
     }
 
-    pub fn window(stride: usize, relu: bool) -> Self {
+    pub fn whole(stride: usize, relu: bool) -> Self {
         let padding = BIAS + 1;
         Self { way: gather::WINDOW, stride, kernel: 3, dilation: 1, padding, relu }
     }
 
     pub fn pool(way: u32, stride: usize) -> Self {
         Self { way, stride, kernel: 3, dilation: 1, padding: BIAS + 1, relu: false }
+    }
+
+    /// The window, if it is one of those that are compiled.
+    pub fn window(&self) -> Option<u32> {
+        let is_unit = self.way == gather::DEPTHWISE && self.stride == 1;
+        match (self.kernel, self.dilation) {
+            _ if !is_unit => None,
+            (3, 1) => Some(window::OF_3),
+            (5, 1) => Some(window::OF_5),
+            (3, 2) => Some(window::WIDE_OF_3),
+            (5, 2) => Some(window::WIDE_OF_5),
+            _ => None,
+        }
     }
 
     pub fn taps(&self) -> usize {
@@ -72,6 +85,7 @@ pub fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
     row[block::SUMS] = NONE;
     row[block::INPUT] = place(from.input);
     row[block::RELU] = u32::from(gather.relu);
+    row[block::STAGED] = gather.window().unwrap_or(NONE);
     row
 }
 
@@ -82,7 +96,7 @@ pub fn gathers(operation: EdgeOperation, stride: usize, from: &Source) -> Vec<Ve
             assert_eq!(stride, 1, "a 1x1 convolution has stride 1");
             vec![vec![Gather::pixel(1, 0)]]
         }
-        EdgeOperation::Convolution { relu } => vec![vec![Gather::window(stride, relu)]],
+        EdgeOperation::Convolution { relu } => vec![vec![Gather::whole(stride, relu)]],
         EdgeOperation::FactorizedReduce => {
             let [height, width] = from.size;
             assert!(

@@ -9,7 +9,7 @@ use super::planes::Ways;
 use super::sums::{UNITS, VALUES};
 use super::table::source;
 use super::tile::{Chunks, Staged, Tile};
-use super::{backward, depthwise, reached, sources, weights};
+use super::{backward, depthwise, pools, reached, sources, weights};
 
 impl Pass<'_> {
     /// A buffer for a gradient, zero at first where not all of it will be written.
@@ -229,6 +229,47 @@ impl Pass<'_> {
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
+                tile.columns,
+                tile.rows,
+                tile.images,
+            );
+        }
+    }
+
+    /// Adds the gradients of sources from pools, after those from all else.
+    pub fn pools_back(&self, target: &Target, work: &Values, to: Option<&Values>) {
+        if !target.has_pools {
+            return;
+        }
+        let plan = self.plan;
+        let sources = &target.sources;
+        let tile = Staged::of_pools(sources.size, plan.batch);
+        let [height, width] = target.size;
+        let nowhere = empty(&self.client, 1);
+        // SAFETY: as in `take`; each cube adds to its own values.
+        unsafe {
+            pools::pools_back::launch_unchecked(
+                &self.client,
+                count(
+                    tile.count(sources.size),
+                    sources.rows.count * sources.channels,
+                    plan.batch.div_ceil(tile.images),
+                ),
+                dim(tile.units()),
+                self.table.arg(),
+                self.values(target)[0].arg(),
+                self.norms.arg(),
+                work.arg(),
+                to.unwrap_or(&nowhere).arg(),
+                sources.rows.first,
+                self.first_coefficient(),
+                self.factors,
+                plan.batch,
+                plan.channels,
+                sources.channels,
+                height,
+                width,
+                to.is_some(),
                 tile.columns,
                 tile.rows,
                 tile.images,

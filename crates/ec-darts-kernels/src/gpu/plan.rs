@@ -55,6 +55,7 @@ pub struct Target {
     pub tile: Tile,
     pub weights: WeightTile,
     pub has_depthwise: bool,
+    pub has_pools: bool,
 }
 
 /// All launches of a cell at one shape.

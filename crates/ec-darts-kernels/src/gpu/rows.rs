@@ -261,6 +261,9 @@ impl Plan {
             (row[source::NUM_TERMS], row[source::TERMS]) = (place(rows.count), place(rows.first));
             sources.push(row);
         }
+        let is_pool =
+            |row: &[u32; term::LEN]| [kind::MAX_POOL, kind::MEAN_POOL].contains(&row[term::KIND]);
+        let has_pools = builder.terms.iter().any(is_pool);
         let terms = self.rows(&builder.terms);
         for row in &mut builder.nodes {
             row[node::TERMS] = place(terms.first + row[node::TERMS] as usize * term::LEN);
@@ -289,6 +292,7 @@ impl Plan {
             tile: Tile::new(size, channels),
             weights,
             has_depthwise,
+            has_pools,
         };
         self.targets.push(target);
     }

@@ -206,12 +206,16 @@ impl Inputs {
             }
             if target.inputs_read.is_empty() {
                 pass.states(target, &work);
+                pass.pools_back(target, &work, None);
             }
             let to = target.inputs_read.iter().map(|&input| {
                 wanted.inputs[input].then(|| empty(&pass.client, pass.inputs[input].len))
             });
             let to: Vec<Option<Values>> = to.collect();
             pass.inputs(target, &work, &to);
+            if let [Some(to)] = &to[..] {
+                pass.pools_back(target, &work, Some(to));
+            }
             for (&input, to) in target.inputs_read.iter().zip(to) {
                 let shape = self.inputs[input].meta.shape().clone();
                 of_inputs[input] = to.map(|to| tensor(&self.inputs[input], to, shape));

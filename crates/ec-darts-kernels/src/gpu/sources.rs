@@ -3,12 +3,10 @@
 
 use cubecl::prelude::*;
 
-use super::backward::Line;
 use super::planes::{Four, Plane, Ways, within};
-use super::pools::pooled_back;
-use super::staged::{HALO, WEIGHTS, correlate_any, is_staged, pitch, stage, stage_weights};
+use super::staged::{HALO, WEIGHTS, correlate_any, pitch, stage, stage_weights};
 use super::sums::{OF_NORM, factor, total};
-use super::table::{BIAS, block, gather, kind, source, term};
+use super::table::{BIAS, NONE, block, gather, kind, source, term};
 
 /// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
 #[cube]
@@ -78,50 +76,7 @@ fn divided(value: i32, stride: i32) -> i32 {
     quotient
 }
 
-/// The gradients of a quad's pixels from a pool or an identity.
-#[cube]
-fn term_back(
-    table: &[u32],
-    row: usize,
-    values: &[f32],
-    plane: &Plane,
-    work: &[f32],
-    norms: &[f32],
-    first_coefficient: usize,
-    scale: f32,
-    image: usize,
-    channels: usize,
-    channel: usize,
-    height: usize,
-    width: usize,
-    y: usize,
-    x: usize,
-) -> Four {
-    let number = table[row + term::COEFFICIENTS] as usize;
-    let at = first_coefficient + (number * channels + channel) * OF_NORM;
-    let line = Line { a: norms[at] * scale, b: norms[at + 1], c: norms[at + 2] };
-    let what = table[row + term::KIND];
-    let first =
-        table[row + term::GRADIENT] as usize + (image * channels + channel) * height * width;
-    let mut all = Four::new(0.0);
-    if what == kind::IDENTITY {
-        #[unroll]
-        for pixel in 0..4usize {
-            if y + pixel < height {
-                all.insert(pixel, line.a * work[first + (y + pixel) * width + x]);
-            }
-        }
-    } else {
-        let is_max = what == kind::MAX_POOL;
-        let (height, width) = (height as i32, width as i32);
-        let (y, x) = (y as i32, x as i32);
-        let stride = table[row + term::STRIDE] as i32;
-        all = pooled_back(values, plane, work, first, &line, height, width, stride, y, x, is_max);
-    }
-    all
-}
-
-/// Gradients of sources, from all blocks, pools and identities of one node that read them. Cubes: tiles of quads,
+/// Gradients of sources, from all blocks and identities of one node that read them. Cubes: tiles of quads,
 /// sources and channels, chunks of images. A unit has a quad of a tile of `at_once` images; windows of the search space
 /// are read from tiles in shared memory ([`super::staged`]).
 ///
@@ -232,13 +187,9 @@ pub fn sources(
             for entry in 0..table[row + source::NUM_BLOCKS] as usize {
                 let of_block = table[first_block + entry] as usize;
                 let kernel = table[of_block + block::KERNEL];
-                let dilation = table[of_block + block::DILATION];
-                let stride = table[of_block + block::STRIDE] as i32;
                 let mut back = Four::new(0.0);
-                if comptime!(ways != Ways::Others)
-                    && table[of_block + block::GATHER] == gather::DEPTHWISE
-                    && is_staged(stride, kernel, dilation)
-                {
+                let way = table[of_block + block::STAGED];
+                if comptime!(ways != Ways::Others) && way != NONE {
                     let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
                     let inputs = table[of_block + block::INPUTS] as usize;
                     let gradient = Plane {
@@ -264,7 +215,9 @@ pub fn sources(
                         0usize,
                         end - first,
                         tile_y as i32 - padding,
-                        tile_x as i32 - HALO as i32,
+                        tile_x as i32,
+                        padding,
+                        f32::new(0.0),
                         unit,
                         false,
                         columns,
@@ -286,7 +239,7 @@ pub fn sources(
                     sync_cube();
                     let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
                     let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                    back = correlate_any(&tile, from, &windows, 0usize, kernel, dilation, rows);
+                    back = correlate_any(&tile, from, &windows, 0usize, way, rows);
                 } else if has_quad {
                     back = scattered(
                         table, of_block, &*work, weights, image, channel, height, width, y, x,
@@ -302,29 +255,28 @@ pub fn sources(
                 }
                 all += back;
             }
-            // No pool and no identity reads a map between two blocks.
+            // No identity reads a map between two blocks; pools have a launch of their own.
             if !inner.comptime() && has_quad {
                 let terms = table[row + source::TERMS] as usize;
                 for entry in 0..table[row + source::NUM_TERMS] as usize {
                     let of_term = terms + entry * term::LEN;
-                    let mixing = table[of_term + term::MIXING];
-                    all += term_back(
-                        table,
-                        of_term,
-                        values,
-                        &plane,
-                        &*work,
-                        &*norms,
-                        first_coefficient,
-                        factor(table, factors, mixing, image, images),
-                        image,
-                        channels,
-                        channel,
-                        height,
-                        width,
-                        y,
-                        x,
-                    );
+                    if table[of_term + term::KIND] == kind::IDENTITY {
+                        let mixing = table[of_term + term::MIXING];
+                        let number = table[of_term + term::COEFFICIENTS] as usize;
+                        let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
+                        let scale = norms[at_line] * factor(table, factors, mixing, image, images);
+                        let reached = table[of_term + term::GRADIENT] as usize
+                            + (image * channels + channel) * height * width
+                            + at;
+                        #[unroll]
+                        for pixel in 0..4usize {
+                            if y + pixel < height {
+                                let before = all.extract(pixel);
+                                let value = work[reached + pixel * width];
+                                all.insert(pixel, before + scale * value);
+                            }
+                        }
+                    }
                 }
             }
             let to = table[row + source::GRADIENT] as usize + plane_place + at;

@@ -7,6 +7,7 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, quad, within};
+use super::table::window;
 
 /// Number of columns on both sides, and largest padding of a window.
 pub const HALO: usize = 4;
@@ -16,14 +17,9 @@ pub fn pitch(rows: usize) -> usize {
     (rows + 2) | 1
 }
 
-/// Whether windows of this size are read from tiles.
-#[cube]
-pub fn is_staged(stride: i32, kernel: u32, dilation: u32) -> bool {
-    stride == 1 && (kernel == 3 || kernel == 5) && (dilation == 1 || dilation == 2)
-}
-
-/// Brings tiles of `planes` planes, which lie `apart`, into shared memory; `(top, left)` is their first pixel with the halo.
-/// The planes beyond `num_planes` are zero.
+/// Brings tiles of `planes` planes, which lie `apart`, into shared memory; `(top, left)` is their first pixel inside the halo
+/// of columns, and the first row of the windows with this `padding`. The planes beyond `num_planes` are zero, and `outside`
+/// is around a plane.
 ///
 /// Where the launch `lifts`, values are normalized first: by the coefficients of the first plane at `norm`, and of the others
 /// `norms_apart` from each other.
@@ -42,6 +38,8 @@ pub fn stage(
     num_planes: usize,
     top: i32,
     left: i32,
+    padding: i32,
+    outside: f32,
     position: usize,
     #[comptime] lifts: bool,
     #[comptime] columns: usize,
@@ -51,35 +49,53 @@ pub fn stage(
 ) {
     let wide = comptime!(columns + 2 * HALO);
     let high = comptime!(rows + 2);
-    let mut entry = position;
-    while entry < comptime!(planes * wide * high) {
-        let column = entry % wide;
-        let quad = entry / wide % high;
-        let number = entry / comptime!(wide * high);
-        let x = left + column as i32;
-        let mut four = Four::new(0.0);
-        if number < num_planes && within(x, plane.width) {
+    // Windows with a padding of at most two end one quad earlier.
+    let used = select(padding > 2, high.runtime(), comptime!(rows + 1).runtime());
+    // A unit keeps its column, and the units beside the tile's columns have those of the halo.
+    let of_column = position % columns;
+    let mut entry = position / columns;
+    while entry < comptime!(planes * high) {
+        let quad = entry % high;
+        let number = entry / high;
+        if quad < used {
             let y = top + (quad * 4) as i32;
-            let begin = (plane.first + number * apart) as i32 + y * plane.width + x;
+            let to = number * comptime!(wide * pitch(rows)) + quad;
             let mut scale = f32::new(1.0);
             let mut shift = f32::new(0.0);
-            if lifts.comptime() {
+            if lifts.comptime() && number < num_planes {
                 scale = norms[norm + number * norms_apart + 2];
                 shift = norms[norm + number * norms_apart + 3];
             }
+            let begin = (plane.first + number * apart) as i32 + y * plane.width;
             #[unroll]
-            for pixel in 0..4usize {
-                if within(y + pixel as i32, plane.height) {
-                    let mut value = source[(begin + pixel as i32 * plane.width) as usize];
-                    if lifts.comptime() {
-                        value = value * scale + shift;
+            for part in 0..comptime!((columns + 2 * HALO).div_ceil(columns)) {
+                // First the columns inside, then those of the halo.
+                let mut column = of_column + HALO;
+                if comptime!(part > 0) {
+                    let of_halo = of_column + comptime!((part.max(1) - 1) * columns);
+                    column = select(of_halo < HALO, of_halo, of_halo + columns);
+                }
+                if column < wide {
+                    let x = left + column as i32 - HALO as i32;
+                    let mut four = Four::new(outside);
+                    if number < num_planes && within(x, plane.width) {
+                        #[unroll]
+                        for pixel in 0..4usize {
+                            if within(y + pixel as i32, plane.height) {
+                                let at = (begin + x + pixel as i32 * plane.width) as usize;
+                                let mut value = source[at];
+                                if lifts.comptime() {
+                                    value = value * scale + shift;
+                                }
+                                four.insert(pixel, select(value < plane.floor, plane.floor, value));
+                            }
+                        }
                     }
-                    four.insert(pixel, select(value < plane.floor, plane.floor, value));
+                    tile[to + column * comptime!(pitch(rows))] = four;
                 }
             }
         }
-        tile[(number * wide + column) * comptime!(pitch(rows)) + quad] = four;
-        entry += units;
+        entry += comptime!(units / columns);
     }
 }
 
@@ -102,8 +118,7 @@ pub fn stage_weights(
     #[comptime] planes: usize,
     #[comptime] units: usize,
 ) {
-    let kernel = kernel as usize;
-    let taps = kernel * kernel;
+    let taps = (kernel * kernel) as usize;
     let mut entry = position;
     while entry < comptime!(planes * WEIGHTS) {
         let number = entry / WEIGHTS;
@@ -112,7 +127,11 @@ pub fn stage_weights(
         for lane in 0..4usize {
             let tap = entry % WEIGHTS * 4 + lane;
             if tap < taps && number < num_planes {
-                let mut place = tap % kernel * kernel + tap / kernel;
+                // Divided by numbers that are known when the launch is compiled.
+                let mut place = tap % 5 * 5 + tap / 5;
+                if kernel == 3 {
+                    place = tap % 3 * 3 + tap / 3;
+                }
                 if adjoint.comptime() {
                     place = taps - 1 - place;
                 }
@@ -129,8 +148,8 @@ pub fn stage_weights(
 pub fn correlate_staged(
     tile: &Shared<[Four]>,
     at: usize,
-    weights: &Shared<[Four]>,
-    first_weight: usize,
+    windows: &Shared<[Four]>,
+    first: usize,
     #[comptime] rows: usize,
     #[comptime] kernel: usize,
     #[comptime] dilation: usize,
@@ -143,7 +162,7 @@ pub fn correlate_staged(
         #[unroll]
         for tap in 0..kernel {
             let place = comptime!(column * kernel + tap);
-            let weight = weights[first_weight + comptime!(place / 4)].extract(comptime!(place % 4));
+            let weight = windows[first + comptime!(place / 4)].extract(comptime!(place % 4));
             #[unroll]
             for pixel in 0..4usize {
                 sums[pixel] += weight * line[comptime!(pixel + tap * dilation)];
@@ -153,26 +172,25 @@ pub fn correlate_staged(
     quad(&sums)
 }
 
-/// As [`correlate_staged`], for a window known when the launch runs.
+/// As [`correlate_staged`], for a window of the table.
 #[cube]
 pub fn correlate_any(
     tile: &Shared<[Four]>,
     at: usize,
-    weights: &Shared<[Four]>,
-    first_weight: usize,
-    kernel: u32,
-    dilation: u32,
+    windows: &Shared<[Four]>,
+    first: usize,
+    way: u32,
     #[comptime] rows: usize,
 ) -> Four {
     let mut value = Four::new(0.0);
-    if kernel == 3 && dilation == 1 {
-        value = correlate_staged(tile, at, weights, first_weight, rows, 3usize, 1usize);
-    } else if kernel == 5 && dilation == 1 {
-        value = correlate_staged(tile, at, weights, first_weight, rows, 5usize, 1usize);
-    } else if kernel == 3 {
-        value = correlate_staged(tile, at, weights, first_weight, rows, 3usize, 2usize);
+    if way == window::OF_3 {
+        value = correlate_staged(tile, at, windows, first, rows, 3usize, 1usize);
+    } else if way == window::OF_5 {
+        value = correlate_staged(tile, at, windows, first, rows, 5usize, 1usize);
+    } else if way == window::WIDE_OF_3 {
+        value = correlate_staged(tile, at, windows, first, rows, 3usize, 2usize);
     } else {
-        value = correlate_staged(tile, at, weights, first_weight, rows, 5usize, 2usize);
+        value = correlate_staged(tile, at, windows, first, rows, 5usize, 2usize);
     }
     value
 }

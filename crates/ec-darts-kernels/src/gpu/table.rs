@@ -57,7 +57,9 @@ pub mod block {
     pub const SUMS: usize = 26;
     /// The input that it reads, of two.
     pub const INPUT: usize = 27;
-    pub const LEN: usize = 28;
+    /// One of [`super::window`], where its windows are read from tiles.
+    pub const STAGED: usize = 28;
+    pub const LEN: usize = 29;
 }
 
 /// The way a block gathers its source before the 1x1 convolution.
@@ -69,6 +71,15 @@ pub mod gather {
     pub const WINDOW: u32 = 2;
     pub const MAX_POOL: u32 = 3;
     pub const MEAN_POOL: u32 = 4;
+}
+
+/// Windows of depthwise convolutions that are compiled: those of the search space, at stride 1.
+pub mod window {
+    pub const OF_3: u32 = 0;
+    pub const OF_5: u32 = 1;
+    /// With dilation 2.
+    pub const WIDE_OF_3: u32 = 2;
+    pub const WIDE_OF_5: u32 = 3;
 }
 
 /// Columns of a node: a sum of terms.

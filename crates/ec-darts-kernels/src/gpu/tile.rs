@@ -1,6 +1,7 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
 use super::depthwise::{FOURS, LAST_UNITS};
+use super::pools::window_pitch;
 use super::staged::{HALO, WEIGHTS, pitch};
 
 /// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and groups of output channels.
@@ -37,15 +38,15 @@ impl Tile {
         let columns = evenly(width, (MOST_UNITS / groups).min(32));
         let rows = evenly(height.div_ceil(4), (MOST_UNITS / 2 / groups / columns).max(1));
         let tile = Self { columns, rows, groups, vectors, chunk: 1, at_once: 1 };
-        let chunk = (1..=groups.clamp(4, 8)).rev();
+        // A power of two, so that groups gather equally many channels.
+        let mut chunks = [8, 4, 2, 1].into_iter().filter(|chunk| *chunk <= groups.clamp(4, 8));
         let fits = |chunk: &usize| Self { chunk: *chunk, ..tile }.shared_len(true) <= ROOM;
-        let chunk = chunk.into_iter().find(fits).expect("a channel fits");
-        let at_once = (1..=vectors).rev();
+        let chunk = chunks.find(fits).expect("a channel fits");
         let fits = |at_once: &usize| {
             let tile = Self { chunk, at_once: *at_once, ..tile };
             vectors.is_multiple_of(*at_once) && tile.shared_len(true) <= ROOM
         };
-        let at_once = at_once.into_iter().find(fits).expect("a vector fits");
+        let at_once = (1..=vectors).rev().find(fits).expect("a vector fits");
         Self { chunk, at_once, ..tile }
     }
 
@@ -137,6 +138,15 @@ impl Staged {
 
     pub fn units(&self) -> usize {
         self.columns * self.rows * self.images
+    }
+
+    /// A smaller tile, beside which there is room for two of the windows.
+    pub fn of_pools(size: [usize; 2], batch: usize) -> Self {
+        let Self { columns, rows, images } = Self::new(size, batch);
+        let rows = evenly(rows, 4);
+        let of_image = Self { columns, rows, images: 1 };
+        let quads = of_image.quads() + 2 * (columns + 2) * window_pitch(rows);
+        Self { images: images.min(1 << (ROOM / quads).ilog2()), ..of_image }
     }
 
     /// Number of tiles of a map.
