@@ -10,7 +10,9 @@ use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, Ways, gathered};
 use super::pools::pooled;
-use super::staged::{HALO, WEIGHTS, correlate_any, pitch, stage, stage_weights};
+use super::staged::{
+    HALO, Lift, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
+};
 use super::sums::{OF_NORM, total};
 use super::table::{BIAS, NONE, block, gather};
 
@@ -81,14 +83,13 @@ pub fn blocks(
     #[comptime] pair: bool,
     #[comptime] moments: bool,
     #[comptime] ways: Ways,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
+    #[comptime] tiles: Tiles,
     #[comptime] groups: usize,
     #[comptime] vectors: usize,
-    #[comptime] chunk: usize,
     #[comptime] at_once: usize,
     #[comptime] tile_len: usize,
 ) {
+    let (columns, rows, chunk) = comptime!((tiles.columns, tiles.rows, tiles.planes));
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let way = table[row + block::GATHER];
     let image = CUBE_POS_Y as usize;
@@ -132,100 +133,96 @@ pub fn blocks(
         staged = staged_way != NONE;
     }
     let mut tile = Shared::<[Four]>::new_slice(tile_len);
-    let mut windows = Shared::<[Four]>::new_slice(comptime!(chunk * WEIGHTS));
+    // Those of the channels in turn, and of the next.
+    let mut windows = Shared::<[Four]>::new_slice(comptime!(2 * chunk * WEIGHTS));
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * columns * rows));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
+    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    let mut planes = Planes {
+        first: from,
+        apart: in_size,
+        num: inputs,
+        height: in_height as i32,
+        width: in_width as i32,
+        top: (tile_y * rows * 4) as i32 - padding,
+        left: (tile_x * columns) as i32,
+        floor,
+        outside: 0.0,
+        norm: source_norm,
+        norms_apart: OF_NORM,
+    };
+    // The last units bring the windows, because the first bring the weights of 1x1 convolutions.
+    let last = comptime!(tiles.units - 1) - position;
+    let taps = (kernel * kernel) as usize;
+    if staged {
+        clear_halo(&mut tile, f32::new(0.0), position, tiles);
+        if inner.comptime() {
+            fetch(
+                &mut fetched,
+                &*maps,
+                norms,
+                &planes,
+                position,
+                comptime!(tiles.with(Lift::Norm)),
+            );
+        } else if pair.comptime() && table[row + block::INPUT] == 1 {
+            fetch(&mut fetched, other, norms, &planes, position, tiles);
+        } else {
+            fetch(&mut fetched, source, norms, &planes, position, tiles);
+        }
+        stage_weights(
+            &mut windows,
+            0usize,
+            weights,
+            depthwise,
+            inputs,
+            kernel,
+            last,
+            false,
+            chunk,
+            threads,
+        );
+    }
+    let mut window = 0usize;
     let mut first_input = 0usize;
     while first_input < inputs {
         if staged {
-            let plane = Plane {
-                first: from + first_input * in_size,
-                height: in_height as i32,
-                width: in_width as i32,
-                scale: 1.0,
-                shift: 0.0,
-                floor,
-            };
-            let top = (tile_y * rows * 4) as i32 - padding;
-            let left = (tile_x * columns) as i32;
-            let norm = source_norm + first_input * OF_NORM;
-            let num = inputs - first_input;
-            if inner.comptime() {
-                stage(
-                    &mut tile,
-                    &*maps,
-                    norms,
-                    &plane,
-                    in_size,
-                    norm,
-                    OF_NORM,
-                    num,
-                    top,
-                    left,
-                    padding,
-                    f32::new(0.0),
-                    position,
-                    true,
-                    columns,
-                    rows,
-                    chunk,
-                    threads,
-                );
-            } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                stage(
-                    &mut tile,
-                    other,
-                    norms,
-                    &plane,
-                    in_size,
-                    norm,
-                    OF_NORM,
-                    num,
-                    top,
-                    left,
-                    padding,
-                    f32::new(0.0),
-                    position,
+            let lift = comptime!(if inner { Lift::Norm } else { Lift::Relu });
+            put(&mut tile, &fetched, &planes, padding, position, comptime!(tiles.with(lift)));
+            sync_cube();
+            let next = first_input + chunk;
+            if next < inputs {
+                planes.first = from + next * in_size;
+                planes.num = inputs - next;
+                planes.norm = source_norm + next * OF_NORM;
+                if inner.comptime() {
+                    fetch(
+                        &mut fetched,
+                        &*maps,
+                        norms,
+                        &planes,
+                        position,
+                        comptime!(tiles.with(Lift::Norm)),
+                    );
+                } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                    fetch(&mut fetched, other, norms, &planes, position, tiles);
+                } else {
+                    fetch(&mut fetched, source, norms, &planes, position, tiles);
+                }
+                let to = comptime!(chunk * WEIGHTS) - window;
+                stage_weights(
+                    &mut windows,
+                    to,
+                    weights,
+                    depthwise + next * taps,
+                    planes.num,
+                    kernel,
+                    last,
                     false,
-                    columns,
-                    rows,
-                    chunk,
-                    threads,
-                );
-            } else {
-                stage(
-                    &mut tile,
-                    source,
-                    norms,
-                    &plane,
-                    in_size,
-                    norm,
-                    OF_NORM,
-                    num,
-                    top,
-                    left,
-                    padding,
-                    f32::new(0.0),
-                    position,
-                    false,
-                    columns,
-                    rows,
                     chunk,
                     threads,
                 );
             }
-            let first_weight = depthwise + first_input * (kernel * kernel) as usize;
-            stage_weights(
-                &mut windows,
-                weights,
-                first_weight,
-                num,
-                kernel,
-                position,
-                false,
-                chunk,
-                threads,
-            );
         }
         let mut entry = position;
         while entry < comptime!(chunk * groups * vectors) {
@@ -241,9 +238,6 @@ pub fn blocks(
             shared_weights[entry] = four;
             entry += threads;
         }
-        if staged {
-            sync_cube();
-        }
         let mut channel = group;
         while channel < chunk {
             let input = first_input + channel;
@@ -251,7 +245,7 @@ pub fn blocks(
             if staged {
                 let column = channel * comptime!(columns + 2 * HALO) + of_column + HALO;
                 let at = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                let window = channel * WEIGHTS;
+                let window = window + channel * WEIGHTS;
                 value = correlate_any(&tile, at, &windows, window, staged_way, rows);
             } else if active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
@@ -302,7 +296,11 @@ pub fn blocks(
         }
         sync_cube();
         add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
-        sync_cube();
+        // Beside windows the tile's barrier is between a product and what is written for the next.
+        if !staged {
+            sync_cube();
+        }
+        window = comptime!(chunk * WEIGHTS) - window;
         first_input += chunk;
     }
     let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
@@ -323,6 +321,8 @@ pub fn blocks(
         }
     }
     if moments.comptime() {
+        // The tile takes the sums.
+        sync_cube();
         let count = pixels_of(tile_x, tile_y, height, width, columns, rows);
         let slot = table[row + block::SLOT] as usize;
         let tiles = CUBE_COUNT_X as usize;

@@ -3,7 +3,10 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, pixel};
-use super::staged::{HALO, WEIGHTS, pitch, stage, stage_weights, staged_column};
+use super::staged::{
+    HALO, Lift, Planes, Tiles, WEIGHTS, clear_halo, fetch, pitch, put, stage_weights,
+    staged_column, weight_at,
+};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather, window};
 use super::weights::plane_of;
@@ -42,11 +45,10 @@ pub fn depthwise_gradients(
     height: usize,
     width: usize,
     #[comptime] pair: bool,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
-    #[comptime] at_once: usize,
+    #[comptime] tiles: Tiles,
     #[comptime] shared: usize,
 ) {
+    let (columns, rows, at_once) = comptime!((tiles.columns, tiles.rows, tiles.planes));
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     if table[row + block::GATHER] != gather::DEPTHWISE {
         terminate!();
@@ -65,6 +67,7 @@ pub fn depthwise_gradients(
     if way != NONE {
         stage_weights(
             &mut windows,
+            0usize,
             weights,
             of_weights,
             1usize,
@@ -84,180 +87,147 @@ pub fn depthwise_gradients(
     let of_column = unit % columns;
     let mut tile = Shared::<[Four]>::new_slice(shared);
     let mut sums = Array::<f32>::new(ALL_TAPS);
-    let end = min((CUBE_POS_X as usize + 1) * images_per_chunk, images);
-    let mut first = CUBE_POS_X as usize * images_per_chunk;
-    while first < end {
-        let plane =
-            plane_of(table, row, norms, first, channels, inputs, input, in_height, in_width);
-        let norm = (table[row + block::SOURCE_NORM] as usize * channels + input) * OF_NORM;
+    let begin = CUBE_POS_X as usize * images_per_chunk;
+    let end = min(begin + images_per_chunk, images);
+    let tiles_x = width.div_ceil(columns);
+    let num_tiles = tiles_x * height.div_ceil(comptime!(4 * rows));
+    let all = (end - begin).div_ceil(at_once) * num_tiles;
+    let norm = (table[row + block::SOURCE_NORM] as usize * channels + input) * OF_NORM;
+    let plane = plane_of(table, row, norms, 0usize, channels, inputs, input, in_height, in_width);
+    let mut planes = Planes {
+        first: plane.first + begin * apart,
+        apart,
+        num: end - begin,
+        height: plane.height,
+        width: plane.width,
+        top: -padding,
+        left: 0,
+        floor: plane.floor,
+        outside: 0.0,
+        norm,
+        norms_apart: 0,
+    };
+    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    if way != NONE {
+        clear_halo(&mut tile, f32::new(0.0), unit, tiles);
+        fetch_of(&mut fetched, table, row, maps, other, values, norms, &planes, unit, pair, tiles);
+    }
+    for number in 0..all {
+        let first = begin + number / num_tiles * at_once;
         let image = first + of_image;
-        let mut top = 0usize;
-        while top < height {
-            let y = top + of_row * 4;
-            let mut left = 0usize;
-            while left < width {
-                let x = left + of_column;
-                let has_quad = image < end && y < height && x < width;
-                let at = (image * inputs + input) * height * width + y * width + x;
-                let mut gradient = Array::<f32>::new(4usize);
-                let mut value = Array::<f32>::new(4usize);
-                if has_quad {
-                    #[unroll]
-                    for number in 0..4usize {
-                        if y + number < height {
-                            gradient[number] = work[gathered + at + number * width];
-                        }
-                    }
+        let y = number % num_tiles / tiles_x * comptime!(4 * rows) + of_row * 4;
+        let x = number % tiles_x * columns + of_column;
+        let has_quad = image < end && y < height && x < width;
+        let at = (image * inputs + input) * height * width + y * width + x;
+        let mut gradient = Array::<f32>::new(4usize);
+        let mut value = Array::<f32>::new(4usize);
+        if has_quad {
+            #[unroll]
+            for number in 0..4usize {
+                if y + number < height {
+                    gradient[number] = work[gathered + at + number * width];
                 }
-                if way != NONE {
-                    let (top, left) = (top as i32 - padding, left as i32);
-                    let num = end - first;
-                    if table[row + block::SOURCE_NORM] != NONE {
-                        stage(
-                            &mut tile,
-                            maps,
-                            norms,
-                            &plane,
-                            apart,
-                            norm,
-                            0usize,
-                            num,
-                            top,
-                            left,
-                            padding,
-                            f32::new(0.0),
-                            unit,
-                            true,
-                            columns,
-                            rows,
-                            at_once,
-                            units,
-                        );
-                    } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                        stage(
-                            &mut tile,
-                            other,
-                            norms,
-                            &plane,
-                            apart,
-                            norm,
-                            0usize,
-                            num,
-                            top,
-                            left,
-                            padding,
-                            f32::new(0.0),
-                            unit,
-                            false,
-                            columns,
-                            rows,
-                            at_once,
-                            units,
-                        );
-                    } else {
-                        stage(
-                            &mut tile,
-                            values,
-                            norms,
-                            &plane,
-                            apart,
-                            norm,
-                            0usize,
-                            num,
-                            top,
-                            left,
-                            padding,
-                            f32::new(0.0),
-                            unit,
-                            false,
-                            columns,
-                            rows,
-                            at_once,
-                            units,
-                        );
-                    }
-                    sync_cube();
-                    let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
-                    let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                    if way == window::OF_3 {
-                        add_quad(
-                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize,
-                            1usize,
-                        );
-                    } else if way == window::OF_5 {
-                        add_quad(
-                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize,
-                            1usize,
-                        );
-                    } else if way == window::WIDE_OF_3 {
-                        add_quad(
-                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize,
-                            2usize,
-                        );
-                    } else {
-                        add_quad(
-                            &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize,
-                            2usize,
-                        );
-                    }
-                    sync_cube();
-                } else if has_quad {
-                    let plane = Plane {
-                        first: plane.first + of_image * apart,
-                        height: plane.height,
-                        width: plane.width,
-                        scale: plane.scale,
-                        shift: plane.shift,
-                        floor: plane.floor,
-                    };
-                    let top = y as i32 * stride - padding;
-                    let at_x = x as i32 * stride - padding;
-                    for column in 0..kernel {
-                        let at_x = at_x + (column * dilation) as i32;
-                        let mut read = Array::<f32>::new(comptime!(4 * MOST_TAPS));
-                        if table[row + block::SOURCE_NORM] != NONE {
-                            read = read_column(maps, &plane, top, at_x, stride, dilation, kernel);
-                        } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                            read = read_column(other, &plane, top, at_x, stride, dilation, kernel);
-                        } else {
-                            read = read_column(values, &plane, top, at_x, stride, dilation, kernel);
-                        }
-                        #[unroll]
-                        for tap in 0..MOST_TAPS {
-                            let mut of_tap = f32::new(0.0);
-                            if (tap as u32) < kernel {
-                                let weight =
-                                    weights[of_weights + (tap as u32 * kernel + column) as usize];
-                                #[unroll]
-                                for number in 0..4usize {
-                                    let read = read[comptime!(4 * tap + number)];
-                                    of_tap += gradient[number] * read;
-                                    value[number] += weight * read;
-                                }
-                            }
-                            // Registers have no numbers that are known later.
-                            #[unroll]
-                            for of_column in 0..MOST_TAPS {
-                                let is_it = column == of_column as u32;
-                                sums[comptime!(tap * MOST_TAPS + of_column)] +=
-                                    select(is_it, of_tap, f32::new(0.0));
-                            }
-                        }
-                    }
-                }
-                if has_quad {
-                    #[unroll]
-                    for number in 0..4usize {
-                        if y + number < height {
-                            work[gathered + at + number * width] = value[number];
-                        }
-                    }
-                }
-                left += columns;
             }
-            top += comptime!(4 * rows);
         }
-        first += at_once;
+        if way != NONE {
+            if table[row + block::SOURCE_NORM] != NONE {
+                put(&mut tile, &fetched, &planes, padding, unit, comptime!(tiles.with(Lift::Norm)));
+            } else {
+                put(&mut tile, &fetched, &planes, padding, unit, comptime!(tiles.with(Lift::Relu)));
+            }
+            sync_cube();
+            let next = number + 1;
+            if next < all {
+                let first = begin + next / num_tiles * at_once;
+                planes.first = plane.first + first * apart;
+                planes.num = end - first;
+                planes.top = (next % num_tiles / tiles_x * comptime!(4 * rows)) as i32 - padding;
+                planes.left = (next % tiles_x * columns) as i32;
+                fetch_of(
+                    &mut fetched,
+                    table,
+                    row,
+                    maps,
+                    other,
+                    values,
+                    norms,
+                    &planes,
+                    unit,
+                    pair,
+                    tiles,
+                );
+            }
+            let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
+            let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+            if way == window::OF_3 {
+                add_quad(
+                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize, 1usize,
+                );
+            } else if way == window::OF_5 {
+                add_quad(
+                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize, 1usize,
+                );
+            } else if way == window::WIDE_OF_3 {
+                add_quad(
+                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize, 2usize,
+                );
+            } else {
+                add_quad(
+                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize, 2usize,
+                );
+            }
+            sync_cube();
+        } else if has_quad {
+            let plane = Plane {
+                first: plane.first + image * apart,
+                height: plane.height,
+                width: plane.width,
+                scale: plane.scale,
+                shift: plane.shift,
+                floor: plane.floor,
+            };
+            let top = y as i32 * stride - padding;
+            let at_x = x as i32 * stride - padding;
+            for column in 0..kernel {
+                let at_x = at_x + (column * dilation) as i32;
+                let mut read = Array::<f32>::new(comptime!(4 * MOST_TAPS));
+                if table[row + block::SOURCE_NORM] != NONE {
+                    read = read_column(maps, &plane, top, at_x, stride, dilation, kernel);
+                } else if pair.comptime() && table[row + block::INPUT] == 1 {
+                    read = read_column(other, &plane, top, at_x, stride, dilation, kernel);
+                } else {
+                    read = read_column(values, &plane, top, at_x, stride, dilation, kernel);
+                }
+                #[unroll]
+                for tap in 0..MOST_TAPS {
+                    let mut of_tap = f32::new(0.0);
+                    if (tap as u32) < kernel {
+                        let weight = weights[of_weights + (tap as u32 * kernel + column) as usize];
+                        #[unroll]
+                        for number in 0..4usize {
+                            let read = read[comptime!(4 * tap + number)];
+                            of_tap += gradient[number] * read;
+                            value[number] += weight * read;
+                        }
+                    }
+                    // Registers have no numbers that are known later.
+                    #[unroll]
+                    for of_column in 0..MOST_TAPS {
+                        let is_it = column == of_column as u32;
+                        sums[comptime!(tap * MOST_TAPS + of_column)] +=
+                            select(is_it, of_tap, f32::new(0.0));
+                    }
+                }
+            }
+        }
+        if has_quad {
+            #[unroll]
+            for number in 0..4usize {
+                if y + number < height {
+                    work[gathered + at + number * width] = value[number];
+                }
+            }
+        }
     }
     add_units(&mut tile, &mut sums, units);
     let size = (kernel * kernel) as usize;
@@ -282,6 +252,30 @@ pub fn depthwise_gradients(
     }
 }
 
+/// [`fetch`] from the branch's source.
+#[cube]
+fn fetch_of(
+    fetched: &mut Array<Four>,
+    table: &[u32],
+    row: usize,
+    maps: &[f32],
+    other: &[f32],
+    values: &[f32],
+    norms: &[f32],
+    planes: &Planes,
+    unit: usize,
+    #[comptime] pair: bool,
+    #[comptime] tiles: Tiles,
+) {
+    if table[row + block::SOURCE_NORM] != NONE {
+        fetch(fetched, maps, norms, planes, unit, comptime!(tiles.with(Lift::Norm)));
+    } else if pair.comptime() && table[row + block::INPUT] == 1 {
+        fetch(fetched, other, norms, planes, unit, tiles);
+    } else {
+        fetch(fetched, values, norms, planes, unit, tiles);
+    }
+}
+
 /// Adds the products of a quad's gradient with its windows to the sums of all taps, and gathers the quad's values.
 #[cube]
 fn add_quad(
@@ -302,8 +296,8 @@ fn add_quad(
         #[unroll]
         for tap in 0..kernel {
             let place = comptime!(tap * MOST_TAPS + column);
-            let window = comptime!(column * kernel + tap);
-            let weight = windows[comptime!(window / 4)].extract(comptime!(window % 4));
+            let (four, lane) = comptime!(weight_at(kernel, column, tap));
+            let weight = windows[four].extract(lane);
             #[unroll]
             for number in 0..4usize {
                 let value = line[comptime!(number + tap * dilation)];

@@ -148,7 +148,7 @@ impl Pass<'_> {
     /// The maps of all blocks into a target, and their normalizations.
     pub fn blocks(&self, target: &Target, maps: &Values, moments: bool) {
         let plan = self.plan;
-        let Tile { columns, rows: quads, groups, vectors, chunk, at_once } = target.tile;
+        let Tile { columns, rows: quads, groups, vectors, at_once, .. } = target.tile;
         let [tiles_x, tiles_y] = target.tile.counts(target.size);
         let tiles = tiles_x * tiles_y;
         let [height, width] = target.size;
@@ -204,11 +204,9 @@ impl Pass<'_> {
                         inner == 0 && target.inputs_read.len() > 1,
                         moments,
                         Ways::new(target.has_depthwise),
-                        columns,
-                        quads,
+                        target.tile.tiles(width),
                         groups,
                         vectors,
-                        chunk,
                         at_once,
                         target.tile.tile_len(staged),
                     );

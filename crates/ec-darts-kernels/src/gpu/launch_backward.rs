@@ -229,9 +229,7 @@ impl Pass<'_> {
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
-                tile.columns,
-                tile.rows,
-                tile.images,
+                tile.tiles(sources.size[1]),
             );
         }
     }
@@ -270,9 +268,7 @@ impl Pass<'_> {
                 height,
                 width,
                 to.is_some(),
-                tile.columns,
-                tile.rows,
-                tile.images,
+                tile.tiles(sources.size[1]),
             );
         }
     }
@@ -294,7 +290,6 @@ impl Pass<'_> {
         let [source, other] = self.values(target);
         let (first_partial, pair) = (self.first_partial(), target.inputs_read.len() > 1);
         if target.has_depthwise {
-            let Staged { columns, rows: quads, images } = tile.staged;
             // SAFETY: as in `take`.
             unsafe {
                 depthwise::depthwise_gradients::launch_unchecked(
@@ -316,9 +311,7 @@ impl Pass<'_> {
                     height,
                     width,
                     pair,
-                    columns,
-                    quads,
-                    images,
+                    tile.staged.tiles(width),
                     tile.staged.shared(),
                 );
             }

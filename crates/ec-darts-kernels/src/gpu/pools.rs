@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::backward::Line;
 use super::planes::{Four, Plane, quad, within};
-use super::staged::{HALO, pitch, stage};
+use super::staged::{HALO, Planes, Tiles, clear_halo, fetch, pitch, put};
 use super::sums::{OF_NORM, factor};
 use super::table::{kind, source, term};
 
@@ -315,10 +315,9 @@ pub fn pools_back(
     height: usize,
     width: usize,
     #[comptime] to_target: bool,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
-    #[comptime] at_once: usize,
+    #[comptime] tiles: Tiles,
 ) {
+    let (columns, rows, at_once) = comptime!((tiles.columns, tiles.rows, tiles.planes));
     let row = first_row + CUBE_POS_Y as usize / most_channels * source::LEN;
     let channel = CUBE_POS_Y as usize % most_channels;
     let of_source = table[row + source::CHANNELS] as usize;
@@ -344,8 +343,8 @@ pub fn pools_back(
     let y = tile_y + of_row * 4;
     let x = tile_x + of_column;
     let has_quad = image < images && y < in_height && x < in_width;
-    let mut tile =
-        Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2 * HALO) * pitch(rows)));
+    let mut tile = Shared::<[Four]>::new_slice(comptime!(tiles.len()));
+    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
     // The gradients of windows, and the place of the pixel that has the largest value, in a tile with one more pixel on each
     // side.
     let wide = comptime!(columns + 2);
@@ -369,37 +368,25 @@ pub fn pools_back(
             let gradient = table[of_term + term::GRADIENT] as usize + channel * height * width;
             let stride = table[of_term + term::STRIDE] as i32;
             if stride == 1 {
-                let plane = Plane {
+                let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+                let planes = Planes {
                     first: place + (first * of_source + channel) * in_size,
+                    apart: of_source * in_size,
+                    num: images - first,
                     height: in_height as i32,
                     width: in_width as i32,
-                    scale: 1.0,
-                    shift: 0.0,
+                    top: tile_y as i32 - 2,
+                    left: tile_x as i32,
                     floor: f32::MIN,
+                    outside,
+                    norm: 0,
+                    norms_apart: 0,
                 };
-                let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+                fetch(&mut fetched, values, norms, &planes, unit, tiles);
                 // The tiles were read by all units.
                 sync_cube();
-                stage(
-                    &mut tile,
-                    values,
-                    norms,
-                    &plane,
-                    of_source * in_size,
-                    0usize,
-                    0usize,
-                    images - first,
-                    tile_y as i32 - 2,
-                    tile_x as i32,
-                    2i32,
-                    outside,
-                    unit,
-                    false,
-                    columns,
-                    rows,
-                    at_once,
-                    units,
-                );
+                clear_halo(&mut tile, outside, unit, tiles);
+                put(&mut tile, &fetched, &planes, 2i32, unit, tiles);
                 sync_cube();
                 let mut window = unit;
                 while window < comptime!(at_once * (columns + 2) * (rows + 1)) {

@@ -4,7 +4,9 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, Ways, within};
-use super::staged::{HALO, WEIGHTS, correlate_any, pitch, stage, stage_weights};
+use super::staged::{
+    HALO, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
+};
 use super::sums::{OF_NORM, factor, total};
 use super::table::{BIAS, NONE, block, gather, kind, source, term};
 
@@ -76,6 +78,62 @@ fn divided(value: i32, stride: i32) -> i32 {
     quotient
 }
 
+/// The planes of the gradients that a block gathered, for one channel.
+#[cube]
+fn gathered_planes(
+    table: &[u32],
+    row: usize,
+    first: usize,
+    end: usize,
+    channel: usize,
+    height: usize,
+    width: usize,
+    tile_y: usize,
+    tile_x: usize,
+) -> Planes {
+    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let inputs = table[row + block::INPUTS] as usize;
+    let place = table[row + block::GATHERED] as usize;
+    Planes {
+        first: place + (first * inputs + channel) * height * width,
+        apart: inputs * height * width,
+        num: end - first,
+        height: height as i32,
+        width: width as i32,
+        top: tile_y as i32 - padding,
+        left: tile_x as i32,
+        floor: f32::MIN,
+        outside: 0.0,
+        norm: 0,
+        norms_apart: 0,
+    }
+}
+
+/// Reads the gradients that a block gathered, and brings its window, where these are used from tiles.
+#[cube]
+fn fetch_block(
+    fetched: &mut Array<Four>,
+    windows: &mut Shared<[Four]>,
+    to: usize,
+    table: &[u32],
+    row: usize,
+    work: &[f32],
+    norms: &[f32],
+    weights: &[f32],
+    planes: &Planes,
+    channel: usize,
+    unit: usize,
+    #[comptime] tiles: Tiles,
+) {
+    if table[row + block::STAGED] != NONE {
+        let kernel = table[row + block::KERNEL];
+        fetch(fetched, work, norms, planes, unit, tiles);
+        let first = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
+        let units = comptime!(tiles.units);
+        stage_weights(windows, to, weights, first, 1usize, kernel, unit, true, 1usize, units);
+    }
+}
+
 /// Gradients of sources, from all blocks and identities of one node that read them. Cubes: tiles of quads,
 /// sources and channels, chunks of images. A unit has a quad of a tile of `at_once` images; windows of the search space
 /// are read from tiles in shared memory ([`super::staged`]).
@@ -108,10 +166,9 @@ pub fn sources(
     #[comptime] to_target: bool,
     #[comptime] pair: bool,
     #[comptime] ways: Ways,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
-    #[comptime] at_once: usize,
+    #[comptime] tiles: Tiles,
 ) {
+    let (columns, rows, at_once) = comptime!((tiles.columns, tiles.rows, tiles.planes));
     let number = CUBE_POS_Y as usize / most_channels;
     let channel = CUBE_POS_Y as usize % most_channels;
     let row = first_row + number * source::LEN;
@@ -137,17 +194,20 @@ pub fn sources(
     let of_row = unit / columns % rows;
     let of_column = unit % columns;
     // Launches without windows need no tiles.
-    let staged_len = comptime!(match ways {
-        Ways::Others => 1,
-        _ => at_once * (columns + 2 * HALO) * pitch(rows),
-    });
-    let mut tile = Shared::<[Four]>::new_slice(staged_len);
-    let mut windows = Shared::<[Four]>::new_slice(WEIGHTS);
+    let has_windows = comptime!(ways != Ways::Others);
+    let mut tile =
+        Shared::<[Four]>::new_slice(comptime!(if has_windows { tiles.len() } else { 1 }));
+    // Those of a block, and of the next.
+    let mut windows = Shared::<[Four]>::new_slice(comptime!(2 * WEIGHTS));
+    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    if has_windows {
+        clear_halo(&mut tile, f32::new(0.0), unit, tiles);
+    }
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
     let end = min((CUBE_POS_Z as usize + 1) * images_per_chunk, images);
     let tiles_x = in_width.div_ceil(columns);
-    let tiles = tiles_x * in_height.div_ceil(comptime!(4 * rows));
+    let num_tiles = tiles_x * in_height.div_ceil(comptime!(4 * rows));
     let mut first = CUBE_POS_Z as usize * images_per_chunk;
     while first < end {
         let image = first + of_image;
@@ -161,7 +221,7 @@ pub fn sources(
             floor: f32::MIN,
         };
         let mut number = CUBE_POS_X as usize;
-        while number < tiles {
+        while number < num_tiles {
             let tile_y = number / tiles_x * comptime!(4 * rows);
             let tile_x = number % tiles_x * columns;
             let y = tile_y + of_row * 4;
@@ -184,62 +244,68 @@ pub fn sources(
             }
             let mut all = Four::new(0.0);
             let first_block = table[row + source::BLOCKS] as usize;
-            for entry in 0..table[row + source::NUM_BLOCKS] as usize {
+            let num_blocks = table[row + source::NUM_BLOCKS] as usize;
+            if has_windows && num_blocks > 0 {
+                // The windows of the tile before were read by all units.
+                sync_cube();
+                let row = table[first_block] as usize;
+                let planes =
+                    gathered_planes(table, row, first, end, channel, height, width, tile_y, tile_x);
+                fetch_block(
+                    &mut fetched,
+                    &mut windows,
+                    0usize,
+                    table,
+                    row,
+                    &*work,
+                    &*norms,
+                    weights,
+                    &planes,
+                    channel,
+                    unit,
+                    tiles,
+                );
+            }
+            for entry in 0..num_blocks {
                 let of_block = table[first_block + entry] as usize;
-                let kernel = table[of_block + block::KERNEL];
-                let mut back = Four::new(0.0);
                 let way = table[of_block + block::STAGED];
-                if comptime!(ways != Ways::Others) && way != NONE {
-                    let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
-                    let inputs = table[of_block + block::INPUTS] as usize;
-                    let gradient = Plane {
-                        first: table[of_block + block::GATHERED] as usize
-                            + (first * inputs + channel) * height * width,
-                        height: height as i32,
-                        width: width as i32,
-                        scale: 1.0,
-                        shift: 0.0,
-                        floor: f32::MIN,
-                    };
-                    let first_weight = table[of_block + block::DEPTHWISE] as usize
-                        + channel * (kernel * kernel) as usize;
+                let mut back = Four::new(0.0);
+                let window = entry % 2 * WEIGHTS;
+                let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
+                let is_staged = has_windows && way != NONE;
+                if is_staged {
                     // The tile was read by all units.
                     sync_cube();
-                    stage(
-                        &mut tile,
+                    let planes = gathered_planes(
+                        table, of_block, first, end, channel, height, width, tile_y, tile_x,
+                    );
+                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                    sync_cube();
+                }
+                if has_windows && entry + 1 < num_blocks {
+                    let row = table[first_block + entry + 1] as usize;
+                    let planes = gathered_planes(
+                        table, row, first, end, channel, height, width, tile_y, tile_x,
+                    );
+                    fetch_block(
+                        &mut fetched,
+                        &mut windows,
+                        WEIGHTS - window,
+                        table,
+                        row,
                         &*work,
                         &*norms,
-                        &gradient,
-                        inputs * height * width,
-                        0usize,
-                        0usize,
-                        end - first,
-                        tile_y as i32 - padding,
-                        tile_x as i32,
-                        padding,
-                        f32::new(0.0),
-                        unit,
-                        false,
-                        columns,
-                        rows,
-                        at_once,
-                        units,
-                    );
-                    stage_weights(
-                        &mut windows,
                         weights,
-                        first_weight,
-                        1usize,
-                        kernel,
+                        &planes,
+                        channel,
                         unit,
-                        true,
-                        1usize,
-                        units,
+                        tiles,
                     );
-                    sync_cube();
+                }
+                if is_staged {
                     let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
                     let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                    back = correlate_any(&tile, from, &windows, 0usize, way, rows);
+                    back = correlate_any(&tile, from, &windows, window, way, rows);
                 } else if has_quad {
                     back = scattered(
                         table, of_block, &*work, weights, image, channel, height, width, y, x,

@@ -6,7 +6,7 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, quad, within};
+use super::planes::{Four, quad, within};
 use super::table::window;
 
 /// Number of columns on both sides, and largest padding of a window.
@@ -17,98 +17,232 @@ pub fn pitch(rows: usize) -> usize {
     (rows + 2) | 1
 }
 
-/// Brings tiles of `planes` planes, which lie `apart`, into shared memory; `(top, left)` is their first pixel inside the halo
-/// of columns, and the first row of the windows with this `padding`. The planes beyond `num_planes` are zero, and `outside`
-/// is around a plane.
-///
-/// Where the launch `lifts`, values are normalized first: by the coefficients of the first plane at `norm`, and of the others
-/// `norms_apart` from each other.
+/// The shape of the tiles of a cube: columns, rows of quads, and planes; the number of units that bring them, whether a tile is
+/// as `wide` as its plane, and the lift.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tiles {
+    pub columns: usize,
+    pub rows: usize,
+    pub planes: usize,
+    pub units: usize,
+    pub wide: bool,
+    pub lift: Lift,
+}
+
+/// The lift of values between memory and a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lift {
+    None,
+    Relu,
+    /// A normalization, then a ReLU.
+    Norm,
+}
+
+impl Tiles {
+    /// Columns with the halo.
+    pub fn all_columns(&self) -> usize {
+        self.columns + 2 * HALO
+    }
+
+    /// Number of quads in shared memory.
+    pub fn len(&self) -> usize {
+        self.planes * self.all_columns() * pitch(self.rows)
+    }
+
+    /// Columns at the same distance that a unit brings: its own, and those of the halo where this is not empty.
+    fn parts(&self) -> usize {
+        if self.wide { 1 } else { self.all_columns().div_ceil(self.columns) }
+    }
+
+    /// Rows of quads that a unit brings.
+    fn steps(&self) -> usize {
+        (self.planes * (self.rows + 2)).div_ceil(self.units / self.columns)
+    }
+
+    /// Number of fours that a unit keeps between [`fetch`] and [`put`]: after its quads, the normalizations of their planes.
+    pub fn of_unit(&self) -> usize {
+        self.steps() * (self.parts() + 1)
+    }
+
+    fn norm_of(&self, step: usize) -> usize {
+        self.steps() * self.parts() + step
+    }
+
+    pub fn with(&self, lift: Lift) -> Self {
+        Self { lift, ..*self }
+    }
+}
+
+/// Planes of which tiles are brought, from `(top, left)` on; `top` is the first row of their windows. The planes
+/// lie `apart`, and their normalizations, where they have one, `norms_apart` from `norm` on. There are `num` of them;
+/// others are `outside`, as is all around a plane.
+#[derive(CubeType, Clone, Copy)]
+pub struct Planes {
+    pub first: usize,
+    pub apart: usize,
+    pub num: usize,
+    pub height: i32,
+    pub width: i32,
+    pub top: i32,
+    pub left: i32,
+    pub floor: f32,
+    pub outside: f32,
+    pub norm: usize,
+    pub norms_apart: usize,
+}
+
+/// Reads a unit's part of tiles. The values are not used before [`put`], so other work hides the time that memory takes.
+#[cube]
+pub fn fetch(
+    fetched: &mut Array<Four>,
+    source: &[f32],
+    norms: &[f32],
+    planes: &Planes,
+    position: usize,
+    #[comptime] tiles: Tiles,
+) {
+    let columns = comptime!(tiles.columns);
+    let high = comptime!(tiles.rows + 2);
+    let parts = comptime!(tiles.parts());
+    let of_column = position % columns;
+    #[unroll]
+    for step in 0..comptime!(tiles.steps()) {
+        let entry = position / columns + comptime!(step * (tiles.units / tiles.columns));
+        let number = entry / high;
+        let y = planes.top + (entry % high * 4) as i32;
+        let has = number < planes.num && entry < comptime!(tiles.planes * (tiles.rows + 2));
+        if comptime!(tiles.lift == Lift::Norm) {
+            let mut norm = Four::new(0.0);
+            if has {
+                let at = planes.norm + number * planes.norms_apart;
+                norm.insert(0usize, norms[at + 2]);
+                norm.insert(1usize, norms[at + 3]);
+            }
+            fetched[comptime!(tiles.norm_of(step))] = norm;
+        }
+        let begin = (planes.first + number * planes.apart) as i32 + y * planes.width;
+        #[unroll]
+        for part in 0..parts {
+            let x = planes.left + column_of(of_column, part, columns) as i32 - HALO as i32;
+            let mut four = Four::new(planes.outside);
+            if has && within(x, planes.width) {
+                #[unroll]
+                for pixel in 0..4usize {
+                    if within(y + pixel as i32, planes.height) {
+                        let at = begin + x + pixel as i32 * planes.width;
+                        four.insert(pixel, source[at as usize]);
+                    }
+                }
+            }
+            fetched[comptime!(step * parts + part)] = four;
+        }
+    }
+}
+
+/// The column of a tile: first those inside, then those of the halo, which are none beyond its end.
+#[cube]
+fn column_of(of_column: usize, #[comptime] part: usize, #[comptime] columns: usize) -> usize {
+    let mut column = of_column + HALO;
+    if comptime!(part > 0) {
+        let of_halo = of_column + comptime!((part.max(1) - 1) * columns);
+        column = select(of_halo < HALO, of_halo, of_halo + columns);
+    }
+    column
+}
+
+/// Lifts what [`fetch`] read from these planes, and writes it to the tiles of windows with this `padding`.
 ///
 /// # Shapes
 /// - `tile`: `[planes][columns + 2 HALO][pitch]` quads
 #[cube]
-pub fn stage(
+pub fn put(
     tile: &mut Shared<[Four]>,
-    source: &[f32],
-    norms: &[f32],
-    plane: &Plane,
-    apart: usize,
-    norm: usize,
-    norms_apart: usize,
-    num_planes: usize,
-    top: i32,
-    left: i32,
+    fetched: &Array<Four>,
+    planes: &Planes,
     padding: i32,
-    outside: f32,
     position: usize,
-    #[comptime] lifts: bool,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
-    #[comptime] planes: usize,
-    #[comptime] units: usize,
+    #[comptime] tiles: Tiles,
 ) {
-    let wide = comptime!(columns + 2 * HALO);
-    let high = comptime!(rows + 2);
+    let columns = comptime!(tiles.columns);
+    let high = comptime!(tiles.rows + 2);
+    let parts = comptime!(tiles.parts());
     // Windows with a padding of at most two end one quad earlier.
-    let used = select(padding > 2, high.runtime(), comptime!(rows + 1).runtime());
-    // A unit keeps its column, and the units beside the tile's columns have those of the halo.
+    let used = select(padding > 2, high.runtime(), comptime!(tiles.rows + 1).runtime());
     let of_column = position % columns;
-    let mut entry = position / columns;
-    while entry < comptime!(planes * high) {
+    #[unroll]
+    for step in 0..comptime!(tiles.steps()) {
+        let entry = position / columns + comptime!(step * (tiles.units / tiles.columns));
         let quad = entry % high;
-        let number = entry / high;
-        if quad < used {
-            let y = top + (quad * 4) as i32;
-            let to = number * comptime!(wide * pitch(rows)) + quad;
-            let mut scale = f32::new(1.0);
-            let mut shift = f32::new(0.0);
-            if lifts.comptime() && number < num_planes {
-                scale = norms[norm + number * norms_apart + 2];
-                shift = norms[norm + number * norms_apart + 3];
-            }
-            let begin = (plane.first + number * apart) as i32 + y * plane.width;
+        if quad < used && entry < comptime!(tiles.planes * (tiles.rows + 2)) {
+            let to = entry / high * comptime!(tiles.all_columns() * pitch(tiles.rows)) + quad;
             #[unroll]
-            for part in 0..comptime!((columns + 2 * HALO).div_ceil(columns)) {
-                // First the columns inside, then those of the halo.
-                let mut column = of_column + HALO;
-                if comptime!(part > 0) {
-                    let of_halo = of_column + comptime!((part.max(1) - 1) * columns);
-                    column = select(of_halo < HALO, of_halo, of_halo + columns);
-                }
-                if column < wide {
-                    let x = left + column as i32 - HALO as i32;
-                    let mut four = Four::new(outside);
-                    if number < num_planes && within(x, plane.width) {
+            for part in 0..parts {
+                let column = column_of(of_column, part, columns);
+                if column < comptime!(tiles.all_columns()) {
+                    let mut four = fetched[comptime!(step * parts + part)];
+                    if comptime!(tiles.lift == Lift::Norm) {
+                        // Zeros around a plane stay zero.
+                        let norm = fetched[comptime!(tiles.norm_of(step))];
+                        let x = planes.left + column as i32 - HALO as i32;
+                        let y = planes.top + (quad * 4) as i32;
+                        let has_column = within(x, planes.width);
                         #[unroll]
                         for pixel in 0..4usize {
-                            if within(y + pixel as i32, plane.height) {
-                                let at = (begin + x + pixel as i32 * plane.width) as usize;
-                                let mut value = source[at];
-                                if lifts.comptime() {
-                                    value = value * scale + shift;
-                                }
-                                four.insert(pixel, select(value < plane.floor, plane.floor, value));
-                            }
+                            let value =
+                                four.extract(pixel) * norm.extract(0usize) + norm.extract(1usize);
+                            let has = has_column && within(y + pixel as i32, planes.height);
+                            four.insert(pixel, select(has, value, f32::new(0.0)));
                         }
                     }
-                    tile[to + column * comptime!(pitch(rows))] = four;
+                    if comptime!(tiles.lift != Lift::None) {
+                        #[unroll]
+                        for pixel in 0..4usize {
+                            let value = four.extract(pixel);
+                            four.insert(pixel, select(value < planes.floor, planes.floor, value));
+                        }
+                    }
+                    tile[to + column * comptime!(pitch(tiles.rows))] = four;
                 }
             }
         }
-        entry += comptime!(units / columns);
+    }
+}
+
+/// Writes the halo of tiles that are as wide as their planes, once for all of them.
+#[cube]
+pub fn clear_halo(
+    tile: &mut Shared<[Four]>,
+    outside: f32,
+    position: usize,
+    #[comptime] tiles: Tiles,
+) {
+    if comptime!(tiles.wide) {
+        let quads = comptime!(pitch(tiles.rows));
+        let mut entry = position;
+        while entry < comptime!(tiles.planes * 2 * HALO * pitch(tiles.rows)) {
+            let quad = entry % quads;
+            let column = entry / quads % comptime!(2 * HALO);
+            let number = entry / comptime!(2 * HALO * pitch(tiles.rows));
+            let column = select(column < HALO, column, column + comptime!(tiles.columns));
+            tile[(number * comptime!(tiles.all_columns()) + column) * quads + quad] =
+                Four::new(outside);
+            entry += comptime!(tiles.units);
+        }
     }
 }
 
 /// Number of fours with the weights of a window.
 pub const WEIGHTS: usize = 7;
 
-/// Brings the weights of `planes` windows into shared memory, column by column; the `adjoint` has them in reverse.
+/// Brings the weights of `planes` windows into shared memory, column by column, from the place `to_first` on; the `adjoint` has
+/// them in reverse.
 ///
 /// # Shapes
 /// - `to`: `[planes][WEIGHTS]` fours
 #[cube]
 pub fn stage_weights(
     to: &mut Shared<[Four]>,
+    to_first: usize,
     weights: &[f32],
     first: usize,
     num_planes: usize,
@@ -118,7 +252,8 @@ pub fn stage_weights(
     #[comptime] planes: usize,
     #[comptime] units: usize,
 ) {
-    let taps = (kernel * kernel) as usize;
+    let kernel = kernel as usize;
+    let taps = kernel * kernel;
     let mut entry = position;
     while entry < comptime!(planes * WEIGHTS) {
         let number = entry / WEIGHTS;
@@ -127,20 +262,24 @@ pub fn stage_weights(
         for lane in 0..4usize {
             let tap = entry % WEIGHTS * 4 + lane;
             if tap < taps && number < num_planes {
-                // Divided by numbers that are known when the launch is compiled.
-                let mut place = tap % 5 * 5 + tap / 5;
-                if kernel == 3 {
-                    place = tap % 3 * 3 + tap / 3;
-                }
+                // A division by 3 or 5, exact for so few taps.
+                let column = select(kernel == 3, tap * 11 / 32, tap * 13 / 64);
+                let mut place = (tap - column * kernel) * kernel + column;
                 if adjoint.comptime() {
                     place = taps - 1 - place;
                 }
                 four.insert(lane, weights[first + number * taps + place]);
             }
         }
-        to[entry] = four;
+        to[to_first + entry] = four;
         entry += units;
     }
+}
+
+/// The place of a tap's weight in a window: its four, and its lane.
+pub fn weight_at(kernel: usize, column: usize, tap: usize) -> (usize, usize) {
+    let place = column * kernel + tap;
+    (place / 4, place % 4)
 }
 
 /// Weighted sums over the windows of a quad, whose first column begins `at` a quad of the tile.
@@ -161,8 +300,8 @@ pub fn correlate_staged(
         let line = staged_column(tile, from, kernel, dilation);
         #[unroll]
         for tap in 0..kernel {
-            let place = comptime!(column * kernel + tap);
-            let weight = windows[first + comptime!(place / 4)].extract(comptime!(place % 4));
+            let (four, lane) = comptime!(weight_at(kernel, column, tap));
+            let weight = windows[first + four].extract(lane);
             #[unroll]
             for pixel in 0..4usize {
                 sums[pixel] += weight * line[comptime!(pixel + tap * dilation)];

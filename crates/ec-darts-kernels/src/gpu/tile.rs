@@ -2,7 +2,7 @@
 
 use super::depthwise::{FOURS, LAST_UNITS};
 use super::pools::window_pitch;
-use super::staged::{HALO, WEIGHTS, pitch};
+use super::staged::{HALO, Lift, Tiles, WEIGHTS, pitch};
 
 /// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and groups of output channels.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,13 @@ impl Tile {
         self.columns * self.rows
     }
 
+    /// The tiles of a cube's channels.
+    pub fn tiles(&self, width: usize) -> Tiles {
+        let Self { columns, rows, groups, chunk, .. } = *self;
+        let units = self.quads() * groups;
+        Tiles { columns, rows, planes: chunk, units, wide: columns >= width, lift: Lift::None }
+    }
+
     /// Number of tiles side by side, and below each other.
     pub fn counts(&self, [height, width]: [usize; 2]) -> [usize; 2] {
         [width.div_ceil(self.columns), height.div_ceil(4 * self.rows)]
@@ -75,7 +82,7 @@ impl Tile {
 
     /// Number of fours in shared memory.
     fn shared_len(&self, staged: bool) -> usize {
-        let weights = self.groups * self.vectors + WEIGHTS;
+        let weights = self.groups * self.vectors + 2 * WEIGHTS;
         self.tile_len(staged) + self.chunk * (self.quads() + weights)
     }
 }
@@ -130,7 +137,7 @@ impl Staged {
         let of_image = Self { columns, rows, images: 1 };
         let images = MOST_UNITS / (columns * rows);
         // Sums of all units and a window lie beside the tile.
-        let room = ROOM - MOST_UNITS / 4 - WEIGHTS;
+        let room = ROOM - MOST_UNITS / 4 - 2 * WEIGHTS;
         let images = images.min(room / of_image.quads()).min(batch).max(1);
         // A power of two, so that equal chunks of images have no rest.
         Self { images: 1 << images.ilog2(), ..of_image }
@@ -138,6 +145,13 @@ impl Staged {
 
     pub fn units(&self) -> usize {
         self.columns * self.rows * self.images
+    }
+
+    /// The tiles of a cube's images.
+    pub fn tiles(&self, width: usize) -> Tiles {
+        let Self { columns, rows, images, .. } = *self;
+        let units = self.units();
+        Tiles { columns, rows, planes: images, units, wide: columns >= width, lift: Lift::None }
     }
 
     /// A smaller tile, beside which there is room for two of the windows.
