@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use super::backward::Line;
 use super::planes::{Four, Plane, quad, within};
-use super::staged::{HALO, Planes, Tiles, clear_halo, fetch, pitch, put};
+use super::staged::{HALO, Planes, Tiles, clear_halo, pitch, stage};
 use super::sums::{OF_NORM, factor};
 use super::table::{kind, source, term};
 
@@ -344,7 +344,6 @@ pub fn pools_back(
     let x = tile_x + of_column;
     let has_quad = image < images && y < in_height && x < in_width;
     let mut tile = Shared::<[Four]>::new_slice(comptime!(tiles.len()));
-    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
     // The gradients of windows, and the place of the pixel that has the largest value, in a tile with one more pixel on each
     // side.
     let wide = comptime!(columns + 2);
@@ -382,11 +381,10 @@ pub fn pools_back(
                     norm: 0,
                     norms_apart: 0,
                 };
-                fetch(&mut fetched, values, norms, &planes, unit, tiles);
                 // The tiles were read by all units.
                 sync_cube();
                 clear_halo(&mut tile, outside, unit, tiles);
-                put(&mut tile, &fetched, &planes, 2i32, unit, tiles);
+                stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
                 sync_cube();
                 let mut window = unit;
                 while window < comptime!(at_once * (columns + 2) * (rows + 1)) {

@@ -54,9 +54,14 @@ impl Tiles {
         if self.wide { 1 } else { self.all_columns().div_ceil(self.columns) }
     }
 
+    /// Rows of quads that all units bring at once.
+    fn rows_at_once(&self) -> usize {
+        self.units / self.columns
+    }
+
     /// Rows of quads that a unit brings.
     fn steps(&self) -> usize {
-        (self.planes * (self.rows + 2)).div_ceil(self.units / self.columns)
+        (self.planes * (self.rows + 2)).div_ceil(self.rows_at_once())
     }
 
     /// Number of fours that a unit keeps between [`fetch`] and [`put`]: after its quads, the normalizations of their planes.
@@ -101,41 +106,56 @@ pub fn fetch(
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
+    #[unroll]
+    for step in 0..comptime!(tiles.steps()) {
+        let row = position / comptime!(tiles.columns) + comptime!(step * tiles.rows_at_once());
+        fetch_row(fetched, source, norms, planes, row, position, step, tiles);
+    }
+}
+
+/// Reads a unit's part of a row of quads, among those of all planes.
+#[cube]
+fn fetch_row(
+    fetched: &mut Array<Four>,
+    source: &[f32],
+    norms: &[f32],
+    planes: &Planes,
+    row: usize,
+    position: usize,
+    #[comptime] step: usize,
+    #[comptime] tiles: Tiles,
+) {
     let columns = comptime!(tiles.columns);
     let high = comptime!(tiles.rows + 2);
     let parts = comptime!(tiles.parts());
     let of_column = position % columns;
-    #[unroll]
-    for step in 0..comptime!(tiles.steps()) {
-        let entry = position / columns + comptime!(step * (tiles.units / tiles.columns));
-        let number = entry / high;
-        let y = planes.top + (entry % high * 4) as i32;
-        let has = number < planes.num && entry < comptime!(tiles.planes * (tiles.rows + 2));
-        if comptime!(tiles.lift == Lift::Norm) {
-            let mut norm = Four::new(0.0);
-            if has {
-                let at = planes.norm + number * planes.norms_apart;
-                norm.insert(0usize, norms[at + 2]);
-                norm.insert(1usize, norms[at + 3]);
-            }
-            fetched[comptime!(tiles.norm_of(step))] = norm;
+    let number = row / high;
+    let y = planes.top + (row % high * 4) as i32;
+    let has = number < planes.num && row < comptime!(tiles.planes * (tiles.rows + 2));
+    if comptime!(tiles.lift == Lift::Norm) {
+        let mut norm = Four::new(0.0);
+        if has {
+            let at = planes.norm + number * planes.norms_apart;
+            norm.insert(0usize, norms[at + 2]);
+            norm.insert(1usize, norms[at + 3]);
         }
-        let begin = (planes.first + number * planes.apart) as i32 + y * planes.width;
-        #[unroll]
-        for part in 0..parts {
-            let x = planes.left + column_of(of_column, part, columns) as i32 - HALO as i32;
-            let mut four = Four::new(planes.outside);
-            if has && within(x, planes.width) {
-                #[unroll]
-                for pixel in 0..4usize {
-                    if within(y + pixel as i32, planes.height) {
-                        let at = begin + x + pixel as i32 * planes.width;
-                        four.insert(pixel, source[at as usize]);
-                    }
+        fetched[comptime!(tiles.norm_of(step))] = norm;
+    }
+    let begin = (planes.first + number * planes.apart) as i32 + y * planes.width;
+    #[unroll]
+    for part in 0..parts {
+        let x = planes.left + column_of(of_column, part, columns) as i32 - HALO as i32;
+        let mut four = Four::new(planes.outside);
+        if has && within(x, planes.width) {
+            #[unroll]
+            for pixel in 0..4usize {
+                if within(y + pixel as i32, planes.height) {
+                    let at = begin + x + pixel as i32 * planes.width;
+                    four.insert(pixel, source[at as usize]);
                 }
             }
-            fetched[comptime!(step * parts + part)] = four;
         }
+        fetched[comptime!(step * parts + part)] = four;
     }
 }
 
@@ -163,46 +183,80 @@ pub fn put(
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
+    #[unroll]
+    for step in 0..comptime!(tiles.steps()) {
+        let row = position / comptime!(tiles.columns) + comptime!(step * tiles.rows_at_once());
+        put_row(tile, fetched, planes, padding, row, position, step, tiles);
+    }
+}
+
+/// Reads and writes a unit's part of tiles, row by row, where registers count more than the time of memory.
+#[cube]
+pub fn stage(
+    tile: &mut Shared<[Four]>,
+    source: &[f32],
+    norms: &[f32],
+    planes: &Planes,
+    padding: i32,
+    position: usize,
+    #[comptime] tiles: Tiles,
+) {
+    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    let mut row = position / comptime!(tiles.columns);
+    while row < comptime!(tiles.planes * (tiles.rows + 2)) {
+        fetch_row(&mut fetched, source, norms, planes, row, position, 0usize, tiles);
+        put_row(tile, &fetched, planes, padding, row, position, 0usize, tiles);
+        row += comptime!(tiles.rows_at_once());
+    }
+}
+
+#[cube]
+fn put_row(
+    tile: &mut Shared<[Four]>,
+    fetched: &Array<Four>,
+    planes: &Planes,
+    padding: i32,
+    row: usize,
+    position: usize,
+    #[comptime] step: usize,
+    #[comptime] tiles: Tiles,
+) {
     let columns = comptime!(tiles.columns);
     let high = comptime!(tiles.rows + 2);
     let parts = comptime!(tiles.parts());
     // Windows with a padding of at most two end one quad earlier.
     let used = select(padding > 2, high.runtime(), comptime!(tiles.rows + 1).runtime());
     let of_column = position % columns;
-    #[unroll]
-    for step in 0..comptime!(tiles.steps()) {
-        let entry = position / columns + comptime!(step * (tiles.units / tiles.columns));
-        let quad = entry % high;
-        if quad < used && entry < comptime!(tiles.planes * (tiles.rows + 2)) {
-            let to = entry / high * comptime!(tiles.all_columns() * pitch(tiles.rows)) + quad;
-            #[unroll]
-            for part in 0..parts {
-                let column = column_of(of_column, part, columns);
-                if column < comptime!(tiles.all_columns()) {
-                    let mut four = fetched[comptime!(step * parts + part)];
-                    if comptime!(tiles.lift == Lift::Norm) {
-                        // Zeros around a plane stay zero.
-                        let norm = fetched[comptime!(tiles.norm_of(step))];
-                        let x = planes.left + column as i32 - HALO as i32;
-                        let y = planes.top + (quad * 4) as i32;
-                        let has_column = within(x, planes.width);
-                        #[unroll]
-                        for pixel in 0..4usize {
-                            let value =
-                                four.extract(pixel) * norm.extract(0usize) + norm.extract(1usize);
-                            let has = has_column && within(y + pixel as i32, planes.height);
-                            four.insert(pixel, select(has, value, f32::new(0.0)));
-                        }
+    let quad = row % high;
+    if quad < used && row < comptime!(tiles.planes * (tiles.rows + 2)) {
+        let to = row / high * comptime!(tiles.all_columns() * pitch(tiles.rows)) + quad;
+        #[unroll]
+        for part in 0..parts {
+            let column = column_of(of_column, part, columns);
+            if column < comptime!(tiles.all_columns()) {
+                let mut four = fetched[comptime!(step * parts + part)];
+                if comptime!(tiles.lift == Lift::Norm) {
+                    // Zeros around a plane stay zero.
+                    let norm = fetched[comptime!(tiles.norm_of(step))];
+                    let x = planes.left + column as i32 - HALO as i32;
+                    let y = planes.top + (quad * 4) as i32;
+                    let has_column = within(x, planes.width);
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        let value =
+                            four.extract(pixel) * norm.extract(0usize) + norm.extract(1usize);
+                        let has = has_column && within(y + pixel as i32, planes.height);
+                        four.insert(pixel, select(has, value, f32::new(0.0)));
                     }
-                    if comptime!(tiles.lift != Lift::None) {
-                        #[unroll]
-                        for pixel in 0..4usize {
-                            let value = four.extract(pixel);
-                            four.insert(pixel, select(value < planes.floor, planes.floor, value));
-                        }
-                    }
-                    tile[to + column * comptime!(pitch(tiles.rows))] = four;
                 }
+                if comptime!(tiles.lift != Lift::None) {
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        let value = four.extract(pixel);
+                        four.insert(pixel, select(value < planes.floor, planes.floor, value));
+                    }
+                }
+                tile[to + column * comptime!(pitch(tiles.rows))] = four;
             }
         }
     }
