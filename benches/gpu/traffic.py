@@ -33,10 +33,12 @@ def block(source, made, pointwise, depthwise, with_weights, reads_gradient_twice
     count("blocks", source + made["map"], pointwise + depthwise)
     # Each reader computes the gradient of its map from the gradient after it and from the map itself.
     count("products", 2 * made["map"] + gathered, pointwise)
-    if with_weights:
-        count("weight gradients", source + 2 * made["map"], pointwise + depthwise)
-        if depthwise:
-            count("weight gradients", source + gathered, depthwise)
+    if with_weights and depthwise:
+        # The depthwise launch writes the gathered values in the place of their gradient, for the pointwise launch.
+        count("weight gradients", source + 2 * gathered, 2 * depthwise)
+        count("weight gradients", gathered + 2 * made["map"], pointwise)
+    elif with_weights:
+        count("weight gradients", source + 2 * made["map"], pointwise)
     count("sources", gathered + (source if reads_gradient_twice else 0), depthwise)
 
 
@@ -54,12 +56,13 @@ def edge(width, size, stride, with_weights):
             count("sources", map_)
     if stride == 2:
         block(source, made, width * map_, 0, with_weights, False)
-    count("blocks", 2 * source)  # Moments of both pools.
+    count("pools: moments", 2 * source)
+    count("pools: backward", 2 * (source + map_) + 2 * source)
     terms = len(SEPARABLE) + (1 if stride == 2 else 0)
     direct = 2 + (0 if stride == 2 else 1)  # Pools, and the identity.
     count("nodes", terms * map_ + direct * source)
     count("normalizations backward", (terms + 1) * map_ + direct * source)
-    count("sources", direct * map_ + 2 * source)
+    count("sources", (0 if stride == 2 else map_) + 2 * source)
 
 
 def preprocessing(inputs, width, size, halves, with_weights):

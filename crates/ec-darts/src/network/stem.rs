@@ -98,7 +98,8 @@ impl Stem {
     /// # Shapes
     /// - `images`: `[batch, 3, height, width]`
     pub fn forward(&self, images: Tensor<4>, kernels: Kernels) -> [Tensor<4>; 2] {
-        let one = Tensor::ones([1], (&images.device(), images.dtype()));
+        // Uploaded, because a launch costs more than a value.
+        let one = Tensor::from_data([1.0f32], (&images.device(), images.dtype()));
         let mut states = vec![images];
         for layer in &self.layers {
             let input = vec![states[states.len() - 1].clone()];
