@@ -280,6 +280,15 @@ fn check_all(device: &Device) {
     // Several tiles of a map, the last one in part.
     whole(2, 4, [18, 21], 1, 1, true).check("several tiles", device);
     whole(1, 4, [34, 30], 2, 1, true).check("several tiles, halved", device);
+    // Two tiles side by side, and a single pixel.
+    whole(2, 3, [9, 37], 1, 1, true).check("two columns of tiles", device);
+    whole(3, 3, [1, 1], 1, 1, false).check("a single pixel", device);
+    // Several chunks of images, the last one in part.
+    whole(9, 2, [30, 32], 1, 1, false).check("several chunks", device);
+    // A window from a tile before and after a convolution without.
+    let mixed = [separable(1, 1), Op::Pointwise, separable(1, 2), separable(3, 1), separable(1, 1)];
+    let single = edge(&mixed, [4; 2], 1, true);
+    Case::new(single.into(), vec![[3, 4, 16, 16]], 0).check("windows of both kinds", device);
     // Quads that are whole columns, and enough channels for several groups of units.
     whole(2, 20, [8, 8], 1, 1, true).check("20 channels", device);
 }

@@ -296,7 +296,7 @@ pub fn blocks(
         }
         sync_cube();
         add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
-        // Beside windows the tile's barrier is between a product and what is written for the next.
+        // With tiles, the barrier after `put` separates this product from the next writes.
         if !staged {
             sync_cube();
         }
@@ -386,7 +386,7 @@ pub fn blocks(
 /// unit.
 ///
 /// # Shapes
-/// - `tile`: `[at_once][threads]`
+/// - `scratch`: `[at_once][threads]`
 #[cube]
 fn add_up(
     scratch: &mut Shared<[Four]>,

@@ -66,7 +66,9 @@ pub struct Source {
 }
 
 pub fn place(value: usize) -> u32 {
-    u32::try_from(value).expect("values of a cell are counted in 32 bits")
+    // Kernels compute places with a sign.
+    assert!(i32::try_from(value).is_ok(), "values of a cell are counted in 31 bits, here {value}");
+    value as u32
 }
 
 /// The columns of a block that follow from its source and gather.

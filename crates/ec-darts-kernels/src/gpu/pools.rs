@@ -1,7 +1,7 @@
 //! Pools of 3x3 windows, forward and backward, for the four pixels of a quad.
 //!
 //! Rows first: neighbouring windows share the sum or the largest value of a row. A value that is no number is lost in no
-//! pool forward; backward it needs no care, because its channel's normalization has become no number by then.
+//! pool forward. Backward none is looked for: a normalization after the pool has made all its gradients no number by then.
 
 use cubecl::prelude::*;
 
@@ -125,7 +125,7 @@ const ROWS: i32 = 8;
 /// Row by row of the source: a window is complete with its last row, and adds its gradient to the sums of its three rows. The
 /// sum of the first of them is complete then. Few values are in registers at a time.
 #[cube]
-pub fn pooled_back(
+fn pooled_back(
     values: &[f32],
     plane: &Plane,
     work: &[f32],

@@ -1,9 +1,9 @@
-//! Backward through blocks: from the gradients of gathered values, and of pools and identities, to
-//! those of sources.
+//! Backward through blocks: from the gradients of gathered values, and of identities, to those of sources. Pools are in
+//! [`super::pools`].
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, Ways, within};
+use super::planes::{Four, Ways, within};
 use super::staged::{
     HALO, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
 };
@@ -212,14 +212,7 @@ pub fn sources(
     while first < end {
         let image = first + of_image;
         let plane_place = (image * of_source + channel) * in_size;
-        let plane = Plane {
-            first: table[row + source::PLACE] as usize + plane_place,
-            height: in_height as i32,
-            width: in_width as i32,
-            scale: 1.0,
-            shift: 0.0,
-            floor: f32::MIN,
-        };
+        let first_value = table[row + source::PLACE] as usize + plane_place;
         let mut number = CUBE_POS_X as usize;
         while number < num_tiles {
             let tile_y = number / tiles_x * comptime!(4 * rows);
@@ -233,7 +226,7 @@ pub fn sources(
                 #[unroll]
                 for pixel in 0..4usize {
                     if y + pixel < in_height {
-                        let at = plane.first + at + pixel * in_width;
+                        let at = first_value + at + pixel * in_width;
                         if pair.comptime() && table[row + source::INPUT] == 1 {
                             read.insert(pixel, other[at]);
                         } else {
@@ -273,9 +266,11 @@ pub fn sources(
                 let window = entry % 2 * WEIGHTS;
                 let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
                 let is_staged = has_windows && way != NONE;
-                if is_staged {
-                    // The tile was read by all units.
+                if has_windows {
+                    // The tile, and the window in whose place the next one comes, were read by all units.
                     sync_cube();
+                }
+                if is_staged {
                     let planes = gathered_planes(
                         table, of_block, first, end, channel, height, width, tile_y, tile_x,
                     );

@@ -338,7 +338,7 @@ pub fn weight_at(kernel: usize, column: usize, tap: usize) -> (usize, usize) {
 
 /// Weighted sums over the windows of a quad, whose first column begins `at` a quad of the tile.
 #[cube]
-pub fn correlate_staged(
+fn correlate_staged(
     tile: &Shared<[Four]>,
     at: usize,
     windows: &Shared<[Four]>,

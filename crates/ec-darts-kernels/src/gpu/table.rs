@@ -45,7 +45,7 @@ pub mod block {
     pub const COEFFICIENTS: usize = 19;
     /// Number of its mixing weight, where the gradient is a node's.
     pub const MIXING: usize = 20;
-    /// Place of the gradient of the gathered values.
+    /// Place of the gradient of the gathered values, and later of the values themselves (`depthwise_gradients`).
     pub const GATHERED: usize = 21;
     /// Places of its partial weight gradients.
     pub const POINTWISE_PARTIALS: usize = 22;

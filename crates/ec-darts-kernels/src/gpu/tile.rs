@@ -40,11 +40,11 @@ impl Tile {
         let tile = Self { columns, rows, groups, vectors, chunk: 1, at_once: 1 };
         // A power of two, so that groups gather equally many channels.
         let mut chunks = [8, 4, 2, 1].into_iter().filter(|chunk| *chunk <= groups.clamp(4, 8));
-        let fits = |chunk: &usize| Self { chunk: *chunk, ..tile }.shared_len(true) <= ROOM;
+        let fits = |chunk: &usize| Self { chunk: *chunk, ..tile }.shared_len() <= ROOM;
         let chunk = chunks.find(fits).expect("a channel fits");
         let fits = |at_once: &usize| {
             let tile = Self { chunk, at_once: *at_once, ..tile };
-            vectors.is_multiple_of(*at_once) && tile.shared_len(true) <= ROOM
+            vectors.is_multiple_of(*at_once) && tile.shared_len() <= ROOM
         };
         let at_once = (1..=vectors).rev().find(fits).expect("a vector fits");
         Self { chunk, at_once, ..tile }
@@ -81,9 +81,9 @@ impl Tile {
     }
 
     /// Number of fours in shared memory.
-    fn shared_len(&self, staged: bool) -> usize {
+    fn shared_len(&self) -> usize {
         let weights = self.groups * self.vectors + 2 * WEIGHTS;
-        self.tile_len(staged) + self.chunk * (self.quads() + weights)
+        self.tile_len(true) + self.chunk * (self.quads() + weights)
     }
 }
 
@@ -219,13 +219,11 @@ mod tests {
                 let units = tile.quads() * tile.groups;
                 let outputs = 4 * tile.groups * tile.vectors;
                 assert!(units <= MOST_UNITS && outputs >= channels, "{tile:?}");
-                assert!(tile.shared_len(true) <= ROOM, "{channels} channels, {size:?}: {tile:?}");
+                assert!(tile.shared_len() <= ROOM, "{channels} channels, {size:?}: {tile:?}");
                 let tile = Tile::of_products(size, channels);
                 let values = tile.chunk * (tile.quads() + tile.groups * tile.vectors) * four;
                 let lines = 3 * super::super::backward::MOST_CHANNELS * size_of::<f32>();
                 assert!(values + lines <= SHARED_BYTES, "{channels} channels, {size:?}: {tile:?}");
-                let staged = Staged::new(size, 64);
-                assert!(staged.units() <= MOST_UNITS && staged.shared() <= ROOM, "{staged:?}");
             }
             for inputs in [3, 16, 48, 64, 256, 2304] {
                 let tile = WeightTile::new(channels, inputs, 64, [8, 8]);
@@ -236,6 +234,29 @@ mod tests {
                     units <= MOST_UNITS && values * four + lines <= SHARED_BYTES,
                     "{channels}: {tile:?}"
                 );
+            }
+        }
+    }
+
+    /// All that a cube shares beside its tiles counts too.
+    #[test]
+    fn tiles_of_all_sizes_stay_within_the_limits() {
+        for height in [1, 2, 3, 4, 5, 7, 8, 13, 16, 31, 32, 33, 64, 112] {
+            for width in [1, 2, 3, 5, 7, 8, 13, 16, 31, 32, 33, 64, 112, 129] {
+                for batch in [1, 2, 9, 64, 500] {
+                    let tile = Staged::new([height, width], batch);
+                    let tiles = tile.tiles(width);
+                    let of_weights = tile.shared() + WEIGHTS;
+                    let of_sources = tiles.len() + 2 * WEIGHTS + tile.units().div_ceil(4);
+                    assert!(
+                        tile.units() <= MOST_UNITS && of_weights.max(of_sources) <= ROOM,
+                        "{tile:?}"
+                    );
+                    let tile = Staged::of_pools([height, width], batch);
+                    let windows = tile.images * (tile.columns + 2) * window_pitch(tile.rows);
+                    let of_pools = tile.tiles(width).len() + 2 * windows;
+                    assert!(tile.units() <= MOST_UNITS && of_pools <= ROOM, "{tile:?}");
+                }
             }
         }
     }
