@@ -281,10 +281,13 @@ fn check_all(device: &Device) {
     whole(2, 4, [18, 21], 1, 1, true).check("several tiles", device);
     whole(1, 4, [34, 30], 2, 1, true).check("several tiles, halved", device);
     // Two tiles side by side, and a single pixel.
-    whole(2, 3, [9, 37], 1, 1, true).check("two columns of tiles", device);
+    let single = edge(&candidates(1, false), [3; 2], 1, true);
+    Case::new(single.into(), vec![[2, 3, 9, 37]], 0).check("two columns of tiles", device);
     whole(3, 3, [1, 1], 1, 1, false).check("a single pixel", device);
     // Several chunks of images, the last one in part.
-    whole(9, 2, [30, 32], 1, 1, false).check("several chunks", device);
+    let windows = [separable(1, 2), Op::Separable { kernel: 5, dilation: 2, repeats: 1 }];
+    let single = edge(&windows, [2; 2], 1, false);
+    Case::new(single.into(), vec![[9, 2, 30, 32]], 0).check("several chunks", device);
     // A window from a tile before and after a convolution without.
     let mixed = [separable(1, 1), Op::Pointwise, separable(1, 2), separable(3, 1), separable(1, 1)];
     let single = edge(&mixed, [4; 2], 1, true);
