@@ -9,11 +9,10 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, Ways, gathered};
-use super::pools::pooled;
 use super::staged::{
     HALO, Lift, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
 };
-use super::sums::{OF_NORM, total};
+use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
@@ -409,74 +408,5 @@ fn add_up(
         }
         sync_cube();
         half /= 2;
-    }
-}
-
-/// Moments of pools, for tiles as in [`blocks`]. Cubes: tiles, images, branches and their channels. A unit has a quad.
-#[cube(launch_unchecked)]
-pub fn pools(
-    table: &[u32],
-    source: &[f32],
-    partials: &mut [f32],
-    first_row: usize,
-    height: usize,
-    width: usize,
-    channels: usize,
-    tiles_x: usize,
-    #[comptime] columns: usize,
-    #[comptime] rows: usize,
-) {
-    let row = first_row + CUBE_POS_Z as usize / channels * block::LEN;
-    let channel = CUBE_POS_Z as usize % channels;
-    let image = CUBE_POS_Y as usize;
-    let unit = UNIT_POS as usize;
-    let tile_x = CUBE_POS_X as usize % tiles_x;
-    let tile_y = CUBE_POS_X as usize / tiles_x;
-    let y = (tile_y * rows + unit / columns) * 4;
-    let x = tile_x * columns + unit % columns;
-    let in_height = table[row + block::HEIGHT] as usize;
-    let in_width = table[row + block::WIDTH] as usize;
-    let plane = Plane {
-        first: table[row + block::SOURCE] as usize
-            + (image * channels + channel) * in_height * in_width,
-        height: in_height as i32,
-        width: in_width as i32,
-        scale: 1.0,
-        shift: 0.0,
-        floor: f32::MIN,
-    };
-    let stride = table[row + block::STRIDE] as i32;
-    let is_max = table[row + block::GATHER] == gather::MAX_POOL;
-    let (top, left) = (y as i32 * stride - 1, x as i32 * stride - 1);
-    let active = y < height && x < width;
-    let mut value = Four::new(0.0);
-    if active {
-        value = pooled(source, &plane, top, left, stride, is_max);
-    }
-    let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
-    let mut sum = f32::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        if active && y + pixel < height {
-            sum += value.extract(pixel);
-        }
-    }
-    let sum = total(&mut scratch, sum, comptime!(columns * rows));
-    let mean = sum / pixels_of(tile_x, tile_y, height, width, columns, rows);
-    let mut squares = f32::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        if active && y + pixel < height {
-            let off = value.extract(pixel) - mean;
-            squares += off * off;
-        }
-    }
-    let squares = total(&mut scratch, squares, comptime!(columns * rows));
-    if unit == 0 {
-        let tile = image * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-        let num_tiles = (CUBE_COUNT_Y * CUBE_COUNT_X) as usize;
-        let to = ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
-        partials[to] = sum;
-        partials[to + 1] = squares;
     }
 }

@@ -10,7 +10,7 @@ use super::plan::{Plan, Rows, Target};
 use super::planes::Ways;
 use super::sums::{OF_NORM, UNITS, VALUES};
 use super::tile::{Chunks, Tile};
-use super::{blocks, sums};
+use super::{blocks, pools, sums};
 use crate::MOMENTUM;
 
 /// A handle and the number of its values.
@@ -164,7 +164,7 @@ impl Pass<'_> {
             if moments && pools.count > 0 {
                 // SAFETY: as in `take`.
                 unsafe {
-                    blocks::pools::launch_unchecked(
+                    pools::pool_moments::launch_unchecked(
                         &self.client,
                         count(tiles, plan.batch, pools.count * plan.channels),
                         dim(columns * quads),

@@ -9,7 +9,7 @@ use super::planes::Ways;
 use super::sums::{UNITS, VALUES};
 use super::table::source;
 use super::tile::{Chunks, Staged, Tile};
-use super::{backward, depthwise, pools, reached, sources, weights};
+use super::{backward, depthwise, pools_back, reached, sources, weights};
 
 impl Pass<'_> {
     /// A buffer for a gradient, zero at first where not all of it will be written.
@@ -246,7 +246,7 @@ impl Pass<'_> {
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
-            pools::pools_back::launch_unchecked(
+            pools_back::pools_back::launch_unchecked(
                 &self.client,
                 count(
                     tile.count(sources.size),

@@ -21,6 +21,8 @@ mod launch_backward;
 mod plan;
 mod planes;
 mod pools;
+mod pools_back;
+mod pools_strided;
 mod reached;
 mod rows;
 mod run;

@@ -1,7 +1,7 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
 use super::depthwise::{FOURS, LAST_UNITS};
-use super::pools::window_pitch;
+use super::pools_back::window_pitch;
 use super::staged::{HALO, Lift, Tiles, WEIGHTS, pitch};
 
 /// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and groups of output channels.

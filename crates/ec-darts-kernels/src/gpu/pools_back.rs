@@ -1,0 +1,292 @@
+//! Pools backward: the gradients of windows, once each, and from these the gradients of sources.
+//!
+//! No value is looked at for not being a number: a normalization after the pool has made all its gradients no number by
+//! then.
+
+use cubecl::prelude::*;
+
+use super::backward::Line;
+use super::planes::{Four, Plane, quad, within};
+use super::pools::share_of;
+use super::pools_strided::pooled_back;
+use super::staged::{HALO, Planes, Tiles, clear_halo, pitch, stage};
+use super::sums::{OF_NORM, factor};
+use super::table::{kind, source, term};
+
+/// Adds the gradients of sources from the pools that read them. Cubes as in [`super::sources`], with tiles of `at_once`
+/// images; a source of inputs has its gradient in `target`.
+///
+/// At stride 1 a cube brings a tile of the source into shared memory, makes the gradients of the windows there, once each,
+/// and collects from these.
+#[cube(launch_unchecked)]
+pub fn pools_back(
+    table: &[u32],
+    values: &[f32],
+    norms: &[f32],
+    work: &mut [f32],
+    target: &mut [f32],
+    first_row: usize,
+    first_coefficient: usize,
+    factors: usize,
+    images: usize,
+    channels: usize,
+    most_channels: usize,
+    height: usize,
+    width: usize,
+    #[comptime] to_target: bool,
+    #[comptime] tiles: Tiles,
+) {
+    let (columns, rows, at_once) = comptime!((tiles.columns, tiles.rows, tiles.planes));
+    let row = first_row + CUBE_POS_Y as usize / most_channels * source::LEN;
+    let channel = CUBE_POS_Y as usize % most_channels;
+    let of_source = table[row + source::CHANNELS] as usize;
+    if channel >= of_source {
+        terminate!();
+    }
+    let units = comptime!(columns * rows * at_once);
+    let unit = UNIT_POS as usize;
+    let of_row = unit / columns % rows;
+    let of_column = unit % columns;
+    let in_height = table[row + source::HEIGHT] as usize;
+    let in_width = table[row + source::WIDTH] as usize;
+    let in_size = in_height * in_width;
+    let tiles_x = in_width.div_ceil(columns);
+    let tile_y = CUBE_POS_X as usize / tiles_x * comptime!(4 * rows);
+    let tile_x = CUBE_POS_X as usize % tiles_x * columns;
+    if tile_y >= in_height {
+        terminate!();
+    }
+    let first = CUBE_POS_Z as usize * at_once;
+    let of_image = unit / comptime!(columns * rows);
+    let image = first + of_image;
+    let y = tile_y + of_row * 4;
+    let x = tile_x + of_column;
+    let has_quad = image < images && y < in_height && x < in_width;
+    let mut tile = Shared::<[Four]>::new_slice(comptime!(tiles.len()));
+    // The gradients of windows, and the place of the pixel that has the largest value, in a tile with one more pixel on each
+    // side.
+    let wide = comptime!(columns + 2);
+    let high = comptime!(rows + 1);
+    let mut shares =
+        Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2) * window_pitch(rows)));
+    let mut places =
+        Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2) * window_pitch(rows)));
+    let place = table[row + source::PLACE] as usize;
+    let mut all = Four::new(0.0);
+    let terms = table[row + source::TERMS] as usize;
+    for entry in 0..table[row + source::NUM_TERMS] as usize {
+        let of_term = terms + entry * term::LEN;
+        let what = table[of_term + term::KIND];
+        if what != kind::IDENTITY {
+            let is_max = what == kind::MAX_POOL;
+            let mixing = table[of_term + term::MIXING];
+            let number = table[of_term + term::COEFFICIENTS] as usize;
+            let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
+            let (a, b, c) = (norms[at_line], norms[at_line + 1], norms[at_line + 2]);
+            let gradient = table[of_term + term::GRADIENT] as usize + channel * height * width;
+            let stride = table[of_term + term::STRIDE] as i32;
+            if stride == 1 {
+                let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+                let planes = Planes {
+                    first: place + (first * of_source + channel) * in_size,
+                    apart: of_source * in_size,
+                    num: images - first,
+                    height: in_height as i32,
+                    width: in_width as i32,
+                    top: tile_y as i32 - 2,
+                    left: tile_x as i32,
+                    floor: f32::MIN,
+                    outside,
+                    norm: 0,
+                    norms_apart: 0,
+                };
+                // The tiles were read by all units.
+                sync_cube();
+                clear_halo(&mut tile, outside, unit, tiles);
+                stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
+                sync_cube();
+                let mut window = unit;
+                while window < comptime!(at_once * (columns + 2) * (rows + 1)) {
+                    let column = window % wide;
+                    let quad = window / wide % high;
+                    let of_image = window / comptime!((columns + 2) * (rows + 1));
+                    let image = first + of_image;
+                    let middle_x = (tile_x + column) as i32 - 1;
+                    let middle_y = (tile_y + 4 * quad) as i32 - 1;
+                    let mut share = Four::new(0.0);
+                    let mut taps = Four::new(0.0);
+                    if image < images && within(middle_x, width as i32) {
+                        let line =
+                            Line { a: a * factor(table, factors, mixing, image, images), b, c };
+                        let from = (of_image * comptime!(columns + 2 * HALO) + column + HALO - 2)
+                            * comptime!(pitch(rows))
+                            + quad;
+                        let read = staged_rows(&tile, from, comptime!(pitch(rows)));
+                        let first = (gradient + image * channels * height * width) as i32
+                            + middle_y * width as i32
+                            + middle_x;
+                        let of_columns =
+                            share_of(min(middle_x + 2, width as i32) - max(middle_x - 1, 0));
+                        #[unroll]
+                        for number in 0..4usize {
+                            let y = middle_y + number as i32;
+                            if within(y, height as i32) {
+                                let reached = work[(first + number as i32 * width as i32) as usize];
+                                if is_max {
+                                    let found = largest_of(&read, number);
+                                    share.insert(
+                                        number,
+                                        line.a * reached + line.b * found.value + line.c,
+                                    );
+                                    taps.insert(number, found.tap);
+                                } else {
+                                    let part = of_columns
+                                        * share_of(min(y + 2, height as i32) - max(y - 1, 0));
+                                    let mean = sum_of(&read, number) * part;
+                                    share.insert(
+                                        number,
+                                        (line.a * reached + line.b * mean + line.c) * part,
+                                    );
+                                }
+                            }
+                        }
+                    }
+                    let to = (of_image * wide + column) * comptime!(window_pitch(rows)) + quad;
+                    shares[to] = share;
+                    places[to] = taps;
+                    window += units;
+                }
+                sync_cube();
+                let from = (of_image * wide + of_column) * comptime!(window_pitch(rows)) + of_row;
+                all += collected(&shares, &places, from, is_max, comptime!(window_pitch(rows)));
+            } else if has_quad {
+                let plane = Plane {
+                    first: place + (image * of_source + channel) * in_size,
+                    height: in_height as i32,
+                    width: in_width as i32,
+                    scale: 1.0,
+                    shift: 0.0,
+                    floor: f32::MIN,
+                };
+                let line = Line { a: a * factor(table, factors, mixing, image, images), b, c };
+                all += pooled_back(
+                    values,
+                    &plane,
+                    &*work,
+                    gradient + image * channels * height * width,
+                    &line,
+                    height as i32,
+                    width as i32,
+                    stride,
+                    y as i32,
+                    x as i32,
+                    is_max,
+                );
+            }
+        }
+    }
+    let to = table[row + source::GRADIENT] as usize
+        + (image * of_source + channel) * in_size
+        + y * in_width
+        + x;
+    #[unroll]
+    for pixel in 0..4usize {
+        if has_quad && y + pixel < in_height {
+            let at = to + pixel * in_width;
+            if to_target.comptime() {
+                target[at] += all.extract(pixel);
+            } else {
+                work[at] += all.extract(pixel);
+            }
+        }
+    }
+}
+
+/// Quads of a column of windows, an odd number: units side by side read different banks.
+pub fn window_pitch(rows: usize) -> usize {
+    (rows + 1) | 1
+}
+
+/// Number of rows around the four windows below each other that a unit makes.
+const ROWS_READ: usize = 8;
+
+/// Three columns of a tile, from a quad on.
+#[cube]
+fn staged_rows(tile: &Shared<[Four]>, at: usize, #[comptime] pitch: usize) -> Array<f32> {
+    let mut read = Array::<f32>::new(comptime!(3 * ROWS_READ));
+    #[unroll]
+    for column in 0..3usize {
+        #[unroll]
+        for part in 0..2usize {
+            let four = tile[at + comptime!(column * pitch + part)];
+            #[unroll]
+            for lane in 0..4usize {
+                read[comptime!(column * ROWS_READ + 4 * part + lane)] = four.extract(lane);
+            }
+        }
+    }
+    read
+}
+
+/// A window's largest value, and the first of its pixels, in rows, that has it.
+#[derive(CubeType, Clone, Copy)]
+struct Found {
+    value: f32,
+    tap: f32,
+}
+
+#[cube]
+fn largest_of(read: &Array<f32>, #[comptime] first: usize) -> Found {
+    let mut value = read[first];
+    let mut tap = f32::new(0.0);
+    #[unroll]
+    for other in 1..9usize {
+        let next = read[comptime!(other % 3 * ROWS_READ + first + other / 3)];
+        let is_larger = next > value;
+        value = select(is_larger, next, value);
+        tap = select(is_larger, comptime!(other as f32).runtime(), tap);
+    }
+    Found { value, tap }
+}
+
+#[cube]
+fn sum_of(read: &Array<f32>, #[comptime] first: usize) -> f32 {
+    let mut sum = f32::new(0.0);
+    #[unroll]
+    for tap in 0..9usize {
+        sum += read[comptime!(tap % 3 * ROWS_READ + first + tap / 3)];
+    }
+    sum
+}
+
+/// The gradients of a quad's pixels from those of the windows that contain them; `at` is the first of these.
+#[cube]
+fn collected(
+    shares: &Shared<[Four]>,
+    places: &Shared<[Four]>,
+    at: usize,
+    is_max: bool,
+    #[comptime] pitch: usize,
+) -> Four {
+    let mut sums = Array::<f32>::new(4usize);
+    #[unroll]
+    for side in 0..3usize {
+        #[unroll]
+        for window in 0..6usize {
+            let from = at + comptime!(side * pitch + window / 4);
+            let share = shares[from].extract(comptime!(window % 4));
+            let tap = places[from].extract(comptime!(window % 4));
+            #[unroll]
+            for pixel in 0..4usize {
+                // The row of the pixel in the window, whose column is the last in the first of the windows side by side.
+                let row = comptime!(pixel as i32 + 2 - window as i32);
+                if comptime!((0..3).contains(&row)) {
+                    let of_pixel = comptime!((row * 3 + 2 - side as i32) as f32).runtime();
+                    let has = !is_max || tap == of_pixel;
+                    sums[pixel] += select(has, share, f32::new(0.0));
+                }
+            }
+        }
+    }
+    quad(&sums)
+}
