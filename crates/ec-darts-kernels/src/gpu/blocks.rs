@@ -153,22 +153,22 @@ pub fn blocks(
     // The last units bring the windows, because the first bring the weights of 1x1 convolutions.
     let last = comptime!(tiles.units - 1) - position;
     let taps = (kernel * kernel) as usize;
+    let is_other = table[row + block::INPUT] == 1;
     if staged {
         clear_halo(&mut tile, f32::new(0.0), position, tiles);
-        if inner.comptime() {
-            fetch(
-                &mut fetched,
-                &*maps,
-                norms,
-                &planes,
-                position,
-                comptime!(tiles.with(Lift::Norm)),
-            );
-        } else if pair.comptime() && table[row + block::INPUT] == 1 {
-            fetch(&mut fetched, other, norms, &planes, position, tiles);
-        } else {
-            fetch(&mut fetched, source, norms, &planes, position, tiles);
-        }
+        fetch_of(
+            &mut fetched,
+            &*maps,
+            other,
+            source,
+            norms,
+            &planes,
+            position,
+            is_other,
+            inner,
+            pair,
+            tiles,
+        );
         stage_weights(
             &mut windows,
             0usize,
@@ -194,20 +194,19 @@ pub fn blocks(
                 planes.first = from + next * in_size;
                 planes.num = inputs - next;
                 planes.norm = source_norm + next * OF_NORM;
-                if inner.comptime() {
-                    fetch(
-                        &mut fetched,
-                        &*maps,
-                        norms,
-                        &planes,
-                        position,
-                        comptime!(tiles.with(Lift::Norm)),
-                    );
-                } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                    fetch(&mut fetched, other, norms, &planes, position, tiles);
-                } else {
-                    fetch(&mut fetched, source, norms, &planes, position, tiles);
-                }
+                fetch_of(
+                    &mut fetched,
+                    &*maps,
+                    other,
+                    source,
+                    norms,
+                    &planes,
+                    position,
+                    is_other,
+                    inner,
+                    pair,
+                    tiles,
+                );
                 let to = comptime!(chunk * WEIGHTS) - window;
                 stage_weights(
                     &mut windows,
@@ -378,6 +377,30 @@ pub fn blocks(
             }
             sync_cube();
         }
+    }
+}
+
+/// [`fetch`] from the branch's source.
+#[cube]
+fn fetch_of(
+    fetched: &mut Array<Four>,
+    maps: &[f32],
+    other: &[f32],
+    source: &[f32],
+    norms: &[f32],
+    planes: &Planes,
+    position: usize,
+    is_other: bool,
+    #[comptime] inner: bool,
+    #[comptime] pair: bool,
+    #[comptime] tiles: Tiles,
+) {
+    if inner.comptime() {
+        fetch(fetched, maps, norms, planes, position, comptime!(tiles.with(Lift::Norm)));
+    } else if pair.comptime() && is_other {
+        fetch(fetched, other, norms, planes, position, tiles);
+    } else {
+        fetch(fetched, source, norms, planes, position, tiles);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading planes: four neighbouring pixels at a time, by a window or a pool.
+//! Reading planes: four neighbouring pixels at a time, through the caches.
 //!
 //! A unit works on a quad: pixels `y .. y + 4` of one column. Quads are numbered along the rows, so that units side by
 //! side read pixels side by side; the last of a column may extend beyond it.

@@ -84,8 +84,7 @@ pub fn pools_back(
             let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
             let (a, b, c) = (norms[at_line], norms[at_line + 1], norms[at_line + 2]);
             let gradient = table[of_term + term::GRADIENT] as usize + channel * height * width;
-            let stride = table[of_term + term::STRIDE] as i32;
-            if stride == 1 {
+            if table[of_term + term::STRIDE] == 1 {
                 let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
                 let planes = Planes {
                     first: place + (first * of_source + channel) * in_size,
@@ -100,8 +99,7 @@ pub fn pools_back(
                     norm: 0,
                     norms_apart: 0,
                 };
-                // The tiles were read by all units.
-                sync_cube();
+                // The tile was read by all units: a barrier follows that.
                 clear_halo(&mut tile, outside, unit, tiles);
                 stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
                 sync_cube();
@@ -177,7 +175,6 @@ pub fn pools_back(
                     &line,
                     height as i32,
                     width as i32,
-                    stride,
                     y as i32,
                     x as i32,
                     is_max,

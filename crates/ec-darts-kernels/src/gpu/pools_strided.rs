@@ -1,4 +1,5 @@
-//! Pools backward where windows are not read from tiles: from the source and the gradient of the output, row by row.
+//! Pools of stride 2 backward, whose windows are not read from tiles: from the source and the gradient of the output,
+//! row by row.
 
 use cubecl::prelude::*;
 
@@ -8,19 +9,20 @@ use super::pools::{row_of, share_of};
 
 /// The place of a window among those of the pool, from its middle: negative where there is none.
 #[cube]
-fn window_at(middle: i32, length: i32, stride: i32) -> i32 {
-    let place = middle >> (stride - 1);
-    select(place * stride == middle && within(place, length), place, i32::new(-1))
+fn window_at(middle: i32, length: i32) -> i32 {
+    let place = middle >> 1;
+    select(place * 2 == middle && within(place, length), place, i32::new(-1))
 }
 
-/// The number of rows of all windows that contain a pixel of a quad.
-const ROWS: i32 = 8;
+/// The number of rows of all windows that contain a pixel of a quad. The first lies before the quad, whose own first row is
+/// even.
+const ROWS: i32 = 7;
 
-/// The gradients of a quad's pixels from a pool of stride 1 or 2, whose output's gradient is `dz = a g + b z + c`. `first`
+/// The gradients of a quad's pixels from a pool of stride 2, whose output's gradient is `dz = a g + b z + c`. `first`
 /// is the place of `g`, whose map has this height and width.
 ///
-/// Row by row of the source: a window is complete with its last row, and adds its gradient to the sums of its three rows. The
-/// sum of the first of them is complete then. Few values are in registers at a time.
+/// Row by row of the source: a window is complete with its last row, and adds its gradient to the sums of its three rows.
+/// The sum of the first of them is complete then. Few values are in registers at a time.
 #[cube]
 pub fn pooled_back(
     values: &[f32],
@@ -30,16 +32,15 @@ pub fn pooled_back(
     line: &Line,
     height: i32,
     width: i32,
-    stride: i32,
     y: i32,
     x: i32,
     is_max: bool,
 ) -> Four {
     let mut all = Four::new(0.0);
     if is_max {
-        all = max_back(values, plane, work, first, line, height, width, stride, y, x);
+        all = max_back(values, plane, work, first, line, height, width, y, x);
     } else {
-        all = mean_back(values, plane, work, first, line, height, width, stride, y, x);
+        all = mean_back(values, plane, work, first, line, height, width, y, x);
     }
     all
 }
@@ -67,7 +68,6 @@ fn max_back(
     line: &Line,
     height: i32,
     width: i32,
-    stride: i32,
     y: i32,
     x: i32,
 ) -> Four {
@@ -83,10 +83,10 @@ fn max_back(
     }
     let mut all = Four::new(0.0);
     for row in 0..ROWS {
-        let at_y = y - 2 + row;
+        let at_y = y - 1 + row;
         let read = row_of(values, plane, at_y, x - 2, f32::new(f32::MIN), 5usize);
         rest[2] = line.b * read[2] + line.c;
-        let down = window_at(at_y - 1, height, stride);
+        let down = window_at(at_y - 1, height);
         #[unroll]
         for side in 0..3usize {
             let mut most = read[side];
@@ -100,7 +100,7 @@ fn max_back(
             }
             largest[comptime!(6 + side)] = most;
             has[comptime!(6 + side)] = column == comptime!(2 - side as i32);
-            let right = window_at(x - 1 + side as i32, width, stride);
+            let right = window_at(x - 1 + side as i32, width);
             if row >= 2 && down >= 0 && right >= 0 {
                 let mut most = largest[side];
                 let mut of_row = i32::new(0);
@@ -146,7 +146,6 @@ fn mean_back(
     line: &Line,
     height: i32,
     width: i32,
-    stride: i32,
     y: i32,
     x: i32,
 ) -> Four {
@@ -161,15 +160,15 @@ fn mean_back(
     let mut sums = Array::<f32>::new(3usize);
     let mut all = Four::new(0.0);
     for row in 0..ROWS {
-        let at_y = y - 2 + row;
+        let at_y = y - 1 + row;
         let read = row_of(values, plane, at_y, x - 2, f32::new(0.0), 5usize);
-        let down = window_at(at_y - 1, height, stride);
+        let down = window_at(at_y - 1, height);
         let of_window = share_of(min(at_y + 1, plane.height) - max(at_y - 2, 0));
         #[unroll]
         for side in 0..3usize {
             of_rows[comptime!(6 + side)] =
                 read[side] + read[comptime!(side + 1)] + read[comptime!(side + 2)];
-            let right = window_at(x - 1 + side as i32, width, stride);
+            let right = window_at(x - 1 + side as i32, width);
             if row >= 2 && down >= 0 && right >= 0 {
                 let sum =
                     of_rows[side] + of_rows[comptime!(side + 3)] + of_rows[comptime!(side + 6)];
