@@ -1,8 +1,6 @@
 //! `ec-darts cost`.
 
-use anyhow::Context;
 use ec_darts::cost::{Cost, NetworkCost};
-use ec_darts::device::DeviceName;
 use ec_darts::latency::Latency;
 use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use ec_darts_space::Genotype;
@@ -10,6 +8,7 @@ use ec_darts_space::Genotype;
 use crate::args::{CostArguments, NetworkArguments, NetworkKind};
 use crate::genotype::read;
 use crate::print;
+use crate::session::open;
 
 /// The network that the arguments describe, and its image size; the defaults are those of the
 /// paper.
@@ -115,11 +114,7 @@ fn measure(
     config: &EvaluationConfig,
     image_size: usize,
 ) -> anyhow::Result<(String, Latency)> {
-    if let Some(threads) = arguments.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-        pool.build_global().context("cannot start the threads")?;
-    }
-    let opened = DeviceName::open_or_best(arguments.device)?;
+    let opened = open(arguments.device, arguments.threads)?;
     let batch = arguments.batch.map_or(1, usize::from);
     let latency = Latency::measure(genotype, config, image_size, batch, &opened.device);
     Ok((opened.description, latency))

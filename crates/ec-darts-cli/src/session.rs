@@ -18,12 +18,16 @@ use crate::images::Images;
 use crate::report::{Report, Told};
 use crate::signals::Signals;
 
+/// Starts this number of threads for the CPU device; once, before anything else uses it.
+pub fn start_threads(threads: Option<u16>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+    pool.build_global().context("cannot start the threads")
+}
+
 /// Opens a device; the CPU device uses this number of threads.
 pub fn open(device: Option<DeviceName>, threads: Option<u16>) -> anyhow::Result<Opened> {
-    if let Some(threads) = threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-        pool.build_global().context("cannot start the threads")?;
-    }
+    start_threads(threads)?;
     Ok(DeviceName::open_or_best(device)?)
 }
 

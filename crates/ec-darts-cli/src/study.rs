@@ -19,7 +19,7 @@ use crate::args::{
 };
 use crate::ending::Stopped;
 use crate::print;
-use crate::session::Session;
+use crate::session::{Session, start_threads};
 use worker::Trials;
 
 pub fn run(command: StudyCommand) -> anyhow::Result<()> {
@@ -108,6 +108,8 @@ fn list(arguments: &StudyListArguments) -> anyhow::Result<()> {
 
 fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     let study = Study::open(&arguments.study)?;
+    // The plan of a study of edges reads alpha of finished searches on the CPU device.
+    start_threads(arguments.threads)?;
     let out = arguments.out.clone();
     let known = Plan::of(&study, Some(&out))?;
     for name in &arguments.only {
@@ -125,7 +127,7 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
         data: arguments.data.clone(),
         out: out.clone(),
         device: arguments.device,
-        threads: arguments.threads,
+        threads: None,
         max_steps: None,
         resume: Some(WhenToResume::Auto),
         force: arguments.force,

@@ -129,6 +129,20 @@ fn a_killed_study_goes_on_to_the_same_table() {
     assert_eq!(count(&folder, "killed", "done"), 5);
 }
 
+/// The plan of such a study reads alpha of a finished search, before the device is opened with its threads.
+#[test]
+fn a_study_of_edges_goes_on_after_its_search() {
+    let folder = folder(2);
+    let variant = "[[variants]]\nname = \"darts\"\nsearch = \"darts\"\n";
+    let head = "kind = \"edges\"\nprotocol = \"tiny.toml\"\nseeds = [0]\n";
+    folder.write("study.toml", format!("{head}{variant}"));
+    for done in 1..=3 {
+        let (code, text, err) = run(&folder, "out", &["--max-trials", "1"]);
+        assert_eq!(code, Some(3), "{text}{err}");
+        assert_eq!(count(&folder, "out", "done"), done);
+    }
+}
+
 /// A trial whose process was killed is taken over by the one that runs beside it, from its checkpoint.
 #[test]
 fn a_process_takes_over_what_another_was_killed_in() {

@@ -34,16 +34,23 @@ impl<'a> Context<'a> {
         'a: 'b,
     {
         match self.input {
-            Input::Planes(all) => {
-                let plan = self.plan;
-                let len = plan.channels[0] * plan.size[0] * plan.size[1];
-                let image = &all[number * len..(number + 1) * len];
-                let floor = if self.is_rectified() { plan.floor } else { f32::NEG_INFINITY };
-                image::to_blocks(simd, image, Planes::all(plan.channels[0]), floor, room);
+            Input::Planes(_) => {
+                let planes = Planes::all(self.plan.channels[0]);
+                let floor = if self.is_rectified() { self.plan.floor } else { f32::NEG_INFINITY };
+                image::to_blocks(simd, self.raw(number), planes, floor, room);
                 room
             }
             Input::Blocks(_) => self.blocks(number),
         }
+    }
+
+    /// An image of the edge's source in the source's own layout.
+    pub fn raw(&self, number: usize) -> &'a [f32] {
+        let (all, len) = match self.input {
+            Input::Planes(all) => (all, self.plan.planes_len()),
+            Input::Blocks(all) => (all, self.plan.input_len()),
+        };
+        &all[number * len..(number + 1) * len]
     }
 
     /// Whether the ReLU is already applied in [`Self::image`]: where only convolutions read it,
@@ -67,9 +74,8 @@ impl<'a> Context<'a> {
     /// # Panics
     /// Where the source is not in blocks.
     pub fn blocks(&self, number: usize) -> &'a [f32] {
-        let Input::Blocks(all) = self.input else { panic!("pools and identities read blocks") };
-        let len = self.plan.input_len();
-        &all[number * len..(number + 1) * len]
+        assert!(matches!(self.input, Input::Blocks(_)), "pools and identities read blocks");
+        self.raw(number)
     }
 
     /// An image's maps before normalization, out of those of the batch.

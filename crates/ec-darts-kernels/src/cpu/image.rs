@@ -344,17 +344,23 @@ pub fn pass_above<S: Simd>(
     }
 }
 
-/// Clears `to` where `value > floor` does not hold.
+/// Clears `to` where `value > floor` does not hold; as many values of any layout.
 #[inline(always)]
 pub fn keep_above<S: Simd>(simd: S, floor: f32, value: &[f32], to: &mut [f32]) {
     let lanes = S::F32_LANES;
-    let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
-    for (value, to) in value.chunks_exact(lanes).zip(to.chunks_exact_mut(lanes)) {
+    let (values, last_values) = value.split_at(value.len() / lanes * lanes);
+    let (registers, last) = to.split_at_mut(to.len() / lanes * lanes);
+    let [zero, least] = [0.0, floor].map(|value| simd.splat_f32s(value));
+    for (value, to) in values.chunks_exact(lanes).zip(registers.chunks_exact_mut(lanes)) {
         // SAFETY: chunks of one register.
         unsafe {
-            let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
-            let kept = simd.select_f32s(positive, load::<S>(to.as_ptr()), zero);
+            let above = simd.less_than_f32s(least, load::<S>(value.as_ptr()));
+            let kept = simd.select_f32s(above, load::<S>(to.as_ptr()), zero);
             store::<S>(to.as_mut_ptr(), kept);
         }
+    }
+    for (value, to) in last_values.iter().zip(last) {
+        // A value that is not a number is not above.
+        *to = if *value > floor { *to } else { 0.0 };
     }
 }

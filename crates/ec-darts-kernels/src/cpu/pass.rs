@@ -340,10 +340,14 @@ fn first_backward<S: Simd>(
     let mut rectified = Buffer::new(plan.input_len());
     for (number, gradient) in gradient.chunks_exact(map_len).enumerate() {
         let maps = context.maps(number, maps);
-        let raw = context.image(simd, start + number, &mut room);
         // Only the weights' gradient reads it again.
-        let source =
-            if weights.is_some() { context.source(simd, raw, &mut source) } else { &source[..] };
+        let source = match weights {
+            Some(_) => {
+                let image = context.image(simd, start + number, &mut room);
+                context.source(simd, image, &mut source)
+            }
+            None => &source[..],
+        };
         let mut is_first = true;
         for (position, term) in plan.terms.iter().enumerate() {
             let Term::Conv { block: last } = *term else { continue };
@@ -368,14 +372,15 @@ fn first_backward<S: Simd>(
         match &mut target {
             Target::Nowhere => {}
             Target::Planes(to) => {
-                let len = plan.channels[0] * plan.size[0] * plan.size[1];
-                let to = &mut to[number * len..(number + 1) * len];
-                image::keep_above(simd, plan.floor, raw, &mut rectified);
+                let to = &mut to[number * plan.planes_len()..][..plan.planes_len()];
                 image::from_blocks(simd, &rectified, Planes::all(plan.channels[0]), to);
+                let raw = context.raw(start + number);
+                image::keep_above(simd, plan.floor, raw, to);
             }
             Target::Blocks { to, add } => {
                 let len = plan.input_len();
                 let to = &mut to[number * len..(number + 1) * len];
+                let raw = context.raw(start + number);
                 image::pass_above(simd, plan.floor, raw, &rectified, (to, *add));
             }
         }

@@ -247,6 +247,11 @@ impl EdgePlan {
         self.blocks_of[1] * self.out_size[0] * self.out_size[1] * self.lanes
     }
 
+    /// Number of values of the input in planes.
+    pub fn planes_len(&self) -> usize {
+        self.channels[0] * self.size[0] * self.size[1]
+    }
+
     /// Number of values of the blocked input.
     pub fn input_len(&self) -> usize {
         self.blocks_of[0] * self.size[0] * self.size[1] * self.lanes

@@ -202,7 +202,7 @@ impl<'a> EdgeRun<'a> {
 
         let targets: Vec<_> = match to {
             InputGradient::Planes(Some(to)) => {
-                let len = plan.channels[0] * plan.size[0] * plan.size[1];
+                let len = plan.planes_len();
                 to.chunks_mut(self.chunk() * len).map(Target::Planes).collect()
             }
             InputGradient::Planes(None) => (0..chunks).map(|_| Target::Nowhere).collect(),

@@ -16,7 +16,7 @@ pub use ranks::{RankGroup, RankMean, RankPoint, Score, name as place};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::results::{Candidate, Cost, Kind, Place, Results};
+use crate::results::{Candidate, Cost, Kind, Place, Results, TrainingResult};
 use crate::statistics::bootstrap::{self, SAMPLES};
 use crate::statistics::compare::{self, PValue};
 use crate::statistics::kendall::Correlation;
@@ -121,8 +121,8 @@ pub struct Agreement {
     pub correlation: Told<Correlation>,
     /// The reliability of one training.
     pub reliability: Told<Reliability>,
-    /// Means of the first two training seeds, by genotype.
-    pub pairs: Vec<(f64, f64)>,
+    /// The trainings with the first two training seeds, of each genotype that has both.
+    pub pairs: Vec<[TrainingResult; 2]>,
 }
 
 /// The cost of trials.
@@ -301,16 +301,17 @@ fn genotypes(results: &Results) -> Vec<&Candidate> {
 fn agreement(results: &Results) -> Agreement {
     let all = genotypes(results);
     let of = |candidate: &Candidate, seed: u64| {
-        candidate.trainings.iter().find(|training| training.seed == seed).map(|t| t.accuracy)
+        candidate.trainings.iter().find(|training| training.seed == seed).cloned()
     };
-    let pairs: Vec<(f64, f64)> = match results.training_seeds[..] {
+    let pairs: Vec<[TrainingResult; 2]> = match results.training_seeds[..] {
         [first, second, ..] => all
             .iter()
-            .filter_map(|candidate| Some((of(candidate, first)?, of(candidate, second)?)))
+            .filter_map(|candidate| Some([of(candidate, first)?, of(candidate, second)?]))
             .collect(),
         _ => Vec::new(),
     };
-    let (first, second): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let (first, second): (Vec<f64>, Vec<f64>) =
+        pairs.iter().map(|[first, second]| (first.accuracy, second.accuracy)).unzip();
     let correlation = Correlation::of(&first, &second);
     let reliability = Reliability::of(&nested(all));
     Agreement { correlation, reliability, pairs }

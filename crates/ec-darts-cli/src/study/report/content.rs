@@ -30,7 +30,11 @@ pub fn sections(
             ranks::ranks(analysis, links),
         ));
     }
-    all.push(section("agreement", "How far trainings agree", ranks::agreement(results, analysis)));
+    all.push(section(
+        "agreement",
+        "How far trainings agree",
+        ranks::agreement(results, analysis, links),
+    ));
     all.push(section("costs", "Costs", costs(analysis)));
     all.push(section("trials", "Every trial", trials(results)));
     all

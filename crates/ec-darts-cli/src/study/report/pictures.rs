@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use ec_darts_study::TrainingResult;
 use ec_darts_study::analysis::{RankGroup, RankPoint};
 use ec_darts_study::statistics::Interval;
 use maud::{Markup, html};
@@ -164,14 +165,16 @@ pub fn ranks(group: &RankGroup, links: Links) -> Markup {
     scatter(&axis, &ticks, 0, [&head, "rank after training"], points.collect())
 }
 
-/// Accuracies of the first two training seeds.
-pub fn agreement(pairs: &[(f64, f64)]) -> Markup {
-    let values = pairs.iter().flat_map(|(a, b)| [100.0 * a, 100.0 * b]);
+/// Accuracies of the first two training seeds; a dot leads to the first training.
+pub fn agreement(pairs: &[[TrainingResult; 2]], links: Links) -> Markup {
+    let values = pairs.as_flattened().iter().map(|training| 100.0 * training.accuracy);
     let axis = Axis::around(values, 150.0, SIDE - 30.0);
     let (ticks, digits) = axis.ticks();
-    let points = pairs.iter().map(|(a, b)| {
-        let (a, b) = (100.0 * a, 100.0 * b);
-        (a, b, format!("{} and {} %", number(a, 2), number(b, 2)), None)
+    let points = pairs.iter().map(|pair| {
+        let [a, b] = pair.each_ref().map(|training| 100.0 * training.accuracy);
+        let [of_a, of_b] = pair.each_ref().map(|training| training.folder.display());
+        let told = format!("{of_a}: {} %, {of_b}: {} %", number(a, 2), number(b, 2));
+        (a, b, told, link(links, &pair[0].folder))
     });
     let heads = ["first training seed, %", "second training seed, %"];
     scatter(&axis, &ticks, digits, heads, points.collect())

@@ -68,7 +68,7 @@ fn group_name(group: &RankGroup) -> String {
     }
 }
 
-pub fn agreement(results: &Results, analysis: &Analysis) -> Vec<Block> {
+pub fn agreement(results: &Results, analysis: &Analysis, links: Links) -> Vec<Block> {
     let agreement = &analysis.agreement;
     let reliability = |of: fn(&Reliability) -> f64| agreement.reliability.clone().map(|r| of(&r));
     let told = &agreement.correlation;
@@ -99,9 +99,12 @@ pub fn agreement(results: &Results, analysis: &Analysis) -> Vec<Block> {
         blocks.push(Block::Pictures(vec![Picture {
             name: "agreement".into(),
             title: "The same genotypes trained twice".into(),
-            caption: format!("Training seeds {:?}.", &results.training_seeds[..2]),
+            caption: format!(
+                "Training seeds {:?}. A dot leads to the first training.",
+                &results.training_seeds[..2]
+            ),
             is_wide: false,
-            svg: pictures::agreement(&agreement.pairs),
+            svg: pictures::agreement(&agreement.pairs, links),
         }]));
     }
     blocks
