@@ -25,6 +25,9 @@ pub fn run(arguments: ClassifyArguments) -> anyhow::Result<()> {
     let opened = open(arguments.device, arguments.threads)?;
     let model = TrainedModel::load(&arguments.model, &opened.device)?;
     let found = Found::below(&arguments.images);
+    if let Some(csv) = &arguments.csv {
+        output::spare(csv, found.images.iter().chain([&arguments.model]))?;
+    }
     let top = usize::from(arguments.top).min(model.description.num_classes);
     let mut told = Told::new(&arguments, top);
     for paths in found.images.chunks(BATCH) {

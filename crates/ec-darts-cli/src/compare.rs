@@ -1,14 +1,16 @@
 //! `ec-darts compare`: runs in columns.
 //!
 //! Invariant: a value that a run does not have is a gap in its column, and files that cannot be
-//! read are reported.
+//! read, or are missing from a run that began, are reported.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use ec_darts::config::Settings;
 use ec_darts::cost::NetworkCost;
 use ec_darts::train::MeasuredOn;
+use ec_darts::train::run::MODEL;
 use ec_darts_study::genotypes::key;
 use serde_json::{Value, json};
 
@@ -40,6 +42,8 @@ pub fn run(arguments: &CompareArguments) -> anyhow::Result<()> {
 struct Column {
     folder: String,
     material: Material,
+    /// The files of settings that are missing or cannot be read.
+    unknown: Vec<String>,
 }
 
 impl Column {
@@ -47,7 +51,15 @@ impl Column {
         let name = folder.display().to_string();
         let mut material = Material::read(folder)?;
         problems.extend(material.problems.drain(..).map(|problem| format!("{name}: {problem}")));
-        Ok(Self { folder: name, material })
+        let Material { search, retrain, .. } = &material;
+        let unknown = [
+            search
+                .as_ref()
+                .and_then(|run| gaps(run, &place(folder, "search"), "genotype.json", problems)),
+            retrain.as_ref().and_then(|run| gaps(run, &place(folder, "retrain"), MODEL, problems)),
+        ];
+        let unknown = unknown.into_iter().flatten().collect();
+        Ok(Self { folder: name, material, unknown })
     }
 
     /// Every setting of both stages, under the keys of `ec-darts run`.
@@ -67,6 +79,36 @@ impl Column {
         }
         all
     }
+}
+
+/// The folder of a stage: inside that of a whole run, or the run folder itself.
+fn place(folder: &Path, stage: &str) -> PathBuf {
+    let inside = folder.join(stage);
+    if inside.is_dir() { inside } else { folder.to_path_buf() }
+}
+
+/// Reports missing files of a stage that began; returns its file of settings where these are
+/// unknown. A stage with the file `result` has finished an epoch.
+fn gaps<C, E>(
+    run: &Run<C, E>,
+    folder: &Path,
+    result: &str,
+    problems: &mut Vec<String>,
+) -> Option<String> {
+    let has = |file: &str| folder.join(file).exists();
+    let has_epoch = has(result) || !run.epochs.is_empty();
+    let has_begun = ["config.toml", "metrics.jsonl", "sessions.json"].into_iter().any(has);
+    if !has_epoch && !has_begun {
+        return None;
+    }
+    let [config, metrics] = ["config.toml", "metrics.jsonl"].map(|file| folder.join(file));
+    if !config.exists() {
+        problems.push(format!("{}: is missing", config.display()));
+    }
+    if has_epoch && fs::metadata(&metrics).map_or(0, |file| file.len()) == 0 {
+        problems.push(format!("{}: is missing or empty", metrics.display()));
+    }
+    run.config.is_none().then(|| config.display().to_string())
 }
 
 /// The values of a tree of settings, by their paths.
@@ -127,15 +169,16 @@ impl Table {
     fn text(&self, columns: &[Column]) -> String {
         let mut lines = vec![vec![String::new()]];
         lines[0].extend(columns.iter().map(|column| column.folder.clone()));
-        for (title, rows) in [
-            ("settings that differ", &self.settings),
-            ("results", &self.results),
-            ("costs", &self.costs),
+        for (title, rows, note) in [
+            ("settings that differ", &self.settings, incomparable(columns)),
+            ("results", &self.results, None),
+            ("costs", &self.costs, None),
         ] {
             lines.push(vec![format!("{title}:")]);
-            if rows.is_empty() {
+            if rows.is_empty() && note.is_none() {
                 lines.push(vec!["  none".into()]);
             }
+            lines.extend(note.map(|note| vec![format!("  {note}")]));
             lines.extend(rows.iter().map(|row| {
                 let values = row.values.iter().map(|value| shown(value.as_ref(), row.unit));
                 std::iter::once(format!("  {}", row.name)).chain(values).collect()
@@ -143,6 +186,13 @@ impl Table {
         }
         aligned(&lines)
     }
+}
+
+/// A line about settings that are unknown.
+fn incomparable(columns: &[Column]) -> Option<String> {
+    let unknown: Vec<&str> =
+        columns.iter().flat_map(|column| &column.unknown).map(String::as_str).collect();
+    (!unknown.is_empty()).then(|| format!("cannot be compared: {}", unknown.join(", ")))
 }
 
 fn differing(columns: &[Column]) -> Vec<Row> {

@@ -1,5 +1,6 @@
 //! `ec-darts cost`.
 
+use ec_darts::Error;
 use ec_darts::cost::{Cost, NetworkCost};
 use ec_darts::latency::Latency;
 use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
@@ -12,6 +13,9 @@ use crate::session::open;
 
 /// The network that the arguments describe, and its image size; the defaults are those of the
 /// paper.
+///
+/// # Errors
+/// [`Error::ConfigSyntax`] for a number of channels or cells that is not allowed.
 pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig, usize)> {
     let (base, image_size) = match arguments.kind {
         NetworkKind::Cifar => (EvaluationConfig::new(StemKind::Cifar, 10), 32),
@@ -27,22 +31,34 @@ pub fn network(arguments: &NetworkArguments) -> anyhow::Result<(EvaluationConfig
     };
     anyhow::ensure!(
         config.init_channels.is_multiple_of(2),
-        "--channels is {}, allowed: an even number",
-        config.init_channels
+        Error::ConfigSyntax {
+            origin: format!("--channels {}", config.init_channels),
+            reason: "allowed: an even number".into(),
+        }
     );
     anyhow::ensure!(
         config.skeleton == Skeleton::Darts || config.num_cells.is_multiple_of(3),
-        "--cells is {}, allowed with --network nas-bench-201: a multiple of 3, as many in each of three stages",
-        config.num_cells
+        Error::ConfigSyntax {
+            origin: format!("--cells {}", config.num_cells),
+            reason: "allowed with --network nas-bench-201: a multiple of 3, as many in each of \
+                     three stages"
+                .into(),
+        }
     );
     Ok((config, image_size))
 }
 
 /// Returns an error unless the cells of a genotype fit into a network.
+///
+/// # Errors
+/// [`Error::ConfigSyntax`] with the reason.
 pub fn fits(config: &EvaluationConfig, genotype: &Genotype) -> anyhow::Result<()> {
     match config.skeleton.fault(genotype) {
         None => Ok(()),
-        Some(reason) => anyhow::bail!("--network does not fit: {reason}"),
+        Some(reason) => anyhow::bail!(Error::ConfigSyntax {
+            origin: "--network".into(),
+            reason: format!("does not fit: {reason}"),
+        }),
     }
 }
 

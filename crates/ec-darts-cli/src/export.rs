@@ -1,6 +1,9 @@
 //! `ec-darts export` and `ec-darts import`.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, bail, ensure};
+use ec_darts::Error;
 use ec_darts::config::DataConfig;
 use ec_darts::data::DatasetKind;
 use ec_darts::device::DeviceName;
@@ -12,14 +15,17 @@ use crate::genotype::read;
 use crate::{output, print};
 
 pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
-    let device = DeviceName::Flex.open()?.device;
-    let model = TrainedModel::load(&arguments.model, &device)?;
     let format = match arguments.format {
         ExportKind::Burnpack => ExportFormat::Burnpack,
         ExportKind::Safetensors => ExportFormat::Safetensors,
         ExportKind::Torch => ExportFormat::Torch,
         ExportKind::Onnx => ExportFormat::Onnx,
     };
+    for file in format.files(&arguments.out) {
+        output::spare(&file, [&arguments.model])?;
+    }
+    let device = DeviceName::Flex.open()?.device;
+    let model = TrainedModel::load(&arguments.model, &device)?;
     for file in model.export(format, &arguments.out)? {
         print(&format!("wrote {}\n", file.display()))?;
     }
@@ -27,6 +33,9 @@ pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {
 }
 
 pub fn import(arguments: ImportArguments) -> anyhow::Result<()> {
+    let genotype = arguments.genotype.as_ref().map(PathBuf::from);
+    let read = [Some(&arguments.file), genotype.as_ref(), arguments.class_names.as_ref()];
+    output::spare(&arguments.out, read.into_iter().flatten())?;
     let device = DeviceName::Flex.open()?.device;
     let file = TorchFile::read(&arguments.file)?;
     let description = match (&file.description, &arguments.genotype) {
@@ -70,9 +79,10 @@ fn described(arguments: &ImportArguments, genotype: &str) -> anyhow::Result<Mode
     };
     ensure!(
         class_names.len() == config.num_classes,
-        "--class-names has {} names, --classes is {}",
-        class_names.len(),
-        config.num_classes
+        Error::ConfigSyntax {
+            origin: "--class-names".into(),
+            reason: format!("{} names, --classes is {}", class_names.len(), config.num_classes),
+        }
     );
     let kind = match (arguments.network, config.num_classes) {
         (NetworkKind::Cifar | NetworkKind::NasBench201, 100) => DatasetKind::Cifar100,

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use ec_darts::Error;
 use ec_darts::architecture::random_genotype;
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace, draw};
@@ -46,13 +47,17 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
                 random_genotype(&SearchSpace::darts(), Discretization::Edges, rng)
             ))
         }
-        GenotypeCommand::Draw { genotype, out } => {
-            let genotype = read(&genotype)?;
+        GenotypeCommand::Draw { genotype: name, out } => {
+            let genotype = read(&name)?;
             let picture = match out.extension().and_then(|extension| extension.to_str()) {
                 Some("svg") => draw::svg(&genotype),
                 Some("dot") => draw::dot(&genotype),
-                _ => bail!("{}: the name must end in .svg or .dot", out.display()),
+                _ => bail!(Error::ConfigSyntax {
+                    origin: format!("--out {}", out.display()),
+                    reason: "the name must end in .svg or .dot".into(),
+                }),
             };
+            output::spare(&out, [&name])?;
             output::write(&out, picture.as_bytes())?;
             Ok(())
         }
@@ -61,6 +66,9 @@ pub fn run(command: GenotypeCommand) -> anyhow::Result<()> {
 }
 
 /// A genotype from a file, or a preset by name.
+///
+/// # Errors
+/// [`Error::ConfigSyntax`] where there is neither; others where the file has no genotype.
 pub fn read(name: &str) -> anyhow::Result<Genotype> {
     let path = Path::new(name);
     if path.exists() {
@@ -68,7 +76,10 @@ pub fn read(name: &str) -> anyhow::Result<Genotype> {
         let text = decoded(&bytes).with_context(|| format!("{name}: neither UTF-8 nor UTF-16"))?;
         return text.parse().with_context(|| name.to_string());
     }
-    let preset = Preset::find(name).with_context(|| format!("{name}: no such file"))?;
+    let preset = Preset::find(name).map_err(|error| Error::ConfigSyntax {
+        origin: name.into(),
+        reason: format!("no such file: {error}"),
+    })?;
     Ok(preset.genotype())
 }
 

@@ -27,7 +27,8 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.require(&needed).context("the retraining, if it were of darts_v2")?;
     let out = arguments.out.clone();
     let told = !arguments.json;
-    let heading = |text: &str| if told { print(&format!("\n{text}\n")) } else { Ok(()) };
+    let has_headings = told && !arguments.quiet;
+    let heading = |text: &str| if has_headings { print(&format!("\n{text}\n")) } else { Ok(()) };
 
     heading("1 of 4: search")?;
     session.options.out = out.join("search");
@@ -40,6 +41,9 @@ pub fn run(arguments: WholeRunArguments) -> anyhow::Result<()> {
     session.go_on()?;
     heading("2 of 4: retraining")?;
     session.options.out = out.join("retrain");
+    // The limit is that of the whole run. A search that reaches it has stopped, so that steps are
+    // left here.
+    session.options.max_steps = arguments.max_steps.map(|most| most.saturating_sub(session.steps));
     if session.options.resume == Resume::Always {
         // The run continues, but it may have been stopped before this stage.
         session.options.resume = Resume::Auto;

@@ -63,8 +63,9 @@ fn resolved(source: &Source, changes: &SettingChanges) -> anyhow::Result<String>
 /// The settings of a search or a retraining.
 pub fn of_one<C: Settings>(source: &Source, changes: &SettingChanges) -> anyhow::Result<C> {
     let sets: Result<Vec<_>, _> = changes.set.iter().map(|set| Override::set(set)).collect();
-    let config: C = changed(C::from_source(source)?, sets?, changes, "")?;
-    in_folder(&config, &source.name, "")?;
+    let sets = sets?;
+    let config: C = changed(C::from_source(source)?, sets.clone(), changes, "")?;
+    in_folder(&config, &source.name, &sets, "")?;
     Ok(config)
 }
 
@@ -99,7 +100,7 @@ pub fn of_whole_run(
     let search = changed(search, of("search"), changes, "search.")?;
     let retrain = RetrainConfig::from_source(&source.beside("retrain", &stages.retrain)?)?;
     let retrain = changed(retrain, of("retrain"), changes, "retrain.")?;
-    in_folder(&search, &source.name, "search.")?;
+    in_folder(&search, &source.name, &of("search"), "search.")?;
     // Both stages use the same set of images.
     let (ours, theirs) = (search.data.source(""), retrain.data.source(""));
     ensure!(
@@ -120,13 +121,22 @@ pub fn of_whole_run(
 }
 
 /// Refuses settings for images in memory: this program reads images from a folder.
-fn in_folder<C: Settings>(config: &C, origin: &str, prefix: &str) -> ec_darts::Result<()> {
+///
+/// # Errors
+/// [`Error::ConfigValue`], naming the option that set the value, else `origin`.
+fn in_folder<C: Settings>(
+    config: &C,
+    origin: &str,
+    sets: &[Override],
+    prefix: &str,
+) -> ec_darts::Result<()> {
     let dataset = config.data().dataset;
     if DatasetKind::ALL.contains(&dataset) {
         return Ok(());
     }
+    let set = sets.iter().rev().find(|set| set.key == "data.dataset");
     Err(Error::ConfigValue {
-        origin: origin.into(),
+        origin: set.map_or(origin, |set| set.typed.as_str()).into(),
         key: format!("{prefix}data.dataset"),
         value: dataset.name().into(),
         allowed: DatasetKind::ALL.map(DatasetKind::name).join(", "),

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use ec_darts::Error;
 use ec_darts::config::Settings;
 use ec_darts_study::analysis::Question;
 use ec_darts_study::slurm::Job;
-use ec_darts_study::{Choice, Ending, Origin, Plan, State, Study, Trial, builtin, folder};
+use ec_darts_study::{Choice, Ending, Kind, Origin, Plan, State, Study, Trial, builtin, folder};
 use serde_json::json;
 
 use crate::args::{
@@ -47,9 +48,16 @@ fn presets() -> String {
 /// All settings of a study, as TOML.
 fn resolved(study: &Study) -> String {
     let mut text = format!(
-        "# study {}, protocol {}: search seeds {:?}, training seeds {:?}\n",
-        study.name, study.protocol.name, study.seeds, study.protocol.training_seeds
+        "# study {} of the kind {}, protocol {}: search seeds {:?}, training seeds {:?}\n",
+        study.name,
+        study.kind.name(),
+        study.protocol.name,
+        study.seeds,
+        study.protocol.training_seeds
     );
+    if study.kind == Kind::Epochs {
+        text += &format!("# genotypes of {} epochs of each search\n", study.epochs);
+    }
     for variant in &study.variants {
         text += &format!("\n# variant {}", variant.name);
         text += &match &variant.origin {
@@ -114,7 +122,10 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     let known = Plan::of(&study, Some(&out))?;
     for name in &arguments.only {
         let is_known = known.trials.iter().any(|trial| trial.name == *name);
-        ensure!(is_known, "--only {name}: no such trial; `ec-darts study list` names them");
+        ensure!(
+            is_known,
+            usage(format!("--only {name}"), "no such trial; `ec-darts study list` names them")
+        );
     }
     let choice = Choice {
         only: arguments.only.clone(),
@@ -137,11 +148,15 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     let images = session.load(&study.protocol.retrain.data, &arguments.data)?;
     folder::hold_images(&out, &images.digests())?;
     let stop = session.options.stop.clone();
-    let mut trials = Trials { session, images, max_steps: arguments.max_steps };
+    let max_steps = arguments.max_steps;
+    let mut trials = Trials { session, images, max_steps, stopped: None };
     let ending = ec_darts_study::run(&study, &out, &choice, &stop, &mut trials)?;
-    let session = trials.session;
+    let Trials { session, stopped, .. } = trials;
     let Ending::Nothing { running, failed, left, finished } = ending else {
         session.report.line("the same command goes on with the study")?;
+        if let Some((checkpoint, total_step)) = stopped {
+            return Err(session.stopped(checkpoint, total_step));
+        }
         session.go_on()?;
         return Err(Stopped { signal: None, saved: None }.into());
     };
@@ -162,16 +177,23 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     }
     session.report.event(&event)?;
     if failed > 0 {
-        bail!("{}; --retry-failed takes them again", failures(&study, &out)?);
+        bail!("{}; --retry-failed takes them again", failures(&study, &out, &choice)?);
     }
     Ok(())
 }
 
-/// The trials that failed, each with its error.
-fn failures(study: &Study, out: &Path) -> anyhow::Result<String> {
+/// An error in the arguments.
+fn usage(origin: String, reason: &str) -> Error {
+    Error::ConfigSyntax { origin, reason: reason.into() }
+}
+
+/// The chosen trials that failed, each with its error.
+fn failures(study: &Study, out: &Path, choice: &Choice) -> anyhow::Result<String> {
     let plan = Plan::of(study, Some(out))?;
     let failed = plan.trials.iter().filter_map(|trial| match trial.state(out) {
-        State::Failed { error } => Some(format!("{}: {error}", trial.name)),
+        State::Failed { error } if choice.takes(&trial.name) => {
+            Some(format!("{}: {error}", trial.name))
+        }
         _ => None,
     });
     let failed: Vec<String> = failed.collect();

@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use ec_darts::Result;
+use ec_darts::config::SearchConfig;
 use ec_darts::train::folder::metrics;
-use ec_darts::train::{EpochReport, MeasuredOn, RetrainEpochReport};
-use ec_darts::{Error, config::SearchConfig};
+use ec_darts::train::{MeasuredOn, RetrainEpochReport};
 
-use crate::genotypes::key;
-use crate::plan::{Plan, returned, scores, training};
+use crate::genotypes::{key, returned};
+use crate::plan::{Plan, epochs, scores, training};
 use crate::results::{Results, SearchResult, TrainingResult, Unfinished};
 use crate::study::Study;
-use crate::trial::{Record, State, Work};
+use crate::trial::{Record, State, Work, damaged};
 
 impl Results {
     /// Results of a study's finished trials.
@@ -57,13 +57,13 @@ impl Results {
 
 fn of_search(folder: &Path, name: &str, config: &SearchConfig) -> Result<SearchResult> {
     let run = folder.join(name);
-    let reports: Vec<EpochReport> = metrics(&run)?;
+    let reports = epochs(config, &run)?;
     let variant = name.trim_start_matches("searches/").rsplit_once("-s");
     Ok(SearchResult {
         variant: variant.map_or(name, |(variant, _)| variant).to_string(),
         seed: config.search.seed,
         folder: name.into(),
-        genotype: key(&returned(&run)?),
+        genotype: key(&returned(&run).map_err(|error| damaged(&run, &error))?),
         epochs: reports.iter().map(|report| scores(report, config.search.strength)).collect(),
         cost: Record::read(&run).unwrap_or_default().cost,
     })
@@ -74,11 +74,15 @@ fn of_training(folder: &Path, genotype: &str, seed: u64) -> Result<Option<Traini
     let name = training(genotype, seed);
     let run = folder.join(&name);
     let Some(record) = Record::read(&run).filter(Record::is_done) else { return Ok(None) };
-    let reports: Vec<RetrainEpochReport> = metrics(&run)?;
+    let reports = metrics::<RetrainEpochReport>(&run).map_err(|error| damaged(&run, &error))?;
+    let is_whole = reports.iter().enumerate().all(|(at, report)| report.epoch == at)
+        && reports.last().is_some_and(|last| last.epochs == reports.len());
     let last = reports.last().and_then(|last| Some((last.valid_accuracy?, last.measured_on?)));
-    let Some((accuracy, on)) = last else {
-        let reason = "a training that is done has no accuracy in the last line of metrics.jsonl";
-        return Err(Error::Folder { path: run, reason: reason.into() });
+    let Some((accuracy, on)) = last.filter(|_| is_whole) else {
+        return Err(damaged(
+            &run,
+            &"metrics.jsonl does not end with the accuracy of the last epoch",
+        ));
     };
     let on_test = on == MeasuredOn::Test;
     Ok(Some(TrainingResult { seed, folder: name.into(), accuracy, on_test, cost: record.cost }))

@@ -158,4 +158,5 @@ fn training(genotype: &Genotype, seed: u64, folder: &Path) {
     };
     let line = serde_json::to_string(&report).expect("plain");
     fs::write(folder.join("metrics.jsonl"), line).expect("written");
+    fs::write(folder.join("genotype.json"), genotype.to_json()).expect("written");
 }

@@ -1,9 +1,11 @@
 //! Genotypes in trials: a canonical form, a key, and the genotypes that differ in the edges of one
 //! node.
 
-use ec_darts::Result;
+use std::path::Path;
+
 use ec_darts::architecture::Strength;
 use ec_darts::train::SavedAlpha;
+use ec_darts::{Error as RunError, Result};
 use ec_darts_space::{
     CellGenotype, CellKind, Discretization, Error, Genotype, NUM_INPUTS, Pick, Primitive,
 };
@@ -13,6 +15,15 @@ use sha2::{Digest, Sha256};
 const KEY_DIGITS: usize = 12;
 /// Nodes of a cell whose orders are tried, at most 720.
 const MOST_ORDERED: usize = 6;
+
+/// The genotype of a finished run: the result of a search, or the trained one.
+pub fn returned(run: &Path) -> Result<Genotype> {
+    let path = run.join("genotype.json");
+    let text = std::fs::read_to_string(&path);
+    let text =
+        text.map_err(|source| RunError::Io { action: "read", path: path.clone(), source })?;
+    text.parse().map_err(|error: Error| RunError::Folder { path, reason: error.to_string() })
+}
 
 /// The same network written in one way: the order of a node's picks, of the joined states and, in cells of up to
 /// six nodes, of the nodes themselves means nothing.

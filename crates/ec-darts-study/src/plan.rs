@@ -3,19 +3,21 @@
 
 use std::path::Path;
 
+#[cfg(doc)]
+use ec_darts::Error;
+use ec_darts::Result;
 use ec_darts::architecture::{Strength, random_genotype};
 use ec_darts::config::{LoopConfig, SearchConfig};
 use ec_darts::data::{Purpose, stream_rng};
 use ec_darts::device::DeviceName;
 use ec_darts::train::folder::metrics;
 use ec_darts::train::{EpochReport, SavedAlpha};
-use ec_darts::{Error, Result};
 use ec_darts_space::Genotype;
 
-use crate::genotypes::{canonical, key, other_edges};
+use crate::genotypes::{canonical, key, other_edges, returned};
 use crate::results::{Candidate, EpochScores, Kind, Place};
 use crate::study::{Origin, Study};
-use crate::trial::{Record, Trial, Work, io};
+use crate::trial::{Record, Trial, Work, damaged};
 
 /// The known trials of a study, and its known genotypes.
 #[derive(Clone, Debug)]
@@ -59,15 +61,20 @@ impl Plan {
                         let mut config = config.clone();
                         config.search.seed = seed;
                         let name = format!("searches/{}-s{seed}", variant.name);
-                        let run = folder.map(|folder| folder.join(&name));
-                        match run.filter(|run| Record::read(run).is_some_and(|it| it.is_done())) {
-                            Some(run) => {
+                        let trial = Trial { name, work: Work::Search(config.clone()) };
+                        let is_done = |study: &&Path| {
+                            Record::read(&study.join(&trial.name)).is_some_and(|it| it.is_done())
+                        };
+                        match folder.filter(is_done) {
+                            Some(folder) => {
+                                trial.check(folder)?;
+                                let run = folder.join(&trial.name);
                                 let found = found(study, &variant.name, &config, &run);
                                 found?.into_iter().for_each(|(one, genotype)| add(one, genotype));
                             }
-                            None => plan.waiting.push(name.clone()),
+                            None => plan.waiting.push(trial.name.clone()),
                         }
-                        plan.trials.push(Trial { name, work: Work::Search(config) });
+                        plan.trials.push(trial);
                     }
                 }
             }
@@ -121,7 +128,7 @@ fn found(
     run: &Path,
 ) -> Result<Vec<(Candidate, Genotype)>> {
     let LoopConfig { seed, strength, .. } = config.search;
-    let reports: Vec<EpochReport> = metrics(run)?;
+    let reports = epochs(config, run)?;
     let of_epoch = |report: &EpochReport, place| {
         let genotype = genotype_of(report, strength).clone();
         let scores = scores(report, strength);
@@ -130,15 +137,15 @@ fn found(
         let bare = candidate(variant, place, &genotype);
         (Candidate { supernet_accuracy, auxiliary_accuracy, ..bare }, genotype)
     };
-    let Some(last) = reports.last() else {
-        let reason = "a search that is done has no epoch in metrics.jsonl".into();
-        return Err(Error::Folder { path: run.to_path_buf(), reason });
+    let last = reports.last().expect("checked on the line above");
+    let genotype = returned(run).map_err(|error| damaged(run, &error))?;
+    let best = returned_by(&reports, strength, &key(&genotype));
+    let Some(best) = best else {
+        return Err(damaged(run, &"genotype.json is that of no epoch in metrics.jsonl"));
     };
     Ok(match study.kind {
         Kind::Ablation | Kind::Searches => {
-            let best = reports.get(last.best_epoch).unwrap_or(last);
             let (candidate, _) = of_epoch(best, Place::Search { seed });
-            let genotype = returned(run)?;
             vec![(Candidate { genotype: key(&genotype), ..candidate }, genotype)]
         }
         Kind::Epochs => {
@@ -147,10 +154,7 @@ fn found(
             chosen.map(|epoch| of_epoch(&reports[epoch], place(epoch))).collect()
         }
         Kind::Edges => {
-            let fail = |error: ec_darts_space::Error| Error::Folder {
-                path: run.to_path_buf(),
-                reason: error.to_string(),
-            };
+            let fail = |error: ec_darts_space::Error| damaged(run, &error);
             let of_edges = other_edges(&saved_alpha(run)?).map_err(fail)?;
             let of_edges = of_edges.into_iter().map(|other| {
                 let place = Place::Edges { seed, from: other.from, kept: other.kept };
@@ -164,20 +168,35 @@ fn found(
     })
 }
 
+/// The reports of a finished search, one for each epoch. Only an early stop leaves epochs out.
+pub(crate) fn epochs(config: &SearchConfig, run: &Path) -> Result<Vec<EpochReport>> {
+    let reports = metrics::<EpochReport>(run).map_err(|error| damaged(run, &error))?;
+    let (count, all) = (reports.len(), config.num_epochs());
+    let ends = count == all || (config.rule.stop.is_some() && (1..all).contains(&count));
+    if !ends || reports.iter().enumerate().any(|(at, report)| report.epoch != at) {
+        return Err(damaged(run, &format!("metrics.jsonl has {count} of {all} epochs")));
+    }
+    Ok(reports)
+}
+
+/// The epoch whose genotype a search returned: that of the most accurate auxiliary model, of equal
+/// ones the first; without auxiliary models the last with this genotype.
+fn returned_by<'a>(
+    reports: &'a [EpochReport],
+    strength: Strength,
+    genotype: &str,
+) -> Option<&'a EpochReport> {
+    let scores: Vec<EpochScores> = reports.iter().map(|report| scores(report, strength)).collect();
+    let best = EpochScores::returned(&scores, genotype)?;
+    reports.get(best.epoch - 1)
+}
+
 /// Alpha at the end of a search.
 fn saved_alpha(run: &Path) -> Result<SavedAlpha> {
     // Alpha is two small matrices, for which no GPU has to start.
     let cpu = DeviceName::Flex;
     let device = DeviceName::open_or_best(cpu.is_compiled().then_some(cpu))?.device;
     SavedAlpha::read(run, None, &device)
-}
-
-/// The genotype that is the result of a search.
-pub(crate) fn returned(run: &Path) -> Result<Genotype> {
-    let path = run.join("genotype.json");
-    let text = std::fs::read_to_string(&path).map_err(io("read", &path))?;
-    text.parse()
-        .map_err(|error: ec_darts_space::Error| Error::Folder { path, reason: error.to_string() })
 }
 
 /// The genotype whose accuracy an epoch measured: the auxiliary model's where there was one.

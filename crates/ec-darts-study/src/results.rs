@@ -32,6 +32,18 @@ pub enum Kind {
     Edges,
 }
 
+impl Kind {
+    /// The name in the file of a study.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ablation => "ablation",
+            Self::Epochs => "epochs",
+            Self::Searches => "searches",
+            Self::Edges => "edges",
+        }
+    }
+}
+
 /// All results of a study.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
@@ -71,6 +83,13 @@ pub struct SearchResult {
     pub cost: Cost,
 }
 
+impl SearchResult {
+    /// The epoch whose genotype the search returned.
+    pub fn returned(&self) -> Option<&EpochScores> {
+        EpochScores::returned(&self.epochs, &self.genotype)
+    }
+}
+
 /// Measurements of one epoch of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochScores {
@@ -84,6 +103,20 @@ pub struct EpochScores {
     pub auxiliary_accuracy: Option<f64>,
     /// Mean entropy of the mixing weights of all kinds of cell, as a fraction of the largest possible.
     pub entropy: f64,
+}
+
+impl EpochScores {
+    /// Of a search's epochs with this genotype, the one whose auxiliary model was the most accurate,
+    /// of equal ones the first; without auxiliary models the last.
+    pub(crate) fn returned<'a>(epochs: &'a [Self], genotype: &str) -> Option<&'a Self> {
+        let of_genotype = || epochs.iter().filter(|epoch| epoch.genotype == genotype);
+        let accuracy = |of: &Self| of.auxiliary_accuracy.unwrap_or_default();
+        match of_genotype().any(|epoch| epoch.auxiliary_accuracy.is_some()) {
+            // Of equal ones the last, here from the end.
+            true => of_genotype().rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b))),
+            false => of_genotype().next_back(),
+        }
+    }
 }
 
 /// Source of a genotype.

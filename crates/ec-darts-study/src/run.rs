@@ -32,6 +32,13 @@ pub struct Choice {
     pub max_trials: Option<u64>,
 }
 
+impl Choice {
+    /// Whether a trial is among the chosen ones.
+    pub fn takes(&self, trial: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == trial)
+    }
+}
+
 /// End of one process's work on a trial.
 #[derive(Debug)]
 pub enum Worked {
@@ -70,7 +77,7 @@ pub enum Ending {
     Nothing {
         /// Number of trials that other processes run.
         running: usize,
-        /// Number of failed trials.
+        /// Number of failed trials among the chosen ones.
         failed: usize,
         /// Number of known trials that are not done, because they were not chosen.
         left: usize,
@@ -141,7 +148,7 @@ pub fn run<W: Worker>(
                 pause = PAUSES[1].min(2 * pause);
                 continue;
             }
-            return Ok(nothing(&states, finished));
+            return Ok(nothing(&plan, &states, choice, finished));
         };
         taken.insert(trial.name.clone());
         (waits, pause) = (false, PAUSES[0]);
@@ -159,11 +166,14 @@ pub fn run<W: Worker>(
     }
 }
 
-fn nothing(states: &[State], finished: u64) -> Ending {
+fn nothing(plan: &Plan, states: &[State], choice: &Choice, finished: u64) -> Ending {
     let count = |of: fn(&State) -> bool| states.iter().filter(|&state| of(state)).count();
+    let failed = plan.trials.iter().zip(states).filter(|(trial, state)| {
+        matches!(state, State::Failed { .. }) && choice.takes(&trial.name)
+    });
     Ending::Nothing {
+        failed: failed.count(),
         running: count(|state| matches!(state, State::Running { .. })),
-        failed: count(|state| matches!(state, State::Failed { .. })),
         left: count(|state| matches!(state, State::Ready | State::Begun)),
         finished,
     }
@@ -177,13 +187,12 @@ fn open<'a>(
     taken: &BTreeSet<String>,
 ) -> Vec<&'a Trial> {
     let is_open = |(trial, state): &(&Trial, &State)| {
-        let is_chosen = choice.only.is_empty() || choice.only.contains(&trial.name);
         let is_open = match state {
             State::Ready | State::Begun => true,
             State::Failed { .. } => choice.retry_failed,
             State::Running { .. } | State::Done => false,
         };
-        is_chosen && is_open && !taken.contains(&trial.name)
+        choice.takes(&trial.name) && is_open && !taken.contains(&trial.name)
     };
     plan.trials.iter().zip(states).filter(is_open).map(|(trial, _)| trial).collect()
 }
@@ -210,11 +219,13 @@ fn take<'a>(
     Ok(None)
 }
 
-/// Whether another process runs a search, whose trainings are unknown before it is done.
+/// Whether another process runs a search, whose trainings are unknown before it is done. It may also
+/// have finished it since the plan was made.
 fn is_unlocking(plan: &Plan, states: &[State]) -> bool {
     let mut both = plan.trials.iter().zip(states);
     both.any(|(trial, state)| {
-        matches!(state, State::Running { .. }) && plan.waiting.contains(&trial.name)
+        let is_taken = matches!(state, State::Running { .. } | State::Done);
+        is_taken && plan.waiting.contains(&trial.name)
     })
 }
 

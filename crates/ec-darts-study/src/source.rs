@@ -4,7 +4,8 @@ use std::path::Path;
 
 use ec_darts::Error;
 use ec_darts::Result;
-use ec_darts::config::{Override, Settings, Source};
+use ec_darts::config::{self, Override, Source};
+use ec_darts_space::Preset;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
@@ -17,7 +18,11 @@ const MOST_LAYERS: usize = 8;
 pub(crate) fn study(given: &Path) -> Result<Source> {
     match given.to_str().and_then(builtin::study) {
         Some(text) => Ok(Source::of_text(text, &given.display().to_string())),
-        None => Source::open(given),
+        None if !matches!(given.try_exists(), Ok(false)) => Source::open(given),
+        None => {
+            let reason = "no such file, and no built-in study; `ec-darts study show` lists them";
+            Err(Error::ConfigSyntax { origin: given.display().to_string(), reason: reason.into() })
+        }
     }
 }
 
@@ -25,7 +30,18 @@ pub(crate) fn study(given: &Path) -> Result<Source> {
 pub(crate) fn protocol(study: &Source, name: &str) -> Result<Source> {
     match builtin::protocol(name) {
         Some(text) => Ok(Source::of_text(text, name)),
-        None => study.beside("protocol", name),
+        None => study.beside("protocol", name).map_err(|error| {
+            let names: Vec<&str> = builtin::PROTOCOLS.iter().map(|(name, _)| *name).collect();
+            allowed(study, &error, &format!("{}, or a path", names.join(", ")))
+        }),
+    }
+}
+
+/// An error with the allowed values.
+pub(crate) fn allowed(source: &Source, error: &Error, allowed: &str) -> Error {
+    match error {
+        Error::ConfigSyntax { reason, .. } => source.fail(&format!("{reason}; allowed: {allowed}")),
+        other => source.fail(&format!("{other}; allowed: {allowed}")),
     }
 }
 
@@ -37,15 +53,43 @@ pub(crate) fn layered(source: &Source) -> Result<Table> {
             None => return Ok(table),
             Some(Value::String(base)) => match builtin::study(&base) {
                 Some(text) => Source::of_text(text, &base),
-                None => below.beside("base", &base)?,
+                None => below
+                    .beside("base", &base)
+                    .map_err(|error| allowed(&below, &error, "a built-in study, or a path"))?,
             },
             Some(other) => return Err(value(source, "base", &other, "a study, as text")),
         };
-        for (key, value) in below.table()? {
+        let mut base = below.table()?;
+        start_at(&below, &mut base);
+        for (key, value) in base {
             table.entry(key).or_insert(value);
         }
     }
     Err(source.fail(&format!("more than {MOST_LAYERS} studies build on each other by `base`")))
+}
+
+/// Makes the paths of a study independent of the file that builds on it: they start at its own
+/// folder. Names of presets stay.
+fn start_at(source: &Source, study: &mut Table) {
+    let start = |value: &mut Value, is_name: fn(&str) -> bool| {
+        if let Value::String(given) = value
+            && !is_name(given)
+        {
+            *given = source.path(given).display().to_string();
+        }
+    };
+    if let Some(protocol) = study.get_mut("protocol") {
+        start(protocol, |name| builtin::protocol(name).is_some());
+    }
+    let variants = study.get_mut("variants").and_then(Value::as_array_mut);
+    for variant in variants.into_iter().flatten() {
+        if let Some(search) = variant.get_mut("search") {
+            start(search, |name| config::Preset::named(name).is_some());
+        }
+        if let Some(genotype) = variant.get_mut("genotype") {
+            start(genotype, |name| Preset::find(name).is_ok());
+        }
+    }
 }
 
 /// Reads a table as a structure; an error names the key.
@@ -69,16 +113,15 @@ pub(crate) fn value(source: &Source, key: &str, value: &dyn ToString, allowed: &
     }
 }
 
-/// Settings under a layer of sections; errors name keys with `prefix` before them.
+/// A layer of sections as overrides; errors name keys with `prefix` before them.
 ///
 /// `forbidden` is a key that the layer must not have, and the place that sets it instead.
-pub(crate) fn lay<C: Settings>(
-    settings: C,
+pub(crate) fn overrides(
     layer: &Table,
     source: &Source,
     prefix: &str,
     forbidden: (&str, &str),
-) -> Result<C> {
+) -> Result<Vec<Override>> {
     let mut overrides = Vec::new();
     for (section, names) in layer {
         let Some(names) = names.as_table() else {
@@ -95,5 +138,5 @@ pub(crate) fn lay<C: Settings>(
             overrides.push(Override { prefix: prefix.to_string(), ..given });
         }
     }
-    settings.overridden(&overrides)
+    Ok(overrides)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ec_darts::Error;
 use ec_darts::Result;
 use ec_darts::architecture::random_genotype;
-use ec_darts::config::{RetrainConfig, SearchConfig, Settings, Source};
+use ec_darts::config::{Override, RetrainConfig, SearchConfig, Settings, Source};
 use ec_darts::data::{DatasetKind, Purpose, stream_rng};
 use ec_darts_space::{Discretization, Genotype, Preset, SearchSpace};
 use serde::Deserialize;
@@ -164,7 +164,7 @@ fn scale(study: &Source, name: &str) -> Result<Scale> {
     };
     let seeds = ("retrain.seed", "training_seeds has them");
     let retrain = RetrainConfig::from_source(&base)?;
-    let retrain = source::lay(retrain, &layer, &source, "retrain.", seeds)?;
+    let retrain = retrain.overridden(&source::overrides(&layer, &source, "retrain.", seeds)?)?;
     let dataset = retrain.data.dataset;
     if !DatasetKind::ALL.contains(&dataset) {
         let allowed = DatasetKind::ALL.map(DatasetKind::name).join(", ");
@@ -186,7 +186,7 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
     let mut spaces = searches.iter().flatten().map(|config| config.network.space());
     let space = match spaces.next() {
         Some(space) => space?,
-        None => under(SearchConfig::cifar10(), scale)?.network.space()?,
+        None => SearchConfig::cifar10().overridden(&scale.overrides()?)?.network.space()?,
     };
     let discretizations: Vec<Discretization> =
         searches.iter().flatten().map(|config| config.rule.discretization).collect();
@@ -258,9 +258,11 @@ fn search(
 ) -> Result<SearchConfig> {
     let key = format!("variants.{}", variant.name);
     let base = source.beside(&format!("{key}.search"), name)?;
-    let config = under(SearchConfig::from_source(&base)?, scale)?;
     let seeds = ("search.seed", "`seeds` has them");
-    let config = source::lay(config, &variant.set, source, &format!("{key}.set."), seeds)?;
+    let own = source::overrides(&variant.set, source, &format!("{key}.set."), seeds)?;
+    // Together, so that a variant can adapt a preset to the protocol.
+    let config = SearchConfig::from_source(&base)?;
+    let config = config.overridden(&[scale.overrides()?, own].concat())?;
     let (ours, theirs) = (config.data.source(""), scale.protocol.retrain.data.source(""));
     if ours == theirs {
         return Ok(config);
@@ -275,9 +277,12 @@ fn search(
     Err(source::value(source, &format!("{key}.set.data"), &found, &allowed))
 }
 
-fn under(config: SearchConfig, scale: &Scale) -> Result<SearchConfig> {
-    let seeds = ("search.seed", "the study's `seeds` has them");
-    source::lay(config, &scale.search, &scale.source, "search.", seeds)
+impl Scale {
+    /// The settings over those of every search.
+    fn overrides(&self) -> Result<Vec<Override>> {
+        let seeds = ("search.seed", "the study's `seeds` has them");
+        source::overrides(&self.search, &self.source, "search.", seeds)
+    }
 }
 
 /// Refuses a genotype that the network of the protocol cannot be made of.
@@ -300,8 +305,11 @@ fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
         return Ok(preset.genotype());
     }
     let key = format!("{key}.genotype");
-    let text = source.beside(&key, name)?.text;
-    text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
+    let text = source.beside(&key, name).map_err(|error| {
+        let names: Vec<&str> = Preset::ALL.iter().map(|preset| preset.name).collect();
+        source::allowed(source, &error, &format!("{}, or a path", names.join(", ")))
+    });
+    text?.text.parse().map_err(|error| source.fail(&format!("`{key}` is {name:?}: {error}")))
 }
 
 /// The checks beyond those of types.
@@ -371,7 +379,9 @@ impl Check<'_> {
                 self.require(epochs >= 2, &format!("{key}.search.epochs"), &epochs, allowed)?;
             }
             if study.kind == Kind::Edges {
-                let found = format!("{:?}", config.rule.discretization);
+                // As the file spells it.
+                let found = toml::Value::try_from(config.rule.discretization);
+                let found = found.map_or_else(|error| error.to_string(), |found| found.to_string());
                 let allowed = "edges: a node of the genotype must keep a fixed number of edges";
                 let fits = config.rule.discretization == Discretization::Edges;
                 self.require(fits, &format!("{key}.rule.discretization"), &found, allowed)?;

@@ -1,5 +1,6 @@
 //! A trial: one search or one training, its run folder, its process and its outcome.
 
+use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
@@ -10,6 +11,7 @@ use ec_darts::{Error, Result};
 use ec_darts_space::Genotype;
 use serde::{Deserialize, Serialize};
 
+use crate::genotypes::{key, returned};
 use crate::results::Cost;
 
 /// A file in a trial's folder: a [`Record`].
@@ -42,11 +44,23 @@ pub enum Work {
 }
 
 impl Trial {
-    /// Returns an error where the folder of the trial has a run with other settings.
+    /// Returns an error where the folder of the trial has a run with other settings, or a finished
+    /// training of another genotype.
     pub(crate) fn check(&self, study: &Path) -> Result<()> {
+        let folder = study.join(&self.name);
         match &self.work {
-            Work::Search(config) => check(&study.join(&self.name), &**config),
-            Work::Training { config, .. } => check(&study.join(&self.name), &**config),
+            Work::Search(config) => check(&folder, &**config),
+            Work::Training { genotype, config } => {
+                check(&folder, &**config)?;
+                if is_done(&folder) {
+                    let trained = returned(&folder).map_err(|error| damaged(&folder, &error))?;
+                    if key(&trained) != key(genotype) {
+                        let fault = "genotype.json is that of another training";
+                        return Err(damaged(&folder, &fault));
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -64,9 +78,21 @@ impl Trial {
     }
 }
 
+/// The error for a file of a finished trial that cannot be its own, with the remedy.
+pub(crate) fn damaged(folder: &Path, fault: &dyn Display) -> Error {
+    let remedy = "remove trial.json there, and the next run finishes the trial again from its checkpoint; without \
+                  checkpoints, remove the folder";
+    let reason = format!("a finished trial whose result counts for nothing: {fault}; {remedy}");
+    Error::Folder { path: folder.to_path_buf(), reason }
+}
+
+fn is_done(folder: &Path) -> bool {
+    Record::read(folder).is_some_and(|record| record.is_done())
+}
+
 fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
     let path = folder.join("config.toml");
-    let is_done = Record::read(folder).is_some_and(|record| record.ending == Some(Ended::Done));
+    let is_done = is_done(folder);
     let there = match path.exists().then(|| C::load(&path, &[])) {
         Some(Ok(there)) => there,
         // A damaged file is written again from the checkpoint, which has the settings too. A trial that is done is
@@ -77,12 +103,7 @@ fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
                 Some(Err(error)) => error.to_string(),
                 _ => "config.toml is not there".into(),
             };
-            return Err(Error::Folder {
-                path: folder.to_path_buf(),
-                reason: format!(
-                    "holds a trial whose settings cannot be read, so its result counts for nothing: {fault}"
-                ),
-            });
+            return Err(damaged(folder, &fault));
         }
     };
     match config.difference(&there) {

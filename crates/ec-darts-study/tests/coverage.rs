@@ -52,6 +52,18 @@ fn difference_by_seed() {
             Ok(compare::paired(&draw::pairs(rng, 5, correlation))?.interval())
         });
     }
+    for of_other in [Spread::Shared, Spread::Normal] {
+        for size in [[5, 2], [10, 2]] {
+            let [tally] = tally(1_000, 0.0, |rng| {
+                let own = draw::named(rng, "own", size, Spread::Shared);
+                let other = draw::named(rng, "other", size, of_other);
+                [own.difference_by_seed(&other).map(|told| told.interval())]
+            });
+            // As for means, the interval errs on the safe side.
+            let coverage = tally.coverage();
+            assert!(coverage >= 0.93, "{size:?}, shared and {of_other:?}: {coverage}");
+        }
+    }
 }
 
 #[test]

@@ -100,6 +100,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// Another process works in a run folder.
+    #[error("{}: another process is running in this folder", path.display())]
+    Busy {
+        /// The run folder.
+        path: PathBuf,
+    },
+
     /// A device is not compiled in, or does not exist on the machine.
     #[error("device {device}: {reason}")]
     Device {

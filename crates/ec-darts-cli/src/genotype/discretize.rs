@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ec_darts::Error;
 use ec_darts::config::Order;
 use ec_darts::cost::{Budget, NetworkCost};
 use ec_darts::device::DeviceName;
@@ -15,14 +16,23 @@ use crate::cost::network;
 use crate::{output, print};
 
 pub fn run(arguments: DiscretizeArguments) -> anyhow::Result<()> {
+    if let Some(out) = &arguments.out {
+        let read = ["config.toml", "metrics.jsonl"].map(|file| arguments.run.join(file));
+        output::spare(out, read)?;
+    }
     let (config, image_size) = network(&arguments.network)?;
     let saved = saved_alpha(&arguments.run, arguments.epoch)?;
     let skeleton = Skeleton::of(saved.space.topology());
     anyhow::ensure!(
         skeleton == config.skeleton,
-        "--network is a network of the skeleton `{}`, the search has the skeleton `{}`",
-        config.skeleton.name(),
-        skeleton.name()
+        Error::ConfigSyntax {
+            origin: "--network".into(),
+            reason: format!(
+                "a network of the skeleton `{}`, the search has the skeleton `{}`",
+                config.skeleton.name(),
+                skeleton.name()
+            ),
+        }
     );
     let budget =
         Budget { parameters: arguments.max_parameters, multiply_adds: arguments.max_multiply_adds };

@@ -28,13 +28,16 @@ const UP: &str = "../../";
 pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
     let question = Question { difference: arguments.difference / 100.0, power: arguments.power };
     let is_results = arguments.study.extension().is_some_and(|extension| extension == "json");
+    let out = |reason: &str| super::usage("--out".into(), reason);
     let (results, folder, links) = match (&arguments.out, is_results) {
         (None, true) => {
             let folder = arguments.study.parent().unwrap_or(Path::new("")).to_path_buf();
             (read(&arguments.study)?, folder, Links(None))
         }
-        (Some(_), true) => anyhow::bail!("--out: results in a file have their report beside them"),
-        (None, false) => anyhow::bail!("--out: expected the folder of the study"),
+        (Some(_), true) => {
+            return Err(out("results in a file have their report beside them").into());
+        }
+        (None, false) => return Err(out("expected the folder of the study").into()),
         (Some(out), false) => {
             let study = Study::open(&arguments.study)?;
             ensure!(out.is_dir(), "{}: no such folder", out.display());
@@ -80,12 +83,26 @@ fn write(
     files::write(&folder.join("figures.csv"), &text::figures(&sections)?)?;
     files::write(&folder.join("trainings.csv"), &text::trainings(results)?)?;
     files::write(&folder.join("searches.csv"), &text::searches(results)?)?;
+    remove_pictures(folder)?;
     for picture in drawn(&sections) {
         let file = folder.join(format!("{}.svg", picture.name));
         files::write(&file, on_paper(picture).as_bytes())?;
     }
     files::write(&page_path, visible(&page).as_bytes())?;
     Ok(page_path)
+}
+
+/// Removes the pictures of an earlier report, which may have had other ones.
+fn remove_pictures(folder: &Path) -> anyhow::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    for entry in std::fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.strip_suffix(".svg").is_some_and(pictures::is_name) {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 fn drawn(sections: &[Section]) -> impl Iterator<Item = &Picture> {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::anyhow;
@@ -21,6 +21,8 @@ pub struct Trials {
     pub images: Datasets,
     /// The limit of steps of all trials together.
     pub max_steps: Option<u64>,
+    /// The checkpoint of the trial that was stopped last, and its step.
+    pub stopped: Option<(PathBuf, u64)>,
 }
 
 /// Name of a trial's work.
@@ -35,17 +37,23 @@ impl Trials {
     /// Runs a trial; returns whether it is done, otherwise it was stopped.
     fn is_done(&mut self, trial: &Trial) -> anyhow::Result<bool> {
         let session = &mut self.session;
-        Ok(match &trial.work {
+        self.stopped = match &trial.work {
             Work::Search(config) => {
-                let outcome = search::search((**config).clone(), &self.images, session)?;
-                matches!(outcome, Outcome::Finished(_))
+                saved(search::search((**config).clone(), &self.images, session)?)
             }
             Work::Training { genotype, config } => {
-                let config = (**config).clone();
-                let outcome = retrain::retrain(config, genotype, &self.images, session)?;
-                matches!(outcome, Outcome::Finished(_))
+                saved(retrain::retrain((**config).clone(), genotype, &self.images, session)?)
             }
-        })
+        };
+        Ok(self.stopped.is_none())
+    }
+}
+
+/// Checkpoint and step of a run that was stopped.
+fn saved<T>(outcome: Outcome<T>) -> Option<(PathBuf, u64)> {
+    match outcome {
+        Outcome::Finished(_) => None,
+        Outcome::Stopped { checkpoint, total_step } => Some((checkpoint, total_step)),
     }
 }
 
@@ -101,10 +109,12 @@ impl Worker for Trials {
     }
 }
 
-/// Whether an error is about a disk or the reader of the output, and would not occur in another
-/// session.
+/// Whether an error is about a disk, the reader of the output or another process in the folder, and
+/// would not occur in another session.
 fn is_no_fault_of_the_trial(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.is::<io::Error>() || matches!(cause.downcast_ref(), Some(Error::Io { .. }))
+        let of_session =
+            matches!(cause.downcast_ref(), Some(Error::Io { .. } | Error::Busy { .. }));
+        cause.is::<io::Error>() || of_session
     })
 }

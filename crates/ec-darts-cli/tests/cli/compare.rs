@@ -62,6 +62,41 @@ fn runs_side_by_side() {
 }
 
 #[test]
+fn missing_files_are_told() {
+    let folder = runs();
+    let compare = |runs: &[&str]| {
+        let (code, out, err) = told(&folder.run(&[&["compare"][..], runs].concat()));
+        assert_eq!(code, Some(0), "{err}");
+        (out, err)
+    };
+    // A stage that has not begun has no files, and lacks none.
+    std::fs::create_dir(folder.path("a/retrain")).expect("created");
+    let (out, err) = compare(&["a", "b"]);
+    assert!(err.is_empty() && !out.contains("cannot be compared"), "{out} {err}");
+
+    // The settings are missing, then empty.
+    let remove = |file: &str| std::fs::remove_file(folder.path(file)).expect("removed");
+    remove("b/config.toml");
+    for expected in ["b/config.toml: is missing", "b: ./config.toml: "] {
+        let (out, err) = compare(&["a", "b"]);
+        assert!(err.contains(&format!("warning: {expected}")), "{err}");
+        let line = out.lines().nth(2);
+        assert_eq!(line, Some("  cannot be compared: b/config.toml"), "{out}");
+        assert!(!out.contains("  none"), "{out}");
+        folder.write("b/config.toml", "");
+    }
+
+    // Finished runs without the figures of their epochs.
+    remove("a/metrics.jsonl");
+    folder.write("r/metrics.jsonl", "");
+    let (_, err) = compare(&["a", "r"]);
+    for file in ["a/metrics.jsonl", "r/metrics.jsonl"] {
+        let expected = format!("warning: {file}: is missing or empty");
+        assert!(err.contains(&expected), "{expected} in {err}");
+    }
+}
+
+#[test]
 fn what_cannot_be_compared() {
     let folder = Folder::new();
     folder.write("empty/other.txt", "");

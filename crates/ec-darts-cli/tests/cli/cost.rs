@@ -34,7 +34,7 @@ fn published_genotypes_cost_what_the_reference_counts() {
 fn wrong_costs_say_what_is_allowed() {
     let folder = Folder::new();
     for (arguments, code, text) in [
-        (["--genotype", "NONE", "--network", "cifar"], 1, "NONE"),
+        (["--genotype", "NONE", "--network", "cifar"], 2, "NONE"),
         (["--genotype", "DARTS_V2", "--network", "mnist"], 2, "tiny-imagenet"),
     ] {
         let all = [&["cost"][..], &arguments[..]].concat();
@@ -44,7 +44,7 @@ fn wrong_costs_say_what_is_allowed() {
     }
     let odd = ["cost", "--genotype", "DARTS_V2", "--network", "cifar", "--channels", "7"];
     let (code, _, err) = told(&folder.run(&odd));
-    assert!(code == Some(1) && err.contains("an even number"), "{err}");
+    assert!(code == Some(2) && err.contains("--channels 7: allowed: an even number"), "{err}");
 }
 
 #[test]

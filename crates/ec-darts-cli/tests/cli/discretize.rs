@@ -53,6 +53,12 @@ fn a_budget_is_kept_and_says_what_it_took() {
         let then = format!("r/genotypes/epoch-{epoch:03}.json");
         assert_eq!(json(&read("again.json")), json(&read(&then)));
     }
+    for file in ["r/config.toml", "r/metrics.jsonl"] {
+        let before = read(file);
+        let (code, _, err) = discretize(&["--out", file]);
+        assert!(code == Some(2) && err.contains(&format!("{file}: this command reads")), "{err}");
+        assert_eq!(read(file), before);
+    }
     let (code, _, err) = discretize(&["--epoch", "3"]);
     assert!(
         code == Some(1) && err.contains("epoch 3 is not over, there is alpha of epochs 1 to 2")

@@ -25,7 +25,10 @@ fn settings() {
     check(&folder, &set("weights.momentum=1.5"), 2, &["weights.momentum", "1.5", "allowed"]);
     check(&folder, &set("weights.speed=1"), 2, &["speed"]);
     check(&folder, &set("search.relaxation=hard"), 2, &["cross-edge"]);
-    check(&folder, &strings(&["config", "check", "none.toml"]), 1, &["none.toml"]);
+    check(&folder, &strings(&["config", "check", "none.toml"]), 2, &["none.toml"]);
+    folder.write("latin.toml", [b'#', 0xe9]);
+    check(&folder, &strings(&["config", "check", "latin.toml"]), 2, &["latin.toml", "UTF-8"]);
+    check(&folder, &strings(&["config", "check", "."]), 2, &[".: cannot be read"]);
     folder.write("bad.toml", "[data]\ndataset = ");
     check(&folder, &strings(&["config", "check", "bad.toml"]), 2, &["bad.toml", "line 2"]);
     check(&folder, &sample(&[]), 2, &["--out"]);
@@ -126,11 +129,11 @@ fn genotypes() {
     let folder = Folder::new();
     folder.write("g.txt", "Genotype(normal=[('sep_conv_9x9', 0)])");
     check(&folder, &strings(&["genotype", "show", "g.txt"]), 1, &["g.txt", "sep_conv_9x9", "^"]);
-    check(&folder, &strings(&["genotype", "show", "nothing"]), 1, &["nothing", "DARTS_V1"]);
+    check(&folder, &strings(&["genotype", "show", "nothing"]), 2, &["nothing", "DARTS_V1"]);
     check(
         &folder,
         &strings(&["genotype", "draw", "pdarts", "--out", "a.png"]),
-        1,
+        2,
         &[".svg or .dot"],
     );
 }

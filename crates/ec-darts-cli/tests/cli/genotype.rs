@@ -26,6 +26,11 @@ fn genotypes_are_shown_converted_and_drawn() {
     let picture = std::fs::read_to_string(folder.path("cells.svg")).expect("a picture");
     assert!(picture.starts_with("<svg") || picture.starts_with("<?xml"), "{picture:.40}");
     check(&folder, &["genotype", "draw", "pdarts", "--out", "cells.dot"], "");
+    // A picture does not replace the genotype that it shows.
+    folder.write("g.svg", &json);
+    let (code, _, err) = told(&folder.run(&["genotype", "draw", "g.svg", "--out", "./g.svg"]));
+    assert!(code == Some(2) && err.contains("./g.svg: this command reads the file"), "{err}");
+    assert_eq!(std::fs::read_to_string(folder.path("g.svg")).expect("there"), json);
 }
 
 #[test]
@@ -47,15 +52,19 @@ fn a_cell_of_nas_bench_201_is_shown_converted_drawn_and_counted() {
     // One 3x3 and one 1x1 convolution in each cell: 73,306 + 5 (10 * 5376 + 4 * 112).
     let counted = ["cost", "--genotype", "cell.txt", "--network", "nas-bench-201"];
     check(&folder, &counted, "344346");
-    for (arguments, expected) in [
-        (&["genotype", "convert", "cell.txt", "--to", "flat"][..], "the form has two cells"),
-        (&["genotype", "convert", "pdarts", "--to", "nas-bench-201"], "it has one kind of cell"),
-        (&["cost", "--genotype", "cell.txt", "--network", "cifar"], "`nas-bench-201` has one"),
-        (&["cost", "--genotype", "pdarts", "--network", "nas-bench-201"], "has a reduction cell"),
-        (&[&counted[..], &["--cells", "8"]].concat(), "a multiple of 3"),
+    for (arguments, expected_code, expected) in [
+        (&["genotype", "convert", "cell.txt", "--to", "flat"][..], 1, "the form has two cells"),
+        (&["genotype", "convert", "pdarts", "--to", "nas-bench-201"], 1, "it has one kind of cell"),
+        (&["cost", "--genotype", "cell.txt", "--network", "cifar"], 2, "`nas-bench-201` has one"),
+        (
+            &["cost", "--genotype", "pdarts", "--network", "nas-bench-201"],
+            2,
+            "has a reduction cell",
+        ),
+        (&[&counted[..], &["--cells", "8"]].concat(), 2, "a multiple of 3"),
     ] {
         let (code, _, err) = told(&folder.run(arguments));
-        assert!(code == Some(1) && err.contains(expected), "{arguments:?}: {err}");
+        assert!(code == Some(expected_code) && err.contains(expected), "{arguments:?}: {err}");
     }
 }
 

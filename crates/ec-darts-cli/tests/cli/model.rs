@@ -304,6 +304,45 @@ fn an_export_comes_back() {
     assert!(!folder.path("x").exists());
 }
 
+/// Also through a link, and where the output is a folder with the file in it.
+#[test]
+fn files_that_are_read_are_not_written_over() {
+    let folder = Folder::new();
+    folder.write("t/note.txt", "");
+    pictures(&folder, "some");
+    let model = save(&folder, "t/model.safetensors", |_| {});
+    let read = |path: &PathBuf| std::fs::read(path).expect("read");
+    let (picture, before) = (folder.path("some/cat/4.png"), read(&model));
+    let pixels = read(&picture);
+    let refused = |arguments: &[&str], out: &str| {
+        let (code, _, err) = told(&folder.run(arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {err}");
+        assert!(err.contains(&format!("{out}: this command reads the file")), "{err}");
+        assert!(read(&model) == before && read(&picture) == pixels, "{arguments:?}");
+    };
+    let given = "t/model.safetensors";
+    let export = |from: &str, format: &str, out: &str, named: &str| {
+        refused(&["export", "--model", from, "--format", format, "--out", out], named);
+    };
+    export(given, "torch", "t", given);
+    assert!(!folder.path("t/model.py").exists());
+    for format in ["onnx", "burnpack", "safetensors"] {
+        export(given, format, "./t/../t/model.safetensors", "./t/../t/model.safetensors");
+    }
+    #[cfg(unix)]
+    {
+        let link = "link.safetensors";
+        std::os::unix::fs::symlink(given, folder.path(link)).expect("a link");
+        export(given, "onnx", link, link);
+        export(link, "torch", "t", given);
+    }
+    refused(&["import", given, "--out", given], given);
+    let classify = ["classify", "--model", given, "--device", "flex", "some", "--csv"];
+    for out in [given, "some/cat/4.png"] {
+        refused(&[&classify[..], &[out]].concat(), out);
+    }
+}
+
 #[test]
 fn a_public_imagenet_network_reads_images_as_its_recipe_does() {
     let folder = Folder::new();

@@ -102,6 +102,31 @@ fn a_run_ends_in_a_report() {
     let (code, out, err) = run(&folder, &["--resume"]);
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("4 of 4"), "{out}");
+    let (code, out, err) = run(&folder, &["--resume", "--quiet"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("of 500 test images") && !out.contains(" of 4: "), "{out}");
+}
+
+/// The search has 6 steps and the retraining 18; the limit is that of both together.
+#[test]
+fn the_steps_of_both_stages_are_limited_together() {
+    let stopped = |folder: &Folder, more: &[&str], expected: &str| {
+        let (code, out, err) = run(folder, more);
+        assert_eq!(code, Some(3), "{err}");
+        assert!(out.contains(expected), "{expected} in {out}");
+        out
+    };
+    let folder = Folder::new();
+    stopped(&folder, &["--max-steps", "8"], "stopped at step 2, saved r/retrain/");
+    stopped(&folder, &["--resume", "--max-steps", "3"], "stopped at step 5, saved r/retrain/");
+
+    // The limit is reached with the last step of the search.
+    let folder = Folder::new();
+    let out = stopped(&folder, &["--max-steps", "6"], "stopped at step 6, saved r/search/");
+    assert!(!out.contains("2 of 4") && !folder.path("r/retrain").exists(), "{out}");
+    stopped(&folder, &["--resume", "--max-steps", "2"], "stopped at step 2, saved r/retrain/");
+    let (code, out, err) = run(&folder, &["--resume"]);
+    assert!(code == Some(0) && out.contains("of 500 test images"), "{out} {err}");
 }
 
 #[test]

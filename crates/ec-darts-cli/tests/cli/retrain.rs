@@ -43,7 +43,7 @@ fn what_cannot_be_retrained() {
     let with = |genotype: &'static str, more: &[&'static str]| {
         [&["--genotype", genotype, "--out", "r"], more].concat()
     };
-    check(&with("nothing", &[]), 1, &["nothing: no such file"]);
+    check(&with("nothing", &[]), 2, &["nothing: no such file"]);
     folder.write("g.txt", "Genotype(normal=[('sep_conv_9x9', 1)]");
     check(&with("g.txt", &[]), 1, &["g.txt", "unknown primitive `sep_conv_9x9`"]);
     let momentum = ["--set", "weights.momentum=2"];

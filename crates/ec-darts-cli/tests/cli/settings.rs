@@ -49,13 +49,20 @@ fn presets_are_found_by_name_without_a_file() {
 #[test]
 fn images_of_no_folder_are_refused_by_check_and_run() {
     let memory = ["--set", "data.dataset=memory"];
-    let expected = "`data.dataset` is memory, allowed: cifar10, cifar100, fashion-mnist";
+    let expected = "--set data.dataset=memory: `data.dataset` is memory, allowed: cifar10, \
+                    cifar100, fashion-mnist";
     refused(&[&["config", "check", "quick"], &memory[..]].concat(), expected);
     let run = ["--config", "quick", "--data", ".", "--out", "r"];
     refused(&[&["search"], &run[..], &memory[..]].concat(), expected);
     let run = ["--config", "quick_run", "--data", ".", "--out", "r"];
     let set = ["--set", "search.data.dataset=memory", "--set", "retrain.data.dataset=memory"];
-    refused(&[&["run"], &run[..], &set[..]].concat(), "`search.data.dataset` is memory, allowed: ");
+    let expected = "--set search.data.dataset=memory: `search.data.dataset` is memory, allowed: ";
+    refused(&[&["run"], &run[..], &set[..]].concat(), expected);
+    // Where no option sets the value, the file is named.
+    let folder = Folder::new();
+    folder.write("mine.toml", "base = 'quick'\n[data]\ndataset = 'memory'\n");
+    let (code, _, err) = self::run(&folder, &["config", "check", "mine.toml"]);
+    assert!(code == Some(2) && err.contains("mine.toml: `data.dataset` is memory"), "{err}");
 }
 
 #[test]

@@ -191,7 +191,7 @@ fn limits_choices_and_refusals() {
     let listed = states(&folder, "out");
     assert_eq!(listed[0], ("searches/darts-s0".into(), "begun".into()));
     let (code, _, err) = run(&folder, "out", &["--only", "searches/x"]);
-    assert_eq!(code, Some(1));
+    assert_eq!(code, Some(2));
     assert!(err.contains("--only searches/x: no such trial"), "{err}");
     let (code, text, err) = run(&folder, "out", &["--only", &listed[0].0]);
     assert_eq!(code, Some(0), "{err}");

@@ -30,20 +30,30 @@ pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
 
 /// Accuracies of a variant, searches by trainings.
 pub fn variant(rng: &mut ChaCha8Rng, searches: usize, trainings: usize, spread: Spread) -> Nested {
+    named(rng, "", [searches, trainings], spread)
+}
+
+/// As [`variant`]; variants of different names have no genotype in common.
+pub fn named(
+    rng: &mut ChaCha8Rng,
+    name: &str,
+    [searches, trainings]: [usize; 2],
+    spread: Spread,
+) -> Nested {
     let train = |rng: &mut ChaCha8Rng, center: f64| -> Vec<f64> {
         (0..trainings).map(|_| center + TRAINING * normal(rng)).collect()
     };
     let shared = train(rng, MEAN - SEARCH);
     Nested::new((0..searches).map(|number| {
         let center = MEAN + SEARCH * normal(rng);
-        let own = number.to_string();
+        let own = format!("{name}{number}");
         match spread {
             Spread::Normal => (own, train(rng, center)),
             Spread::Collapsing => {
                 let fall = if rng.random_bool(0.2) { -4.0 } else { 1.0 };
                 (own, train(rng, center + fall))
             }
-            Spread::Shared if rng.random_bool(0.5) => ("shared".into(), shared.clone()),
+            Spread::Shared if rng.random_bool(0.5) => (format!("{name}shared"), shared.clone()),
             Spread::Shared => (own, train(rng, center + SEARCH)),
         }
     }))

@@ -104,18 +104,37 @@ fn improvements(studies: u64) {
 }
 
 fn differences(studies: u64) {
-    head("Difference of two variants, 2 trainings each", studies, &["**paired t**", "Welch's t"]);
+    let ways = ["**paired t, with shared trainings**", "paired t", "Welch's t"];
+    head("Difference of two variants", studies, &ways);
+    let all_ways = |a: &Nested, b: &Nested| {
+        let (of_a, of_b) = (a.means(), b.means());
+        let pairs: Vec<(f64, f64)> = of_a.iter().copied().zip(of_b.iter().copied()).collect();
+        let welch = Estimate::of("a", &of_a)
+            .and_then(|a| compare::difference(a, Estimate::of("b", &of_b)?));
+        [a.difference_by_seed(b), compare::paired(&pairs), welch]
+            .map(|told| told.map(|estimate| estimate.interval()))
+    };
     for (count, correlation) in
         [5, 10].into_iter().flat_map(|count| [0.0, 0.5, -0.3].map(|c| (count, c)))
     {
         let tallies = tally(studies, 0.0, |rng| {
-            let pairs = draw::pairs(rng, count, correlation);
-            let (a, b): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
-            let welch =
-                Estimate::of("a", &a).and_then(|a| compare::difference(a, Estimate::of("b", &b)?));
-            [compare::paired(&pairs), welch].map(|told| told.map(|estimate| estimate.interval()))
+            let (a, b): (Vec<f64>, Vec<f64>) =
+                draw::pairs(rng, count, correlation).into_iter().unzip();
+            let [a, b] =
+                [a, b].map(|means| Nested::distinct(means.into_iter().map(|each| vec![each])));
+            all_ways(&a, &b)
         });
         row(&format!("{count} seeds, correlation {correlation}"), &tallies, 2);
+    }
+    for (name, of_b) in [("both", Spread::Shared), ("one", Spread::Normal)] {
+        for size in [[5, 2], [10, 2], [10, 1]] {
+            let tallies = tally(studies, 0.0, |rng| {
+                let a = draw::named(rng, "a", size, Spread::Shared);
+                all_ways(&a, &draw::named(rng, "b", size, of_b))
+            });
+            let [count, trainings] = size;
+            row(&format!("Shared in {name}, {count} x {trainings}"), &tallies, 2);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! The paper's claims, and the verdicts of a study on them.
+//! Claims about the paper's experiments, and the verdicts of a study on them.
 
-use super::ranks::{RankMean, Score};
+use super::ranks::{RankMean, Score, bounded};
 use super::{Comparison, Summary, is_random, is_searched};
 use crate::results::{Kind, Results};
 use crate::statistics::{Interval, Told, compare, kendall};
@@ -46,7 +46,8 @@ impl Verdict {
 pub struct Claim {
     /// The claim in a sentence.
     pub text: String,
-    /// The place of the claim in the paper.
+    /// The paper's experiment that asks about it. The paper's own answer may be the opposite, such as
+    /// for the ranks of DARTS.
     pub source: &'static str,
     /// The figure's name, with its unit.
     pub figure: &'static str,
@@ -170,5 +171,6 @@ fn difference(a: &RankMean, b: &RankMean) -> Told<(f64, Interval)> {
         Some((*tau, b.taus.iter().find(|(other, _)| other == seed)?.1))
     };
     let pairs: Vec<(f64, f64)> = a.taus.iter().filter_map(pair).collect();
-    compare::paired(&pairs).map(|told| (told.value, told.interval()))
+    // A difference of two taus is within -2 and 2.
+    compare::paired(&pairs).map(|told| (told.value, bounded(told.interval(), 2.0)))
 }

@@ -253,19 +253,21 @@ fn comparisons(results: &Results, question: Question) -> Vec<Comparison> {
 fn comparison(results: &Results, question: Question, variant: &str, against: &str) -> Comparison {
     let (a, b) = (units(results, variant), units(results, against));
     let is_paired = is_searched(results, variant) && is_searched(results, against);
-    let pairs = if is_paired { by_seed(results, variant, against) } else { Vec::new() };
+    let [own, other] =
+        if is_paired { by_seed(results, variant, against) } else { Default::default() };
+    let pairs: Vec<(f64, f64)> = own.means().into_iter().zip(other.means()).collect();
     let difference = match is_paired {
-        true => compare::paired(&pairs),
+        true => own.difference_by_seed(&other),
         false => a.estimate().and_then(|mean| compare::difference(mean, b.estimate()?)),
     };
     let (design, searches) = match is_paired {
         true => (Design::Paired, pairs.len()),
         false => (Design::Independent, a.len().min(b.len())),
     };
-    let spread = |of: &Nested| variance(&of.means()).unwrap_or(0.0);
-    let deviation = difference.clone().map(|told| match is_paired {
-        true => (told.variance * searches as f64).sqrt(),
-        false => (0.5 * (spread(&a) + spread(&b))).sqrt(),
+    let spread = |of: &[f64]| variance(of).unwrap_or(0.0);
+    let deviation = difference.clone().map(|_| match is_paired {
+        true => spread(&pairs.iter().map(|(a, b)| a - b).collect::<Vec<_>>()).sqrt(),
+        false => (0.5 * (spread(&a.means()) + spread(&b.means()))).sqrt(),
     });
     let Question { difference: wanted, power } = question;
     Comparison {
@@ -279,16 +281,15 @@ fn comparison(results: &Results, question: Question, variant: &str, against: &st
     }
 }
 
-/// The means of both variants for every common seed.
-fn by_seed(results: &Results, variant: &str, against: &str) -> Vec<(f64, f64)> {
-    let means = |name: &str| -> BTreeMap<u64, f64> {
-        let means = trained(results, name)
-            .filter_map(|candidate| Some((candidate.place.seed()?, mean(&accuracies(candidate))?)));
-        means.collect()
+/// The searches of both variants under each common seed, in the order of seeds.
+fn by_seed(results: &Results, variant: &str, against: &str) -> [Nested; 2] {
+    let of = |name| -> BTreeMap<u64, &Candidate> {
+        trained(results, name).filter_map(|each| Some((each.place.seed()?, each))).collect()
     };
-    let other = means(against);
-    let pairs = means(variant).into_iter();
-    pairs.filter_map(|(seed, mean)| Some((mean, *other.get(&seed)?))).collect()
+    let (own, other) = (of(variant), of(against));
+    let common = own.into_iter().filter_map(|(seed, own)| Some((own, *other.get(&seed)?)));
+    let (own, other): (Vec<&Candidate>, Vec<&Candidate>) = common.unzip();
+    [nested(own), nested(other)]
 }
 
 /// One candidate of each genotype of the study.

@@ -60,7 +60,7 @@ pub struct RankGroup {
 /// One genotype.
 #[derive(Clone, Debug)]
 pub struct RankPoint {
-    /// Its origin: `seed 3`, `epoch 7`, `edges 0, 4`.
+    /// Its origin: `search 3`, `search 3, epoch 7`, `search 3, edges from 0 and 4 (kept)`.
     pub name: String,
     /// The score of the search.
     pub score: f64,
@@ -135,7 +135,7 @@ fn group(
         Some(RankPoint {
             name: name(&candidate.place),
             score: score.of(candidate)?,
-            accuracy: mean(&accuracies(candidate))?,
+            accuracy: rounded(mean(&accuracies(candidate))?),
             folders: candidate.trainings.iter().map(|training| training.folder.clone()).collect(),
         })
     };
@@ -151,6 +151,11 @@ fn group(
         .map(ceiling_of_tau);
     let correlation = Correlation::of(&scores, &measured);
     Some(RankGroup { variant: variant.into(), seed, score, points, correlation, ceiling })
+}
+
+/// An accuracy without the rounding of its mean, so that equal means are a tie.
+fn rounded(accuracy: f64) -> f64 {
+    (accuracy * 1e9).round() / 1e9
 }
 
 /// The origin of a genotype, for readers.
@@ -196,15 +201,17 @@ fn of_groups(variant: &str, score: Score, groups: &[&RankGroup]) -> RankMean {
     let tau = match groups {
         [one] if one.seed.is_some() => Err(CannotTell::NoSample),
         [one] => one.correlation.clone().and_then(|told| Ok((told.tau, told.interval?))),
+        [first, ..] if taus.is_empty() => Err(first.correlation.clone().expect_err("no tau")),
         _ => {
             let values: Vec<f64> = taus.iter().map(|(_, tau)| *tau).collect();
-            Estimate::of("searches", &values).map(|told| (told.value, bounded(told.interval())))
+            Estimate::of("searches", &values)
+                .map(|told| (told.value, bounded(told.interval(), 1.0)))
         }
     };
     RankMean { variant: variant.into(), score, taus, tau, single }
 }
 
-/// The interval within the range of tau.
-fn bounded(interval: Interval) -> Interval {
-    Interval { low: interval.low.max(-1.0), high: interval.high.min(1.0) }
+/// The part of an interval between `-most` and `most`.
+pub(super) fn bounded(interval: Interval, most: f64) -> Interval {
+    Interval { low: interval.low.max(-most), high: interval.high.min(most) }
 }

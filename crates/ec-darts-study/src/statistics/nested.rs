@@ -1,5 +1,7 @@
 //! Accuracies of one variant: searches are the units, and trainings are nested in them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::estimate::satterthwaite;
 use super::{CannotTell, Estimate, Told, is_zero, mean, variance};
 
@@ -162,14 +164,87 @@ impl Nested {
             Err(_) if shared < 1.0 => (spread / (1.0 - shared), between),
             Err(error) => return Err(error),
         };
-        let shares = [(spread / means.len() as f64, between), (shared * noise, freedom)];
-        // Rounding leaves a spread of equal means, which has no degrees of freedom.
-        let shares = shares
-            .map(|(share, freedom)| (if is_zero(share, value) { 0.0 } else { share }, freedom));
-        let variance = shares.iter().map(|(share, _)| share).sum();
-        let estimate = Estimate { value, variance, freedom: satterthwaite(&shares) };
-        estimate.checked("searches")
+        let parts = [(spread / means.len() as f64, between), (shared * noise, freedom)];
+        of_parts(value, parts, "searches")
     }
+
+    /// The mean difference to another variant under the same seeds: both have one search for each
+    /// seed, in the same order.
+    ///
+    /// ```text
+    /// variance = s^2 / n + max(0, (n v - u) / (n - 1)) training
+    /// v        = sum over genotypes of ((searches that found it - those of the other) / n)^2 / trainings
+    /// u        = mean over the seeds of (1 / trainings + 1 / trainings of the other), 0 for a common genotype
+    /// ```
+    /// `s^2` is that of the `n` differences. Of the noise of the mean difference, `v training`, it
+    /// includes all but that of trainings that searches share. Where no genotype has a second
+    /// training, `s^2` is assumed to be all noise.
+    ///
+    /// # Source
+    /// The t interval over pairs; docs/statistics.md has the derivation of the second summand and the
+    /// coverage.
+    ///
+    /// # Errors
+    /// [`CannotTell`] for one pair, and for equal differences of searches without spread.
+    ///
+    /// # Panics
+    /// Where the variants have different numbers of searches.
+    pub fn difference_by_seed(&self, other: &Self) -> Told<Estimate> {
+        assert_eq!(self.len(), other.len(), "one search of each for every seed");
+        let pairs = self.means().into_iter().zip(other.means());
+        let differences: Vec<f64> = pairs.map(|(own, other)| own - other).collect();
+        let plain = Estimate::of("pairs", &differences);
+        let count = self.len() as f64;
+        let [of_mean, of_pair] = self.noise_by_seed(other);
+        let excess = (count * of_mean - of_pair) / (count - 1.0);
+        // Sums of shares of searches are exact but for rounding.
+        let is_shared = excess > 1e-12;
+        if !is_shared || matches!(plain, Err(CannotTell::TooFew { .. } | CannotTell::NotFinite)) {
+            return plain;
+        }
+        let (value, spread) = mean(&differences).zip(variance(&differences)).expect("two pairs");
+        let both = || self.units.iter().zip(&other.units);
+        let names: BTreeSet<_> = both().map(|(a, b)| (&a.genotype, &b.genotype)).collect();
+        let between = (names.len() as f64 - 1.0).max(1.0);
+        let all = Self { units: [&self.units[..], &other.units].concat() };
+        let (noise, freedom) = match all.components() {
+            Ok(parts) => (parts.training, parts.freedom),
+            Err(_) if of_pair - of_mean > 1e-12 => {
+                (spread * (count - 1.0) / (count * (of_pair - of_mean)), between)
+            }
+            Err(error) => return Err(error),
+        };
+        of_parts(value, [(spread / count, between), (excess * noise, freedom)], "pairs")
+    }
+
+    /// The noise of the mean difference to another variant, and of the difference under one seed on
+    /// average, each in units of the variance of one training: `v` and `u` of
+    /// [`Self::difference_by_seed`].
+    fn noise_by_seed(&self, other: &Self) -> [f64; 2] {
+        let share = 1.0 / self.len() as f64;
+        let mut weights: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for (units, share) in [(&self.units, share), (&other.units, -share)] {
+            for unit in units {
+                let noise = 1.0 / unit.trainings.len() as f64;
+                weights.entry(&unit.genotype).or_insert((0.0, noise)).0 += share;
+            }
+        }
+        let of_mean = weights.values().map(|(weight, noise)| weight.powi(2) * noise).sum();
+        let pairs = self.units.iter().zip(&other.units);
+        let of_pairs = pairs.filter(|(own, other)| own.genotype != other.genotype).map(|pair| {
+            share * (1.0 / pair.0.trainings.len() as f64 + 1.0 / pair.1.trainings.len() as f64)
+        });
+        [of_mean, of_pairs.sum()]
+    }
+}
+
+/// An estimate whose variance has two parts, each with its degrees of freedom.
+fn of_parts(value: f64, parts: [(f64, f64); 2], what: &'static str) -> Told<Estimate> {
+    // Rounding leaves a spread of equal means, which has no degrees of freedom.
+    let parts =
+        parts.map(|(part, freedom)| (if is_zero(part, value) { 0.0 } else { part }, freedom));
+    let variance = parts.iter().map(|(part, _)| part).sum();
+    Estimate { value, variance, freedom: satterthwaite(&parts) }.checked(what)
 }
 
 #[cfg(test)]
@@ -214,6 +289,35 @@ mod tests {
         let once: Vec<_> = keys.into_iter().zip([1.0, 1.0, 5.0, 9.0].map(|v| vec![v])).collect();
         let guarded = Nested::new(once).estimate().expect("a spread");
         assert!(guarded.variance > narrow.variance, "{guarded:?}");
+    }
+
+    #[test]
+    fn shared_trainings_widen_a_difference_by_hand() {
+        let values = || [vec![1.0, 3.0], vec![1.0, 3.0], vec![9.0, 11.0]];
+        let other = Nested::new(["d", "e", "f"].into_iter().zip((0..3).map(|_| vec![0.0, 2.0])));
+        let own = |keys: [&'static str; 3]| Nested::new(keys.into_iter().zip(values()));
+        // Differences 1, 1, 9 with s^2 = 64 / 3; every genotype has a training variance of 2.
+        let apart = own(["a", "b", "c"]).difference_by_seed(&other).expect("a spread");
+        assert!((apart.variance - 64.0 / 9.0).abs() < 1e-12, "{apart:?}");
+        // v = (4 / 9 + 1 / 9 + 3 / 9) / 2 = 4 / 9, u = 1, so (3 * 4 / 9 - 1) / 2 * 2 = 1 / 3 more.
+        let shared = own(["a", "a", "c"]).difference_by_seed(&other).expect("a spread");
+        assert!((shared.variance - apart.variance - 1.0 / 3.0).abs() < 1e-12, "{shared:?}");
+        // A genotype that both found under one seed has no noise in their difference.
+        let same = own(["a", "b", "c"]);
+        let told = same.difference_by_seed(&own(["a", "b", "g"]));
+        assert!(told.is_err(), "all differences are equal: {told:?}");
+        // One genotype each: as sure as its trainings, 2 / 2 + 2 / 2.
+        let [one, two] = ["g", "h"].map(|g| Nested::new((0..4).map(|_| (g, vec![1.0, 3.0]))));
+        let told = one.difference_by_seed(&two).expect("trainings have a spread");
+        assert_eq!((told.value, told.variance, told.freedom), (0.0, 2.0, 2.0));
+        let [one, two] = ["g", "h"].map(|g| Nested::new((0..4).map(|_| (g, vec![1.0]))));
+        assert!(one.difference_by_seed(&two).is_err(), "trained once");
+        // Trained once, with all of the spread taken for noise.
+        let once = Nested::new(["a", "a", "b"].into_iter().zip([1.0, 1.0, 5.0].map(|v| vec![v])));
+        let base = Nested::new(["c", "d", "e"].into_iter().zip([0.0, 1.0, 2.0].map(|v| vec![v])));
+        let plain = Estimate::of("pairs", &[1.0, 0.0, 3.0]).expect("a spread");
+        let told = once.difference_by_seed(&base).expect("a spread");
+        assert!(told.variance > plain.variance && told.value == plain.value, "{told:?}");
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Reliability {
         let share = |ratio: f64| (ratio - 1.0) / (ratio + trainings - 1.0);
         let low = share(ratio / fisher(above, below));
         let high = share(ratio * fisher(below, above));
-        let interval = Interval { low, high };
+        // With few second trainings, a bound of F gives no possible correlation.
+        let interval = Interval { low: low.max(-1.0), high: high.min(1.0) };
         Ok(Self { single: share(ratio), interval, genotypes: genotypes.len(), trainings })
     }
 }

@@ -41,10 +41,16 @@ impl Source {
     /// The preset with this name, else the file at this path.
     ///
     /// # Errors
-    /// [`Error::Io`] where neither exists; [`Error::ConfigSyntax`] where a preset has a similar
-    /// name.
+    /// [`Error::ConfigSyntax`] where neither exists, and where the file cannot be settings, such as
+    /// a folder; [`Error::Io`] where the file cannot be read.
     pub fn open(given: &Path) -> Result<Self> {
-        Self::open_from(given, Path::new(""))
+        Self::open_from(given, Path::new("")).map_err(|error| match error {
+            Error::Io { path, source, .. } if is_no_settings(&source) => Error::ConfigSyntax {
+                origin: path.display().to_string(),
+                reason: format!("cannot be read: {source}"),
+            },
+            other => other,
+        })
     }
 
     /// As [`Self::open`], for a name or path that this text has as the value of `key`.
@@ -59,6 +65,12 @@ impl Source {
             };
             self.fail(&format!("`{key}` is {given:?}: {error}{cause}"))
         })
+    }
+
+    /// A path that this text has, independent of the current folder.
+    pub fn path(&self, given: &str) -> PathBuf {
+        let path = self.folder.join(given);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     /// Text from elsewhere. Errors name `name`; paths in the text start at the current folder.
@@ -166,6 +178,12 @@ fn read(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Whether a path leads to no settings; else the disk or the permissions are at fault.
+fn is_no_settings(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, IsADirectory, NotADirectory, NotFound};
+    matches!(error.kind(), InvalidData | IsADirectory | NotADirectory | NotFound)
+}
+
 /// The preset that the user probably meant by a path that does not exist.
 fn preset_like(given: &Path) -> Option<&'static str> {
     let stem = given.file_stem()?.to_str()?;
@@ -205,8 +223,19 @@ mod tests {
         let expected = "configs/search_folder.toml: no such file; did you mean the preset \
                         `search_folder`?";
         assert_eq!(told("configs/search_folder.toml"), expected);
-        assert_eq!(told("mine.toml"), "cannot read mine.toml");
-        assert_eq!(told("/"), "cannot read /");
+        let gone = told("mine.toml");
+        assert!(gone.starts_with("mine.toml: cannot be read: "), "{gone}");
+        assert!(told("/").contains("read"), "{}", told("/"));
+    }
+
+    #[test]
+    fn what_cannot_be_settings_is_a_fault_of_the_settings() {
+        let folder = folder(&[("a.toml", "a = 1")]);
+        std::fs::write(folder.path().join("latin.toml"), [b'#', 0xe9]).expect("written");
+        for name in ["gone.toml", "latin.toml"] {
+            let error = Source::open(&folder.path().join(name)).expect_err("no settings");
+            assert!(matches!(error, Error::ConfigSyntax { .. }), "{name}: {error}");
+        }
     }
 
     #[test]

@@ -26,9 +26,20 @@ pub enum ExportFormat {
     Onnx,
 }
 
+impl ExportFormat {
+    /// The files that an export to this path writes: the path itself; for [`Self::Torch`],
+    /// `model.safetensors` and `model.py` in it.
+    pub fn files(self, path: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::Torch => vec![path.join("model.safetensors"), path.join("model.py")],
+            Self::Burnpack | Self::Safetensors | Self::Onnx => vec![path.to_path_buf()],
+        }
+    }
+}
+
 impl TrainedModel {
-    /// Writes the network to a file; for [`ExportFormat::Torch`], `model.safetensors` and
-    /// `model.py` to a folder. Missing folders are created. Returns the files written.
+    /// Writes the network to the files of [`ExportFormat::files`], whatever they contain. Missing
+    /// folders are created. Returns the files written.
     ///
     /// All formats have the description as JSON under `ec-darts` in their metadata.
     ///
@@ -42,36 +53,32 @@ impl TrainedModel {
         let device = self.network.classifier.weight.device().inner();
         let snapshot = self.finite_snapshot().map_err(|error| error.of_file(path))?;
         let network = NamedTensors::new(&snapshot, NETWORK, &device);
-        let files: Vec<(PathBuf, Vec<u8>)> = match format {
+        let contents: Vec<Vec<u8>> = match format {
             ExportFormat::Burnpack => {
                 let mut store = BurnpackStore::from_bytes(None).metadata(DESCRIPTION, description);
                 network.save_into(&mut store).map_err(|error| fail(error.to_string()))?;
                 let bytes = store.get_bytes().map_err(|error| fail(error.to_string()))?;
-                vec![(path.to_path_buf(), bytes.to_vec())]
+                vec![bytes.to_vec()]
             }
             ExportFormat::Safetensors => {
                 let mut store =
                     SafetensorsStore::from_bytes(None).metadata(DESCRIPTION, description);
                 network.save_into(&mut store).map_err(|error| fail(error.to_string()))?;
                 let bytes = store.get_bytes().map_err(|error| fail(error.to_string()))?;
-                vec![(path.to_path_buf(), bytes)]
+                vec![bytes]
             }
             ExportFormat::Torch => {
                 torch::check_skeleton(self.description.skeleton).map_err(fail)?;
-                vec![
-                    (path.join("model.safetensors"), torch::to_bytes(snapshot, description)),
-                    (path.join("model.py"), include_bytes!("model.py").to_vec()),
-                ]
+                vec![torch::to_bytes(snapshot, description), include_bytes!("model.py").to_vec()]
             }
-            ExportFormat::Onnx => {
-                vec![(path.to_path_buf(), onnx::to_bytes(self).map_err(fail)?)]
-            }
+            ExportFormat::Onnx => vec![onnx::to_bytes(self).map_err(fail)?],
         };
-        for (path, bytes) in &files {
-            let folder = path.parent().unwrap_or(Path::new(""));
+        let files = format.files(path);
+        for (file, bytes) in files.iter().zip(&contents) {
+            let folder = file.parent().unwrap_or(Path::new(""));
             std::fs::create_dir_all(folder).map_err(Error::io("create the folder", folder))?;
-            write(path, bytes)?;
+            write(file, bytes)?;
         }
-        Ok(files.into_iter().map(|(path, _)| path).collect())
+        Ok(files)
     }
 }

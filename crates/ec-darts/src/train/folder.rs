@@ -71,8 +71,8 @@ impl RunFolder {
     /// Locks a folder; it is created where it does not exist and a run may begin.
     ///
     /// # Errors
-    /// [`Error::Folder`] where another process has locked it, where it has a run that must not be
-    /// resumed, or where it has no run to resume; [`Error::Io`] where it cannot be written.
+    /// [`Error::Busy`] where another process has locked it; [`Error::Folder`] where it has a run that
+    /// must not be resumed, or no run to resume; [`Error::Io`] where it cannot be written.
     pub fn open(path: &Path, resume: Resume) -> Result<Self> {
         let fail = |reason: &str| Error::Folder { path: path.to_path_buf(), reason: reason.into() };
         let is_there = path.join("checkpoints").exists()
@@ -90,7 +90,7 @@ impl RunFolder {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(fail("another process is running in this folder"));
+                return Err(Error::Busy { path: path.to_path_buf() });
             }
             Err(TryLockError::Error(source)) => return Err(Error::io("lock", lock_path)(source)),
         }

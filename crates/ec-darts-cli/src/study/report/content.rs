@@ -82,7 +82,7 @@ fn claims(analysis: &Analysis) -> Vec<Block> {
             Cell::range(&value.map(|(_, interval)| interval), 2),
         ]
     });
-    let head = vec!["claim", "of the paper", "verdict", "figure", "value", "95 % interval"];
+    let head = vec!["claim", "experiment", "verdict", "figure", "value", "95 % interval"];
     vec![
         Block::Table(Table { name: "claims", head, rows: rows.collect() }),
         Block::Text(Verdict::RULE.into()),
@@ -267,7 +267,7 @@ fn costs(analysis: &Analysis) -> Vec<Block> {
 
 fn trials(results: &Results) -> Vec<Block> {
     let searches = results.searches.iter().map(|search| {
-        let last = search.epochs.last();
+        let returned = search.returned();
         let accuracy = |value: Option<f64>| match value {
             Some(value) => Cell::Number { value: 100.0 * value, digits: 2 },
             None => Cell::text("none"),
@@ -277,8 +277,8 @@ fn trials(results: &Results) -> Vec<Block> {
                 format!("{}, seed {}", search.variant, search.seed),
                 search.folder.clone(),
             )]),
-            accuracy(last.map(|scores| scores.supernet_accuracy)),
-            accuracy(last.and_then(|scores| scores.auxiliary_accuracy)),
+            accuracy(returned.map(|scores| scores.supernet_accuracy)),
+            accuracy(returned.and_then(|scores| scores.auxiliary_accuracy)),
             Cell::text(&search.genotype),
             Cell::Number { value: search.cost.processor_seconds / 60.0, digits: 1 },
         ]
@@ -309,7 +309,7 @@ fn trials(results: &Results) -> Vec<Block> {
     };
     let mut blocks = vec![Block::Text(
         "Every figure above is made of these. Each leads to its run folder, which has its settings, metrics and \
-         sessions."
+         sessions. The accuracies of a search are those of the epoch whose genotype it returned."
             .into(),
     )];
     if !of_searches.rows.is_empty() {

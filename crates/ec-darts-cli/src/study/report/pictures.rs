@@ -21,6 +21,12 @@ const DOT: &str = "#0072B2";
 const MEAN: &str = "#D55E00";
 const FONT: f64 = 36.0;
 
+/// Whether a report has a picture of this name: `dots`, `agreement` or `ranks-N`.
+pub fn is_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+    matches!(name, "dots" | "agreement") || name.strip_prefix("ranks-").is_some_and(is_number)
+}
+
 /// A band of [`dots`]: a variant, or one search of it.
 pub struct Band {
     pub name: String,

@@ -21,8 +21,11 @@ pub fn ranks(analysis: &Analysis, links: Links) -> Vec<Block> {
     });
     let head = vec!["rank in", "genotypes", "tau", "95 % interval", "p", "at most"];
     let mut blocks = vec![Block::Table(Table { name: "ranks", head, rows: rows.collect() })];
-    let several: Vec<&RankMean> =
-        analysis.rank_means.iter().filter(|mean| mean.single.is_none()).collect();
+    let is_of_searches = |mean: &&RankMean| {
+        let mut groups = analysis.ranks.iter().filter(|group| group.variant == mean.variant);
+        groups.any(|group| group.seed.is_some())
+    };
+    let several: Vec<&RankMean> = analysis.rank_means.iter().filter(is_of_searches).collect();
     if !several.is_empty() {
         let rows = several.iter().map(|mean| {
             vec![
