@@ -126,7 +126,7 @@ fn a_damaged_checkpoint_is_passed_over() {
 
 fn check_refused(out: &Path, resume: Resume, expected: &str) {
     match session(tiny::config(), &options(out, resume, None)).0 {
-        Err(error @ Error::Folder { .. }) => {
+        Err(error @ (Error::Folder { .. } | Error::Busy { .. })) => {
             assert!(error.to_string().contains(expected), "{error}");
         }
         other => panic!("{other:?}, expected {expected:?}"),

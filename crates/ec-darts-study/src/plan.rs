@@ -139,9 +139,15 @@ fn found(
     };
     let last = reports.last().expect("checked on the line above");
     let genotype = returned(run).map_err(|error| damaged(run, &error))?;
-    let best = returned_by(&reports, strength, &key(&genotype));
-    let Some(best) = best else {
-        return Err(damaged(run, &"genotype.json is that of no epoch in metrics.jsonl"));
+    let scores_of_all = reports.iter().map(|report| scores(report, strength));
+    let all: Vec<EpochScores> = scores_of_all.collect();
+    // An early stop decides on the epoch after the last report.
+    let best = match config.rule.stop {
+        Some(_) => EpochScores::returned(&all, &key(&genotype)),
+        None => all.get(last.best_epoch).filter(|best| best.genotype == key(&genotype)),
+    };
+    let Some(best) = best.map(|best| &reports[best.epoch - 1]) else {
+        return Err(damaged(run, &"genotype.json is not that of the best epoch in metrics.jsonl"));
     };
     Ok(match study.kind {
         Kind::Ablation | Kind::Searches => {
@@ -177,18 +183,6 @@ pub(crate) fn epochs(config: &SearchConfig, run: &Path) -> Result<Vec<EpochRepor
         return Err(damaged(run, &format!("metrics.jsonl has {count} of {all} epochs")));
     }
     Ok(reports)
-}
-
-/// The epoch whose genotype a search returned: that of the most accurate auxiliary model, of equal
-/// ones the first; without auxiliary models the last with this genotype.
-fn returned_by<'a>(
-    reports: &'a [EpochReport],
-    strength: Strength,
-    genotype: &str,
-) -> Option<&'a EpochReport> {
-    let scores: Vec<EpochScores> = reports.iter().map(|report| scores(report, strength)).collect();
-    let best = EpochScores::returned(&scores, genotype)?;
-    reports.get(best.epoch - 1)
 }
 
 /// Alpha at the end of a search.

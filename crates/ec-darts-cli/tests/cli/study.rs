@@ -241,6 +241,13 @@ fn every_event_is_a_line() {
         .collect();
     assert_eq!(trials, ["begin", "done"], "{text}");
     assert_eq!(events.last().expect("one")["event"], "stopped");
+    let (code, text, err) = run(&folder, "out", &["--json", "--max-steps", "2"]);
+    assert_eq!(code, Some(3), "{err}");
+    let last: serde_json::Value =
+        serde_json::from_str(text.lines().last().expect("a line")).expect("JSON");
+    let checkpoint = last["checkpoint"].as_str().expect("of the trial that was stopped");
+    assert!(std::path::Path::new(checkpoint).is_file() || folder.path(checkpoint).is_file());
+    assert_eq!((&last["event"], &last["total_step"]), (&"stopped".into(), &2.into()), "{text}");
 }
 
 #[test]

@@ -231,9 +231,10 @@ fn a_study_without_results_says_so() {
 fn what_a_report_refuses() {
     let folder = Folder::new();
     folder.write("bad.json", "{\"study\": 1}");
-    let cases: [(&[&str], i32, &str); 6] = [
-        (&["ablation_cpu"], 1, "--out: expected the folder of the study"),
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["ablation_cpu"], 2, "--out: expected the folder of the study"),
         (&["ablation_cpu", "--out", "nowhere"], 1, "nowhere: no such folder"),
+        (&["none", "--out", "."], 2, "none: no such file, and no built-in study"),
         (&["bad.json"], 1, "bad.json: expected results that a report wrote"),
         (&["none.json"], 1, "none.json"),
         (&["bad.json", "--difference", "0"], 2, "expected a number of 0.001 to 100"),

@@ -22,9 +22,9 @@ fn check(folder: &Folder, arguments: &[&str], code: i32) {
 #[test]
 fn names_and_texts_with_escape_codes() {
     let folder = Folder::new();
-    check(&folder, &["genotype", "show", EVIL], 1);
+    check(&folder, &["genotype", "show", EVIL], 2);
     check(&folder, &["data", "inspect", EVIL], 1);
-    check(&folder, &["config", "check", EVIL], 1);
+    check(&folder, &["config", "check", EVIL], 2);
     check(&folder, &["report", EVIL], 1);
     check(&folder, &["classify", "--model", EVIL, "a.jpg"], 1);
     check(&folder, &["search", EVIL], 2);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::results::{TrainingResult, Unfinished};
+use crate::results::{EpochScores, TrainingResult, Unfinished};
 
 const SEEDS: [u64; 2] = [0, 1];
 
@@ -202,4 +202,42 @@ fn ten_searches_are_ranked_and_compared() {
     assert_eq!(analysis.comparisons[0].pairs, 10);
     assert_eq!(analysis.claims.len(), 4);
     assert_eq!(analysis.ranks[1].seed, None);
+}
+
+#[test]
+fn equal_means_are_a_tie() {
+    // (0.7 + 0.7001) / 2 and (0.6999 + 0.7002) / 2 differ by rounding alone.
+    let accuracies = [[0.7, 0.7001], [0.6999, 0.7002], [0.71, 0.71], [0.72, 0.721], [0.73, 0.7305]];
+    let mut all = ranked(Kind::Epochs, &[("darts", &[0], 1.0)]);
+    all.candidates.truncate(accuracies.len());
+    for (candidate, own) in all.candidates.iter_mut().zip(accuracies) {
+        candidate.trainings.truncate(2);
+        let trainings = candidate.trainings.iter_mut().zip(own);
+        trainings.for_each(|(training, accuracy)| training.accuracy = accuracy);
+    }
+    for (candidate, score) in all.candidates.iter_mut().zip([0.5, 0.4, 0.6, 0.7, 0.8]) {
+        candidate.supernet_accuracy = Some(score);
+    }
+    let analysis = Analysis::of(&all, Question::default());
+    let tau = analysis.ranks[0].correlation.as_ref().expect("a tau").tau;
+    // 9 concordant pairs; one tied pair of 10 on one side.
+    assert!((tau - 9.0 / 90_f64.sqrt()).abs() < 1e-12, "{tau}");
+}
+
+#[test]
+fn a_search_returns_the_best_epoch_of_its_genotype() {
+    let epoch = |epoch: usize, genotype: &str, auxiliary: Option<f64>| EpochScores {
+        epoch,
+        genotype: genotype.into(),
+        supernet_accuracy: 0.1 * epoch as f64,
+        auxiliary_accuracy: auxiliary,
+        entropy: 1.0,
+    };
+    let of = |epochs: &[EpochScores]| EpochScores::returned(epochs, "a").map(|found| found.epoch);
+    let some = |epochs: [(usize, &str, f64); 4]| {
+        epochs.map(|(number, genotype, accuracy)| epoch(number, genotype, Some(accuracy)))
+    };
+    assert_eq!(of(&some([(1, "a", 0.2), (2, "a", 0.5), (3, "a", 0.5), (4, "b", 0.4)])), Some(2));
+    assert_eq!(of(&[epoch(1, "a", None), epoch(2, "a", None), epoch(3, "b", None)]), Some(2));
+    assert_eq!(of(&[epoch(1, "b", None)]), None);
 }

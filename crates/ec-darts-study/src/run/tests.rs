@@ -90,6 +90,46 @@ fn changed_settings_are_refused() {
     assert!(worked.is_empty());
 }
 
+/// Each file is replaced in turn; the error names its folder and what to do.
+#[test]
+fn finished_trials_with_damaged_files_are_refused() {
+    let folder = Folder::new(STUDY);
+    go_on(&folder, &Choice::default(), &finish).expect("finished");
+    let study = folder.study().expect("valid");
+    let whole = Results::read(&study, &folder.out()).expect("results");
+    let training = whole.candidates[0].trainings[0].folder.clone();
+    let [search, other] =
+        ["searches/darts-s0", "searches/darts-s1"].map(|name| folder.out().join(name));
+    let (training, metrics) = (folder.out().join(training), "metrics.jsonl");
+    let random = folder.out().join(&whole.candidates[2].trainings[0].folder);
+    let first_line = |path: &Path| {
+        let text = std::fs::read_to_string(path.join(metrics)).expect("metrics");
+        text.lines().next().expect("a line").to_string()
+    };
+    let copied = |from: &Path| std::fs::read_to_string(from.join("genotype.json")).expect("there");
+    let cases = [
+        (&search, metrics, first_line(&search), "metrics.jsonl has 1 of"),
+        (&search, metrics, String::new(), "metrics.jsonl has 0 of"),
+        (&search, "genotype.json", copied(&random), "genotype.json is not that of the best epoch"),
+        (&search, "config.toml", "epochs = ".into(), "config.toml"),
+        (&training, metrics, String::new(), "metrics.jsonl does not end with the accuracy"),
+        (&training, metrics, "{".into(), "line 1"),
+        (&training, "genotype.json", copied(&random), "genotype.json is that of another training"),
+    ];
+    for (run, file, content, expected) in cases {
+        let path = run.join(file);
+        let before = std::fs::read(&path).expect(file);
+        std::fs::write(&path, content).expect("written");
+        let error = Results::read(&study, &folder.out()).expect_err(expected).to_string();
+        let run = run.display().to_string();
+        for said in [&*run, expected, "remove trial.json there"] {
+            assert!(error.contains(said), "{file}, {said}: {error}");
+        }
+        std::fs::write(&path, before).expect("written");
+    }
+    assert!(other.is_dir() && Results::read(&study, &folder.out()).expect("as before") == whole);
+}
+
 #[test]
 fn a_study_that_dies_at_every_trial_has_the_same_results() {
     let whole = Folder::new(STUDY);

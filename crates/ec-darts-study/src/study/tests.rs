@@ -2,6 +2,7 @@ use super::*;
 use crate::builtin;
 use crate::fake::{Folder, PROTOCOL, STUDY};
 use crate::plan::Plan;
+use ec_darts_space::Preset;
 
 #[test]
 fn every_built_in_study_is_valid_and_says_what_it_is() {
@@ -34,6 +35,40 @@ fn a_study_builds_on_another_and_variants_on_the_protocol() {
     assert_eq!((variant.name.as_str(), study.variants.len()), ("mine", 1));
     assert_eq!((config.search.epochs, config.search.batch_size), (7, 8));
     assert_eq!(config.weights.clip_norm, None);
+}
+
+/// In the folder of a file that builds on it, a study's paths would be others.
+#[test]
+fn paths_of_a_base_start_at_the_base() {
+    let folder = Folder::new("base = \"sub/s.toml\"\nseeds = [7]\n");
+    let sub = folder.out().with_file_name("sub");
+    std::fs::create_dir(&sub).expect("made");
+    let given = "[[variants]]\nname = \"given\"\ngenotype = \"g.json\"\n\
+        [[variants]]\nname = \"mine\"\nsearch = \"mine.toml\"\n";
+    folder.write("sub/s.toml", &format!("{STUDY}{given}"));
+    folder.write("sub/p.toml", &PROTOCOL.replace("[0, 1]", "[4]"));
+    folder.write("sub/g.json", &Preset::find("darts_v2").expect("there").genotype().to_json());
+    folder.write("sub/mine.toml", "base = \"darts\"\n[search]\nbatch_size = 8\n");
+    let study = folder.study().expect("paths beside the base");
+    assert_eq!((&study.seeds[..], &study.protocol.training_seeds[..]), (&[7][..], &[4][..]));
+    let (_, mine) = study.searches().nth(1).expect("two");
+    assert_eq!(mine.search.batch_size, 8);
+}
+
+/// The preset alone is not valid under the protocol.
+#[test]
+fn a_variant_adapts_a_preset_to_the_protocol() {
+    let variant = "[[variants]]\nname = \"pc\"\nsearch = \"pc_darts\"\n";
+    let folder = Folder::new(&STUDY.replacen("[[variants]]", &format!("{variant}[[variants]]"), 1));
+    folder.write("p.toml", &format!("{PROTOCOL}[search.search]\nepochs = 3\n"));
+    let error = folder.study().expect_err("frozen for longer than it searches").to_string();
+    assert!(error.contains("alpha.frozen_epochs"), "{error}");
+    let set = "search = \"pc_darts\"\nset = { alpha.frozen_epochs = 1 }";
+    let text = STUDY.replacen("[[variants]]", &format!("{variant}[[variants]]"), 1);
+    folder.write("s.toml", &text.replace("search = \"pc_darts\"", set));
+    let study = folder.study().expect("adapted");
+    let (_, config) = study.searches().next().expect("one");
+    assert_eq!((config.search.epochs, config.alpha.frozen_epochs), (3, 1));
 }
 
 /// Expects an error of a study or protocol that differs from a valid one by a replacement.

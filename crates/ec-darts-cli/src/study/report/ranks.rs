@@ -99,13 +99,11 @@ pub fn agreement(results: &Results, analysis: &Analysis, links: Links) -> Vec<Bl
         ),
     ];
     if agreement.pairs.len() > 1 {
+        let leads = if links.0.is_some() { " A dot leads to the first training." } else { "" };
         blocks.push(Block::Pictures(vec![Picture {
             name: "agreement".into(),
             title: "The same genotypes trained twice".into(),
-            caption: format!(
-                "Training seeds {:?}. A dot leads to the first training.",
-                &results.training_seeds[..2]
-            ),
+            caption: format!("Training seeds {:?}.{leads}", &results.training_seeds[..2]),
             is_wide: false,
             svg: pictures::agreement(&agreement.pairs, links),
         }]));
