@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+#[cfg(doc)]
+use ec_darts::Error;
 use ec_darts::Result;
 use ec_darts::config::SearchConfig;
 use ec_darts::train::folder::metrics;
