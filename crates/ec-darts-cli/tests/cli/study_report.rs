@@ -6,7 +6,7 @@ use ec_darts_study::{
     Candidate, Cost, EpochScores, Kind, Place, Results, SearchResult, TrainingResult, Unfinished,
 };
 
-use crate::program::{Folder, told};
+use crate::program::{Folder, project, told};
 
 const COST: Cost = Cost { seconds: 90.0, processor_seconds: 180.0 };
 
@@ -244,5 +244,36 @@ fn what_a_report_refuses() {
         let all = [&["study", "report"], arguments].concat();
         let (code, _, err) = told(&folder.run(&all));
         assert!(code == Some(expected) && err.contains(said), "{arguments:?}: {code:?} {err}");
+    }
+}
+
+/// The trials of all committed studies in one folder give the committed results.
+#[test]
+fn committed_trials_give_the_committed_results() {
+    let folder = Folder::new();
+    let studies = project("docs/studies");
+    let all = std::fs::read_dir(&studies).expect("studies").map(|each| each.expect("one").path());
+    for kind in all.flat_map(|study| ["searches", "trainings"].map(|kind| study.join(kind))) {
+        let Ok(trials) = std::fs::read_dir(&kind) else { continue };
+        let name = kind.file_name().expect("a name").to_str().expect("text");
+        for trial in trials.map(|each| each.expect("one").path()) {
+            let trial_name = trial.file_name().expect("a name").to_str().expect("text");
+            for file in std::fs::read_dir(&trial).expect("a trial") {
+                let file = file.expect("one").path();
+                let to = format!(
+                    "all/{name}/{trial_name}/{}",
+                    file.file_name().expect("a name").display()
+                );
+                folder.write(&to, std::fs::read(&file).expect("read"));
+            }
+        }
+    }
+    for study in ["ablation_cpu", "searches_cpu"] {
+        let (code, _, err) = told(&folder.run(&["study", "report", study, "--out", "all"]));
+        assert_eq!(code, Some(0), "{err}");
+        let read = |path: &str| std::fs::read_to_string(path).expect("results");
+        let found = folder.path(&format!("all/reports/{study}/results.json"));
+        let committed = format!("{studies}/{study}/results.json");
+        assert_eq!(read(&found.display().to_string()), read(&committed), "{study}");
     }
 }
