@@ -35,6 +35,8 @@ def main():
     last = [json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]) for run in runs]
     report = dict(last[0], epoch=1, best_epoch=1)
     for kind in ("normal", "reduction"):
+        if not last[0]["alpha"].get(kind):
+            continue  # a space with one kind of cell
         matrices = [each["alpha"][kind] for each in last]
         print(f"{kind} cell: agreement of alpha {agreement(matrices):.2f} over {len(runs)} searches")
         report["alpha"][kind] = [[mean(entry) for entry in zip(*rows)] for rows in zip(*matrices)]

@@ -17,12 +17,14 @@ const SIGPIPE: i32 = 13;
 /// A run that stopped on request before its work was done.
 ///
 /// It is returned as an error, so that no caller takes half a run for a whole one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Stopped {
     /// The signal that requested the stop; none where `--max-steps` did.
     pub signal: Option<i32>,
     /// The checkpoint for the continuation, and its steps; none where no run was active.
     pub saved: Option<(PathBuf, u64)>,
+    /// Whether the same command goes on without `--resume`, as a study does.
+    pub goes_on: bool,
 }
 
 impl Stopped {
@@ -35,11 +37,14 @@ impl fmt::Display for Stopped {
     fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by = self.signal.map_or(String::new(), |signal| format!(" by {}", name(signal)));
         match &self.saved {
-            Some((checkpoint, step)) => write!(
-                text,
-                "stopped{by} at step {step}, saved {}; the same command with --resume goes on",
-                checkpoint.display()
-            ),
+            Some((checkpoint, step)) => {
+                let option = if self.goes_on { "" } else { " with --resume" };
+                write!(
+                    text,
+                    "stopped{by} at step {step}, saved {}; the same command{option} goes on",
+                    checkpoint.display()
+                )
+            }
             None => write!(text, "stopped{by}"),
         }
     }
@@ -80,7 +85,7 @@ impl Ending {
             return Self::stopped(stopped);
         }
         if is_closed_pipe(&error) {
-            return Self::stopped(&Stopped { signal: Some(SIGPIPE), saved: None });
+            return Self::stopped(&Stopped { signal: Some(SIGPIPE), ..Stopped::default() });
         }
         let usage = error.chain().filter_map(|cause| cause.downcast_ref::<ec_darts::Error>()).any(
             |cause| {

@@ -49,7 +49,7 @@ impl Session {
     pub fn start(arguments: &RunArguments) -> anyhow::Result<Self> {
         let events = arguments.json;
         let signals = Signals::watch(move |signal| {
-            let stopped = Stopped { signal: Some(signal), saved: None };
+            let stopped = Stopped { signal: Some(signal), ..Stopped::default() };
             signal_hook::low_level::exit(Ending::stopped(&stopped).tell(events).into());
         })?;
         let opened = open(arguments.device, arguments.threads)?;
@@ -106,13 +106,22 @@ impl Session {
 
     /// The error for a run that was stopped before its work was done.
     pub fn stopped(&self, checkpoint: PathBuf, total_step: u64) -> anyhow::Error {
-        Stopped { signal: self.signals.caught(), saved: Some((checkpoint, total_step)) }.into()
+        self.stop((checkpoint, total_step), false)
+    }
+
+    /// The error for a study whose trial was stopped.
+    pub fn stopped_study(&self, saved: (PathBuf, u64)) -> anyhow::Error {
+        self.stop(saved, true)
+    }
+
+    fn stop(&self, saved: (PathBuf, u64), goes_on: bool) -> anyhow::Error {
+        Stopped { signal: self.signals.caught(), saved: Some(saved), goes_on }.into()
     }
 
     /// An error where a signal came while the last part of the work was finished.
     pub fn go_on(&self) -> anyhow::Result<()> {
         match self.signals.caught() {
-            Some(signal) => Err(Stopped { signal: Some(signal), saved: None }.into()),
+            Some(signal) => Err(Stopped { signal: Some(signal), ..Stopped::default() }.into()),
             None => Ok(()),
         }
     }

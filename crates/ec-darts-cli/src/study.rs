@@ -154,11 +154,11 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
     let Trials { session, stopped, .. } = trials;
     let Ending::Nothing { running, failed, left, finished } = ending else {
         session.report.line("the same command goes on with the study")?;
-        if let Some((checkpoint, total_step)) = stopped {
-            return Err(session.stopped(checkpoint, total_step));
+        if let Some(saved) = stopped {
+            return Err(session.stopped_study(saved));
         }
         session.go_on()?;
-        return Err(Stopped { signal: None, saved: None }.into());
+        return Err(Stopped::default().into());
     };
     let mut text = format!("\n{finished} trials done by this process");
     for (count, what) in [(running, "run by others"), (left, "left that were not chosen")] {

@@ -13,7 +13,7 @@ use crate::genotypes::{key, returned};
 use crate::plan::{Plan, epochs, scores, training};
 use crate::results::{Results, SearchResult, TrainingResult, Unfinished};
 use crate::study::Study;
-use crate::trial::{Record, State, Work, damaged};
+use crate::trial::{Record, State, Work, damaged, unread};
 
 impl Results {
     /// Results of a study's finished trials.
@@ -65,7 +65,7 @@ fn of_search(folder: &Path, name: &str, config: &SearchConfig) -> Result<SearchR
         variant: variant.map_or(name, |(variant, _)| variant).to_string(),
         seed: config.search.seed,
         folder: name.into(),
-        genotype: key(&returned(&run).map_err(|error| damaged(&run, &error))?),
+        genotype: key(&returned(&run).map_err(unread(&run))?),
         epochs: reports.iter().map(|report| scores(report, config.search.strength)).collect(),
         cost: Record::read(&run).unwrap_or_default().cost,
     })
@@ -76,7 +76,7 @@ fn of_training(folder: &Path, genotype: &str, seed: u64) -> Result<Option<Traini
     let name = training(genotype, seed);
     let run = folder.join(&name);
     let Some(record) = Record::read(&run).filter(Record::is_done) else { return Ok(None) };
-    let reports = metrics::<RetrainEpochReport>(&run).map_err(|error| damaged(&run, &error))?;
+    let reports = metrics::<RetrainEpochReport>(&run).map_err(unread(&run))?;
     let is_whole = reports.iter().enumerate().all(|(at, report)| report.epoch == at)
         && reports.last().is_some_and(|last| last.epochs == reports.len());
     let last = reports.last().and_then(|last| Some((last.valid_accuracy?, last.measured_on?)));

@@ -17,7 +17,7 @@ use ec_darts_space::Genotype;
 use crate::genotypes::{canonical, key, other_edges, returned};
 use crate::results::{Candidate, EpochScores, Kind, Place};
 use crate::study::{Origin, Study};
-use crate::trial::{Record, Trial, Work, damaged};
+use crate::trial::{Record, Trial, Work, damaged, unread};
 
 /// The known trials of a study, and its known genotypes.
 #[derive(Clone, Debug)]
@@ -138,13 +138,13 @@ fn found(
         (Candidate { supernet_accuracy, auxiliary_accuracy, ..bare }, genotype)
     };
     let last = reports.last().expect("checked on the line above");
-    let genotype = returned(run).map_err(|error| damaged(run, &error))?;
+    let genotype = returned(run).map_err(unread(run))?;
     let scores_of_all = reports.iter().map(|report| scores(report, strength));
     let all: Vec<EpochScores> = scores_of_all.collect();
-    // An early stop decides on the epoch after the last report.
+    // Without transitions, an early stop decides on the epoch after the last report.
     let best = match config.rule.stop {
-        Some(_) => EpochScores::returned(&all, &key(&genotype)),
-        None => all.get(last.best_epoch).filter(|best| best.genotype == key(&genotype)),
+        Some(_) if !config.transition.enabled => EpochScores::returned(&all, &key(&genotype)),
+        _ => all.get(last.best_epoch).filter(|best| best.genotype == key(&genotype)),
     };
     let Some(best) = best.map(|best| &reports[best.epoch - 1]) else {
         return Err(damaged(run, &"genotype.json is not that of the best epoch in metrics.jsonl"));
@@ -176,7 +176,7 @@ fn found(
 
 /// The reports of a finished search, one for each epoch. Only an early stop leaves epochs out.
 pub(crate) fn epochs(config: &SearchConfig, run: &Path) -> Result<Vec<EpochReport>> {
-    let reports = metrics::<EpochReport>(run).map_err(|error| damaged(run, &error))?;
+    let reports = metrics::<EpochReport>(run).map_err(unread(run))?;
     let (count, all) = (reports.len(), config.num_epochs());
     let ends = count == all || (config.rule.stop.is_some() && (1..all).contains(&count));
     if !ends || reports.iter().enumerate().any(|(at, report)| report.epoch != at) {

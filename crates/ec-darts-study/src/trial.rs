@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use ec_darts::config::{RetrainConfig, SearchConfig, Settings};
@@ -53,7 +53,7 @@ impl Trial {
             Work::Training { genotype, config } => {
                 check(&folder, &**config)?;
                 if is_done(&folder) {
-                    let trained = returned(&folder).map_err(|error| damaged(&folder, &error))?;
+                    let trained = returned(&folder).map_err(unread(&folder))?;
                     if key(&trained) != key(genotype) {
                         let fault = "genotype.json is that of another training";
                         return Err(damaged(&folder, &fault));
@@ -86,6 +86,20 @@ pub(crate) fn damaged(folder: &Path, fault: &dyn Display) -> Error {
     Error::Folder { path: folder.to_path_buf(), reason }
 }
 
+/// The error for a file of a finished trial that cannot be read: an error of the system is no damage.
+pub(crate) fn unread(folder: &Path) -> impl Fn(Error) -> Error {
+    let folder = folder.to_path_buf();
+    move |error| match error {
+        Error::Io { ref source, .. } => match source.kind() {
+            ErrorKind::NotFound | ErrorKind::InvalidData => {
+                damaged(&folder, &format!("{error}: {source}"))
+            }
+            _ => error,
+        },
+        error => damaged(&folder, &error),
+    }
+}
+
 fn is_done(folder: &Path) -> bool {
     Record::read(folder).is_some_and(|record| record.is_done())
 }
@@ -98,13 +112,8 @@ fn check<C: Settings>(folder: &Path, config: &C) -> Result<()> {
         // A damaged file is written again from the checkpoint, which has the settings too. A trial that is done is
         // never resumed.
         _ if !is_done => return Ok(()),
-        unread => {
-            let fault = match unread {
-                Some(Err(error)) => error.to_string(),
-                _ => "config.toml is not there".into(),
-            };
-            return Err(damaged(folder, &fault));
-        }
+        Some(Err(error)) => return Err(unread(folder)(error)),
+        None => return Err(damaged(folder, &"config.toml is not there")),
     };
     match config.difference(&there) {
         None => Ok(()),

@@ -188,6 +188,7 @@ fn limits_choices_and_refusals() {
     let (code, text, err) = run(&folder, "out", &["--max-steps", "3"]);
     assert_eq!(code, Some(3), "{text}{err}");
     assert!(text.contains("the same command goes on with the study"), "{text}");
+    assert!(!(text + &err).contains("--resume"), "an option of other commands");
     let listed = states(&folder, "out");
     assert_eq!(listed[0], ("searches/darts-s0".into(), "begun".into()));
     let (code, _, err) = run(&folder, "out", &["--only", "searches/x"]);

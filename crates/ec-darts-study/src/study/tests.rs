@@ -62,6 +62,13 @@ fn a_variant_adapts_a_preset_to_the_protocol() {
     let folder = Folder::new(&STUDY.replacen("[[variants]]", &format!("{variant}[[variants]]"), 1));
     folder.write("p.toml", &format!("{PROTOCOL}[search.search]\nepochs = 3\n"));
     let error = folder.study().expect_err("frozen for longer than it searches").to_string();
+    // The prefix is that of the file that has the key.
+    let wrong =
+        STUDY.replacen("search = \"darts\"", "search = \"darts\"\nset = { search.epochs = 0 }", 1);
+    folder.write("wrong.toml", &wrong);
+    let path = folder.out().with_file_name("wrong.toml");
+    let told = Study::open(&path).expect_err("no epochs").to_string();
+    assert!(told.contains("`variants.darts.set.search.epochs` is 0"), "{told}");
     assert!(error.contains("alpha.frozen_epochs"), "{error}");
     let set = "search = \"pc_darts\"\nset = { alpha.frozen_epochs = 1 }";
     let text = STUDY.replacen("[[variants]]", &format!("{variant}[[variants]]"), 1);

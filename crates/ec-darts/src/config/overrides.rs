@@ -77,7 +77,7 @@ impl Override {
         all.dedup();
         let of_key = overrides.iter().rev().find(|each| each.key == key);
         let origin = of_key.map_or_else(|| all.join(" "), |each| each.typed.clone());
-        let prefix = overrides.first().map_or("", |each| &each.prefix);
+        let prefix = of_key.or(overrides.first()).map_or("", |each| &each.prefix);
         Error::ConfigValue { origin, key: format!("{prefix}{key}"), value, allowed }
     }
 }
