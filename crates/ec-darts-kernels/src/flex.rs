@@ -1,5 +1,6 @@
 //! The kernels for CPUs behind Burn's Flex backend.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
@@ -9,6 +10,7 @@ use burn::tensor::{Bytes, DType, Shape, TensorData};
 use crate::cpu::{self, Buffer, Isas, Tape, Values};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
+use crate::steps::{SgdInOnePass, SgdNumbers, SgdTensors};
 
 /// The values of a cell, contiguous.
 #[derive(Clone, Debug)]
@@ -108,5 +110,36 @@ impl CellKernels for Flex {
             parameters: wanted.parameters.then_some(parameters),
             mixing: wanted.mixing.then(|| tensor(all.mixing, inputs.mixing.shape())),
         }
+    }
+}
+
+/// The values of a tensor, which is copied where others share its memory.
+fn slice_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    if tensor.layout().contiguous_offsets().is_none() {
+        *tensor = tensor.to_contiguous();
+    }
+    let (start, end) = tensor.layout().contiguous_offsets().expect("contiguous by now");
+    &mut tensor.storage_mut()[start..end]
+}
+
+impl SgdInOnePass for Flex {
+    fn squares(gradient: FlexTensor) -> FlexTensor {
+        tensor(vec![cpu::squares(slice(&gradient.to_contiguous()))], Shape::from([1]))
+    }
+
+    fn sgd_of(
+        mut weights: FlexTensor,
+        gradient: FlexTensor,
+        mut velocity: FlexTensor,
+        factor: FlexTensor,
+        numbers: SgdNumbers,
+        moved: Option<Vec<Range<usize>>>,
+    ) -> SgdTensors<Self> {
+        let factor = slice(&factor.to_contiguous())[0];
+        let (gradient, values) = (gradient.to_contiguous(), slice_mut(&mut weights));
+        let moved = moved.unwrap_or_else(|| std::iter::once(0..values.len()).collect());
+        let of = [values, slice_mut(&mut velocity)];
+        cpu::sgd(of, slice(&gradient), factor, numbers, &moved);
+        SgdTensors { weights, velocity }
     }
 }

@@ -122,6 +122,12 @@ fn is_cube(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
 }
 
+/// Whether the kernels for CPUs run on a device.
+#[cfg(feature = "flex")]
+fn is_flex(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+}
+
 /// Whether a device has fused kernels for a cell. All other cells run on [`mod@reference`].
 pub fn serves(device: &Device, cell: &Cell) -> bool {
     use burn::backend::DispatchDevice;

@@ -18,7 +18,11 @@ mod classifier;
 mod steps;
 
 pub use classifier::{classify, cross_entropy, ranks};
+#[cfg(feature = "flex")]
+pub(crate) use steps::clip_factor;
 pub use steps::{adam, sgd};
+#[cfg(feature = "cube")]
+pub(crate) use steps::{before, keep_others};
 
 /// As [`crate::cell()`].
 ///

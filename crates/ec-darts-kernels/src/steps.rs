@@ -1,16 +1,20 @@
 //! Steps of SGD and Adam, and the norm of gradients: on the devices of CubeCL one kernel for each
-//! parameter, on other devices the plain composition.
+//! parameter, on the CPU one pass over the values for SGD and the norm, else the plain composition.
 //!
 //! Entry points: [`norm`], [`sgd`] and [`adam`].
 
-#[cfg(feature = "cube")]
+use std::ops::Range;
+
+#[cfg(any(feature = "flex", feature = "cube"))]
 use burn::backend::tensor::FloatTensor;
-#[cfg(feature = "cube")]
+#[cfg(any(feature = "flex", feature = "cube"))]
 use burn::backend::{Backend, Dispatch, ExtensionType, backend_extension};
 use burn::tensor::{Tensor, s};
 
 #[cfg(feature = "cube")]
 use crate::is_cube;
+#[cfg(feature = "flex")]
+use crate::is_flex;
 use crate::reference;
 
 /// The numbers of a step of SGD.
@@ -79,7 +83,7 @@ impl AdamNumbers {
 }
 
 /// The results of a step of SGD.
-#[cfg(feature = "cube")]
+#[cfg(any(feature = "flex", feature = "cube"))]
 #[derive(ExtensionType, Debug)]
 pub struct SgdTensors<B: Backend> {
     /// The new weights, of the same shape.
@@ -100,7 +104,26 @@ pub struct AdamTensors<B: Backend> {
     pub moment_2: FloatTensor<B>,
 }
 
-/// Steps on the backends that have kernels for them; without gradient.
+/// SGD on the CPU; without gradient.
+#[cfg(feature = "flex")]
+#[backend_extension(Flex)]
+pub trait SgdInOnePass: Backend {
+    /// The sum of squares, `[1]`.
+    fn squares(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// See [`sgd()`]; `velocity` is zero before the first step, and `factor`, `[1]`, is that of the
+    /// gradient.
+    fn sgd_of(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        factor: FloatTensor<Self>,
+        numbers: SgdNumbers,
+        moved: Option<Vec<Range<usize>>>,
+    ) -> SgdTensors<Self>;
+}
+
+/// Steps on the backends of CubeCL; without gradient.
 #[cfg(feature = "cube")]
 #[backend_extension(Cube)]
 pub trait StepOps: Backend {
@@ -144,8 +167,7 @@ const SUM: usize = 1 << 20;
 
 /// Euclidean norm over all gradients at once, `[1]`.
 ///
-/// Squares are summed in single precision. On devices without CubeCL at most 2^20 are summed at a
-/// time, then these sums, in the order of the gradients.
+/// Squares are summed in a fixed order, in single precision for a part of a gradient at least.
 ///
 /// # Panics
 /// Where `gradients` is empty.
@@ -159,6 +181,13 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
             <Dispatch as StepOps>::add_squares(gradient.into_dispatch(), sums, number)
         });
         return Tensor::from_dispatch(<Dispatch as StepOps>::root_of_sums(sums));
+    }
+    #[cfg(feature = "flex")]
+    if is_flex(&gradients[0].device()) {
+        let squares = |gradient: Tensor<1>| {
+            Tensor::from_dispatch(<Dispatch as SgdInOnePass>::squares(gradient.into_dispatch()))
+        };
+        return Tensor::<1>::cat(gradients.into_iter().map(squares).collect(), 0).sum().sqrt();
     }
     let sums = gradients.into_iter().flat_map(|gradient| {
         let [len] = gradient.dims();
@@ -181,27 +210,44 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
 /// w <- w - rate * (g + decay * w + momentum * v)      Nesterov, in place of the line before
 /// ```
 /// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, there is no
-/// clipping.
+/// clipping. Where there are `moved` ranges of the values in row-major order, all others keep their
+/// weight and their velocity, which is zero before their first step.
 pub fn sgd<const D: usize>(
     weights: Tensor<D>,
     gradient: Tensor<D>,
     velocity: Option<Tensor<D>>,
     norm: Option<Tensor<1>>,
     numbers: SgdNumbers,
+    moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 2] {
+    #[cfg(feature = "flex")]
+    if is_flex(&weights.device()) {
+        let factor = reference::clip_factor(norm, numbers)
+            .unwrap_or_else(|| Tensor::ones([1], &weights.device()))
+            .into_dispatch();
+        let velocity = velocity.unwrap_or_else(|| weights.zeros_like());
+        let [weights, gradient, velocity] =
+            [weights, gradient, velocity].map(Tensor::into_dispatch);
+        let moved = moved.map(<[_]>::to_vec);
+        let all =
+            <Dispatch as SgdInOnePass>::sgd_of(weights, gradient, velocity, factor, numbers, moved);
+        return [all.weights, all.velocity].map(Tensor::from_dispatch);
+    }
     #[cfg(feature = "cube")]
     if is_cube(&weights.device()) {
         let clip_norm = numbers.clip_norm.filter(|_| norm.is_some());
         let numbers = SgdNumbers { clip_norm, ..numbers };
         let is_first = velocity.is_none();
+        let before = [Some(weights.clone()), velocity.clone()];
         let velocity = velocity.unwrap_or_else(|| gradient.clone()).into_dispatch();
         let gradient = gradient.into_dispatch();
         let norm = norm.map_or_else(|| gradient.clone(), Tensor::into_dispatch);
         let weights = weights.into_dispatch();
         let all = <Dispatch as StepOps>::sgd(weights, gradient, velocity, norm, numbers, is_first);
-        return [all.weights, all.velocity].map(Tensor::from_dispatch);
+        let all = [all.weights, all.velocity].map(Tensor::from_dispatch);
+        return reference::keep_others(all, before, moved);
     }
-    reference::sgd(weights, gradient, velocity, norm, numbers)
+    reference::sgd(weights, gradient, velocity, norm, numbers, moved)
 }
 
 /// A step of Adam, step `t`; returns the new weights, then both moments.
@@ -212,20 +258,24 @@ pub fn sgd<const D: usize>(
 /// v <- beta2 * v + (1 - beta2) * g^2
 /// w <- w - rate * m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon)
 /// ```
+/// `moved` is as in [`sgd()`].
 pub fn adam<const D: usize>(
     weights: Tensor<D>,
     gradient: Tensor<D>,
     moments: Option<[Tensor<D>; 2]>,
     numbers: AdamNumbers,
+    moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 3] {
     #[cfg(feature = "cube")]
     if is_cube(&weights.device()) {
         let is_first = moments.is_none();
+        let before = reference::before(&weights, &moments);
         let moments = moments.unwrap_or_else(|| [gradient.clone(), gradient.clone()]);
         let [first, second] = moments.map(Tensor::into_dispatch);
         let (weights, gradient) = (weights.into_dispatch(), gradient.into_dispatch());
         let all = <Dispatch as StepOps>::adam(weights, gradient, first, second, numbers, is_first);
-        return [all.weights, all.moment_1, all.moment_2].map(Tensor::from_dispatch);
+        let all = [all.weights, all.moment_1, all.moment_2].map(Tensor::from_dispatch);
+        return reference::keep_others(all, before, moved);
     }
-    reference::adam(weights, gradient, moments, numbers)
+    reference::adam(weights, gradient, moments, numbers, moved)
 }

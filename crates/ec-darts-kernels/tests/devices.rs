@@ -336,14 +336,14 @@ fn small_tensors(device: &Device) -> Vec<Vec<f32>> {
         all.push(values(norm.clone()));
         let mut numbers = SgdNumbers::new(0.1, 0.9, 0.01);
         numbers.clip_norm = (step > 0).then_some(5.0);
-        let [moved, new] = sgd(weights, gradient(step), velocity, Some(norm), numbers);
+        let [moved, new] = sgd(weights, gradient(step), velocity, Some(norm), numbers, None);
         (weights, velocity) = (moved, Some(new));
     }
     all.push(values(weights));
     let (mut weights, mut moments) = (tensor(2), None);
     for step in 0..3 {
         let numbers = AdamNumbers::new(0.1, [0.5, 0.999], 0.01, step as usize + 1);
-        let [moved, first, second] = adam(weights, gradient(step), moments, numbers);
+        let [moved, first, second] = adam(weights, gradient(step), moments, numbers, None);
         (weights, moments) = (moved, Some([first, second]));
     }
     all.push(values(weights));

@@ -328,6 +328,21 @@ pub fn pass_above<S: Simd>(
     from: &[f32],
     (to, add): (&mut [f32], bool),
 ) {
+    if add {
+        pass_registers::<S, true>(simd, floor, value, from, to);
+    } else {
+        pass_registers::<S, false>(simd, floor, value, from, to);
+    }
+}
+
+#[inline(always)]
+fn pass_registers<S: Simd, const ADD: bool>(
+    simd: S,
+    floor: f32,
+    value: &[f32],
+    from: &[f32],
+    to: &mut [f32],
+) {
     let lanes = S::F32_LANES;
     let [zero, floor] = [0.0, floor].map(|value| simd.splat_f32s(value));
     let pairs = value.chunks_exact(lanes).zip(from.chunks_exact(lanes));
@@ -336,7 +351,7 @@ pub fn pass_above<S: Simd>(
         unsafe {
             let positive = simd.less_than_f32s(floor, load::<S>(value.as_ptr()));
             let mut sum = simd.select_f32s(positive, load::<S>(from.as_ptr()), zero);
-            if add {
+            if ADD {
                 sum = simd.add_f32s(load::<S>(to.as_ptr()), sum);
             }
             store::<S>(to.as_mut_ptr(), sum);

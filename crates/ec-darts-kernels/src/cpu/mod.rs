@@ -24,9 +24,11 @@ mod norm;
 mod packing;
 mod pass;
 mod plan;
+mod planes;
 mod pools;
 mod run;
 mod simd;
+mod steps;
 mod strips;
 mod sums;
 mod sweep;
@@ -47,6 +49,7 @@ use run::{EdgeRun, Statistics};
 #[cfg(test)]
 pub use simd::Isa;
 pub use simd::Isas;
+pub use steps::{sgd, squares};
 
 use crate::edge::{Cell, Memory};
 use crate::extension::Wanted;

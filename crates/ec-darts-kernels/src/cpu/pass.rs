@@ -9,6 +9,7 @@ use super::direct::Direct;
 use super::image::{self, Planes};
 use super::norm::Norms;
 use super::plan::{Pool, Strip, Term};
+use super::planes::Pointwise;
 use super::strips::Strips;
 use super::sums;
 
@@ -197,6 +198,15 @@ fn first<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
+    if let Some(pointwise) = Pointwise::of(context) {
+        for (number, map) in maps.chunks_exact_mut(map_len).enumerate() {
+            pointwise.forward(simd, start + number, map);
+            if let Some(moments) = moments.as_deref_mut() {
+                sums::moments(simd, map, blocks, &mut moments[number * 2 * width..][..2 * width]);
+            }
+        }
+        return;
+    }
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, None);
@@ -334,6 +344,10 @@ fn first_backward<S: Simd>(
 ) {
     let plan = context.plan;
     let map_len = plan.map_len();
+    if let Some(pointwise) = Pointwise::of(context) {
+        let to = if let Target::Planes(to) = target { Some(to) } else { None };
+        return pointwise.backward(simd, start, norms, [maps, gradient], weights, to);
+    }
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
     let mut scratch = Scratch::new(plan, Some(plan.source));

@@ -54,6 +54,10 @@ fn edges() -> Vec<(Edge, [usize; 4])> {
         // Strides and dilations for which the kernels are not compiled separately.
         (edge(vec![separable(3, 3, 2), separable(5, 2, 1)], [6, 6], 3, false), [2, 6, 9, 13]),
         (edge(vec![EdgeOperation::Pointwise], [20, 12], 1, false), [4, 20, 6, 6]),
+        // Fewer positions than a tile, a tile and one more, several strips.
+        (edge(vec![EdgeOperation::Pointwise], [37, 6], 1, false), [2, 37, 1, 7]),
+        (edge(vec![EdgeOperation::Pointwise], [5, 18], 1, true), [2, 5, 1, 17]),
+        (edge(vec![EdgeOperation::Pointwise], [50, 20], 1, false), [2, 50, 19, 21]),
         (edge(vec![EdgeOperation::Convolution { relu: false }], [3, 20], 1, true), [3, 3, 6, 9]),
         (edge(vec![EdgeOperation::Convolution { relu: true }], [18, 7], 2, true), [2, 18, 5, 8]),
         (edge(vec![EdgeOperation::FactorizedReduce], [7, 10], 2, true), [3, 7, 4, 8]),

@@ -21,11 +21,19 @@ pub unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
 /// Prefetches memory that is needed soon, one cache line at a time.
 #[inline(always)]
 pub fn prefetch(from: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
     for line in from.chunks(16) {
+        prefetch_line(line.as_ptr());
+    }
+}
+
+/// Prefetches the cache line of an address, which may be any.
+#[inline(always)]
+pub fn prefetch_line(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint that reads nothing.
+    unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint that reads nothing.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        _mm_prefetch::<_MM_HINT_T1>(from.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = from;

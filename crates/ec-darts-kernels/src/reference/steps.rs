@@ -1,8 +1,16 @@
 //! Steps of SGD and Adam.
 
-use burn::tensor::Tensor;
+use std::ops::Range;
+
+use burn::tensor::{Bool, Tensor, TensorData};
 
 use crate::steps::{AdamNumbers, SgdNumbers};
+
+/// The factor by which gradients are clipped, if they are, `[1]`.
+pub(crate) fn clip_factor(norm: Option<Tensor<1>>, numbers: SgdNumbers) -> Option<Tensor<1>> {
+    let (norm, clip) = (norm?, numbers.clip_norm?);
+    Some(((norm + 1e-6).recip() * clip).clamp_max(1.0))
+}
 
 /// As [`crate::sgd`].
 pub fn sgd<const D: usize>(
@@ -11,9 +19,10 @@ pub fn sgd<const D: usize>(
     velocity: Option<Tensor<D>>,
     norm: Option<Tensor<1>>,
     numbers: SgdNumbers,
+    moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 2] {
-    if let (Some(norm), Some(clip)) = (norm, numbers.clip_norm) {
-        let factor = ((norm + 1e-6).recip() * clip).clamp_max(1.0);
+    let before = [Some(weights.clone()), velocity.clone()];
+    if let Some(factor) = clip_factor(norm, numbers) {
         gradient = gradient * factor.reshape([1; D]);
     }
     let gradient = weights.clone() * numbers.weight_decay + gradient;
@@ -25,7 +34,7 @@ pub fn sgd<const D: usize>(
         true => gradient + velocity.clone() * numbers.momentum,
         false => velocity.clone(),
     };
-    [weights - step * numbers.learning_rate, velocity]
+    keep_others([weights - step * numbers.learning_rate, velocity], before, moved)
 }
 
 /// As [`crate::adam`].
@@ -34,7 +43,9 @@ pub fn adam<const D: usize>(
     gradient: Tensor<D>,
     moments: Option<[Tensor<D>; 2]>,
     numbers: AdamNumbers,
+    moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 3] {
+    let before = before(&weights, &moments);
     let gradient = weights.clone() * numbers.weight_decay + gradient;
     let news =
         [gradient.clone() * (1.0 - numbers.beta1), gradient.square() * (1.0 - numbers.beta2)];
@@ -48,5 +59,37 @@ pub fn adam<const D: usize>(
     let root = numbers.second_correction().sqrt();
     let step = first.clone() * (root / numbers.first_correction())
         / (second.clone().sqrt() + numbers.epsilon * root);
-    [weights - step * numbers.learning_rate, first, second]
+    keep_others([weights - step * numbers.learning_rate, first, second], before, moved)
+}
+
+/// The values before a step of Adam.
+pub(crate) fn before<const D: usize>(
+    weights: &Tensor<D>,
+    moments: &Option<[Tensor<D>; 2]>,
+) -> [Option<Tensor<D>>; 3] {
+    let moments = moments.clone().map_or([None, None], |moments| moments.map(Some));
+    let [first, second] = moments;
+    [Some(weights.clone()), first, second]
+}
+
+/// The new values in the moved ranges, elsewhere those before the step, or zero where there were
+/// none.
+pub(crate) fn keep_others<const D: usize, const N: usize>(
+    new: [Tensor<D>; N],
+    before: [Option<Tensor<D>>; N],
+    moved: Option<&[Range<usize>]>,
+) -> [Tensor<D>; N] {
+    let Some(moved) = moved else { return new };
+    let shape = new[0].shape();
+    let mut is_in = vec![false; shape.num_elements()];
+    for range in moved {
+        is_in[range.clone()].fill(true);
+    }
+    let data = TensorData::new(is_in, shape);
+    let is_in = Tensor::<D, Bool>::from_data(data, &new[0].device());
+    let mut before = before.into_iter();
+    new.map(|new| {
+        let before = before.next().flatten().unwrap_or_else(|| new.zeros_like());
+        before.mask_where(is_in.clone(), new)
+    })
 }

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use crate::ops::Packs;
 
 pub use average::WeightAverage;
-pub use rules::{Adam, Moments, PartialState, Sgd, Velocity};
+pub use rules::{Adam, Moments, PartialStep, Sgd, Velocity};
 pub use schedule::{Decay, cosine_learning_rate, warmup};
 pub use stepper::{Ran, Stepper};
 

@@ -1,56 +1,26 @@
-//! SGD and Adam behind Burn's trait. The fields of their states are ours to read, and on a GPU a
-//! step is one kernel per parameter.
+//! SGD and Adam behind Burn's trait. The fields of their states are ours to read, and a step is one
+//! kernel per parameter on a GPU, and one pass over its values on the CPU.
+
+use std::ops::Range;
 
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Bool, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use ec_darts_kernels::{AdamNumbers, SgdNumbers};
 
 use super::{AdamSettings, SgdSettings};
 
-/// An optimizer that can leave parts of its state unchanged.
-pub trait PartialState: Optimizer {
-    /// The new state where the parameter moved, elsewhere the old one.
-    ///
-    /// # Shapes
-    /// - `moved`: of the parameter
-    fn keep<const D: usize>(
-        state: Self::State<D>,
-        before: Option<Self::State<D>>,
-        moved: &Tensor<D, Bool>,
-    ) -> Self::State<D>;
-}
-
-/// `new` where the parameter moved, elsewhere `old`, or zero where there is no old state.
-fn keep<const D: usize>(
-    new: Tensor<D>,
-    old: Option<Tensor<D>>,
-    moved: &Tensor<D, Bool>,
-) -> Tensor<D> {
-    old.unwrap_or_else(|| new.zeros_like()).mask_where(moved.clone(), new)
-}
-
-impl PartialState for Sgd {
-    fn keep<const D: usize>(
-        state: Velocity<D>,
-        before: Option<Velocity<D>>,
-        moved: &Tensor<D, Bool>,
-    ) -> Velocity<D> {
-        Velocity(keep(state.0, before.map(|before| before.0), moved))
-    }
-}
-
-impl PartialState for Adam {
-    fn keep<const D: usize>(
-        state: Moments<D>,
-        before: Option<Moments<D>>,
-        moved: &Tensor<D, Bool>,
-    ) -> Moments<D> {
-        let before = before.map_or([None, None], |before| before.moments.map(Some));
-        let [first, second] = state.moments;
-        let [first_before, second_before] = before;
-        let moments = [keep(first, first_before, moved), keep(second, second_before, moved)];
-        Moments { moments, ..state }
-    }
+/// An optimizer that can leave a part of the values and their state unchanged.
+pub trait PartialStep: Optimizer {
+    /// As [`Optimizer::step`]. Where there are `moved` ranges of the values in row-major order, all
+    /// others and their state stay the same; a state is zero before the first step.
+    fn step_of<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Self::State<D>>,
+        moved: Option<&[Range<usize>]>,
+    ) -> (Tensor<D>, Option<Self::State<D>>);
 }
 
 /// SGD with momentum, weight decay and clipping by a norm.
@@ -93,18 +63,31 @@ impl Optimizer for Sgd {
         gradient: Tensor<D>,
         state: Option<Velocity<D>>,
     ) -> (Tensor<D>, Option<Velocity<D>>) {
-        let SgdSettings { momentum, weight_decay, clip_norm, nesterov } = self.settings;
-        let mut numbers = SgdNumbers::new(learning_rate, momentum, weight_decay);
-        numbers.clip_norm = clip_norm.map(|clip| clip as f32);
-        numbers.nesterov = nesterov;
-        let velocity = state.map(|state| state.0);
-        let norm = self.norm.clone();
-        let [weights, velocity] = ec_darts_kernels::sgd(weights, gradient, velocity, norm, numbers);
-        (weights, Some(Velocity(velocity)))
+        self.step_of(learning_rate, weights, gradient, state, None)
     }
 
     fn to_device<const D: usize>(state: Velocity<D>, device: &Device) -> Velocity<D> {
         Velocity(state.0.to_device(device))
+    }
+}
+
+impl PartialStep for Sgd {
+    fn step_of<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Velocity<D>>,
+        moved: Option<&[Range<usize>]>,
+    ) -> (Tensor<D>, Option<Velocity<D>>) {
+        let SgdSettings { momentum, weight_decay, clip_norm, nesterov } = self.settings;
+        let mut numbers = SgdNumbers::new(learning_rate, momentum, weight_decay);
+        numbers.clip_norm = clip_norm.map(|clip| clip as f32);
+        numbers.nesterov = nesterov;
+        let (velocity, norm) = (state.map(|state| state.0), self.norm.clone());
+        let [weights, velocity] =
+            ec_darts_kernels::sgd(weights, gradient, velocity, norm, numbers, moved);
+        (weights, Some(Velocity(velocity)))
     }
 }
 
@@ -157,15 +140,29 @@ impl Optimizer for Adam {
         gradient: Tensor<D>,
         state: Option<Moments<D>>,
     ) -> (Tensor<D>, Option<Moments<D>>) {
-        let AdamSettings { beta1, beta2, weight_decay } = self.settings;
-        let time = 1 + state.as_ref().map_or(0, |state| state.time);
-        let numbers = AdamNumbers::new(learning_rate, [beta1, beta2], weight_decay, time);
-        let moments = state.map(|state| state.moments);
-        let [weights, first, second] = ec_darts_kernels::adam(weights, gradient, moments, numbers);
-        (weights, Some(Moments { time, moments: [first, second] }))
+        self.step_of(learning_rate, weights, gradient, state, None)
     }
 
     fn to_device<const D: usize>(state: Moments<D>, device: &Device) -> Moments<D> {
         Moments { moments: state.moments.map(|moment| moment.to_device(device)), ..state }
+    }
+}
+
+impl PartialStep for Adam {
+    fn step_of<const D: usize>(
+        &self,
+        learning_rate: LearningRate,
+        weights: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<Moments<D>>,
+        moved: Option<&[Range<usize>]>,
+    ) -> (Tensor<D>, Option<Moments<D>>) {
+        let AdamSettings { beta1, beta2, weight_decay } = self.settings;
+        let time = 1 + state.as_ref().map_or(0, |state| state.time);
+        let numbers = AdamNumbers::new(learning_rate, [beta1, beta2], weight_decay, time);
+        let moments = state.map(|state| state.moments);
+        let [weights, first, second] =
+            ec_darts_kernels::adam(weights, gradient, moments, numbers, moved);
+        (weights, Some(Moments { time, moments: [first, second] }))
     }
 }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use burn::module::{ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsParams, RecordState, StateSink, StateSource};
 use burn::tensor::container::TensorContainer;
-use burn::tensor::{Bool, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
-use super::PartialState;
+use super::PartialStep;
 use crate::ops::{Packs, Part, Path};
 use crate::ops::{pick, put};
 use crate::snapshot::{Snapshot, apart};
@@ -27,7 +27,7 @@ pub struct Stepper<O> {
 /// The ranges of packed tensors that took part in a pass.
 pub type Ran = HashMap<ParamId, Vec<Range<usize>>>;
 
-impl<O: PartialState> Stepper<O> {
+impl<O: PartialStep> Stepper<O> {
     /// A stepper without states: the next step is the first one of every parameter.
     pub fn new(optimizer: O) -> Self {
         Self { optimizer, states: TensorContainer::new() }
@@ -140,7 +140,7 @@ struct Step<'a, O> {
     path: Path,
 }
 
-impl<O: PartialState> ModuleMapper for Step<'_, O> {
+impl<O: PartialStep> ModuleMapper for Step<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -174,14 +174,9 @@ impl<O: PartialState> ModuleMapper for Step<'_, O> {
                 }
                 None => (None, old, gradient),
             };
-            let moved = self.ran.and_then(|ran| ran.get(&id)).map(|ran| mask(ran, &values));
-            let before = moved.as_ref().map(|_| (values.clone(), state.clone()));
-            let (mut new, mut state) =
-                self.optimizer.step(self.learning_rate, values, gradient, state);
-            if let (Some(moved), Some((old, before))) = (moved, before) {
-                new = old.mask_where(moved.clone(), new);
-                state = state.map(|state| O::keep(state, before, &moved));
-            }
+            let moved = self.ran.and_then(|ran| ran.get(&id)).map(Vec::as_slice);
+            let (new, state) =
+                self.optimizer.step_of(self.learning_rate, values, gradient, state, moved);
             if let (true, Some(state)) = (self.keep, state) {
                 self.states.register(id, state);
             }
@@ -194,23 +189,13 @@ impl<O: PartialState> ModuleMapper for Step<'_, O> {
     }
 }
 
-/// A mask that is true within the ranges of a flat tensor.
-fn mask<const D: usize>(ranges: &[Range<usize>], tensor: &Tensor<D>) -> Tensor<D, Bool> {
-    let shape = tensor.shape();
-    let mut is_in = vec![false; shape.num_elements()];
-    for range in ranges {
-        is_in[range.clone()].fill(true);
-    }
-    Tensor::from_data(TensorData::new(is_in, shape), &tensor.device())
-}
-
 struct Save<'a, O> {
     stepper: &'a Stepper<O>,
     path: Path,
     snapshot: &'a mut Snapshot,
 }
 
-impl<O: PartialState> ModuleVisitor for Save<'_, O> {
+impl<O: PartialStep> ModuleVisitor for Save<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -263,7 +248,7 @@ struct Piece {
     start: usize,
 }
 
-impl<O: PartialState> Load<'_, O> {
+impl<O: PartialStep> Load<'_, O> {
     /// The pieces of the current parameter of the visitor, and the shape of its whole state.
     fn pieces<const D: usize>(&self, param: &Param<Tensor<D>>) -> (Vec<Piece>, Vec<usize>) {
         let Some(met) = self.path.met() else {
@@ -331,7 +316,7 @@ impl<O: PartialState> Load<'_, O> {
     }
 }
 
-impl<O: PartialState> ModuleVisitor for Load<'_, O> {
+impl<O: PartialStep> ModuleVisitor for Load<'_, O> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
