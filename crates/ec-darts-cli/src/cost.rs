@@ -7,7 +7,7 @@ use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 use ec_darts_space::Genotype;
 
 use crate::args::{CostArguments, NetworkArguments, NetworkKind};
-use crate::genotype::read;
+use crate::given::read;
 use crate::print;
 use crate::session::open;
 

@@ -11,7 +11,7 @@ use ec_darts::model::{ExportFormat, ModelDescription, TorchFile, TrainedModel};
 
 use crate::args::{ExportArguments, ExportKind, ImportArguments, NetworkArguments, NetworkKind};
 use crate::cost::network;
-use crate::genotype::read;
+use crate::given::read;
 use crate::{output, print};
 
 pub fn export(arguments: ExportArguments) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ mod export;
 #[cfg(feature = "fetch")]
 mod fetch;
 mod genotype;
+mod given;
 mod images;
 mod mistakes;
 mod output;

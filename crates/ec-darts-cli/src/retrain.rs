@@ -9,7 +9,7 @@ use ec_darts::train::{Measured, MeasuredOn};
 use ec_darts_space::Genotype;
 
 use crate::args::RetrainArguments;
-use crate::genotype::read;
+use crate::given::read;
 use crate::session::Session;
 use crate::{print, settings, trace};
 

@@ -63,7 +63,10 @@ fn resolved(study: &Study) -> String {
         text += &match &variant.origin {
             Origin::Search(config) => format!("\n{}", config.to_toml()),
             Origin::Random { seeds, .. } => format!(": random genotypes, seeds {seeds:?}\n"),
-            Origin::Given(genotype) => format!(": {genotype}\n"),
+            Origin::Given(all) => {
+                let lines = all.iter().map(|(name, genotype)| format!("\n# {name}: {genotype}"));
+                lines.collect::<String>() + "\n"
+            }
         };
     }
     text + &format!("\n# every training\n{}", study.protocol.retrain.to_toml())
@@ -171,9 +174,10 @@ fn work(arguments: StudyRunArguments) -> anyhow::Result<()> {
         "event": "study", "finished": finished, "running": running, "failed": failed, "left": left,
     });
     if running + left == 0 {
-        let page = report::of_study(&study, &out, Question::default())?;
-        event["report"] = json!(page.display().to_string());
-        session.report.line(&format!("wrote {}", page.display()))?;
+        let written = report::of_study(&study, &out, Question::default())?;
+        event["report"] = json!(written.page.display().to_string());
+        event["best"] = json!(written.best.as_ref().map(|(path, _)| path.display().to_string()));
+        session.report.line(&written.lines())?;
     }
     session.report.event(&event)?;
     if failed > 0 {

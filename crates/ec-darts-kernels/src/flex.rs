@@ -10,7 +10,8 @@ use burn::tensor::{Bytes, DType, Shape, TensorData};
 use crate::cpu::{self, Buffer, Isas, Tape, Values};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, CellKernels, CellTensors, Wanted};
-use crate::steps::{SgdInOnePass, SgdNumbers, SgdTensors};
+use crate::numbers::SgdNumbers;
+use crate::steps::{CpuSteps, SgdTensors};
 
 /// The values of a cell, contiguous.
 #[derive(Clone, Debug)]
@@ -122,7 +123,7 @@ fn slice_mut(tensor: &mut FlexTensor) -> &mut [f32] {
     &mut tensor.storage_mut()[start..end]
 }
 
-impl SgdInOnePass for Flex {
+impl CpuSteps for Flex {
     fn squares(gradient: FlexTensor) -> FlexTensor {
         tensor(vec![cpu::squares(slice(&gradient.to_contiguous()))], Shape::from([1]))
     }

@@ -26,14 +26,16 @@ mod extension;
 mod flex;
 #[cfg(feature = "cube")]
 mod gpu;
+mod numbers;
 pub mod reference;
 mod select;
 mod steps;
 
 pub use edge::{Cell, Edge, EdgeOperation, Memory};
+pub use numbers::{AdamNumbers, SgdNumbers};
 pub use reference::mixed_sum;
 pub use select::{pick, softmax_groups};
-pub use steps::{AdamNumbers, SgdNumbers, adam, norm, sgd};
+pub use steps::{adam, norm, sgd};
 
 /// The constant added to the variance in every batch normalization, as in every network of the
 /// paper's recipe.
@@ -122,10 +124,11 @@ fn is_cube(device: &Device) -> bool {
     matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Cube(_))
 }
 
-/// Whether the kernels for CPUs run on a device.
+/// Whether a tensor has single precision on the CPU, without a gradient.
 #[cfg(feature = "flex")]
-fn is_flex(device: &Device) -> bool {
-    matches!(device.clone().inner().as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+fn is_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
+    matches!(tensor.device().as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+        && tensor.dtype() == burn::tensor::DType::F32
 }
 
 /// Whether a device has fused kernels for a cell. All other cells run on [`mod@reference`].

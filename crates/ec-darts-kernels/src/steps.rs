@@ -15,72 +15,8 @@ use burn::tensor::{Tensor, s};
 use crate::is_cube;
 #[cfg(feature = "flex")]
 use crate::is_flex;
+use crate::numbers::{AdamNumbers, SgdNumbers};
 use crate::reference;
-
-/// The numbers of a step of SGD.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SgdNumbers {
-    /// Factor of the velocity.
-    pub learning_rate: f32,
-    /// Factor of the old velocity in the new one.
-    pub momentum: f32,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f32,
-    /// Largest norm of all gradients, or none.
-    pub clip_norm: Option<f32>,
-    /// Whether the step uses Nesterov momentum.
-    pub nesterov: bool,
-}
-
-/// The numbers of a step of Adam.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamNumbers {
-    /// Factor of the step.
-    pub learning_rate: f32,
-    /// Decay rate of the first moment.
-    pub beta1: f32,
-    /// Decay rate of the second moment.
-    pub beta2: f32,
-    /// L2 penalty, added to the gradient.
-    pub weight_decay: f32,
-    /// The constant added to the root of the second moment.
-    pub epsilon: f32,
-    /// The number of the step, counted from 1.
-    pub step: usize,
-}
-
-impl SgdNumbers {
-    /// A step without clipping and without Nesterov momentum.
-    pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
-        let [learning_rate, momentum, weight_decay] =
-            [learning_rate, momentum, weight_decay].map(|number| number as f32);
-        Self { learning_rate, momentum, weight_decay, clip_norm: None, nesterov: false }
-    }
-}
-
-impl AdamNumbers {
-    /// The step with this number, counted from 1; epsilon is 1e-8.
-    pub fn new(
-        learning_rate: f64,
-        [beta1, beta2]: [f64; 2],
-        weight_decay: f64,
-        step: usize,
-    ) -> Self {
-        let [learning_rate, beta1, beta2, weight_decay] =
-            [learning_rate, beta1, beta2, weight_decay].map(|number| number as f32);
-        Self { learning_rate, beta1, beta2, weight_decay, epsilon: 1e-8, step }
-    }
-
-    /// `1 - beta1^step`.
-    pub fn first_correction(&self) -> f32 {
-        1.0 - self.beta1.powi(self.step as i32)
-    }
-
-    /// `1 - beta2^step`.
-    pub fn second_correction(&self) -> f32 {
-        1.0 - self.beta2.powi(self.step as i32)
-    }
-}
 
 /// The results of a step of SGD.
 #[cfg(any(feature = "flex", feature = "cube"))]
@@ -104,10 +40,10 @@ pub struct AdamTensors<B: Backend> {
     pub moment_2: FloatTensor<B>,
 }
 
-/// SGD on the CPU; without gradient.
+/// Steps on the CPU; without gradient.
 #[cfg(feature = "flex")]
 #[backend_extension(Flex)]
-pub trait SgdInOnePass: Backend {
+pub trait CpuSteps: Backend {
     /// The sum of squares, `[1]`.
     fn squares(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -161,13 +97,13 @@ pub trait StepOps: Backend {
     ) -> AdamTensors<Self>;
 }
 
-/// Number of values of a gradient that one operation sums: a larger sum would use several threads
-/// of the CPU, in no fixed order.
+/// Number of values of a gradient that one operation of Burn sums: a larger sum may use several
+/// threads, in no fixed order.
 const SUM: usize = 1 << 20;
 
 /// Euclidean norm over all gradients at once, `[1]`.
 ///
-/// Squares are summed in a fixed order, in single precision for a part of a gradient at least.
+/// Squares are summed in a fixed order, those of a part of a gradient in single precision.
 ///
 /// # Panics
 /// Where `gradients` is empty.
@@ -183,9 +119,9 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
         return Tensor::from_dispatch(<Dispatch as StepOps>::root_of_sums(sums));
     }
     #[cfg(feature = "flex")]
-    if is_flex(&gradients[0].device()) {
+    if gradients.iter().all(is_flex) {
         let squares = |gradient: Tensor<1>| {
-            Tensor::from_dispatch(<Dispatch as SgdInOnePass>::squares(gradient.into_dispatch()))
+            Tensor::from_dispatch(<Dispatch as CpuSteps>::squares(gradient.into_dispatch()))
         };
         return Tensor::<1>::cat(gradients.into_iter().map(squares).collect(), 0).sum().sqrt();
     }
@@ -210,8 +146,8 @@ pub fn norm(gradients: Vec<Tensor<1>>) -> Tensor<1> {
 /// w <- w - rate * (g + decay * w + momentum * v)      Nesterov, in place of the line before
 /// ```
 /// `norm`, `[1]`, is that of all gradients. Where it or `clip_norm` is absent, there is no
-/// clipping. Where there are `moved` ranges of the values in row-major order, all others keep their
-/// weight and their velocity, which is zero before their first step.
+/// clipping. Where there are `moved` ranges of the values in row-major order, none of which overlap,
+/// all other values keep their weight and their velocity, which is zero before their first step.
 pub fn sgd<const D: usize>(
     weights: Tensor<D>,
     gradient: Tensor<D>,
@@ -221,7 +157,7 @@ pub fn sgd<const D: usize>(
     moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 2] {
     #[cfg(feature = "flex")]
-    if is_flex(&weights.device()) {
+    if is_flex(&weights) && is_flex(&gradient) {
         let factor = reference::clip_factor(norm, numbers)
             .unwrap_or_else(|| Tensor::ones([1], &weights.device()))
             .into_dispatch();
@@ -230,7 +166,7 @@ pub fn sgd<const D: usize>(
             [weights, gradient, velocity].map(Tensor::into_dispatch);
         let moved = moved.map(<[_]>::to_vec);
         let all =
-            <Dispatch as SgdInOnePass>::sgd_of(weights, gradient, velocity, factor, numbers, moved);
+            <Dispatch as CpuSteps>::sgd_of(weights, gradient, velocity, factor, numbers, moved);
         return [all.weights, all.velocity].map(Tensor::from_dispatch);
     }
     #[cfg(feature = "cube")]
@@ -238,7 +174,7 @@ pub fn sgd<const D: usize>(
         let clip_norm = numbers.clip_norm.filter(|_| norm.is_some());
         let numbers = SgdNumbers { clip_norm, ..numbers };
         let is_first = velocity.is_none();
-        let before = [Some(weights.clone()), velocity.clone()];
+        let before = moved.map(|_| [Some(weights.clone()), velocity.clone()]);
         let velocity = velocity.unwrap_or_else(|| gradient.clone()).into_dispatch();
         let gradient = gradient.into_dispatch();
         let norm = norm.map_or_else(|| gradient.clone(), Tensor::into_dispatch);
@@ -269,7 +205,7 @@ pub fn adam<const D: usize>(
     #[cfg(feature = "cube")]
     if is_cube(&weights.device()) {
         let is_first = moments.is_none();
-        let before = reference::before(&weights, &moments);
+        let before = moved.map(|_| reference::before(&weights, &moments));
         let moments = moments.unwrap_or_else(|| [gradient.clone(), gradient.clone()]);
         let [first, second] = moments.map(Tensor::into_dispatch);
         let (weights, gradient) = (weights.into_dispatch(), gradient.into_dispatch());

@@ -29,7 +29,9 @@
 //! # Source
 //! Flat: `quark0/darts`, `cnn/genotypes.py`. Nested: `khanrc/pt.darts`, `genotypes.py`. Triples:
 //! `xiaomi-automl/FairDARTS`, `fairdarts/genotypes.py`. Edges: `SNAS-Series/SNAS-Series`,
-//! `SNAS/genotypes.py`. One cell: `D-X-Y/AutoDL-Projects`, `xautodl/models/cell_searchs/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the space of DARTS.
+//! `SNAS/genotypes.py`. One cell: `D-X-Y/AutoDL-Projects`,
+//! `xautodl/models/cell_searchs/genotypes.py`. Strengths: `D-X-Y/AutoDL-Projects`, GDAS in the
+//! space of DARTS.
 
 mod cursor;
 mod nas_bench_201;

@@ -7,12 +7,12 @@ macro_rules! texts {
 }
 
 /// Built-in protocols: name and text. The first line of a text is a comment that describes it.
-pub const PROTOCOLS: &[(&str, &str)] = texts!["protocols": "smoke" "cpu" "gpu" "paper"];
+pub const PROTOCOLS: &[(&str, &str)] = texts!["protocols": "smoke" "cpu" "held_out" "gpu" "paper"];
 
 /// Built-in studies: name and text, as in [`PROTOCOLS`].
 pub const STUDIES: &[(&str, &str)] = texts!["studies":
     "ablation_smoke" "epochs_smoke" "searches_smoke" "edges_smoke"
-    "ablation_cpu" "epochs_cpu" "searches_cpu" "edges_cpu"
+    "ablation_cpu" "epochs_cpu" "searches_cpu" "edges_cpu" "best_held_out"
     "ablation_gpu" "epochs_gpu" "searches_gpu" "edges_gpu"
     "ablation_paper" "epochs_paper" "searches_paper" "edges_paper"
 ];

@@ -46,8 +46,12 @@ impl Plan {
                 genotypes.push(genotype);
             };
             match &variant.origin {
-                Origin::Given(genotype) => {
-                    add(candidate(&variant.name, Place::Given, genotype), genotype.clone())
+                Origin::Given(all) => {
+                    for (name, genotype) in all {
+                        let name = (all.len() > 1).then(|| name.clone());
+                        let place = Place::Given { name };
+                        add(candidate(&variant.name, place, genotype), genotype.clone())
+                    }
                 }
                 Origin::Random { seeds, space, discretization } => {
                     for &seed in seeds {

@@ -66,6 +66,16 @@ pub struct Results {
     pub unfinished: Vec<Unfinished>,
 }
 
+impl Results {
+    /// The most accurate genotype on average over its trainings, of equal ones the first; none
+    /// before every genotype is trained with every seed.
+    pub fn best(&self) -> Option<&Candidate> {
+        let all = self.candidates.iter().filter(|_| self.unfinished.is_empty());
+        // Of equal ones the last, here from the end.
+        all.rev().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()))
+    }
+}
+
 /// A finished search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SearchResult {
@@ -150,7 +160,11 @@ pub enum Place {
         seed: u64,
     },
     /// A preset or a file.
-    Given,
+    Given {
+        /// Its name in the study, where the variant has several.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
 }
 
 impl Place {
@@ -161,7 +175,7 @@ impl Place {
             | Self::Epoch { seed, .. }
             | Self::Edges { seed, .. }
             | Self::Random { seed } => Some(seed),
-            Self::Given => None,
+            Self::Given { .. } => None,
         }
     }
 }
@@ -185,6 +199,14 @@ pub struct Candidate {
     pub operation_weight: Option<f64>,
     /// Finished trainings, in the order of the protocol's seeds.
     pub trainings: Vec<TrainingResult>,
+}
+
+impl Candidate {
+    /// Mean accuracy of its trainings, fraction in [0, 1]; not a number where it has none.
+    pub fn accuracy(&self) -> f64 {
+        let of = self.trainings.iter().map(|training| training.accuracy);
+        of.sum::<f64>() / self.trainings.len() as f64
+    }
 }
 
 /// A finished training.

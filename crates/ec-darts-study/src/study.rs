@@ -75,8 +75,8 @@ pub enum Origin {
         /// From random strengths to a genotype.
         discretization: Discretization,
     },
-    /// A preset or a file.
-    Given(Genotype),
+    /// Presets and files by their names in the study.
+    Given(Vec<(String, Genotype)>),
 }
 
 #[derive(Deserialize)]
@@ -99,6 +99,7 @@ struct VariantFile {
     set: Table,
     random: Option<Vec<u64>>,
     genotype: Option<String>,
+    genotypes: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -196,7 +197,8 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
     let same_space = spaces.all(|other| other.is_ok_and(|other| other == space));
     let origins = file.variants.iter().zip(searches).map(|(variant, search)| {
         let key = format!("variants.{}", variant.name);
-        let origin = match (search, &variant.random, &variant.genotype) {
+        let given = variant.given(source, &key)?;
+        let origin = match (search, &variant.random, given) {
             (Some(config), None, None) => Origin::Search(Box::new(config)),
             (None, Some(_), None) if !same_space => {
                 let allowed = "no random genotypes: the variants search in different spaces";
@@ -212,13 +214,14 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
                 can_be_trained(source, &key, &any, &scale.protocol)?;
                 Origin::Random { seeds: seeds.clone(), space: space.clone(), discretization }
             }
-            (None, None, Some(name)) => {
-                let genotype = genotype(source, &key, name)?;
-                can_be_trained(source, &key, &genotype, &scale.protocol)?;
-                Origin::Given(genotype)
+            (None, None, Some(given)) => {
+                for (_, genotype) in &given {
+                    can_be_trained(source, &key, genotype, &scale.protocol)?;
+                }
+                Origin::Given(given)
             }
             _ => {
-                let allowed = "exactly one of `search`, `random` and `genotype`";
+                let allowed = "exactly one of `search`, `random`, `genotype` and `genotypes`";
                 return Err(source::value(source, &key, &variant.described(), allowed));
             }
         };
@@ -245,10 +248,26 @@ impl VariantFile {
             ("search", self.search.is_some()),
             ("random", self.random.is_some()),
             ("genotype", self.genotype.is_some()),
+            ("genotypes", self.genotypes.is_some()),
         ];
         let names: Vec<&str> =
             given.into_iter().filter_map(|(name, is)| is.then_some(name)).collect();
         if names.is_empty() { "none of them".into() } else { names.join(" and ") }
+    }
+
+    /// The given genotypes with their names; none where the variant gives none, or in two ways.
+    fn given(&self, source: &Source, key: &str) -> Result<Option<Vec<(String, Genotype)>>> {
+        let (names, key) = match (&self.genotype, &self.genotypes) {
+            (Some(name), None) => (std::slice::from_ref(name), format!("{key}.genotype")),
+            (None, Some(names)) => {
+                let key = format!("{key}.genotypes");
+                Check { source }.names(&key, names)?;
+                (&names[..], key)
+            }
+            _ => return Ok(None),
+        };
+        let of = |name: &String| Ok((name.clone(), genotype(source, &key, name)?));
+        names.iter().map(of).collect::<Result<_>>().map(Some)
     }
 }
 
@@ -307,8 +326,7 @@ fn genotype(source: &Source, key: &str, name: &str) -> Result<Genotype> {
     if let Ok(preset) = Preset::find(name) {
         return Ok(preset.genotype());
     }
-    let key = format!("{key}.genotype");
-    let text = source.beside(&key, name).map_err(|error| {
+    let text = source.beside(key, name).map_err(|error| {
         let names: Vec<&str> = Preset::ALL.iter().map(|preset| preset.name).collect();
         source::allowed(source, &error, &format!("{}, or a path", names.join(", ")))
     });

@@ -1,24 +1,21 @@
 //! The operations of each edge, epoch by epoch.
 
 use ec_darts::train::EpochReport;
-use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive};
+use ec_darts_space::{CellGenotype, CellKind, Genotype, NUM_INPUTS, Primitive, Recipe};
 use maud::{Markup, html};
 
 use super::html::none;
 use super::read::Search;
 
-/// The letters of a primitive, their class in `style.css`, and the name that they stand for.
-fn mark(primitive: Primitive) -> (&'static str, &'static str) {
-    match primitive {
-        Primitive::SepConv3x3 => ("s3", "sep"),
-        Primitive::SepConv5x5 => ("s5", "sep"),
-        Primitive::DilConv3x3 => ("d3", "dil"),
-        Primitive::DilConv5x5 => ("d5", "dil"),
-        Primitive::MaxPool3x3 => ("mx", "pool"),
-        Primitive::AvgPool3x3 => ("av", "pool"),
-        Primitive::NorConv1x1 => ("c1", "sep"),
-        Primitive::NorConv3x3 => ("c3", "sep"),
-        Primitive::SkipConnect | Primitive::None => ("sk", "skip"),
+/// The letters of a primitive, and their class in `style.css`.
+fn mark(primitive: Primitive) -> (String, &'static str) {
+    match primitive.recipe() {
+        Recipe::Separable { kernel, dilation: 1, .. } => (format!("s{kernel}"), "sep"),
+        Recipe::Separable { kernel, .. } => (format!("d{kernel}"), "dil"),
+        Recipe::Convolution { kernel } => (format!("c{kernel}"), "sep"),
+        Recipe::MaxPool { .. } => ("mx".into(), "pool"),
+        Recipe::AvgPool { .. } => ("av".into(), "pool"),
+        Recipe::Identity | Recipe::Zero => ("sk".into(), "skip"),
     }
 }
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use ec_darts::files;
-use ec_darts_study::analysis::{Analysis, Question};
-use ec_darts_study::{Results, Study, folder};
+use ec_darts_study::analysis::{Analysis, Question, place};
+use ec_darts_study::{Results, Study, folder, genotypes};
 
 use crate::args::StudyReportArguments;
 use crate::print;
@@ -41,18 +41,51 @@ pub fn run(arguments: &StudyReportArguments) -> anyhow::Result<()> {
         (Some(out), false) => {
             let study = Study::open(&arguments.study)?;
             ensure!(out.is_dir(), "{}: no such folder", out.display());
-            return print(&format!("wrote {}\n", of_study(&study, out, question)?.display()));
+            return print(&(of_study(&study, out, question)?.lines() + "\n"));
         }
     };
     let written = write(&results, question, &folder, links)?;
     print(&format!("wrote {}\n", written.display()))
 }
 
+/// The files of a report that are named to its reader.
+pub struct Written {
+    pub page: PathBuf,
+    /// The most accurate genotype, where all trials are done, and its description.
+    pub best: Option<(PathBuf, String)>,
+}
+
+impl Written {
+    pub fn lines(&self) -> String {
+        let page = format!("wrote {}", self.page.display());
+        match &self.best {
+            Some((path, of)) => {
+                format!("{page}\nthe most accurate genotype, {of}: {}", path.display())
+            }
+            None => page,
+        }
+    }
+}
+
 /// Makes or renews the report of a study in its folder; only one process does so at a time.
-pub fn of_study(study: &Study, out: &Path, question: Question) -> anyhow::Result<PathBuf> {
+pub fn of_study(study: &Study, out: &Path, question: Question) -> anyhow::Result<Written> {
     let _held = folder::hold(out)?;
     let folder = out.join("reports").join(&study.name);
-    write(&Results::read(study, out)?, question, &folder, Links(Some(UP)))
+    let results = Results::read(study, out)?;
+    let page = write(&results, question, &folder, Links(Some(UP)))?;
+    let path = folder.join("best.json");
+    let Some(best) = results.best() else {
+        // That of an earlier report, which had all trials of the study of that time.
+        if path.exists() {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+        return Ok(Written { page, best: None });
+    };
+    let genotype = genotypes::returned(&out.join(&best.trainings[0].folder))?;
+    files::write(&path, genotype.to_json().as_bytes())?;
+    let of = format!("{}, {}", best.variant, place(&best.place));
+    let of = format!("{of}, {:.2} % on average", 100.0 * best.accuracy());
+    Ok(Written { page, best: Some((path, of)) })
 }
 
 fn read(path: &Path) -> anyhow::Result<Results> {

@@ -110,6 +110,8 @@ fn a_killed_study_goes_on_to_the_same_table() {
     let (code, text, err) = run(&folder, "whole", &[]);
     assert_eq!(code, Some(0), "{text}{err}");
     assert!(text.contains("5 trials done by this process"), "{text}");
+    let best = |out: &str| std::fs::read(folder.path(out).join("reports/study/best.json"));
+    assert!(text.contains("the most accurate genotype, "), "{text}");
     let whole = begin.elapsed();
     let mut killed = 0;
     for _ in 0..40 {
@@ -127,6 +129,7 @@ fn a_killed_study_goes_on_to_the_same_table() {
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(table(&folder.path("killed")), table(&folder.path("whole")), "{killed} kills");
     assert_eq!(count(&folder, "killed", "done"), 5);
+    assert_eq!(best("killed").expect("a genotype"), best("whole").expect("a genotype"));
 }
 
 /// The plan of such a study reads alpha of a finished search, before the device is opened with its threads.

@@ -9,7 +9,7 @@ use super::direct::Direct;
 use super::image::{self, Planes};
 use super::norm::Norms;
 use super::plan::{Pool, Strip, Term};
-use super::planes::Pointwise;
+use super::planes::PointwiseOfPlanes;
 use super::strips::Strips;
 use super::sums;
 
@@ -198,14 +198,8 @@ fn first<S: Simd>(
 ) {
     let plan = context.plan;
     let (map_len, width, blocks) = (plan.map_len(), plan.width(), plan.blocks_of[1]);
-    if let Some(pointwise) = Pointwise::of(context) {
-        for (number, map) in maps.chunks_exact_mut(map_len).enumerate() {
-            pointwise.forward(simd, start + number, map);
-            if let Some(moments) = moments.as_deref_mut() {
-                sums::moments(simd, map, blocks, &mut moments[number * 2 * width..][..2 * width]);
-            }
-        }
-        return;
+    if let Some(pointwise) = PointwiseOfPlanes::of(context) {
+        return pointwise.forward(simd, start, maps, moments);
     }
     let mut room = context.room();
     let mut source = context.padded(plan.source, plan.blocks_of[0]);
@@ -344,8 +338,12 @@ fn first_backward<S: Simd>(
 ) {
     let plan = context.plan;
     let map_len = plan.map_len();
-    if let Some(pointwise) = Pointwise::of(context) {
-        let to = if let Target::Planes(to) = target { Some(to) } else { None };
+    if let Some(pointwise) = PointwiseOfPlanes::of(context) {
+        let to = match target {
+            Target::Planes(to) => Some(to),
+            Target::Nowhere => None,
+            Target::Blocks { .. } => unreachable!("the gradient of planes is planes"),
+        };
         return pointwise.backward(simd, start, norms, [maps, gradient], weights, to);
     }
     let mut room = context.room();

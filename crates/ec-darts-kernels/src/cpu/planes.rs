@@ -1,8 +1,9 @@
 //! 1x1 convolutions of planes, those behind the inputs of a cell, forward and backward.
 //!
 //! The lanes of a register are positions here, and a tile has as many channels as lanes. So the
-//! many channels of an input stay planes, and only the few of the output change their layout.
-//! Every value is the same sum, in the same order, as in [`super::tiles`].
+//! many channels of an input stay planes, and only the few of the output change their layout. A
+//! value of the map or of the input's gradient is the same sum, in the same order, as in
+//! [`super::tiles`]; the gradient of a weight is summed over other strips.
 
 use std::ops::Range;
 
@@ -15,20 +16,22 @@ use super::image;
 use super::norm::Norms;
 use super::plan::{ConvBlock, EdgePlan};
 use super::simd::apart;
+use super::sums;
 use super::tiles::{self, Mix, load, prefetch_line, store};
 use super::transpose::transpose;
 
-/// Number of values of a strip in the wider operand: half of a small first level of cache.
+/// Number of values of a strip in the wider operand, but for the last strip of a map: half of a
+/// small first level of cache.
 const STRIP: usize = 4096;
 
 /// Number of positions of a tile: two registers where they are narrow, to hide the latency.
-fn tile(lanes: usize) -> usize {
+fn tile_positions(lanes: usize) -> usize {
     lanes.max(8)
 }
 
 /// An edge that is a 1x1 convolution of planes, of maps that fill a tile.
 #[derive(Clone, Copy)]
-pub struct Pointwise<'a> {
+pub struct PointwiseOfPlanes<'a> {
     context: Context<'a>,
     plan: &'a EdgePlan,
     block: &'a ConvBlock,
@@ -44,17 +47,17 @@ struct Room {
     input: Buffer,
 }
 
-impl<'a> Pointwise<'a> {
+impl<'a> PointwiseOfPlanes<'a> {
     pub fn of(context: Context<'a>) -> Option<Self> {
         let Context { plan, input, .. } = context;
         let ([block], Input::Planes(_)) = (&plan.blocks[..], input) else { return None };
         let positions = plan.size[0] * plan.size[1];
         let is_alone = plan.terms.len() == 1 && matches!(block.gather, Gather::Copy);
-        let fits = positions >= tile(plan.lanes);
+        let fits = positions >= tile_positions(plan.lanes);
         (is_alone && fits).then_some(Self { context, plan, block, positions })
     }
 
-    /// The positions of a strip; the last one takes the rest too.
+    /// Strips of positions; the last one takes the rest too.
     fn strips(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let (step, positions) = (self.step(), self.positions);
         let count = positions / step;
@@ -65,29 +68,44 @@ impl<'a> Pointwise<'a> {
     }
 
     fn step(&self) -> usize {
-        let (lanes, tile) = (self.plan.lanes, tile(self.plan.lanes));
+        let (lanes, tile) = (self.plan.lanes, tile_positions(self.plan.lanes));
         let widest = self.block.gathered_blocks.max(self.plan.blocks_of[1]);
         (STRIP / (widest * lanes) / tile * tile).clamp(tile, self.positions)
     }
 
     fn room(&self) -> Room {
+        // The last strip is shorter than two.
         let [input, output] = [self.block.gathered_blocks, self.plan.blocks_of[1]]
             .map(|blocks| 2 * self.step() * blocks * self.plan.lanes);
         let [blocks, planes, input] = [output, output, input].map(Buffer::new);
         Room { blocks, planes, input }
     }
 
-    /// The map of an image before its normalization, in blocks.
+    /// The maps of the images from `start` on before their normalization, in blocks, and where
+    /// requested their moments.
     #[inline(always)]
-    pub fn forward<S: Simd>(&self, simd: S, image: usize, to: &mut [f32]) {
+    pub fn forward<S: Simd>(
+        &self,
+        simd: S,
+        start: usize,
+        maps: &mut [f32],
+        mut moments: Option<&mut [f32]>,
+    ) {
         let (lanes, blocks, positions) = (S::F32_LANES, self.plan.blocks_of[1], self.positions);
-        let (channels, image) = (self.plan.channels[0], self.context.raw(image));
+        let (channels, width) = (self.plan.channels[0], self.plan.width());
         let weights = &self.context.prepared[self.block.pointwise..];
-        assert!(image.len() >= channels * positions && to.len() >= blocks * positions * lanes);
-        assert!(weights.len() >= channels * blocks * lanes);
-        let product = Product { channels, positions, row: positions, weights, blocks };
-        let end = End::Blocks { to: to.as_mut_ptr() };
-        apart(simd, Tiles { product, input: image.as_ptr(), floor: Some(self.plan.floor), end });
+        assert!(weights.len() >= channels * width);
+        for (number, map) in maps.chunks_exact_mut(blocks * positions * lanes).enumerate() {
+            let image = self.context.raw(start + number);
+            assert!(image.len() >= channels * positions);
+            let product = Product { channels, positions, row: positions, weights, blocks };
+            let (floor, target) = (Some(self.plan.floor), Target::Blocks { to: map.as_mut_ptr() });
+            // Its pointers have as many values as the product says, by the assertions above.
+            apart(simd, Tiles { product, input: image.as_ptr(), floor, target });
+            if let Some(moments) = moments.as_deref_mut() {
+                sums::moments(simd, map, blocks, &mut moments[number * 2 * width..][..2 * width]);
+            }
+        }
     }
 
     /// From the gradients of the images from `start` on behind their normalization to the gradient
@@ -123,7 +141,7 @@ impl<'a> Pointwise<'a> {
                     self.add_weights(simd, image, &strip, of_map, (input, weights));
                 }
                 if let Some(to) = to.as_deref_mut() {
-                    self.input(simd, image, &strip, of_map, (&mut room.planes, to));
+                    self.write_input(simd, image, &strip, of_map, (&mut room.planes, to));
                 }
             }
         }
@@ -160,9 +178,9 @@ impl<'a> Pointwise<'a> {
         }
     }
 
-    /// A strip of the input's gradient from that of the map's.
+    /// A strip of the input's gradient from that of the map.
     #[inline(always)]
-    fn input<S: Simd>(
+    fn write_input<S: Simd>(
         &self,
         simd: S,
         image: &[f32],
@@ -184,15 +202,15 @@ impl<'a> Pointwise<'a> {
         }
         let product = Product { channels: outputs, positions: len, row: len, weights, blocks };
         // SAFETY: sizes are checked above.
-        let end = unsafe {
-            End::Planes {
+        let target = unsafe {
+            Target::Planes {
                 to: to.as_mut_ptr().add(strip.start),
                 above: (image.as_ptr().add(strip.start), self.plan.floor),
                 row: positions,
                 channels,
             }
         };
-        apart(simd, Tiles { product, input: planes.as_ptr(), floor: None, end });
+        apart(simd, Tiles { product, input: planes.as_ptr(), floor: None, target });
     }
 
     /// A strip of the planes at the beginning of `image`, in blocks and behind the ReLU.
@@ -207,7 +225,7 @@ impl<'a> Pointwise<'a> {
             if count < lanes {
                 to.fill(0.0);
             }
-            // SAFETY: as many rows of both are there, by the line above.
+            // SAFETY: as many rows of both are there, by the assertion above.
             unsafe {
                 let from = image.as_ptr().add(block * lanes * self.positions);
                 turn::<S>(from, self.positions, to.as_mut_ptr(), lanes, [count, len]);
@@ -251,9 +269,9 @@ struct Product<'a> {
     blocks: usize,
 }
 
-/// The place of a product.
+/// The target of a product.
 #[derive(Clone, Copy)]
-enum End {
+enum Target {
     /// `[block][position][lane]`.
     Blocks { to: *mut f32 },
     /// `channels` rows, with zeros where the values of another such map are not above the number
@@ -267,7 +285,7 @@ struct Tiles<'a> {
     product: Product<'a>,
     input: *const f32,
     floor: Option<f32>,
-    end: End,
+    target: Target,
 }
 
 impl WithSimd for Tiles<'_> {
@@ -275,7 +293,8 @@ impl WithSimd for Tiles<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let step = tile(S::F32_LANES);
+        let step = tile_positions(S::F32_LANES);
+        assert!(self.product.positions >= step, "a map fills a tile");
         let last = self.product.positions - step;
         let mut first = 0;
         loop {
@@ -337,17 +356,18 @@ impl Tiles<'_> {
                         *sum = simd.mul_add_e_f32s(weight, *value, *sum);
                     }
                 }
-                input = input.add(row);
-                weights = weights.add(blocks * L);
+                // After the last channel they may be beyond the end, and are not read.
+                input = input.wrapping_add(row);
+                weights = weights.wrapping_add(blocks * L);
             }
-            match self.end {
-                End::Blocks { to } => {
+            match self.target {
+                Target::Blocks { to } => {
                     let mut tile = [[zero; V]; L];
                     tile.copy_from_slice(&sums);
                     let to = to.add((block * positions + p) * L);
                     turn::<S>(tile.as_ptr().cast(), V * L, to, L, [L, V * L]);
                 }
-                End::Planes { to, above: (above, least), row, channels } => {
+                Target::Planes { to, above: (above, least), row, channels } => {
                     let least = simd.splat_f32s(least);
                     for (l, sums) in sums.iter().enumerate().take(channels - block * L) {
                         for (v, sum) in sums.iter().enumerate() {

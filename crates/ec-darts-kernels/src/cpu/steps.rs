@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::steps::SgdNumbers;
+use super::in_pool;
+use crate::numbers::SgdNumbers;
 
 /// Number of values that a thread takes at a time.
 const PART: usize = 1 << 14;
@@ -23,12 +24,12 @@ pub fn squares(values: &[f32]) -> f32 {
         }
         rest + sums.into_iter().map(f64::from).sum::<f64>()
     };
-    let parts: Vec<f64> = values.par_chunks(PART).map(of_part).collect();
+    let parts: Vec<f64> = in_pool(|| values.par_chunks(PART).map(of_part).collect());
     parts.into_iter().sum::<f64>() as f32
 }
 
 /// As [`crate::sgd`], in place, for the values of the ranges; `factor` is that of the gradient.
-/// Every value is rounded as in the plain composition.
+/// Every value is rounded as in the plain composition; a zero may have another sign.
 pub fn sgd(
     [weights, velocity]: [&mut [f32]; 2],
     gradient: &[f32],
@@ -43,7 +44,7 @@ pub fn sgd(
         let step = if nesterov { gradient + *velocity * momentum } else { *velocity };
         *weight -= step * learning_rate;
     };
-    for range in moved {
+    let mut one = |range: &Range<usize>| {
         let (weights, velocity) = (&mut weights[range.clone()], &mut velocity[range.clone()]);
         let parts = weights.par_chunks_mut(PART).zip(velocity.par_chunks_mut(PART));
         parts.zip(gradient[range.clone()].par_chunks(PART)).for_each(
@@ -51,5 +52,6 @@ pub fn sgd(
                 weights.iter_mut().zip(velocity).zip(gradient).for_each(step);
             },
         );
-    }
+    };
+    in_pool(|| moved.iter().for_each(&mut one));
 }

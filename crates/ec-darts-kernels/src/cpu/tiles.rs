@@ -189,7 +189,8 @@ unsafe fn pointwise_tile<S: Simd, const T: usize, const V: usize>(
     }
 }
 
-/// Adds the weight gradient of a 1x1 convolution: `to[channel][block] += sum over p of input[p][channel] * gradient[block][p]`.
+/// Adds the weight gradient of a 1x1 convolution: `to[channel][block] += sum over p of
+/// input[p][channel] * gradient[block][p]`.
 ///
 /// # Safety
 /// As [`pointwise`], with the gradient in the place of its output; `input` and `to` hold whole

@@ -35,8 +35,8 @@ pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f
     Line { a, b, c: -(a * sum / n) - b * mean }
 }
 
-/// The gradients of a map before its normalization, at the four pixels of a quad from row `y` on; `at` is its first place
-/// in the map.
+/// The gradients of a map before its normalization, at the four pixels of a quad from row `y` on;
+/// `at` is its first place in the map.
 #[cube]
 pub fn map_gradient(
     table: &[u32],

@@ -8,12 +8,12 @@
 
 use cubecl::prelude::*;
 
+use super::moments::{pixels_of, write_moments};
 use super::planes::{Four, Plane, Ways, gathered};
-use super::staged::{
-    HALO, Lift, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
-};
+use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, fetch, pitch, put};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
+use super::windows::{WEIGHTS, correlate_any, stage_weights};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
 ///
@@ -44,21 +44,6 @@ pub fn add_product(
             }
         }
     }
-}
-
-/// Number of pixels of a tile, of which the last of a map have fewer.
-#[cube]
-pub fn pixels_of(
-    tile_x: usize,
-    tile_y: usize,
-    height: usize,
-    width: usize,
-    columns: usize,
-    rows: usize,
-) -> f32 {
-    let high = min(height - tile_y * rows * 4, rows * 4);
-    let wide = min(width - tile_x * columns, columns);
-    (high * wide) as f32
 }
 
 /// Cubes: tiles, images, branches. In a `pair`, a branch reads one of two inputs.
@@ -321,62 +306,20 @@ pub fn blocks(
     if moments.comptime() {
         // The tile takes the sums.
         sync_cube();
-        let count = pixels_of(tile_x, tile_y, height, width, columns, rows);
-        let slot = table[row + block::SLOT] as usize;
-        let tiles = CUBE_COUNT_X as usize;
-        let num_tiles = CUBE_COUNT_Y as usize * tiles;
-        let number = image * tiles + CUBE_POS_X as usize;
-        #[unroll]
-        for round in 0..comptime!(vectors / at_once) {
-            #[unroll]
-            for vector in 0..at_once {
-                let mut sum = Four::new(0.0);
-                #[unroll]
-                for pixel in 0..4usize {
-                    if active && y + pixel < height {
-                        sum += sums[pixel * vectors + round * at_once + vector];
-                    }
-                }
-                tile[vector * threads + position] = sum;
-            }
-            add_up(&mut tile, quads, threads, at_once);
-            let mut totals = Array::<Four>::new(at_once);
-            #[unroll]
-            for vector in 0..at_once {
-                totals[vector] = tile[vector * threads + group * quads];
-            }
-            sync_cube();
-            #[unroll]
-            for vector in 0..at_once {
-                let mean = totals[vector] / Four::new(count);
-                let mut sum = Four::new(0.0);
-                #[unroll]
-                for pixel in 0..4usize {
-                    if active && y + pixel < height {
-                        let off = sums[pixel * vectors + round * at_once + vector] - mean;
-                        sum += off * off;
-                    }
-                }
-                tile[vector * threads + position] = sum;
-            }
-            add_up(&mut tile, quads, threads, at_once);
-            if unit == 0 {
-                #[unroll]
-                for vector in 0..at_once {
-                    let squares = tile[vector * threads + position];
-                    #[unroll]
-                    for lane in 0..4usize {
-                        let channel = out + (round * at_once + vector) * 4 + lane;
-                        if channel < outputs {
-                            let to = ((slot * channels + first + channel) * num_tiles + number) * 2;
-                            partials[to] = totals[vector].extract(lane);
-                            partials[to + 1] = squares.extract(lane);
-                        }
-                    }
-                }
-            }
-            sync_cube();
-        }
+        write_moments(
+            partials,
+            &mut tile,
+            &sums,
+            table[row + block::SLOT] as usize * channels + first,
+            outputs,
+            image,
+            pixels_of(tile_x, tile_y, height, width, columns, rows),
+            select(active, min(height - min(y, height), 4), 0usize),
+            quads,
+            threads,
+            vectors,
+            at_once,
+        );
     }
 }
 
@@ -401,35 +344,5 @@ fn fetch_of(
         fetch(fetched, other, norms, planes, position, tiles);
     } else {
         fetch(fetched, source, norms, planes, position, tiles);
-    }
-}
-
-/// Adds the values of all units of x, for each unit of y, in a fixed order; the sum is at the first
-/// unit.
-///
-/// # Shapes
-/// - `scratch`: `[at_once][threads]`
-#[cube]
-fn add_up(
-    scratch: &mut Shared<[Four]>,
-    #[comptime] quads: usize,
-    #[comptime] threads: usize,
-    #[comptime] at_once: usize,
-) {
-    let unit = UNIT_POS_X as usize;
-    let position = UNIT_POS_Y as usize * quads + unit;
-    sync_cube();
-    let mut half = comptime!(quads.next_power_of_two() / 2).runtime();
-    while half > 0 {
-        if unit < half && unit + half < quads {
-            #[unroll]
-            for vector in 0..at_once {
-                let at = vector * threads + position;
-                let other = scratch[at + half];
-                scratch[at] += other;
-            }
-        }
-        sync_cube();
-        half /= 2;
     }
 }

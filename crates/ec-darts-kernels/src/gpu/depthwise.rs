@@ -3,13 +3,11 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, pixel};
-use super::staged::{
-    HALO, Lift, Planes, Tiles, WEIGHTS, clear_halo, fetch, pitch, put, stage_weights,
-    staged_column, weight_at,
-};
+use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, fetch, pitch, put};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather, window};
 use super::weights::plane_of;
+use super::windows::{WEIGHTS, stage_weights, staged_column, weight_at};
 
 /// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
 pub const MOST_TAPS: usize = 5;

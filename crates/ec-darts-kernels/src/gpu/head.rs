@@ -8,7 +8,8 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
 
 use super::launch::Values;
-use super::sums::{UNITS, total};
+use super::moments::total;
+use super::sums::UNITS;
 use crate::classifier::{ClassifierGradients, ClassifierKernels, LossTensors};
 
 /// Means over planes.

@@ -6,10 +6,10 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::plan::{Plan, Rows, Target};
+use super::launches::{Plan, Rows, Target};
 use super::planes::Ways;
 use super::sums::{OF_NORM, UNITS, VALUES};
-use super::tile::{Chunks, Tile};
+use super::tile::Tile;
 use super::{blocks, pools, sums};
 use crate::MOMENTUM;
 
@@ -264,11 +264,4 @@ impl Pass<'_> {
             );
         }
     }
-}
-
-/// Number of values of normalizations, coefficients and sums.
-pub fn norms_len(plan: &Plan) -> usize {
-    let entries = (plan.num_norms + plan.num_coefficients) * OF_NORM;
-    let chunks = Chunks::most(plan.batch).count;
-    (entries + plan.num_inner_sources * chunks * 2) * plan.channels
 }

@@ -4,7 +4,7 @@ use burn_cubecl::cubecl;
 use cubecl::prelude::*;
 
 use super::launch::{Pass, Values, count, dim, empty};
-use super::plan::{Rows, Sources, Target};
+use super::launches::{Rows, Sources, Target};
 use super::planes::Ways;
 use super::sums::{UNITS, VALUES};
 use super::table::source;
@@ -273,8 +273,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The parts of the gradients of all weights of a target. What its depthwise convolutions gathered takes the place of
-    /// its gradient, so that no memory is needed for it.
+    /// The parts of the gradients of all weights of a target. What its depthwise convolutions
+    /// gathered takes the place of its gradient, so that no memory is needed for it.
     pub fn weights(&self, target: &Target, maps: &Values, work: &Values) {
         let plan = self.plan;
         let rows =

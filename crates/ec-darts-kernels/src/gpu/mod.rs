@@ -18,6 +18,8 @@ mod head;
 mod kept;
 mod launch;
 mod launch_backward;
+mod launches;
+mod moments;
 mod plan;
 mod planes;
 mod pools;
@@ -34,6 +36,7 @@ mod sums;
 mod table;
 mod tile;
 mod weights;
+mod windows;
 
 use std::sync::Arc;
 

@@ -1,99 +1,11 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
 use super::gather::{Source, place};
-use super::launch::norms_len;
+use super::launches::{Plan, Rows};
 use super::rows::Builder;
 use super::table::{NONE, norm, part};
-use super::tile::{Tile, WeightTile};
 use crate::CellBytes;
 use crate::edge::{Cell, Edge, EdgeOperation};
-
-/// Rows of one launch in the table.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Rows {
-    pub first: usize,
-    pub count: usize,
-}
-
-/// Sources whose gradients one launch computes.
-#[derive(Clone, Copy, Debug)]
-pub struct Sources {
-    pub rows: Rows,
-    /// Largest height and width, and largest number of channels.
-    pub size: [usize; 2],
-    pub channels: usize,
-}
-
-/// A node, or the states behind one or both inputs, and all launches for the edges into it.
-#[derive(Debug)]
-pub struct Target {
-    /// The inputs that its edges read; a node reads states.
-    pub inputs_read: Vec<usize>,
-    /// Height and width of the states.
-    pub size: [usize; 2],
-    /// Pools whose moments are needed.
-    pub pools: Rows,
-    /// Blocks that read a source, and the blocks after them.
-    pub blocks: [Rows; 2],
-    /// The normalizations after them.
-    pub norms: [Rows; 2],
-    /// One row per state.
-    pub node: Rows,
-    pub terms: Rows,
-    /// Last blocks, and the first of two blocks; together all blocks with weights, one after the
-    /// other.
-    pub last: Rows,
-    pub first: Rows,
-    /// The maps of first blocks of two, and the sources of the edges.
-    pub inner_sources: Rows,
-    pub sources: Sources,
-    /// Number of values of all maps.
-    pub maps_len: usize,
-    /// Largest number of channels that a block gathers, and that it computes.
-    pub inputs: usize,
-    pub outputs: usize,
-    pub tile: Tile,
-    pub weights: WeightTile,
-    pub has_depthwise: bool,
-    pub has_pools: bool,
-}
-
-/// All launches of a cell at one shape.
-#[derive(Debug)]
-pub struct Plan {
-    pub table: Vec<u32>,
-    pub targets: Vec<Target>,
-    pub batch: usize,
-    pub channels: usize,
-    pub num_norms: usize,
-    /// Number of values of all states, and of the temporary values of a backward pass after them.
-    pub states_len: usize,
-    pub scratch_len: usize,
-    pub num_coefficients: usize,
-    /// Largest number of sources of a target between two blocks.
-    pub num_inner_sources: usize,
-    /// For each mixing weight, the parts of its gradient.
-    pub mixed: Rows,
-    /// Shape of the output.
-    pub output: [usize; 4],
-    /// States for the gradient of the output.
-    pub parts: Rows,
-    /// Sums of the partial weight gradients, the number of these values, and the largest number in
-    /// a sum.
-    pub weight_parts: Rows,
-    pub partials_len: usize,
-    pub largest_part: usize,
-    /// All normalizations in order, and the places of their packed statistics.
-    pub norms: Rows,
-    pub places: usize,
-    /// For each packed statistic, its channel among all normalizations; for each normalization, its
-    /// number of values per channel.
-    pub packed_numbers: usize,
-    pub counts: usize,
-    pub largest_size: usize,
-    /// Whether every packed parameter gets its gradient.
-    pub covers_parameters: bool,
-}
 
 /// Whether the kernels support all operations of a cell.
 pub fn serves(cell: &Cell) -> bool {
@@ -128,7 +40,7 @@ pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     let maps = || plan.targets.iter().map(|target| bytes(target.maps_len));
     let work = plan.states_len + plan.scratch_len + plan.partials_len;
     CellBytes {
-        kept: bytes(output + plan.states_len + norms_len(&plan)),
+        kept: bytes(output + plan.states_len + plan.norms_len()),
         maps: maps().sum(),
         maps_at_once: maps().max().unwrap_or(0),
         passing: bytes(output + work + inputs + lengths[0]),

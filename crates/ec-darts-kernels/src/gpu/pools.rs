@@ -4,9 +4,8 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::pixels_of;
+use super::moments::{pixels_of, total};
 use super::planes::{Four, Plane, within};
-use super::sums::total;
 use super::table::{block, gather};
 
 /// Neighbouring values of a row, `outside` where there are none.
@@ -107,7 +106,8 @@ fn pooled_by(
     four
 }
 
-/// Moments of pools, for tiles as in [`super::blocks`]. Cubes: tiles, images, branches and their channels. A unit has a quad.
+/// Moments of pools, for tiles as in [`super::blocks`]. Cubes: tiles, images, branches and their
+/// channels. A unit has a quad.
 #[cube(launch_unchecked)]
 pub fn pool_moments(
     table: &[u32],

@@ -16,8 +16,8 @@ use super::table::{kind, source, term};
 /// Adds the gradients of sources from the pools that read them. Cubes as in [`super::sources`], with tiles of `at_once`
 /// images; a source of inputs has its gradient in `target`.
 ///
-/// At stride 1 a cube brings a tile of the source into shared memory, makes the gradients of the windows there, once each,
-/// and collects from these.
+/// At stride 1 a cube brings a tile of the source into shared memory, makes the gradients of the
+/// windows there, once each, and collects from these.
 #[cube(launch_unchecked)]
 pub fn pools_back(
     table: &[u32],
@@ -63,8 +63,8 @@ pub fn pools_back(
     let x = tile_x + of_column;
     let has_quad = image < images && y < in_height && x < in_width;
     let mut tile = Shared::<[Four]>::new_slice(comptime!(tiles.len()));
-    // The gradients of windows, and the place of the pixel that has the largest value, in a tile with one more pixel on each
-    // side.
+    // The gradients of windows, and the place of the pixel that has the largest value, in a tile
+    // with one more pixel on each side.
     let wide = comptime!(columns + 2);
     let high = comptime!(rows + 1);
     let mut shares =
@@ -275,7 +275,8 @@ fn collected(
             let tap = places[from].extract(comptime!(window % 4));
             #[unroll]
             for pixel in 0..4usize {
-                // The row of the pixel in the window, whose column is the last in the first of the windows side by side.
+                // The row of the pixel in the window, whose column is the last in the first of the
+                // windows side by side.
                 let row = comptime!(pixel as i32 + 2 - window as i32);
                 if comptime!((0..3).contains(&row)) {
                     let of_pixel = comptime!((row * 3 + 2 - side as i32) as f32).runtime();

@@ -14,15 +14,16 @@ fn window_at(middle: i32, length: i32) -> i32 {
     select(place * 2 == middle && within(place, length), place, i32::new(-1))
 }
 
-/// The number of rows of all windows that contain a pixel of a quad. The first lies before the quad, whose own first row is
-/// even.
+/// The number of rows of all windows that contain a pixel of a quad. The first lies before the
+/// quad, whose own first row is even.
 const ROWS: i32 = 7;
 
 /// The gradients of a quad's pixels from a pool of stride 2, whose output's gradient is `dz = a g + b z + c`. `first`
 /// is the place of `g`, whose map has this height and width.
 ///
-/// Row by row of the source: a window is complete with its last row, and adds its gradient to the sums of its three rows.
-/// The sum of the first of them is complete then. Few values are in registers at a time.
+/// Row by row of the source: a window is complete with its last row, and adds its gradient to the
+/// sums of its three rows. The sum of the first of them is complete then. Few values are in
+/// registers at a time.
 #[cube]
 pub fn pooled_back(
     values: &[f32],
@@ -57,8 +58,8 @@ fn shifted(four: Four, value: f32) -> Four {
     next
 }
 
-/// A window's largest value is that of a pixel, so its gradient needs no map: `a g + b x + c` where the pixel has it. Of
-/// equal values the first has it, as in the forward pass.
+/// A window's largest value is that of a pixel, so its gradient needs no map: `a g + b x + c` where
+/// the pixel has it. Of equal values the first has it, as in the forward pass.
 #[cube]
 fn max_back(
     values: &[f32],

@@ -3,7 +3,8 @@
 use cubecl::prelude::*;
 
 use super::backward::line_of;
-use super::sums::{OF_NORM, UNITS, VALUES, factor, total, value_of};
+use super::moments::total;
+use super::sums::{OF_NORM, UNITS, VALUES, factor, value_of};
 use super::table::{NONE, mixed, part, term};
 use crate::EPSILON;
 

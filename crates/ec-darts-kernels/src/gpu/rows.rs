@@ -1,7 +1,7 @@
 //! The rows of a target's launches in the table.
 
 use super::gather::{Gather, Source, block_row, gathers, place};
-use super::plan::{Plan, Rows, Sources, Target};
+use super::launches::{Plan, Rows, Sources, Target};
 use super::table::{NONE, block, gather, kind, mixed, node, norm, part, source, term};
 use super::tile::{Tile, WeightTile};
 use crate::edge::{Edge, EdgeOperation};

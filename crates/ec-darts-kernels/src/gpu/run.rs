@@ -9,8 +9,8 @@ use burn_cubecl::{CubeBackend, CubeDevice, cubecl};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::launch::{Pass, Values, empty, norms_len, tensor};
-use super::plan::{Plan, Target};
+use super::launch::{Pass, Values, empty, tensor};
+use super::launches::{Plan, Target};
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, Wanted};
 
@@ -115,7 +115,7 @@ impl Inputs {
             parameters: Values::of(&self.parameters),
             mixing: Values::of(&self.mixing),
             states: empty(&client, plan.states_len),
-            norms: empty(&client, norms_len(plan)),
+            norms: empty(&client, plan.norms_len()),
             factors,
             client,
         };
@@ -159,7 +159,7 @@ impl Inputs {
             parameters: Values::of(&self.parameters),
             mixing: Values::of(&self.mixing),
             states: Values { handle: tape.states.clone(), len: plan.states_len },
-            norms: Values { handle: tape.norms.clone(), len: norms_len(plan) },
+            norms: Values { handle: tape.norms.clone(), len: plan.norms_len() },
             factors: tape.factors,
             client,
         };

@@ -3,12 +3,12 @@
 
 use cubecl::prelude::*;
 
+use super::moments::total;
 use super::planes::{Four, Ways, within};
-use super::staged::{
-    HALO, Planes, Tiles, WEIGHTS, clear_halo, correlate_any, fetch, pitch, put, stage_weights,
-};
-use super::sums::{OF_NORM, factor, total};
+use super::staged::{HALO, Planes, Tiles, clear_halo, fetch, pitch, put};
+use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather, kind, source, term};
+use super::windows::{WEIGHTS, correlate_any, stage_weights};
 
 /// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
 #[cube]
@@ -65,8 +65,8 @@ fn scattered(
     sums
 }
 
-/// A quotient, exact where the stride divides the value, else a number that does not multiply back to it. The strides of
-/// the search space need no division.
+/// A quotient, exact where the stride divides the value, else a number that does not multiply back
+/// to it. The strides of the search space need no division.
 #[cube]
 fn divided(value: i32, stride: i32) -> i32 {
     let mut quotient = value;

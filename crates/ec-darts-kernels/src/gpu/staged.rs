@@ -1,13 +1,12 @@
-//! Tiles of planes in shared memory, with a halo: each value is read, lifted and compared with the bounds once, and windows
-//! need no comparisons.
+//! Tiles of planes in shared memory, with a halo: each value is read, lifted and compared with the
+//! bounds once, and windows need no comparisons.
 //!
-//! A tile lies column by column, because the quads of a window are columns; the first row of a tile is that of the first
-//! quads' windows, so windows of every padding begin with a whole quad.
+//! A tile lies column by column, because the quads of a window are columns; the first row of a tile
+//! is that of the first quads' windows, so windows of every padding begin with a whole quad.
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, quad, within};
-use super::table::window;
+use super::planes::{Four, within};
 
 /// Number of columns on both sides, and largest padding of a window.
 pub const HALO: usize = 4;
@@ -17,8 +16,8 @@ pub fn pitch(rows: usize) -> usize {
     (rows + 2) | 1
 }
 
-/// The shape of the tiles of a cube: columns, rows of quads, and planes; the number of units that bring them, whether a tile is
-/// as `wide` as its plane, and the lift.
+/// The shape of the tiles of a cube: columns, rows of quads, and planes; the number of units that
+/// bring them, whether a tile is as `wide` as its plane, and the lift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiles {
     pub columns: usize,
@@ -64,7 +63,8 @@ impl Tiles {
         (self.planes * (self.rows + 2)).div_ceil(self.rows_at_once())
     }
 
-    /// Number of fours that a unit keeps between [`fetch`] and [`put`]: after its quads, the normalizations of their planes.
+    /// Number of fours that a unit keeps between [`fetch`] and [`put`]: after its quads, the
+    /// normalizations of their planes.
     pub fn of_unit(&self) -> usize {
         self.steps() * (self.parts() + 1)
     }
@@ -96,7 +96,8 @@ pub struct Planes {
     pub norms_apart: usize,
 }
 
-/// Reads a unit's part of tiles. The values are not used before [`put`], so other work hides the time that memory takes.
+/// Reads a unit's part of tiles. The values are not used before [`put`], so other work hides the
+/// time that memory takes.
 #[cube]
 pub fn fetch(
     fetched: &mut Array<Four>,
@@ -283,128 +284,4 @@ pub fn clear_halo(
             entry += comptime!(tiles.units);
         }
     }
-}
-
-/// Number of fours with the weights of a window.
-pub const WEIGHTS: usize = 7;
-
-/// Brings the weights of `planes` windows into shared memory, column by column, from the place `to_first` on; the `adjoint` has
-/// them in reverse.
-///
-/// # Shapes
-/// - `to`: `[planes][WEIGHTS]` fours
-#[cube]
-pub fn stage_weights(
-    to: &mut Shared<[Four]>,
-    to_first: usize,
-    weights: &[f32],
-    first: usize,
-    num_planes: usize,
-    kernel: u32,
-    position: usize,
-    #[comptime] adjoint: bool,
-    #[comptime] planes: usize,
-    #[comptime] units: usize,
-) {
-    let kernel = kernel as usize;
-    let taps = kernel * kernel;
-    let mut entry = position;
-    while entry < comptime!(planes * WEIGHTS) {
-        let number = entry / WEIGHTS;
-        let mut four = Four::new(0.0);
-        #[unroll]
-        for lane in 0..4usize {
-            let tap = entry % WEIGHTS * 4 + lane;
-            if tap < taps && number < num_planes {
-                // A division by 3 or 5, exact for so few taps.
-                let column = select(kernel == 3, tap * 11 / 32, tap * 13 / 64);
-                let mut place = (tap - column * kernel) * kernel + column;
-                if adjoint.comptime() {
-                    place = taps - 1 - place;
-                }
-                four.insert(lane, weights[first + number * taps + place]);
-            }
-        }
-        to[to_first + entry] = four;
-        entry += units;
-    }
-}
-
-/// The place of a tap's weight in a window: its four, and its lane.
-pub fn weight_at(kernel: usize, column: usize, tap: usize) -> (usize, usize) {
-    let place = column * kernel + tap;
-    (place / 4, place % 4)
-}
-
-/// Weighted sums over the windows of a quad, whose first column begins `at` a quad of the tile.
-#[cube]
-fn correlate_staged(
-    tile: &Shared<[Four]>,
-    at: usize,
-    windows: &Shared<[Four]>,
-    first: usize,
-    #[comptime] rows: usize,
-    #[comptime] kernel: usize,
-    #[comptime] dilation: usize,
-) -> Four {
-    let mut sums = Array::<f32>::new(4usize);
-    #[unroll]
-    for column in 0..kernel {
-        let from = at + comptime!(column * dilation * pitch(rows));
-        let line = staged_column(tile, from, kernel, dilation);
-        #[unroll]
-        for tap in 0..kernel {
-            let (four, lane) = comptime!(weight_at(kernel, column, tap));
-            let weight = windows[first + four].extract(lane);
-            #[unroll]
-            for pixel in 0..4usize {
-                sums[pixel] += weight * line[comptime!(pixel + tap * dilation)];
-            }
-        }
-    }
-    quad(&sums)
-}
-
-/// As [`correlate_staged`], for a window of the table.
-#[cube]
-pub fn correlate_any(
-    tile: &Shared<[Four]>,
-    at: usize,
-    windows: &Shared<[Four]>,
-    first: usize,
-    way: u32,
-    #[comptime] rows: usize,
-) -> Four {
-    let mut value = Four::new(0.0);
-    if way == window::OF_3 {
-        value = correlate_staged(tile, at, windows, first, rows, 3usize, 1usize);
-    } else if way == window::OF_5 {
-        value = correlate_staged(tile, at, windows, first, rows, 5usize, 1usize);
-    } else if way == window::WIDE_OF_3 {
-        value = correlate_staged(tile, at, windows, first, rows, 3usize, 2usize);
-    } else {
-        value = correlate_staged(tile, at, windows, first, rows, 5usize, 2usize);
-    }
-    value
-}
-
-/// The rows of a column from a quad on, as many as the windows of a quad have.
-#[cube]
-pub fn staged_column(
-    tile: &Shared<[Four]>,
-    at: usize,
-    #[comptime] kernel: usize,
-    #[comptime] dilation: usize,
-) -> Array<f32> {
-    let fours = comptime!((4 + (kernel - 1) * dilation).div_ceil(4));
-    let mut line = Array::<f32>::new(comptime!(4 * fours));
-    #[unroll]
-    for number in 0..fours {
-        let four = tile[at + number];
-        #[unroll]
-        for lane in 0..4usize {
-            line[comptime!(4 * number + lane)] = four.extract(lane);
-        }
-    }
-    line
 }

@@ -7,8 +7,10 @@ use burn_cubecl::{CubeBackend, cubecl};
 use cubecl::prelude::*;
 
 use super::launch::{Values, empty, tensor};
-use super::sums::{UNITS, VALUES, total};
-use crate::steps::{AdamNumbers, AdamTensors, SgdNumbers, SgdTensors, StepOps};
+use super::moments::total;
+use super::sums::{UNITS, VALUES};
+use crate::numbers::{AdamNumbers, SgdNumbers};
+use crate::steps::{AdamTensors, SgdTensors, StepOps};
 
 /// Number of sums to which the squares of one gradient are added, before all are added.
 pub const NUM_SUMS: usize = 128;

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::pixels_of;
+use super::moments::{pixels_of, total};
 use super::planes::{Four, Plane};
 use super::pools::pooled;
 use super::table::{NONE, kind, node, norm, term};
@@ -16,26 +16,6 @@ pub const UNITS: usize = 64;
 
 /// Number of units of a cube for a whole channel.
 pub const VALUES: usize = 256;
-
-/// Adds the values of all units in a fixed order.
-#[cube]
-pub fn total(scratch: &mut Shared<[f32]>, value: f32, #[comptime] units: usize) -> f32 {
-    let unit = UNIT_POS as usize;
-    scratch[unit] = value;
-    sync_cube();
-    let mut half = comptime!(units.next_power_of_two() / 2).runtime();
-    while half > 0 {
-        if unit < half && unit + half < units {
-            let other = scratch[unit + half];
-            scratch[unit] += other;
-        }
-        sync_cube();
-        half /= 2;
-    }
-    let sum = scratch[0];
-    sync_cube();
-    sum
-}
 
 /// Mean, variance, scale and shift from the moments of tiles (see [`super::blocks`]). Cubes: channels,
 /// normalizations.

@@ -2,9 +2,11 @@
 
 use super::depthwise::{FOURS, LAST_UNITS};
 use super::pools_back::window_pitch;
-use super::staged::{HALO, Lift, Tiles, WEIGHTS, pitch};
+use super::staged::{HALO, Lift, Tiles, pitch};
+use super::windows::WEIGHTS;
 
-/// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and groups of output channels.
+/// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and
+/// groups of output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
     pub columns: usize,

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use burn::tensor::{Bool, Tensor, TensorData};
 
-use crate::steps::{AdamNumbers, SgdNumbers};
+use crate::numbers::{AdamNumbers, SgdNumbers};
 
 /// The factor by which gradients are clipped, if they are, `[1]`.
 pub(crate) fn clip_factor(norm: Option<Tensor<1>>, numbers: SgdNumbers) -> Option<Tensor<1>> {
@@ -21,7 +21,7 @@ pub fn sgd<const D: usize>(
     numbers: SgdNumbers,
     moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 2] {
-    let before = [Some(weights.clone()), velocity.clone()];
+    let before = moved.map(|_| [Some(weights.clone()), velocity.clone()]);
     if let Some(factor) = clip_factor(norm, numbers) {
         gradient = gradient * factor.reshape([1; D]);
     }
@@ -45,7 +45,7 @@ pub fn adam<const D: usize>(
     numbers: AdamNumbers,
     moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; 3] {
-    let before = before(&weights, &moments);
+    let before = moved.map(|_| before(&weights, &moments));
     let gradient = weights.clone() * numbers.weight_decay + gradient;
     let news =
         [gradient.clone() * (1.0 - numbers.beta1), gradient.square() * (1.0 - numbers.beta2)];
@@ -76,10 +76,10 @@ pub(crate) fn before<const D: usize>(
 /// none.
 pub(crate) fn keep_others<const D: usize, const N: usize>(
     new: [Tensor<D>; N],
-    before: [Option<Tensor<D>>; N],
+    before: Option<[Option<Tensor<D>>; N]>,
     moved: Option<&[Range<usize>]>,
 ) -> [Tensor<D>; N] {
-    let Some(moved) = moved else { return new };
+    let (Some(before), Some(moved)) = (before, moved) else { return new };
     let shape = new[0].shape();
     let mut is_in = vec![false; shape.num_elements()];
     for range in moved {

@@ -180,11 +180,11 @@ fn nested<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Nested {
     Nested::new(units.map(|candidate| (candidate.genotype.clone(), accuracies(candidate))))
 }
 
-/// The accuracies of a variant by its units: searches, draws, or trainings of one given genotype.
+/// The accuracies of a variant by its units: searches, draws, given genotypes, or trainings of a single given one.
 fn units(results: &Results, variant: &str) -> Nested {
     let candidates: Vec<&Candidate> = trained(results, variant).collect();
     match candidates[..] {
-        [one] if one.place == Place::Given => {
+        [one] if matches!(one.place, Place::Given { .. }) => {
             Nested::distinct(accuracies(one).into_iter().map(|accuracy| vec![accuracy]))
         }
         _ => nested(candidates),
@@ -200,7 +200,7 @@ fn is_random(results: &Results, variant: &str) -> bool {
 /// without candidates waits for its searches.
 fn is_searched(results: &Results, variant: &str) -> bool {
     let mut all = results.candidates.iter().filter(|candidate| candidate.variant == variant);
-    all.all(|candidate| !matches!(candidate.place, Place::Random { .. } | Place::Given))
+    all.all(|candidate| !matches!(candidate.place, Place::Random { .. } | Place::Given { .. }))
 }
 
 /// The accuracies of all random genotypes.

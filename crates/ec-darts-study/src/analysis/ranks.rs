@@ -169,7 +169,7 @@ pub fn name(place: &Place) -> String {
             format!("search {seed}, edges from {}{kept}", from.join(" and "))
         }
         Place::Random { seed } => format!("draw {seed}"),
-        Place::Given => "given".into(),
+        Place::Given { name } => name.clone().unwrap_or_else(|| "given".into()),
     }
 }
 

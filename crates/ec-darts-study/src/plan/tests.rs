@@ -1,9 +1,11 @@
 use std::sync::atomic::AtomicBool;
 
 use super::*;
+use crate::analysis::{Analysis, Question};
 use crate::fake::{Fake, Folder, STUDY};
 use crate::results::Results;
 use crate::run::{Choice, Worked, run};
+use crate::statistics::Nested;
 
 fn names(plan: &Plan) -> Vec<&str> {
     plan.trials.iter().map(|trial| trial.name.as_str()).collect()
@@ -28,6 +30,39 @@ fn trials_follow_from_the_file() {
     assert_eq!((all.len(), plan.candidates.len()), (2 + 2 * 3, 3));
     assert!(all[2..5].iter().all(|name| name.starts_with("trainings/") && name.ends_with("-s0")));
     assert_eq!(plan.waiting, all[..2]);
+}
+
+/// As searches are, and not the trainings of each.
+#[test]
+fn several_given_genotypes_are_a_sample() {
+    let given = "genotypes = [\"darts_v1\", \"darts_v2\", \"other.json\"]";
+    let folder = Folder::new(&STUDY.replace("search = \"darts\"", given));
+    let other = folder.study().expect_err("no such file").to_string();
+    assert!(other.contains("`variants.darts.genotypes` is \"other.json\""), "{other}");
+    let text = ec_darts_space::Preset::find("ec_darts_cifar").expect("there").genotype().to_json();
+    folder.write("other.json", &text);
+    let (study, stop) = (folder.study().expect("a study"), AtomicBool::new(false));
+    let act = |_: &Trial| Ok(Worked::Finished);
+    let run = |choice| run(&study, &folder.out(), &choice, &stop, &mut Fake::new(&act));
+    run(Choice { max_trials: Some(11), ..Choice::default() }).expect("nearly done");
+    let results = || Results::read(&study, &folder.out()).expect("results");
+    assert_eq!(results().best(), None, "a training is left");
+    run(Choice::default()).expect("done");
+    let results = results();
+    let name = |one: &Candidate| match &one.place {
+        Place::Given { name } => name.clone(),
+        _ => None,
+    };
+    let names: Vec<_> = results.candidates.iter().filter_map(name).collect();
+    assert_eq!(names, ["darts_v1", "darts_v2", "other.json"]);
+    let analysis = Analysis::of(&results, Question::default());
+    let accuracies: Vec<f64> = results.candidates[..3].iter().map(Candidate::accuracy).collect();
+    let expected = Nested::distinct(accuracies.into_iter().map(|one| vec![one])).estimate();
+    let (estimate, expected) = (analysis.variants[0].estimate.clone(), expected.expect("three"));
+    let estimate = estimate.expect("a sample").interval();
+    assert!((estimate.low - expected.interval().low).abs() < 1e-12, "{estimate:?}, {expected:?}");
+    let best = results.best().expect("all are trained");
+    assert!(results.candidates.iter().all(|one| one.accuracy() <= best.accuracy()));
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub fn rng(seed: u64) -> ChaCha8Rng {
 /// Interval of the mean: searches are drawn with replacement, then trainings of each; the interval lies between the
 /// quantiles of their means.
 ///
-/// With few searches it is too narrow: docs/statistics.md has its coverage. Reports show it beside [`Nested::estimate`].
+/// With few searches it is too narrow: docs/statistics.md has its coverage. Reports show it beside
+/// [`Nested::estimate`].
 ///
 /// # Source
 /// Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.

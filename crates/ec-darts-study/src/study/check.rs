@@ -28,6 +28,13 @@ impl Check<'_> {
         self.require(fits, key, &value, "numbers of 0 to 9223372036854775807")
     }
 
+    /// Names of several given genotypes.
+    pub fn names(&self, key: &str, names: &[String]) -> Result<()> {
+        let fits = (2..=MOST).contains(&names.len()) && is_distinct(names);
+        let allowed = "2 to 10000 different names; `genotype` gives one";
+        self.require(fits, key, &format!("{names:?}"), allowed)
+    }
+
     pub fn variants(&self, study: &Study) -> Result<()> {
         let names: Vec<&str> = study.variants.iter().map(|variant| &*variant.name).collect();
         let count = names.len();

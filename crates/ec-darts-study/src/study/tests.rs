@@ -132,6 +132,21 @@ fn bad_keys_and_values_of_a_study() {
         "search = \"retrain_quick\"",
         "retrain_quick: settings of a retraining",
     );
+    check(
+        "search = \"darts\"",
+        "genotypes = [\"darts_v2\"]",
+        "`variants.darts.genotypes` is [\"darts_v2\"], allowed: 2 to 10000 different names",
+    );
+    check(
+        "search = \"darts\"",
+        "genotypes = [\"darts_v2\", \"x\"]",
+        "`variants.darts.genotypes` is \"x\": cannot read",
+    );
+    check(
+        "search = \"darts\"",
+        "genotype = \"darts_v2\"\ngenotypes = [\"darts_v1\", \"darts_v2\"]",
+        "`variants.darts` is genotype and genotypes, allowed",
+    );
     check("random = [0, 1, 2]", "random = []", "`variants.random.random` is [], allowed");
     check(
         "random = [0, 1, 2]",

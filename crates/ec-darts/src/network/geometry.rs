@@ -6,37 +6,12 @@
 
 use ec_darts_space::{CellKind, NUM_INPUTS};
 
+use super::map::Map;
 use super::{Skeleton, StemKind};
 use crate::{Error, Result};
 
 /// Number of reductions of a skeleton; each halves the size and doubles the channels.
 const NUM_REDUCTIONS: usize = 2;
-
-/// Channels and relative size of a map, for any size of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Map {
-    /// Channels.
-    pub channels: usize,
-    /// The ratio of the image size to the map size, for rows and columns alike.
-    pub shrink: usize,
-}
-
-impl Map {
-    /// Rows and columns for an image of the given size.
-    pub fn size(self, image: [usize; 2]) -> [usize; 2] {
-        image.map(|side| side.div_ceil(self.shrink))
-    }
-
-    /// Rows times columns for a square image.
-    pub(crate) fn positions(self, image_size: usize) -> usize {
-        image_size.div_ceil(self.shrink).pow(2)
-    }
-
-    /// A map of half the size, with other channels.
-    fn halved(self, channels: usize) -> Self {
-        Self { channels, shrink: 2 * self.shrink }
-    }
-}
 
 /// The layers that give an input of a cell the channels and the size of the cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ mod cell;
 mod discrete;
 mod evaluation;
 mod geometry;
+mod map;
 mod mixed;
 mod parts;
 mod residual;
@@ -20,8 +21,9 @@ pub use cell::{CellForm, CellWeights, SearchCell};
 pub use discrete::DiscreteCell;
 pub use evaluation::{AuxiliaryHead, EvaluationConfig, EvaluationNetwork};
 pub use geometry::{
-    CellPlan, Geometry, Map, Preprocessing, ResidualPlan, Stack, check_size, is_reduction,
+    CellPlan, Geometry, Preprocessing, ResidualPlan, Stack, check_size, is_reduction,
 };
+pub use map::Map;
 pub use mixed::MixedOperation;
 pub(crate) use residual::run_cells;
 pub use residual::{ResidualBlock, Residuals};

@@ -115,7 +115,7 @@ impl WeightOptimizer {
 
 /// Euclidean norm over the gradients of all parameters of a module at once, `[1]`, on the device.
 ///
-/// Squares are summed per parameter in single precision, then over the parameters in their order.
+/// The squares are summed in a fixed order.
 ///
 /// # Panics
 /// Where no parameter has a gradient.

@@ -1,5 +1,5 @@
-//! SGD and Adam behind Burn's trait. The fields of their states are ours to read, and a step is one
-//! kernel per parameter on a GPU, and one pass over its values on the CPU.
+//! SGD and Adam behind Burn's trait. The fields of their states are ours to read, and on a GPU a
+//! step is one kernel per parameter; on the CPU, a step of SGD is one pass over its values.
 
 use std::ops::Range;
 
@@ -11,8 +11,9 @@ use super::{AdamSettings, SgdSettings};
 
 /// An optimizer that can leave a part of the values and their state unchanged.
 pub trait PartialStep: Optimizer {
-    /// As [`Optimizer::step`]. Where there are `moved` ranges of the values in row-major order, all
-    /// others and their state stay the same; a state is zero before the first step.
+    /// As [`Optimizer::step`]. Where there are `moved` ranges of the values in row-major order, none
+    /// of which overlap, all other values and their state stay the same; a state is zero before the
+    /// first step.
     fn step_of<const D: usize>(
         &self,
         learning_rate: LearningRate,

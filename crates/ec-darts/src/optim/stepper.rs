@@ -175,6 +175,7 @@ impl<O: PartialStep> ModuleMapper for Step<'_, O> {
                 None => (None, old, gradient),
             };
             let moved = self.ran.and_then(|ran| ran.get(&id)).map(Vec::as_slice);
+            assert!(rest.is_none() || moved.is_none(), "ranges of a path are of whole tensors");
             let (new, state) =
                 self.optimizer.step_of(self.learning_rate, values, gradient, state, moved);
             if let (true, Some(state)) = (self.keep, state) {

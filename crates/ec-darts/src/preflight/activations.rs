@@ -2,8 +2,7 @@
 
 use ec_darts_space::{CellGenotype, NUM_INPUTS, Primitive, Recipe, SearchSpace};
 
-use super::buffers::Buffers;
-use super::{MemoryNeed, VALUE};
+use super::VALUE;
 use crate::network::{CellPlan, Geometry, Map};
 
 /// Bytes that a step keeps, by kind.
@@ -12,13 +11,13 @@ pub(super) struct Activations {
     /// States of the cells, with any kernels.
     pub(super) kept: u64,
     /// Maps before normalization.
-    maps: u64,
+    pub(super) maps: u64,
     /// Maps of all edges into the node with the most of them.
-    largest_node: u64,
+    pub(super) largest_node: u64,
     /// Maps that Burn's own operations keep.
-    reference: u64,
+    pub(super) reference: u64,
     /// Gradients and temporary memory of the largest cell.
-    passing: u64,
+    pub(super) passing: u64,
 }
 
 /// Bytes of a map; kernels fill channels up to whole blocks of 8.
@@ -28,20 +27,6 @@ fn map(batch: u64, map: Map, image: [usize; 2]) -> u64 {
 }
 
 impl Activations {
-    /// The total, with `host` bytes that the process takes in any case.
-    pub(super) fn total(&self, host: u64, buffers: &Buffers) -> MemoryNeed {
-        // Buffers of different sizes leave about a tenth unused, as measured.
-        let need = |maps: u64| host + (self.kept + self.passing + maps) * 11 / 10;
-        MemoryNeed {
-            host,
-            save: need(self.maps),
-            recompute: need(self.largest_node),
-            reference: need(self.reference),
-            gpu: buffers.total(),
-            measuring: 0,
-        }
-    }
-
     /// Adds the stem and the residual blocks: for each convolution, its output and the map before
     /// its normalization; for a block also the parallel 1x1 convolution, its input and the sum; and
     /// the last normalization with its ReLU.

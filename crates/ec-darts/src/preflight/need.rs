@@ -52,6 +52,20 @@ impl MemoryNeed {
         Ok(largest)
     }
 
+    /// The need of a network's maps beside `host` bytes, which the process takes in any case.
+    fn of_maps(host: u64, maps: &Activations, buffers: &Buffers) -> Self {
+        // Buffers of different sizes leave about a tenth unused, as measured.
+        let need = |own: u64| host + (maps.kept + maps.passing + own) * 11 / 10;
+        Self {
+            host,
+            save: need(maps.maps),
+            recompute: need(maps.largest_node),
+            reference: need(maps.reference),
+            gpu: buffers.total(),
+            measuring: 0,
+        }
+    }
+
     fn max(self, other: Self) -> Self {
         Self {
             host: self.host.max(other.host),
@@ -94,7 +108,8 @@ impl MemoryNeed {
             (Order::Sequential, ArchitectOrder::First) => train.max(endless),
             (Order::Sequential, ArchitectOrder::Second) => 2 * endless,
         };
-        let mut need = need.total(host_bytes(&config.run, data) + batches * bytes, &buffers);
+        let host = host_bytes(&config.run, data) + batches * bytes;
+        let mut need = Self::of_maps(host, &need, &buffers);
         if config.rule.perturbation == Some(Perturbation::Adversarial) || !(is_fused || one_each) {
             // The ascent runs on the plain composition, and so do cells without kernels.
             need.save = need.save.max(need.reference);
@@ -130,7 +145,8 @@ impl MemoryNeed {
         let copies = 3 + u64::from(config.retrain.average_decay.is_some());
         need.kept += copies * VALUE * parameters;
         let ahead = most_ahead(&config.run, Some(images.div_ceil(whole)));
-        need.total(host_bytes(&config.run, data) + ahead * batch_bytes(whole, data), &buffers)
+        let host = host_bytes(&config.run, data) + ahead * batch_bytes(whole, data);
+        Self::of_maps(host, &need, &buffers)
     }
 
     /// Bytes with these kernels, in the memory of the tensors.

@@ -12,6 +12,7 @@ mod event;
 mod feed;
 pub mod folder;
 mod in_memory;
+mod job;
 mod ledger;
 mod mean;
 mod plan;

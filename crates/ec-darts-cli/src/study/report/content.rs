@@ -125,6 +125,16 @@ fn accuracy(results: &Results, analysis: &Analysis, links: Links) -> Vec<Block> 
             svg: pictures::dots(&bands, links),
         }]));
     }
+    blocks.extend(results.best().map(|best| {
+        Block::Text(format!(
+            "The most accurate genotype is that of {}, {}: {:.2} % on average. As it was chosen among {} for this \
+             figure, the figure is too high for it; other images or other training seeds measure it.",
+            best.variant,
+            place(&best.place),
+            100.0 * best.accuracy(),
+            results.candidates.len(),
+        ))
+    }));
     blocks
 }
 

@@ -8,7 +8,7 @@ use crate::config::RetrainConfig;
 use crate::train::course::Course;
 use crate::train::event::Done;
 use crate::train::folder::{Renewed, RunFolder};
-use crate::train::run::{Job, MODEL};
+use crate::train::job::{Job, MODEL};
 
 impl Job for Retraining {
     type Config = RetrainConfig;

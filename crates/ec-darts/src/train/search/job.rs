@@ -8,7 +8,7 @@ use crate::config::SearchConfig;
 use crate::train::course::Course;
 use crate::train::event::{Done, Event};
 use crate::train::folder::{Renewed, RunFolder};
-use crate::train::run::Job;
+use crate::train::job::Job;
 
 impl Job for Search {
     type Config = SearchConfig;
