@@ -14,13 +14,18 @@ use crate::network::EvaluationConfig;
 /// use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 /// use ec_darts_space::{PerKind, SearchSpace, discretize_within};
 ///
-/// // The mobile setting. let budget = Budget { parameters: None, multiply_adds: Some(600_000_000)
-/// }; let stem = StemKind::Imagenet; let network = EvaluationConfig { skeleton: Skeleton::Darts,
-/// stem, init_channels: 48, num_cells: 14, num_classes: 1000 }; let space = SearchSpace::darts();
-/// let limits = budget.limits(&space, &network, 224); // Any strengths; of equal ones the first
-/// primitive wins, a pool. let found = discretize_within(&space, PerKind::from([&[0.0; 112][..];
-/// 2]), &limits)?; assert!(found.trades.is_empty() && limits[0].cost(&space, &found.genotype) <
-/// 600_000_000);
+/// // The mobile setting.
+/// let budget = Budget { parameters: None, multiply_adds: Some(600_000_000) };
+/// let stem = StemKind::Imagenet;
+/// let (init_channels, num_cells, num_classes) = (48, 14, 1000);
+/// let network = EvaluationConfig {
+///     skeleton: Skeleton::Darts, stem, init_channels, num_cells, num_classes,
+/// };
+/// let space = SearchSpace::darts();
+/// let limits = budget.limits(&space, &network, 224);
+/// // Any strengths; of equal ones the first primitive wins, a pool.
+/// let found = discretize_within(&space, PerKind::from([&[0.0; 112][..]; 2]), &limits)?;
+/// assert!(found.trades.is_empty() && limits[0].cost(&space, &found.genotype) < 600_000_000);
 /// # Ok::<(), ec_darts_space::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

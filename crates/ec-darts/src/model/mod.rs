@@ -46,10 +46,17 @@ const DESCRIPTION: &str = "ec-darts";
 /// use ec_darts::network::{EvaluationConfig, Skeleton, StemKind};
 /// use ec_darts_space::Preset;
 ///
-/// let config = EvaluationConfig { skeleton: Skeleton::Darts, stem: StemKind::Cifar, init_channels:
-/// 4, num_cells: 3, num_classes: 2 }; let genotype = Preset::find("darts_v2")?.genotype(); let
-/// normalization = DatasetKind::Cifar10.normalization().expect("published figures"); let names =
-/// vec!["cat".to_string(), "dog".to_string()]; let description =
+/// let config = EvaluationConfig {
+///     skeleton: Skeleton::Darts,
+///     stem: StemKind::Cifar,
+///     init_channels: 4,
+///     num_cells: 3,
+///     num_classes: 2,
+/// };
+/// let genotype = Preset::find("darts_v2")?.genotype();
+/// let normalization = DatasetKind::Cifar10.normalization().expect("published figures");
+/// let names = vec!["cat".to_string(), "dog".to_string()];
+/// let description =
 ///     ModelDescription::new(genotype, &config, names, [8, 8], &normalization, "pets");
 /// let device = Device::flex();
 /// let network = description.build(&device);
