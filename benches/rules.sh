@@ -6,7 +6,7 @@
 #     benches/rules.sh DATA proxyless_cpu+rule.sampling=gate-pairs           a preset with other settings
 #     KILLS=3 DEVICE=flex PROGRAM=target/release/ec-darts benches/rules.sh DATA gdas_cpu
 #
-# The network has 4 channels and 3 cells on 16x16 maps, an epoch 12 steps. This shows that a rule works to its
+# The network has 8 channels and 3 cells on 16x16 maps, an epoch 12 steps. This shows that a rule works to its
 # end, not the quality of its genotypes.
 set -uo pipefail
 cd "$(dirname "$0")/.."

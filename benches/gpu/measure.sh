@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # All GPU measurements, in one call on a machine with the driver, the CUDA toolkit and this checkout, but without Rust:
-# the programs `time_step`, `search_cifar` and the test binary `integration` come built, in packed or plain folders. Each
-# part has a time limit and may fail without the others; a short table of all parts comes last.
+# the programs `time_step`, `time_rules`, `search_cifar` and the test binary `integration` come built, in packed or
+# plain folders. Each part has a time limit and may fail without the others; a short table of all parts comes last.
 #
 #     benches/gpu/measure.sh PACK...                       all parts
-#     PARTS="steps torch" benches/gpu/measure.sh PACK...   some: device parity steps torch growth resume launches
+#     PARTS="steps torch" benches/gpu/measure.sh PACK...   some: device parity steps torch rules growth resume launches
 #     DEVICE=wgpu SCALE=0.5 benches/gpu/measure.sh target/release target/release/examples
 #
-# OUT (./measured) gets the whole outputs. SCALE multiplies the time limits, which stop programs that hang. Together they
-# allow 22 minutes; where a call may only take ten, split it with PARTS, `torch` from the rest. KILLS (ten) is the number of
-# kills of the small search.
+# OUT (./measured) gets the whole outputs. SCALE multiplies the time limits, which stop programs that hang. Together
+# they allow 23 minutes; where a call may only take ten, split it with PARTS, `torch` from the rest. KILLS (ten) is the
+# number of kills of the small search.
 # A folder with libllvm-stub.so has programs whose LLVM is absent (feature cuda-nvrtc): it is loaded before them.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 [ $# -gt 0 ] || { sed -n '2,13p' "$0" >&2 && exit 2; }
-parts=${PARTS:-device parity steps torch growth resume launches}
+parts=${PARTS:-device parity steps torch rules growth resume launches}
 device=${DEVICE:-cuda}
 out=${OUT:-measured}
 mkdir -p "$out"
@@ -132,6 +132,17 @@ ratios() {
     printf '\n%s\n' "$step"
     python3 benches/ratios.py "$work/lines"
   done
+}
+part_rules() { # Steps of rules beside that of DARTS, in turn.
+  local file=$out/rules.txt code
+  run 60 time_rules --device "$device" --turns 3 --steps 5 darts gdas proxyless pc_darts >"$file" 2>"$file.err"
+  code=$?
+  if [ $code = 0 ]; then
+    awk -F ' *[|] *' '$3 + 0 { print $2 "|" $3 " ms (" $4 "), " $5 " times cheaper (" $6 ")" }' "$file" |
+      while IFS='|' read -r rule line; do tell "rules: $rule" "$line"; done
+  else
+    tell rules "$(why $code): $(tail -n 1 "$file.err")"
+  fi
 }
 part_growth() { # Around batch 64, 16 channels, 8 cells, images of 32.
   local value

@@ -264,7 +264,7 @@ fn check_all(device: &Device) {
             case.check(&format!("{op:?} of equal values, stride {stride}"), device);
         }
     }
-    // What the search spaces do not have: other strides, dilations and numbers of channels.
+    // Beyond the search spaces: other strides, dilations and numbers of channels.
     let separable = |dilation, repeats| Op::Separable { kernel: 3, dilation, repeats };
     for (op, channels, stride) in [
         (separable(1, 1), 4, 3),

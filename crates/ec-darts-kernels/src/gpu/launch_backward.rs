@@ -273,8 +273,8 @@ impl Pass<'_> {
         }
     }
 
-    /// The parts of the gradients of all weights of a target. What its depthwise convolutions
-    /// gathered takes the place of its gradient, so that no memory is needed for it.
+    /// The parts of the gradients of all weights of a target. The values that its depthwise
+    /// convolutions gathered take the place of their gradient, so that they need no memory.
     pub fn weights(&self, target: &Target, maps: &Values, work: &Values) {
         let plan = self.plan;
         let rows =
