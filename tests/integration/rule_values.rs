@@ -11,7 +11,7 @@ use ec_darts::perturbation::Matrix;
 use ec_darts::relaxation::Relaxation;
 use ec_darts::rule::{Mixing, Rule};
 use ec_darts::sampling::{Draw, Sampling};
-use ec_darts_space::{PerKind, Primitive, SearchSpace};
+use ec_darts_space::{Candidates, PerKind, Primitive, SearchSpace};
 
 use crate::fixture::{Fixture, manifest, rule_folder};
 use crate::tiny;
@@ -39,6 +39,17 @@ pub fn parameters(fixture: &Fixture, prefix: &str) -> ArchitectureParameters {
         reduction: Some(param("alpha", "reduce")),
         edges,
     }
+}
+
+/// The space with the candidates whose flag is 1, row by row.
+fn restricted(space: &SearchSpace, keep: PerKind<Vec<usize>>) -> SearchSpace {
+    let primitives = space.primitives();
+    let of_edge = |flags: &[usize]| -> Vec<Primitive> {
+        let kept = primitives.iter().zip(flags).filter(|(_, flag)| **flag == 1);
+        kept.map(|(primitive, _)| *primitive).collect()
+    };
+    let of_kind = |flags: Vec<usize>| flags.chunks(primitives.len()).map(of_edge).collect();
+    space.restricted(Candidates(keep.map(of_kind))).expect("lists of the space")
 }
 
 fn columns(alpha: &ArchitectureParameters) -> usize {
@@ -114,20 +125,16 @@ fn mixing_case(fixture: &Fixture, case: &str) {
         }
         () => panic!("case {case} is unknown to this test"),
     };
+    let keep = start("drnas_masked").then(|| fixture.index_pair(&format!("{prefix}keep")));
+    let space = match keep {
+        Some(keep) => restricted(&space, keep),
+        None => space,
+    };
     let mut mixing = rule.mixing(&space, &alpha, &draw);
     if start("drnas") {
         let concentration = |values: Vec<f32>| values.into_iter().map(concentration).collect();
         let of_alpha = alpha.values().map(concentration);
         fixture.check_pair(&format!("{case}.out.concentration"), &of_alpha);
-    }
-    if start("drnas_masked") {
-        let keep = fixture.index_pair(&format!("{prefix}keep"));
-        mixing.weights = mixing.weights.zip(keep).map(|(weights, keep)| {
-            let keep: Vec<f32> = keep.into_iter().map(|flag| flag as f32).collect();
-            let kept = weights.clone()
-                * Tensor::from_data(TensorData::new(keep, weights.dims()), &fixture.device);
-            kept.clone() / kept.sum_dim(1)
-        });
     }
     fixture.check_pair(&format!("{case}.out.mixing"), &values(&mixing.weights));
     if start("gdas") {
