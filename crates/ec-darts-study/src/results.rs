@@ -1,5 +1,6 @@
 //! Results of a study's finished trials; a report is made of them alone.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -70,9 +71,15 @@ impl Results {
     /// The most accurate genotype on average over its trainings, of equal ones the first; none
     /// before every genotype is trained with every seed.
     pub fn best(&self) -> Option<&Candidate> {
-        let all = self.candidates.iter().filter(|_| self.unfinished.is_empty());
+        let is_whole = |one: &&Candidate| !one.trainings.is_empty() && self.unfinished.is_empty();
         // Of equal ones the last, here from the end.
-        all.rev().max_by(|a, b| a.accuracy().total_cmp(&b.accuracy()))
+        let all = self.candidates.iter().filter(is_whole).rev();
+        all.max_by(|a, b| rounded(a.accuracy()).total_cmp(&rounded(b.accuracy())))
+    }
+
+    /// Number of different genotypes.
+    pub fn num_genotypes(&self) -> usize {
+        self.candidates.iter().map(|one| &one.genotype).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -178,6 +185,11 @@ impl Place {
             Self::Given { .. } => None,
         }
     }
+}
+
+/// A mean of accuracies without its rounding, so that equal means are equal.
+pub(crate) fn rounded(accuracy: f64) -> f64 {
+    (accuracy * 1e9).round() / 1e9
 }
 
 /// A genotype of the study's question. Equal genotypes from several places share their trainings.

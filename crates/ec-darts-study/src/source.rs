@@ -86,6 +86,10 @@ fn start_at(source: &Source, study: &mut Table) {
         if let Some(search) = variant.get_mut("search") {
             start(search, |name| config::Preset::named(name).is_some());
         }
+        let several = variant.get_mut("genotypes").and_then(Value::as_array_mut);
+        for genotype in several.into_iter().flatten() {
+            start(genotype, |name| Preset::find(name).is_ok());
+        }
         if let Some(genotype) = variant.get_mut("genotype") {
             start(genotype, |name| Preset::find(name).is_ok());
         }

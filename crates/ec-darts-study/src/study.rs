@@ -215,7 +215,8 @@ fn variants(source: &Source, file: &StudyFile, scale: &Scale) -> Result<Vec<Vari
                 Origin::Random { seeds: seeds.clone(), space: space.clone(), discretization }
             }
             (None, None, Some(given)) => {
-                for (_, genotype) in &given {
+                for (name, genotype) in &given {
+                    let key = format!("{key}: {name}");
                     can_be_trained(source, &key, genotype, &scale.protocol)?;
                 }
                 Origin::Given(given)
@@ -266,8 +267,22 @@ impl VariantFile {
             }
             _ => return Ok(None),
         };
-        let of = |name: &String| Ok((name.clone(), genotype(source, &key, name)?));
-        names.iter().map(of).collect::<Result<_>>().map(Some)
+        // The folder of a file means nothing to readers of the results.
+        let last = |name: &str| {
+            let file = Path::new(name).file_name();
+            file.map_or(name.into(), |file| file.to_string_lossy().into_owned())
+        };
+        let of = |name: &String| Ok((last(name), genotype(source, &key, name)?));
+        let given: Vec<(String, Genotype)> = names.iter().map(of).collect::<Result<_>>()?;
+        let keys: Vec<String> = given.iter().map(|(_, one)| genotypes::key(one)).collect();
+        for (at, own) in keys.iter().enumerate() {
+            if let Some(twin) = keys[..at].iter().position(|other| other == own) {
+                let (own, twin) = (format!("{:?}", names[at]), &names[twin]);
+                let allowed = format!("another network than that of {twin:?}");
+                return Err(source::value(source, &key, &own, &allowed));
+            }
+        }
+        Ok(Some(given))
     }
 }
 

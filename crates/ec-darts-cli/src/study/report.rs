@@ -72,15 +72,14 @@ pub fn of_study(study: &Study, out: &Path, question: Question) -> anyhow::Result
     let _held = folder::hold(out)?;
     let folder = out.join("reports").join(&study.name);
     let results = Results::read(study, out)?;
-    let page = write(&results, question, &folder, Links(Some(UP)))?;
     let path = folder.join("best.json");
-    let Some(best) = results.best() else {
-        // That of an earlier report, which had all trials of the study of that time.
-        if path.exists() {
-            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
-        }
-        return Ok(Written { page, best: None });
-    };
+    // That of an earlier report is not the best of this one.
+    if path.exists() {
+        let told = || format!("cannot remove {}", path.display());
+        std::fs::remove_file(&path).with_context(told)?;
+    }
+    let page = write(&results, question, &folder, Links(Some(UP)))?;
+    let Some(best) = results.best() else { return Ok(Written { page, best: None }) };
     let genotype = genotypes::returned(&out.join(&best.trainings[0].folder))?;
     files::write(&path, genotype.to_json().as_bytes())?;
     let of = format!("{}, {}", best.variant, place(&best.place));

@@ -184,7 +184,7 @@ fn nested<'a>(candidates: impl IntoIterator<Item = &'a Candidate>) -> Nested {
 fn units(results: &Results, variant: &str) -> Nested {
     let candidates: Vec<&Candidate> = trained(results, variant).collect();
     match candidates[..] {
-        [one] if matches!(one.place, Place::Given { .. }) => {
+        [one] if one.place == Place::Given { name: None } => {
             Nested::distinct(accuracies(one).into_iter().map(|accuracy| vec![accuracy]))
         }
         _ => nested(candidates),

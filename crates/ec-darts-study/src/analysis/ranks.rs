@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{accuracies, genotypes, nested, trained};
-use crate::results::{Candidate, Kind, Place, Results};
+use crate::results::{Candidate, Kind, Place, Results, rounded};
 use crate::statistics::kendall::Correlation;
 use crate::statistics::{
     CannotTell, Estimate, Interval, Told, ceiling_of_tau, mean, reliability_of_means,
@@ -151,11 +151,6 @@ fn group(
         .map(ceiling_of_tau);
     let correlation = Correlation::of(&scores, &measured);
     Some(RankGroup { variant: variant.into(), seed, score, points, correlation, ceiling })
-}
-
-/// An accuracy without the rounding of its mean, so that equal means are a tie.
-fn rounded(accuracy: f64) -> f64 {
-    (accuracy * 1e9).round() / 1e9
 }
 
 /// The origin of a genotype, for readers.

@@ -30,9 +30,12 @@ impl Check<'_> {
 
     /// Names of several given genotypes.
     pub fn names(&self, key: &str, names: &[String]) -> Result<()> {
-        let fits = (2..=MOST).contains(&names.len()) && is_distinct(names);
-        let allowed = "2 to 10000 different names; `genotype` gives one";
-        self.require(fits, key, &format!("{names:?}"), allowed)
+        let fits = (2..=MOST).contains(&names.len());
+        let allowed = format!("2 to {MOST} names; `genotype` gives one");
+        self.require(fits, key, &format!("{} names", names.len()), &allowed)?;
+        let odd = names.iter().find(|name| name.chars().any(char::is_control));
+        let value = odd.map(|name| format!("{name:?}")).unwrap_or_default();
+        self.require(odd.is_none(), key, &value, "names without control characters")
     }
 
     pub fn variants(&self, study: &Study) -> Result<()> {

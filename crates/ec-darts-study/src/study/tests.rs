@@ -44,6 +44,7 @@ fn paths_of_a_base_start_at_the_base() {
     let sub = folder.out().with_file_name("sub");
     std::fs::create_dir(&sub).expect("made");
     let given = "[[variants]]\nname = \"given\"\ngenotype = \"g.json\"\n\
+        [[variants]]\nname = \"several\"\ngenotypes = [\"g.json\", \"pdarts\"]\n\
         [[variants]]\nname = \"mine\"\nsearch = \"mine.toml\"\n";
     folder.write("sub/s.toml", &format!("{STUDY}{given}"));
     folder.write("sub/p.toml", &PROTOCOL.replace("[0, 1]", "[4]"));
@@ -53,6 +54,12 @@ fn paths_of_a_base_start_at_the_base() {
     assert_eq!((&study.seeds[..], &study.protocol.training_seeds[..]), (&[7][..], &[4][..]));
     let (_, mine) = study.searches().nth(1).expect("two");
     assert_eq!(mine.search.batch_size, 8);
+    let names = |variant: &Variant| match &variant.origin {
+        Origin::Given(all) => Some(all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>()),
+        _ => None,
+    };
+    let names: Vec<_> = study.variants.iter().filter_map(names).collect();
+    assert_eq!(names[1], ["g.json", "pdarts"], "the folder is left out");
 }
 
 /// The preset alone is not valid under the protocol.
@@ -135,7 +142,17 @@ fn bad_keys_and_values_of_a_study() {
     check(
         "search = \"darts\"",
         "genotypes = [\"darts_v2\"]",
-        "`variants.darts.genotypes` is [\"darts_v2\"], allowed: 2 to 10000 different names",
+        "`variants.darts.genotypes` is 1 names, allowed: 2 to 10000 names",
+    );
+    check(
+        "search = \"darts\"",
+        "genotypes = [\"darts_v2\", \"darts_v1\", \"DARTS_V2\"]",
+        "`variants.darts.genotypes` is \"DARTS_V2\", allowed: another network than that of",
+    );
+    check(
+        "search = \"darts\"",
+        "genotypes = [\"darts_v2\", \"a\\nb\"]",
+        "`variants.darts.genotypes` is \"a\\nb\", allowed: names without control",
     );
     check(
         "search = \"darts\"",

@@ -16,10 +16,12 @@ pub fn sections(
 ) -> Vec<Section> {
     let section = |id, title, blocks| Section { id, title, blocks };
     let mut all = vec![
-        section("claims", "The claims", claims(analysis)),
         section("not-run", "What was not run", vec![Block::List(gaps(results, analysis))]),
         section("accuracy", "Accuracy after training", accuracy(results, analysis, links)),
     ];
+    if !analysis.claims.is_empty() {
+        all.insert(0, section("claims", "The claims", claims(analysis)));
+    }
     if !analysis.comparisons.is_empty() {
         all.push(section("differences", "Differences", differences(analysis, question)));
     }
@@ -43,6 +45,7 @@ pub fn sections(
 /// The question, in a sentence.
 pub fn lead(results: &Results) -> String {
     let asked = match results.kind {
+        Kind::Ablation if results.variants.len() == 1 => "How accurate are the genotypes?",
         Kind::Ablation => {
             "Which variant finds more accurate genotypes, and does any beat random ones?"
         }
@@ -125,14 +128,15 @@ fn accuracy(results: &Results, analysis: &Analysis, links: Links) -> Vec<Block> 
             svg: pictures::dots(&bands, links),
         }]));
     }
-    blocks.extend(results.best().map(|best| {
+    let count = results.num_genotypes();
+    blocks.extend(results.best().filter(|_| count > 1).map(|best| {
+        let file = if links.0.is_some() { " (`best.json`)" } else { "" };
         Block::Text(format!(
-            "The most accurate genotype is that of {}, {}: {:.2} % on average. As it was chosen among {} for this \
-             figure, the figure is too high for it; other images or other training seeds measure it.",
+            "The most accurate genotype{file} is that of {}, {}: {:.2} % on average. As it was chosen among {count} for \
+             this figure, the figure is too high for it; other images or other training seeds measure it.",
             best.variant,
             place(&best.place),
             100.0 * best.accuracy(),
-            results.candidates.len(),
         ))
     }));
     blocks
