@@ -10,10 +10,10 @@ use cubecl::prelude::*;
 
 use super::moments::{pixels_of, write_moments};
 use super::planes::{Four, Plane, Ways, gathered};
-use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, fetch, pitch, put};
+use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, every, fetch, pitch, put};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
-use super::windows::{WEIGHTS, correlate_any, stage_weights};
+use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
 ///
@@ -46,7 +46,8 @@ pub fn add_product(
     }
 }
 
-/// Cubes: tiles, images, branches. In a `pair`, a branch reads one of two inputs.
+/// Cubes: tiles, images, branches. In a `pair`, a branch reads one of two inputs. A branch whose windows have parts
+/// adds them up before the product.
 /// `partials`: `[slot][channel][image][tile]`, sum and sum of squared distances from the tile's
 /// mean.
 #[cube(launch_unchecked)]
@@ -122,13 +123,21 @@ pub fn blocks(
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * columns * rows));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
     let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    let of_tile = table[row + block::TILE_PADDING] as usize;
+    let step = table[row + block::STRIDE] as usize;
+    let mut parts = 1usize.runtime();
+    if !inner.comptime() {
+        parts = table[row + block::PARTS] as usize;
+    }
     let mut planes = Planes {
         first: from,
         apart: in_size,
         num: inputs,
-        height: in_height as i32,
-        width: in_width as i32,
-        top: (tile_y * rows * 4) as i32 - padding,
+        height: every(in_height, 0usize, step),
+        width: every(in_width, 0usize, step),
+        row: (step * in_width) as i32,
+        step: step as i32,
+        top: (tile_y * rows * 4) as i32 - of_tile as i32,
         left: (tile_x * columns) as i32,
         floor,
         outside: 0.0,
@@ -160,7 +169,7 @@ pub fn blocks(
             weights,
             depthwise,
             inputs,
-            kernel,
+            &taps_of(table, row, 0usize),
             last,
             false,
             chunk,
@@ -169,15 +178,25 @@ pub fn blocks(
     }
     let mut window = 0usize;
     let mut first_input = 0usize;
+    let mut part = 0usize;
     while first_input < inputs {
+        let mut next_part = part + 1;
+        let mut next = first_input;
+        if next_part == parts {
+            next_part = 0;
+            next += chunk;
+        }
         if staged {
             let lift = comptime!(if inner { Lift::Norm } else { Lift::Relu });
+            let padding = of_tile as i32;
             put(&mut tile, &fetched, &planes, padding, position, comptime!(tiles.with(lift)));
             sync_cube();
-            let next = first_input + chunk;
             if next < inputs {
-                planes.first = from + next * in_size;
+                let (down, right) = (next_part / 2, next_part % 2);
+                planes.first = from + next * in_size + down * in_width + right;
                 planes.num = inputs - next;
+                planes.height = every(in_height, down, step);
+                planes.width = every(in_width, right, step);
                 planes.norm = source_norm + next * OF_NORM;
                 fetch_of(
                     &mut fetched,
@@ -199,7 +218,7 @@ pub fn blocks(
                     weights,
                     depthwise + next * taps,
                     planes.num,
-                    kernel,
+                    &taps_of(table, row, next_part),
                     last,
                     false,
                     chunk,
@@ -208,7 +227,7 @@ pub fn blocks(
             }
         }
         let mut entry = position;
-        while entry < comptime!(chunk * groups * vectors) {
+        while part == 0 && entry < comptime!(chunk * groups * vectors) {
             let input = first_input + entry / comptime!(groups * vectors);
             let output = entry % comptime!(groups * vectors) * 4;
             let mut four = Four::new(0.0);
@@ -227,9 +246,12 @@ pub fn blocks(
             let mut value = Four::new(0.0);
             if staged {
                 let column = channel * comptime!(columns + 2 * HALO) + of_column + HALO;
-                let at = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
+                let at = (column - of_tile) * comptime!(pitch(rows)) + of_row;
                 let window = window + channel * WEIGHTS;
                 value = correlate_any(&tile, at, &windows, window, staged_way, rows);
+                if part > 0 {
+                    value += values[channel * quads + unit];
+                }
             } else if active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
                 let mut scale = f32::new(1.0);
@@ -278,13 +300,16 @@ pub fn blocks(
             channel += groups;
         }
         sync_cube();
-        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
+        if next_part == 0 {
+            add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
+        }
         // With tiles, the barrier after `put` separates this product from the next writes.
         if !staged {
             sync_cube();
         }
         window = comptime!(chunk * WEIGHTS) - window;
-        first_input += chunk;
+        first_input = next;
+        part = next_part;
     }
     let to = table[row + block::MAP] as usize + (image * channels + first) * height * width;
     if active {

@@ -3,11 +3,11 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, Plane, pixel};
-use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, fetch, pitch, put};
+use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, every, fetch, pitch, put};
 use super::sums::OF_NORM;
-use super::table::{BIAS, NONE, block, gather, window};
+use super::table::{BIAS, NONE, block, gather};
 use super::weights::plane_of;
-use super::windows::{WEIGHTS, stage_weights, staged_column, weight_at};
+use super::windows::{WEIGHTS, stage_weights, staged_column, taps_of, weight_at};
 
 /// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
 pub const MOST_TAPS: usize = 5;
@@ -25,7 +25,7 @@ pub const LAST_UNITS: usize = 8;
 /// dw[q, t] = sum over p of dy[q, p] u[q, stride p + t],    y[q, p] = sum over t of w[q, t] u[q, stride p + t]
 /// ```
 /// Cubes: chunks of images, channels, branches. A unit has a quad of a tile of `at_once` images, reads `dy` there, and
-/// writes `y` in its place.
+/// writes `y` in its place. Where a launch `has_parts`, windows of stride 2 come in four.
 #[cube(launch_unchecked)]
 pub fn depthwise_gradients(
     table: &[u32],
@@ -43,6 +43,7 @@ pub fn depthwise_gradients(
     height: usize,
     width: usize,
     #[comptime] pair: bool,
+    #[comptime] has_parts: bool,
     #[comptime] tiles: Tiles,
     #[comptime] shared: usize,
 ) {
@@ -61,20 +62,25 @@ pub fn depthwise_gradients(
     let stride = table[row + block::STRIDE] as i32;
     let padding = table[row + block::PADDING] as i32 - BIAS as i32;
     let of_weights = table[row + block::DEPTHWISE] as usize + input * (kernel * kernel) as usize;
-    let mut windows = Shared::<[Four]>::new_slice(WEIGHTS);
+    // Those of all parts.
+    let num_parts = table[row + block::PARTS] as usize;
+    let mut windows =
+        Shared::<[Four]>::new_slice(comptime!(if has_parts { 4 * WEIGHTS } else { WEIGHTS }));
     if way != NONE {
-        stage_weights(
-            &mut windows,
-            0usize,
-            weights,
-            of_weights,
-            1usize,
-            kernel,
-            unit,
-            false,
-            1usize,
-            units,
-        );
+        for part in 0..num_parts {
+            stage_weights(
+                &mut windows,
+                part * WEIGHTS,
+                weights,
+                of_weights,
+                1usize,
+                &taps_of(table, row, part),
+                unit,
+                false,
+                1usize,
+                units,
+            );
+        }
     }
     let in_height = table[row + block::HEIGHT] as usize;
     let in_width = table[row + block::WIDTH] as usize;
@@ -92,13 +98,17 @@ pub fn depthwise_gradients(
     let all = (end - begin).div_ceil(at_once) * num_tiles;
     let norm = (table[row + block::SOURCE_NORM] as usize * channels + input) * OF_NORM;
     let plane = plane_of(table, row, norms, 0usize, channels, inputs, input, in_height, in_width);
+    let of_tile = table[row + block::TILE_PADDING] as usize;
+    let step = stride as usize;
     let mut planes = Planes {
         first: plane.first + begin * apart,
         apart,
         num: end - begin,
-        height: plane.height,
-        width: plane.width,
-        top: -padding,
+        height: every(in_height, 0usize, step),
+        width: every(in_width, 0usize, step),
+        row: (step * in_width) as i32,
+        step: step as i32,
+        top: -(of_tile as i32),
         left: 0,
         floor: plane.floor,
         outside: 0.0,
@@ -128,53 +138,74 @@ pub fn depthwise_gradients(
             }
         }
         if way != NONE {
-            if table[row + block::SOURCE_NORM] != NONE {
-                put(&mut tile, &fetched, &planes, padding, unit, comptime!(tiles.with(Lift::Norm)));
-            } else {
-                put(&mut tile, &fetched, &planes, padding, unit, comptime!(tiles.with(Lift::Relu)));
+            for part in 0..num_parts {
+                let padding = of_tile as i32;
+                if table[row + block::SOURCE_NORM] != NONE {
+                    let tiles = comptime!(tiles.with(Lift::Norm));
+                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                } else {
+                    let tiles = comptime!(tiles.with(Lift::Relu));
+                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                }
+                sync_cube();
+                let mut next = number;
+                let mut next_part = part + 1;
+                if next_part == num_parts {
+                    next_part = 0;
+                    next += 1;
+                }
+                if next < all {
+                    let first = begin + next / num_tiles * at_once;
+                    let (down, right) = (next_part / 2, next_part % 2);
+                    planes.first = plane.first + first * apart + down * in_width + right;
+                    planes.num = end - first;
+                    planes.height = every(in_height, down, step);
+                    planes.width = every(in_width, right, step);
+                    planes.top = (next % num_tiles / tiles_x * comptime!(4 * rows)) as i32 - padding;
+                    planes.left = (next % tiles_x * columns) as i32;
+                    fetch_of(
+                        &mut fetched,
+                        table,
+                        row,
+                        maps,
+                        other,
+                        values,
+                        norms,
+                        &planes,
+                        unit,
+                        pair,
+                        tiles,
+                    );
+                }
+                let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
+                let from = (column - of_tile) * comptime!(pitch(rows)) + of_row;
+                if num_parts == 1 {
+                    #[unroll]
+                    for number in 0..4usize {
+                        if way == comptime!(number as u32) {
+                            let window = comptime!(Window::of_way(number));
+                            add_quad(
+                                &tile, from, &gradient, &windows, 0usize, &mut sums, &mut value,
+                                rows, window,
+                            );
+                        }
+                    }
+                } else if has_parts.comptime() {
+                    #[unroll]
+                    for number in 0..8usize {
+                        let window = comptime!(Window::of_part(3 + number / 4 * 2, number % 4));
+                        if part == comptime!(number % 4) && kernel == comptime!(window.kernel as u32)
+                        {
+                            let at = part * WEIGHTS;
+                            add_quad(
+                                &tile, from, &gradient, &windows, at, &mut sums, &mut value, rows,
+                                window,
+                            );
+                        }
+                    }
+                }
+                sync_cube();
             }
-            sync_cube();
-            let next = number + 1;
-            if next < all {
-                let first = begin + next / num_tiles * at_once;
-                planes.first = plane.first + first * apart;
-                planes.num = end - first;
-                planes.top = (next % num_tiles / tiles_x * comptime!(4 * rows)) as i32 - padding;
-                planes.left = (next % tiles_x * columns) as i32;
-                fetch_of(
-                    &mut fetched,
-                    table,
-                    row,
-                    maps,
-                    other,
-                    values,
-                    norms,
-                    &planes,
-                    unit,
-                    pair,
-                    tiles,
-                );
-            }
-            let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
-            let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-            if way == window::OF_3 {
-                add_quad(
-                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize, 1usize,
-                );
-            } else if way == window::OF_5 {
-                add_quad(
-                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize, 1usize,
-                );
-            } else if way == window::WIDE_OF_3 {
-                add_quad(
-                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 3usize, 2usize,
-                );
-            } else {
-                add_quad(
-                    &tile, from, &gradient, &windows, &mut sums, &mut value, rows, 5usize, 2usize,
-                );
-            }
-            sync_cube();
         } else if has_quad {
             let plane = Plane {
                 first: plane.first + image * apart,
@@ -274,6 +305,41 @@ fn fetch_of(
     }
 }
 
+/// A window of a tile, `side` rows and columns, which are every one or every other one of a convolution's `kernel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    side: usize,
+    kernel: usize,
+    dilation: usize,
+    apart: usize,
+    first: [i32; 2],
+}
+
+impl Window {
+    /// One of [`super::table::window`].
+    fn of_way(way: usize) -> Self {
+        let side = [3, 5][way % 2];
+        Self { side, kernel: side, dilation: 1 + way / 2, apart: 1, first: [0; 2] }
+    }
+
+    /// Of the window of this kernel at stride 2 ([`taps_of`](super::windows::taps_of)).
+    fn of_part(kernel: usize, part: usize) -> Self {
+        let first = [part / 2, part % 2].map(|parity| (kernel / 2 + parity) as i32 - 2);
+        Self { side: 3, kernel, dilation: 1, apart: 2, first }
+    }
+
+    /// The convolution's row or column for one of a tile's.
+    fn tap(&self, axis: usize, at: usize) -> Option<usize> {
+        let tap = usize::try_from(self.first[axis] + (at * self.apart) as i32);
+        tap.ok().filter(|tap| *tap < self.kernel)
+    }
+
+    /// The number of a tap's sum.
+    fn sum(&self, row: usize, column: usize) -> Option<usize> {
+        Some(self.tap(0, row)? * MOST_TAPS + self.tap(1, column)?)
+    }
+}
+
 /// Adds the products of a quad's gradient with its windows to the sums of all taps, and gathers the quad's values.
 #[cube]
 fn add_quad(
@@ -281,26 +347,30 @@ fn add_quad(
     from: usize,
     gradient: &Array<f32>,
     windows: &Shared<[Four]>,
+    first: usize,
     sums: &mut Array<f32>,
     gathered: &mut Array<f32>,
     #[comptime] rows: usize,
-    #[comptime] kernel: usize,
-    #[comptime] dilation: usize,
+    #[comptime] window: Window,
 ) {
     #[unroll]
-    for column in 0..kernel {
-        let at = from + comptime!(column * dilation * pitch(rows));
-        let line = staged_column(tile, at, kernel, dilation);
-        #[unroll]
-        for tap in 0..kernel {
-            let place = comptime!(tap * MOST_TAPS + column);
-            let (four, lane) = comptime!(weight_at(kernel, column, tap));
-            let weight = windows[four].extract(lane);
+    for column in 0..comptime!(window.side) {
+        if comptime!(window.tap(1, column).is_some()) {
+            let at = from + comptime!(column * window.dilation * pitch(rows));
+            let line = staged_column(tile, at, comptime!(window.side), comptime!(window.dilation));
             #[unroll]
-            for number in 0..4usize {
-                let value = line[comptime!(number + tap * dilation)];
-                sums[place] += gradient[number] * value;
-                gathered[number] += weight * value;
+            for tap in 0..comptime!(window.side) {
+                if comptime!(window.sum(tap, column).is_some()) {
+                    let place = comptime!(window.sum(tap, column).unwrap_or(0));
+                    let (four, lane) = comptime!(weight_at(window.side, column, tap));
+                    let weight = windows[first + four].extract(lane);
+                    #[unroll]
+                    for number in 0..4usize {
+                        let value = line[comptime!(number + tap * window.dilation)];
+                        sums[place] += gradient[number] * value;
+                        gathered[number] += weight * value;
+                    }
+                }
             }
         }
     }

@@ -35,16 +35,18 @@ impl Gather {
         Self { way, stride, kernel: 3, dilation: 1, padding: BIAS + 1, relu: false }
     }
 
-    /// The window, if it is one of those that are compiled.
-    pub fn window(&self) -> Option<u32> {
-        let is_unit = self.way == gather::DEPTHWISE && self.stride == 1;
-        match (self.kernel, self.dilation) {
-            _ if !is_unit => None,
-            (3, 1) => Some(window::OF_3),
-            (5, 1) => Some(window::OF_5),
-            (3, 2) => Some(window::WIDE_OF_3),
-            (5, 2) => Some(window::WIDE_OF_5),
-            _ => None,
+    /// The windows of a tile: one of those that are compiled, their padding, and their number.
+    fn windows(&self) -> (u32, usize, usize) {
+        match (self.stride, self.kernel, self.dilation) {
+            _ if self.way != gather::DEPTHWISE => (NONE, 0, 1),
+            (1, 3, 1) => (window::OF_3, 1, 1),
+            (1, 5, 1) => (window::OF_5, 2, 1),
+            (1, 3, 2) => (window::WIDE_OF_3, 2, 1),
+            (1, 5, 2) => (window::WIDE_OF_5, 4, 1),
+            (2, 3 | 5, 1) => (window::OF_3, 1, 4),
+            (2, 3, 2) => (window::OF_3, 1, 1),
+            (2, 5, 2) => (window::OF_5, 2, 1),
+            _ => (NONE, 0, 1),
         }
     }
 
@@ -87,7 +89,10 @@ pub fn block_row(from: &Source, gather: &Gather) -> [u32; block::LEN] {
     row[block::SUMS] = NONE;
     row[block::INPUT] = place(from.input);
     row[block::RELU] = u32::from(gather.relu);
-    row[block::STAGED] = gather.window().unwrap_or(NONE);
+    let (window, padding, parts) = gather.windows();
+    row[block::STAGED] = window;
+    row[block::TILE_PADDING] = place(padding);
+    row[block::PARTS] = place(parts);
     row
 }
 

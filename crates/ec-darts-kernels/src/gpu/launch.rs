@@ -155,7 +155,7 @@ impl Pass<'_> {
         let [source, other] = self.values(target);
         for (inner, (rows, norms)) in target.blocks.iter().zip(&target.norms).enumerate() {
             let pools = if inner == 0 { target.pools } else { Rows::default() };
-            if rows.count + pools.count == 0 {
+            if norms.count == 0 {
                 continue;
             }
             let partials = plan.channels * norms.count * plan.batch * tiles * 2;

@@ -158,7 +158,8 @@ impl Pass<'_> {
     /// Gradients through second blocks, and the sums that the normalizations before them need.
     pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
         let (size, channels) = (target.size, self.plan.channels);
-        let sources = Sources { rows: target.inner_sources, size, channels };
+        let rows = target.inner_sources;
+        let sources = Sources { rows, size, channels, part_size: size, num_parts: 1 };
         self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
     }
 
@@ -194,18 +195,20 @@ impl Pass<'_> {
         let plan = self.plan;
         let nowhere = [(); 2].map(|()| empty(&self.client, 1));
         let [height, width] = target.size;
-        let tile = Staged::new(sources.size, plan.batch);
+        let size = sources.part_size;
+        let tile = Staged::new(size, plan.batch);
         // Sums over a channel are made in few parts.
         let (tiles, chunks) = if inner {
             (1, Chunks::new(plan.batch, target.size))
         } else {
-            (tile.count(sources.size), Chunks::of(plan.batch, tile.images))
+            (tile.count(size), Chunks::of(plan.batch, tile.images))
         };
+        let planes = sources.rows.count * sources.num_parts * sources.channels;
         // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
             sources::sources::launch_unchecked(
                 &self.client,
-                count(tiles, sources.rows.count * sources.channels, chunks.count),
+                count(tiles, planes, chunks.count),
                 dim(tile.units()),
                 self.table.arg(),
                 values.arg(),
@@ -223,26 +226,28 @@ impl Pass<'_> {
                 chunks.images,
                 plan.channels,
                 sources.channels,
+                sources.num_parts,
                 height,
                 width,
                 inner,
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
-                tile.tiles(sources.size[1]),
+                tile.tiles(size[1]),
             );
         }
     }
 
-    /// Adds the gradients of sources from pools, after those from all else.
+    /// Adds the gradients of sources from pools: those of a target's inputs `to` the input's gradient, else those of its
+    /// states.
     pub fn pools_back(&self, target: &Target, work: &Values, to: Option<&Values>) {
-        if !target.has_pools {
+        let sources = if to.is_some() { &target.input_pools } else { &target.state_pools };
+        if sources.rows.count == 0 {
             return;
         }
+        let values = if to.is_some() { self.values(target)[0] } else { &self.states };
         let plan = self.plan;
-        let sources = &target.sources;
         let tile = Staged::of_pools(sources.size, plan.batch);
-        let [height, width] = target.size;
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`; each cube adds to its own values.
         unsafe {
@@ -255,7 +260,7 @@ impl Pass<'_> {
                 ),
                 dim(tile.units()),
                 self.table.arg(),
-                self.values(target)[0].arg(),
+                values.arg(),
                 self.norms.arg(),
                 work.arg(),
                 to.unwrap_or(&nowhere).arg(),
@@ -265,8 +270,6 @@ impl Pass<'_> {
                 plan.batch,
                 plan.channels,
                 sources.channels,
-                height,
-                width,
                 to.is_some(),
                 tile.tiles(sources.size[1]),
             );
@@ -311,6 +314,7 @@ impl Pass<'_> {
                     height,
                     width,
                     pair,
+                    target.has_parts,
                     tile.staged.tiles(width),
                     tile.staged.shared(),
                 );

@@ -1,5 +1,7 @@
 //! The launches of a cell: their rows in the table, and the sizes of their buffers.
 
+use std::collections::HashMap;
+
 use super::sums::OF_NORM;
 use super::tile::{Chunks, Tile, WeightTile};
 
@@ -11,12 +13,15 @@ pub struct Rows {
 }
 
 /// Sources whose gradients one launch computes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Sources {
     pub rows: Rows,
     /// Largest height and width, and largest number of channels.
     pub size: [usize; 2],
     pub channels: usize,
+    /// Largest height and width of a part, and largest number of parts.
+    pub part_size: [usize; 2],
+    pub num_parts: usize,
 }
 
 /// A node, or the states behind one or both inputs, and all launches for the edges into it.
@@ -50,7 +55,11 @@ pub struct Target {
     pub tile: Tile,
     pub weights: WeightTile,
     pub has_depthwise: bool,
-    pub has_pools: bool,
+    /// Whether a window has several parts.
+    pub has_parts: bool,
+    /// Pools that read the inputs, and those that read the target's states.
+    pub input_pools: Sources,
+    pub state_pools: Sources,
 }
 
 /// All launches of a cell at one shape.
@@ -86,6 +95,8 @@ pub struct Plan {
     pub packed_numbers: usize,
     pub counts: usize,
     pub largest_size: usize,
+    /// The first normalization of pools of one source, kind and stride.
+    pub pool_norms: HashMap<(u32, u32, u32), u32>,
     /// Whether every packed parameter gets its gradient.
     pub covers_parameters: bool,
 }

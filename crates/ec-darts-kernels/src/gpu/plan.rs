@@ -1,9 +1,11 @@
 //! From a cell and the shapes of its inputs to the tables and offsets of its launches.
 
+use std::collections::HashMap;
+
 use super::gather::{Source, place};
 use super::launches::{Plan, Rows};
 use super::rows::Builder;
-use super::table::{NONE, norm, part};
+use super::table::{NONE, kind, norm, part, term};
 use crate::CellBytes;
 use crate::edge::{Cell, Edge, EdgeOperation};
 
@@ -91,6 +93,7 @@ impl Plan {
             packed_numbers: 0,
             counts: 0,
             largest_size: 0,
+            pool_norms: HashMap::new(),
             covers_parameters: false,
         };
         let out_size = |[height, width]: [usize; 2], edge: &Edge| {
@@ -110,11 +113,13 @@ impl Plan {
         let mut weight_parts = Vec::new();
         let mut all_mixed = Vec::new();
         let joined = |state| cell.concat.iter().position(|&each| each == state);
-        for group in groups(cell, &states) {
+        let groups = groups(cell, &states);
+        let mut state_terms = Vec::new();
+        for group in &groups {
             let mut builder = Builder::default();
             let mut edges: Vec<(Source, &Edge)> = Vec::new();
             let mut inputs_read = Vec::new();
-            for &state in &group {
+            for &state in group {
                 let of_state: Vec<(Source, &Edge)> = match state.checked_sub(cell.inputs.len()) {
                     None => {
                         let [_, channels, height, width] = shapes[state];
@@ -142,12 +147,27 @@ impl Plan {
                 plan.gather(to, input, &of_state, &mut builder, all_mixed.len(), &mut all_norms);
                 all_mixed.append(&mut builder.mixed);
                 let output = joined(state).map_or(NONE, |number| place(number * channels));
-                let count = builder.terms.len() - first_term;
-                builder.nodes.push([place(count), place(first_term), place(to.place), output]);
+                let terms = &mut builder.terms[first_term..];
+                let is_map = |row: &[u32; term::LEN]| row[term::KIND] == kind::MAP;
+                terms.sort_by_key(|row| !is_map(row));
+                let num_maps = terms.iter().filter(|row| is_map(row)).count();
+                let [count, num_maps] = [terms.len(), num_maps].map(place);
+                builder.nodes.push([count, place(first_term), place(to.place), output, num_maps]);
                 edges.extend(of_state);
+            }
+            // A source's moments are not computed twice; those of this launch can't be read in it.
+            for (key, number) in builder.pool_norms.drain(..) {
+                plan.pool_norms.entry(key).or_insert(number);
+            }
+            if inputs_read.is_empty() {
+                state_terms.extend(builder.terms.iter().copied());
             }
             let size = states[group[0]].size;
             plan.add_target(inputs_read, size, &edges, builder, &mut weight_parts);
+        }
+        for (number, group) in groups.iter().enumerate() {
+            let made: Vec<Source> = group.iter().map(|&state| states[state]).collect();
+            plan.targets[number].state_pools = plan.pools_of(&made, &state_terms);
         }
         plan.mixed = plan.rows(&all_mixed);
         plan.weight_parts = plan.rows(&weight_parts);

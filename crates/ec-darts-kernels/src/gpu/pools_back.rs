@@ -5,13 +5,66 @@
 
 use cubecl::prelude::*;
 
-use super::backward::Line;
 use super::planes::{Four, Plane, quad, within};
 use super::pools::share_of;
 use super::pools_strided::pooled_back;
 use super::staged::{HALO, Planes, Tiles, clear_halo, pitch, stage};
 use super::sums::{OF_NORM, factor};
 use super::table::{kind, source, term};
+
+/// Pools of one kind and shape that read a source. The gradient of a window, `dz = a f g + b z + c`, has the same `z` in
+/// all of them, so they are added before they are spread over its pixels.
+#[derive(CubeType, Clone, Copy)]
+pub struct Pools {
+    /// The first of their terms, and their number.
+    first: usize,
+    count: usize,
+    /// Place of the channel's first coefficients, and the distance of those of two terms.
+    coefficients: usize,
+    apart: usize,
+    factors: usize,
+    images: usize,
+    /// Height and width of their maps.
+    pub height: i32,
+    pub width: i32,
+    /// Sums of the coefficients.
+    pub b: f32,
+    pub c: f32,
+}
+
+/// The sum of `a f g` for the pixels of a quad below each other, from the place `at` in the maps' gradients on.
+#[cube]
+fn quad_reached(table: &[u32], norms: &[f32], work: &[f32], pools: &Pools, image: usize, at: i32, y: i32) -> Four {
+    let mut sum = Four::new(0.0);
+    for number in 0..pools.count {
+        let row = pools.first + number * term::LEN;
+        let a = norms[pools.coefficients + table[row + term::COEFFICIENTS] as usize * pools.apart];
+        let a = a * factor(table, pools.factors, table[row + term::MIXING], image, pools.images);
+        let from = table[row + term::GRADIENT] as i32 + at;
+        #[unroll]
+        for pixel in 0..4usize {
+            if within(y + pixel as i32, pools.height) {
+                let before = sum.extract(pixel);
+                let value = work[(from + pixel as i32 * pools.width) as usize];
+                sum.insert(pixel, before + a * value);
+            }
+        }
+    }
+    sum
+}
+
+/// [`quad_reached`] for one pixel.
+#[cube]
+pub fn reached(table: &[u32], norms: &[f32], work: &[f32], pools: &Pools, image: usize, at: usize) -> f32 {
+    let mut sum = f32::new(0.0);
+    for number in 0..pools.count {
+        let row = pools.first + number * term::LEN;
+        let a = norms[pools.coefficients + table[row + term::COEFFICIENTS] as usize * pools.apart];
+        let a = a * factor(table, pools.factors, table[row + term::MIXING], image, pools.images);
+        sum += a * work[table[row + term::GRADIENT] as usize + at];
+    }
+    sum
+}
 
 /// Adds the gradients of sources from the pools that read them. Cubes as in [`super::sources`], with tiles of `at_once`
 /// images; a source of inputs has its gradient in `target`.
@@ -31,8 +84,6 @@ pub fn pools_back(
     images: usize,
     channels: usize,
     most_channels: usize,
-    height: usize,
-    width: usize,
     #[comptime] to_target: bool,
     #[comptime] tiles: Tiles,
 ) {
@@ -73,114 +124,116 @@ pub fn pools_back(
         Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2) * window_pitch(rows)));
     let place = table[row + source::PLACE] as usize;
     let mut all = Four::new(0.0);
-    let terms = table[row + source::TERMS] as usize;
-    for entry in 0..table[row + source::NUM_TERMS] as usize {
-        let of_term = terms + entry * term::LEN;
-        let what = table[of_term + term::KIND];
-        if what != kind::IDENTITY {
-            let is_max = what == kind::MAX_POOL;
-            let mixing = table[of_term + term::MIXING];
-            let number = table[of_term + term::COEFFICIENTS] as usize;
-            let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
-            let (a, b, c) = (norms[at_line], norms[at_line + 1], norms[at_line + 2]);
-            let gradient = table[of_term + term::GRADIENT] as usize + channel * height * width;
-            if table[of_term + term::STRIDE] == 1 {
-                let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
-                let planes = Planes {
-                    first: place + (first * of_source + channel) * in_size,
-                    apart: of_source * in_size,
-                    num: images - first,
-                    height: in_height as i32,
-                    width: in_width as i32,
-                    top: tile_y as i32 - 2,
-                    left: tile_x as i32,
-                    floor: f32::MIN,
-                    outside,
-                    norm: 0,
-                    norms_apart: 0,
-                };
-                // The tile was read by all units: a barrier follows that.
-                clear_halo(&mut tile, outside, unit, tiles);
-                stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
-                sync_cube();
-                let mut window = unit;
-                while window < comptime!(at_once * (columns + 2) * (rows + 1)) {
-                    let column = window % wide;
-                    let quad = window / wide % high;
-                    let of_image = window / comptime!((columns + 2) * (rows + 1));
-                    let image = first + of_image;
-                    let middle_x = (tile_x + column) as i32 - 1;
-                    let middle_y = (tile_y + 4 * quad) as i32 - 1;
-                    let mut share = Four::new(0.0);
-                    let mut taps = Four::new(0.0);
-                    if image < images && within(middle_x, width as i32) {
-                        let line =
-                            Line { a: a * factor(table, factors, mixing, image, images), b, c };
-                        let from = (of_image * comptime!(columns + 2 * HALO) + column + HALO - 2)
-                            * comptime!(pitch(rows))
-                            + quad;
-                        let read = staged_rows(&tile, from, comptime!(pitch(rows)));
-                        let first = (gradient + image * channels * height * width) as i32
-                            + middle_y * width as i32
-                            + middle_x;
-                        let of_columns =
-                            share_of(min(middle_x + 2, width as i32) - max(middle_x - 1, 0));
-                        #[unroll]
-                        for number in 0..4usize {
-                            let y = middle_y + number as i32;
-                            if within(y, height as i32) {
-                                let reached = work[(first + number as i32 * width as i32) as usize];
-                                if is_max {
-                                    let found = largest_of(&read, number);
-                                    share.insert(
-                                        number,
-                                        line.a * reached + line.b * found.value + line.c,
-                                    );
-                                    taps.insert(number, found.tap);
-                                } else {
-                                    let part = of_columns
-                                        * share_of(min(y + 2, height as i32) - max(y - 1, 0));
-                                    let mean = sum_of(&read, number) * part;
-                                    share.insert(
-                                        number,
-                                        (line.a * reached + line.b * mean + line.c) * part,
-                                    );
-                                }
+    let end = table[row + source::NUM_TERMS] as usize;
+    let mut entry = 0usize;
+    while entry < end {
+        let of_term = table[row + source::TERMS] as usize + entry * term::LEN;
+        let count = table[of_term + term::ALIKE] as usize;
+        let is_max = table[of_term + term::KIND] == kind::MAX_POOL;
+        let coefficients = first_coefficient + channel * OF_NORM;
+        let apart = channels * OF_NORM;
+        let mut b = f32::new(0.0);
+        let mut c = f32::new(0.0);
+        for number in 0..count {
+            let number = table[of_term + number * term::LEN + term::COEFFICIENTS] as usize;
+            b += norms[coefficients + number * apart + 1];
+            c += norms[coefficients + number * apart + 2];
+        }
+        let height = table[of_term + term::TO_HEIGHT] as i32;
+        let width = table[of_term + term::TO_WIDTH] as i32;
+        let pools = Pools {
+            first: of_term,
+            count,
+            coefficients,
+            apart,
+            factors,
+            images,
+            height,
+            width,
+            b,
+            c,
+        };
+        if table[of_term + term::STRIDE] == 1 {
+            let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+            let planes = Planes {
+                first: place + (first * of_source + channel) * in_size,
+                apart: of_source * in_size,
+                num: images - first,
+                height: in_height as i32,
+                width: in_width as i32,
+                row: in_width as i32,
+                step: 1,
+                top: tile_y as i32 - 2,
+                left: tile_x as i32,
+                floor: f32::MIN,
+                outside,
+                norm: 0,
+                norms_apart: 0,
+            };
+            // The tile was read by all units: a barrier follows that.
+            clear_halo(&mut tile, outside, unit, tiles);
+            stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
+            sync_cube();
+            let mut window = unit;
+            while window < comptime!(at_once * (columns + 2) * (rows + 1)) {
+                let column = window % wide;
+                let quad = window / wide % high;
+                let of_image = window / comptime!((columns + 2) * (rows + 1));
+                let image = first + of_image;
+                let middle_x = (tile_x + column) as i32 - 1;
+                let middle_y = (tile_y + 4 * quad) as i32 - 1;
+                let mut share = Four::new(0.0);
+                let mut taps = Four::new(0.0);
+                if image < images && within(middle_x, width) {
+                    let from = (of_image * comptime!(columns + 2 * HALO) + column + HALO - 2)
+                        * comptime!(pitch(rows))
+                        + quad;
+                    let read = staged_rows(&tile, from, comptime!(pitch(rows)));
+                    let plane = (image * channels + channel) as i32 * height * width;
+                    let at = plane + middle_y * width + middle_x;
+                    let reached = quad_reached(table, norms, &*work, &pools, image, at, middle_y);
+                    let of_columns = share_of(min(middle_x + 2, width) - max(middle_x - 1, 0));
+                    #[unroll]
+                    for number in 0..4usize {
+                        let y = middle_y + number as i32;
+                        if within(y, height) {
+                            let reached = reached.extract(number);
+                            if is_max {
+                                let found = largest_of(&read, number);
+                                share.insert(number, reached + b * found.value + c);
+                                taps.insert(number, found.tap);
+                            } else {
+                                let part =
+                                    of_columns * share_of(min(y + 2, height) - max(y - 1, 0));
+                                let mean = sum_of(&read, number) * part;
+                                share.insert(number, (reached + b * mean + c) * part);
                             }
                         }
                     }
-                    let to = (of_image * wide + column) * comptime!(window_pitch(rows)) + quad;
-                    shares[to] = share;
-                    places[to] = taps;
-                    window += units;
                 }
-                sync_cube();
-                let from = (of_image * wide + of_column) * comptime!(window_pitch(rows)) + of_row;
-                all += collected(&shares, &places, from, is_max, comptime!(window_pitch(rows)));
-            } else if has_quad {
-                let plane = Plane {
-                    first: place + (image * of_source + channel) * in_size,
-                    height: in_height as i32,
-                    width: in_width as i32,
-                    scale: 1.0,
-                    shift: 0.0,
-                    floor: f32::MIN,
-                };
-                let line = Line { a: a * factor(table, factors, mixing, image, images), b, c };
-                all += pooled_back(
-                    values,
-                    &plane,
-                    &*work,
-                    gradient + image * channels * height * width,
-                    &line,
-                    height as i32,
-                    width as i32,
-                    y as i32,
-                    x as i32,
-                    is_max,
-                );
+                let to = (of_image * wide + column) * comptime!(window_pitch(rows)) + quad;
+                shares[to] = share;
+                places[to] = taps;
+                window += units;
             }
+            sync_cube();
+            let from = (of_image * wide + of_column) * comptime!(window_pitch(rows)) + of_row;
+            all += collected(&shares, &places, from, is_max, comptime!(window_pitch(rows)));
+        } else if has_quad {
+            let plane = Plane {
+                first: place + (image * of_source + channel) * in_size,
+                height: in_height as i32,
+                width: in_width as i32,
+                scale: 1.0,
+                shift: 0.0,
+                floor: f32::MIN,
+            };
+            let at = (image * channels + channel) * (height * width) as usize;
+            all += pooled_back(
+                values, &plane, table, norms, &*work, &pools, image, at, y as i32, x as i32, is_max,
+            );
         }
+        entry += count;
     }
     let to = table[row + source::GRADIENT] as usize
         + (image * of_source + channel) * in_size

@@ -3,9 +3,9 @@
 
 use cubecl::prelude::*;
 
-use super::backward::Line;
 use super::planes::{Four, Plane, within};
 use super::pools::{row_of, share_of};
+use super::pools_back::{Pools, reached};
 
 /// The place of a window among those of the pool, from its middle: negative where there is none.
 #[cube]
@@ -18,8 +18,8 @@ fn window_at(middle: i32, length: i32) -> i32 {
 /// quad, whose own first row is even.
 const ROWS: i32 = 7;
 
-/// The gradients of a quad's pixels from a pool of stride 2, whose output's gradient is `dz = a g + b z + c`. `first`
-/// is the place of `g`, whose map has this height and width.
+/// The gradients of a quad's pixels from pools of stride 2. `first` is the place of the image's plane in the gradients of
+/// their maps.
 ///
 /// Row by row of the source: a window is complete with its last row, and adds its gradient to the
 /// sums of its three rows. The sum of the first of them is complete then. Few values are in
@@ -28,20 +28,21 @@ const ROWS: i32 = 7;
 pub fn pooled_back(
     values: &[f32],
     plane: &Plane,
+    table: &[u32],
+    norms: &[f32],
     work: &[f32],
+    pools: &Pools,
+    image: usize,
     first: usize,
-    line: &Line,
-    height: i32,
-    width: i32,
     y: i32,
     x: i32,
     is_max: bool,
 ) -> Four {
     let mut all = Four::new(0.0);
     if is_max {
-        all = max_back(values, plane, work, first, line, height, width, y, x);
+        all = max_back(values, plane, table, norms, work, pools, image, first, y, x);
     } else {
-        all = mean_back(values, plane, work, first, line, height, width, y, x);
+        all = mean_back(values, plane, table, norms, work, pools, image, first, y, x);
     }
     all
 }
@@ -58,17 +59,18 @@ fn shifted(four: Four, value: f32) -> Four {
     next
 }
 
-/// A window's largest value is that of a pixel, so its gradient needs no map: `a g + b x + c` where
+/// A window's largest value is that of a pixel, so its gradient needs no map: `a f g + b x + c` where
 /// the pixel has it. Of equal values the first has it, as in the forward pass.
 #[cube]
 fn max_back(
     values: &[f32],
     plane: &Plane,
+    table: &[u32],
+    norms: &[f32],
     work: &[f32],
+    pools: &Pools,
+    image: usize,
     first: usize,
-    line: &Line,
-    height: i32,
-    width: i32,
     y: i32,
     x: i32,
 ) -> Four {
@@ -82,11 +84,12 @@ fn max_back(
         largest[at] = f32::MIN;
         has[at] = false;
     }
+    let (height, width) = (pools.height, pools.width);
     let mut all = Four::new(0.0);
     for row in 0..ROWS {
         let at_y = y - 1 + row;
         let read = row_of(values, plane, at_y, x - 2, f32::new(f32::MIN), 5usize);
-        rest[2] = line.b * read[2] + line.c;
+        rest[2] = pools.b * read[2] + pools.c;
         let down = window_at(at_y - 1, height);
         #[unroll]
         for side in 0..3usize {
@@ -114,7 +117,8 @@ fn max_back(
                     of_row = select(is_larger, tap as i32, of_row);
                     has_it = (is_larger && has[at]) || (!is_larger && has_it);
                 }
-                let reached = line.a * work[first + (down * width + right) as usize];
+                let at = first + (down * width + right) as usize;
+                let reached = reached(table, norms, work, pools, image, at);
                 #[unroll]
                 for tap in 0..3usize {
                     let share = reached + rest[tap];
@@ -142,11 +146,12 @@ fn max_back(
 fn mean_back(
     values: &[f32],
     plane: &Plane,
+    table: &[u32],
+    norms: &[f32],
     work: &[f32],
+    pools: &Pools,
+    image: usize,
     first: usize,
-    line: &Line,
-    height: i32,
-    width: i32,
     y: i32,
     x: i32,
 ) -> Four {
@@ -159,6 +164,7 @@ fn mean_back(
         of_columns[side] = share_of(min(middle + 2, plane.width) - max(middle - 1, 0));
     }
     let mut sums = Array::<f32>::new(3usize);
+    let (height, width) = (pools.height, pools.width);
     let mut all = Four::new(0.0);
     for row in 0..ROWS {
         let at_y = y - 1 + row;
@@ -174,8 +180,9 @@ fn mean_back(
                 let sum =
                     of_rows[side] + of_rows[comptime!(side + 3)] + of_rows[comptime!(side + 6)];
                 let share = of_columns[side] * of_window;
-                let reached = work[first + (down * width + right) as usize];
-                sums[2] += (line.a * reached + line.b * (sum * share) + line.c) * share;
+                let at = first + (down * width + right) as usize;
+                let reached = reached(table, norms, work, pools, image, at);
+                sums[2] += (reached + pools.b * (sum * share) + pools.c) * share;
             }
         }
         // Windows that end in this row, and in the two before it, contain the pixel two rows above.

@@ -5,8 +5,11 @@ use cubecl::prelude::*;
 use super::backward::line_of;
 use super::moments::total;
 use super::sums::{OF_NORM, UNITS, VALUES, factor, value_of};
-use super::table::{NONE, mixed, part, term};
+use super::table::{NONE, kind, mixed, part, term};
 use crate::EPSILON;
+
+/// Number of images whose values a unit reads at once.
+const IMAGES: usize = 4;
 
 /// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the
 /// gradients of scale and shift; after each line the channel's part of the gradient of the mixing
@@ -49,25 +52,70 @@ pub fn normalizations(
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
     let quads = height.div_ceil(4) * width;
-    let all_quads = images * quads;
-    let mut number = UNIT_POS as usize;
-    while number < all_quads {
-        let image = number / quads;
-        let y = number % quads / width * 4;
-        let x = number % width;
-        let plane = image * channels + channel;
-        let values = value_of(table, row, source, maps, plane, height, width, y, x);
-        let scale = factor(table, factors, weight, image, images);
-        let at = gradient + plane * size + y * width + x;
-        #[unroll]
-        for pixel in 0..4usize {
-            if y + pixel < height {
-                let reached = scale * work[at + pixel * width];
-                sum += reached;
-                products += reached * (values.extract(pixel) - mean);
+    // Units have their place in the map once, and take images in turn.
+    let at_once = max(VALUES / quads, 1);
+    let mut first_image = 0usize;
+    let mut quad = UNIT_POS as usize;
+    if quads <= VALUES {
+        first_image = quad / quads;
+        quad -= first_image * quads;
+    }
+    let is_map = table[row + term::KIND] == kind::MAP;
+    let map = table[row + term::VALUE] as usize;
+    while quad < quads && first_image < at_once {
+        let y = quad / width * 4;
+        let x = quad % width;
+        let place = channel * size + y * width + x;
+        let mut image = first_image;
+        while is_map && image < images {
+            // All values of a few images are read before one is used.
+            let mut reached = Array::<f32>::new(comptime!(4 * IMAGES));
+            let mut values = Array::<f32>::new(comptime!(4 * IMAGES));
+            #[unroll]
+            for step in 0..IMAGES {
+                let image = image + step * at_once;
+                let at = image * channels * size + place;
+                #[unroll]
+                for pixel in 0..4usize {
+                    let number = comptime!(4 * step + pixel);
+                    reached[number] = 0.0;
+                    values[number] = 0.0;
+                    if image < images && y + pixel < height {
+                        reached[number] = work[gradient + at + pixel * width];
+                        values[number] = maps[map + at + pixel * width];
+                    }
+                }
             }
+            #[unroll]
+            for step in 0..IMAGES {
+                let image = min(image + step * at_once, images - 1);
+                let scale = factor(table, factors, weight, image, images);
+                #[unroll]
+                for pixel in 0..4usize {
+                    let number = comptime!(4 * step + pixel);
+                    let reached = scale * reached[number];
+                    sum += reached;
+                    products += reached * (values[number] - mean);
+                }
+            }
+            image += at_once * IMAGES;
         }
-        number += VALUES;
+        while image < images {
+            let plane = image * channels + channel;
+            let values = value_of(table, row, source, maps, plane, height, width, y, x);
+            let scale = factor(table, factors, weight, image, images);
+            let at = gradient + image * channels * size + place;
+            #[unroll]
+            for pixel in 0..4usize {
+                if y + pixel < height {
+                    let reached = scale * work[at + pixel * width];
+                    sum += reached;
+                    products += reached * (values.extract(pixel) - mean);
+                }
+            }
+            image += at_once;
+        }
+        quad += VALUES;
     }
     let sum = total(&mut scratch, sum, VALUES);
     let products = total(&mut scratch, products, VALUES);

@@ -18,6 +18,8 @@ pub struct Builder {
     pub nodes: Vec<[u32; node::LEN]>,
     /// The maps of first blocks of two.
     inner: Vec<[u32; source::LEN]>,
+    /// The normalizations of pools, by their source, kind and stride.
+    pub pool_norms: Vec<((u32, u32, u32), u32)>,
     /// The rows of each mixing weight.
     pub mixed: Vec<[u32; mixed::LEN]>,
     maps_len: usize,
@@ -58,7 +60,7 @@ impl Plan {
                 let gamma = if edge.affine { place(*parameters) } else { NONE };
                 *parameters += if edge.affine { 2 * channels } else { 0 };
                 let number = place(all_norms.len());
-                all_norms.push(([number, gamma], statistics, count));
+                all_norms.push(([number, gamma, NONE], statistics, count));
                 statistics += channels;
                 (number, gamma)
             };
@@ -73,6 +75,8 @@ impl Plan {
                 row[term::MIXING] = weight;
                 row[term::GRADIENT] = place(to.gradient);
                 row[term::COEFFICIENTS] = coefficient();
+                (row[term::TO_HEIGHT], row[term::TO_WIDTH]) =
+                    (place(to.size[0]), place(to.size[1]));
                 row[term::GAMMA] = NONE;
                 builder.mixed.push([row[term::COEFFICIENTS], input.map_or(NONE, place)]);
                 let alike = from.channels == channels;
@@ -92,9 +96,17 @@ impl Plan {
                             pool[block::INPUTS] = place(channels);
                             pool[block::OUTPUTS] = place(channels);
                             pool[block::SLOT] = place(builder.norms[0].len());
-                            builder.norms[0].push([number, gamma]);
                             (row[term::NORM], row[term::GAMMA]) = (number, gamma);
-                            builder.pools.push(pool);
+                            let key = (pool[block::SOURCE], way, pool[block::STRIDE]);
+                            let alike = self.pool_norms.get(&key).copied();
+                            builder.norms[0].push([number, gamma, alike.unwrap_or(NONE)]);
+                            if alike.is_none() {
+                                builder.pools.push(pool);
+                            }
+                            // Two inputs have the same place in their buffers.
+                            if input.is_none() {
+                                builder.pool_norms.push((key, number));
+                            }
                         }
                     }
                     _ => {
@@ -139,7 +151,7 @@ impl Plan {
                                 rows.push(block);
                             }
                             let (norm, gamma) = next_norm(&mut parameters);
-                            builder.norms[usize::from(reads_map)].push([norm, gamma]);
+                            builder.norms[usize::from(reads_map)].push([norm, gamma, NONE]);
                             for block in &mut rows {
                                 (block[block::NORM], block[block::GAMMA]) = (norm, gamma);
                             }
@@ -159,6 +171,7 @@ impl Plan {
                                 made[source::GRADIENT] = place(gradient);
                                 made[source::NORM] = norm;
                                 made[source::CHANNELS] = place(channels);
+                                made[source::SPLIT] = 1;
                                 builder.inner.push(made);
                                 let size = to.size;
                                 source = Source { input: 0, place: map, channels, size, gradient };
@@ -194,6 +207,7 @@ impl Plan {
         let most =
             |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
+        let has_parts = with_weights().any(|row| row[block::PARTS] > 1);
         let weights = WeightTile::new(outputs, inputs, self.batch, size);
         let (firsts, lasts, seconds) =
             (&mut builder.firsts, &mut builder.lasts, &mut builder.seconds);
@@ -234,16 +248,24 @@ impl Plan {
             let reads = |row: &[u32; block::LEN]| {
                 row[block::SOURCE] == place(from.place) && row[block::INPUT] == place(from.input)
             };
-            let numbered = |rows: Rows, all: &[[u32; block::LEN]]| -> Vec<u32> {
-                let places = all.iter().enumerate().filter(|(_, row)| reads(row));
-                places.map(|(number, _)| place(rows.first + number * block::LEN)).collect()
+            // The windows of dilated convolutions lie in the first part of a source.
+            let of_first =
+                |row: &[u32; block::LEN]| row[block::STAGED] != NONE && row[block::PARTS] == 1;
+            let numbered = |rows: Rows, all: &[[u32; block::LEN]]| -> Vec<(bool, u32)> {
+                let of_source = all.iter().enumerate().filter(|(_, row)| reads(row));
+                let at = |number| place(rows.first + number * block::LEN);
+                of_source.map(|(number, row)| (of_first(row), at(number))).collect()
             };
             let mut blocks = numbered(firsts, &builder.firsts);
             blocks.extend(numbered(lasts, &builder.lasts));
+            blocks.sort_by_key(|(of_first, _)| *of_first);
+            let num_split = blocks.iter().filter(|(of_first, _)| !of_first).count();
+            let halves = |edge: &Edge| edge.stride == 2;
+            let split = if edges.iter().all(|(of, edge)| of != from || halves(edge)) { 2 } else { 1 };
             let terms: Vec<_> = builder
                 .terms
                 .iter()
-                .filter(|row| row[term::KIND] != kind::MAP && row[term::VALUE] == place(from.place))
+                .filter(|row| row[term::KIND] == kind::IDENTITY && row[term::VALUE] == place(from.place))
                 .copied()
                 .collect();
             let mut row = [0; source::LEN];
@@ -256,22 +278,33 @@ impl Plan {
             row[source::INPUT] = place(from.input);
             row[source::NUM_BLOCKS] = place(blocks.len());
             row[source::BLOCKS] = place(self.table.len());
-            self.table.extend(blocks);
+            row[source::SPLIT] = place(split);
+            row[source::NUM_SPLIT] = place(num_split);
+            self.table.extend(blocks.iter().map(|(_, at)| at));
             let rows = self.rows(&terms);
             (row[source::NUM_TERMS], row[source::TERMS]) = (place(rows.count), place(rows.first));
             sources.push(row);
         }
-        let is_pool =
-            |row: &[u32; term::LEN]| [kind::MAX_POOL, kind::MEAN_POOL].contains(&row[term::KIND]);
-        let has_pools = builder.terms.iter().any(is_pool);
+        let input_pools = if inputs_read.is_empty() {
+            Sources::default()
+        } else {
+            self.pools_of(&distinct, &builder.terms)
+        };
         let terms = self.rows(&builder.terms);
         for row in &mut builder.nodes {
             row[node::TERMS] = place(terms.first + row[node::TERMS] as usize * term::LEN);
         }
+        let splits: Vec<usize> = sources.iter().map(|row| row[source::SPLIT] as usize).collect();
         let largest = |at: usize| distinct.iter().map(|from| from.size[at]).max().unwrap_or(0);
+        let part_of = |at: usize| {
+            let sizes = distinct.iter().zip(&splits).map(|(from, &split)| from.size[at].div_ceil(split));
+            sizes.max().unwrap_or(0)
+        };
         let sources = Sources {
             rows: self.rows(&sources),
             size: [largest(0), largest(1)],
+            part_size: [part_of(0), part_of(1)],
+            num_parts: splits.iter().map(|split| split * split).max().unwrap_or(1),
             channels: distinct.iter().map(|from| from.channels).max().unwrap_or(0),
         };
         let target = Target {
@@ -292,8 +325,47 @@ impl Plan {
             tile: Tile::new(size, channels),
             weights,
             has_depthwise,
-            has_pools,
+            has_parts,
+            input_pools,
+            state_pools: Sources::default(),
         };
         self.targets.push(target);
+    }
+
+    /// Rows of those of the sources that pools among these terms read; pools of one kind and shape come one after the
+    /// other.
+    pub fn pools_of(&mut self, sources: &[Source], terms: &[[u32; term::LEN]]) -> Sources {
+        let mut all = Sources { channels: self.channels, ..Sources::default() };
+        let mut rows = Vec::new();
+        for from in sources {
+            let reads = |row: &&[u32; term::LEN]| {
+                let is_pool = [kind::MAX_POOL, kind::MEAN_POOL].contains(&row[term::KIND]);
+                is_pool && row[term::VALUE] == place(from.place)
+            };
+            let shape = |row: &[u32; term::LEN]| {
+                [term::KIND, term::STRIDE, term::TO_HEIGHT, term::TO_WIDTH].map(|at| row[at])
+            };
+            let mut pools: Vec<_> = terms.iter().filter(reads).copied().collect();
+            pools.sort_by_key(shape);
+            for at in 0..pools.len() {
+                let alike = pools[at..].iter().take_while(|row| shape(row) == shape(&pools[at]));
+                pools[at][term::ALIKE] = place(alike.count());
+            }
+            if pools.is_empty() {
+                continue;
+            }
+            all.size = [0, 1].map(|at| all.size[at].max(from.size[at]));
+            let pools = self.rows(&pools);
+            let mut row = [0; source::LEN];
+            row[source::PLACE] = place(from.place);
+            row[source::HEIGHT] = place(from.size[0]);
+            row[source::WIDTH] = place(from.size[1]);
+            row[source::GRADIENT] = place(from.gradient);
+            row[source::CHANNELS] = place(from.channels);
+            (row[source::NUM_TERMS], row[source::TERMS]) = (place(pools.count), place(pools.first));
+            rows.push(row);
+        }
+        all.rows = self.rows(&rows);
+        all
     }
 }

@@ -191,6 +191,8 @@ impl Inputs {
                     maps
                 }
             };
+            // From all later nodes at once.
+            pass.pools_back(target, &work, None);
             pass.normalizations(target, &maps, &work, parameters);
             let mut inputs_read = target.inputs_read.iter();
             let wants_source =
@@ -206,7 +208,6 @@ impl Inputs {
             }
             if target.inputs_read.is_empty() {
                 pass.states(target, &work);
-                pass.pools_back(target, &work, None);
             }
             let to = target.inputs_read.iter().map(|&input| {
                 wanted.inputs[input].then(|| empty(&pass.client, pass.inputs[input].len))

@@ -5,12 +5,12 @@ use cubecl::prelude::*;
 
 use super::moments::total;
 use super::planes::{Four, Ways, within};
-use super::staged::{HALO, Planes, Tiles, clear_halo, fetch, pitch, put};
+use super::staged::{HALO, Planes, Tiles, clear_halo, every, fetch, pitch, put};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather, kind, source, term};
-use super::windows::{WEIGHTS, correlate_any, stage_weights};
+use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of};
 
-/// The gradient of four neighbouring pixels of a source, from the values that a block gathered there.
+/// The gradient of four pixels of a source below each other, `split` apart, from the values that a block gathered there.
 #[cube]
 fn scattered(
     table: &[u32],
@@ -23,6 +23,7 @@ fn scattered(
     width: usize,
     y: usize,
     x: usize,
+    split: usize,
 ) -> Four {
     let way = table[row + block::GATHER];
     let inputs = table[row + block::INPUTS] as usize;
@@ -51,7 +52,7 @@ fn scattered(
                 #[unroll]
                 for pixel in 0..4usize {
                     // The output whose window has this pixel at this tap, if there is one.
-                    let down = (y + pixel) as i32 + above;
+                    let down = (y + pixel * split) as i32 + above;
                     let of_down = divided(down, stride);
                     if of_down * stride == down && within(of_down, height as i32) {
                         let before = sums.extract(pixel);
@@ -91,7 +92,7 @@ fn gathered_planes(
     tile_y: usize,
     tile_x: usize,
 ) -> Planes {
-    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
+    let padding = table[row + block::TILE_PADDING] as i32;
     let inputs = table[row + block::INPUTS] as usize;
     let place = table[row + block::GATHERED] as usize;
     Planes {
@@ -100,6 +101,8 @@ fn gathered_planes(
         num: end - first,
         height: height as i32,
         width: width as i32,
+        row: width as i32,
+        step: 1,
         top: tile_y as i32 - padding,
         left: tile_x as i32,
         floor: f32::MIN,
@@ -109,7 +112,14 @@ fn gathered_planes(
     }
 }
 
-/// Reads the gradients that a block gathered, and brings its window, where these are used from tiles.
+/// Whether a block's windows are read from tiles, in a source of which every row or every other one is computed.
+#[cube]
+fn is_of_tiles(table: &[u32], row: usize, split: usize) -> bool {
+    table[row + block::STAGED] != NONE && table[row + block::STRIDE] as usize == split
+}
+
+/// Reads the gradients that a block gathered, and brings the window for a part of the source, where these are used from
+/// tiles.
 #[cube]
 fn fetch_block(
     fetched: &mut Array<Four>,
@@ -122,21 +132,24 @@ fn fetch_block(
     weights: &[f32],
     planes: &Planes,
     channel: usize,
+    split: usize,
+    part: usize,
     unit: usize,
     #[comptime] tiles: Tiles,
 ) {
-    if table[row + block::STAGED] != NONE {
-        let kernel = table[row + block::KERNEL];
+    if is_of_tiles(table, row, split) {
         fetch(fetched, work, norms, planes, unit, tiles);
-        let first = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
+        let taps = taps_of(table, row, part);
+        let first = table[row + block::DEPTHWISE] as usize + channel * taps.kernel * taps.kernel;
         let units = comptime!(tiles.units);
-        stage_weights(windows, to, weights, first, 1usize, kernel, unit, true, 1usize, units);
+        stage_weights(windows, to, weights, first, 1usize, &taps, unit, true, 1usize, units);
     }
 }
 
-/// Gradients of sources, from all blocks and identities of one node that read them. Cubes: tiles of quads,
-/// sources and channels, chunks of images. A unit has a quad of a tile of `at_once` images; windows of the search space
-/// are read from tiles in shared memory ([`super::staged`]).
+/// Gradients of sources, from all blocks and identities of one node that read them. Cubes: tiles of quads;
+/// sources, their parts (`num_parts` at most) and channels; chunks of images. A unit has a quad of a tile of `at_once`
+/// images; windows of the search space are read from tiles in shared memory ([`super::staged`]). Where all blocks have
+/// stride 2, the rows and columns of each parity are a part, with whole windows in it.
 ///
 /// States add them to their gradients; an input (`to_target`) or two of them (`pair`) take them as
 /// they are. A source between two blocks (`inner`) has its own normalization. Its cubes have all
@@ -160,6 +173,7 @@ pub fn sources(
     images_per_chunk: usize,
     channels: usize,
     most_channels: usize,
+    num_parts: usize,
     height: usize,
     width: usize,
     #[comptime] inner: bool,
@@ -169,16 +183,22 @@ pub fn sources(
     #[comptime] tiles: Tiles,
 ) {
     let (columns, rows, at_once) = comptime!((tiles.columns, tiles.rows, tiles.planes));
-    let number = CUBE_POS_Y as usize / most_channels;
     let channel = CUBE_POS_Y as usize % most_channels;
+    let part = CUBE_POS_Y as usize / most_channels % num_parts;
+    let number = CUBE_POS_Y as usize / most_channels / num_parts;
     let row = first_row + number * source::LEN;
     let of_source = table[row + source::CHANNELS] as usize;
-    if channel >= of_source {
+    let split = table[row + source::SPLIT] as usize;
+    if channel >= of_source || part >= split * split {
         terminate!();
     }
-    let in_height = table[row + source::HEIGHT] as usize;
+    let (down, right) = (part / 2, part % 2);
     let in_width = table[row + source::WIDTH] as usize;
-    let in_size = in_height * in_width;
+    let in_size = table[row + source::HEIGHT] as usize * in_width;
+    // Those of the part.
+    let part_height = every(table[row + source::HEIGHT] as usize, down, split) as usize;
+    let part_width = every(in_width, right, split) as usize;
+    let below = split * in_width;
     let mut scale = f32::new(1.0);
     let mut shift = f32::new(0.0);
     let mut mean = f32::new(0.0);
@@ -206,8 +226,8 @@ pub fn sources(
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
     let end = min((CUBE_POS_Z as usize + 1) * images_per_chunk, images);
-    let tiles_x = in_width.div_ceil(columns);
-    let num_tiles = tiles_x * in_height.div_ceil(comptime!(4 * rows));
+    let tiles_x = part_width.div_ceil(columns);
+    let num_tiles = tiles_x * part_height.div_ceil(comptime!(4 * rows));
     let mut first = CUBE_POS_Z as usize * images_per_chunk;
     while first < end {
         let image = first + of_image;
@@ -219,14 +239,15 @@ pub fn sources(
             let tile_x = number % tiles_x * columns;
             let y = tile_y + of_row * 4;
             let x = tile_x + of_column;
-            let has_quad = image < end && y < in_height && x < in_width;
-            let at = y * in_width + x;
+            let has_quad = image < end && y < part_height && x < part_width;
+            let (in_y, in_x) = (y * split + down, x * split + right);
+            let at = in_y * in_width + in_x;
             let mut read = Four::new(0.0);
             if has_quad {
                 #[unroll]
                 for pixel in 0..4usize {
-                    if y + pixel < in_height {
-                        let at = first_value + at + pixel * in_width;
+                    if y + pixel < part_height {
+                        let at = first_value + at + pixel * below;
                         if pair.comptime() && table[row + source::INPUT] == 1 {
                             read.insert(pixel, other[at]);
                         } else {
@@ -237,7 +258,10 @@ pub fn sources(
             }
             let mut all = Four::new(0.0);
             let first_block = table[row + source::BLOCKS] as usize;
-            let num_blocks = table[row + source::NUM_BLOCKS] as usize;
+            let mut num_blocks = table[row + source::NUM_BLOCKS] as usize;
+            if part > 0 {
+                num_blocks = table[row + source::NUM_SPLIT] as usize;
+            }
             if has_windows && num_blocks > 0 {
                 // The windows of the tile before were read by all units.
                 sync_cube();
@@ -255,6 +279,8 @@ pub fn sources(
                     weights,
                     &planes,
                     channel,
+                    split,
+                    part,
                     unit,
                     tiles,
                 );
@@ -264,8 +290,8 @@ pub fn sources(
                 let way = table[of_block + block::STAGED];
                 let mut back = Four::new(0.0);
                 let window = entry % 2 * WEIGHTS;
-                let padding = table[of_block + block::PADDING] as i32 - BIAS as i32;
-                let is_staged = has_windows && way != NONE;
+                let padding = table[of_block + block::TILE_PADDING] as i32;
+                let is_staged = has_windows && is_of_tiles(table, of_block, split);
                 if has_windows {
                     // The tile, and the window in whose place the next one comes, were read by all units.
                     sync_cube();
@@ -293,6 +319,8 @@ pub fn sources(
                         weights,
                         &planes,
                         channel,
+                        split,
+                        part,
                         unit,
                         tiles,
                     );
@@ -303,7 +331,8 @@ pub fn sources(
                     back = correlate_any(&tile, from, &windows, window, way, rows);
                 } else if has_quad {
                     back = scattered(
-                        table, of_block, &*work, weights, image, channel, height, width, y, x,
+                        table, of_block, &*work, weights, image, channel, height, width, in_y, in_x,
+                        split,
                     );
                 }
                 if table[of_block + block::RELU] == 1 {
@@ -343,9 +372,9 @@ pub fn sources(
             let to = table[row + source::GRADIENT] as usize + plane_place + at;
             #[unroll]
             for pixel in 0..4usize {
-                if has_quad && y + pixel < in_height {
+                if has_quad && y + pixel < part_height {
                     let value = all.extract(pixel);
-                    let below = pixel * in_width;
+                    let below = pixel * below;
                     if pair.comptime() && table[row + source::INPUT] == 1 {
                         other_target[to + below] = value;
                     } else if to_target.comptime() {

@@ -78,7 +78,8 @@ impl Tiles {
     }
 }
 
-/// Planes of which tiles are brought, from `(top, left)` on; `top` is the first row of their windows. The planes
+/// Planes of which tiles are brought, from `(top, left)` on; `top` is the first row of their windows. Their rows lie
+/// `row` values apart, their columns `step`: more than a width and one for every other row and column of a map. The planes
 /// lie `apart`, and their normalizations, where they have one, `norms_apart` from `norm` on. There are `num` of them;
 /// others are `outside`, as is all around a plane.
 #[derive(CubeType, Clone, Copy)]
@@ -88,12 +89,20 @@ pub struct Planes {
     pub num: usize,
     pub height: i32,
     pub width: i32,
+    pub row: i32,
+    pub step: i32,
     pub top: i32,
     pub left: i32,
     pub floor: f32,
     pub outside: f32,
     pub norm: usize,
     pub norms_apart: usize,
+}
+
+/// The number of rows or columns among `length` that lie `step` apart, 1 or 2, from the first on.
+#[cube]
+pub fn every(length: usize, first: usize, step: usize) -> i32 {
+    ((length + step - 1 - first) >> (step - 1)) as i32
 }
 
 /// Reads a unit's part of tiles. The values are not used before [`put`], so other work hides the
@@ -142,7 +151,7 @@ fn fetch_row(
         }
         fetched[comptime!(tiles.norm_of(step))] = norm;
     }
-    let begin = (planes.first + number * planes.apart) as i32 + y * planes.width;
+    let begin = (planes.first + number * planes.apart) as i32 + y * planes.row;
     #[unroll]
     for part in 0..parts {
         let x = planes.left + column_of(of_column, part, columns) as i32 - HALO as i32;
@@ -151,7 +160,7 @@ fn fetch_row(
             #[unroll]
             for pixel in 0..4usize {
                 if within(y + pixel as i32, planes.height) {
-                    let at = begin + x + pixel as i32 * planes.width;
+                    let at = begin + x * planes.step + pixel as i32 * planes.row;
                     four.insert(pixel, source[at as usize]);
                 }
             }

@@ -17,8 +17,8 @@ pub const UNITS: usize = 64;
 /// Number of units of a cube for a whole channel.
 pub const VALUES: usize = 256;
 
-/// Mean, variance, scale and shift from the moments of tiles (see [`super::blocks`]). Cubes: channels,
-/// normalizations.
+/// Mean, variance, scale and shift from the moments of tiles (see [`super::blocks`]), or from those of an earlier
+/// launch. Cubes: channels, normalizations.
 #[cube(launch_unchecked)]
 pub fn moments(
     table: &[u32],
@@ -38,6 +38,16 @@ pub fn moments(
     let row = first_row + CUBE_POS_Y as usize * norm::LEN;
     let channel = CUBE_POS_X as usize;
     let mut scratch = Shared::<[f32]>::new_slice(UNITS);
+    let alike = table[row + norm::ALIKE];
+    if alike != NONE {
+        if UNIT_POS == 0 {
+            let from = (alike as usize * channels + channel) * OF_NORM;
+            let (mean, variance) = (norms[from], norms[from + 1]);
+            let to = (table[row + norm::NORM] as usize * channels + channel) * OF_NORM;
+            finish(norms, to, mean, variance, weights, table[row + norm::GAMMA], channel, channels);
+        }
+        terminate!();
+    }
     let num_tiles = images * tiles;
     let from = (CUBE_POS_Y as usize * channels + channel) * num_tiles * 2;
     let count = (images * height * width) as f32;
@@ -209,6 +219,9 @@ pub fn value_of(
     value
 }
 
+/// Number of maps whose values a unit reads at once.
+const MAPS: usize = 4;
+
 /// Nodes: sums of their terms, normalized and weighted. Cubes: quads of an image, nodes, images.
 #[cube(launch_unchecked)]
 pub fn nodes(
@@ -240,7 +253,43 @@ pub fn nodes(
         let plane = image * channels + channel;
         let mut sum = Four::new(0.0);
         let terms = table[row + node::TERMS] as usize;
-        for number in 0..table[row + node::NUM_TERMS] as usize {
+        let num_maps = table[row + node::NUM_MAPS] as usize;
+        let mut number = 0usize;
+        while number < num_maps {
+            // All values of a few maps are read before one is used.
+            let mut read = Array::<f32>::new(comptime!(4 * MAPS));
+            #[unroll]
+            for next in 0..MAPS {
+                let entry = terms + (number + next) * term::LEN;
+                #[unroll]
+                for pixel in 0..4usize {
+                    read[comptime!(4 * next + pixel)] = 0.0;
+                    if number + next < num_maps && y + pixel < height {
+                        let at = table[entry + term::VALUE] as usize + plane * size + y * width + x;
+                        read[comptime!(4 * next + pixel)] = maps[at + pixel * width];
+                    }
+                }
+            }
+            #[unroll]
+            for next in 0..MAPS {
+                if number + next < num_maps {
+                    let entry = terms + (number + next) * term::LEN;
+                    let from = (table[entry + term::NORM] as usize * channels + channel) * OF_NORM;
+                    let weight = table[entry + term::MIXING];
+                    let mut scale = mixing[weight as usize];
+                    scale *= factor(table, factors, weight, image, images);
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        let value = read[comptime!(4 * next + pixel)];
+                        let value = value * norms[from + 2] + norms[from + 3];
+                        let before = sum.extract(pixel);
+                        sum.insert(pixel, before + scale * value);
+                    }
+                }
+            }
+            number += MAPS;
+        }
+        for number in num_maps..table[row + node::NUM_TERMS] as usize {
             let entry = terms + number * term::LEN;
             let mut value = Four::new(0.0);
             if of_states.comptime() {

@@ -57,9 +57,12 @@ pub mod block {
     pub const SUMS: usize = 26;
     /// The input that it reads, of two.
     pub const INPUT: usize = 27;
-    /// One of [`super::window`], where its windows are read from tiles.
+    /// One of [`super::window`], where its windows are read from tiles, and their padding there.
     pub const STAGED: usize = 28;
-    pub const LEN: usize = 29;
+    pub const TILE_PADDING: usize = 29;
+    /// Number of parts of a window, each in a part of the source: every other row and column, at stride 2.
+    pub const PARTS: usize = 30;
+    pub const LEN: usize = 31;
 }
 
 /// The way a block gathers its source before the 1x1 convolution.
@@ -73,7 +76,8 @@ pub mod gather {
     pub const MEAN_POOL: u32 = 4;
 }
 
-/// Windows of depthwise convolutions that are compiled: those of the search space, at stride 1.
+/// Windows of tiles that are compiled: those of the search space at stride 1. At stride 2 a dilated window has its
+/// rows in every other row of the source, and is one of the first two there; others are four parts within `OF_3`.
 pub mod window {
     pub const OF_3: u32 = 0;
     pub const OF_5: u32 = 1;
@@ -91,7 +95,9 @@ pub mod node {
     pub const STATE: usize = 2;
     /// Channel of the output for its first channel, if it is joined there.
     pub const OUTPUT: usize = 3;
-    pub const LEN: usize = 4;
+    /// Number of its terms with maps, which come first.
+    pub const NUM_MAPS: usize = 4;
+    pub const LEN: usize = 5;
 }
 
 /// Columns of a term of a node's sum.
@@ -111,7 +117,12 @@ pub mod term {
     pub const COEFFICIENTS: usize = 8;
     /// Place of gamma, if there is one.
     pub const GAMMA: usize = 9;
-    pub const LEN: usize = 10;
+    /// Height and width of its map.
+    pub const TO_HEIGHT: usize = 10;
+    pub const TO_WIDTH: usize = 11;
+    /// Number of pools of one kind and shape from this one on, among those that read a source.
+    pub const ALIKE: usize = 12;
+    pub const LEN: usize = 13;
 }
 
 /// Kinds of terms.
@@ -136,7 +147,9 @@ pub mod norm {
     pub const NORM: usize = 0;
     /// Place of gamma, if there is one.
     pub const GAMMA: usize = 1;
-    pub const LEN: usize = 2;
+    /// The normalization of an earlier launch that has the same moments, if there is one.
+    pub const ALIKE: usize = 2;
+    pub const LEN: usize = 3;
 }
 
 /// Columns of a source whose gradients are computed.
@@ -157,7 +170,11 @@ pub mod source {
     pub const CHANNELS: usize = 9;
     /// The number of the input, of two.
     pub const INPUT: usize = 10;
-    pub const LEN: usize = 11;
+    /// Distance of the rows and columns of its parts: 2 where all blocks that read it have stride 2.
+    pub const SPLIT: usize = 11;
+    /// Number of blocks, from the first on, that read parts beside the first.
+    pub const NUM_SPLIT: usize = 12;
+    pub const LEN: usize = 13;
 }
 
 /// Columns of a sum of partial gradients.

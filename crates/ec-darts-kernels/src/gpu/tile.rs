@@ -248,7 +248,7 @@ mod tests {
                 for batch in [1, 2, 9, 64, 500] {
                     let tile = Staged::new([height, width], batch);
                     let tiles = tile.tiles(width);
-                    let of_weights = tile.shared() + WEIGHTS;
+                    let of_weights = tile.shared() + 4 * WEIGHTS;
                     let of_sources = tiles.len() + 2 * WEIGHTS + tile.units().div_ceil(4);
                     assert!(
                         tile.units() <= MOST_UNITS && of_weights.max(of_sources) <= ROOM,

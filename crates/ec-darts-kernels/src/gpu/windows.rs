@@ -2,12 +2,43 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, quad};
+use super::planes::{Four, quad, within};
 use super::staged::pitch;
-use super::table::window;
+use super::table::{block, window};
 
 /// Number of fours with the weights of a window.
 pub const WEIGHTS: usize = 7;
+
+/// The rows and columns of a window in a tile, `side` of each, among the `kernel` of its convolution: every one, or every
+/// other one of a part.
+#[derive(CubeType, Clone, Copy)]
+pub struct Taps {
+    pub side: usize,
+    pub kernel: usize,
+    apart: i32,
+    first_y: i32,
+    first_x: i32,
+}
+
+/// The taps of a block's window, or of one of its four parts.
+///
+/// A part has the source's rows of one parity, so a window of the kernel `k` begins there a row before the output:
+/// `2 (y - 1 + r) + parity = 2 y - (k - 1) / 2 + t`.
+#[cube]
+pub fn taps_of(table: &[u32], row: usize, part: usize) -> Taps {
+    let kernel = table[row + block::KERNEL] as usize;
+    let side = select(table[row + block::STAGED] % 2 == 0, 3usize, 5usize);
+    let mut apart = 1i32.runtime();
+    let mut first_y = 0i32.runtime();
+    let mut first_x = 0i32.runtime();
+    if table[row + block::PARTS] > 1 {
+        let first = (kernel / 2) as i32 - 2;
+        apart = 2;
+        first_y = first + (part / 2) as i32;
+        first_x = first + (part % 2) as i32;
+    }
+    Taps { side, kernel, apart, first_y, first_x }
+}
 
 /// Brings the weights of `planes` windows into shared memory, column by column, from the place `to_first` on; the `adjoint` has
 /// them in reverse.
@@ -21,14 +52,14 @@ pub fn stage_weights(
     weights: &[f32],
     first: usize,
     num_planes: usize,
-    kernel: u32,
+    window: &Taps,
     position: usize,
     #[comptime] adjoint: bool,
     #[comptime] planes: usize,
     #[comptime] units: usize,
 ) {
-    let kernel = kernel as usize;
-    let taps = kernel * kernel;
+    let side = window.side;
+    let kernel = window.kernel;
     let mut entry = position;
     while entry < comptime!(planes * WEIGHTS) {
         let number = entry / WEIGHTS;
@@ -36,14 +67,20 @@ pub fn stage_weights(
         #[unroll]
         for lane in 0..4usize {
             let tap = entry % WEIGHTS * 4 + lane;
-            if tap < taps && number < num_planes {
-                // A division by 3 or 5, exact for so few taps.
-                let column = select(kernel == 3, tap * 11 / 32, tap * 13 / 64);
-                let mut place = (tap - column * kernel) * kernel + column;
-                if adjoint.comptime() {
-                    place = taps - 1 - place;
-                }
-                four.insert(lane, weights[first + number * taps + place]);
+            // A division by 3 or 5, exact for so few taps.
+            let column = select(side == 3, tap * 11 / 32, tap * 13 / 64);
+            let mut x = column as i32;
+            let mut y = (tap - column * side) as i32;
+            if adjoint.comptime() {
+                x = side as i32 - 1 - x;
+                y = side as i32 - 1 - y;
+            }
+            let x = window.first_x + x * window.apart;
+            let y = window.first_y + y * window.apart;
+            let has = within(y, kernel as i32) && within(x, kernel as i32);
+            if tap < side * side && number < num_planes && has {
+                let place = y as usize * kernel + x as usize;
+                four.insert(lane, weights[first + number * kernel * kernel + place]);
             }
         }
         to[to_first + entry] = four;
