@@ -119,6 +119,65 @@ fn coefficients_of(
     Line { a, b, c }
 }
 
+/// Reads a unit's part of the next `chunk` channels of a map and its gradient, and of their weights. The values are
+/// not used before the next round, so a product hides the time that memory takes.
+#[cube]
+fn fetch_outputs(
+    reached: &mut Array<Four>,
+    read: &mut Array<Four>,
+    fetched: &mut Array<Four>,
+    work: &[f32],
+    maps: &[f32],
+    weights: &[f32],
+    gradient: usize,
+    map: usize,
+    pointwise: usize,
+    first_output: usize,
+    outputs: usize,
+    first_input: usize,
+    inputs: usize,
+    size: usize,
+    width: usize,
+    lines: usize,
+    group: usize,
+    position: usize,
+    #[comptime] quads: usize,
+    #[comptime] groups: usize,
+    #[comptime] vectors: usize,
+    #[comptime] chunk: usize,
+) {
+    #[unroll]
+    for number in 0..comptime!(chunk.div_ceil(groups)) {
+        let output = first_output + group + comptime!(number * groups);
+        let mut of_gradient = Four::new(0.0);
+        let mut of_map = Four::new(0.0);
+        #[unroll]
+        for pixel in 0..4usize {
+            if output < outputs && pixel < lines {
+                let at = output * size + pixel * width;
+                of_gradient.insert(pixel, work[gradient + at]);
+                of_map.insert(pixel, maps[map + at]);
+            }
+        }
+        reached[number] = of_gradient;
+        read[number] = of_map;
+    }
+    #[unroll]
+    for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+        let entry = position + comptime!(number * quads * groups);
+        let output = first_output + entry / comptime!(groups * vectors);
+        let input = first_input + entry % comptime!(groups * vectors) * 4;
+        let mut four = Four::new(0.0);
+        #[unroll]
+        for lane in 0..4usize {
+            if output < outputs && input + lane < inputs {
+                four.insert(lane, weights[pointwise + output * inputs + input + lane]);
+            }
+        }
+        fetched[number] = four;
+    }
+}
+
 /// Gradients of the values that blocks gathered: `dy[q, p] = sum over o of w[o, q] dz[o, p]`.
 /// Cubes: tiles of quads, images, branches and parts of their gathered channels.
 #[cube(launch_unchecked)]
@@ -166,7 +225,7 @@ pub fn products(
     let pointwise = table[row + block::POINTWISE] as usize;
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
-    let mut lines = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
+    let mut lines_of = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
     let mut output = position;
     while output < outputs {
         let line = coefficients_of(
@@ -183,50 +242,68 @@ pub fn products(
             CUBE_POS_X == 0 && image == 0 && part == 0,
             wants_parameters,
         );
-        lines[output * 3] = line.a;
-        lines[output * 3 + 1] = line.b;
-        lines[output * 3 + 2] = line.c;
+        lines_of[output * 3] = line.a;
+        lines_of[output * 3 + 1] = line.b;
+        lines_of[output * 3 + 2] = line.c;
         output += threads;
     }
     sync_cube();
+    let entries = comptime!(chunk.div_ceil(groups));
     let mut sums = Array::<Four>::new(comptime!(4 * vectors));
+    let mut reached = Array::<Four>::new(entries);
+    let mut read = Array::<Four>::new(entries);
+    let mut fetched = Array::<Four>::new(comptime!((chunk * vectors).div_ceil(quads)));
+    let of_image = image * channels + table[row + block::FIRST] as usize;
+    let at = of_image * size + y * width + x;
+    let gradient = table[row + block::GRADIENT] as usize + at;
+    let map = table[row + block::MAP] as usize + at;
+    let lines = select(active, height - min(y, height), 0usize);
     let mut first_output = 0usize;
+    fetch_outputs(
+        &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
+        first_output, outputs, part, inputs, size, width, lines, group, position, quads, groups,
+        vectors, chunk,
+    );
     while first_output < outputs {
-        let mut entry = group;
-        while entry < chunk {
+        #[unroll]
+        for number in 0..entries {
+            let entry = group + comptime!(number * groups);
             let output = first_output + entry;
             let mut value = Four::new(0.0);
-            if active && output < outputs {
-                let channel = table[row + block::FIRST] as usize + output;
-                let at = (image * channels + channel) * size + y * width + x;
+            if output < outputs {
                 let line = Line {
-                    a: lines[output * 3],
-                    b: lines[output * 3 + 1],
-                    c: lines[output * 3 + 2],
+                    a: lines_of[output * 3] * scale,
+                    b: lines_of[output * 3 + 1],
+                    c: lines_of[output * 3 + 2],
                 };
-                value = map_gradient(table, row, maps, &*work, &line, scale, at, y, height, width);
-            }
-            values[entry * quads + unit] = value;
-            entry += groups;
-        }
-        let mut entry = position;
-        while entry < comptime!(chunk * groups * vectors) {
-            let output = first_output + entry / comptime!(groups * vectors);
-            let input = part + entry % comptime!(groups * vectors) * 4;
-            let mut four = Four::new(0.0);
-            #[unroll]
-            for lane in 0..4usize {
-                if output < outputs && input + lane < inputs {
-                    four.insert(lane, weights[pointwise + output * inputs + input + lane]);
+                #[unroll]
+                for pixel in 0..4usize {
+                    if pixel < lines {
+                        let of_map = line.b * read[number].extract(pixel) + line.c;
+                        value.insert(pixel, line.a * reached[number].extract(pixel) + of_map);
+                    }
                 }
             }
-            shared_weights[entry] = four;
-            entry += threads;
+            if entry < chunk {
+                values[entry * quads + unit] = value;
+            }
+        }
+        #[unroll]
+        for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+            let entry = position + comptime!(number * quads * groups);
+            if entry < comptime!(chunk * groups * vectors) {
+                shared_weights[entry] = fetched[number];
+            }
         }
         sync_cube();
+        first_output += chunk;
+        fetch_outputs(
+            &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
+            first_output, outputs, part, inputs, size, width, lines, group, position, quads,
+            groups, vectors, chunk,
+        );
         add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
         sync_cube();
-        first_output += chunk;
     }
     let to = table[row + block::GATHERED] as usize + image * inputs * size + y * width + x;
     #[unroll]

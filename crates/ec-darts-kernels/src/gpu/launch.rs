@@ -145,8 +145,38 @@ impl Pass<'_> {
         })
     }
 
-    /// The maps of all blocks into a target, and their normalizations.
-    pub fn blocks(&self, target: &Target, maps: &Values, moments: bool) {
+    /// The maps of all pools of states, again, from a place in a buffer on.
+    pub fn pool_maps(&self, to: &Values, first: usize) {
+        let plan = self.plan;
+        for &(size, rows) in &plan.pools {
+            let tile = Tile::new(size, plan.channels);
+            let [tiles_x, tiles_y] = tile.counts(size);
+            // SAFETY: as in `take`.
+            unsafe {
+                pools::pool_maps::launch_unchecked(
+                    &self.client,
+                    count(tiles_x * tiles_y, plan.batch, rows.count * plan.channels),
+                    dim(tile.quads()),
+                    self.table.arg(),
+                    self.states.arg(),
+                    to.arg(),
+                    self.mixing.arg(),
+                    rows.first,
+                    first,
+                    size[0],
+                    size[1],
+                    plan.channels,
+                    tiles_x,
+                    false,
+                    tile.columns,
+                    tile.rows,
+                );
+            }
+        }
+    }
+
+    /// The maps of all blocks into a target, those of pools where they go somewhere, and their normalizations.
+    pub fn blocks(&self, target: &Target, maps: &Values, pooled: Option<&Values>, moments: bool) {
         let plan = self.plan;
         let Tile { columns, rows: quads, groups, vectors, at_once, .. } = target.tile;
         let [tiles_x, tiles_y] = target.tile.counts(target.size);
@@ -161,21 +191,24 @@ impl Pass<'_> {
             let partials = plan.channels * norms.count * plan.batch * tiles * 2;
             let partials = empty(&self.client, if moments { partials } else { 1 });
             let staged = inner == 1 || target.has_depthwise;
-            if moments && pools.count > 0 {
+            if let Some(pooled) = pooled.filter(|_| pools.count > 0) {
                 // SAFETY: as in `take`.
                 unsafe {
-                    pools::pool_moments::launch_unchecked(
+                    pools::pool_maps::launch_unchecked(
                         &self.client,
                         count(tiles, plan.batch, pools.count * plan.channels),
                         dim(columns * quads),
                         self.table.arg(),
                         source.arg(),
+                        pooled.arg(),
                         partials.arg(),
                         pools.first,
+                        0,
                         height,
                         width,
                         plan.channels,
                         tiles_x,
+                        moments,
                         columns,
                         quads,
                     );
@@ -236,7 +269,7 @@ impl Pass<'_> {
     }
 
     /// A target's state: the sum of its terms.
-    pub fn node(&self, target: &Target, maps: &Values, output: &Values) {
+    pub fn node(&self, target: &Target, maps: &Values, pooled: &Values, output: &Values) {
         let plan = self.plan;
         let [height, width] = target.size;
         let quads = plan.channels * height.div_ceil(4) * width;
@@ -248,7 +281,7 @@ impl Pass<'_> {
                 dim(VALUES),
                 self.table.arg(),
                 // States are read where they are written; of two inputs none is read here.
-                target.inputs_read.first().map_or(&self.mixing, |&input| &self.inputs[input]).arg(),
+                target.inputs_read.first().map_or(pooled, |&input| &self.inputs[input]).arg(),
                 self.states.arg(),
                 maps.arg(),
                 self.norms.arg(),

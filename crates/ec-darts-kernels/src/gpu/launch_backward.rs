@@ -76,6 +76,7 @@ impl Pass<'_> {
                 parameters.unwrap_or(&nowhere).arg(),
                 target.terms.first,
                 self.first_coefficient(),
+                self.first_pooled(),
                 self.factors,
                 plan.batch,
                 plan.channels,
@@ -354,6 +355,11 @@ impl Pass<'_> {
 
     /// The place of the parts of weight gradients in the work of a backward pass.
     fn first_partial(&self) -> usize {
+        self.first_pooled() + self.plan.pooled_len
+    }
+
+    /// The place of the maps of pools there.
+    pub fn first_pooled(&self) -> usize {
         self.plan.states_len + self.plan.scratch_len
     }
 

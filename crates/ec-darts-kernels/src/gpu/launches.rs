@@ -24,6 +24,16 @@ pub struct Sources {
     pub num_parts: usize,
 }
 
+/// The source of a pool, its kind and its stride.
+pub type PoolKey = (u32, u32, u32);
+
+/// The first normalization behind a pool, and the place of its map among those of all pools.
+#[derive(Clone, Copy, Debug)]
+pub struct Pooled {
+    pub norm: u32,
+    pub map: u32,
+}
+
 /// A node, or the states behind one or both inputs, and all launches for the edges into it.
 #[derive(Debug)]
 pub struct Target {
@@ -95,8 +105,11 @@ pub struct Plan {
     pub packed_numbers: usize,
     pub counts: usize,
     pub largest_size: usize,
-    /// The first normalization of pools of one source, kind and stride.
-    pub pool_norms: HashMap<(u32, u32, u32), u32>,
+    /// Pools of states whose map a launch has made, the number of values of all these maps, and the rows of these
+    /// launches, by the size of their maps.
+    pub pooled: HashMap<PoolKey, Pooled>,
+    pub pooled_len: usize,
+    pub pools: Vec<([usize; 2], Rows)>,
     /// Whether every packed parameter gets its gradient.
     pub covers_parameters: bool,
 }

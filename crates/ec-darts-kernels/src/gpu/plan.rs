@@ -40,7 +40,7 @@ pub fn cell_bytes(cell: &Cell, shapes: &[[usize; 4]]) -> CellBytes {
     let output: usize = plan.output.iter().product();
     let inputs: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
     let maps = || plan.targets.iter().map(|target| bytes(target.maps_len));
-    let work = plan.states_len + plan.scratch_len + plan.partials_len;
+    let work = plan.states_len + plan.scratch_len + plan.pooled_len + plan.partials_len;
     CellBytes {
         kept: bytes(output + plan.states_len + plan.norms_len()),
         maps: maps().sum(),
@@ -93,7 +93,9 @@ impl Plan {
             packed_numbers: 0,
             counts: 0,
             largest_size: 0,
-            pool_norms: HashMap::new(),
+            pooled: HashMap::new(),
+            pooled_len: 0,
+            pools: Vec::new(),
             covers_parameters: false,
         };
         let out_size = |[height, width]: [usize; 2], edge: &Edge| {
@@ -115,6 +117,7 @@ impl Plan {
         let joined = |state| cell.concat.iter().position(|&each| each == state);
         let groups = groups(cell, &states);
         let mut state_terms = Vec::new();
+        let mut all_pools = Vec::new();
         for group in &groups {
             let mut builder = Builder::default();
             let mut edges: Vec<(Source, &Edge)> = Vec::new();
@@ -155,19 +158,26 @@ impl Plan {
                 builder.nodes.push([count, place(first_term), place(to.place), output, num_maps]);
                 edges.extend(of_state);
             }
-            // A source's moments are not computed twice; those of this launch can't be read in it.
-            for (key, number) in builder.pool_norms.drain(..) {
-                plan.pool_norms.entry(key).or_insert(number);
-            }
-            if inputs_read.is_empty() {
-                state_terms.extend(builder.terms.iter().copied());
-            }
             let size = states[group[0]].size;
+            if inputs_read.is_empty() {
+                // A source is not pooled twice; what a launch makes cannot be read in it.
+                for (key, pooled) in builder.made_pools.drain(..) {
+                    plan.pooled.entry(key).or_insert(pooled);
+                }
+                state_terms.extend(builder.terms.iter().chain(&builder.pool_terms).copied());
+                all_pools.extend(builder.pools.iter().map(|row| (size, *row)));
+            }
             plan.add_target(inputs_read, size, &edges, builder, &mut weight_parts);
         }
         for (number, group) in groups.iter().enumerate() {
             let made: Vec<Source> = group.iter().map(|&state| states[state]).collect();
             plan.targets[number].state_pools = plan.pools_of(&made, &state_terms);
+        }
+        all_pools.sort_by_key(|(size, _)| *size);
+        for of_size in all_pools.chunk_by(|(one, _), (other, _)| one == other) {
+            let rows: Vec<_> = of_size.iter().map(|(_, row)| *row).collect();
+            let rows = plan.rows(&rows);
+            plan.pools.push((of_size[0].0, rows));
         }
         plan.mixed = plan.rows(&all_mixed);
         plan.weight_parts = plan.rows(&weight_parts);

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 
 use super::moments::{pixels_of, total};
 use super::planes::{Four, Plane, within};
-use super::table::{block, gather};
+use super::table::{NONE, block, gather};
 
 /// Neighbouring values of a row, `outside` where there are none.
 #[cube]
@@ -106,18 +106,21 @@ fn pooled_by(
     four
 }
 
-/// Moments of pools, for tiles as in [`super::blocks`]. Cubes: tiles, images, branches and their
-/// channels. A unit has a quad.
+/// Maps of pools, from the place `first_map` on, and their `moments`, for tiles as in [`super::blocks`]. Cubes: tiles,
+/// images, branches and their channels. A unit has a quad.
 #[cube(launch_unchecked)]
-pub fn pool_moments(
+pub fn pool_maps(
     table: &[u32],
     source: &[f32],
+    maps: &mut [f32],
     partials: &mut [f32],
     first_row: usize,
+    first_map: usize,
     height: usize,
     width: usize,
     channels: usize,
     tiles_x: usize,
+    #[comptime] moments: bool,
     #[comptime] columns: usize,
     #[comptime] rows: usize,
 ) {
@@ -148,30 +151,43 @@ pub fn pool_moments(
     if active {
         value = pooled(source, &plane, top, left, stride, is_max);
     }
-    let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
-    let mut sum = f32::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        if active && y + pixel < height {
-            sum += value.extract(pixel);
+    let map = table[row + block::MAP];
+    if map != NONE {
+        let plane = (image * channels + channel) * height * width;
+        let to = first_map + map as usize + plane + y * width + x;
+        #[unroll]
+        for pixel in 0..4usize {
+            if active && y + pixel < height {
+                maps[to + pixel * width] = value.extract(pixel);
+            }
         }
     }
-    let sum = total(&mut scratch, sum, comptime!(columns * rows));
-    let mean = sum / pixels_of(tile_x, tile_y, height, width, columns, rows);
-    let mut squares = f32::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        if active && y + pixel < height {
-            let off = value.extract(pixel) - mean;
-            squares += off * off;
+    if moments.comptime() {
+        let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
+        let mut sum = f32::new(0.0);
+        #[unroll]
+        for pixel in 0..4usize {
+            if active && y + pixel < height {
+                sum += value.extract(pixel);
+            }
         }
-    }
-    let squares = total(&mut scratch, squares, comptime!(columns * rows));
-    if unit == 0 {
-        let tile = image * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
-        let num_tiles = (CUBE_COUNT_Y * CUBE_COUNT_X) as usize;
-        let to = ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
-        partials[to] = sum;
-        partials[to + 1] = squares;
+        let sum = total(&mut scratch, sum, comptime!(columns * rows));
+        let mean = sum / pixels_of(tile_x, tile_y, height, width, columns, rows);
+        let mut squares = f32::new(0.0);
+        #[unroll]
+        for pixel in 0..4usize {
+            if active && y + pixel < height {
+                let off = value.extract(pixel) - mean;
+                squares += off * off;
+            }
+        }
+        let squares = total(&mut scratch, squares, comptime!(columns * rows));
+        if unit == 0 {
+            let tile = image * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
+            let num_tiles = (CUBE_COUNT_Y * CUBE_COUNT_X) as usize;
+            let to = ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
+            partials[to] = sum;
+            partials[to + 1] = squares;
+        }
     }
 }

@@ -11,6 +11,61 @@ use crate::EPSILON;
 /// Number of images whose values a unit reads at once.
 const IMAGES: usize = 4;
 
+/// Adds a quad's gradients and products of some images, all of whose values are read before one is used. The first
+/// `lines` pixels of the quad are in the map.
+#[cube]
+fn add_images(
+    sums: &mut Array<f32>,
+    table: &[u32],
+    values: &[f32],
+    first_value: usize,
+    gradients: &[f32],
+    first_gradient: usize,
+    mean: f32,
+    factors: usize,
+    mixing: u32,
+    first: usize,
+    step: usize,
+    images: usize,
+    apart: usize,
+    lines: usize,
+    width: usize,
+) {
+    let mut image = first;
+    while image < images {
+        let mut reached = Array::<f32>::new(comptime!(4 * IMAGES));
+        let mut read = Array::<f32>::new(comptime!(4 * IMAGES));
+        #[unroll]
+        for number in 0..IMAGES {
+            let image = image + number * step;
+            #[unroll]
+            for pixel in 0..4usize {
+                let to = comptime!(4 * number + pixel);
+                let at = image * apart + pixel * width;
+                reached[to] = 0.0;
+                read[to] = 0.0;
+                if image < images && pixel < lines {
+                    reached[to] = gradients[first_gradient + at];
+                    read[to] = values[first_value + at];
+                }
+            }
+        }
+        #[unroll]
+        for number in 0..IMAGES {
+            let image = min(image + number * step, images - 1);
+            let scale = factor(table, factors, mixing, image, images);
+            #[unroll]
+            for pixel in 0..4usize {
+                let at = comptime!(4 * number + pixel);
+                let reached = scale * reached[at];
+                sums[0] += reached;
+                sums[1] += reached * (read[at] - mean);
+            }
+        }
+        image += step * IMAGES;
+    }
+}
+
 /// The backward pass of the normalizations of terms (see [`Line`](super::backward::Line)), with the
 /// gradients of scale and shift; after each line the channel's part of the gradient of the mixing
 /// weight. Cubes: channels, terms.
@@ -29,6 +84,7 @@ pub fn normalizations(
     parameter_gradient: &mut [f32],
     first_row: usize,
     first_coefficient: usize,
+    first_pooled: usize,
     factors: usize,
     images: usize,
     channels: usize,
@@ -49,8 +105,10 @@ pub fn normalizations(
     }
     let gradient = table[row + term::GRADIENT] as usize;
     let weight = table[row + term::MIXING];
-    let mut sum = f32::new(0.0);
-    let mut products = f32::new(0.0);
+    // Those of the gradients, and of their products with the values.
+    let mut sums = Array::<f32>::new(2usize);
+    sums[0] = 0.0;
+    sums[1] = 0.0;
     let quads = height.div_ceil(4) * width;
     // Units have their place in the map once, and take images in turn.
     let at_once = max(VALUES / quads, 1);
@@ -60,65 +118,46 @@ pub fn normalizations(
         first_image = quad / quads;
         quad -= first_image * quads;
     }
-    let is_map = table[row + term::KIND] == kind::MAP;
-    let map = table[row + term::VALUE] as usize;
+    let what = table[row + term::KIND];
+    let value = table[row + term::VALUE] as usize;
     while quad < quads && first_image < at_once {
         let y = quad / width * 4;
         let x = quad % width;
         let place = channel * size + y * width + x;
-        let mut image = first_image;
-        while is_map && image < images {
-            // All values of a few images are read before one is used.
-            let mut reached = Array::<f32>::new(comptime!(4 * IMAGES));
-            let mut values = Array::<f32>::new(comptime!(4 * IMAGES));
-            #[unroll]
-            for step in 0..IMAGES {
-                let image = image + step * at_once;
-                let at = image * channels * size + place;
+        let lines = height - y;
+        let apart = channels * size;
+        if what == kind::MAP {
+            add_images(
+                &mut sums, table, maps, value + place, work, gradient + place, mean, factors,
+                weight, first_image, at_once, images, apart, lines, width,
+            );
+        } else if what == kind::POOLED {
+            add_images(
+                &mut sums, table, work, first_pooled + value + place, work, gradient + place,
+                mean, factors, weight, first_image, at_once, images, apart, lines, width,
+            );
+        } else {
+            let mut image = first_image;
+            while image < images {
+                let plane = image * channels + channel;
+                let values = value_of(table, row, source, maps, plane, height, width, y, x);
+                let scale = factor(table, factors, weight, image, images);
+                let at = gradient + image * apart + place;
                 #[unroll]
                 for pixel in 0..4usize {
-                    let number = comptime!(4 * step + pixel);
-                    reached[number] = 0.0;
-                    values[number] = 0.0;
-                    if image < images && y + pixel < height {
-                        reached[number] = work[gradient + at + pixel * width];
-                        values[number] = maps[map + at + pixel * width];
+                    if pixel < lines {
+                        let reached = scale * work[at + pixel * width];
+                        sums[0] += reached;
+                        sums[1] += reached * (values.extract(pixel) - mean);
                     }
                 }
+                image += at_once;
             }
-            #[unroll]
-            for step in 0..IMAGES {
-                let image = min(image + step * at_once, images - 1);
-                let scale = factor(table, factors, weight, image, images);
-                #[unroll]
-                for pixel in 0..4usize {
-                    let number = comptime!(4 * step + pixel);
-                    let reached = scale * reached[number];
-                    sum += reached;
-                    products += reached * (values[number] - mean);
-                }
-            }
-            image += at_once * IMAGES;
-        }
-        while image < images {
-            let plane = image * channels + channel;
-            let values = value_of(table, row, source, maps, plane, height, width, y, x);
-            let scale = factor(table, factors, weight, image, images);
-            let at = gradient + image * channels * size + place;
-            #[unroll]
-            for pixel in 0..4usize {
-                if y + pixel < height {
-                    let reached = scale * work[at + pixel * width];
-                    sum += reached;
-                    products += reached * (values.extract(pixel) - mean);
-                }
-            }
-            image += at_once;
         }
         quad += VALUES;
     }
-    let sum = total(&mut scratch, sum, VALUES);
-    let products = total(&mut scratch, products, VALUES);
+    let sum = total(&mut scratch, sums[0], VALUES);
+    let products = total(&mut scratch, sums[1], VALUES);
     if UNIT_POS == 0 {
         let mix = mixing[weight as usize];
         let mut a = mix;

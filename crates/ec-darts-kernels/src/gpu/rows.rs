@@ -1,7 +1,7 @@
 //! The rows of a target's launches in the table.
 
 use super::gather::{Gather, Source, block_row, gathers, place};
-use super::launches::{Plan, Rows, Sources, Target};
+use super::launches::{Plan, PoolKey, Pooled, Rows, Sources, Target};
 use super::table::{NONE, block, gather, kind, mixed, node, norm, part, source, term};
 use super::tile::{Tile, WeightTile};
 use crate::edge::{Edge, EdgeOperation};
@@ -12,14 +12,16 @@ pub struct Builder {
     firsts: Vec<[u32; block::LEN]>,
     lasts: Vec<[u32; block::LEN]>,
     seconds: Vec<[u32; block::LEN]>,
-    pools: Vec<[u32; block::LEN]>,
+    pub pools: Vec<[u32; block::LEN]>,
     norms: [Vec<[u32; norm::LEN]>; 2],
     pub terms: Vec<[u32; term::LEN]>,
     pub nodes: Vec<[u32; node::LEN]>,
     /// The maps of first blocks of two.
     inner: Vec<[u32; source::LEN]>,
-    /// The normalizations of pools, by their source, kind and stride.
-    pub pool_norms: Vec<((u32, u32, u32), u32)>,
+    /// New pools of states, by their source, kind and stride.
+    pub made_pools: Vec<(PoolKey, Pooled)>,
+    /// The terms of pools that read states, with the source as their value.
+    pub pool_terms: Vec<[u32; term::LEN]>,
     /// The rows of each mixing weight.
     pub mixed: Vec<[u32; mixed::LEN]>,
     maps_len: usize,
@@ -97,15 +99,27 @@ impl Plan {
                             pool[block::OUTPUTS] = place(channels);
                             pool[block::SLOT] = place(builder.norms[0].len());
                             (row[term::NORM], row[term::GAMMA]) = (number, gamma);
-                            let key = (pool[block::SOURCE], way, pool[block::STRIDE]);
-                            let alike = self.pool_norms.get(&key).copied();
-                            builder.norms[0].push([number, gamma, alike.unwrap_or(NONE)]);
-                            if alike.is_none() {
-                                builder.pools.push(pool);
-                            }
+                            pool[block::MAP] = NONE;
+                            let mut alike = NONE;
                             // Two inputs have the same place in their buffers.
                             if input.is_none() {
-                                builder.pool_norms.push((key, number));
+                                let key = (pool[block::SOURCE], way, pool[block::STRIDE]);
+                                builder.pool_terms.push(row);
+                                if let Some(pooled) = self.pooled.get(&key) {
+                                    alike = pooled.norm;
+                                    pool[block::MAP] = pooled.map;
+                                } else {
+                                    let map = place(self.pooled_len);
+                                    self.pooled_len += batch * channels * size;
+                                    pool[block::MAP] = map;
+                                    builder.made_pools.push((key, Pooled { norm: number, map }));
+                                }
+                                row[term::KIND] = kind::POOLED;
+                                row[term::VALUE] = pool[block::MAP];
+                            }
+                            builder.norms[0].push([number, gamma, alike]);
+                            if alike == NONE {
+                                builder.pools.push(pool);
                             }
                         }
                     }

@@ -123,10 +123,11 @@ impl Inputs {
         if given {
             pass.take(&running);
         }
+        let pooled = empty(&pass.client, plan.pooled_len);
         let maps = plan.targets.iter().map(|target| {
             let maps = empty(&pass.client, target.maps_len);
-            pass.blocks(target, &maps, !given);
-            pass.node(target, &maps, &output);
+            pass.blocks(target, &maps, Some(&pooled), !given);
+            pass.node(target, &maps, &pooled, &output);
             (memory == Memory::Save && !given).then_some(maps.handle)
         });
         let maps = maps.collect();
@@ -174,8 +175,10 @@ impl Inputs {
         let parameters = wanted.parameters.then(gradient_of);
         let parameters = parameters.as_ref();
         let partials_len = if wanted.parameters { plan.partials_len } else { 0 };
-        let work = empty(&pass.client, plan.states_len + plan.scratch_len + partials_len);
+        let all = plan.states_len + plan.scratch_len + plan.pooled_len + partials_len;
+        let work = empty(&pass.client, all);
         pass.parts(&Values::of(&into_contiguous(gradient)), &work);
+        pass.pool_maps(&work, pass.first_pooled());
         let mut of_inputs = vec![None; self.inputs.len()];
         let mut skipped = 0;
         for (target, maps) in plan.targets.iter().zip(&tape.maps).rev() {
@@ -187,7 +190,7 @@ impl Inputs {
                 Some(handle) => Values { handle: handle.clone(), len: target.maps_len.max(1) },
                 None => {
                     let maps = empty(&pass.client, target.maps_len);
-                    pass.blocks(target, &maps, false);
+                    pass.blocks(target, &maps, None, false);
                     maps
                 }
             };

@@ -292,7 +292,15 @@ pub fn nodes(
         for number in num_maps..table[row + node::NUM_TERMS] as usize {
             let entry = terms + number * term::LEN;
             let mut value = Four::new(0.0);
-            if of_states.comptime() {
+            if of_states.comptime() && table[entry + term::KIND] == kind::POOLED {
+                let at = table[entry + term::VALUE] as usize + plane * size + y * width + x;
+                #[unroll]
+                for pixel in 0..4usize {
+                    if y + pixel < height {
+                        value.insert(pixel, source[at + pixel * width]);
+                    }
+                }
+            } else if of_states.comptime() {
                 value = value_of(table, entry, &*states, maps, plane, height, width, y, x);
             } else {
                 value = value_of(table, entry, source, maps, plane, height, width, y, x);

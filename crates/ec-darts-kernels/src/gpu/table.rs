@@ -104,7 +104,7 @@ pub mod node {
 pub mod term {
     /// One of [`super::kind`].
     pub const KIND: usize = 0;
-    /// Place of the map, or of the source of a pool or an identity.
+    /// Place of the map, or of the source of a pool or an identity; for `POOLED` that among all pools' maps.
     pub const VALUE: usize = 1;
     pub const HEIGHT: usize = 2;
     pub const WIDTH: usize = 3;
@@ -131,6 +131,8 @@ pub mod kind {
     pub const MAX_POOL: u32 = 1;
     pub const MEAN_POOL: u32 = 2;
     pub const MAP: u32 = 3;
+    /// A pool whose map another launch has made, for all nodes that read its source.
+    pub const POOLED: u32 = 4;
 }
 
 /// Columns of a mixing weight.
