@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::blocks::add_product;
-use super::planes::Four;
+use super::planes::{Four, read_four, write_four};
 use super::sums::{OF_NORM, factor};
 use super::table::{NONE, block};
 use crate::EPSILON;
@@ -35,8 +35,8 @@ pub fn line_of(norms: &[f32], at: usize, mix: f32, sum: f32, products: f32, n: f
     Line { a, b, c: -(a * sum / n) - b * mean }
 }
 
-/// The gradients of a map before its normalization, at the four pixels of a quad from row `y` on;
-/// `at` is its first place in the map.
+/// The gradients of a map before its normalization, at the first `lanes` pixels of a quad; `at` is its first place in the
+/// map.
 #[cube]
 pub fn map_gradient(
     table: &[u32],
@@ -46,19 +46,25 @@ pub fn map_gradient(
     line: &Line,
     scale: f32,
     at: usize,
-    y: usize,
-    height: usize,
-    width: usize,
+    lanes: usize,
+    #[comptime] vectors: bool,
 ) -> Four {
     let reached = table[row + block::GRADIENT] as usize + at;
     let map = table[row + block::MAP] as usize + at;
-    let mut value = Four::new(0.0);
-    #[unroll]
-    for pixel in 0..4usize {
-        if y + pixel < height {
-            let below = pixel * width;
-            let reached = work[reached + below] * scale;
-            value.insert(pixel, line.a * reached + line.b * maps[map + below] + line.c);
+    let of_map = read_four(maps, map, lanes, vectors);
+    let of_gradient = read_four(work, reached, lanes, vectors);
+    let value = Four::new(line.a * scale) * of_gradient + Four::new(line.b) * of_map;
+    within_lanes(value + Four::new(line.c), lanes, vectors)
+}
+
+/// Zero beyond the map.
+#[cube]
+fn within_lanes(value: Four, lanes: usize, #[comptime] vectors: bool) -> Four {
+    let mut value = value;
+    if !vectors.comptime() {
+        #[unroll]
+        for pixel in 0..4usize {
+            value.insert(pixel, select(pixel < lanes, value.extract(pixel), f32::new(0.0)));
         }
     }
     value
@@ -137,36 +143,27 @@ fn fetch_outputs(
     first_input: usize,
     inputs: usize,
     size: usize,
-    width: usize,
-    lines: usize,
+    lanes: usize,
     group: usize,
     position: usize,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
-    #[comptime] vectors: usize,
+    #[comptime] vectors_of: usize,
     #[comptime] chunk: usize,
+    #[comptime] vectors: bool,
 ) {
     #[unroll]
     for number in 0..comptime!(chunk.div_ceil(groups)) {
         let output = first_output + group + comptime!(number * groups);
-        let mut of_gradient = Four::new(0.0);
-        let mut of_map = Four::new(0.0);
-        #[unroll]
-        for pixel in 0..4usize {
-            if output < outputs && pixel < lines {
-                let at = output * size + pixel * width;
-                of_gradient.insert(pixel, work[gradient + at]);
-                of_map.insert(pixel, maps[map + at]);
-            }
-        }
-        reached[number] = of_gradient;
-        read[number] = of_map;
+        let lanes = select(output < outputs, lanes, 0usize);
+        reached[number] = read_four(work, gradient + output * size, lanes, vectors);
+        read[number] = read_four(maps, map + output * size, lanes, vectors);
     }
     #[unroll]
-    for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+    for number in 0..comptime!((chunk * vectors_of).div_ceil(quads)) {
         let entry = position + comptime!(number * quads * groups);
-        let output = first_output + entry / comptime!(groups * vectors);
-        let input = first_input + entry % comptime!(groups * vectors) * 4;
+        let output = first_output + entry / comptime!(groups * vectors_of);
+        let input = first_input + entry % comptime!(groups * vectors_of) * 4;
         let mut four = Four::new(0.0);
         #[unroll]
         for lane in 0..4usize {
@@ -200,13 +197,14 @@ pub fn products(
     wants_parameters: u32,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
-    #[comptime] vectors: usize,
+    #[comptime] vectors_of: usize,
     #[comptime] chunk: usize,
+    #[comptime] vectors: bool,
 ) {
     let row = first_row + CUBE_POS_Z as usize / num_parts * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
     let outputs = table[row + block::OUTPUTS] as usize;
-    let part = CUBE_POS_Z as usize % num_parts * comptime!(4 * groups * vectors);
+    let part = CUBE_POS_Z as usize % num_parts * comptime!(4 * groups * vectors_of);
     if part >= inputs {
         terminate!();
     }
@@ -218,13 +216,14 @@ pub fn products(
     let position = group * quads + unit;
     let size = height * width;
     let place = CUBE_POS_X as usize * quads + unit;
-    let y = place / width * 4;
-    let x = place % width;
+    let wide = width.div_ceil(4);
+    let y = place / wide;
+    let x = place % wide * 4;
     let active = y < height;
     let scale = factor(table, factors, table[row + block::MIXING], image, images);
     let pointwise = table[row + block::POINTWISE] as usize;
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
-    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors_of));
     let mut lines_of = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
     let mut output = position;
     while output < outputs {
@@ -249,20 +248,20 @@ pub fn products(
     }
     sync_cube();
     let entries = comptime!(chunk.div_ceil(groups));
-    let mut sums = Array::<Four>::new(comptime!(4 * vectors));
+    let mut sums = Array::<Four>::new(comptime!(4 * vectors_of));
     let mut reached = Array::<Four>::new(entries);
     let mut read = Array::<Four>::new(entries);
-    let mut fetched = Array::<Four>::new(comptime!((chunk * vectors).div_ceil(quads)));
+    let mut fetched = Array::<Four>::new(comptime!((chunk * vectors_of).div_ceil(quads)));
     let of_image = image * channels + table[row + block::FIRST] as usize;
     let at = of_image * size + y * width + x;
     let gradient = table[row + block::GRADIENT] as usize + at;
     let map = table[row + block::MAP] as usize + at;
-    let lines = select(active, height - min(y, height), 0usize);
+    let lanes = select(active, width - x, 0usize);
     let mut first_output = 0usize;
     fetch_outputs(
         &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
-        first_output, outputs, part, inputs, size, width, lines, group, position, quads, groups,
-        vectors, chunk,
+        first_output, outputs, part, inputs, size, lanes, group, position, quads, groups,
+        vectors_of, chunk, vectors,
     );
     while first_output < outputs {
         #[unroll]
@@ -276,12 +275,10 @@ pub fn products(
                     b: lines_of[output * 3 + 1],
                     c: lines_of[output * 3 + 2],
                 };
-                #[unroll]
-                for pixel in 0..4usize {
-                    if pixel < lines {
-                        let of_map = line.b * read[number].extract(pixel) + line.c;
-                        value.insert(pixel, line.a * reached[number].extract(pixel) + of_map);
-                    }
+                let of_map = Four::new(line.b) * read[number] + Four::new(line.c);
+                let all = Four::new(line.a) * reached[number] + of_map;
+                if lanes > 0 {
+                    value = within_lanes(all, lanes, vectors);
                 }
             }
             if entry < chunk {
@@ -289,9 +286,9 @@ pub fn products(
             }
         }
         #[unroll]
-        for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+        for number in 0..comptime!((chunk * vectors_of).div_ceil(quads)) {
             let entry = position + comptime!(number * quads * groups);
-            if entry < comptime!(chunk * groups * vectors) {
+            if entry < comptime!(chunk * groups * vectors_of) {
                 shared_weights[entry] = fetched[number];
             }
         }
@@ -299,24 +296,23 @@ pub fn products(
         first_output += chunk;
         fetch_outputs(
             &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
-            first_output, outputs, part, inputs, size, width, lines, group, position, quads,
-            groups, vectors, chunk,
+            first_output, outputs, part, inputs, size, lanes, group, position, quads,
+            groups, vectors_of, chunk, vectors,
         );
-        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors_of, chunk);
         sync_cube();
     }
     let to = table[row + block::GATHERED] as usize + image * inputs * size + y * width + x;
     #[unroll]
-    for lane in 0..comptime!(4 * vectors) {
-        let input = part + group * comptime!(4 * vectors) + lane;
+    for lane in 0..comptime!(4 * vectors_of) {
+        let input = part + group * comptime!(4 * vectors_of) + lane;
         if active && input < inputs {
+            let mut four = Four::new(0.0);
             #[unroll]
             for pixel in 0..4usize {
-                if y + pixel < height {
-                    work[to + input * size + pixel * width] =
-                        sums[pixel * vectors + lane / 4].extract(lane % 4);
-                }
+                four.insert(pixel, sums[pixel * vectors_of + lane / 4].extract(lane % 4));
             }
+            write_four(work, to + input * size, four, lanes, vectors);
         }
     }
 }

@@ -9,11 +9,11 @@
 use cubecl::prelude::*;
 
 use super::moments::{pixels_of, write_moments};
-use super::planes::{Four, Plane, Ways, gathered};
-use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, every, fetch, pitch, put};
+use super::planes::{Four, Plane, Ways, gathered, write_four};
+use super::staged::{Lift, Planes, Tiles, clear_halo, every, fetch, put};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
-use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of};
+use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of, window_at};
 
 /// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
 ///
@@ -87,8 +87,8 @@ pub fn blocks(
     let tile_y = CUBE_POS_X as usize / tiles_x;
     let of_row = unit / columns;
     let of_column = unit % columns;
-    let y = (tile_y * rows + of_row) * 4;
-    let x = tile_x * columns + of_column;
+    let y = tile_y * rows + of_row;
+    let x = (tile_x * columns + of_column) * 4;
     let active = y < height && x < width;
     let first = table[row + block::FIRST] as usize;
     let outputs = table[row + block::OUTPUTS] as usize;
@@ -137,8 +137,9 @@ pub fn blocks(
         width: every(in_width, 0usize, step),
         row: (step * in_width) as i32,
         step: step as i32,
-        top: (tile_y * rows * 4) as i32 - of_tile as i32,
-        left: (tile_x * columns) as i32,
+        top: (tile_y * rows) as i32,
+        left: (tile_x * columns * 4) as i32,
+        padding: of_tile as i32,
         floor,
         outside: 0.0,
         norm: source_norm,
@@ -188,8 +189,7 @@ pub fn blocks(
         }
         if staged {
             let lift = comptime!(if inner { Lift::Norm } else { Lift::Relu });
-            let padding = of_tile as i32;
-            put(&mut tile, &fetched, &planes, padding, position, comptime!(tiles.with(lift)));
+            put(&mut tile, &fetched, &planes, position, comptime!(tiles.with(lift)));
             sync_cube();
             if next < inputs {
                 let (down, right) = (next_part / 2, next_part % 2);
@@ -245,10 +245,10 @@ pub fn blocks(
             let input = first_input + channel;
             let mut value = Four::new(0.0);
             if staged {
-                let column = channel * comptime!(columns + 2 * HALO) + of_column + HALO;
-                let at = (column - of_tile) * comptime!(pitch(rows)) + of_row;
+                let at = window_at(channel, of_row, of_column, of_tile, tiles);
                 let window = window + channel * WEIGHTS;
-                value = correlate_any(&tile, at, &windows, window, staged_way, rows);
+                let pitch = comptime!(tiles.pitch());
+                value = correlate_any(&tile, at, &windows, window, staged_way, pitch);
                 if part > 0 {
                     value += values[channel * quads + unit];
                 }
@@ -318,13 +318,12 @@ pub fn blocks(
             let channel = out + lane;
             if channel < outputs {
                 let to = to + channel * height * width + y * width + x;
+                let mut four = Four::new(0.0);
                 #[unroll]
                 for pixel in 0..4usize {
-                    if y + pixel < height {
-                        maps[to + pixel * width] =
-                            sums[pixel * vectors + lane / 4].extract(lane % 4);
-                    }
+                    four.insert(pixel, sums[pixel * vectors + lane / 4].extract(lane % 4));
                 }
+                write_four(maps, to, four, width - x, comptime!(tiles.vectors));
             }
         }
     }
@@ -339,7 +338,7 @@ pub fn blocks(
             outputs,
             image,
             pixels_of(tile_x, tile_y, height, width, columns, rows),
-            select(active, min(height - min(y, height), 4), 0usize),
+            select(active, min(width - min(x, width), 4), 0usize),
             quads,
             threads,
             vectors,

@@ -2,12 +2,12 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, pixel};
-use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, every, fetch, pitch, put};
+use super::planes::{Four, Plane, pixel, read_four, write_four};
+use super::staged::{HALO, Lift, Planes, Tiles, clear_halo, every, fetch, put};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
 use super::weights::plane_of;
-use super::windows::{WEIGHTS, stage_weights, staged_column, taps_of, weight_at};
+use super::windows::{WEIGHTS, stage_weights, staged_row, taps_of, weight_at, window_at};
 
 /// Largest number of rows and columns of a depthwise convolution ([`super::serves`]).
 pub const MOST_TAPS: usize = 5;
@@ -93,8 +93,8 @@ pub fn depthwise_gradients(
     let mut sums = Array::<f32>::new(ALL_TAPS);
     let begin = CUBE_POS_X as usize * images_per_chunk;
     let end = min(begin + images_per_chunk, images);
-    let tiles_x = width.div_ceil(columns);
-    let num_tiles = tiles_x * height.div_ceil(comptime!(4 * rows));
+    let tiles_x = width.div_ceil(comptime!(4 * columns));
+    let num_tiles = tiles_x * height.div_ceil(rows);
     let all = (end - begin).div_ceil(at_once) * num_tiles;
     let norm = (table[row + block::SOURCE_NORM] as usize * channels + input) * OF_NORM;
     let plane = plane_of(table, row, norms, 0usize, channels, inputs, input, in_height, in_width);
@@ -108,8 +108,9 @@ pub fn depthwise_gradients(
         width: every(in_width, 0usize, step),
         row: (step * in_width) as i32,
         step: step as i32,
-        top: -(of_tile as i32),
+        top: 0,
         left: 0,
+        padding: of_tile as i32,
         floor: plane.floor,
         outside: 0.0,
         norm,
@@ -123,29 +124,28 @@ pub fn depthwise_gradients(
     for number in 0..all {
         let first = begin + number / num_tiles * at_once;
         let image = first + of_image;
-        let y = number % num_tiles / tiles_x * comptime!(4 * rows) + of_row * 4;
-        let x = number % tiles_x * columns + of_column;
+        let y = number % num_tiles / tiles_x * rows + of_row;
+        let x = number % tiles_x * comptime!(4 * columns) + of_column * 4;
+        let lanes = width - min(x, width);
         let has_quad = image < end && y < height && x < width;
         let at = (image * inputs + input) * height * width + y * width + x;
         let mut gradient = Array::<f32>::new(4usize);
         let mut value = Array::<f32>::new(4usize);
+        let mut read = Four::new(0.0);
         if has_quad {
-            #[unroll]
-            for number in 0..4usize {
-                if y + number < height {
-                    gradient[number] = work[gathered + at + number * width];
-                }
-            }
+            read = read_four(&*work, gathered + at, lanes, comptime!(tiles.vectors));
+        }
+        #[unroll]
+        for number in 0..4usize {
+            gradient[number] = read.extract(number);
+            value[number] = 0.0;
         }
         if way != NONE {
             for part in 0..num_parts {
-                let padding = of_tile as i32;
                 if table[row + block::SOURCE_NORM] != NONE {
-                    let tiles = comptime!(tiles.with(Lift::Norm));
-                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                    put(&mut tile, &fetched, &planes, unit, comptime!(tiles.with(Lift::Norm)));
                 } else {
-                    let tiles = comptime!(tiles.with(Lift::Relu));
-                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                    put(&mut tile, &fetched, &planes, unit, comptime!(tiles.with(Lift::Relu)));
                 }
                 sync_cube();
                 let mut next = number;
@@ -161,8 +161,8 @@ pub fn depthwise_gradients(
                     planes.num = end - first;
                     planes.height = every(in_height, down, step);
                     planes.width = every(in_width, right, step);
-                    planes.top = (next % num_tiles / tiles_x * comptime!(4 * rows)) as i32 - padding;
-                    planes.left = (next % tiles_x * columns) as i32;
+                    planes.top = (next % num_tiles / tiles_x * rows) as i32;
+                    planes.left = (next % tiles_x * comptime!(4 * columns)) as i32;
                     fetch_of(
                         &mut fetched,
                         table,
@@ -177,8 +177,8 @@ pub fn depthwise_gradients(
                         tiles,
                     );
                 }
-                let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
-                let from = (column - of_tile) * comptime!(pitch(rows)) + of_row;
+                let from = window_at(of_image, of_row, of_column, of_tile, tiles);
+                let pitch = comptime!(tiles.pitch());
                 if num_parts == 1 {
                     #[unroll]
                     for number in 0..4usize {
@@ -186,7 +186,7 @@ pub fn depthwise_gradients(
                             let window = comptime!(Window::of_way(number));
                             add_quad(
                                 &tile, from, &gradient, &windows, 0usize, &mut sums, &mut value,
-                                rows, window,
+                                pitch, window,
                             );
                         }
                     }
@@ -198,7 +198,7 @@ pub fn depthwise_gradients(
                         {
                             let at = part * WEIGHTS;
                             add_quad(
-                                &tile, from, &gradient, &windows, at, &mut sums, &mut value, rows,
+                                &tile, from, &gradient, &windows, at, &mut sums, &mut value, pitch,
                                 window,
                             );
                         }
@@ -215,47 +215,47 @@ pub fn depthwise_gradients(
                 shift: plane.shift,
                 floor: plane.floor,
             };
-            let top = y as i32 * stride - padding;
-            let at_x = x as i32 * stride - padding;
-            for column in 0..kernel {
-                let at_x = at_x + (column * dilation) as i32;
+            let at_y = y as i32 * stride - padding;
+            let left = x as i32 * stride - padding;
+            for row_of in 0..kernel {
+                let at_y = at_y + (row_of * dilation) as i32;
                 let mut read = Array::<f32>::new(comptime!(4 * MOST_TAPS));
                 if table[row + block::SOURCE_NORM] != NONE {
-                    read = read_column(maps, &plane, top, at_x, stride, dilation, kernel);
+                    read = read_row(maps, &plane, at_y, left, stride, dilation, kernel);
                 } else if pair.comptime() && table[row + block::INPUT] == 1 {
-                    read = read_column(other, &plane, top, at_x, stride, dilation, kernel);
+                    read = read_row(other, &plane, at_y, left, stride, dilation, kernel);
                 } else {
-                    read = read_column(values, &plane, top, at_x, stride, dilation, kernel);
+                    read = read_row(values, &plane, at_y, left, stride, dilation, kernel);
                 }
                 #[unroll]
                 for tap in 0..MOST_TAPS {
                     let mut of_tap = f32::new(0.0);
                     if (tap as u32) < kernel {
-                        let weight = weights[of_weights + (tap as u32 * kernel + column) as usize];
+                        let weight = weights[of_weights + (row_of * kernel + tap as u32) as usize];
                         #[unroll]
                         for number in 0..4usize {
                             let read = read[comptime!(4 * tap + number)];
-                            of_tap += gradient[number] * read;
+                            of_tap += select(number < lanes, gradient[number] * read, f32::new(0.0));
                             value[number] += weight * read;
                         }
                     }
                     // Registers have no numbers that are known later.
                     #[unroll]
-                    for of_column in 0..MOST_TAPS {
-                        let is_it = column == of_column as u32;
-                        sums[comptime!(tap * MOST_TAPS + of_column)] +=
+                    for of_row in 0..MOST_TAPS {
+                        let is_it = row_of == of_row as u32;
+                        sums[comptime!(of_row * MOST_TAPS + tap)] +=
                             select(is_it, of_tap, f32::new(0.0));
                     }
                 }
             }
         }
         if has_quad {
+            let mut four = Four::new(0.0);
             #[unroll]
             for number in 0..4usize {
-                if y + number < height {
-                    work[gathered + at + number * width] = value[number];
-                }
+                four.insert(number, value[number]);
             }
+            write_four(work, gathered + at, four, lanes, comptime!(tiles.vectors));
         }
     }
     add_units(&mut tile, &mut sums, units);
@@ -350,23 +350,24 @@ fn add_quad(
     first: usize,
     sums: &mut Array<f32>,
     gathered: &mut Array<f32>,
-    #[comptime] rows: usize,
+    #[comptime] pitch: usize,
     #[comptime] window: Window,
 ) {
     #[unroll]
-    for column in 0..comptime!(window.side) {
-        if comptime!(window.tap(1, column).is_some()) {
-            let at = from + comptime!(column * window.dilation * pitch(rows));
-            let line = staged_column(tile, at, comptime!(window.side), comptime!(window.dilation));
+    for row in 0..comptime!(window.side) {
+        if comptime!(window.tap(0, row).is_some()) {
+            let line = staged_row(tile, from + comptime!(row * window.dilation * pitch));
             #[unroll]
             for tap in 0..comptime!(window.side) {
-                if comptime!(window.sum(tap, column).is_some()) {
-                    let place = comptime!(window.sum(tap, column).unwrap_or(0));
-                    let (four, lane) = comptime!(weight_at(window.side, column, tap));
+                if comptime!(window.sum(row, tap).is_some()) {
+                    let place = comptime!(window.sum(row, tap).unwrap_or(0));
+                    let (four, lane) = comptime!(weight_at(window.side, row, tap));
                     let weight = windows[first + four].extract(lane);
                     #[unroll]
                     for number in 0..4usize {
-                        let value = line[comptime!(number + tap * window.dilation)];
+                        let value = line[comptime!(
+                            HALO + number + tap * window.dilation - window.dilation * (window.side / 2)
+                        )];
                         sums[place] += gradient[number] * value;
                         gathered[number] += weight * value;
                     }
@@ -376,13 +377,13 @@ fn add_quad(
     }
 }
 
-/// The values of a column of any window, for each tap those of the four pixels of a quad.
+/// The values of a row of any window, for each tap those of the four pixels of a quad.
 #[cube]
-fn read_column(
+fn read_row(
     source: &[f32],
     plane: &Plane,
-    top: i32,
-    x: i32,
+    y: i32,
+    left: i32,
     stride: i32,
     dilation: u32,
     kernel: u32,
@@ -393,7 +394,7 @@ fn read_column(
         if (tap as u32) < kernel {
             #[unroll]
             for number in 0..4usize {
-                let y = top + number as i32 * stride + (tap as u32 * dilation) as i32;
+                let x = left + number as i32 * stride + (tap as u32 * dilation) as i32;
                 read[comptime!(4 * tap + number)] = pixel(source, plane, y, x);
             }
         }

@@ -42,6 +42,8 @@ pub struct Pass<'a> {
     pub states: Values,
     pub norms: Values,
     pub factors: usize,
+    /// Whether quads are read and written as one.
+    pub vectors: bool,
 }
 
 /// A buffer for this number of values.
@@ -145,8 +147,8 @@ impl Pass<'_> {
         })
     }
 
-    /// The maps of all pools of states, again, from a place in a buffer on.
-    pub fn pool_maps(&self, to: &Values, first: usize) {
+    /// The maps of all pools of states, again.
+    pub fn pool_maps(&self, to: &Values) {
         let plan = self.plan;
         for &(size, rows) in &plan.pools {
             let tile = Tile::new(size, plan.channels);
@@ -162,7 +164,6 @@ impl Pass<'_> {
                     to.arg(),
                     self.mixing.arg(),
                     rows.first,
-                    first,
                     size[0],
                     size[1],
                     plan.channels,
@@ -170,6 +171,7 @@ impl Pass<'_> {
                     false,
                     tile.columns,
                     tile.rows,
+                    self.vectors,
                 );
             }
         }
@@ -182,6 +184,8 @@ impl Pass<'_> {
         let [tiles_x, tiles_y] = target.tile.counts(target.size);
         let tiles = tiles_x * tiles_y;
         let [height, width] = target.size;
+        let vectors_of = vectors;
+        let vectors = self.vectors;
         let [source, other] = self.values(target);
         for (inner, (rows, norms)) in target.blocks.iter().zip(&target.norms).enumerate() {
             let pools = if inner == 0 { target.pools } else { Rows::default() };
@@ -203,7 +207,6 @@ impl Pass<'_> {
                         pooled.arg(),
                         partials.arg(),
                         pools.first,
-                        0,
                         height,
                         width,
                         plan.channels,
@@ -211,6 +214,7 @@ impl Pass<'_> {
                         moments,
                         columns,
                         quads,
+                        vectors,
                     );
                 }
             }
@@ -237,9 +241,9 @@ impl Pass<'_> {
                         inner == 0 && target.inputs_read.len() > 1,
                         moments,
                         Ways::new(target.has_depthwise),
-                        target.tile.tiles(width),
+                        target.tile.tiles(target.size, vectors),
                         groups,
-                        vectors,
+                        vectors_of,
                         at_once,
                         target.tile.tile_len(staged),
                     );
@@ -272,7 +276,7 @@ impl Pass<'_> {
     pub fn node(&self, target: &Target, maps: &Values, pooled: &Values, output: &Values) {
         let plan = self.plan;
         let [height, width] = target.size;
-        let quads = plan.channels * height.div_ceil(4) * width;
+        let quads = plan.channels * height * width.div_ceil(4);
         // SAFETY: as in `take`; a state is written after all that it reads.
         unsafe {
             sums::nodes::launch_unchecked(
@@ -294,6 +298,7 @@ impl Pass<'_> {
                 width,
                 plan.output[1],
                 target.inputs_read.is_empty(),
+                self.vectors,
             );
         }
     }

@@ -54,6 +54,7 @@ impl Pass<'_> {
         &self,
         target: &Target,
         maps: &Values,
+        pooled: &Values,
         work: &Values,
         parameters: Option<&Values>,
     ) {
@@ -70,19 +71,20 @@ impl Pass<'_> {
                 self.table.arg(),
                 self.values(target)[0].arg(),
                 maps.arg(),
+                pooled.arg(),
                 work.arg(),
                 self.norms.arg(),
                 self.mixing.arg(),
                 parameters.unwrap_or(&nowhere).arg(),
                 target.terms.first,
                 self.first_coefficient(),
-                self.first_pooled(),
                 self.factors,
                 plan.batch,
                 plan.channels,
                 height,
                 width,
                 u32::from(parameters.is_some()),
+                self.vectors,
             );
         }
     }
@@ -124,7 +126,7 @@ impl Pass<'_> {
         let [height, width] = target.size;
         let tile = Tile::of_products(target.size, target.inputs);
         let parts = target.inputs.div_ceil(4 * tile.groups * tile.vectors);
-        let quads = height.div_ceil(4) * width;
+        let quads = height * width.div_ceil(4);
         let nowhere = empty(&self.client, 1);
         // SAFETY: as in `take`.
         unsafe {
@@ -152,6 +154,7 @@ impl Pass<'_> {
                 tile.groups,
                 tile.vectors,
                 tile.chunk,
+                self.vectors,
             );
         }
     }
@@ -234,7 +237,7 @@ impl Pass<'_> {
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
-                tile.tiles(size[1]),
+                tile.tiles(size, self.vectors),
             );
         }
     }
@@ -272,7 +275,7 @@ impl Pass<'_> {
                 plan.channels,
                 sources.channels,
                 to.is_some(),
-                tile.tiles(sources.size[1]),
+                tile.tiles(sources.size, self.vectors),
             );
         }
     }
@@ -316,7 +319,7 @@ impl Pass<'_> {
                     width,
                     pair,
                     target.has_parts,
-                    tile.staged.tiles(width),
+                    tile.staged.tiles(target.size, self.vectors),
                     tile.staged.shared(),
                 );
             }
@@ -349,17 +352,13 @@ impl Pass<'_> {
                 tile.quads,
                 pair,
                 Ways::new(target.has_depthwise),
+                self.vectors,
             );
         }
     }
 
     /// The place of the parts of weight gradients in the work of a backward pass.
     fn first_partial(&self) -> usize {
-        self.first_pooled() + self.plan.pooled_len
-    }
-
-    /// The place of the maps of pools there.
-    pub fn first_pooled(&self) -> usize {
         self.plan.states_len + self.plan.scratch_len
     }
 

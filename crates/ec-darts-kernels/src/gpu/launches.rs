@@ -110,6 +110,8 @@ pub struct Plan {
     pub pooled: HashMap<PoolKey, Pooled>,
     pub pooled_len: usize,
     pub pools: Vec<([usize; 2], Rows)>,
+    /// Whether all quads of inputs and states are whole, also in the parts at stride 2.
+    pub whole: bool,
     /// Whether every packed parameter gets its gradient.
     pub covers_parameters: bool,
 }

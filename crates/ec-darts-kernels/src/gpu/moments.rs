@@ -35,8 +35,8 @@ pub fn pixels_of(
     columns: usize,
     rows: usize,
 ) -> f32 {
-    let high = min(height - tile_y * rows * 4, rows * 4);
-    let wide = min(width - tile_x * columns, columns);
+    let high = min(height - tile_y * rows, rows);
+    let wide = min(width - tile_x * columns * 4, columns * 4);
     (high * wide) as f32
 }
 

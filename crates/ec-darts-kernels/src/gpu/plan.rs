@@ -93,6 +93,7 @@ impl Plan {
             packed_numbers: 0,
             counts: 0,
             largest_size: 0,
+            whole: false,
             pooled: HashMap::new(),
             pooled_len: 0,
             pools: Vec::new(),
@@ -118,6 +119,7 @@ impl Plan {
         let groups = groups(cell, &states);
         let mut state_terms = Vec::new();
         let mut all_pools = Vec::new();
+        let mut all_whole = true;
         for group in &groups {
             let mut builder = Builder::default();
             let mut edges: Vec<(Source, &Edge)> = Vec::new();
@@ -143,6 +145,7 @@ impl Plan {
                 };
                 let to = states[state];
                 for (from, edge) in &of_state {
+                    all_whole &= from.size[1] % (4 * edge.stride) == 0 && to.size[1] % 4 == 0;
                     assert_eq!(out_size(from.size, edge), to.size, "edges of a node make one size");
                 }
                 let first_term = builder.terms.len();
@@ -179,6 +182,7 @@ impl Plan {
             let rows = plan.rows(&rows);
             plan.pools.push((of_size[0].0, rows));
         }
+        plan.whole = all_whole;
         plan.mixed = plan.rows(&all_mixed);
         plan.weight_parts = plan.rows(&weight_parts);
         let sizes = weight_parts.iter().map(|row| row[part::SIZE] as usize);

@@ -1,13 +1,13 @@
 //! Reading planes: four neighbouring pixels at a time, through the caches.
 //!
-//! A unit works on a quad: pixels `y .. y + 4` of one column. Quads are numbered along the rows, so that units side by
-//! side read pixels side by side; the last of a column may extend beyond it.
+//! A unit works on a quad: pixels `x .. x + 4` of one row. Quads are numbered along the rows; the last of a row may extend
+//! beyond it. Where it never does, and the device can read four values as one, a launch is compiled for `vectors`.
 
 use cubecl::prelude::*;
 
 use super::table::gather;
 
-/// Four neighbouring pixels of a column, or four channels of one pixel.
+/// Four neighbouring pixels of a row, or four channels of one pixel.
 pub type Four = Vector<f32, Const<4>>;
 
 /// A plane of a source, and the lift of its values when they are read: `max(scale v + shift,
@@ -45,6 +45,43 @@ pub fn pixel(source: &[f32], plane: &Plane, y: i32, x: i32) -> f32 {
         value = lifted(source, plane.first + (y * plane.width + x) as usize, plane);
     }
     value
+}
+
+/// The first `lanes` pixels of a quad, zero for the others. With `vectors` these are all or none, at a place that is a
+/// multiple of four.
+#[cube]
+pub fn read_four(values: &[f32], at: usize, lanes: usize, #[comptime] vectors: bool) -> Four {
+    let mut four = Four::new(0.0);
+    if vectors.comptime() {
+        if lanes > 0 {
+            four = values.as_vectorized().with_vector_size::<Const<4>>()[at / 4];
+        }
+    } else {
+        #[unroll]
+        for pixel in 0..4usize {
+            if pixel < lanes {
+                four.insert(pixel, values[at + pixel]);
+            }
+        }
+    }
+    four
+}
+
+/// Writes the first `lanes` pixels of a quad, as [`read_four`].
+#[cube]
+pub fn write_four(to: &mut [f32], at: usize, four: Four, lanes: usize, #[comptime] vectors: bool) {
+    if vectors.comptime() {
+        if lanes > 0 {
+            to.as_vectorized_mut().with_vector_size_mut::<Const<4>>()[at / 4] = four;
+        }
+    } else {
+        #[unroll]
+        for pixel in 0..4usize {
+            if pixel < lanes {
+                to[at + pixel] = four.extract(pixel);
+            }
+        }
+    }
 }
 
 /// Four values as one.
@@ -94,7 +131,7 @@ pub fn gathered(
         let at = depthwise + input * (kernel * kernel) as usize;
         #[unroll]
         for number in 0..4usize {
-            let top = top + number as i32 * stride;
+            let left = left + number as i32 * stride;
             let mut sum = f32::new(0.0);
             for tap in 0..kernel * kernel {
                 let y = top + (tap / kernel * dilation) as i32;
@@ -124,7 +161,7 @@ pub fn picked(
     let mut value = Four::new(0.0);
     #[unroll]
     for number in 0..4usize {
-        let top = top + number as i32 * stride;
+        let left = left + number as i32 * stride;
         value.insert(number, pixel(source, plane, top + tap / 3, left + tap % 3));
     }
     value

@@ -1,11 +1,11 @@
 //! Pools of 3x3 windows forward, for the four pixels of a quad, and the moments of their values.
 //!
-//! Rows first: neighbouring windows share the sum or the largest value of a row. A value that is no number stays so.
+//! Columns first: neighbouring windows share the sum or the largest value of a column. A value that is no number stays so.
 
 use cubecl::prelude::*;
 
 use super::moments::{pixels_of, total};
-use super::planes::{Four, Plane, within};
+use super::planes::{Four, Plane, read_four, within, write_four};
 use super::table::{NONE, block, gather};
 
 /// Neighbouring values of a row, `outside` where there are none.
@@ -53,14 +53,57 @@ pub fn pooled(
     left: i32,
     stride: i32,
     is_max: bool,
+    #[comptime] vectors: bool,
 ) -> Four {
     let mut value = Four::new(0.0);
     if stride == 1 {
-        value = pooled_by(source, plane, top, left, is_max, 1usize);
+        value = pooled_by(source, plane, top, left, is_max, 1usize, vectors);
     } else {
-        value = pooled_by(source, plane, top, left, is_max, 2usize);
+        value = pooled_by(source, plane, top, left, is_max, 2usize, vectors);
     }
     value
+}
+
+/// The first `columns` values of a row of the windows of a quad, the first of which is the last before an aligned four.
+#[cube]
+fn line_of(
+    source: &[f32],
+    plane: &Plane,
+    y: i32,
+    left: i32,
+    outside: f32,
+    #[comptime] columns: usize,
+    #[comptime] vectors: bool,
+) -> Array<f32> {
+    let mut line = Array::<f32>::new(columns);
+    if comptime!(vectors) {
+        let has_row = within(y, plane.height);
+        let at = plane.first as i32 + y * plane.width + left + 1;
+        line[0] = outside;
+        if has_row && left >= 0 {
+            line[0] = source[(at - 1) as usize];
+        }
+        #[unroll]
+        for part in 0..comptime!(columns / 4) {
+            let mut four = Four::new(outside);
+            if has_row && within(left + 1 + comptime!(4 * part as i32), plane.width) {
+                four = read_four(source, at as usize + comptime!(4 * part), 4usize, true);
+            }
+            #[unroll]
+            for lane in 0..4usize {
+                line[comptime!(1 + 4 * part + lane)] = four.extract(lane);
+            }
+        }
+        if comptime!(columns == 6) {
+            line[5] = outside;
+            if has_row && left + 5 < plane.width {
+                line[5] = source[(at + 4) as usize];
+            }
+        }
+    } else {
+        line = row_of(source, plane, y, left, outside, columns);
+    }
+    line
 }
 
 #[cube]
@@ -71,42 +114,40 @@ fn pooled_by(
     left: i32,
     is_max: bool,
     #[comptime] stride: usize,
+    #[comptime] vectors: bool,
 ) -> Four {
-    let rows = comptime!(3 + 3 * stride);
-    let mut of_rows = Array::<f32>::new(rows);
+    let columns = comptime!(3 + 3 * stride);
+    let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
+    let mut of_columns = line_of(source, plane, top, left, outside, columns, vectors);
+    #[unroll]
+    for row in 1..3i32 {
+        let line = line_of(source, plane, top + row, left, outside, columns, vectors);
+        #[unroll]
+        for column in 0..columns {
+            let (before, value) = (of_columns[column], line[column]);
+            of_columns[column] = select(is_max, larger(before, value), before + value);
+        }
+    }
     let mut four = Four::new(0.0);
-    if is_max {
-        #[unroll]
-        for row in 0..rows {
-            let line = row_of(source, plane, top + row as i32, left, f32::new(f32::MIN), 3usize);
-            of_rows[row] = larger(larger(line[0], line[1]), line[2]);
-        }
-        #[unroll]
-        for pixel in 0..4usize {
-            let row = comptime!(pixel * stride);
-            let two = larger(of_rows[row], of_rows[comptime!(row + 1)]);
-            four.insert(pixel, larger(two, of_rows[comptime!(row + 2)]));
-        }
-    } else {
-        let of_columns = share_of(min(left + 3, plane.width) - max(left, 0));
-        #[unroll]
-        for row in 0..rows {
-            let line = row_of(source, plane, top + row as i32, left, f32::new(0.0), 3usize);
-            of_rows[row] = line[0] + line[1] + line[2];
-        }
-        #[unroll]
-        for pixel in 0..4usize {
-            let row = comptime!(pixel * stride);
-            let begin = top + row as i32;
-            let share = of_columns * share_of(min(begin + 3, plane.height) - max(begin, 0));
-            let sum = of_rows[row] + of_rows[comptime!(row + 1)] + of_rows[comptime!(row + 2)];
-            four.insert(pixel, sum * share);
+    let of_rows = share_of(min(top + 3, plane.height) - max(top, 0));
+    #[unroll]
+    for pixel in 0..4usize {
+        let column = comptime!(pixel * stride);
+        let first = of_columns[column];
+        let second = of_columns[comptime!(column + 1)];
+        let third = of_columns[comptime!(column + 2)];
+        if is_max {
+            four.insert(pixel, larger(larger(first, second), third));
+        } else {
+            let begin = left + column as i32;
+            let share = of_rows * share_of(min(begin + 3, plane.width) - max(begin, 0));
+            four.insert(pixel, (first + second + third) * share);
         }
     }
     four
 }
 
-/// Maps of pools, from the place `first_map` on, and their `moments`, for tiles as in [`super::blocks`]. Cubes: tiles,
+/// Maps of pools, and their `moments`, for tiles as in [`super::blocks`]. Cubes: tiles,
 /// images, branches and their channels. A unit has a quad.
 #[cube(launch_unchecked)]
 pub fn pool_maps(
@@ -115,7 +156,6 @@ pub fn pool_maps(
     maps: &mut [f32],
     partials: &mut [f32],
     first_row: usize,
-    first_map: usize,
     height: usize,
     width: usize,
     channels: usize,
@@ -123,6 +163,7 @@ pub fn pool_maps(
     #[comptime] moments: bool,
     #[comptime] columns: usize,
     #[comptime] rows: usize,
+    #[comptime] vectors: bool,
 ) {
     let row = first_row + CUBE_POS_Z as usize / channels * block::LEN;
     let channel = CUBE_POS_Z as usize % channels;
@@ -130,8 +171,8 @@ pub fn pool_maps(
     let unit = UNIT_POS as usize;
     let tile_x = CUBE_POS_X as usize % tiles_x;
     let tile_y = CUBE_POS_X as usize / tiles_x;
-    let y = (tile_y * rows + unit / columns) * 4;
-    let x = tile_x * columns + unit % columns;
+    let y = tile_y * rows + unit / columns;
+    let x = (tile_x * columns + unit % columns) * 4;
     let in_height = table[row + block::HEIGHT] as usize;
     let in_width = table[row + block::WIDTH] as usize;
     let plane = Plane {
@@ -147,27 +188,23 @@ pub fn pool_maps(
     let is_max = table[row + block::GATHER] == gather::MAX_POOL;
     let (top, left) = (y as i32 * stride - 1, x as i32 * stride - 1);
     let active = y < height && x < width;
+    let lanes = select(active, width - min(x, width), 0usize);
     let mut value = Four::new(0.0);
     if active {
-        value = pooled(source, &plane, top, left, stride, is_max);
+        value = pooled(source, &plane, top, left, stride, is_max, vectors);
     }
     let map = table[row + block::MAP];
     if map != NONE {
         let plane = (image * channels + channel) * height * width;
-        let to = first_map + map as usize + plane + y * width + x;
-        #[unroll]
-        for pixel in 0..4usize {
-            if active && y + pixel < height {
-                maps[to + pixel * width] = value.extract(pixel);
-            }
-        }
+        let to = map as usize + plane + y * width + x;
+        write_four(maps, to, value, lanes, vectors);
     }
     if moments.comptime() {
         let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
         let mut sum = f32::new(0.0);
         #[unroll]
         for pixel in 0..4usize {
-            if active && y + pixel < height {
+            if pixel < lanes {
                 sum += value.extract(pixel);
             }
         }
@@ -176,7 +213,7 @@ pub fn pool_maps(
         let mut squares = f32::new(0.0);
         #[unroll]
         for pixel in 0..4usize {
-            if active && y + pixel < height {
+            if pixel < lanes {
                 let off = value.extract(pixel) - mean;
                 squares += off * off;
             }

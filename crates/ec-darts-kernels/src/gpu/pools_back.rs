@@ -5,10 +5,10 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, quad, within};
+use super::planes::{Four, Plane, quad, read_four, within, write_four};
 use super::pools::share_of;
 use super::pools_strided::pooled_back;
-use super::staged::{HALO, Planes, Tiles, clear_halo, pitch, stage};
+use super::staged::{HALO, Planes, Tiles, clear_halo, stage};
 use super::sums::{OF_NORM, factor};
 use super::table::{kind, source, term};
 
@@ -32,23 +32,25 @@ pub struct Pools {
     pub c: f32,
 }
 
-/// The sum of `a f g` for the pixels of a quad below each other, from the place `at` in the maps' gradients on.
+/// The sum of `a f g` for the first `lanes` pixels of a quad, from the place `at` in the maps' gradients on.
 #[cube]
-fn quad_reached(table: &[u32], norms: &[f32], work: &[f32], pools: &Pools, image: usize, at: i32, y: i32) -> Four {
+fn quad_reached(
+    table: &[u32],
+    norms: &[f32],
+    work: &[f32],
+    pools: &Pools,
+    image: usize,
+    at: usize,
+    lanes: usize,
+    #[comptime] vectors: bool,
+) -> Four {
     let mut sum = Four::new(0.0);
     for number in 0..pools.count {
         let row = pools.first + number * term::LEN;
         let a = norms[pools.coefficients + table[row + term::COEFFICIENTS] as usize * pools.apart];
         let a = a * factor(table, pools.factors, table[row + term::MIXING], image, pools.images);
-        let from = table[row + term::GRADIENT] as i32 + at;
-        #[unroll]
-        for pixel in 0..4usize {
-            if within(y + pixel as i32, pools.height) {
-                let before = sum.extract(pixel);
-                let value = work[(from + pixel as i32 * pools.width) as usize];
-                sum.insert(pixel, before + a * value);
-            }
-        }
+        let from = table[row + term::GRADIENT] as usize + at;
+        sum += Four::new(a) * read_four(work, from, lanes, vectors);
     }
     sum
 }
@@ -101,27 +103,23 @@ pub fn pools_back(
     let in_height = table[row + source::HEIGHT] as usize;
     let in_width = table[row + source::WIDTH] as usize;
     let in_size = in_height * in_width;
-    let tiles_x = in_width.div_ceil(columns);
-    let tile_y = CUBE_POS_X as usize / tiles_x * comptime!(4 * rows);
-    let tile_x = CUBE_POS_X as usize % tiles_x * columns;
+    let tiles_x = in_width.div_ceil(comptime!(4 * columns));
+    let tile_y = CUBE_POS_X as usize / tiles_x * rows;
+    let tile_x = CUBE_POS_X as usize % tiles_x * comptime!(4 * columns);
     if tile_y >= in_height {
         terminate!();
     }
     let first = CUBE_POS_Z as usize * at_once;
     let of_image = unit / comptime!(columns * rows);
     let image = first + of_image;
-    let y = tile_y + of_row * 4;
-    let x = tile_x + of_column;
+    let y = tile_y + of_row;
+    let x = tile_x + of_column * 4;
     let has_quad = image < images && y < in_height && x < in_width;
     let mut tile = Shared::<[Four]>::new_slice(comptime!(tiles.len()));
     // The gradients of windows, and the place of the pixel that has the largest value, in a tile
-    // with one more pixel on each side.
-    let wide = comptime!(columns + 2);
-    let high = comptime!(rows + 1);
-    let mut shares =
-        Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2) * window_pitch(rows)));
-    let mut places =
-        Shared::<[Four]>::new_slice(comptime!(at_once * (columns + 2) * window_pitch(rows)));
+    // with one more row or quad on each side.
+    let mut shares = Shared::<[Four]>::new_slice(comptime!(tiles.planes * windows_of(tiles)));
+    let mut places = Shared::<[Four]>::new_slice(comptime!(tiles.planes * windows_of(tiles)));
     let place = table[row + source::PLACE] as usize;
     let mut all = Four::new(0.0);
     let end = table[row + source::NUM_TERMS] as usize;
@@ -163,8 +161,9 @@ pub fn pools_back(
                 width: in_width as i32,
                 row: in_width as i32,
                 step: 1,
-                top: tile_y as i32 - 2,
+                top: tile_y as i32,
                 left: tile_x as i32,
+                padding: 2,
                 floor: f32::MIN,
                 outside,
                 norm: 0,
@@ -172,53 +171,57 @@ pub fn pools_back(
             };
             // The tile was read by all units: a barrier follows that.
             clear_halo(&mut tile, outside, unit, tiles);
-            stage(&mut tile, values, norms, &planes, 2i32, unit, tiles);
+            stage(&mut tile, values, norms, &planes, unit, tiles);
             sync_cube();
             let mut window = unit;
-            while window < comptime!(at_once * (columns + 2) * (rows + 1)) {
-                let column = window % wide;
-                let quad = window / wide % high;
-                let of_image = window / comptime!((columns + 2) * (rows + 1));
+            while window < comptime!(at_once * (rows + 2) * (columns + 2)) {
+                let column = window % comptime!(columns + 2);
+                let of_row = window / comptime!(columns + 2) % comptime!(rows + 2);
+                let of_image = window / comptime!((columns + 2) * (rows + 2));
                 let image = first + of_image;
-                let middle_x = (tile_x + column) as i32 - 1;
-                let middle_y = (tile_y + 4 * quad) as i32 - 1;
+                let middle_x = (tile_x + 4 * column) as i32 - 4;
+                let middle_y = (tile_y + of_row) as i32 - 1;
                 let mut share = Four::new(0.0);
                 let mut taps = Four::new(0.0);
-                if image < images && within(middle_x, width) {
-                    let from = (of_image * comptime!(columns + 2 * HALO) + column + HALO - 2)
-                        * comptime!(pitch(rows))
-                        + quad;
-                    let read = staged_rows(&tile, from, comptime!(pitch(rows)));
+                if image < images && within(middle_y, height) && within(middle_x, width) {
+                    let read = staged_rows(&tile, of_image, of_row, column, tiles);
                     let plane = (image * channels + channel) as i32 * height * width;
-                    let at = plane + middle_y * width + middle_x;
-                    let reached = quad_reached(table, norms, &*work, &pools, image, at, middle_y);
-                    let of_columns = share_of(min(middle_x + 2, width) - max(middle_x - 1, 0));
+                    let at = (plane + middle_y * width + middle_x) as usize;
+                    let lanes = min(width - middle_x, 4) as usize;
+                    let vectors = comptime!(tiles.vectors);
+                    let reached =
+                        quad_reached(table, norms, &*work, &pools, image, at, lanes, vectors);
+                    let of_rows = share_of(min(middle_y + 2, height) - max(middle_y - 1, 0));
                     #[unroll]
                     for number in 0..4usize {
-                        let y = middle_y + number as i32;
-                        if within(y, height) {
+                        let x = middle_x + number as i32;
+                        if number < lanes {
                             let reached = reached.extract(number);
                             if is_max {
                                 let found = largest_of(&read, number);
                                 share.insert(number, reached + b * found.value + c);
                                 taps.insert(number, found.tap);
                             } else {
-                                let part =
-                                    of_columns * share_of(min(y + 2, height) - max(y - 1, 0));
+                                let part = of_rows * share_of(min(x + 2, width) - max(x - 1, 0));
                                 let mean = sum_of(&read, number) * part;
                                 share.insert(number, (reached + b * mean + c) * part);
                             }
                         }
                     }
                 }
-                let to = (of_image * wide + column) * comptime!(window_pitch(rows)) + quad;
+                let to = of_image * comptime!(windows_of(tiles))
+                    + of_row * comptime!(tiles.pitch())
+                    + column;
                 shares[to] = share;
                 places[to] = taps;
                 window += units;
             }
             sync_cube();
-            let from = (of_image * wide + of_column) * comptime!(window_pitch(rows)) + of_row;
-            all += collected(&shares, &places, from, is_max, comptime!(window_pitch(rows)));
+            let from = of_image * comptime!(windows_of(tiles))
+                + of_row * comptime!(tiles.pitch())
+                + of_column
+                + 1;
+            all += collected(&shares, &places, from, is_max, comptime!(tiles.pitch()));
         } else if has_quad {
             let plane = Plane {
                 first: place + (image * of_source + channel) * in_size,
@@ -239,41 +242,50 @@ pub fn pools_back(
         + (image * of_source + channel) * in_size
         + y * in_width
         + x;
-    #[unroll]
-    for pixel in 0..4usize {
-        if has_quad && y + pixel < in_height {
-            let at = to + pixel * in_width;
-            if to_target.comptime() {
-                target[at] += all.extract(pixel);
-            } else {
-                work[at] += all.extract(pixel);
-            }
-        }
+    let lanes = select(has_quad, in_width - min(x, in_width), 0usize);
+    let vectors = comptime!(tiles.vectors);
+    if to_target.comptime() {
+        let before = read_four(&*target, to, lanes, vectors);
+        write_four(target, to, before + all, lanes, vectors);
+    } else {
+        let before = read_four(&*work, to, lanes, vectors);
+        write_four(work, to, before + all, lanes, vectors);
     }
 }
 
-/// Quads of a column of windows, an odd number: units side by side read different banks.
-pub fn window_pitch(rows: usize) -> usize {
-    (rows + 1) | 1
+/// Number of fours for the windows of a plane's tile.
+pub fn windows_of(tiles: Tiles) -> usize {
+    (tiles.rows + 2) * tiles.pitch()
 }
 
-/// Number of rows around the four windows below each other that a unit makes.
-const ROWS_READ: usize = 8;
+/// Number of columns around four windows side by side.
+const COLUMNS_READ: usize = 6;
 
-/// Three columns of a tile, from a quad on.
+/// Three rows of a tile around a quad of windows, whose row and column begin before the tile. In the quads before and
+/// after it only the windows beside the tile are whole, and no other is used.
 #[cube]
-fn staged_rows(tile: &Shared<[Four]>, at: usize, #[comptime] pitch: usize) -> Array<f32> {
-    let mut read = Array::<f32>::new(comptime!(3 * ROWS_READ));
+fn staged_rows(
+    tile: &Shared<[Four]>,
+    plane: usize,
+    row: usize,
+    column: usize,
+    #[comptime] tiles: Tiles,
+) -> Array<f32> {
+    let mut read = Array::<f32>::new(comptime!(3 * COLUMNS_READ));
+    let first = (plane * comptime!(tiles.all_rows()) + row + comptime!(HALO - 2))
+        * comptime!(tiles.pitch());
+    let before = first + max(column, 1) - 1;
+    let after = first + min(column, comptime!(tiles.columns)) + 1;
     #[unroll]
-    for column in 0..3usize {
+    for row in 0..3usize {
+        let below = comptime!(row * tiles.pitch());
+        let four = tile[first + column + below];
+        read[comptime!(row * COLUMNS_READ)] = tile[before + below].extract(3usize);
         #[unroll]
-        for part in 0..2usize {
-            let four = tile[at + comptime!(column * pitch + part)];
-            #[unroll]
-            for lane in 0..4usize {
-                read[comptime!(column * ROWS_READ + 4 * part + lane)] = four.extract(lane);
-            }
+        for lane in 0..4usize {
+            read[comptime!(row * COLUMNS_READ + 1 + lane)] = four.extract(lane);
         }
+        read[comptime!(row * COLUMNS_READ + 5)] = tile[after + below].extract(0usize);
     }
     read
 }
@@ -291,7 +303,7 @@ fn largest_of(read: &Array<f32>, #[comptime] first: usize) -> Found {
     let mut tap = f32::new(0.0);
     #[unroll]
     for other in 1..9usize {
-        let next = read[comptime!(other % 3 * ROWS_READ + first + other / 3)];
+        let next = read[comptime!(other / 3 * COLUMNS_READ + first + other % 3)];
         let is_larger = next > value;
         value = select(is_larger, next, value);
         tap = select(is_larger, comptime!(other as f32).runtime(), tap);
@@ -304,12 +316,12 @@ fn sum_of(read: &Array<f32>, #[comptime] first: usize) -> f32 {
     let mut sum = f32::new(0.0);
     #[unroll]
     for tap in 0..9usize {
-        sum += read[comptime!(tap % 3 * ROWS_READ + first + tap / 3)];
+        sum += read[comptime!(tap / 3 * COLUMNS_READ + first + tap % 3)];
     }
     sum
 }
 
-/// The gradients of a quad's pixels from those of the windows that contain them; `at` is the first of these.
+/// The gradients of a quad's pixels from those of the windows that contain them; `at` is the quad of windows above it.
 #[cube]
 fn collected(
     shares: &Shared<[Four]>,
@@ -320,19 +332,24 @@ fn collected(
 ) -> Four {
     let mut sums = Array::<f32>::new(4usize);
     #[unroll]
+    for pixel in 0..4usize {
+        sums[pixel] = 0.0;
+    }
+    #[unroll]
     for side in 0..3usize {
         #[unroll]
         for window in 0..6usize {
-            let from = at + comptime!(side * pitch + window / 4);
-            let share = shares[from].extract(comptime!(window % 4));
-            let tap = places[from].extract(comptime!(window % 4));
+            // From the last window of the quad before to the first of the next.
+            let from = at + comptime!(side * pitch + (window + 3) / 4) - 1;
+            let share = shares[from].extract(comptime!((window + 3) % 4));
+            let tap = places[from].extract(comptime!((window + 3) % 4));
             #[unroll]
             for pixel in 0..4usize {
-                // The row of the pixel in the window, whose column is the last in the first of the
-                // windows side by side.
-                let row = comptime!(pixel as i32 + 2 - window as i32);
-                if comptime!((0..3).contains(&row)) {
-                    let of_pixel = comptime!((row * 3 + 2 - side as i32) as f32).runtime();
+                // The column of the pixel in the window, whose row is the last in the first of the
+                // windows below each other.
+                let column = comptime!(pixel as i32 + 2 - window as i32);
+                if comptime!((0..3).contains(&column)) {
+                    let of_pixel = comptime!(((2 - side as i32) * 3 + column) as f32).runtime();
                     let has = !is_max || tap == of_pixel;
                     sums[pixel] += select(has, share, f32::new(0.0));
                 }

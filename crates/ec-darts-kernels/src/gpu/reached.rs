@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::backward::line_of;
 use super::moments::total;
+use super::planes::{Four, read_four};
 use super::sums::{OF_NORM, UNITS, VALUES, factor, value_of};
 use super::table::{NONE, kind, mixed, part, term};
 use crate::EPSILON;
@@ -12,7 +13,7 @@ use crate::EPSILON;
 const IMAGES: usize = 4;
 
 /// Adds a quad's gradients and products of some images, all of whose values are read before one is used. The first
-/// `lines` pixels of the quad are in the map.
+/// `lanes` pixels of the quad are in the map.
 #[cube]
 fn add_images(
     sums: &mut Array<f32>,
@@ -28,27 +29,19 @@ fn add_images(
     step: usize,
     images: usize,
     apart: usize,
-    lines: usize,
-    width: usize,
+    lanes: usize,
+    #[comptime] vectors: bool,
 ) {
     let mut image = first;
     while image < images {
-        let mut reached = Array::<f32>::new(comptime!(4 * IMAGES));
-        let mut read = Array::<f32>::new(comptime!(4 * IMAGES));
+        let mut reached = Array::<Four>::new(IMAGES);
+        let mut read = Array::<Four>::new(IMAGES);
         #[unroll]
         for number in 0..IMAGES {
             let image = image + number * step;
-            #[unroll]
-            for pixel in 0..4usize {
-                let to = comptime!(4 * number + pixel);
-                let at = image * apart + pixel * width;
-                reached[to] = 0.0;
-                read[to] = 0.0;
-                if image < images && pixel < lines {
-                    reached[to] = gradients[first_gradient + at];
-                    read[to] = values[first_value + at];
-                }
-            }
+            let lanes = select(image < images, lanes, 0usize);
+            reached[number] = read_four(gradients, first_gradient + image * apart, lanes, vectors);
+            read[number] = read_four(values, first_value + image * apart, lanes, vectors);
         }
         #[unroll]
         for number in 0..IMAGES {
@@ -56,10 +49,9 @@ fn add_images(
             let scale = factor(table, factors, mixing, image, images);
             #[unroll]
             for pixel in 0..4usize {
-                let at = comptime!(4 * number + pixel);
-                let reached = scale * reached[at];
+                let reached = scale * reached[number].extract(pixel);
                 sums[0] += reached;
-                sums[1] += reached * (read[at] - mean);
+                sums[1] += reached * (read[number].extract(pixel) - mean);
             }
         }
         image += step * IMAGES;
@@ -78,19 +70,20 @@ pub fn normalizations(
     table: &[u32],
     source: &[f32],
     maps: &[f32],
+    pooled: &[f32],
     work: &[f32],
     norms: &mut [f32],
     mixing: &[f32],
     parameter_gradient: &mut [f32],
     first_row: usize,
     first_coefficient: usize,
-    first_pooled: usize,
     factors: usize,
     images: usize,
     channels: usize,
     height: usize,
     width: usize,
     wants_parameters: u32,
+    #[comptime] vectors: bool,
 ) {
     let row = first_row + CUBE_POS_Y as usize * term::LEN;
     let channel = CUBE_POS_X as usize;
@@ -109,7 +102,8 @@ pub fn normalizations(
     let mut sums = Array::<f32>::new(2usize);
     sums[0] = 0.0;
     sums[1] = 0.0;
-    let quads = height.div_ceil(4) * width;
+    let wide = width.div_ceil(4);
+    let quads = height * wide;
     // Units have their place in the map once, and take images in turn.
     let at_once = max(VALUES / quads, 1);
     let mut first_image = 0usize;
@@ -121,35 +115,33 @@ pub fn normalizations(
     let what = table[row + term::KIND];
     let value = table[row + term::VALUE] as usize;
     while quad < quads && first_image < at_once {
-        let y = quad / width * 4;
-        let x = quad % width;
+        let y = quad / wide;
+        let x = quad % wide * 4;
         let place = channel * size + y * width + x;
-        let lines = height - y;
+        let lanes = width - x;
         let apart = channels * size;
         if what == kind::MAP {
             add_images(
                 &mut sums, table, maps, value + place, work, gradient + place, mean, factors,
-                weight, first_image, at_once, images, apart, lines, width,
+                weight, first_image, at_once, images, apart, lanes, vectors,
             );
         } else if what == kind::POOLED {
             add_images(
-                &mut sums, table, work, first_pooled + value + place, work, gradient + place,
-                mean, factors, weight, first_image, at_once, images, apart, lines, width,
+                &mut sums, table, pooled, value + place, work, gradient + place, mean, factors,
+                weight, first_image, at_once, images, apart, lanes, vectors,
             );
         } else {
             let mut image = first_image;
             while image < images {
                 let plane = image * channels + channel;
-                let values = value_of(table, row, source, maps, plane, height, width, y, x);
+                let values = value_of(table, row, source, maps, plane, height, width, y, x, vectors);
                 let scale = factor(table, factors, weight, image, images);
-                let at = gradient + image * apart + place;
+                let reached = read_four(work, gradient + image * apart + place, lanes, vectors);
                 #[unroll]
                 for pixel in 0..4usize {
-                    if pixel < lines {
-                        let reached = scale * work[at + pixel * width];
-                        sums[0] += reached;
-                        sums[1] += reached * (values.extract(pixel) - mean);
-                    }
+                    let reached = scale * reached.extract(pixel);
+                    sums[0] += reached;
+                    sums[1] += reached * (values.extract(pixel) - mean);
                 }
                 image += at_once;
             }

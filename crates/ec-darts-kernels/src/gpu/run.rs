@@ -72,6 +72,11 @@ fn planned(inputs: &Inputs, cell: &Cell, statistics: usize) -> Arc<Planned> {
     planned
 }
 
+/// Whether the kernels of a device can read four values of a buffer as one. WGSL has no such view of a buffer.
+fn reads_vectors(client: &Client) -> bool {
+    ["cuda", "hip"].iter().any(|name| client.name().starts_with(name))
+}
+
 impl Inputs {
     pub fn new(
         inputs: Vec<CubeTensor>,
@@ -117,6 +122,7 @@ impl Inputs {
             states: empty(&client, plan.states_len),
             norms: empty(&client, plan.norms_len()),
             factors,
+            vectors: plan.whole && reads_vectors(&client),
             client,
         };
         let output = empty(&pass.client, plan.output.iter().product());
@@ -162,6 +168,7 @@ impl Inputs {
             states: Values { handle: tape.states.clone(), len: plan.states_len },
             norms: Values { handle: tape.norms.clone(), len: plan.norms_len() },
             factors: tape.factors,
+            vectors: plan.whole && reads_vectors(&client),
             client,
         };
         // No gradient behind an input's own edge is requested.
@@ -175,10 +182,11 @@ impl Inputs {
         let parameters = wanted.parameters.then(gradient_of);
         let parameters = parameters.as_ref();
         let partials_len = if wanted.parameters { plan.partials_len } else { 0 };
-        let all = plan.states_len + plan.scratch_len + plan.pooled_len + partials_len;
-        let work = empty(&pass.client, all);
+        let work = empty(&pass.client, plan.states_len + plan.scratch_len + partials_len);
         pass.parts(&Values::of(&into_contiguous(gradient)), &work);
-        pass.pool_maps(&work, pass.first_pooled());
+        // Not in `work`: the allocator's pages grow with the largest buffer.
+        let pooled = empty(&pass.client, plan.pooled_len);
+        pass.pool_maps(&pooled);
         let mut of_inputs = vec![None; self.inputs.len()];
         let mut skipped = 0;
         for (target, maps) in plan.targets.iter().zip(&tape.maps).rev() {
@@ -196,7 +204,7 @@ impl Inputs {
             };
             // From all later nodes at once.
             pass.pools_back(target, &work, None);
-            pass.normalizations(target, &maps, &work, parameters);
+            pass.normalizations(target, &maps, &pooled, &work, parameters);
             let mut inputs_read = target.inputs_read.iter();
             let wants_source =
                 target.inputs_read.is_empty() || inputs_read.any(|&input| wanted.inputs[input]);

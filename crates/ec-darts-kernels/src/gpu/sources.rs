@@ -4,13 +4,13 @@
 use cubecl::prelude::*;
 
 use super::moments::total;
-use super::planes::{Four, Ways, within};
-use super::staged::{HALO, Planes, Tiles, clear_halo, every, fetch, pitch, put};
+use super::planes::{Four, Ways, read_four, within, write_four};
+use super::staged::{Planes, Tiles, clear_halo, every, fetch, put};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather, kind, source, term};
-use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of};
+use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of, window_at};
 
-/// The gradient of four pixels of a source below each other, `split` apart, from the values that a block gathered there.
+/// The gradient of four pixels of a source side by side, `split` apart, from the values that a block gathered there.
 #[cube]
 fn scattered(
     table: &[u32],
@@ -34,11 +34,11 @@ fn scattered(
     let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
     let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
     let mut sums = Four::new(0.0);
-    for column in 0..kernel {
-        let right = x as i32 + padding - (column * dilation) as i32;
-        let of_right = divided(right, stride);
-        if of_right * stride == right && within(of_right, width as i32) {
-            for row in 0..kernel {
+    for row in 0..kernel {
+        let down = y as i32 + padding - (row * dilation) as i32;
+        let of_down = divided(down, stride);
+        if of_down * stride == down && within(of_down, height as i32) {
+            for column in 0..kernel {
                 let tap = (row * kernel + column) as usize;
                 let mut weight = f32::new(1.0);
                 let mut from = first + channel * height * width;
@@ -48,13 +48,13 @@ fn scattered(
                 if way == gather::WINDOW {
                     from = first + (channel * 9 + tap) * height * width;
                 }
-                let above = padding - (row * dilation) as i32;
+                let before = padding - (column * dilation) as i32;
                 #[unroll]
                 for pixel in 0..4usize {
                     // The output whose window has this pixel at this tap, if there is one.
-                    let down = (y + pixel * split) as i32 + above;
-                    let of_down = divided(down, stride);
-                    if of_down * stride == down && within(of_down, height as i32) {
+                    let right = (x + pixel * split) as i32 + before;
+                    let of_right = divided(right, stride);
+                    if of_right * stride == right && within(of_right, width as i32) {
                         let before = sums.extract(pixel);
                         let value = work[from + (of_down * width as i32 + of_right) as usize];
                         sums.insert(pixel, before + weight * value);
@@ -92,7 +92,6 @@ fn gathered_planes(
     tile_y: usize,
     tile_x: usize,
 ) -> Planes {
-    let padding = table[row + block::TILE_PADDING] as i32;
     let inputs = table[row + block::INPUTS] as usize;
     let place = table[row + block::GATHERED] as usize;
     Planes {
@@ -103,8 +102,9 @@ fn gathered_planes(
         width: width as i32,
         row: width as i32,
         step: 1,
-        top: tile_y as i32 - padding,
+        top: tile_y as i32,
         left: tile_x as i32,
+        padding: table[row + block::TILE_PADDING] as i32,
         floor: f32::MIN,
         outside: 0.0,
         norm: 0,
@@ -143,6 +143,37 @@ fn fetch_block(
         let first = table[row + block::DEPTHWISE] as usize + channel * taps.kernel * taps.kernel;
         let units = comptime!(tiles.units);
         stage_weights(windows, to, weights, first, 1usize, &taps, unit, true, 1usize, units);
+    }
+}
+
+/// A quad of a part of a plane, `split` values apart.
+#[cube]
+fn read_part(values: &[f32], at: usize, lanes: usize, split: usize, #[comptime] tiles: Tiles) -> Four {
+    let mut four = Four::new(0.0);
+    if comptime!(tiles.vectors) && split == 1 {
+        four = read_four(values, at, lanes, true);
+    } else {
+        #[unroll]
+        for pixel in 0..4usize {
+            if pixel < lanes {
+                four.insert(pixel, values[at + pixel * split]);
+            }
+        }
+    }
+    four
+}
+
+#[cube]
+fn write_part(to: &mut [f32], at: usize, four: Four, lanes: usize, split: usize, #[comptime] tiles: Tiles) {
+    if comptime!(tiles.vectors) && split == 1 {
+        write_four(to, at, four, lanes, true);
+    } else {
+        #[unroll]
+        for pixel in 0..4usize {
+            if pixel < lanes {
+                to[at + pixel * split] = four.extract(pixel);
+            }
+        }
     }
 }
 
@@ -198,7 +229,6 @@ pub fn sources(
     // Those of the part.
     let part_height = every(table[row + source::HEIGHT] as usize, down, split) as usize;
     let part_width = every(in_width, right, split) as usize;
-    let below = split * in_width;
     let mut scale = f32::new(1.0);
     let mut shift = f32::new(0.0);
     let mut mean = f32::new(0.0);
@@ -226,8 +256,8 @@ pub fn sources(
     let mut sum = f32::new(0.0);
     let mut products = f32::new(0.0);
     let end = min((CUBE_POS_Z as usize + 1) * images_per_chunk, images);
-    let tiles_x = part_width.div_ceil(columns);
-    let num_tiles = tiles_x * part_height.div_ceil(comptime!(4 * rows));
+    let tiles_x = part_width.div_ceil(comptime!(4 * columns));
+    let num_tiles = tiles_x * part_height.div_ceil(rows);
     let mut first = CUBE_POS_Z as usize * images_per_chunk;
     while first < end {
         let image = first + of_image;
@@ -235,26 +265,19 @@ pub fn sources(
         let first_value = table[row + source::PLACE] as usize + plane_place;
         let mut number = CUBE_POS_X as usize;
         while number < num_tiles {
-            let tile_y = number / tiles_x * comptime!(4 * rows);
-            let tile_x = number % tiles_x * columns;
-            let y = tile_y + of_row * 4;
-            let x = tile_x + of_column;
+            let tile_y = number / tiles_x * rows;
+            let tile_x = number % tiles_x * comptime!(4 * columns);
+            let y = tile_y + of_row;
+            let x = tile_x + of_column * 4;
             let has_quad = image < end && y < part_height && x < part_width;
             let (in_y, in_x) = (y * split + down, x * split + right);
             let at = in_y * in_width + in_x;
+            let lanes = select(has_quad, part_width - min(x, part_width), 0usize);
             let mut read = Four::new(0.0);
-            if has_quad {
-                #[unroll]
-                for pixel in 0..4usize {
-                    if y + pixel < part_height {
-                        let at = first_value + at + pixel * below;
-                        if pair.comptime() && table[row + source::INPUT] == 1 {
-                            read.insert(pixel, other[at]);
-                        } else {
-                            read.insert(pixel, values[at]);
-                        }
-                    }
-                }
+            if pair.comptime() && table[row + source::INPUT] == 1 {
+                read = read_part(other, first_value + at, lanes, split, tiles);
+            } else {
+                read = read_part(values, first_value + at, lanes, split, tiles);
             }
             let mut all = Four::new(0.0);
             let first_block = table[row + source::BLOCKS] as usize;
@@ -290,7 +313,7 @@ pub fn sources(
                 let way = table[of_block + block::STAGED];
                 let mut back = Four::new(0.0);
                 let window = entry % 2 * WEIGHTS;
-                let padding = table[of_block + block::TILE_PADDING] as i32;
+                let padding = table[of_block + block::TILE_PADDING] as usize;
                 let is_staged = has_windows && is_of_tiles(table, of_block, split);
                 if has_windows {
                     // The tile, and the window in whose place the next one comes, were read by all units.
@@ -300,7 +323,7 @@ pub fn sources(
                     let planes = gathered_planes(
                         table, of_block, first, end, channel, height, width, tile_y, tile_x,
                     );
-                    put(&mut tile, &fetched, &planes, padding, unit, tiles);
+                    put(&mut tile, &fetched, &planes, unit, tiles);
                     sync_cube();
                 }
                 if has_windows && entry + 1 < num_blocks {
@@ -326,9 +349,9 @@ pub fn sources(
                     );
                 }
                 if is_staged {
-                    let column = of_image * comptime!(columns + 2 * HALO) + of_column + HALO;
-                    let from = (column - padding as usize) * comptime!(pitch(rows)) + of_row;
-                    back = correlate_any(&tile, from, &windows, window, way, rows);
+                    let from = window_at(of_image, of_row, of_column, padding, tiles);
+                    let pitch = comptime!(tiles.pitch());
+                    back = correlate_any(&tile, from, &windows, window, way, pitch);
                 } else if has_quad {
                     back = scattered(
                         table, of_block, &*work, weights, image, channel, height, width, in_y, in_x,
@@ -358,35 +381,28 @@ pub fn sources(
                         let reached = table[of_term + term::GRADIENT] as usize
                             + (image * channels + channel) * height * width
                             + at;
-                        #[unroll]
-                        for pixel in 0..4usize {
-                            if y + pixel < height {
-                                let before = all.extract(pixel);
-                                let value = work[reached + pixel * width];
-                                all.insert(pixel, before + scale * value);
-                            }
-                        }
+                        let value = read_four(&*work, reached, lanes, comptime!(tiles.vectors));
+                        all += Four::new(scale) * value;
                     }
                 }
             }
             let to = table[row + source::GRADIENT] as usize + plane_place + at;
-            #[unroll]
-            for pixel in 0..4usize {
-                if has_quad && y + pixel < part_height {
-                    let value = all.extract(pixel);
-                    let below = pixel * below;
-                    if pair.comptime() && table[row + source::INPUT] == 1 {
-                        other_target[to + below] = value;
-                    } else if to_target.comptime() {
-                        target[to + below] = value;
-                    } else if inner.comptime() {
-                        work[to + below] = value;
-                        sum += value;
-                        products += value * (read.extract(pixel) - mean);
-                    } else {
-                        work[to + below] += value;
+            if pair.comptime() && table[row + source::INPUT] == 1 {
+                write_part(other_target, to, all, lanes, split, tiles);
+            } else if to_target.comptime() {
+                write_part(target, to, all, lanes, split, tiles);
+            } else if inner.comptime() {
+                write_part(work, to, all, lanes, split, tiles);
+                #[unroll]
+                for pixel in 0..4usize {
+                    if pixel < lanes {
+                        sum += all.extract(pixel);
+                        products += all.extract(pixel) * (read.extract(pixel) - mean);
                     }
                 }
+            } else {
+                let before = read_part(&*work, to, lanes, split, tiles);
+                write_part(work, to, before + all, lanes, split, tiles);
             }
             number += CUBE_COUNT_X as usize;
         }

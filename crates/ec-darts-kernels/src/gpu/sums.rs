@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::moments::{pixels_of, total};
-use super::planes::{Four, Plane};
+use super::planes::{Four, Plane, read_four, write_four};
 use super::pools::pooled;
 use super::table::{NONE, kind, node, norm, term};
 use crate::EPSILON;
@@ -177,30 +177,20 @@ pub fn value_of(
     width: usize,
     y: usize,
     x: usize,
+    #[comptime] vectors: bool,
 ) -> Four {
     let what = table[row + term::KIND];
     let place = table[row + term::VALUE] as usize;
     let mut value = Four::new(0.0);
     if what == kind::MAP {
         let at = place + image_channel * height * width + y * width + x;
-        #[unroll]
-        for pixel in 0..4usize {
-            if y + pixel < height {
-                value.insert(pixel, maps[at + pixel * width]);
-            }
-        }
+        value = read_four(maps, at, width - x, vectors);
     } else {
         let in_height = table[row + term::HEIGHT] as usize;
         let in_width = table[row + term::WIDTH] as usize;
         let first = place + image_channel * in_height * in_width;
         if what == kind::IDENTITY {
-            let at = first + y * width + x;
-            #[unroll]
-            for pixel in 0..4usize {
-                if y + pixel < height {
-                    value.insert(pixel, source[at + pixel * width]);
-                }
-            }
+            value = read_four(source, first + y * width + x, width - x, vectors);
         } else {
             let plane = Plane {
                 first,
@@ -213,7 +203,7 @@ pub fn value_of(
             let stride = table[row + term::STRIDE] as i32;
             let top = y as i32 * stride - 1;
             let left = x as i32 * stride - 1;
-            value = pooled(source, &plane, top, left, stride, what == kind::MAX_POOL);
+            value = pooled(source, &plane, top, left, stride, what == kind::MAX_POOL, vectors);
         }
     }
     value
@@ -239,17 +229,21 @@ pub fn nodes(
     width: usize,
     out_channels: usize,
     #[comptime] of_states: bool,
+    #[comptime] vectors: bool,
 ) {
     let row = first_row + CUBE_POS_Y as usize * node::LEN;
     let image = CUBE_POS_Z as usize;
     let images = CUBE_COUNT_Z as usize;
     let size = height * width;
-    let quads = height.div_ceil(4) * width;
+    let wide = width.div_ceil(4);
+    let quads = height * wide;
     let index = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
     if index < channels * quads {
         let channel = index / quads;
-        let y = index % quads / width * 4;
-        let x = index % width;
+        let y = index % quads / wide;
+        let x = index % wide * 4;
+        let lanes = width - x;
+        let place = y * width + x;
         let plane = image * channels + channel;
         let mut sum = Four::new(0.0);
         let terms = table[row + node::TERMS] as usize;
@@ -257,18 +251,16 @@ pub fn nodes(
         let mut number = 0usize;
         while number < num_maps {
             // All values of a few maps are read before one is used.
-            let mut read = Array::<f32>::new(comptime!(4 * MAPS));
+            let mut read = Array::<Four>::new(MAPS);
             #[unroll]
             for next in 0..MAPS {
-                let entry = terms + (number + next) * term::LEN;
-                #[unroll]
-                for pixel in 0..4usize {
-                    read[comptime!(4 * next + pixel)] = 0.0;
-                    if number + next < num_maps && y + pixel < height {
-                        let at = table[entry + term::VALUE] as usize + plane * size + y * width + x;
-                        read[comptime!(4 * next + pixel)] = maps[at + pixel * width];
-                    }
+                let mut four = Four::new(0.0);
+                if number + next < num_maps {
+                    let entry = terms + (number + next) * term::LEN;
+                    let map = table[entry + term::VALUE] as usize;
+                    four = read_four(maps, map + plane * size + place, lanes, vectors);
                 }
+                read[next] = four;
             }
             #[unroll]
             for next in 0..MAPS {
@@ -278,13 +270,8 @@ pub fn nodes(
                     let weight = table[entry + term::MIXING];
                     let mut scale = mixing[weight as usize];
                     scale *= factor(table, factors, weight, image, images);
-                    #[unroll]
-                    for pixel in 0..4usize {
-                        let value = read[comptime!(4 * next + pixel)];
-                        let value = value * norms[from + 2] + norms[from + 3];
-                        let before = sum.extract(pixel);
-                        sum.insert(pixel, before + scale * value);
-                    }
+                    let value = read[next] * Four::new(norms[from + 2]) + Four::new(norms[from + 3]);
+                    sum += Four::new(scale) * value;
                 }
             }
             number += MAPS;
@@ -293,17 +280,12 @@ pub fn nodes(
             let entry = terms + number * term::LEN;
             let mut value = Four::new(0.0);
             if of_states.comptime() && table[entry + term::KIND] == kind::POOLED {
-                let at = table[entry + term::VALUE] as usize + plane * size + y * width + x;
-                #[unroll]
-                for pixel in 0..4usize {
-                    if y + pixel < height {
-                        value.insert(pixel, source[at + pixel * width]);
-                    }
-                }
+                let map = table[entry + term::VALUE] as usize;
+                value = read_four(source, map + plane * size + place, lanes, vectors);
             } else if of_states.comptime() {
-                value = value_of(table, entry, &*states, maps, plane, height, width, y, x);
+                value = value_of(table, entry, &*states, maps, plane, height, width, y, x, vectors);
             } else {
-                value = value_of(table, entry, source, maps, plane, height, width, y, x);
+                value = value_of(table, entry, source, maps, plane, height, width, y, x, vectors);
             }
             let of_norm = table[entry + term::NORM];
             if of_norm != NONE {
@@ -314,18 +296,17 @@ pub fn nodes(
             value *= Four::new(factor(table, factors, weight, image, images));
             sum += Four::new(mixing[weight as usize]) * value;
         }
-        let place = y * width + x;
-        let to_state = table[row + node::STATE] as usize + plane * size + place;
+        write_four(
+            states,
+            table[row + node::STATE] as usize + plane * size + place,
+            sum,
+            lanes,
+            vectors,
+        );
         let to = table[row + node::OUTPUT];
-        let to_output = (image * out_channels + to as usize + channel) * size + place;
-        #[unroll]
-        for pixel in 0..4usize {
-            if y + pixel < height {
-                states[to_state + pixel * width] = sum.extract(pixel);
-                if to != NONE {
-                    output[to_output + pixel * width] = sum.extract(pixel);
-                }
-            }
+        if to != NONE {
+            let to = (image * out_channels + to as usize + channel) * size + place;
+            write_four(output, to, sum, lanes, vectors);
         }
     }
 }

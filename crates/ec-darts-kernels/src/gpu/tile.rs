@@ -1,11 +1,11 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
 use super::depthwise::{FOURS, LAST_UNITS};
-use super::pools_back::window_pitch;
+use super::pools_back::windows_of;
 use super::staged::{HALO, Lift, Tiles, pitch};
 use super::windows::WEIGHTS;
 
-/// The division of work in a cube of [`super::blocks`]: a tile of columns and rows of quads, and
+/// The division of work in a cube of [`super::blocks`]: a tile of columns of quads and of rows, and
 /// groups of output channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile {
@@ -37,8 +37,8 @@ impl Tile {
     pub fn new([height, width]: [usize; 2], channels: usize) -> Self {
         let groups = channels.div_ceil(OUTPUTS).min(16);
         let vectors = channels.div_ceil(groups).div_ceil(4);
-        let columns = evenly(width, (MOST_UNITS / groups).min(32));
-        let rows = evenly(height.div_ceil(4), (MOST_UNITS / 2 / groups / columns).max(1));
+        let columns = evenly(width.div_ceil(4), (MOST_UNITS / groups).min(8));
+        let rows = evenly(height, (MOST_UNITS / 2 / groups / columns).max(1));
         let tile = Self { columns, rows, groups, vectors, chunk: 1, at_once: 1 };
         // A power of two, so that groups gather equally many channels.
         let mut chunks = [8, 4, 2, 1].into_iter().filter(|chunk| *chunk <= groups.clamp(4, 8));
@@ -64,20 +64,19 @@ impl Tile {
     }
 
     /// The tiles of a cube's channels.
-    pub fn tiles(&self, width: usize) -> Tiles {
+    pub fn tiles(&self, size: [usize; 2], vectors: bool) -> Tiles {
         let Self { columns, rows, groups, chunk, .. } = *self;
-        let units = self.quads() * groups;
-        Tiles { columns, rows, planes: chunk, units, wide: columns >= width, lift: Lift::None }
+        tiles_of([columns, rows, chunk], self.quads() * groups, size, vectors)
     }
 
     /// Number of tiles side by side, and below each other.
     pub fn counts(&self, [height, width]: [usize; 2]) -> [usize; 2] {
-        [width.div_ceil(self.columns), height.div_ceil(4 * self.rows)]
+        [width.div_ceil(4 * self.columns), height.div_ceil(self.rows)]
     }
 
     /// Number of fours of the tiles of a cube's channels where these are `staged`, and of what is added up after them.
     pub fn tile_len(&self, staged: bool) -> usize {
-        let tiles = self.chunk * (self.columns + 2 * HALO) * pitch(self.rows);
+        let tiles = self.chunk * (self.rows + 2 * HALO) * pitch(self.columns);
         let sums = self.at_once * self.quads() * self.groups;
         if staged { tiles.max(sums) } else { sums }
     }
@@ -87,6 +86,16 @@ impl Tile {
         let weights = self.groups * self.vectors + 2 * WEIGHTS;
         self.tile_len(true) + self.chunk * (self.quads() + weights)
     }
+}
+
+fn tiles_of(
+    [columns, rows, planes]: [usize; 3],
+    units: usize,
+    [height, width]: [usize; 2],
+    vectors: bool,
+) -> Tiles {
+    let (wide, tall) = (4 * columns >= width, rows >= height);
+    Tiles { columns, rows, planes, units, wide, tall, lift: Lift::None, vectors }
 }
 
 /// The largest number of equal parts that are at most this large.
@@ -124,7 +133,7 @@ impl WeightTile {
     }
 }
 
-/// A tile of [`super::staged`]: columns, rows of quads, and images.
+/// A tile of [`super::staged`]: columns of quads, rows, and images.
 #[derive(Clone, Copy, Debug)]
 pub struct Staged {
     pub columns: usize,
@@ -134,8 +143,8 @@ pub struct Staged {
 
 impl Staged {
     pub fn new([height, width]: [usize; 2], batch: usize) -> Self {
-        let columns = evenly(width, 32);
-        let rows = evenly(height.div_ceil(4), (MOST_UNITS / columns).min(16));
+        let columns = evenly(width.div_ceil(4), 8);
+        let rows = evenly(height, (MOST_UNITS / columns).min(64));
         let of_image = Self { columns, rows, images: 1 };
         let images = MOST_UNITS / (columns * rows);
         // Sums of all units and a window lie beside the tile.
@@ -150,29 +159,28 @@ impl Staged {
     }
 
     /// The tiles of a cube's images.
-    pub fn tiles(&self, width: usize) -> Tiles {
-        let Self { columns, rows, images, .. } = *self;
-        let units = self.units();
-        Tiles { columns, rows, planes: images, units, wide: columns >= width, lift: Lift::None }
+    pub fn tiles(&self, size: [usize; 2], vectors: bool) -> Tiles {
+        let Self { columns, rows, images } = *self;
+        tiles_of([columns, rows, images], self.units(), size, vectors)
     }
 
     /// A smaller tile, beside which there is room for two of the windows.
     pub fn of_pools(size: [usize; 2], batch: usize) -> Self {
         let Self { columns, rows, images } = Self::new(size, batch);
-        let rows = evenly(rows, 4);
+        let rows = evenly(rows, 16);
         let of_image = Self { columns, rows, images: 1 };
-        let quads = of_image.quads() + 2 * (columns + 2) * window_pitch(rows);
+        let quads = of_image.quads() + 2 * windows_of(of_image.tiles(size, false));
         Self { images: images.min(1 << (ROOM / quads).ilog2()), ..of_image }
     }
 
     /// Number of tiles of a map.
     pub fn count(&self, [height, width]: [usize; 2]) -> usize {
-        width.div_ceil(self.columns) * height.div_ceil(4 * self.rows)
+        width.div_ceil(4 * self.columns) * height.div_ceil(self.rows)
     }
 
     /// Number of quads in shared memory, with the halo.
     fn quads(&self) -> usize {
-        self.images * (self.columns + 2 * HALO) * pitch(self.rows)
+        self.images * (self.rows + 2 * HALO) * pitch(self.columns)
     }
 
     /// Number of quads that fit the tile, and later the sums of the units.
@@ -198,7 +206,7 @@ impl Chunks {
 
     /// Fewer for small maps: a unit adds up several quads before the units of a cube add their sums.
     pub fn new(batch: usize, [height, width]: [usize; 2]) -> Self {
-        let quads = height.div_ceil(4) * width;
+        let quads = height * width.div_ceil(4);
         Self::of(batch, batch.div_ceil(16).max(MOST_UNITS / quads).min(batch))
     }
 
@@ -247,7 +255,7 @@ mod tests {
             for width in [1, 2, 3, 5, 7, 8, 13, 16, 31, 32, 33, 64, 112, 129] {
                 for batch in [1, 2, 9, 64, 500] {
                     let tile = Staged::new([height, width], batch);
-                    let tiles = tile.tiles(width);
+                    let tiles = tile.tiles([height, width], true);
                     let of_weights = tile.shared() + 4 * WEIGHTS;
                     let of_sources = tiles.len() + 2 * WEIGHTS + tile.units().div_ceil(4);
                     assert!(
@@ -255,8 +263,8 @@ mod tests {
                         "{tile:?}"
                     );
                     let tile = Staged::of_pools([height, width], batch);
-                    let windows = tile.images * (tile.columns + 2) * window_pitch(tile.rows);
-                    let of_pools = tile.tiles(width).len() + 2 * windows;
+                    let tiles = tile.tiles([height, width], true);
+                    let of_pools = tiles.len() + 2 * tile.images * windows_of(tiles);
                     assert!(tile.units() <= MOST_UNITS && of_pools <= ROOM, "{tile:?}");
                 }
             }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::backward::{Line, map_gradient};
-use super::planes::{Four, Plane, Ways, picked};
+use super::planes::{Four, Plane, Ways, picked, read_four};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather};
 
@@ -101,6 +101,7 @@ pub fn pointwise_gradients(
     #[comptime] quads: usize,
     #[comptime] pair: bool,
     #[comptime] ways: Ways,
+    #[comptime] vectors: bool,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
@@ -120,7 +121,8 @@ pub fn pointwise_gradients(
     let of_channel = unit / quads;
     let channels_apart = comptime!(threads / quads);
     let size = height * width;
-    let all = height.div_ceil(4) * width;
+    let wide = width.div_ceil(4);
+    let all = height * wide;
     let mixing = table[row + block::MIXING];
     let of_map = table[row + block::FIRST] as usize + first_output;
     // One four more than quads: channels side by side lie in different banks.
@@ -149,10 +151,11 @@ pub fn pointwise_gradients(
         let mut tile = 0usize;
         while tile < all {
             let place = tile + of_quad;
-            let y = place / width * 4;
-            let x = place % width;
+            let y = place / wide;
+            let x = place % wide * 4;
             let at = y * width + x;
             let has_quad = place < all && of_channel < channels_apart;
+            let lanes = width - x;
             let mut output = of_channel;
             while output < comptime!(outputs_of * 4) {
                 let mut value = Four::new(0.0);
@@ -164,7 +167,7 @@ pub fn pointwise_gradients(
                     };
                     let at = (image * channels + of_map + output) * size + at;
                     value =
-                        map_gradient(table, row, maps, &*work, &line, scale, at, y, height, width);
+                        map_gradient(table, row, maps, &*work, &line, scale, at, lanes, vectors);
                 }
                 if of_channel < channels_apart {
                     gradients[output * stride + of_quad] = value;
@@ -182,12 +185,7 @@ pub fn pointwise_gradients(
                         let from = table[row + block::GATHERED] as usize
                             + (image * inputs + input) * size
                             + at;
-                        #[unroll]
-                        for pixel in 0..4usize {
-                            if y + pixel < height {
-                                value.insert(pixel, work[from + pixel * width]);
-                            }
-                        }
+                        value = read_four(&*work, from, lanes, vectors);
                     } else if pair.comptime() && table[row + block::INPUT] == 1 {
                         value =
                             gathered_again(table, row, other, norms, image, channels, input, y, x);
@@ -196,7 +194,7 @@ pub fn pointwise_gradients(
                             gathered_again(table, row, values, norms, image, channels, input, y, x);
                     }
                 }
-                // Below the map the gradient is zero, and this value is finite all the same.
+                // Beyond the map the gradient is zero, and this value is finite all the same.
                 if of_channel < channels_apart {
                     gathered[input * stride + of_quad] = value;
                 }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::planes::{Four, quad, within};
-use super::staged::pitch;
+use super::staged::{HALO, Tiles};
 use super::table::{block, window};
 
 /// Number of fours with the weights of a window.
@@ -40,7 +40,7 @@ pub fn taps_of(table: &[u32], row: usize, part: usize) -> Taps {
     Taps { side, kernel, apart, first_y, first_x }
 }
 
-/// Brings the weights of `planes` windows into shared memory, column by column, from the place `to_first` on; the `adjoint` has
+/// Brings the weights of `planes` windows into shared memory, row by row, from the place `to_first` on; the `adjoint` has
 /// them in reverse.
 ///
 /// # Shapes
@@ -68,9 +68,9 @@ pub fn stage_weights(
         for lane in 0..4usize {
             let tap = entry % WEIGHTS * 4 + lane;
             // A division by 3 or 5, exact for so few taps.
-            let column = select(side == 3, tap * 11 / 32, tap * 13 / 64);
-            let mut x = column as i32;
-            let mut y = (tap - column * side) as i32;
+            let row = select(side == 3, tap * 11 / 32, tap * 13 / 64);
+            let mut y = row as i32;
+            let mut x = (tap - row * side) as i32;
             if adjoint.comptime() {
                 x = side as i32 - 1 - x;
                 y = side as i32 - 1 - y;
@@ -89,34 +89,52 @@ pub fn stage_weights(
 }
 
 /// The place of a tap's weight in a window: its four, and its lane.
-pub fn weight_at(kernel: usize, column: usize, tap: usize) -> (usize, usize) {
-    let place = column * kernel + tap;
+pub fn weight_at(kernel: usize, row: usize, tap: usize) -> (usize, usize) {
+    let place = row * kernel + tap;
     (place / 4, place % 4)
 }
 
-/// Weighted sums over the windows of a quad, whose first column begins `at` a quad of the tile.
+/// The place of the first row of a quad's windows in a tile. The quad is that of a row and a column of a plane's tile.
+#[cube]
+pub fn window_at(
+    plane: usize,
+    row: usize,
+    column: usize,
+    padding: usize,
+    #[comptime] tiles: Tiles,
+) -> usize {
+    (plane * comptime!(tiles.all_rows()) + row + HALO - padding) * comptime!(tiles.pitch())
+        + column
+        + 1
+}
+
+/// Weighted sums over the windows of a quad, whose first row is at this place.
 #[cube]
 fn correlate_staged(
     tile: &Shared<[Four]>,
     at: usize,
     windows: &Shared<[Four]>,
     first: usize,
-    #[comptime] rows: usize,
+    #[comptime] pitch: usize,
     #[comptime] kernel: usize,
     #[comptime] dilation: usize,
 ) -> Four {
     let mut sums = Array::<f32>::new(4usize);
     #[unroll]
-    for column in 0..kernel {
-        let from = at + comptime!(column * dilation * pitch(rows));
-        let line = staged_column(tile, from, kernel, dilation);
+    for pixel in 0..4usize {
+        sums[pixel] = 0.0;
+    }
+    #[unroll]
+    for row in 0..kernel {
+        let line = staged_row(tile, at + comptime!(row * dilation * pitch));
         #[unroll]
         for tap in 0..kernel {
-            let (four, lane) = comptime!(weight_at(kernel, column, tap));
+            let (four, lane) = comptime!(weight_at(kernel, row, tap));
             let weight = windows[first + four].extract(lane);
             #[unroll]
             for pixel in 0..4usize {
-                sums[pixel] += weight * line[comptime!(pixel + tap * dilation)];
+                let from = comptime!(HALO + pixel + tap * dilation - dilation * (kernel / 2));
+                sums[pixel] += weight * line[from];
             }
         }
     }
@@ -131,34 +149,28 @@ pub fn correlate_any(
     windows: &Shared<[Four]>,
     first: usize,
     way: u32,
-    #[comptime] rows: usize,
+    #[comptime] pitch: usize,
 ) -> Four {
     let mut value = Four::new(0.0);
     if way == window::OF_3 {
-        value = correlate_staged(tile, at, windows, first, rows, 3usize, 1usize);
+        value = correlate_staged(tile, at, windows, first, pitch, 3usize, 1usize);
     } else if way == window::OF_5 {
-        value = correlate_staged(tile, at, windows, first, rows, 5usize, 1usize);
+        value = correlate_staged(tile, at, windows, first, pitch, 5usize, 1usize);
     } else if way == window::WIDE_OF_3 {
-        value = correlate_staged(tile, at, windows, first, rows, 3usize, 2usize);
+        value = correlate_staged(tile, at, windows, first, pitch, 3usize, 2usize);
     } else {
-        value = correlate_staged(tile, at, windows, first, rows, 5usize, 2usize);
+        value = correlate_staged(tile, at, windows, first, pitch, 5usize, 2usize);
     }
     value
 }
 
-/// The rows of a column from a quad on, as many as the windows of a quad have.
+/// A row of a tile around a quad: its pixels, and [`HALO`] more on both sides. Those that are not used are not read.
 #[cube]
-pub fn staged_column(
-    tile: &Shared<[Four]>,
-    at: usize,
-    #[comptime] kernel: usize,
-    #[comptime] dilation: usize,
-) -> Array<f32> {
-    let fours = comptime!((4 + (kernel - 1) * dilation).div_ceil(4));
-    let mut line = Array::<f32>::new(comptime!(4 * fours));
+pub fn staged_row(tile: &Shared<[Four]>, at: usize) -> Array<f32> {
+    let mut line = Array::<f32>::new(12usize);
     #[unroll]
-    for number in 0..fours {
-        let four = tile[at + number];
+    for number in 0..3usize {
+        let four = tile[at + number - 1];
         #[unroll]
         for lane in 0..4usize {
             line[comptime!(4 * number + lane)] = four.extract(lane);
