@@ -292,8 +292,14 @@ fn check_all(device: &Device) {
     let mixed = [separable(1, 1), Op::Pointwise, separable(1, 2), separable(3, 1), separable(1, 1)];
     let single = edge(&mixed, [4; 2], 1, true);
     Case::new(single.into(), vec![[3, 4, 16, 16]], 0).check("windows of both kinds", device);
-    // Quads that are whole columns, and enough channels for several groups of units.
+    // Enough channels for several groups of units.
     whole(2, 20, [8, 8], 1, 1, true).check("20 channels", device);
+    // Rows of whole quads, also in the parts at stride 2; one tile, and two side by side.
+    whole(2, 4, [8, 16], 2, 2, false).with_factors().check("halved whole quads", device);
+    let single = edge(&candidates(1, true), [3; 2], 1, true);
+    Case::new(single.into(), vec![[2, 3, 9, 64]], 0).check("two tiles of whole quads", device);
+    let single = edge(&candidates(2, true), [2; 2], 2, true);
+    Case::new(single.into(), vec![[3, 2, 10, 128]], 0).check("two tiles, halved", device);
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::add_product;
-use super::planes::{Four, read_four, write_four};
+use super::planes::{Access, Four, read_four, write_four};
+use super::product::add_product;
 use super::sums::{OF_NORM, factor};
 use super::table::{NONE, block};
 use crate::EPSILON;
@@ -47,21 +47,21 @@ pub fn map_gradient(
     scale: f32,
     at: usize,
     lanes: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Four {
     let reached = table[row + block::GRADIENT] as usize + at;
     let map = table[row + block::MAP] as usize + at;
-    let of_map = read_four(maps, map, lanes, vectors);
-    let of_gradient = read_four(work, reached, lanes, vectors);
+    let of_map = read_four(maps, map, lanes, access);
+    let of_gradient = read_four(work, reached, lanes, access);
     let value = Four::new(line.a * scale) * of_gradient + Four::new(line.b) * of_map;
-    within_lanes(value + Four::new(line.c), lanes, vectors)
+    within_lanes(value + Four::new(line.c), lanes, access)
 }
 
 /// Zero beyond the map.
 #[cube]
-fn within_lanes(value: Four, lanes: usize, #[comptime] vectors: bool) -> Four {
+fn within_lanes(value: Four, lanes: usize, #[comptime] access: Access) -> Four {
     let mut value = value;
-    if !vectors.comptime() {
+    if comptime!(!access.is_whole()) {
         #[unroll]
         for pixel in 0..4usize {
             value.insert(pixel, select(pixel < lanes, value.extract(pixel), f32::new(0.0)));
@@ -148,22 +148,22 @@ fn fetch_outputs(
     position: usize,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
-    #[comptime] vectors_of: usize,
+    #[comptime] vectors: usize,
     #[comptime] chunk: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     #[unroll]
     for number in 0..comptime!(chunk.div_ceil(groups)) {
         let output = first_output + group + comptime!(number * groups);
         let lanes = select(output < outputs, lanes, 0usize);
-        reached[number] = read_four(work, gradient + output * size, lanes, vectors);
-        read[number] = read_four(maps, map + output * size, lanes, vectors);
+        reached[number] = read_four(work, gradient + output * size, lanes, access);
+        read[number] = read_four(maps, map + output * size, lanes, access);
     }
     #[unroll]
-    for number in 0..comptime!((chunk * vectors_of).div_ceil(quads)) {
+    for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
         let entry = position + comptime!(number * quads * groups);
-        let output = first_output + entry / comptime!(groups * vectors_of);
-        let input = first_input + entry % comptime!(groups * vectors_of) * 4;
+        let output = first_output + entry / comptime!(groups * vectors);
+        let input = first_input + entry % comptime!(groups * vectors) * 4;
         let mut four = Four::new(0.0);
         #[unroll]
         for lane in 0..4usize {
@@ -197,14 +197,14 @@ pub fn products(
     wants_parameters: u32,
     #[comptime] quads: usize,
     #[comptime] groups: usize,
-    #[comptime] vectors_of: usize,
+    #[comptime] vectors: usize,
     #[comptime] chunk: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let row = first_row + CUBE_POS_Z as usize / num_parts * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
     let outputs = table[row + block::OUTPUTS] as usize;
-    let part = CUBE_POS_Z as usize % num_parts * comptime!(4 * groups * vectors_of);
+    let part = CUBE_POS_Z as usize % num_parts * comptime!(4 * groups * vectors);
     if part >= inputs {
         terminate!();
     }
@@ -223,7 +223,7 @@ pub fn products(
     let scale = factor(table, factors, table[row + block::MIXING], image, images);
     let pointwise = table[row + block::POINTWISE] as usize;
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * quads));
-    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors_of));
+    let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
     let mut lines_of = Shared::<[f32]>::new_slice(comptime!(3 * MOST_CHANNELS));
     let mut output = position;
     while output < outputs {
@@ -248,10 +248,10 @@ pub fn products(
     }
     sync_cube();
     let entries = comptime!(chunk.div_ceil(groups));
-    let mut sums = Array::<Four>::new(comptime!(4 * vectors_of));
+    let mut sums = Array::<Four>::new(comptime!(4 * vectors));
     let mut reached = Array::<Four>::new(entries);
     let mut read = Array::<Four>::new(entries);
-    let mut fetched = Array::<Four>::new(comptime!((chunk * vectors_of).div_ceil(quads)));
+    let mut fetched = Array::<Four>::new(comptime!((chunk * vectors).div_ceil(quads)));
     let of_image = image * channels + table[row + block::FIRST] as usize;
     let at = of_image * size + y * width + x;
     let gradient = table[row + block::GRADIENT] as usize + at;
@@ -259,9 +259,28 @@ pub fn products(
     let lanes = select(active, width - x, 0usize);
     let mut first_output = 0usize;
     fetch_outputs(
-        &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
-        first_output, outputs, part, inputs, size, lanes, group, position, quads, groups,
-        vectors_of, chunk, vectors,
+        &mut reached,
+        &mut read,
+        &mut fetched,
+        &*work,
+        maps,
+        weights,
+        gradient,
+        map,
+        pointwise,
+        first_output,
+        outputs,
+        part,
+        inputs,
+        size,
+        lanes,
+        group,
+        position,
+        quads,
+        groups,
+        vectors,
+        chunk,
+        access,
     );
     while first_output < outputs {
         #[unroll]
@@ -278,7 +297,7 @@ pub fn products(
                 let of_map = Four::new(line.b) * read[number] + Four::new(line.c);
                 let all = Four::new(line.a) * reached[number] + of_map;
                 if lanes > 0 {
-                    value = within_lanes(all, lanes, vectors);
+                    value = within_lanes(all, lanes, access);
                 }
             }
             if entry < chunk {
@@ -286,33 +305,52 @@ pub fn products(
             }
         }
         #[unroll]
-        for number in 0..comptime!((chunk * vectors_of).div_ceil(quads)) {
+        for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
             let entry = position + comptime!(number * quads * groups);
-            if entry < comptime!(chunk * groups * vectors_of) {
+            if entry < comptime!(chunk * groups * vectors) {
                 shared_weights[entry] = fetched[number];
             }
         }
         sync_cube();
         first_output += chunk;
         fetch_outputs(
-            &mut reached, &mut read, &mut fetched, &*work, maps, weights, gradient, map, pointwise,
-            first_output, outputs, part, inputs, size, lanes, group, position, quads,
-            groups, vectors_of, chunk, vectors,
+            &mut reached,
+            &mut read,
+            &mut fetched,
+            &*work,
+            maps,
+            weights,
+            gradient,
+            map,
+            pointwise,
+            first_output,
+            outputs,
+            part,
+            inputs,
+            size,
+            lanes,
+            group,
+            position,
+            quads,
+            groups,
+            vectors,
+            chunk,
+            access,
         );
-        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors_of, chunk);
+        add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
         sync_cube();
     }
     let to = table[row + block::GATHERED] as usize + image * inputs * size + y * width + x;
     #[unroll]
-    for lane in 0..comptime!(4 * vectors_of) {
-        let input = part + group * comptime!(4 * vectors_of) + lane;
+    for lane in 0..comptime!(4 * vectors) {
+        let input = part + group * comptime!(4 * vectors) + lane;
         if active && input < inputs {
             let mut four = Four::new(0.0);
             #[unroll]
             for pixel in 0..4usize {
-                four.insert(pixel, sums[pixel * vectors_of + lane / 4].extract(lane % 4));
+                four.insert(pixel, sums[pixel * vectors + lane / 4].extract(lane % 4));
             }
-            write_four(work, to + input * size, four, lanes, vectors);
+            write_four(work, to + input * size, four, lanes, access);
         }
     }
 }

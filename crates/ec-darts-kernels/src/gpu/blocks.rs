@@ -10,41 +10,15 @@ use cubecl::prelude::*;
 
 use super::moments::{pixels_of, write_moments};
 use super::planes::{Four, Plane, Ways, gathered, write_four};
-use super::staged::{Lift, Planes, Tiles, clear_halo, every, fetch, put};
+use super::product::{add_product, fetch_pointwise};
+use super::staged::{
+    Lift, Places, Planes, Tiles, clear_halo, every, fetch, locate, new_places, put,
+};
 use super::sums::OF_NORM;
 use super::table::{BIAS, NONE, block, gather};
-use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of, window_at};
-
-/// Adds the product of gathered values and weights, both of a few channels, to a unit's sums.
-///
-/// # Shapes
-/// - `values`: `[channels][units of x]` quads; `weights`: `[channels][units of y][vectors]` fours
-/// - `sums`: `[4 pixels][vectors]` fours
-#[cube]
-pub fn add_product(
-    sums: &mut Array<Four>,
-    values: &Shared<[Four]>,
-    weights: &Shared<[Four]>,
-    #[comptime] quads: usize,
-    #[comptime] groups: usize,
-    #[comptime] vectors: usize,
-    #[comptime] chunk: usize,
-) {
-    let unit = UNIT_POS_X as usize;
-    let group = UNIT_POS_Y as usize;
-    #[unroll]
-    for channel in 0..chunk {
-        let value = values[channel * quads + unit];
-        #[unroll]
-        for vector in 0..vectors {
-            let weight = weights[(channel * groups + group) * vectors + vector];
-            #[unroll]
-            for pixel in 0..4usize {
-                sums[pixel * vectors + vector] += weight * Four::new(value.extract(pixel));
-            }
-        }
-    }
-}
+use super::windows::{
+    WEIGHTS, correlate_any, fetch_weights, fours_of, put_weights, taps_of, window_at,
+};
 
 /// Cubes: tiles, images, branches. In a `pair`, a branch reads one of two inputs. A branch whose windows have parts
 /// adds them up before the product.
@@ -66,6 +40,7 @@ pub fn blocks(
     tiles_x: usize,
     #[comptime] inner: bool,
     #[comptime] pair: bool,
+    #[comptime] has_parts: bool,
     #[comptime] moments: bool,
     #[comptime] ways: Ways,
     #[comptime] tiles: Tiles,
@@ -122,17 +97,14 @@ pub fn blocks(
     let mut windows = Shared::<[Four]>::new_slice(comptime!(2 * chunk * WEIGHTS));
     let mut values = Shared::<[Four]>::new_slice(comptime!(chunk * columns * rows));
     let mut shared_weights = Shared::<[Four]>::new_slice(comptime!(chunk * groups * vectors));
-    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
     let of_tile = table[row + block::TILE_PADDING] as usize;
     let step = table[row + block::STRIDE] as usize;
     let mut parts = 1usize.runtime();
-    if !inner.comptime() {
+    if has_parts.comptime() {
         parts = table[row + block::PARTS] as usize;
     }
     let mut planes = Planes {
-        first: from,
         apart: in_size,
-        num: inputs,
         height: every(in_height, 0usize, step),
         width: every(in_width, 0usize, step),
         row: (step * in_width) as i32,
@@ -140,43 +112,68 @@ pub fn blocks(
         top: (tile_y * rows) as i32,
         left: (tile_x * columns * 4) as i32,
         padding: of_tile as i32,
-        floor,
-        outside: 0.0,
-        norm: source_norm,
-        norms_apart: OF_NORM,
     };
+    let lift = comptime!(tiles.with(if inner { Lift::Norm } else { Lift::Relu }));
+    let mut fetched = Array::<Four>::new(comptime!(tiles.steps()));
+    let mut places = new_places(tiles);
+    let mut next_windows = Array::<Four>::new(comptime!(fours_of(chunk, threads)));
+    let mut next_weights = Array::<Four>::new(comptime!((chunk * vectors).div_ceil(quads)));
     // The last units bring the windows, because the first bring the weights of 1x1 convolutions.
     let last = comptime!(tiles.units - 1) - position;
     let taps = (kernel * kernel) as usize;
     let is_other = table[row + block::INPUT] == 1;
-    if staged {
+    if comptime!(ways != Ways::Others) && staged {
         clear_halo(&mut tile, f32::new(0.0), position, tiles);
+        locate(&mut places, &planes, position, tiles);
         fetch_of(
             &mut fetched,
             &*maps,
             other,
             source,
-            norms,
-            &planes,
+            &places,
+            from,
+            inputs,
+            step as i32,
             position,
             is_other,
             inner,
             pair,
             tiles,
         );
-        stage_weights(
-            &mut windows,
-            0usize,
+        fetch_weights(
+            &mut next_windows,
             weights,
+            norms,
             depthwise,
+            source_norm,
+            true,
             inputs,
             &taps_of(table, row, 0usize),
             last,
             false,
             chunk,
             threads,
+            inner,
         );
+        put_weights(&mut windows, 0usize, &next_windows, last, chunk, threads);
+        if inner.comptime() {
+            // The tile is lifted by what lies with the windows.
+            sync_cube();
+        }
     }
+    fetch_pointwise(
+        &mut next_weights,
+        weights,
+        pointwise,
+        0usize,
+        inputs,
+        outputs,
+        position,
+        quads,
+        groups,
+        vectors,
+        chunk,
+    );
     let mut window = 0usize;
     let mut first_input = 0usize;
     let mut part = 0usize;
@@ -187,72 +184,88 @@ pub fn blocks(
             next_part = 0;
             next += chunk;
         }
-        if staged {
-            let lift = comptime!(if inner { Lift::Norm } else { Lift::Relu });
-            put(&mut tile, &fetched, &planes, position, comptime!(tiles.with(lift)));
+        let other_window = comptime!(chunk * WEIGHTS) - window;
+        if comptime!(ways != Ways::Others) && staged {
+            put(&mut tile, &fetched, &places, &windows, window, floor, position, lift);
             sync_cube();
             if next < inputs {
                 let (down, right) = (next_part / 2, next_part % 2);
-                planes.first = from + next * in_size + down * in_width + right;
-                planes.num = inputs - next;
-                planes.height = every(in_height, down, step);
-                planes.width = every(in_width, right, step);
-                planes.norm = source_norm + next * OF_NORM;
+                if has_parts.comptime() && parts > 1 {
+                    planes.height = every(in_height, down, step);
+                    planes.width = every(in_width, right, step);
+                    locate(&mut places, &planes, position, tiles);
+                }
+                let from = from + next * in_size + down * in_width + right;
+                let num = inputs - next;
                 fetch_of(
                     &mut fetched,
                     &*maps,
                     other,
                     source,
-                    norms,
-                    &planes,
+                    &places,
+                    from,
+                    num,
+                    step as i32,
                     position,
                     is_other,
                     inner,
                     pair,
                     tiles,
                 );
-                let to = comptime!(chunk * WEIGHTS) - window;
-                stage_weights(
-                    &mut windows,
-                    to,
+                let norm = source_norm + next * OF_NORM;
+                fetch_weights(
+                    &mut next_windows,
                     weights,
+                    norms,
                     depthwise + next * taps,
-                    planes.num,
+                    norm,
+                    true,
+                    num,
                     &taps_of(table, row, next_part),
                     last,
                     false,
                     chunk,
                     threads,
+                    inner,
                 );
             }
         }
-        let mut entry = position;
-        while part == 0 && entry < comptime!(chunk * groups * vectors) {
-            let input = first_input + entry / comptime!(groups * vectors);
-            let output = entry % comptime!(groups * vectors) * 4;
-            let mut four = Four::new(0.0);
+        if part == 0 {
             #[unroll]
-            for lane in 0..4usize {
-                if input < inputs && output + lane < outputs {
-                    four.insert(lane, weights[pointwise + (output + lane) * inputs + input]);
+            for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+                let entry = position + comptime!(number * quads * groups);
+                if entry < comptime!(chunk * groups * vectors) {
+                    shared_weights[entry] = next_weights[number];
                 }
             }
-            shared_weights[entry] = four;
-            entry += threads;
+            fetch_pointwise(
+                &mut next_weights,
+                weights,
+                pointwise,
+                first_input + chunk,
+                inputs,
+                outputs,
+                position,
+                quads,
+                groups,
+                vectors,
+                chunk,
+            );
         }
         let mut channel = group;
         while channel < chunk {
             let input = first_input + channel;
             let mut value = Four::new(0.0);
-            if staged {
+            if comptime!(ways != Ways::Others) && staged {
                 let at = window_at(channel, of_row, of_column, of_tile, tiles);
                 let window = window + channel * WEIGHTS;
                 let pitch = comptime!(tiles.pitch());
                 value = correlate_any(&tile, at, &windows, window, staged_way, pitch);
-                if part > 0 {
+                if has_parts.comptime() && part > 0 {
                     value += values[channel * quads + unit];
                 }
-            } else if active && input < inputs {
+            }
+            if !staged && active && input < inputs {
                 let of = select(way == gather::WINDOW, input / 9, input);
                 let mut scale = f32::new(1.0);
                 let mut shift = f32::new(0.0);
@@ -299,6 +312,10 @@ pub fn blocks(
             values[channel * quads + unit] = value;
             channel += groups;
         }
+        if comptime!(ways != Ways::Others) && staged {
+            // Their place was read before the last product.
+            put_weights(&mut windows, other_window, &next_windows, last, chunk, threads);
+        }
         sync_cube();
         if next_part == 0 {
             add_product(&mut sums, &values, &shared_weights, quads, groups, vectors, chunk);
@@ -307,7 +324,7 @@ pub fn blocks(
         if !staged {
             sync_cube();
         }
-        window = comptime!(chunk * WEIGHTS) - window;
+        window = other_window;
         first_input = next;
         part = next_part;
     }
@@ -323,7 +340,7 @@ pub fn blocks(
                 for pixel in 0..4usize {
                     four.insert(pixel, sums[pixel * vectors + lane / 4].extract(lane % 4));
                 }
-                write_four(maps, to, four, width - x, comptime!(tiles.vectors));
+                write_four(maps, to, four, width - x, comptime!(tiles.access));
             }
         }
     }
@@ -354,19 +371,22 @@ fn fetch_of(
     maps: &[f32],
     other: &[f32],
     source: &[f32],
-    norms: &[f32],
-    planes: &Planes,
+    places: &Places,
+    first: usize,
+    num: usize,
+    apart: i32,
     position: usize,
     is_other: bool,
     #[comptime] inner: bool,
     #[comptime] pair: bool,
     #[comptime] tiles: Tiles,
 ) {
+    let zero = f32::new(0.0);
     if inner.comptime() {
-        fetch(fetched, maps, norms, planes, position, comptime!(tiles.with(Lift::Norm)));
+        fetch(fetched, maps, places, first, num, apart, zero, position, tiles);
     } else if pair.comptime() && is_other {
-        fetch(fetched, other, norms, planes, position, tiles);
+        fetch(fetched, other, places, first, num, apart, zero, position, tiles);
     } else {
-        fetch(fetched, source, norms, planes, position, tiles);
+        fetch(fetched, source, places, first, num, apart, zero, position, tiles);
     }
 }

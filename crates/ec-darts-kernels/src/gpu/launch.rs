@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use super::launches::{Plan, Rows, Target};
-use super::planes::Ways;
+use super::planes::{Access, Ways};
 use super::sums::{OF_NORM, UNITS, VALUES};
 use super::tile::Tile;
 use super::{blocks, pools, sums};
@@ -42,8 +42,8 @@ pub struct Pass<'a> {
     pub states: Values,
     pub norms: Values,
     pub factors: usize,
-    /// Whether quads are read and written as one.
-    pub vectors: bool,
+    /// The way to read and write quads.
+    pub access: Access,
 }
 
 /// A buffer for this number of values.
@@ -171,7 +171,7 @@ impl Pass<'_> {
                     false,
                     tile.columns,
                     tile.rows,
-                    self.vectors,
+                    self.access,
                 );
             }
         }
@@ -184,8 +184,6 @@ impl Pass<'_> {
         let [tiles_x, tiles_y] = target.tile.counts(target.size);
         let tiles = tiles_x * tiles_y;
         let [height, width] = target.size;
-        let vectors_of = vectors;
-        let vectors = self.vectors;
         let [source, other] = self.values(target);
         for (inner, (rows, norms)) in target.blocks.iter().zip(&target.norms).enumerate() {
             let pools = if inner == 0 { target.pools } else { Rows::default() };
@@ -214,7 +212,7 @@ impl Pass<'_> {
                         moments,
                         columns,
                         quads,
-                        vectors,
+                        self.access,
                     );
                 }
             }
@@ -239,13 +237,14 @@ impl Pass<'_> {
                         tiles_x,
                         inner == 1,
                         inner == 0 && target.inputs_read.len() > 1,
+                        inner == 0 && target.has_parts,
                         moments,
                         Ways::new(target.has_depthwise),
-                        target.tile.tiles(target.size, vectors),
+                        target.tile.tiles(target.size, target.halos[inner], self.access),
                         groups,
-                        vectors_of,
+                        vectors,
                         at_once,
-                        target.tile.tile_len(staged),
+                        target.tile.tile_len(staged, target.halos[inner]),
                     );
                 }
                 if moments {
@@ -298,7 +297,7 @@ impl Pass<'_> {
                 width,
                 plan.output[1],
                 target.inputs_read.is_empty(),
-                self.vectors,
+                self.access,
             );
         }
     }

@@ -84,7 +84,7 @@ impl Pass<'_> {
                 height,
                 width,
                 u32::from(parameters.is_some()),
-                self.vectors,
+                self.access,
             );
         }
     }
@@ -154,7 +154,7 @@ impl Pass<'_> {
                 tile.groups,
                 tile.vectors,
                 tile.chunk,
-                self.vectors,
+                self.access,
             );
         }
     }
@@ -237,7 +237,7 @@ impl Pass<'_> {
                 to.is_some(),
                 other_to.is_some(),
                 if inner { Ways::Depthwise } else { Ways::new(target.has_depthwise) },
-                tile.tiles(size, self.vectors),
+                tile.tiles(size, target.halos[usize::from(inner)], self.access),
             );
         }
     }
@@ -275,7 +275,7 @@ impl Pass<'_> {
                 plan.channels,
                 sources.channels,
                 to.is_some(),
-                tile.tiles(sources.size, self.vectors),
+                tile.tiles(sources.size, 2, self.access),
             );
         }
     }
@@ -319,7 +319,11 @@ impl Pass<'_> {
                     width,
                     pair,
                     target.has_parts,
-                    tile.staged.tiles(target.size, self.vectors),
+                    tile.staged.tiles(
+                        target.size,
+                        target.halos[0].max(target.halos[1]),
+                        self.access,
+                    ),
                     tile.staged.shared(),
                 );
             }
@@ -352,7 +356,7 @@ impl Pass<'_> {
                 tile.quads,
                 pair,
                 Ways::new(target.has_depthwise),
-                self.vectors,
+                self.access,
             );
         }
     }

@@ -65,6 +65,8 @@ pub struct Target {
     pub tile: Tile,
     pub weights: WeightTile,
     pub has_depthwise: bool,
+    /// Rows of the halo for windows that read a source, and for those after a block.
+    pub halos: [usize; 2],
     /// Whether a window has several parts.
     pub has_parts: bool,
     /// Pools that read the inputs, and those that read the target's states.

@@ -1,7 +1,7 @@
 //! Reading planes: four neighbouring pixels at a time, through the caches.
 //!
 //! A unit works on a quad: pixels `x .. x + 4` of one row. Quads are numbered along the rows; the last of a row may extend
-//! beyond it. Where it never does, and the device can read four values as one, a launch is compiled for `vectors`.
+//! beyond it.
 
 use cubecl::prelude::*;
 
@@ -47,14 +47,30 @@ pub fn pixel(source: &[f32], plane: &Plane, y: i32, x: i32) -> f32 {
     value
 }
 
-/// The first `lanes` pixels of a quad, zero for the others. With `vectors` these are all or none, at a place that is a
-/// multiple of four.
+/// The way to read and write quads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Pixel by pixel: a quad may extend beyond its row.
+    Pixels,
+    /// All quads are whole, and lie at multiples of four.
+    Quads,
+    /// The same, and the device reads four values as one.
+    Vectors,
+}
+
+impl Access {
+    pub fn is_whole(self) -> bool {
+        self != Self::Pixels
+    }
+}
+
+/// The first `lanes` pixels of a quad, zero for the others. Of a whole quad these are all or none.
 #[cube]
-pub fn read_four(values: &[f32], at: usize, lanes: usize, #[comptime] vectors: bool) -> Four {
+pub fn read_four(values: &[f32], at: usize, lanes: usize, #[comptime] access: Access) -> Four {
     let mut four = Four::new(0.0);
-    if vectors.comptime() {
+    if comptime!(access.is_whole()) {
         if lanes > 0 {
-            four = values.as_vectorized().with_vector_size::<Const<4>>()[at / 4];
+            four = whole_four(values, at / 4, access);
         }
     } else {
         #[unroll]
@@ -67,14 +83,30 @@ pub fn read_four(values: &[f32], at: usize, lanes: usize, #[comptime] vectors: b
     four
 }
 
+/// A quad by its number among all fours of a buffer.
+#[cube]
+fn whole_four(values: &[f32], number: usize, #[comptime] access: Access) -> Four {
+    let mut four = Four::new(0.0);
+    if comptime!(access == Access::Vectors) {
+        four = values.as_vectorized().with_vector_size::<Const<4>>()[number];
+    } else {
+        #[unroll]
+        for pixel in 0..4usize {
+            four.insert(pixel, values[4 * number + pixel]);
+        }
+    }
+    four
+}
+
 /// Writes the first `lanes` pixels of a quad, as [`read_four`].
 #[cube]
-pub fn write_four(to: &mut [f32], at: usize, four: Four, lanes: usize, #[comptime] vectors: bool) {
-    if vectors.comptime() {
+pub fn write_four(to: &mut [f32], at: usize, four: Four, lanes: usize, #[comptime] access: Access) {
+    if comptime!(access == Access::Vectors) {
         if lanes > 0 {
             to.as_vectorized_mut().with_vector_size_mut::<Const<4>>()[at / 4] = four;
         }
     } else {
+        let lanes = if comptime!(access.is_whole()) { min(lanes, 1) * 4 } else { lanes };
         #[unroll]
         for pixel in 0..4usize {
             if pixel < lanes {

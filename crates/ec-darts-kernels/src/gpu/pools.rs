@@ -5,7 +5,7 @@
 use cubecl::prelude::*;
 
 use super::moments::{pixels_of, total};
-use super::planes::{Four, Plane, read_four, within, write_four};
+use super::planes::{Access, Four, Plane, read_four, within, write_four};
 use super::table::{NONE, block, gather};
 
 /// Neighbouring values of a row, `outside` where there are none.
@@ -53,13 +53,13 @@ pub fn pooled(
     left: i32,
     stride: i32,
     is_max: bool,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Four {
     let mut value = Four::new(0.0);
     if stride == 1 {
-        value = pooled_by(source, plane, top, left, is_max, 1usize, vectors);
+        value = pooled_by(source, plane, top, left, is_max, 1usize, access);
     } else {
-        value = pooled_by(source, plane, top, left, is_max, 2usize, vectors);
+        value = pooled_by(source, plane, top, left, is_max, 2usize, access);
     }
     value
 }
@@ -73,10 +73,10 @@ fn line_of(
     left: i32,
     outside: f32,
     #[comptime] columns: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Array<f32> {
     let mut line = Array::<f32>::new(columns);
-    if comptime!(vectors) {
+    if comptime!(access.is_whole()) {
         let has_row = within(y, plane.height);
         let at = plane.first as i32 + y * plane.width + left + 1;
         line[0] = outside;
@@ -87,7 +87,7 @@ fn line_of(
         for part in 0..comptime!(columns / 4) {
             let mut four = Four::new(outside);
             if has_row && within(left + 1 + comptime!(4 * part as i32), plane.width) {
-                four = read_four(source, at as usize + comptime!(4 * part), 4usize, true);
+                four = read_four(source, at as usize + comptime!(4 * part), 4usize, access);
             }
             #[unroll]
             for lane in 0..4usize {
@@ -114,14 +114,14 @@ fn pooled_by(
     left: i32,
     is_max: bool,
     #[comptime] stride: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Four {
     let columns = comptime!(3 + 3 * stride);
     let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
-    let mut of_columns = line_of(source, plane, top, left, outside, columns, vectors);
+    let mut of_columns = line_of(source, plane, top, left, outside, columns, access);
     #[unroll]
     for row in 1..3i32 {
-        let line = line_of(source, plane, top + row, left, outside, columns, vectors);
+        let line = line_of(source, plane, top + row, left, outside, columns, access);
         #[unroll]
         for column in 0..columns {
             let (before, value) = (of_columns[column], line[column]);
@@ -163,7 +163,7 @@ pub fn pool_maps(
     #[comptime] moments: bool,
     #[comptime] columns: usize,
     #[comptime] rows: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let row = first_row + CUBE_POS_Z as usize / channels * block::LEN;
     let channel = CUBE_POS_Z as usize % channels;
@@ -191,13 +191,13 @@ pub fn pool_maps(
     let lanes = select(active, width - min(x, width), 0usize);
     let mut value = Four::new(0.0);
     if active {
-        value = pooled(source, &plane, top, left, stride, is_max, vectors);
+        value = pooled(source, &plane, top, left, stride, is_max, access);
     }
     let map = table[row + block::MAP];
     if map != NONE {
         let plane = (image * channels + channel) * height * width;
         let to = map as usize + plane + y * width + x;
-        write_four(maps, to, value, lanes, vectors);
+        write_four(maps, to, value, lanes, access);
     }
     if moments.comptime() {
         let mut scratch = Shared::<[f32]>::new_slice(comptime!(columns * rows));
@@ -222,7 +222,8 @@ pub fn pool_maps(
         if unit == 0 {
             let tile = image * CUBE_COUNT_X as usize + CUBE_POS_X as usize;
             let num_tiles = (CUBE_COUNT_Y * CUBE_COUNT_X) as usize;
-            let to = ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
+            let to =
+                ((table[row + block::SLOT] as usize * channels + channel) * num_tiles + tile) * 2;
             partials[to] = sum;
             partials[to + 1] = squares;
         }

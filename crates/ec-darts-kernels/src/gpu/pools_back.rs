@@ -5,10 +5,10 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, Plane, quad, read_four, within, write_four};
+use super::planes::{Access, Four, Plane, quad, read_four, within, write_four};
 use super::pools::share_of;
 use super::pools_strided::pooled_back;
-use super::staged::{HALO, Planes, Tiles, clear_halo, stage};
+use super::staged::{Planes, Tiles, clear_halo, stage};
 use super::sums::{OF_NORM, factor};
 use super::table::{kind, source, term};
 
@@ -42,7 +42,7 @@ fn quad_reached(
     image: usize,
     at: usize,
     lanes: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Four {
     let mut sum = Four::new(0.0);
     for number in 0..pools.count {
@@ -50,14 +50,21 @@ fn quad_reached(
         let a = norms[pools.coefficients + table[row + term::COEFFICIENTS] as usize * pools.apart];
         let a = a * factor(table, pools.factors, table[row + term::MIXING], image, pools.images);
         let from = table[row + term::GRADIENT] as usize + at;
-        sum += Four::new(a) * read_four(work, from, lanes, vectors);
+        sum += Four::new(a) * read_four(work, from, lanes, access);
     }
     sum
 }
 
 /// [`quad_reached`] for one pixel.
 #[cube]
-pub fn reached(table: &[u32], norms: &[f32], work: &[f32], pools: &Pools, image: usize, at: usize) -> f32 {
+pub fn reached(
+    table: &[u32],
+    norms: &[f32],
+    work: &[f32],
+    pools: &Pools,
+    image: usize,
+    at: usize,
+) -> f32 {
     let mut sum = f32::new(0.0);
     for number in 0..pools.count {
         let row = pools.first + number * term::LEN;
@@ -154,9 +161,7 @@ pub fn pools_back(
         if table[of_term + term::STRIDE] == 1 {
             let outside = select(is_max, f32::new(f32::MIN), f32::new(0.0));
             let planes = Planes {
-                first: place + (first * of_source + channel) * in_size,
                 apart: of_source * in_size,
-                num: images - first,
                 height: in_height as i32,
                 width: in_width as i32,
                 row: in_width as i32,
@@ -164,14 +169,11 @@ pub fn pools_back(
                 top: tile_y as i32,
                 left: tile_x as i32,
                 padding: 2,
-                floor: f32::MIN,
-                outside,
-                norm: 0,
-                norms_apart: 0,
             };
             // The tile was read by all units: a barrier follows that.
             clear_halo(&mut tile, outside, unit, tiles);
-            stage(&mut tile, values, norms, &planes, unit, tiles);
+            let first_value = place + (first * of_source + channel) * in_size;
+            stage(&mut tile, values, &planes, first_value, images - first, outside, unit, tiles);
             sync_cube();
             let mut window = unit;
             while window < comptime!(at_once * (rows + 2) * (columns + 2)) {
@@ -188,9 +190,9 @@ pub fn pools_back(
                     let plane = (image * channels + channel) as i32 * height * width;
                     let at = (plane + middle_y * width + middle_x) as usize;
                     let lanes = min(width - middle_x, 4) as usize;
-                    let vectors = comptime!(tiles.vectors);
+                    let access = comptime!(tiles.access);
                     let reached =
-                        quad_reached(table, norms, &*work, &pools, image, at, lanes, vectors);
+                        quad_reached(table, norms, &*work, &pools, image, at, lanes, access);
                     let of_rows = share_of(min(middle_y + 2, height) - max(middle_y - 1, 0));
                     #[unroll]
                     for number in 0..4usize {
@@ -243,13 +245,13 @@ pub fn pools_back(
         + y * in_width
         + x;
     let lanes = select(has_quad, in_width - min(x, in_width), 0usize);
-    let vectors = comptime!(tiles.vectors);
+    let access = comptime!(tiles.access);
     if to_target.comptime() {
-        let before = read_four(&*target, to, lanes, vectors);
-        write_four(target, to, before + all, lanes, vectors);
+        let before = read_four(&*target, to, lanes, access);
+        write_four(target, to, before + all, lanes, access);
     } else {
-        let before = read_four(&*work, to, lanes, vectors);
-        write_four(work, to, before + all, lanes, vectors);
+        let before = read_four(&*work, to, lanes, access);
+        write_four(work, to, before + all, lanes, access);
     }
 }
 
@@ -272,7 +274,7 @@ fn staged_rows(
     #[comptime] tiles: Tiles,
 ) -> Array<f32> {
     let mut read = Array::<f32>::new(comptime!(3 * COLUMNS_READ));
-    let first = (plane * comptime!(tiles.all_rows()) + row + comptime!(HALO - 2))
+    let first = (plane * comptime!(tiles.all_rows()) + row + comptime!(tiles.halo - 2))
         * comptime!(tiles.pitch());
     let before = first + max(column, 1) - 1;
     let after = first + min(column, comptime!(tiles.columns)) + 1;

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use super::backward::line_of;
 use super::moments::total;
-use super::planes::{Four, read_four};
+use super::planes::{Access, Four, read_four};
 use super::sums::{OF_NORM, UNITS, VALUES, factor, value_of};
 use super::table::{NONE, kind, mixed, part, term};
 use crate::EPSILON;
@@ -30,7 +30,7 @@ fn add_images(
     images: usize,
     apart: usize,
     lanes: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let mut image = first;
     while image < images {
@@ -40,8 +40,8 @@ fn add_images(
         for number in 0..IMAGES {
             let image = image + number * step;
             let lanes = select(image < images, lanes, 0usize);
-            reached[number] = read_four(gradients, first_gradient + image * apart, lanes, vectors);
-            read[number] = read_four(values, first_value + image * apart, lanes, vectors);
+            reached[number] = read_four(gradients, first_gradient + image * apart, lanes, access);
+            read[number] = read_four(values, first_value + image * apart, lanes, access);
         }
         #[unroll]
         for number in 0..IMAGES {
@@ -83,7 +83,7 @@ pub fn normalizations(
     height: usize,
     width: usize,
     wants_parameters: u32,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let row = first_row + CUBE_POS_Y as usize * term::LEN;
     let channel = CUBE_POS_X as usize;
@@ -122,21 +122,47 @@ pub fn normalizations(
         let apart = channels * size;
         if what == kind::MAP {
             add_images(
-                &mut sums, table, maps, value + place, work, gradient + place, mean, factors,
-                weight, first_image, at_once, images, apart, lanes, vectors,
+                &mut sums,
+                table,
+                maps,
+                value + place,
+                work,
+                gradient + place,
+                mean,
+                factors,
+                weight,
+                first_image,
+                at_once,
+                images,
+                apart,
+                lanes,
+                access,
             );
         } else if what == kind::POOLED {
             add_images(
-                &mut sums, table, pooled, value + place, work, gradient + place, mean, factors,
-                weight, first_image, at_once, images, apart, lanes, vectors,
+                &mut sums,
+                table,
+                pooled,
+                value + place,
+                work,
+                gradient + place,
+                mean,
+                factors,
+                weight,
+                first_image,
+                at_once,
+                images,
+                apart,
+                lanes,
+                access,
             );
         } else {
             let mut image = first_image;
             while image < images {
                 let plane = image * channels + channel;
-                let values = value_of(table, row, source, maps, plane, height, width, y, x, vectors);
+                let values = value_of(table, row, source, maps, plane, height, width, y, x, access);
                 let scale = factor(table, factors, weight, image, images);
-                let reached = read_four(work, gradient + image * apart + place, lanes, vectors);
+                let reached = read_four(work, gradient + image * apart + place, lanes, access);
                 #[unroll]
                 for pixel in 0..4usize {
                     let reached = scale * reached.extract(pixel);

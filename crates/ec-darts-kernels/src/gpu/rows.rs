@@ -2,6 +2,7 @@
 
 use super::gather::{Gather, Source, block_row, gathers, place};
 use super::launches::{Plan, PoolKey, Pooled, Rows, Sources, Target};
+use super::staged::HALO;
 use super::table::{NONE, block, gather, kind, mixed, node, norm, part, source, term};
 use super::tile::{Tile, WeightTile};
 use crate::edge::{Edge, EdgeOperation};
@@ -221,6 +222,9 @@ impl Plan {
         let most =
             |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
+        // Second blocks of the search space have no dilation; one value for all others, which saves compilations.
+        let small = builder.seconds.iter().all(|row| row[block::TILE_PADDING] <= 2);
+        let halos = [HALO, if small { 2 } else { HALO }];
         let has_parts = with_weights().any(|row| row[block::PARTS] > 1);
         let weights = WeightTile::new(outputs, inputs, self.batch, size);
         let (firsts, lasts, seconds) =
@@ -275,11 +279,14 @@ impl Plan {
             blocks.sort_by_key(|(of_first, _)| *of_first);
             let num_split = blocks.iter().filter(|(of_first, _)| !of_first).count();
             let halves = |edge: &Edge| edge.stride == 2;
-            let split = if edges.iter().all(|(of, edge)| of != from || halves(edge)) { 2 } else { 1 };
+            let split =
+                if edges.iter().all(|(of, edge)| of != from || halves(edge)) { 2 } else { 1 };
             let terms: Vec<_> = builder
                 .terms
                 .iter()
-                .filter(|row| row[term::KIND] == kind::IDENTITY && row[term::VALUE] == place(from.place))
+                .filter(|row| {
+                    row[term::KIND] == kind::IDENTITY && row[term::VALUE] == place(from.place)
+                })
                 .copied()
                 .collect();
             let mut row = [0; source::LEN];
@@ -311,7 +318,8 @@ impl Plan {
         let splits: Vec<usize> = sources.iter().map(|row| row[source::SPLIT] as usize).collect();
         let largest = |at: usize| distinct.iter().map(|from| from.size[at]).max().unwrap_or(0);
         let part_of = |at: usize| {
-            let sizes = distinct.iter().zip(&splits).map(|(from, &split)| from.size[at].div_ceil(split));
+            let sizes =
+                distinct.iter().zip(&splits).map(|(from, &split)| from.size[at].div_ceil(split));
             sizes.max().unwrap_or(0)
         };
         let sources = Sources {
@@ -339,6 +347,7 @@ impl Plan {
             tile: Tile::new(size, channels),
             weights,
             has_depthwise,
+            halos,
             has_parts,
             input_pools,
             state_pools: Sources::default(),

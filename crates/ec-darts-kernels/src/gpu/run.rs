@@ -11,6 +11,7 @@ use cubecl::server::Handle;
 
 use super::launch::{Pass, Values, empty, tensor};
 use super::launches::{Plan, Target};
+use super::planes::Access;
 use crate::edge::{Cell, Memory};
 use crate::extension::{CellGradients, Wanted};
 
@@ -72,9 +73,14 @@ fn planned(inputs: &Inputs, cell: &Cell, statistics: usize) -> Arc<Planned> {
     planned
 }
 
-/// Whether the kernels of a device can read four values of a buffer as one. WGSL has no such view of a buffer.
-fn reads_vectors(client: &Client) -> bool {
-    ["cuda", "hip"].iter().any(|name| client.name().starts_with(name))
+/// The way to read quads. WGSL has no view of a buffer's values as fours.
+fn access(plan: &Plan, client: &Client) -> Access {
+    let has_view = ["cuda", "hip"].contains(&client.name());
+    match plan.whole {
+        true if has_view => Access::Vectors,
+        true => Access::Quads,
+        false => Access::Pixels,
+    }
 }
 
 impl Inputs {
@@ -122,7 +128,7 @@ impl Inputs {
             states: empty(&client, plan.states_len),
             norms: empty(&client, plan.norms_len()),
             factors,
-            vectors: plan.whole && reads_vectors(&client),
+            access: access(plan, &client),
             client,
         };
         let output = empty(&pass.client, plan.output.iter().product());
@@ -168,7 +174,7 @@ impl Inputs {
             states: Values { handle: tape.states.clone(), len: plan.states_len },
             norms: Values { handle: tape.norms.clone(), len: plan.norms_len() },
             factors: tape.factors,
-            vectors: plan.whole && reads_vectors(&client),
+            access: access(plan, &client),
             client,
         };
         // No gradient behind an input's own edge is requested.

@@ -4,113 +4,14 @@
 use cubecl::prelude::*;
 
 use super::moments::total;
-use super::planes::{Four, Ways, read_four, within, write_four};
-use super::staged::{Planes, Tiles, clear_halo, every, fetch, put};
+use super::planes::{Four, Ways, read_four, write_four};
+use super::scattered::scattered;
+use super::staged::{Places, Planes, Tiles, clear_halo, every, fetch, locate, new_places, put};
 use super::sums::{OF_NORM, factor};
-use super::table::{BIAS, NONE, block, gather, kind, source, term};
-use super::windows::{WEIGHTS, correlate_any, stage_weights, taps_of, window_at};
-
-/// The gradient of four pixels of a source side by side, `split` apart, from the values that a block gathered there.
-#[cube]
-fn scattered(
-    table: &[u32],
-    row: usize,
-    work: &[f32],
-    weights: &[f32],
-    image: usize,
-    channel: usize,
-    height: usize,
-    width: usize,
-    y: usize,
-    x: usize,
-    split: usize,
-) -> Four {
-    let way = table[row + block::GATHER];
-    let inputs = table[row + block::INPUTS] as usize;
-    let kernel = table[row + block::KERNEL];
-    let dilation = table[row + block::DILATION];
-    let stride = table[row + block::STRIDE] as i32;
-    let padding = table[row + block::PADDING] as i32 - BIAS as i32;
-    let first = table[row + block::GATHERED] as usize + image * inputs * height * width;
-    let at = table[row + block::DEPTHWISE] as usize + channel * (kernel * kernel) as usize;
-    let mut sums = Four::new(0.0);
-    for row in 0..kernel {
-        let down = y as i32 + padding - (row * dilation) as i32;
-        let of_down = divided(down, stride);
-        if of_down * stride == down && within(of_down, height as i32) {
-            for column in 0..kernel {
-                let tap = (row * kernel + column) as usize;
-                let mut weight = f32::new(1.0);
-                let mut from = first + channel * height * width;
-                if way == gather::DEPTHWISE {
-                    weight = weights[at + tap];
-                }
-                if way == gather::WINDOW {
-                    from = first + (channel * 9 + tap) * height * width;
-                }
-                let before = padding - (column * dilation) as i32;
-                #[unroll]
-                for pixel in 0..4usize {
-                    // The output whose window has this pixel at this tap, if there is one.
-                    let right = (x + pixel * split) as i32 + before;
-                    let of_right = divided(right, stride);
-                    if of_right * stride == right && within(of_right, width as i32) {
-                        let before = sums.extract(pixel);
-                        let value = work[from + (of_down * width as i32 + of_right) as usize];
-                        sums.insert(pixel, before + weight * value);
-                    }
-                }
-            }
-        }
-    }
-    sums
-}
-
-/// A quotient, exact where the stride divides the value, else a number that does not multiply back
-/// to it. The strides of the search space need no division.
-#[cube]
-fn divided(value: i32, stride: i32) -> i32 {
-    let mut quotient = value;
-    if stride == 2 {
-        quotient = value >> 1;
-    } else if stride > 2 {
-        quotient = value / stride;
-    }
-    quotient
-}
-
-/// The planes of the gradients that a block gathered, for one channel.
-#[cube]
-fn gathered_planes(
-    table: &[u32],
-    row: usize,
-    first: usize,
-    end: usize,
-    channel: usize,
-    height: usize,
-    width: usize,
-    tile_y: usize,
-    tile_x: usize,
-) -> Planes {
-    let inputs = table[row + block::INPUTS] as usize;
-    let place = table[row + block::GATHERED] as usize;
-    Planes {
-        first: place + (first * inputs + channel) * height * width,
-        apart: inputs * height * width,
-        num: end - first,
-        height: height as i32,
-        width: width as i32,
-        row: width as i32,
-        step: 1,
-        top: tile_y as i32,
-        left: tile_x as i32,
-        padding: table[row + block::TILE_PADDING] as i32,
-        floor: f32::MIN,
-        outside: 0.0,
-        norm: 0,
-        norms_apart: 0,
-    }
-}
+use super::table::{NONE, block, kind, source, term};
+use super::windows::{
+    WEIGHTS, correlate_any, fetch_weights, fours_of, put_weights, taps_of, window_at,
+};
 
 /// Whether a block's windows are read from tiles, in a source of which every row or every other one is computed.
 #[cube]
@@ -118,19 +19,19 @@ fn is_of_tiles(table: &[u32], row: usize, split: usize) -> bool {
     table[row + block::STAGED] != NONE && table[row + block::STRIDE] as usize == split
 }
 
-/// Reads the gradients that a block gathered, and brings the window for a part of the source, where these are used from
-/// tiles.
+/// Reads the gradients that a block gathered, and the window for a part of the source, where these are used from tiles.
 #[cube]
 fn fetch_block(
     fetched: &mut Array<Four>,
-    windows: &mut Shared<[Four]>,
-    to: usize,
+    window: &mut Array<Four>,
     table: &[u32],
     row: usize,
     work: &[f32],
     norms: &[f32],
     weights: &[f32],
-    planes: &Planes,
+    places: &Places,
+    plane: usize,
+    num: usize,
     channel: usize,
     split: usize,
     part: usize,
@@ -138,20 +39,30 @@ fn fetch_block(
     #[comptime] tiles: Tiles,
 ) {
     if is_of_tiles(table, row, split) {
-        fetch(fetched, work, norms, planes, unit, tiles);
+        let first = table[row + block::GATHERED] as usize + plane;
+        fetch(fetched, work, places, first, num, 1i32, f32::new(0.0), unit, tiles);
         let taps = taps_of(table, row, part);
         let first = table[row + block::DEPTHWISE] as usize + channel * taps.kernel * taps.kernel;
         let units = comptime!(tiles.units);
-        stage_weights(windows, to, weights, first, 1usize, &taps, unit, true, 1usize, units);
+        fetch_weights(
+            window, weights, norms, first, 0usize, false, 1usize, &taps, unit, true, 1usize, units,
+            false,
+        );
     }
 }
 
 /// A quad of a part of a plane, `split` values apart.
 #[cube]
-fn read_part(values: &[f32], at: usize, lanes: usize, split: usize, #[comptime] tiles: Tiles) -> Four {
+fn read_part(
+    values: &[f32],
+    at: usize,
+    lanes: usize,
+    split: usize,
+    #[comptime] tiles: Tiles,
+) -> Four {
     let mut four = Four::new(0.0);
-    if comptime!(tiles.vectors) && split == 1 {
-        four = read_four(values, at, lanes, true);
+    if comptime!(tiles.access.is_whole()) && split == 1 {
+        four = read_four(values, at, lanes, comptime!(tiles.access));
     } else {
         #[unroll]
         for pixel in 0..4usize {
@@ -164,9 +75,16 @@ fn read_part(values: &[f32], at: usize, lanes: usize, split: usize, #[comptime] 
 }
 
 #[cube]
-fn write_part(to: &mut [f32], at: usize, four: Four, lanes: usize, split: usize, #[comptime] tiles: Tiles) {
-    if comptime!(tiles.vectors) && split == 1 {
-        write_four(to, at, four, lanes, true);
+fn write_part(
+    to: &mut [f32],
+    at: usize,
+    four: Four,
+    lanes: usize,
+    split: usize,
+    #[comptime] tiles: Tiles,
+) {
+    if comptime!(tiles.access.is_whole()) && split == 1 {
+        write_four(to, at, four, lanes, comptime!(tiles.access));
     } else {
         #[unroll]
         for pixel in 0..4usize {
@@ -249,7 +167,9 @@ pub fn sources(
         Shared::<[Four]>::new_slice(comptime!(if has_windows { tiles.len() } else { 1 }));
     // Those of a block, and of the next.
     let mut windows = Shared::<[Four]>::new_slice(comptime!(2 * WEIGHTS));
-    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
+    let mut fetched = Array::<Four>::new(comptime!(tiles.steps()));
+    let mut places = new_places(tiles);
+    let mut next_window = Array::<Four>::new(comptime!(fours_of(1, units)));
     if has_windows {
         clear_halo(&mut tile, f32::new(0.0), unit, tiles);
     }
@@ -285,28 +205,42 @@ pub fn sources(
             if part > 0 {
                 num_blocks = table[row + source::NUM_SPLIT] as usize;
             }
+            // Of windows of the search space, which keep the number of channels.
+            let plane = (first * of_source + channel) * height * width;
             if has_windows && num_blocks > 0 {
-                // The windows of the tile before were read by all units.
-                sync_cube();
+                let planes = Planes {
+                    apart: of_source * height * width,
+                    height: height as i32,
+                    width: width as i32,
+                    row: width as i32,
+                    step: 1,
+                    top: tile_y as i32,
+                    left: tile_x as i32,
+                    // That of any block.
+                    padding: comptime!(tiles.halo as i32),
+                };
+                locate(&mut places, &planes, unit, tiles);
                 let row = table[first_block] as usize;
-                let planes =
-                    gathered_planes(table, row, first, end, channel, height, width, tile_y, tile_x);
                 fetch_block(
                     &mut fetched,
-                    &mut windows,
-                    0usize,
+                    &mut next_window,
                     table,
                     row,
                     &*work,
                     &*norms,
                     weights,
-                    &planes,
+                    &places,
+                    plane,
+                    end - first,
                     channel,
                     split,
                     part,
                     unit,
                     tiles,
                 );
+                // The windows of the tile before were read by all units.
+                sync_cube();
+                put_weights(&mut windows, 0usize, &next_window, unit, 1usize, units);
             }
             for entry in 0..num_blocks {
                 let of_block = table[first_block + entry] as usize;
@@ -320,27 +254,24 @@ pub fn sources(
                     sync_cube();
                 }
                 if is_staged {
-                    let planes = gathered_planes(
-                        table, of_block, first, end, channel, height, width, tile_y, tile_x,
-                    );
-                    put(&mut tile, &fetched, &planes, unit, tiles);
+                    let floor = f32::new(f32::MIN);
+                    put(&mut tile, &fetched, &places, &windows, 0usize, floor, unit, tiles);
                     sync_cube();
                 }
-                if has_windows && entry + 1 < num_blocks {
+                let has_next = has_windows && entry + 1 < num_blocks;
+                if has_next {
                     let row = table[first_block + entry + 1] as usize;
-                    let planes = gathered_planes(
-                        table, row, first, end, channel, height, width, tile_y, tile_x,
-                    );
                     fetch_block(
                         &mut fetched,
-                        &mut windows,
-                        WEIGHTS - window,
+                        &mut next_window,
                         table,
                         row,
                         &*work,
                         &*norms,
                         weights,
-                        &planes,
+                        &places,
+                        plane,
+                        end - first,
                         channel,
                         split,
                         part,
@@ -354,9 +285,12 @@ pub fn sources(
                     back = correlate_any(&tile, from, &windows, window, way, pitch);
                 } else if has_quad {
                     back = scattered(
-                        table, of_block, &*work, weights, image, channel, height, width, in_y, in_x,
-                        split,
+                        table, of_block, &*work, weights, image, channel, height, width, in_y,
+                        in_x, split,
                     );
+                }
+                if has_next {
+                    put_weights(&mut windows, WEIGHTS - window, &next_window, unit, 1usize, units);
                 }
                 if table[of_block + block::RELU] == 1 {
                     #[unroll]
@@ -381,7 +315,7 @@ pub fn sources(
                         let reached = table[of_term + term::GRADIENT] as usize
                             + (image * channels + channel) * height * width
                             + at;
-                        let value = read_four(&*work, reached, lanes, comptime!(tiles.vectors));
+                        let value = read_four(&*work, reached, lanes, comptime!(tiles.access));
                         all += Four::new(scale) * value;
                     }
                 }

@@ -5,9 +5,10 @@
 
 use cubecl::prelude::*;
 
-use super::planes::{Four, read_four, within};
+use super::planes::{Access, Four, read_four, within};
+use super::windows::WEIGHTS;
 
-/// Number of rows above and below, and largest padding of a window; columns on both sides, which are one quad.
+/// Largest number of rows above and below, and largest padding of a window; columns on both sides, which are one quad.
 pub const HALO: usize = 4;
 
 /// Quads of a tile's row, with the halo: units side by side, eight of which read at once, read different banks.
@@ -23,18 +24,19 @@ pub fn pitch(columns: usize) -> usize {
     (least..least + 8).find(apart).unwrap_or(least)
 }
 
-/// The shape of the tiles of a cube: columns of quads, rows, and planes; the number of units that bring them, whether a
-/// tile is as `wide` and as `tall` as its plane, the lift, and whether quads are read as one.
+/// The shape of the tiles of a cube: columns of quads, rows, and planes; rows of the halo; the number of units that bring
+/// them, whether a tile is as `wide` and as `tall` as its plane, the lift, and the way to read quads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tiles {
     pub columns: usize,
     pub rows: usize,
     pub planes: usize,
+    pub halo: usize,
     pub units: usize,
     pub wide: bool,
     pub tall: bool,
     pub lift: Lift,
-    pub vectors: bool,
+    pub access: Access,
 }
 
 /// The lift of values between memory and a tile.
@@ -42,14 +44,22 @@ pub struct Tiles {
 pub enum Lift {
     None,
     Relu,
-    /// A normalization, then a ReLU.
+    /// A normalization, then a ReLU; each plane has its own.
     Norm,
+    /// The same, with one for all planes.
+    OneNorm,
+}
+
+impl Lift {
+    pub fn has_norm(self) -> bool {
+        matches!(self, Self::Norm | Self::OneNorm)
+    }
 }
 
 impl Tiles {
     /// Rows with the halo.
     pub fn all_rows(&self) -> usize {
-        self.rows + 2 * HALO
+        self.rows + 2 * self.halo
     }
 
     /// Quads of a row in shared memory.
@@ -69,15 +79,9 @@ impl Tiles {
     }
 
     /// Number of quads that a unit brings.
-    fn steps(&self) -> usize {
+    pub fn steps(&self) -> usize {
         let [rows, columns] = self.brought();
         (self.planes * rows * columns).div_ceil(self.units)
-    }
-
-    /// Number of fours that a unit keeps between [`fetch`] and [`put`]: after its quads, the
-    /// normalizations of their planes.
-    pub fn of_unit(&self) -> usize {
-        2 * self.steps()
     }
 
     pub fn with(&self, lift: Lift) -> Self {
@@ -85,15 +89,11 @@ impl Tiles {
     }
 }
 
-/// Planes of which tiles are brought, from `(top, left)` on. Their rows lie
-/// `row` values apart, their columns `step`: more than a width and one for every other row and column of a map. The planes
-/// lie `apart`, and their normalizations, where they have one, `norms_apart` from `norm` on. There are `num` of them;
-/// others are `outside`, as is all around a plane. Windows have this `padding`.
+/// Planes of which tiles are brought, from `(top, left)` on. They lie `apart`, their rows `row` values, their columns
+/// `step`: more than a width and one for every other row and column of a map. Windows have this `padding`.
 #[derive(CubeType, Clone, Copy)]
 pub struct Planes {
-    pub first: usize,
     pub apart: usize,
-    pub num: usize,
     pub height: i32,
     pub width: i32,
     pub row: i32,
@@ -101,10 +101,6 @@ pub struct Planes {
     pub top: i32,
     pub left: i32,
     pub padding: i32,
-    pub floor: f32,
-    pub outside: f32,
-    pub norm: usize,
-    pub norms_apart: usize,
 }
 
 /// The number of rows or columns among `length` that lie `step` apart, 1 or 2, from the first on.
@@ -113,124 +109,186 @@ pub fn every(length: usize, first: usize, step: usize) -> i32 {
     ((length + step - 1 - first) >> (step - 1)) as i32
 }
 
-/// The place of a quad that a unit brings: its plane, and its row and column of quads in the tile, which begins with the
-/// halo.
+/// The plane of a quad that a unit brings.
+#[cube]
+fn plane_at(position: usize, step: usize, #[comptime] tiles: Tiles) -> usize {
+    let [rows, columns] = comptime!(tiles.brought());
+    (position + step * comptime!(tiles.units)) / comptime!(rows * columns)
+}
+
+/// The places of a quad that a unit brings: that of its first value after the first of all planes, negative where the
+/// quad is outside; the number of its pixels that are inside; and the place in the tile.
 #[derive(CubeType, Clone, Copy)]
-struct Place {
-    plane: usize,
-    row: usize,
-    column: usize,
+struct Located {
+    offset: i32,
+    lanes: u32,
+    to: u32,
 }
 
+/// Those of all quads that a unit brings.
+#[derive(CubeType)]
+pub struct Places {
+    offsets: Array<i32>,
+    lanes: Array<u32>,
+    to: Array<u32>,
+}
+
+/// Room for the places, which [`locate`] computes.
 #[cube]
-fn place_of(entry: usize, #[comptime] tiles: Tiles) -> Place {
-    let rows = comptime!(tiles.brought()[0]);
-    let columns = comptime!(tiles.brought()[1]);
-    let row = entry / columns;
-    Place {
-        plane: row / rows,
-        row: row % rows + comptime!(if tiles.tall { HALO } else { 0 }),
-        column: entry % columns + comptime!(if tiles.wide { 1usize } else { 0usize }),
+pub fn new_places(#[comptime] tiles: Tiles) -> Places {
+    Places {
+        offsets: Array::<i32>::new(comptime!(tiles.steps())),
+        lanes: Array::<u32>::new(comptime!(tiles.steps())),
+        to: Array::<u32>::new(comptime!(tiles.steps())),
     }
 }
 
-/// Whether a quad is in a tile and its windows reach it.
 #[cube]
-fn is_used(place: &Place, padding: i32, #[comptime] tiles: Tiles) -> bool {
-    let mut used = place.plane < comptime!(tiles.planes);
-    if comptime!(!tiles.tall) {
-        let from = place.row as i32 - HALO as i32 + padding;
-        used = used && within(from, comptime!(tiles.rows as i32) + 2 * padding);
+pub fn locate(places: &mut Places, planes: &Planes, position: usize, #[comptime] tiles: Tiles) {
+    #[unroll]
+    for step in 0..comptime!(tiles.steps()) {
+        let located = locate_quad(planes, position, step, tiles);
+        places.offsets[step] = located.offset;
+        places.lanes[step] = located.lanes;
+        places.to[step] = located.to;
     }
-    used
 }
 
-/// Reads a unit's part of tiles. The values are not used before [`put`], so other work hides the
-/// time that memory takes.
+#[cube]
+fn locate_quad(planes: &Planes, position: usize, step: usize, #[comptime] tiles: Tiles) -> Located {
+    let [rows, columns] = comptime!(tiles.brought());
+    let entry = position + step * comptime!(tiles.units);
+    let plane = plane_at(position, step, tiles);
+    let row = entry / columns % rows + comptime!(if tiles.tall { tiles.halo } else { 0 });
+    let column = entry % columns + comptime!(if tiles.wide { 1usize } else { 0usize });
+    let y = planes.top + row as i32 - comptime!(tiles.halo as i32);
+    let x = planes.left + (column * 4) as i32 - 4;
+    // No window reads the other rows of a halo.
+    let reach = row as i32 - comptime!(tiles.halo as i32) + planes.padding;
+    let is_read = within(reach, comptime!(tiles.rows as i32) + 2 * planes.padding);
+    let has = plane < comptime!(tiles.planes) && is_read && within(y, planes.height);
+    let mut offset = i32::new(-1);
+    let mut lanes = u32::new(0);
+    if has && within(x, planes.width) {
+        offset = (plane * planes.apart) as i32 + y * planes.row + x * planes.step;
+        lanes = min(planes.width - x, 4) as u32;
+    }
+    let to = (plane * comptime!(tiles.all_rows() * tiles.pitch())
+        + row * comptime!(tiles.pitch())
+        + column) as u32;
+    Located { offset, lanes, to }
+}
+
+/// Reads a unit's part of tiles, of the first `num` planes from a place on; others are `outside`, as is all around a plane.
+/// The values are not used before [`put`], so other work hides the time that memory takes.
 #[cube]
 pub fn fetch(
     fetched: &mut Array<Four>,
     source: &[f32],
-    norms: &[f32],
-    planes: &Planes,
+    places: &Places,
+    first: usize,
+    num: usize,
+    apart: i32,
+    outside: f32,
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
     #[unroll]
     for step in 0..comptime!(tiles.steps()) {
-        fetch_quad(fetched, source, norms, planes, position, step, step, tiles);
+        let has = plane_at(position, step, tiles) < num;
+        let (offset, lanes) = (places.offsets[step], places.lanes[step]);
+        fetched[step] = fetch_quad(source, offset, lanes, first, has, apart, outside, tiles);
     }
 }
 
-/// Reads one of the quads that a unit brings.
 #[cube]
 fn fetch_quad(
-    fetched: &mut Array<Four>,
     source: &[f32],
-    norms: &[f32],
-    planes: &Planes,
-    position: usize,
-    step: usize,
-    #[comptime] to: usize,
+    offset: i32,
+    lanes: u32,
+    first: usize,
+    has: bool,
+    apart: i32,
+    outside: f32,
     #[comptime] tiles: Tiles,
-) {
-    let place = place_of(position + step * comptime!(tiles.units), tiles);
-    let y = planes.top + place.row as i32 - HALO as i32;
-    let x = planes.left + (place.column * 4) as i32 - HALO as i32;
-    let mut four = Four::new(planes.outside);
-    let has_plane = place.plane < planes.num && is_used(&place, planes.padding, tiles);
-    if has_plane && within(y, planes.height) {
-        let at = (planes.first + place.plane * planes.apart) as i32 + y * planes.row + x * planes.step;
-        if comptime!(tiles.vectors) {
-            if comptime!(tiles.wide) || within(x, planes.width) {
-                four = read_four(source, at as usize, 4usize, true);
-                if planes.step == 2 {
-                    // Every other value of eight; the first of them may be the second of its four.
-                    let second = read_four(source, at as usize + 4, 4usize, true);
-                    let is_odd = at % 2 == 1;
-                    let first = four;
-                    four.insert(0usize, select(is_odd, first.extract(1usize), first.extract(0usize)));
-                    four.insert(1usize, select(is_odd, first.extract(3usize), first.extract(2usize)));
-                    four.insert(2usize, select(is_odd, second.extract(1usize), second.extract(0usize)));
-                    four.insert(3usize, select(is_odd, second.extract(3usize), second.extract(2usize)));
-                }
+) -> Four {
+    let mut four = Four::new(outside);
+    if offset >= 0 && has {
+        let at = first + offset as usize;
+        if comptime!(tiles.access.is_whole()) {
+            four = read_four(source, at, 4usize, comptime!(tiles.access));
+            if apart == 2 {
+                // Every other value of eight; the first of them may be the second of its four.
+                let first = four;
+                let second = read_four(source, at + 4, 4usize, comptime!(tiles.access));
+                let odd = at % 2 == 1;
+                four.insert(0usize, select(odd, first.extract(1usize), first.extract(0usize)));
+                four.insert(1usize, select(odd, first.extract(3usize), first.extract(2usize)));
+                four.insert(2usize, select(odd, second.extract(1usize), second.extract(0usize)));
+                four.insert(3usize, select(odd, second.extract(3usize), second.extract(2usize)));
             }
         } else {
             #[unroll]
             for pixel in 0..4usize {
-                if within(x + pixel as i32, planes.width) {
-                    four.insert(pixel, source[(at + pixel as i32 * planes.step) as usize]);
+                if (pixel as u32) < lanes {
+                    four.insert(pixel, source[at + pixel * apart as usize]);
                 }
             }
         }
     }
-    fetched[to] = four;
-    if comptime!(tiles.lift == Lift::Norm) {
-        let mut norm = Four::new(0.0);
-        if has_plane {
-            let at = planes.norm + place.plane * planes.norms_apart;
-            norm.insert(0usize, norms[at + 2]);
-            norm.insert(1usize, norms[at + 3]);
-        }
-        fetched[comptime!(to + tiles.steps())] = norm;
-    }
+    four
 }
 
-/// Lifts what [`fetch`] read from these planes, and writes it to the tiles.
+/// Lifts what [`fetch`] read, and writes it to the tiles. The normalizations of the planes lie with the windows from
+/// `first_window` on ([`super::windows::put_weights`]).
 ///
 /// # Shapes
-/// - `tile`: `[planes][rows + 2 HALO][pitch]` quads
+/// - `tile`: `[planes][rows + 2 halo][pitch]` quads
 #[cube]
 pub fn put(
     tile: &mut Shared<[Four]>,
     fetched: &Array<Four>,
-    planes: &Planes,
+    places: &Places,
+    windows: &Shared<[Four]>,
+    first_window: usize,
+    floor: f32,
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
     #[unroll]
     for step in 0..comptime!(tiles.steps()) {
-        put_quad(tile, fetched, planes, position, step, step, tiles);
+        let plane = plane_at(position, step, tiles);
+        if plane < comptime!(tiles.planes) {
+            let mut four = fetched[step];
+            if comptime!(tiles.lift.has_norm()) {
+                let plane =
+                    if comptime!(tiles.lift == Lift::Norm) { plane } else { 0usize.runtime() };
+                let norm = windows[first_window + plane * WEIGHTS + comptime!(WEIGHTS - 1)];
+                // Zeros around a plane stay zero.
+                let (scale, shift) = (norm.extract(1usize), norm.extract(2usize));
+                if comptime!(tiles.access.is_whole()) {
+                    let has = places.offsets[step] >= 0;
+                    let zero = f32::new(0.0);
+                    four = four * Four::new(select(has, scale, zero))
+                        + Four::new(select(has, shift, zero));
+                } else {
+                    #[unroll]
+                    for pixel in 0..4usize {
+                        let value = four.extract(pixel) * scale + shift;
+                        let has = (pixel as u32) < places.lanes[step];
+                        four.insert(pixel, select(has, value, f32::new(0.0)));
+                    }
+                }
+            }
+            if comptime!(tiles.lift != Lift::None) {
+                #[unroll]
+                for pixel in 0..4usize {
+                    let value = four.extract(pixel);
+                    four.insert(pixel, select(value < floor, floor, value));
+                }
+            }
+            tile[places.to[step] as usize] = four;
+        }
     }
 }
 
@@ -239,56 +297,22 @@ pub fn put(
 pub fn stage(
     tile: &mut Shared<[Four]>,
     source: &[f32],
-    norms: &[f32],
     planes: &Planes,
+    first: usize,
+    num: usize,
+    outside: f32,
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
-    let mut fetched = Array::<Four>::new(comptime!(tiles.of_unit()));
     for step in 0..comptime!(tiles.steps()) {
-        fetch_quad(&mut fetched, source, norms, planes, position, step, 0usize, tiles);
-        put_quad(tile, &fetched, planes, position, step, 0usize, tiles);
-    }
-}
-
-#[cube]
-fn put_quad(
-    tile: &mut Shared<[Four]>,
-    fetched: &Array<Four>,
-    planes: &Planes,
-    position: usize,
-    step: usize,
-    #[comptime] from: usize,
-    #[comptime] tiles: Tiles,
-) {
-    let place = place_of(position + step * comptime!(tiles.units), tiles);
-    if is_used(&place, planes.padding, tiles) {
-        let mut four = fetched[from];
-        if comptime!(tiles.lift == Lift::Norm) {
-            // Zeros around a plane stay zero.
-            let norm = fetched[comptime!(from + tiles.steps())];
-            let y = planes.top + place.row as i32 - HALO as i32;
-            let x = planes.left + (place.column * 4) as i32 - HALO as i32;
-            let has_row = within(y, planes.height);
-            #[unroll]
-            for pixel in 0..4usize {
-                let value = four.extract(pixel) * norm.extract(0usize) + norm.extract(1usize);
-                let is_inside = comptime!(tiles.wide && tiles.vectors);
-                let has = has_row && (is_inside || within(x + pixel as i32, planes.width));
-                four.insert(pixel, select(has, value, f32::new(0.0)));
-            }
+        let located = locate_quad(planes, position, step, tiles);
+        let plane = plane_at(position, step, tiles);
+        if plane < comptime!(tiles.planes) {
+            let has = plane < num;
+            let (offset, lanes) = (located.offset, located.lanes);
+            tile[located.to as usize] =
+                fetch_quad(source, offset, lanes, first, has, 1i32, outside, tiles);
         }
-        if comptime!(tiles.lift != Lift::None) {
-            #[unroll]
-            for pixel in 0..4usize {
-                let value = four.extract(pixel);
-                four.insert(pixel, select(value < planes.floor, planes.floor, value));
-            }
-        }
-        let to = place.plane * comptime!(tiles.all_rows() * tiles.pitch())
-            + place.row * comptime!(tiles.pitch())
-            + place.column;
-        tile[to] = four;
     }
 }
 
@@ -305,9 +329,10 @@ pub fn clear_halo(
         while entry < comptime!(tiles.len()) {
             let column = entry % comptime!(tiles.pitch());
             let row = entry / comptime!(tiles.pitch()) % comptime!(tiles.all_rows());
-            let beside = comptime!(tiles.wide) && !(column >= 1 && column <= comptime!(tiles.columns));
+            let beside =
+                comptime!(tiles.wide) && !(column >= 1 && column <= comptime!(tiles.columns));
             let above = comptime!(tiles.tall)
-                && !(row >= HALO && row < comptime!(tiles.rows + HALO));
+                && !(row >= comptime!(tiles.halo) && row < comptime!(tiles.rows + tiles.halo));
             if beside || above {
                 tile[entry] = Four::new(outside);
             }

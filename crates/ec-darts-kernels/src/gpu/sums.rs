@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::moments::{pixels_of, total};
-use super::planes::{Four, Plane, read_four, write_four};
+use super::planes::{Access, Four, Plane, read_four, write_four};
 use super::pools::pooled;
 use super::table::{NONE, kind, node, norm, term};
 use crate::EPSILON;
@@ -177,20 +177,20 @@ pub fn value_of(
     width: usize,
     y: usize,
     x: usize,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) -> Four {
     let what = table[row + term::KIND];
     let place = table[row + term::VALUE] as usize;
     let mut value = Four::new(0.0);
     if what == kind::MAP {
         let at = place + image_channel * height * width + y * width + x;
-        value = read_four(maps, at, width - x, vectors);
+        value = read_four(maps, at, width - x, access);
     } else {
         let in_height = table[row + term::HEIGHT] as usize;
         let in_width = table[row + term::WIDTH] as usize;
         let first = place + image_channel * in_height * in_width;
         if what == kind::IDENTITY {
-            value = read_four(source, first + y * width + x, width - x, vectors);
+            value = read_four(source, first + y * width + x, width - x, access);
         } else {
             let plane = Plane {
                 first,
@@ -203,7 +203,7 @@ pub fn value_of(
             let stride = table[row + term::STRIDE] as i32;
             let top = y as i32 * stride - 1;
             let left = x as i32 * stride - 1;
-            value = pooled(source, &plane, top, left, stride, what == kind::MAX_POOL, vectors);
+            value = pooled(source, &plane, top, left, stride, what == kind::MAX_POOL, access);
         }
     }
     value
@@ -229,7 +229,7 @@ pub fn nodes(
     width: usize,
     out_channels: usize,
     #[comptime] of_states: bool,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let row = first_row + CUBE_POS_Y as usize * node::LEN;
     let image = CUBE_POS_Z as usize;
@@ -258,7 +258,7 @@ pub fn nodes(
                 if number + next < num_maps {
                     let entry = terms + (number + next) * term::LEN;
                     let map = table[entry + term::VALUE] as usize;
-                    four = read_four(maps, map + plane * size + place, lanes, vectors);
+                    four = read_four(maps, map + plane * size + place, lanes, access);
                 }
                 read[next] = four;
             }
@@ -270,7 +270,8 @@ pub fn nodes(
                     let weight = table[entry + term::MIXING];
                     let mut scale = mixing[weight as usize];
                     scale *= factor(table, factors, weight, image, images);
-                    let value = read[next] * Four::new(norms[from + 2]) + Four::new(norms[from + 3]);
+                    let value =
+                        read[next] * Four::new(norms[from + 2]) + Four::new(norms[from + 3]);
                     sum += Four::new(scale) * value;
                 }
             }
@@ -281,11 +282,11 @@ pub fn nodes(
             let mut value = Four::new(0.0);
             if of_states.comptime() && table[entry + term::KIND] == kind::POOLED {
                 let map = table[entry + term::VALUE] as usize;
-                value = read_four(source, map + plane * size + place, lanes, vectors);
+                value = read_four(source, map + plane * size + place, lanes, access);
             } else if of_states.comptime() {
-                value = value_of(table, entry, &*states, maps, plane, height, width, y, x, vectors);
+                value = value_of(table, entry, &*states, maps, plane, height, width, y, x, access);
             } else {
-                value = value_of(table, entry, source, maps, plane, height, width, y, x, vectors);
+                value = value_of(table, entry, source, maps, plane, height, width, y, x, access);
             }
             let of_norm = table[entry + term::NORM];
             if of_norm != NONE {
@@ -301,12 +302,12 @@ pub fn nodes(
             table[row + node::STATE] as usize + plane * size + place,
             sum,
             lanes,
-            vectors,
+            access,
         );
         let to = table[row + node::OUTPUT];
         if to != NONE {
             let to = (image * out_channels + to as usize + channel) * size + place;
-            write_four(output, to, sum, lanes, vectors);
+            write_four(output, to, sum, lanes, access);
         }
     }
 }

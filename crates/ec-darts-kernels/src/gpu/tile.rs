@@ -1,8 +1,9 @@
 //! The division of work among cubes: tiles of a map, weights of a convolution.
 
-use super::depthwise::{FOURS, LAST_UNITS};
+use super::planes::Access;
 use super::pools_back::windows_of;
 use super::staged::{HALO, Lift, Tiles, pitch};
+use super::taps::{FOURS, LAST_UNITS};
 use super::windows::WEIGHTS;
 
 /// The division of work in a cube of [`super::blocks`]: a tile of columns of quads and of rows, and
@@ -64,9 +65,9 @@ impl Tile {
     }
 
     /// The tiles of a cube's channels.
-    pub fn tiles(&self, size: [usize; 2], vectors: bool) -> Tiles {
+    pub fn tiles(&self, size: [usize; 2], halo: usize, access: Access) -> Tiles {
         let Self { columns, rows, groups, chunk, .. } = *self;
-        tiles_of([columns, rows, chunk], self.quads() * groups, size, vectors)
+        tiles_of([columns, rows, chunk], halo, self.quads() * groups, size, access)
     }
 
     /// Number of tiles side by side, and below each other.
@@ -75,8 +76,8 @@ impl Tile {
     }
 
     /// Number of fours of the tiles of a cube's channels where these are `staged`, and of what is added up after them.
-    pub fn tile_len(&self, staged: bool) -> usize {
-        let tiles = self.chunk * (self.rows + 2 * HALO) * pitch(self.columns);
+    pub fn tile_len(&self, staged: bool, halo: usize) -> usize {
+        let tiles = self.chunk * (self.rows + 2 * halo) * pitch(self.columns);
         let sums = self.at_once * self.quads() * self.groups;
         if staged { tiles.max(sums) } else { sums }
     }
@@ -84,18 +85,19 @@ impl Tile {
     /// Number of fours in shared memory.
     fn shared_len(&self) -> usize {
         let weights = self.groups * self.vectors + 2 * WEIGHTS;
-        self.tile_len(true) + self.chunk * (self.quads() + weights)
+        self.tile_len(true, HALO) + self.chunk * (self.quads() + weights)
     }
 }
 
 fn tiles_of(
     [columns, rows, planes]: [usize; 3],
+    halo: usize,
     units: usize,
     [height, width]: [usize; 2],
-    vectors: bool,
+    access: Access,
 ) -> Tiles {
     let (wide, tall) = (4 * columns >= width, rows >= height);
-    Tiles { columns, rows, planes, units, wide, tall, lift: Lift::None, vectors }
+    Tiles { columns, rows, planes, halo, units, wide, tall, lift: Lift::None, access }
 }
 
 /// The largest number of equal parts that are at most this large.
@@ -159,9 +161,9 @@ impl Staged {
     }
 
     /// The tiles of a cube's images.
-    pub fn tiles(&self, size: [usize; 2], vectors: bool) -> Tiles {
+    pub fn tiles(&self, size: [usize; 2], halo: usize, access: Access) -> Tiles {
         let Self { columns, rows, images } = *self;
-        tiles_of([columns, rows, images], self.units(), size, vectors)
+        tiles_of([columns, rows, images], halo, self.units(), size, access)
     }
 
     /// A smaller tile, beside which there is room for two of the windows.
@@ -169,7 +171,7 @@ impl Staged {
         let Self { columns, rows, images } = Self::new(size, batch);
         let rows = evenly(rows, 16);
         let of_image = Self { columns, rows, images: 1 };
-        let quads = of_image.quads() + 2 * windows_of(of_image.tiles(size, false));
+        let quads = of_image.quads() + 2 * windows_of(of_image.tiles(size, 2, Access::Pixels));
         Self { images: images.min(1 << (ROOM / quads).ilog2()), ..of_image }
     }
 
@@ -255,7 +257,7 @@ mod tests {
             for width in [1, 2, 3, 5, 7, 8, 13, 16, 31, 32, 33, 64, 112, 129] {
                 for batch in [1, 2, 9, 64, 500] {
                     let tile = Staged::new([height, width], batch);
-                    let tiles = tile.tiles([height, width], true);
+                    let tiles = tile.tiles([height, width], HALO, Access::Vectors);
                     let of_weights = tile.shared() + 4 * WEIGHTS;
                     let of_sources = tiles.len() + 2 * WEIGHTS + tile.units().div_ceil(4);
                     assert!(
@@ -263,7 +265,7 @@ mod tests {
                         "{tile:?}"
                     );
                     let tile = Staged::of_pools([height, width], batch);
-                    let tiles = tile.tiles([height, width], true);
+                    let tiles = tile.tiles([height, width], HALO, Access::Vectors);
                     let of_pools = tiles.len() + 2 * tile.images * windows_of(tiles);
                     assert!(tile.units() <= MOST_UNITS && of_pools <= ROOM, "{tile:?}");
                 }

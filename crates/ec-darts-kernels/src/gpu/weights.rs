@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::backward::{Line, map_gradient};
-use super::planes::{Four, Plane, Ways, picked, read_four};
+use super::planes::{Access, Four, Plane, Ways, picked, read_four};
 use super::sums::{OF_NORM, factor};
 use super::table::{BIAS, NONE, block, gather};
 
@@ -101,7 +101,7 @@ pub fn pointwise_gradients(
     #[comptime] quads: usize,
     #[comptime] pair: bool,
     #[comptime] ways: Ways,
-    #[comptime] vectors: bool,
+    #[comptime] access: Access,
 ) {
     let row = first_row + CUBE_POS_Z as usize * block::LEN;
     let inputs = table[row + block::INPUTS] as usize;
@@ -166,8 +166,7 @@ pub fn pointwise_gradients(
                         c: lines[output * 3 + 2],
                     };
                     let at = (image * channels + of_map + output) * size + at;
-                    value =
-                        map_gradient(table, row, maps, &*work, &line, scale, at, lanes, vectors);
+                    value = map_gradient(table, row, maps, &*work, &line, scale, at, lanes, access);
                 }
                 if of_channel < channels_apart {
                     gradients[output * stride + of_quad] = value;
@@ -185,7 +184,7 @@ pub fn pointwise_gradients(
                         let from = table[row + block::GATHERED] as usize
                             + (image * inputs + input) * size
                             + at;
-                        value = read_four(&*work, from, lanes, vectors);
+                        value = read_four(&*work, from, lanes, access);
                     } else if pair.comptime() && table[row + block::INPUT] == 1 {
                         value =
                             gathered_again(table, row, other, norms, image, channels, input, y, x);

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::planes::{Four, quad, within};
 use super::staged::{HALO, Tiles};
+use super::sums::OF_NORM;
 use super::table::{block, window};
 
 /// Number of fours with the weights of a window.
@@ -40,30 +41,59 @@ pub fn taps_of(table: &[u32], row: usize, part: usize) -> Taps {
     Taps { side, kernel, apart, first_y, first_x }
 }
 
-/// Brings the weights of `planes` windows into shared memory, row by row, from the place `to_first` on; the `adjoint` has
-/// them in reverse.
-///
-/// # Shapes
-/// - `to`: `[planes][WEIGHTS]` fours
+/// Number of fours of the weights of some planes for each unit.
+pub fn fours_of(planes: usize, units: usize) -> usize {
+    (planes * WEIGHTS).div_ceil(units)
+}
+
+/// Reads a unit's part of the weights of `planes` windows, and where a launch has a `norm`, of scale and shift of the
+/// planes' normalizations. The `adjoint` has the weights in reverse.
 #[cube]
-pub fn stage_weights(
-    to: &mut Shared<[Four]>,
-    to_first: usize,
+pub fn fetch_weights(
+    to: &mut Array<Four>,
     weights: &[f32],
+    norms: &[f32],
     first: usize,
+    first_norm: usize,
+    has_norm: bool,
     num_planes: usize,
     window: &Taps,
     position: usize,
     #[comptime] adjoint: bool,
     #[comptime] planes: usize,
     #[comptime] units: usize,
+    #[comptime] norm: bool,
 ) {
-    let side = window.side;
-    let kernel = window.kernel;
-    let mut entry = position;
-    while entry < comptime!(planes * WEIGHTS) {
-        let number = entry / WEIGHTS;
-        let mut four = Four::new(0.0);
+    #[unroll]
+    for part in 0..comptime!(fours_of(planes, units)) {
+        let entry = position + comptime!(part * units);
+        to[part] = weights_at(
+            weights, norms, first, first_norm, has_norm, num_planes, window, entry, adjoint,
+            planes, norm,
+        );
+    }
+}
+
+#[cube]
+fn weights_at(
+    weights: &[f32],
+    norms: &[f32],
+    first: usize,
+    first_norm: usize,
+    has_norm: bool,
+    num_planes: usize,
+    window: &Taps,
+    entry: usize,
+    #[comptime] adjoint: bool,
+    #[comptime] planes: usize,
+    #[comptime] norm: bool,
+) -> Four {
+    let mut four = Four::new(0.0);
+    let number = entry / WEIGHTS;
+    if entry < comptime!(planes * WEIGHTS) && number < num_planes {
+        let side = window.side;
+        let kernel = window.kernel;
+        let of_window = first + number * kernel * kernel;
         #[unroll]
         for lane in 0..4usize {
             let tap = entry % WEIGHTS * 4 + lane;
@@ -78,13 +108,41 @@ pub fn stage_weights(
             let x = window.first_x + x * window.apart;
             let y = window.first_y + y * window.apart;
             let has = within(y, kernel as i32) && within(x, kernel as i32);
-            if tap < side * side && number < num_planes && has {
-                let place = y as usize * kernel + x as usize;
-                four.insert(lane, weights[first + number * kernel * kernel + place]);
+            if tap < side * side && has {
+                four.insert(lane, weights[of_window + y as usize * kernel + x as usize]);
             }
         }
-        to[to_first + entry] = four;
-        entry += units;
+        if norm.comptime() && entry % WEIGHTS == comptime!(WEIGHTS - 1) {
+            four.insert(1usize, 1.0);
+            if has_norm {
+                let at = first_norm + number * OF_NORM;
+                four.insert(1usize, norms[at + 2]);
+                four.insert(2usize, norms[at + 3]);
+            }
+        }
+    }
+    four
+}
+
+/// Writes what [`fetch_weights`] read, from the place `first` on.
+///
+/// # Shapes
+/// - `to`: `[planes][WEIGHTS]` fours, the taps row by row; the last four has one tap, scale and shift
+#[cube]
+pub fn put_weights(
+    to: &mut Shared<[Four]>,
+    first: usize,
+    fetched: &Array<Four>,
+    position: usize,
+    #[comptime] planes: usize,
+    #[comptime] units: usize,
+) {
+    #[unroll]
+    for part in 0..comptime!(fours_of(planes, units)) {
+        let entry = position + comptime!(part * units);
+        if entry < comptime!(planes * WEIGHTS) {
+            to[first + entry] = fetched[part];
+        }
     }
 }
 
@@ -103,7 +161,8 @@ pub fn window_at(
     padding: usize,
     #[comptime] tiles: Tiles,
 ) -> usize {
-    (plane * comptime!(tiles.all_rows()) + row + HALO - padding) * comptime!(tiles.pitch())
+    (plane * comptime!(tiles.all_rows()) + row + comptime!(tiles.halo) - padding)
+        * comptime!(tiles.pitch())
         + column
         + 1
 }
