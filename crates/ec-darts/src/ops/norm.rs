@@ -1,6 +1,6 @@
 //! Batch normalization as in PyTorch. Only this module knows Burn's differences.
 
-use burn::module::{Flag, Module, Param, RunningState};
+use burn::module::{Flag, Module, ModuleMapper, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
@@ -38,11 +38,18 @@ pub struct Norm {
 /// Replaces a running value.
 ///
 /// Burn stores an update under the thread that made it, and applies it at the next update of that
-/// thread, so that a network that moves between threads would read old values. Here the update is
-/// applied at once, and does not depend on the thread.
+/// thread, so that a network that moves between threads would read old values; the average over
+/// threads is a division, a launch of its own on a GPU. A mapper sets the value at once, in all
+/// clones of the state.
 pub(super) fn replace(running: &RunningState<Tensor<1>>, value: Tensor<1>) {
-    running.update(value);
-    running.value_sync();
+    struct Replace(Tensor<1>);
+    impl ModuleMapper for Replace {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let shape = param.val().shape();
+            Param::initialized(param.id, self.0.clone().reshape(shape))
+        }
+    }
+    running.clone().map(&mut Replace(value));
 }
 
 impl Norm {
