@@ -56,13 +56,19 @@ def edge(width, size, stride, with_weights):
             count("sources", map_)
     if stride == 2:
         block(source, made, width * map_, 0, with_weights, False)
-    count("pools: moments", 2 * source)
-    count("pools: backward", 2 * (source + map_) + 2 * source)
-    terms = len(SEPARABLE) + (1 if stride == 2 else 0)
-    direct = 2 + (0 if stride == 2 else 1)  # Pools, and the identity.
-    count("nodes", terms * map_ + direct * source)
-    count("normalizations backward", (terms + 1) * map_ + direct * source)
+    # Both pools; their maps are made once for all edges that read the state.
+    count("pools: backward", 2 * map_)
+    terms = len(SEPARABLE) + 3  # With the pools, and the identity or the reduction.
+    count("nodes", terms * map_)
+    count("normalizations backward", (terms + 1) * map_)
     count("sources", (0 if stride == 2 else map_) + 2 * source)
+
+
+def pools(width, size, stride):
+    """The two pools of a state: maps, which the backward pass makes again, and the gradient of the state."""
+    source, map_ = width * size * size, width * (size // stride) ** 2
+    count("pools: maps", 2 * 2 * (source + map_))
+    count("pools: backward", 2 * source + 2 * source)
 
 
 def preprocessing(inputs, width, size, halves, with_weights):
@@ -84,6 +90,9 @@ def network(with_weights):
         preprocessing(older, width, 2 * size if after_reduction else size, after_reduction, with_weights)
         preprocessing(newer, width, size, False, with_weights)
         after = size // (2 if reduces else 1)
+        for state in range(5):
+            halves = reduces and state < 2
+            pools(width, size if halves else after, 2 if halves else 1)
         for node in range(4):
             for state in range(2 + node):
                 halves = reduces and state < 2
