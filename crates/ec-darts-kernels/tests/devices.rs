@@ -277,12 +277,17 @@ fn check_all(device: &Device) {
         let case = Case::new(single.into(), vec![[2, channels, 7, 6]], 0);
         case.check(&format!("{op:?}, {channels} channels, stride {stride}"), device);
     }
-    // Several tiles of a map, the last one in part.
-    whole(2, 4, [18, 21], 1, 1, true).check("several tiles", device);
-    whole(1, 4, [34, 30], 2, 1, true).check("several tiles, halved", device);
-    // Two tiles side by side, and a single pixel.
-    let single = edge(&candidates(1, false), [3; 2], 1, true);
-    Case::new(single.into(), vec![[2, 3, 9, 37]], 0).check("two columns of tiles", device);
+    // Several tiles of pools, below each other, the last one in part.
+    whole(2, 4, [18, 21], 1, 1, true).check("several tiles of pools", device);
+    whole(1, 4, [34, 30], 2, 1, true).check("several tiles of pools, halved", device);
+    // Several tiles of windows: below each other, side by side, and both, also in the parts of a source at stride 2.
+    for [height, width] in [[37, 32], [9, 37], [35, 37], [40, 64]] {
+        let single = edge(&candidates(1, true), [2; 2], 1, false);
+        let case = Case::new(single.into(), vec![[2, 2, height, width]], 0);
+        case.check(&format!("several tiles of {height}x{width}"), device);
+    }
+    let single = edge(&candidates(2, true), [2; 2], 2, true);
+    Case::new(single.into(), vec![[1, 2, 76, 70]], 0).check("several tiles, halved", device);
     whole(3, 3, [1, 1], 1, 1, false).check("a single pixel", device);
     // Several chunks of images, the last one in part.
     let windows = [separable(1, 2), Op::Separable { kernel: 5, dilation: 2, repeats: 1 }];
@@ -302,10 +307,58 @@ fn check_all(device: &Device) {
     Case::new(single.into(), vec![[3, 2, 10, 128]], 0).check("two tiles, halved", device);
 }
 
+/// Cells beyond those of the search spaces: sources that are read in several ways.
+fn check_mixed(device: &Device) {
+    let inputs = |channels: usize| vec![edge(&[Op::Pointwise], [channels; 2], 1, false); 2];
+    let read = |ops: &[Op], stride| edge(ops, [4; 2], stride, false);
+    let cell = |nodes: Vec<Vec<(usize, Edge)>>, concat: Vec<usize>| Cell {
+        inputs: inputs(4),
+        nodes,
+        concat,
+        fixed_inputs: false,
+        parts: 1,
+    };
+    let shapes = |size: [usize; 2]| vec![[2, 4, size[0], size[1]]; 2];
+    let all = candidates(1, true);
+    // Two edges from one state to one node.
+    let twice =
+        cell(vec![vec![(0, read(&all, 1)), (0, read(&all, 1)), (1, read(&all, 1))]], vec![2]);
+    Case::new(twice, shapes([7, 8]), 0).check("two edges from one state", device);
+    // A state that is read at strides 1 and 2, and pools of maps of both sizes.
+    let halved = candidates(2, true);
+    let sizes = cell(
+        vec![
+            vec![(0, read(&all, 1)), (1, read(&all, 1))],
+            vec![(0, read(&halved, 2)), (2, read(&halved, 2))],
+            vec![(3, read(&all, 1)), (1, read(&halved, 2))],
+        ],
+        vec![3, 4],
+    );
+    Case::new(sizes, shapes([8, 12]), 0).check("nodes of two sizes", device);
+    // Pools with and without a normalization on one state.
+    let [plain, normed] = [false, true].map(|norm| [Op::MaxPool { norm }, Op::AvgPool { norm }]);
+    let pools = cell(
+        vec![
+            vec![(0, read(&normed, 1)), (1, read(&plain, 1))],
+            vec![(0, read(&plain, 1)), (1, read(&normed, 1)), (2, read(&normed, 1))],
+        ],
+        vec![2, 3],
+    );
+    Case::new(pools, shapes([6, 6]), 0).check("pools of both kinds", device);
+    // Strides 2 and 3 in one node, whose sources have different sizes of parts.
+    let windows = SEPARABLE.map(|op| read(&[op], 3));
+    let strides = cell(
+        vec![vec![(0, read(&halved[..2], 2)), (1, windows[0].clone()), (0, windows[1].clone())]],
+        vec![2],
+    );
+    Case::new(strides, vec![[2, 4, 2, 2], [2, 4, 3, 3]], 0).check("strides 2 and 3", device);
+}
+
 #[test]
 fn kernels_agree_on_wgpu() {
     if let Some(device) = gpu() {
         check_all(&device);
+        check_mixed(&device);
     }
 }
 

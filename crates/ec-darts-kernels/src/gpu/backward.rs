@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::planes::{Access, Four, read_four, write_four};
-use super::product::add_product;
+use super::product::{add_product, put_pointwise};
 use super::sums::{OF_NORM, factor};
 use super::table::{NONE, block};
 use crate::EPSILON;
@@ -304,13 +304,7 @@ pub fn products(
                 values[entry * quads + unit] = value;
             }
         }
-        #[unroll]
-        for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
-            let entry = position + comptime!(number * quads * groups);
-            if entry < comptime!(chunk * groups * vectors) {
-                shared_weights[entry] = fetched[number];
-            }
-        }
+        put_pointwise(&mut shared_weights, &fetched, position, quads, groups, vectors, chunk);
         sync_cube();
         first_output += chunk;
         fetch_outputs(

@@ -10,7 +10,7 @@ use cubecl::prelude::*;
 
 use super::moments::{pixels_of, write_moments};
 use super::planes::{Four, Plane, Ways, gathered, write_four};
-use super::product::{add_product, fetch_pointwise};
+use super::product::{add_product, fetch_pointwise, put_pointwise};
 use super::staged::{
     Lift, Places, Planes, Tiles, clear_halo, every, fetch, locate, new_places, put,
 };
@@ -231,13 +231,15 @@ pub fn blocks(
             }
         }
         if part == 0 {
-            #[unroll]
-            for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
-                let entry = position + comptime!(number * quads * groups);
-                if entry < comptime!(chunk * groups * vectors) {
-                    shared_weights[entry] = next_weights[number];
-                }
-            }
+            put_pointwise(
+                &mut shared_weights,
+                &next_weights,
+                position,
+                quads,
+                groups,
+                vectors,
+                chunk,
+            );
             fetch_pointwise(
                 &mut next_weights,
                 weights,
@@ -374,7 +376,7 @@ fn fetch_of(
     places: &Places,
     first: usize,
     num: usize,
-    apart: i32,
+    step: i32,
     position: usize,
     is_other: bool,
     #[comptime] inner: bool,
@@ -383,10 +385,10 @@ fn fetch_of(
 ) {
     let zero = f32::new(0.0);
     if inner.comptime() {
-        fetch(fetched, maps, places, first, num, apart, zero, position, tiles);
+        fetch(fetched, maps, places, first, num, step, zero, position, tiles);
     } else if pair.comptime() && is_other {
-        fetch(fetched, other, places, first, num, apart, zero, position, tiles);
+        fetch(fetched, other, places, first, num, step, zero, position, tiles);
     } else {
-        fetch(fetched, source, places, first, num, apart, zero, position, tiles);
+        fetch(fetched, source, places, first, num, step, zero, position, tiles);
     }
 }

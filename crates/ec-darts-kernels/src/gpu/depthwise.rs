@@ -118,7 +118,8 @@ pub fn depthwise_gradients(
     let mut fetched = Array::<Four>::new(comptime!(tiles.steps()));
     let mut places = new_places(tiles);
     // A tile is read in one round, and its windows are computed in the next.
-    // Windows that are not read from tiles share the loop: with one of their own CubeCL 0.11.3 mixed up the sums.
+    // Windows that are not read from tiles share the loop: where they had one of their own in an `else`, the first two rows
+    // of their sums were wrong on wgpu with CubeCL 0.11.3 (`kernels_agree_on_wgpu`, dilation 3).
     for round in 0..all * num_parts + 1 {
         if way != NONE && round > 0 {
             let tiles = comptime!(tiles.with(Lift::OneNorm));
@@ -282,18 +283,18 @@ fn fetch_of(
     places: &Places,
     first: usize,
     num: usize,
-    apart: i32,
+    step: i32,
     unit: usize,
     #[comptime] pair: bool,
     #[comptime] tiles: Tiles,
 ) {
     let zero = f32::new(0.0);
     if table[row + block::SOURCE_NORM] != NONE {
-        fetch(fetched, maps, places, first, num, apart, zero, unit, tiles);
+        fetch(fetched, maps, places, first, num, step, zero, unit, tiles);
     } else if pair.comptime() && table[row + block::INPUT] == 1 {
-        fetch(fetched, other, places, first, num, apart, zero, unit, tiles);
+        fetch(fetched, other, places, first, num, step, zero, unit, tiles);
     } else {
-        fetch(fetched, values, places, first, num, apart, zero, unit, tiles);
+        fetch(fetched, values, places, first, num, step, zero, unit, tiles);
     }
 }
 

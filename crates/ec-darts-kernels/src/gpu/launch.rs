@@ -150,6 +150,7 @@ impl Pass<'_> {
     /// The maps of all pools of states, again.
     pub fn pool_maps(&self, to: &Values) {
         let plan = self.plan;
+        let nowhere = empty(&self.client, 1);
         for &(size, rows) in &plan.pools {
             let tile = Tile::new(size, plan.channels);
             let [tiles_x, tiles_y] = tile.counts(size);
@@ -162,7 +163,7 @@ impl Pass<'_> {
                     self.table.arg(),
                     self.states.arg(),
                     to.arg(),
-                    self.mixing.arg(),
+                    nowhere.arg(),
                     rows.first,
                     size[0],
                     size[1],
@@ -193,7 +194,9 @@ impl Pass<'_> {
             let partials = plan.channels * norms.count * plan.batch * tiles * 2;
             let partials = empty(&self.client, if moments { partials } else { 1 });
             let staged = inner == 1 || target.has_depthwise;
-            if let Some(pooled) = pooled.filter(|_| pools.count > 0) {
+            // In evaluation, pools of inputs need neither maps nor moments.
+            let makes_pools = pools.count > 0 && (moments || target.inputs_read.is_empty());
+            if let Some(pooled) = pooled.filter(|_| makes_pools) {
                 // SAFETY: as in `take`.
                 unsafe {
                     pools::pool_maps::launch_unchecked(
@@ -283,7 +286,7 @@ impl Pass<'_> {
                 count(quads.div_ceil(VALUES), target.node.count, plan.batch),
                 dim(VALUES),
                 self.table.arg(),
-                // States are read where they are written; of two inputs none is read here.
+                // States are read where they are written, and the maps of their pools here; of two inputs none is read.
                 target.inputs_read.first().map_or(pooled, |&input| &self.inputs[input]).arg(),
                 self.states.arg(),
                 maps.arg(),

@@ -163,7 +163,7 @@ impl Pass<'_> {
     pub fn inner(&self, target: &Target, maps: &Values, work: &Values) {
         let (size, channels) = (target.size, self.plan.channels);
         let rows = target.inner_sources;
-        let sources = Sources { rows, size, channels, part_size: size, num_parts: 1 };
+        let sources = Sources { rows, size, channels, num_parts: 1 };
         self.source_launch(&sources, target, [maps; 2], work, [None; 2], true);
     }
 
@@ -199,7 +199,7 @@ impl Pass<'_> {
         let plan = self.plan;
         let nowhere = [(); 2].map(|()| empty(&self.client, 1));
         let [height, width] = target.size;
-        let size = sources.part_size;
+        let size = sources.size;
         let tile = Staged::new(size, plan.batch);
         // Sums over a channel are made in few parts.
         let (tiles, chunks) = if inner {

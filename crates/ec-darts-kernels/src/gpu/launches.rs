@@ -16,11 +16,10 @@ pub struct Rows {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sources {
     pub rows: Rows,
-    /// Largest height and width, and largest number of channels.
+    /// Largest height and width, of a part where sources have several.
     pub size: [usize; 2],
     pub channels: usize,
-    /// Largest height and width of a part, and largest number of parts.
-    pub part_size: [usize; 2],
+    /// Largest number of parts.
     pub num_parts: usize,
 }
 
@@ -107,10 +106,11 @@ pub struct Plan {
     pub packed_numbers: usize,
     pub counts: usize,
     pub largest_size: usize,
-    /// Pools of states whose map a launch has made, the number of values of all these maps, and the rows of these
-    /// launches, by the size of their maps.
+    /// Pools of states whose map a launch has made.
     pub pooled: HashMap<PoolKey, Pooled>,
+    /// Number of values of all these maps.
     pub pooled_len: usize,
+    /// Their rows, by the size of the maps.
     pub pools: Vec<([usize; 2], Rows)>,
     /// Whether all quads of inputs and states are whole, also in the parts at stride 2.
     pub whole: bool,

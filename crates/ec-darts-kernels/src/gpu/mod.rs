@@ -5,7 +5,7 @@
 //! is described by a table of offsets made on the host ([`plan`]), so that another cell of the same
 //! widths needs no compilation.
 //!
-//! All maps are planes, `[batch][channel][position]`. A unit works on four neighbouring pixels of a column.
+//! All maps are planes, `[batch][channel][position]`. A unit works on four neighbouring pixels of a row.
 #![allow(missing_docs, reason = "private")]
 #![allow(clippy::too_many_arguments, reason = "a kernel's arguments are its bindings")]
 #![allow(unused_assignments, reason = "in a kernel a value that branches give is a variable first")]

@@ -163,7 +163,7 @@ impl Plan {
             }
             let size = states[group[0]].size;
             if inputs_read.is_empty() {
-                // A source is not pooled twice; what a launch makes cannot be read in it.
+                // Later targets read these maps; a target cannot read what it makes itself.
                 for (key, pooled) in builder.made_pools.drain(..) {
                     plan.pooled.entry(key).or_insert(pooled);
                 }

@@ -64,7 +64,7 @@ pub fn pooled(
     value
 }
 
-/// The first `columns` values of a row of the windows of a quad, the first of which is the last before an aligned four.
+/// A row of the windows of a quad: the value before an aligned four, then the other `columns`.
 #[cube]
 fn line_of(
     source: &[f32],

@@ -75,8 +75,8 @@ pub fn reached(
     sum
 }
 
-/// Adds the gradients of sources from the pools that read them. Cubes as in [`super::sources`], with tiles of `at_once`
-/// images; a source of inputs has its gradient in `target`.
+/// Adds the gradients of sources from the pools that read them. Cubes: tiles of quads, sources and their channels, groups
+/// of `at_once` images; a source of inputs has its gradient in `target`.
 ///
 /// At stride 1 a cube brings a tile of the source into shared memory, makes the gradients of the
 /// windows there, once each, and collects from these.

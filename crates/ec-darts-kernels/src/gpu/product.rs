@@ -35,6 +35,29 @@ pub fn add_product(
     }
 }
 
+/// Writes a unit's part of the weights of some channels, which were read before.
+///
+/// # Shapes
+/// - `weights`: `[channels][units of y][vectors]` fours
+#[cube]
+pub fn put_pointwise(
+    weights: &mut Shared<[Four]>,
+    fetched: &Array<Four>,
+    position: usize,
+    #[comptime] quads: usize,
+    #[comptime] groups: usize,
+    #[comptime] vectors: usize,
+    #[comptime] chunk: usize,
+) {
+    #[unroll]
+    for number in 0..comptime!((chunk * vectors).div_ceil(quads)) {
+        let entry = position + comptime!(number * quads * groups);
+        if entry < comptime!(chunk * groups * vectors) {
+            weights[entry] = fetched[number];
+        }
+    }
+}
+
 /// Reads a unit's part of the weights of the next channels.
 #[cube]
 pub fn fetch_pointwise(

@@ -222,7 +222,8 @@ impl Plan {
         let most =
             |column: usize| with_weights().map(|row| row[column]).max().unwrap_or(1) as usize;
         let (inputs, outputs) = (most(block::INPUTS), most(block::OUTPUTS));
-        // Second blocks of the search space have no dilation; one value for all others, which saves compilations.
+        // Two or [`HALO`] for second blocks, whose windows are small in the search space; for others one value, which saves
+        // compilations.
         let small = builder.seconds.iter().all(|row| row[block::TILE_PADDING] <= 2);
         let halos = [HALO, if small { 2 } else { HALO }];
         let has_parts = with_weights().any(|row| row[block::PARTS] > 1);
@@ -278,9 +279,8 @@ impl Plan {
             blocks.extend(numbered(lasts, &builder.lasts));
             blocks.sort_by_key(|(of_first, _)| *of_first);
             let num_split = blocks.iter().filter(|(of_first, _)| !of_first).count();
-            let halves = |edge: &Edge| edge.stride == 2;
-            let split =
-                if edges.iter().all(|(of, edge)| of != from || halves(edge)) { 2 } else { 1 };
+            let halves = edges.iter().all(|(of, edge)| of != from || edge.stride == 2);
+            let split = if halves && !blocks.is_empty() { 2 } else { 1 };
             let terms: Vec<_> = builder
                 .terms
                 .iter()
@@ -316,7 +316,6 @@ impl Plan {
             row[node::TERMS] = place(terms.first + row[node::TERMS] as usize * term::LEN);
         }
         let splits: Vec<usize> = sources.iter().map(|row| row[source::SPLIT] as usize).collect();
-        let largest = |at: usize| distinct.iter().map(|from| from.size[at]).max().unwrap_or(0);
         let part_of = |at: usize| {
             let sizes =
                 distinct.iter().zip(&splits).map(|(from, &split)| from.size[at].div_ceil(split));
@@ -324,8 +323,7 @@ impl Plan {
         };
         let sources = Sources {
             rows: self.rows(&sources),
-            size: [largest(0), largest(1)],
-            part_size: [part_of(0), part_of(1)],
+            size: [part_of(0), part_of(1)],
             num_parts: splits.iter().map(|split| split * split).max().unwrap_or(1),
             channels: distinct.iter().map(|from| from.channels).max().unwrap_or(0),
         };

@@ -1,5 +1,5 @@
 //! Backward through blocks: from the gradients of gathered values, and of identities, to those of sources. Pools are in
-//! [`super::pools`].
+//! [`super::pools_back`].
 
 use cubecl::prelude::*;
 
@@ -8,7 +8,7 @@ use super::planes::{Four, Ways, read_four, write_four};
 use super::scattered::scattered;
 use super::staged::{Places, Planes, Tiles, clear_halo, every, fetch, locate, new_places, put};
 use super::sums::{OF_NORM, factor};
-use super::table::{NONE, block, kind, source, term};
+use super::table::{NONE, block, source, term};
 use super::windows::{
     WEIGHTS, correlate_any, fetch_weights, fours_of, put_weights, taps_of, window_at,
 };
@@ -307,17 +307,15 @@ pub fn sources(
                 let terms = table[row + source::TERMS] as usize;
                 for entry in 0..table[row + source::NUM_TERMS] as usize {
                     let of_term = terms + entry * term::LEN;
-                    if table[of_term + term::KIND] == kind::IDENTITY {
-                        let mixing = table[of_term + term::MIXING];
-                        let number = table[of_term + term::COEFFICIENTS] as usize;
-                        let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
-                        let scale = norms[at_line] * factor(table, factors, mixing, image, images);
-                        let reached = table[of_term + term::GRADIENT] as usize
-                            + (image * channels + channel) * height * width
-                            + at;
-                        let value = read_four(&*work, reached, lanes, comptime!(tiles.access));
-                        all += Four::new(scale) * value;
-                    }
+                    let mixing = table[of_term + term::MIXING];
+                    let number = table[of_term + term::COEFFICIENTS] as usize;
+                    let at_line = first_coefficient + (number * channels + channel) * OF_NORM;
+                    let scale = norms[at_line] * factor(table, factors, mixing, image, images);
+                    let reached = table[of_term + term::GRADIENT] as usize
+                        + (image * channels + channel) * height * width
+                        + at;
+                    let value = read_four(&*work, reached, lanes, comptime!(tiles.access));
+                    all += Four::new(scale) * value;
                 }
             }
             let to = table[row + source::GRADIENT] as usize + plane_place + at;

@@ -103,10 +103,11 @@ pub struct Planes {
     pub padding: i32,
 }
 
-/// The number of rows or columns among `length` that lie `step` apart, 1 or 2, from the first on.
+/// The number of rows or columns among `length` that lie `step` apart, from the first on; tiles have steps of 1 and 2.
 #[cube]
 pub fn every(length: usize, first: usize, step: usize) -> i32 {
-    ((length + step - 1 - first) >> (step - 1)) as i32
+    let shift = min(step, 2) - 1;
+    ((length + shift - first) >> shift) as i32
 }
 
 /// The plane of a quad that a unit brings.
@@ -188,16 +189,16 @@ pub fn fetch(
     places: &Places,
     first: usize,
     num: usize,
-    apart: i32,
+    step: i32,
     outside: f32,
     position: usize,
     #[comptime] tiles: Tiles,
 ) {
     #[unroll]
-    for step in 0..comptime!(tiles.steps()) {
-        let has = plane_at(position, step, tiles) < num;
-        let (offset, lanes) = (places.offsets[step], places.lanes[step]);
-        fetched[step] = fetch_quad(source, offset, lanes, first, has, apart, outside, tiles);
+    for round in 0..comptime!(tiles.steps()) {
+        let has = plane_at(position, round, tiles) < num;
+        let (offset, lanes) = (places.offsets[round], places.lanes[round]);
+        fetched[round] = fetch_quad(source, offset, lanes, first, has, step, outside, tiles);
     }
 }
 
@@ -208,7 +209,7 @@ fn fetch_quad(
     lanes: u32,
     first: usize,
     has: bool,
-    apart: i32,
+    step: i32,
     outside: f32,
     #[comptime] tiles: Tiles,
 ) -> Four {
@@ -217,7 +218,7 @@ fn fetch_quad(
         let at = first + offset as usize;
         if comptime!(tiles.access.is_whole()) {
             four = read_four(source, at, 4usize, comptime!(tiles.access));
-            if apart == 2 {
+            if step == 2 {
                 // Every other value of eight; the first of them may be the second of its four.
                 let first = four;
                 let second = read_four(source, at + 4, 4usize, comptime!(tiles.access));
@@ -231,7 +232,7 @@ fn fetch_quad(
             #[unroll]
             for pixel in 0..4usize {
                 if (pixel as u32) < lanes {
-                    four.insert(pixel, source[at + pixel * apart as usize]);
+                    four.insert(pixel, source[at + pixel * step as usize]);
                 }
             }
         }

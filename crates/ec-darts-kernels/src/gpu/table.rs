@@ -7,7 +7,7 @@ pub const NONE: u32 = u32::MAX;
 pub const BIAS: usize = 8;
 
 /// Columns of a block: a convolution with its gather before and its normalization after it, or a
-/// pool whose moments are needed.
+/// pool whose map and moments are needed.
 pub mod block {
     /// One of [`super::gather`].
     pub const GATHER: usize = 0;
@@ -30,7 +30,7 @@ pub mod block {
     /// Channels that the 1x1 convolution reads, and channels that it computes.
     pub const INPUTS: usize = 11;
     pub const OUTPUTS: usize = 12;
-    /// Place of its map, and the channel of the map for its first output.
+    /// Place of its map, none for a pool of an input, and the channel of the map for its first output.
     pub const MAP: usize = 13;
     pub const FIRST: usize = 14;
     /// Its normalization, among those of the launch.
@@ -164,7 +164,8 @@ pub mod source {
     /// Number of blocks that read it, and the places of the numbers of their rows.
     pub const NUM_BLOCKS: usize = 4;
     pub const BLOCKS: usize = 5;
-    /// Number of pools and identities that read it, and the place of the first of their terms.
+    /// Number of terms that read it without weights, and the place of the first: identities in `sources`, pools in
+    /// `pools_back`.
     pub const NUM_TERMS: usize = 6;
     pub const TERMS: usize = 7;
     /// The normalization of a source between two blocks.
@@ -172,7 +173,7 @@ pub mod source {
     pub const CHANNELS: usize = 9;
     /// The number of the input, of two.
     pub const INPUT: usize = 10;
-    /// Distance of the rows and columns of its parts: 2 where all blocks that read it have stride 2.
+    /// Distance of the rows and columns of its parts: 2 where all edges that read it have stride 2.
     pub const SPLIT: usize = 11;
     /// Number of blocks, from the first on, that read parts beside the first.
     pub const NUM_SPLIT: usize = 12;

@@ -149,7 +149,7 @@ impl Staged {
         let rows = evenly(height, (MOST_UNITS / columns).min(64));
         let of_image = Self { columns, rows, images: 1 };
         let images = MOST_UNITS / (columns * rows);
-        // Sums of all units and a window lie beside the tile.
+        // Sums of all units and windows lie beside the tile.
         let room = ROOM - MOST_UNITS / 4 - 2 * WEIGHTS;
         let images = images.min(room / of_image.quads()).min(batch).max(1);
         // A power of two, so that equal chunks of images have no rest.

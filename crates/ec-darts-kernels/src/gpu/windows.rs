@@ -46,8 +46,8 @@ pub fn fours_of(planes: usize, units: usize) -> usize {
     (planes * WEIGHTS).div_ceil(units)
 }
 
-/// Reads a unit's part of the weights of `planes` windows, and where a launch has a `norm`, of scale and shift of the
-/// planes' normalizations. The `adjoint` has the weights in reverse.
+/// Reads a unit's part of the weights of `planes` windows, and where a launch `lifts` by normalizations, of their scale and
+/// shift: 1 and 0 for a plane without one. The `adjoint` has the weights in reverse.
 #[cube]
 pub fn fetch_weights(
     to: &mut Array<Four>,
@@ -62,14 +62,14 @@ pub fn fetch_weights(
     #[comptime] adjoint: bool,
     #[comptime] planes: usize,
     #[comptime] units: usize,
-    #[comptime] norm: bool,
+    #[comptime] lifts: bool,
 ) {
     #[unroll]
     for part in 0..comptime!(fours_of(planes, units)) {
         let entry = position + comptime!(part * units);
         to[part] = weights_at(
             weights, norms, first, first_norm, has_norm, num_planes, window, entry, adjoint,
-            planes, norm,
+            planes, lifts,
         );
     }
 }
@@ -86,7 +86,7 @@ fn weights_at(
     entry: usize,
     #[comptime] adjoint: bool,
     #[comptime] planes: usize,
-    #[comptime] norm: bool,
+    #[comptime] lifts: bool,
 ) -> Four {
     let mut four = Four::new(0.0);
     let number = entry / WEIGHTS;
@@ -112,7 +112,7 @@ fn weights_at(
                 four.insert(lane, weights[of_window + y as usize * kernel + x as usize]);
             }
         }
-        if norm.comptime() && entry % WEIGHTS == comptime!(WEIGHTS - 1) {
+        if lifts.comptime() && entry % WEIGHTS == comptime!(WEIGHTS - 1) {
             four.insert(1usize, 1.0);
             if has_norm {
                 let at = first_norm + number * OF_NORM;
