@@ -145,7 +145,8 @@ impl Plan {
                 };
                 let to = states[state];
                 for (from, edge) in &of_state {
-                    all_whole &= from.size[1] % (4 * edge.stride) == 0 && to.size[1] % 4 == 0;
+                    all_whole &= from.size[1].is_multiple_of(4 * edge.stride);
+                    all_whole &= to.size[1].is_multiple_of(4);
                     assert_eq!(out_size(from.size, edge), to.size, "edges of a node make one size");
                 }
                 let first_term = builder.terms.len();

@@ -342,7 +342,7 @@ fn collected(
         #[unroll]
         for window in 0..6usize {
             // From the last window of the quad before to the first of the next.
-            let from = at + comptime!(side * pitch + (window + 3) / 4) - 1;
+            let from = at + comptime!(side * pitch + window.div_ceil(4)) - 1;
             let share = shares[from].extract(comptime!((window + 3) % 4));
             let tap = places[from].extract(comptime!((window + 3) % 4));
             #[unroll]

@@ -28,7 +28,8 @@ pub struct Taps {
 #[cube]
 pub fn taps_of(table: &[u32], row: usize, part: usize) -> Taps {
     let kernel = table[row + block::KERNEL] as usize;
-    let side = select(table[row + block::STAGED] % 2 == 0, 3usize, 5usize);
+    // Windows of 3x3 have even numbers.
+    let side = select(table[row + block::STAGED] & 1 == 0, 3usize, 5usize);
     let mut apart = 1i32.runtime();
     let mut first_y = 0i32.runtime();
     let mut first_x = 0i32.runtime();
