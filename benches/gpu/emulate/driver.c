@@ -1,0 +1,182 @@
+/* A CUDA driver that runs kernels on the CPU, one thread after the other up to each barrier: memory of the device is
+ * memory of the host. Slow, and right: it shows whether the kernels that CUDA gets compute what they should, without a
+ * GPU. Shared memory is full of NaN at first, and the order of threads is reversed in every other launch.
+ *
+ * A "module" is the path of a library that `kernel.py` made. `run.sh` adds the functions that are not here. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+
+typedef unsigned long long place;
+static uintptr_t next_handle = 1;
+static unsigned long launches, modules;
+static int handle(void **to) {
+  *to = (void *)(__sync_fetch_and_add(&next_handle, 1) * 16);
+  return 0;
+}
+static int allocate(place *to, size_t bytes) {
+  void *memory;
+  if (posix_memalign(&memory, 512, bytes ? bytes : 512)) return 2;
+  memset(memory, 0, bytes);
+  *to = (place)memory;
+  return 0;
+}
+int cuDriverGetVersion(int *version) { *version = 13000; return 0; }
+int cuDeviceGetCount(int *count) { *count = 1; return 0; }
+int cuDeviceGet(int *device, int ordinal) { *device = ordinal; return 0; }
+int cuDeviceGetName(char *name, int bytes, int device) { strncpy(name, "the CPU, with an H200's limits", bytes); return 0; }
+int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = 140ULL << 30; return 0; }
+int cuDeviceGetPCIBusId(char *id, int bytes, int device) { strncpy(id, "0000:00:00.0", bytes); return 0; }
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+  switch (attribute) { /* of an H200 */
+  case 1: case 2: case 3: *value = 1024; break; /* units of a cube */
+  case 4: *value = 64; break;
+  case 5: *value = 2147483647; break; /* cubes */
+  case 6: case 7: *value = 65535; break;
+  case 8: *value = 49152; break; /* shared memory of a cube */
+  case 10: *value = 32; break; /* units of a warp */
+  case 12: *value = 65536; break; /* registers */
+  case 16: *value = 132; break; /* multiprocessors */
+  case 39: *value = 2048; break; /* units of a multiprocessor */
+  case 75: *value = 9; break; /* compute capability */
+  case 76: *value = 0; break;
+  case 81: *value = 233472; break;
+  case 97: *value = 232448; break; /* shared memory of a cube on request */
+  default: *value = 1;
+  }
+  return 0;
+}
+int cuMemGetInfo_v2(size_t *free, size_t *total) { *free = 139ULL << 30; *total = 140ULL << 30; return 0; }
+int cuMemAlloc_v2(place *to, size_t bytes) { return allocate(to, bytes); }
+int cuMemAllocAsync(place *to, size_t bytes, void *stream) { return allocate(to, bytes); }
+int cuMemAllocHost_v2(void **to, size_t bytes) { *to = malloc(bytes); return 0; }
+int cuMemHostAlloc(void **to, size_t bytes, unsigned flags) { *to = malloc(bytes); return 0; }
+int cuMemFreeHost(void *from) { free(from); return 0; }
+int cuDevicePrimaryCtxRetain(void **to, int device) { return handle(to); }
+int cuCtxGetCurrent(void **to) { *to = (void *)8; return 0; }
+int cuCtxGetStreamPriorityRange(int *least, int *greatest) { *least = 0; *greatest = -5; return 0; }
+int cuStreamCreate(void **to, unsigned flags) { return handle(to); }
+int cuStreamCreateWithPriority(void **to, unsigned flags, int priority) { return handle(to); }
+int cuEventCreate(void **to, unsigned flags) { return handle(to); }
+int cuEventElapsedTime(float *ms, void *from, void *to) { *ms = 0.001f; return 0; }
+int cuEventElapsedTime_v2(float *ms, void *from, void *to) { *ms = 0.001f; return 0; }
+
+int cuMemcpyDtoHAsync_v2(void *to, place from, size_t bytes, void *stream) { memcpy(to, (void*)from, bytes); return 0; }
+int cuMemcpyDtoH_v2(void *to, place from, size_t bytes) { memcpy(to, (void*)from, bytes); return 0; }
+int cuMemcpyHtoDAsync_v2(place to, const void *from, size_t bytes, void *stream) { memcpy((void*)to, from, bytes); return 0; }
+int cuMemcpyHtoD_v2(place to, const void *from, size_t bytes) { memcpy((void*)to, from, bytes); return 0; }
+int cuMemcpyDtoDAsync_v2(place to, place from, size_t bytes, void *stream) { memmove((void*)to, (void*)from, bytes); return 0; }
+int cuMemcpyDtoD_v2(place to, place from, size_t bytes) { memmove((void*)to, (void*)from, bytes); return 0; }
+int cuMemcpyAsync(place to, place from, size_t bytes, void *stream) { memmove((void*)to, (void*)from, bytes); return 0; }
+int cuMemcpyPeerAsync(place to, void* c, place from, void *d, size_t bytes, void *stream) { memmove((void*)to, (void*)from, bytes); return 0; }
+int cuMemsetD8Async(place to, unsigned char v, size_t n, void *stream) { memset((void*)to, v, n); return 0; }
+int cuMemsetD8_v2(place to, unsigned char v, size_t n) { memset((void*)to, v, n); return 0; }
+int cuMemsetD32Async(place to, unsigned v, size_t n, void *stream) { for (size_t i=0;i<n;i++) ((unsigned*)to)[i]=v; return 0; }
+int cuMemFree_v2(place p) { free((void*)p); return 0; }
+int cuMemFreeAsync(place p, void *stream) { free((void*)p); return 0; }
+struct copy {
+  size_t from_x, from_y; int from_type, pad_1; const void *from_host; place from_device; void *from_array; size_t from_pitch;
+  size_t to_x, to_y; int to_type, pad_2; void *to_host; place to_device; void *to_array; size_t to_pitch;
+  size_t width, height;
+};
+
+int cuMemcpy2DAsync_v2(struct copy *c, void *stream) {
+  for (size_t row = 0; row < c->height; row++) {
+    const char *from = (c->from_type == 1 ? (const char*)c->from_host : (const char*)c->from_device) + (c->from_y + row) * c->from_pitch + c->from_x;
+    char *to = (c->to_type == 1 ? (char*)c->to_host : (char*)c->to_device) + (c->to_y + row) * c->to_pitch + c->to_x;
+    memmove(to, from, c->width);
+  }
+  return 0;
+}
+
+/* As in kernel.h. */
+struct dim { unsigned x, y, z; };
+struct context { struct dim thread, block, dims, grid; char *shared; void (*sync)(void); };
+struct kernel { void (*run)(void **); int has_barriers; };
+enum { MOST_THREADS = 1024, STACK = 128 << 10, MOST_SHARED = 256 << 10 };
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct context context;
+static struct kernel *running;
+static void **running_arguments;
+static ucontext_t of_cube, threads[MOST_THREADS];
+static char *stacks[MOST_THREADS];
+static int ended[MOST_THREADS], current;
+
+static void thread(void) {
+  running->run(running_arguments);
+  ended[current] = 1;
+}
+static void wait_at_barrier(void) { swapcontext(&threads[current], &of_cube); }
+
+int cuModuleLoadData(void **to, const void *image) {
+  void *library = dlopen((const char *)image, RTLD_NOW | RTLD_LOCAL);
+  if (!library) {
+    fprintf(stderr, "emulated: %s\n", dlerror());
+    return 200;
+  }
+  context.sync = wait_at_barrier;
+  ((void (*)(struct context *))dlsym(library, "begin"))(&context);
+  struct kernel *kernel = calloc(1, sizeof *kernel);
+  kernel->run = (void (*)(void **))dlsym(library, "run");
+  kernel->has_barriers = *(int *)dlsym(library, "has_barriers");
+  __sync_fetch_and_add(&modules, 1);
+  *to = kernel;
+  return 0;
+}
+int cuModuleGetFunction(void **to, void *module, const char *name) { *to = module; return 0; }
+
+static void choose(unsigned number) {
+  current = number;
+  struct dim of = context.dims;
+  context.thread = (struct dim){number % of.x, number / of.x % of.y, number / of.x / of.y};
+}
+/* All threads of a cube, each up to its next barrier in turn. */
+static void run_cube(void) {
+  int count = context.dims.x * context.dims.y * context.dims.z;
+  for (int number = 0; number < count; number++) {
+    ucontext_t *fiber = &threads[number];
+    if (!stacks[number]) stacks[number] = malloc(STACK);
+    getcontext(fiber);
+    fiber->uc_stack.ss_sp = stacks[number], fiber->uc_stack.ss_size = STACK, fiber->uc_link = &of_cube;
+    makecontext(fiber, thread, 0);
+    ended[number] = 0;
+  }
+  for (int left = count; left;) {
+    left = 0;
+    for (int turn = 0; turn < count; turn++) {
+      int number = launches & 1 ? turn : count - 1 - turn;
+      if (ended[number]) continue;
+      choose(number);
+      swapcontext(&of_cube, &threads[number]);
+      left += !ended[number];
+    }
+  }
+}
+int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned units_x, unsigned units_y, unsigned units_z,
+                   unsigned shared, void *stream, void **arguments, void **extra) {
+  pthread_mutex_lock(&lock);
+  launches++;
+  running = function, running_arguments = arguments;
+  if (!context.shared) context.shared = aligned_alloc(128, MOST_SHARED);
+  context.dims = (struct dim){units_x, units_y, units_z};
+  context.grid = (struct dim){x, y, z};
+  for (unsigned number = 0; number < x * y * z; number++) {
+    context.block = (struct dim){number % x, number / x % y, number / x / y};
+    memset(context.shared, 0xff, shared ? shared : 48 << 10); /* NaN: nothing is zero by chance. */
+    if (running->has_barriers) {
+      run_cube();
+    } else {
+      for (unsigned of = 0; of < units_x * units_y * units_z; of++) choose(of), running->run(arguments);
+    }
+  }
+  pthread_mutex_unlock(&lock);
+  return 0;
+}
+__attribute__((destructor)) static void tell(void) {
+  fprintf(stderr, "emulated: %lu launches, %lu kernels\n", launches, modules);
+}
