@@ -22,12 +22,7 @@ tools=$(realpath "$tools")
 export KERNELS=${KERNELS:-$here/../../target/gpu/kernels}
 mkdir -p "$KERNELS"
 if [ ! "$tools/times/libcuda.so" -nt "$here/offline.sh" ] || [ -n "$(find "$here/driver" -newer "$tools/times/libcuda.so")" ]; then
-  # The functions of the driver that null.c does not have; their names are those of cudarc.
-  cudarc=$(cd "$here/../.." && cargo metadata --format-version 1 --features cuda |
-    python3 -c 'import json, os, sys; print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
-  comm -23 <(grep -oE 'pub (unsafe )?fn cu[A-Za-z0-9_]+' "$cudarc/src/driver/sys/mod.rs" | awk '{ print $NF }' | sort -u) \
-    <(grep -oE '^int cu[A-Za-z0-9_]+' "$here/driver/null.c" | awk '{ print $2 }' | sort -u) |
-    sed 's/.*/int &(void) { return 0; }/' >"$tools/rest.c"
+  "$here/driver/rest.sh" "$here/driver/null.c" "$here/driver/device.h" >"$tools/rest.c"
   gcc -w -O2 -shared -fPIC "$here/driver/null.c" "$tools/rest.c" -o "$tools/null/libcuda.so"
   gcc -w -O2 -shared -fPIC -Wl,-soname,libcuda.so.1 "$here/driver/null.c" "$tools/rest.c" -o "$tools/link/libcuda.so.1"
   gcc -w -O2 -shared -fPIC "$here/driver/nvrtc.c" -o "$tools/nvrtc/libnvrtc.so" -ldl

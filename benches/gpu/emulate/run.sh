@@ -16,12 +16,7 @@ shift 2
 export EMULATE=${EMULATE:-$here/../../../target/gpu/emulate} EMULATE_SOURCES=$here
 mkdir -p "$EMULATE"/{cuda,nvrtc}
 EMULATE=$(realpath "$EMULATE")
-# The functions of the driver that driver.c does not have; their names are those of cudarc.
-cudarc=$(cd "$here/../../.." && cargo metadata --format-version 1 --features cuda |
-  python3 -c 'import json, os, sys; print(next(os.path.dirname(p["manifest_path"]) for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
-comm -23 <(grep -oE 'pub (unsafe )?fn cu[A-Za-z0-9_]+' "$cudarc/src/driver/sys/mod.rs" | awk '{ print $NF }' | sort -u) \
-  <(grep -oE '^int cu[A-Za-z0-9_]+' "$here/driver.c" | awk '{ print $2 }' | sort -u) |
-  sed 's/.*/int &(void) { return 0; }/' >"$EMULATE/rest.c"
+"$here/../driver/rest.sh" "$here/driver.c" "$here/../driver/device.h" >"$EMULATE/rest.c"
 gcc -w -O2 -shared -fPIC "$here/driver.c" "$EMULATE/rest.c" -o "$EMULATE/cuda/libcuda.so" -ldl -lpthread
 gcc -w -O2 -shared -fPIC "$here/nvrtc.c" -o "$EMULATE/nvrtc/libnvrtc.so"
 preload=()
